@@ -1,0 +1,244 @@
+//! What went wrong: its kind, its side, what was attempted on what, and why.
+//!
+//! Whether to try again and what to hint are functions of the kind, in one table ([`Kind::traits`]). An image that fails
+//! is data and its error travels in the report, so errors are cheap to clone and shared by all who waited for the work.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The result of everything that can fail at a registry.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it was. The JSON report spells it in `snake_case`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// There is no such tag, manifest, blob or repository.
+    NotFound,
+    /// The registry doesn't accept the credentials, or wants some.
+    Unauthorized,
+    /// The credentials are good, the right is missing.
+    Denied,
+    /// Something else is there already, and may not be replaced.
+    Conflict,
+    /// The registry asks to slow down.
+    RateLimited,
+    /// A pull or storage quota is used up.
+    QuotaExceeded,
+    /// The target lacks a blob or manifest that the pushed manifest refers to.
+    MissingContent,
+    /// Bytes that aren't what their digest and size say.
+    Mismatch,
+    /// The registry can't take or serve this.
+    Unsupported,
+    /// An answer that makes no sense, or a manifest that isn't one.
+    Invalid,
+    /// No answer, a broken connection, or a failure of the server: it may pass.
+    Unavailable,
+    /// This side was asked to stop.
+    Interrupted,
+    /// Settings that can't be used: a secret that isn't there, a certificate that can't be read.
+    Configuration,
+}
+
+impl Kind {
+    /// Whether the same request may succeed later, and what to do about it.
+    const fn traits(self) -> (bool, Option<&'static str>) {
+        match self {
+            Self::NotFound => (false, Some("check the spelling, and that the tag still exists")),
+            Self::Unauthorized => {
+                (false, Some("log in to the registry, or set username and password under registries: in mirror.yaml"))
+            }
+            Self::Denied => (false, Some("the account is known but lacks the right: ask the registry's owner for it")),
+            Self::Conflict => (false, Some("remove the tag at the target, or set overwrite: true or keep")),
+            Self::RateLimited => (true, Some("wait, or log in for a higher limit")),
+            Self::QuotaExceeded => {
+                (false, Some("wait until the quota's window has passed, or log in for a larger one"))
+            }
+            Self::MissingContent => (false, Some("run it again: what the target lost is sent anew")),
+            Self::Mismatch => {
+                (false, Some("the bytes were damaged on the way or at rest: compare with another client"))
+            }
+            Self::Unsupported | Self::Configuration => (false, None),
+            Self::Invalid => (false, Some("is it a registry, and not a proxy's or login page?")),
+            Self::Unavailable => (true, Some("check the network and the registry's status, then run it again")),
+            Self::Interrupted => (false, Some("run it again: it goes on where it stopped")),
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub const fn retry(self) -> bool {
+        self.traits().0
+    }
+
+    /// The next step for a person.
+    pub const fn hint(self) -> Option<&'static str> {
+        self.traits().1
+    }
+}
+
+/// Which end of a copy an error belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Where images come from.
+    Source,
+    /// Where they go.
+    Target,
+}
+
+/// Which step of the flow an error belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Asking the source what a tag names.
+    Resolve,
+    /// Asking the target what it holds.
+    Plan,
+    /// Creating the target repository.
+    Provision,
+    /// Moving bytes.
+    Copy,
+    /// Comparing what arrived.
+    Verify,
+}
+
+/// What was attempted, on what, and why it failed. `Display` is `attempted: why`, without the hint.
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: Kind,
+    side: Option<Side>,
+    stage: Option<Stage>,
+    attempted: String,
+    why: String,
+    status: Option<u16>,
+    attempts: u32,
+    retry_after: Option<Duration>,
+    hint: Option<String>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// `attempted` is a verb and its object (`push manifest sha256:… to host/repository`), `why` the reason; both in lower
+    /// case, without a full stop.
+    pub fn new(kind: Kind, attempted: impl Into<String>, why: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            side: None,
+            stage: None,
+            attempted: attempted.into(),
+            why: why.into(),
+            status: None,
+            attempts: 1,
+            retry_after: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// With the HTTP status that said so.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// With the number of times that it was attempted.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// With the pause that the server asked for.
+    #[must_use]
+    pub fn with_retry_after(mut self, pause: Option<Duration>) -> Self {
+        self.0.retry_after = pause;
+        self
+    }
+
+    /// With a hint that knows more than the kind's.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// With the error behind it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// On this side, unless a side is known already.
+    #[must_use]
+    pub fn on(mut self, side: Side) -> Self {
+        self.0.side.get_or_insert(side);
+        self
+    }
+
+    /// At this stage, unless a stage is known already.
+    #[must_use]
+    pub fn at(mut self, stage: Stage) -> Self {
+        self.0.stage.get_or_insert(stage);
+        self
+    }
+
+    /// The stage, where it is known.
+    pub fn stage(&self) -> Option<Stage> {
+        self.0.stage
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The side, where it has one.
+    pub fn side(&self) -> Option<Side> {
+        self.0.side
+    }
+
+    /// The HTTP status, where there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// How many times it was attempted.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// The pause that the server asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The next step for a person.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref().or(self.0.kind.hint())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.attempted, self.0.why)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+}

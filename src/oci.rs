@@ -1,0 +1,35 @@
+//! The nouns: what the distribution and image specifications speak of, as types that can't hold a wrong value.
+//!
+//! Pure: no I/O, no async. `FromStr` is the only parser of each type and `Display` its canonical text.
+
+mod descriptor;
+mod digest;
+mod manifest;
+mod platform;
+mod reference;
+mod service;
+
+pub use descriptor::{Descriptor, MediaType};
+pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
+pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
+pub use platform::Platform;
+pub use reference::{Reference, ReferenceError, Registry, Repository, Selector, Tag};
+pub use service::Service;
+
+/// Gives a newtype serde by its canonical text, so that `FromStr` stays the only parser.
+macro_rules! serde_by_text {
+    ($($type:ty),+) => {$(
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+serde_by_text!(Digest, MediaType, Platform, Registry, Repository, Reference, Tag);

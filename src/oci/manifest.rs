@@ -1,0 +1,271 @@
+//! Manifests: verbatim bytes and what they point at (image-spec `manifest.md`, `image-index.md`).
+//!
+//! Invariant: `bytes` are never re-encoded. What is parsed here serves the walk of the graph and nothing else.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Descriptor, Digest, MediaType};
+
+/// The `Accept` of every manifest request, HEAD and GET alike, so that both name the same bytes.
+pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+    */*;q=0.1";
+
+/// What a manifest is, by what it points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Points at a configuration and layers.
+    Image,
+    /// Points at manifests.
+    Index,
+    /// Carried, not understood: it points at nothing that is known.
+    Other,
+}
+
+/// An edge of the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edge {
+    /// To a manifest, which may have edges of its own.
+    Manifest(Descriptor),
+    /// To a blob: a configuration or a layer.
+    Blob(Descriptor),
+}
+
+/// Why bytes can't be mirrored as a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Docker's schema 1.
+    #[error("it is a Docker schema 1 manifest, which registries no longer take")]
+    Schema1,
+    /// Not JSON, or not an object, or an impossible descriptor in it.
+    #[error("it isn't a manifest: {0}")]
+    Invalid(String),
+}
+
+/// A manifest: descriptor, verbatim bytes and the edges that were read from them.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    descriptor: Descriptor,
+    bytes: Bytes,
+    kind: Kind,
+    successors: Vec<Edge>,
+    subject: Option<Descriptor>,
+}
+
+/// The members that make edges. Lenient: unknown members are left alone, `null` counts as absent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    schema_version: Option<u64>,
+    media_type: Option<MediaType>,
+    manifests: Option<Vec<Descriptor>>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    /// Of `application/vnd.oci.artifact.manifest.v1+json`, which was dropped before image-spec 1.1 and lives on in registries.
+    blobs: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+impl Manifest {
+    /// Reads the edges of `bytes`, named by `digest`, that were served as `content_type`.
+    ///
+    /// The caller has checked that `bytes` hash to `digest`. A content type that says nothing (absent, JSON in general,
+    /// octets, text) gives way to the `mediaType` inside, and that to the shape.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for schema 1 and for what isn't a JSON object with sound descriptors.
+    pub fn new(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Self, ManifestError> {
+        let served = content_type.and_then(|text| text.parse::<MediaType>().ok()).filter(|served| !is_generic(served));
+        if served.as_ref().is_some_and(MediaType::is_schema1) {
+            return Err(ManifestError::Schema1);
+        }
+        let shape: Shape =
+            serde_json::from_slice(&bytes).map_err(|e| ManifestError::Invalid(describe(&bytes, content_type, &e)))?;
+        if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
+            return Err(ManifestError::Schema1);
+        }
+        let kind = shape.kind();
+        let media_type = served
+            .or_else(|| shape.media_type.clone())
+            .or_else(|| kind.default_media_type())
+            .ok_or_else(|| ManifestError::Invalid("no media type is given, inside or outside".into()))?;
+        let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
+        let subject = shape.subject.clone();
+        Ok(Self { descriptor, bytes, kind, successors: shape.edges(), subject })
+    }
+
+    /// Its media type, digest and size.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        &self.descriptor.digest
+    }
+
+    /// Its media type.
+    pub fn media_type(&self) -> &MediaType {
+        &self.descriptor.media_type
+    }
+
+    /// The bytes, as they were served.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it points at, each once, in its own order. `subject` isn't among them: it may exist nowhere.
+    pub fn successors(&self) -> &[Edge] {
+        &self.successors
+    }
+
+    /// The manifest that this one refers to (distribution-spec, "Listing Referrers"): never an edge of a walk.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        self.subject.as_ref()
+    }
+}
+
+impl Kind {
+    fn default_media_type(self) -> Option<MediaType> {
+        let text = match self {
+            Self::Index => MediaType::OCI_INDEX,
+            Self::Image => MediaType::OCI_MANIFEST,
+            Self::Other => return None,
+        };
+        text.parse().ok()
+    }
+}
+
+impl Shape {
+    fn kind(&self) -> Kind {
+        if self.manifests.is_some() {
+            Kind::Index
+        } else if self.config.is_some() || self.layers.is_some() || self.blobs.is_some() {
+            Kind::Image
+        } else {
+            Kind::Other
+        }
+    }
+
+    fn edges(self) -> Vec<Edge> {
+        let manifests = self.manifests.into_iter().flatten().map(|descriptor| {
+            if is_blob(&descriptor.media_type) { Edge::Blob(descriptor) } else { Edge::Manifest(descriptor) }
+        });
+        let layers = self.layers.into_iter().chain(self.blobs).flatten();
+        let blobs = self.config.into_iter().chain(layers).map(Edge::Blob);
+        let mut seen = std::collections::HashSet::new();
+        manifests.chain(blobs).filter(|edge| seen.insert(edge.descriptor().digest.clone())).collect()
+    }
+}
+
+impl Edge {
+    /// What the edge leads to.
+    pub fn descriptor(&self) -> &Descriptor {
+        match self {
+            Self::Manifest(descriptor) | Self::Blob(descriptor) => descriptor,
+        }
+    }
+}
+
+/// Build caches list layers among the `manifests` of an index; these are blobs all the same.
+fn is_blob(media_type: &MediaType) -> bool {
+    let text = media_type.as_str();
+    text.starts_with("application/vnd.oci.image.layer.")
+        || text.starts_with("application/vnd.docker.image.rootfs.")
+        || text.starts_with("application/vnd.buildkit.cacheconfig.")
+        || text == MediaType::OCI_CONFIG
+}
+
+fn is_generic(media_type: &MediaType) -> bool {
+    matches!(
+        media_type.as_str(),
+        "application/json"
+            | "application/octet-stream"
+            | "binary/octet-stream"
+            | "text/plain"
+            | "text/json"
+            | "text/html"
+    )
+}
+
+/// Says what came instead: proxies answer with a page where a manifest was asked for.
+fn describe(bytes: &[u8], content_type: Option<&str>, error: &serde_json::Error) -> String {
+    let looks_like_html = bytes.trim_ascii_start().first() == Some(&b'<');
+    if looks_like_html || content_type.is_some_and(|text| text.starts_with("text/html")) {
+        return "the answer is a web page, perhaps of a proxy or a login".to_owned();
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content_type: Option<&str>, json: &str) -> Result<Manifest, ManifestError> {
+        Manifest::new(Digest::of(json.as_bytes()), content_type, Bytes::copy_from_slice(json.as_bytes()))
+    }
+
+    fn descriptor(name: &str, media_type: &str) -> String {
+        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":3,"x":1}}"#, Digest::of(name.as_bytes()))
+    }
+
+    fn edges(manifest: &Manifest) -> Vec<(bool, &str)> {
+        let is_blob = |edge: &Edge| matches!(edge, Edge::Blob(_));
+        manifest.successors().iter().map(|e| (is_blob(e), e.descriptor().digest.as_str())).collect()
+    }
+
+    #[test]
+    fn edges_of_an_image_are_its_config_and_layers_each_once() {
+        let (config, layer) = (descriptor("c", "a/odd"), descriptor("l", MediaType::OCI_LAYER));
+        let image =
+            read(None, &format!(r#"{{"config":{config},"layers":[{layer},{layer}],"subject":{layer}}}"#)).unwrap();
+        assert_eq!(image.kind(), Kind::Image);
+        assert_eq!(image.media_type().as_str(), MediaType::OCI_MANIFEST);
+        let (c, l) = (Digest::of(b"c"), Digest::of(b"l"));
+        assert_eq!(edges(&image), [(true, c.as_str()), (true, l.as_str())]);
+        assert_eq!(image.subject().unwrap().digest, l);
+    }
+
+    #[test]
+    fn edges_of_an_index_are_manifests_but_for_cached_layers() {
+        let (child, layer) = (descriptor("m", "a/unknown"), descriptor("l", MediaType::OCI_LAYER));
+        let index = read(Some(MediaType::DOCKER_LIST), &format!(r#"{{"manifests":[{child},{layer}]}}"#)).unwrap();
+        assert_eq!(index.kind(), Kind::Index);
+        assert_eq!(edges(&index).iter().map(|edge| edge.0).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn the_media_type_is_the_served_one_then_the_one_inside_then_the_shape() {
+        let inside = r#"{"mediaType":"application/x-inside","layers":[]}"#;
+        for (served, json, expected) in [
+            (Some("application/x-served; charset=utf-8"), inside, "application/x-served"),
+            (Some("application/json"), inside, "application/x-inside"),
+            (None, r#"{"manifests":[]}"#, MediaType::OCI_INDEX),
+        ] {
+            assert_eq!(read(served, json).unwrap().media_type().as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_mirrored_is_refused_by_name() {
+        assert_eq!(read(None, r#"{"schemaVersion":1,"fsLayers":[]}"#).unwrap_err(), ManifestError::Schema1);
+        let signed = Some("application/vnd.docker.distribution.manifest.v1+prettyjws");
+        assert_eq!(read(signed, "{}").unwrap_err(), ManifestError::Schema1);
+        for bad in ["", "[]", "<html>", r#"{"layers":[{"mediaType":"a/b","digest":"sha256:x","size":1}]}"#, "{}"] {
+            assert!(matches!(read(None, bad), Err(ManifestError::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let image = read(None, r#"{"config":null,"layers":null,"manifests":[]}"#).unwrap();
+        assert_eq!((image.kind(), image.successors().len()), (Kind::Index, 0));
+    }
+}

@@ -1,0 +1,416 @@
+//! Registries, repositories, tags and references (distribution-spec "Pulling manifests" gives the grammar of names and
+//! tags; Docker's reference grammar gives the short forms).
+//!
+//! Docker Hub's defaults (`docker.io`, `library/`, `latest`) live in the `FromStr` of this file and nowhere else.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Digest, DigestError};
+
+/// Why a text is no reference, or no part of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// Not `host[:port]`.
+    #[error("`{0}` isn't a registry: expected host[:port] without scheme or path")]
+    Registry(String),
+    /// A path that the grammar of repository names forbids.
+    #[error(
+        "`{0}` isn't a repository name: expected lower-case letters, digits and single . _ - between them, divided by /"
+    )]
+    Repository(String),
+    /// A tag that the grammar forbids.
+    #[error("`{0}` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first")]
+    Tag(String),
+    /// A digest that isn't one.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// A tag or digest where only a repository may stand.
+    #[error("`{0}` names a tag or digest, where a repository alone is expected")]
+    NotBare(String),
+    /// Longer than the 255 characters that registries take.
+    #[error("`{0}` is longer than 255 characters")]
+    Length(String),
+}
+
+/// `host[:port]`, in lower case. `docker.io`, `index.docker.io` and `registry-1.docker.io` are one. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Registry(Arc<str>);
+
+impl Registry {
+    /// The canonical name of Docker Hub.
+    pub const DOCKER_HUB: &'static str = "docker.io";
+
+    /// `host[:port]`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host without port and brackets.
+    pub fn host(&self) -> &str {
+        let host = match self.0.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => &self.0,
+        };
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// Whether it is this machine: such registries speak plain HTTP unless told otherwise.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl FromStr for Registry {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let error = || ReferenceError::Registry(text.to_owned());
+        let lower = text.to_ascii_lowercase();
+        // The URL parser knows the hosts: names, IPv4, IPv6 in brackets.
+        let url = url::Url::parse(&format!("http://{lower}/")).map_err(|_| error())?;
+        let plain = url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+        let sane = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+        if !plain || lower.is_empty() || !lower.bytes().all(sane) || lower.ends_with(':') {
+            return Err(error());
+        }
+        Ok(Self(match lower.as_str() {
+            "index.docker.io" | "registry-1.docker.io" => Self::DOCKER_HUB.into(),
+            other => other.into(),
+        }))
+    }
+}
+
+/// A repository in a registry. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Repository {
+    registry: Registry,
+    path: Arc<str>,
+}
+
+impl Repository {
+    /// The repository `path` of `registry`, both as they stand: no defaults apply.
+    ///
+    /// # Errors
+    /// If the grammar of repository names forbids `path`.
+    pub fn new(registry: Registry, path: &str) -> Result<Self, ReferenceError> {
+        let error = || ReferenceError::Repository(path.to_owned());
+        if !path.split('/').all(is_path_component) {
+            return Err(error());
+        }
+        if registry.as_str().len() + 1 + path.len() > 255 {
+            return Err(ReferenceError::Length(path.to_owned()));
+        }
+        Ok(Self { registry, path: path.into() })
+    }
+
+    /// Where it is.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Its name within the registry, `library/nginx`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The last segment of the path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl FromStr for Repository {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let parts = Parts::of(text);
+        if parts.tag.is_some() || parts.digest.is_some() {
+            return Err(ReferenceError::NotBare(text.to_owned()));
+        }
+        parts.repository()
+    }
+}
+
+/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Arc<str>);
+
+impl Tag {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let first = text.bytes().next().is_some_and(word);
+        if !first || text.len() > 128 || !text.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
+            return Err(ReferenceError::Tag(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A repository with a tag, a digest, or both: then the digest says what, and the tag what it is called.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    repository: Repository,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+/// What a manifest is asked for by: `<reference>` of the distribution specification.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Selector {
+    /// By a name that may move.
+    Tag(Tag),
+    /// By content.
+    Digest(Digest),
+}
+
+impl Selector {
+    /// The text, as it stands in a URL.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Tag(tag) => tag.as_str(),
+            Self::Digest(digest) => digest.as_str(),
+        }
+    }
+}
+
+impl Reference {
+    /// By a tag.
+    pub fn tagged(repository: Repository, tag: Tag) -> Self {
+        Self { repository, tag: Some(tag), digest: None }
+    }
+
+    /// By a digest alone.
+    pub fn digested(repository: Repository, digest: Digest) -> Self {
+        Self { repository, tag: None, digest: Some(digest) }
+    }
+
+    /// The same, pinned to `digest`.
+    #[must_use]
+    pub fn pinned(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The tag, if it has one.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The digest, if it has one.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// What to ask a registry for: the digest where there is one, else the tag.
+    pub fn selector(&self) -> Selector {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => Selector::Digest(digest.clone()),
+            (None, Some(tag)) => Selector::Tag(tag.clone()),
+            (None, None) => unreachable!("a reference has a tag or a digest: its constructors see to it"),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let parts = Parts::of(text);
+        let repository = parts.repository()?;
+        let digest = parts.digest.map(str::parse).transpose()?;
+        let tag = match (parts.tag, &digest) {
+            (Some(tag), _) => Some(tag.parse()?),
+            (None, None) => Some(Tag("latest".into())),
+            (None, Some(_)) => None,
+        };
+        Ok(Self { repository, tag, digest })
+    }
+}
+
+/// `[registry/]path[:tag][@digest]`, cut but not yet checked.
+struct Parts<'a> {
+    registry: Option<&'a str>,
+    path: &'a str,
+    tag: Option<&'a str>,
+    digest: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        let (registry, rest) = match rest.split_once('/') {
+            // Docker's rule: a first segment with a dot or a port, or `localhost`, is a host.
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+            _ => (None, rest),
+        };
+        let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
+        Self { registry, path, tag, digest }
+    }
+
+    fn repository(&self) -> Result<Repository, ReferenceError> {
+        let registry: Registry = self.registry.unwrap_or(Registry::DOCKER_HUB).parse()?;
+        if registry.as_str() == Registry::DOCKER_HUB && !self.path.contains('/') {
+            return Repository::new(registry, &format!("library/{}", self.path))
+                .map_err(|_| ReferenceError::Repository(self.path.to_owned()));
+        }
+        Repository::new(registry, self.path)
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_path_component(component: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let separators_are_sound = || {
+        let separators = component.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        separators.into_iter().all(|s| matches!(s, "" | "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+    };
+    let bytes = component.as_bytes();
+    bytes.first().copied().is_some_and(word) && bytes.last().copied().is_some_and(word) && separators_are_sound()
+}
+
+impl fmt::Display for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
+    }
+}
+
+macro_rules! debug_by_display {
+    ($($type:ty),+) => {$(
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self}")
+            }
+        }
+    )+};
+}
+debug_by_display!(Registry, Repository, Tag, Reference);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn references_have_one_canonical_text() {
+        let pinned = format!("nginx@{D}");
+        let pinned_canonical = format!("docker.io/library/nginx@{D}");
+        let both = format!("ghcr.io/a/b:v1@{D}");
+        for (text, canonical) in [
+            ("nginx", "docker.io/library/nginx:latest"),
+            ("nginx:1.27", "docker.io/library/nginx:1.27"),
+            ("grafana/grafana:11", "docker.io/grafana/grafana:11"),
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("index.docker.io/library/nginx:1", "docker.io/library/nginx:1"),
+            ("registry-1.docker.io/a/b:1", "docker.io/a/b:1"),
+            ("localhost/a:1", "localhost/a:1"),
+            ("localhost:5000/a:1", "localhost:5000/a:1"),
+            ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"),
+            ("[::1]:5000/a:1", "[::1]:5000/a:1"),
+            ("GHCR.io/a/b__c/d---e:V_1.0-x", "ghcr.io/a/b__c/d---e:V_1.0-x"),
+            (pinned.as_str(), pinned_canonical.as_str()),
+            (both.as_str(), both.as_str()),
+        ] {
+            let reference: Reference = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(reference.to_string(), canonical);
+            assert_eq!(canonical.parse::<Reference>().unwrap(), reference);
+        }
+    }
+
+    #[test]
+    fn what_the_grammar_forbids_is_refused() {
+        let long_tag = format!("nginx:{}", "a".repeat(129));
+        let long_path = format!("ghcr.io/{}", "a".repeat(256));
+        let short_digest = "nginx@sha256:abc";
+        for bad in [
+            "",
+            "/",
+            ":",
+            "Nginx",
+            "nginx:",
+            "nginx:-x",
+            "nginx:a b",
+            "nginx:ä",
+            "a//b",
+            "ghcr.io/",
+            "ghcr.io/a/",
+            "_a",
+            "a_",
+            "a..b",
+            "a___b",
+            "a.-b",
+            "https://ghcr.io/a",
+            "ghcr.io:/a",
+            "ghcr.io:99999/a",
+            "user@host/a",
+            short_digest,
+            &long_tag,
+            &long_path,
+        ] {
+            assert!(bad.parse::<Reference>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bare_repository_takes_no_tag() {
+        assert_eq!("alpine".parse::<Repository>().unwrap().to_string(), "docker.io/library/alpine");
+        assert!(matches!("alpine:3".parse::<Repository>(), Err(ReferenceError::NotBare(_))));
+    }
+
+    #[test]
+    fn hosts_are_known_for_what_they_are() {
+        for (text, host, loopback) in [
+            ("localhost:5000", "localhost", true),
+            ("127.0.0.2", "127.0.0.2", true),
+            ("[::1]:5000", "::1", true),
+            ("harbor.example.com", "harbor.example.com", false),
+        ] {
+            let registry: Registry = text.parse().unwrap();
+            assert_eq!((registry.host(), registry.is_loopback()), (host, loopback));
+        }
+    }
+}

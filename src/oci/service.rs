@@ -1,0 +1,117 @@
+//! Which service a host belongs to, and what that service lets a repository be called.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Registry, Repository};
+
+/// A registry service, recognised by its host name. Anything else is [`Service::Other`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// Docker Hub: a manifest GET counts against the pull quota.
+    DockerHub,
+    /// Amazon ECR, private.
+    Ecr {
+        /// Twelve digits.
+        account: String,
+        /// As in `eu-west-1`.
+        region: String,
+        /// FIPS endpoint.
+        fips: bool,
+        /// Dual-stack endpoint, IPv4 and IPv6.
+        dual_stack: bool,
+    },
+    /// Any other.
+    Other,
+}
+
+/// Amazon's host patterns: commercial, China, GovCloud, sovereign partitions, FIPS and dual stack.
+static ECR: LazyLock<Regex> = LazyLock::new(|| {
+    let suffixes = r"amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.com\.cn|amazonwebservices\.eu)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov";
+    Regex::new(&format!(r"^(\d{{12}})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9_-]*)\.(?:{suffixes})$"))
+        .expect("a constant pattern, compiled by the tests")
+});
+
+/// ECR's `repositoryName`, from the API reference of `CreateRepository`.
+static ECR_NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$")
+        .expect("a constant pattern, compiled by the tests")
+});
+
+impl Service {
+    /// The service that `registry` belongs to.
+    pub fn of(registry: &Registry) -> Self {
+        let host = registry.as_str();
+        if host == Registry::DOCKER_HUB {
+            return Self::DockerHub;
+        }
+        // Most hosts aren't Amazon's: no pattern is compiled for them.
+        if host.contains("ecr")
+            && let Some(found) = ECR.captures(host)
+        {
+            return Self::Ecr {
+                account: found[1].to_owned(),
+                region: found[4].to_owned(),
+                fips: found.get(3).is_some(),
+                dual_stack: &found[2] == "-",
+            };
+        }
+        Self::Other
+    }
+
+    /// Whether the service would let a repository be called this.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn check_name(&self, repository: &Repository) -> Result<(), String> {
+        let path = repository.path();
+        match self {
+            Self::Ecr { .. } if !(2..=256).contains(&path.len()) => {
+                Err(format!("ECR would refuse the repository name `{path}`: it must have 2 to 256 characters"))
+            }
+            Self::Ecr { .. } if !ECR_NAME.is_match(path) => {
+                Err(format!("ECR would refuse the repository name `{path}`"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ecr(host: &str) -> Option<(String, String, bool, bool)> {
+        match Service::of(&host.parse().unwrap()) {
+            Service::Ecr { account, region, fips, dual_stack } => Some((account, region, fips, dual_stack)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn ecr_hosts_give_account_and_region() {
+        for (host, region, fips, dual_stack) in [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1", false, false),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", "cn-north-1", false, false),
+            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1", true, false),
+            ("123456789012.dkr-ecr.us-east-1.on.aws", "us-east-1", false, true),
+            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", "us-east-1", true, true),
+            ("123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1", false, false),
+            ("123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", false, false),
+        ] {
+            assert_eq!(ecr(host), Some(("123456789012".into(), region.into(), fips, dual_stack)), "{host}");
+        }
+        for other in ["public.ecr.aws", "12345.dkr.ecr.eu-west-1.amazonaws.com", "x.dkr.ecr.eu-west-1.example.com"] {
+            assert_eq!(ecr(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn ecr_names_are_checked() {
+        let registry: Registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+        let check = |path: &str| Service::of(&registry).check_name(&Repository::new(registry.clone(), path).unwrap());
+        assert!(check("mirror/docker.io/library/nginx").is_ok());
+        assert!(check("a").unwrap_err().contains("2 to 256"));
+    }
+}

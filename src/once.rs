@@ -1,0 +1,91 @@
+//! OnceMap: the first caller's task works, all share its result.
+//!
+//! The work runs in a task of its own: a caller that stops waiting doesn't stop the work, and nobody waits for somebody
+//! who gave up. Success and failure are both kept; [`OnceMap::forget`] lets the next caller work anew.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+
+/// Results by key, each worked out at most once.
+pub struct OnceMap<K, V> {
+    entries: Mutex<HashMap<K, Shared<BoxFuture<'static, V>>>>,
+}
+
+impl<K, V> Default for OnceMap<K, V> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<K, V> fmt::Debug for OnceMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnceMap")
+    }
+}
+
+impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
+    /// The result for `key`: `work`'s if this is the first call, else that of the first. The flag says which.
+    ///
+    /// # Panics
+    /// If the work panics, so does everybody who waits for it.
+    pub async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> (V, bool)
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let (shared, first) = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            match entries.get(&key) {
+                Some(shared) => (shared.clone(), false),
+                None => {
+                    let task = tokio::spawn(work());
+                    let shared = async move { task.await.expect("the work ran to its end") }.boxed().shared();
+                    entries.insert(key, shared.clone());
+                    (shared, true)
+                }
+            }
+        };
+        (shared.await, first)
+    }
+
+    /// Lets the next caller for `key` work anew.
+    pub fn forget(&self, key: &K) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_once_and_outlives_its_first_caller() {
+        let map = Arc::new(OnceMap::<&str, usize>::default());
+        let runs = Arc::new(AtomicUsize::new(0));
+        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let work = {
+            let runs = Arc::clone(&runs);
+            async move {
+                let _ = gate.await;
+                runs.fetch_add(1, Ordering::Relaxed) + 1
+            }
+        };
+        let mut first = Box::pin(map.get_or_work("k", || work));
+        assert!(futures::poll!(&mut first).is_pending());
+        drop(first);
+        open.send(()).unwrap();
+        let never = || async { unreachable!("the first caller's work is shared") };
+        let (one, two) = tokio::join!(map.get_or_work("k", never), map.get_or_work("k", never));
+        assert_eq!((one, two), ((1, false), (1, false)));
+        map.forget(&"k");
+        assert_eq!(map.get_or_work("k", || async { 7 }).await, (7, true));
+    }
+}

@@ -1,0 +1,90 @@
+//! Lock + what the targets hold → Plan: which images have work, and what it costs.
+//!
+//! A plan is deterministic: the same lock and the same targets give the same images in the same order.
+
+use std::collections::HashSet;
+
+use crate::error::Error;
+use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
+
+/// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// One entry for each image and target.
+    pub images: Vec<Planned>,
+    /// Target repositories that don't exist and will be created.
+    pub missing: Vec<Repository>,
+    /// Target repositories that hold no tag: nothing of their content needs to be asked for.
+    pub vacant: HashSet<Repository>,
+}
+
+/// One image at one target.
+#[derive(Debug, Clone)]
+pub enum Planned {
+    /// It can be worked on.
+    Image(Transfer),
+    /// It has failed already: it couldn't be resolved, or the target couldn't be asked.
+    Failed {
+        /// The canonical source reference, or the repository where no tag is known yet.
+        source: String,
+        /// The target reference or repository.
+        target: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Everything that is needed to bring one image to one target; no option is looked up later.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// The canonical source, as the lock names it.
+    pub source: Reference,
+    /// The pinned manifest.
+    pub root: Descriptor,
+    /// Where it goes.
+    pub target: Repository,
+    /// The tag that it gets there; `None` = untagged.
+    pub tag: Option<Tag>,
+    /// What there is to do.
+    pub action: Action,
+    /// Manifest GETs at the source that count against a quota: a lower bound while an index is unread.
+    pub pulls: u64,
+    /// Whether `pulls` is exact.
+    pub pulls_exact: bool,
+    /// Bytes to move; `None` while unknown.
+    pub bytes: Option<u64>,
+    /// The pin couldn't be updated: it is mirrored as it was, and counts as failed.
+    pub stale: Option<Error>,
+}
+
+/// What there is to do for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Copy what the target lacks of its graph.
+    Copy,
+    /// The manifest is there by digest: one PUT under the tag.
+    Tag,
+    /// Nothing: the target holds it already.
+    UpToDate,
+    /// Nothing: the target's tag holds something else, and is to be left (`overwrite: keep`).
+    Kept {
+        /// What the tag holds.
+        found: Digest,
+    },
+    /// The target's tag holds something else, and may not be replaced (`overwrite: false`).
+    Conflict {
+        /// What the tag holds.
+        found: Digest,
+    },
+}
+
+impl Transfer {
+    /// The target reference as text: with the tag, or with the digest where it has none.
+    pub fn target_text(&self) -> String {
+        let reference = match &self.tag {
+            Some(tag) => Reference::tagged(self.target.clone(), tag.clone()),
+            None => Reference::digested(self.target.clone(), self.root.digest.clone()),
+        };
+        reference.to_string()
+    }
+}

@@ -1,0 +1,99 @@
+//! Source and Target: one repository, wherever it is.
+//!
+//! The seam between deciding and moving: everything above speaks of these two traits, in our own terms, and one
+//! conformance suite holds every implementation to them.
+
+use std::fmt::{Debug, Display};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
+
+/// The bytes of a blob, in chunks, not yet verified.
+pub type BlobStream = BoxStream<'static, Result<Bytes>>;
+
+/// A repository that can be read. Errors are of kind `NotFound` where something isn't there.
+#[async_trait]
+pub trait Source: Debug + Display + Send + Sync {
+    /// What `selector` names now: media type, digest and size of the manifest. Costs no pull where the registry names
+    /// the digest in its answer to a HEAD; else one GET.
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor>;
+
+    /// The manifest `digest`, verified: its bytes hash to it. Counts as a pull where pulls are counted.
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
+
+    /// The bytes of blob `digest` from `offset` (in bytes) on, as they come: the caller verifies. The stream is `'static`
+    /// and may fail at any chunk.
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream>;
+
+    /// The size in bytes of blob `digest`, `None` if it isn't there.
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
+
+    /// All tags, in the order in which they are served. `NotFound` if the repository doesn't exist.
+    async fn tags(&self) -> Result<Vec<Tag>>;
+
+    /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
+    fn counts_pulls(&self) -> bool {
+        false
+    }
+}
+
+/// A repository that can be written to.
+#[async_trait]
+pub trait Target: Source {
+    /// Stores `manifest` verbatim, by its digest or under a tag. What it refers to must be there, except its subject.
+    /// `MissingContent` if the target says that something isn't.
+    async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted>;
+
+    /// Opens an upload. It ends with [`Target::push_blob`] or [`Target::abandon`].
+    async fn open_upload(&self) -> Result<Upload>;
+
+    /// Stores the blob that `blob` describes: `body` is its verified bytes, `blob.size` of them. On failure the upload is
+    /// of no further use.
+    async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()>;
+
+    /// Gives an upload up, best effort.
+    async fn abandon(&self, upload: Upload);
+
+    /// Makes blob `digest` of `from`, a repository of the same registry, one of this repository too.
+    async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount>;
+}
+
+/// An opened upload: where to send the bytes, in the store's own terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upload(pub String);
+
+/// What came of asking for a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// The blob is there now.
+    Mounted,
+    /// Refused; with the upload that the target opened instead, if it did.
+    Declined(Option<Upload>),
+}
+
+/// What a target says of a manifest that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// It knows the referrers API and has linked the manifest to its subject (`OCI-Subject`).
+    pub subject_processed: bool,
+}
+
+/// Where repositories are opened: the one place that knows which store a name leads to.
+pub trait Stores: Debug + Send + Sync {
+    /// `repository`, to read from.
+    ///
+    /// # Errors
+    /// `Configuration` if what is set for its registry can't be used.
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>>;
+
+    /// `repository`, to write to.
+    ///
+    /// # Errors
+    /// As [`Stores::source`].
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>>;
+}
