@@ -1,11 +1,36 @@
-//! mirror.yaml → validated Config.
+//! mirror.yaml → validated [`Config`].
+//!
+//! Reading has two halves. `crate::yaml` gives a tree with positions, from which serde fills the structs of `raw`;
+//! only a syntax error or a wrong type ends it. Then every value is checked by its path, and unknown keys, duplicate keys
+//! and errors of meaning come out together ([`Problems`]), in the order of the text. Keys that a later version will know
+//! are refused by name (`keys`), never ignored.
+//!
+//! Pure: the environment comes in as a function, and no file is opened. Relative paths are relative to the file's folder.
+
+mod check;
+mod images;
+mod keys;
+mod raw;
+mod registries;
+mod rule;
+mod target;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::oci::{Digest, Reference, Registry, Repository, Tag};
+use crate::oci::{Digest, Registry, Repository, Tag};
 use crate::select::Selection;
+use crate::yaml::Document;
+pub use crate::yaml::{KeyPath, Problem, Problems};
+use check::{Findings, Scope};
+pub use target::{Layout, TargetRoot};
+
+/// The largest file that is read: far above any list that a person or a generator writes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Looks an environment variable up; `None` if it isn't set.
+pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// A mirror.yaml that can be acted on: everything that can be known without a request has been checked.
 #[derive(Debug, Clone)]
@@ -22,19 +47,6 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// `REGISTRY[/PREFIX]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetRoot {
-    /// The registry.
-    pub registry: Registry,
-    /// The path before each repository, without slashes at its ends; may be empty.
-    pub prefix: String,
-}
-
-/// The template for target repositories: `{registry}`, `{repository}`, `{name}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout(pub(crate) String);
-
 /// One entry of `images`, with the defaults merged in.
 #[derive(Debug, Clone)]
 pub struct ImageRule {
@@ -46,6 +58,12 @@ pub struct ImageRule {
     pub to: Option<String>,
     /// What to do about a target tag that holds something else.
     pub overwrite: Overwrite,
+    /// Where it goes: one repository for each of [`Config::targets`], in their order.
+    pub destinations: Vec<Repository>,
+    /// The line of the file in which it begins.
+    pub line: usize,
+    /// Its place in the file, `images[3]`.
+    pub path: KeyPath,
 }
 
 /// Which images of a repository an entry asks for.
@@ -103,8 +121,8 @@ pub enum Secret {
     File(PathBuf),
 }
 
-/// `registries.HOST.ecr`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// `registries.HOST.ecr`. By default repositories are created with the account's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EcrSettings {
     /// A named profile of the AWS configuration.
     pub profile: Option<String>,
@@ -114,6 +132,12 @@ pub struct EcrSettings {
     pub external_id: Option<String>,
     /// How missing repositories are created; `None` = never.
     pub create: Option<EcrCreate>,
+}
+
+impl Default for EcrSettings {
+    fn default() -> Self {
+        Self { profile: None, role_arn: None, external_id: None, create: Some(EcrCreate::default()) }
+    }
 }
 
 /// `registries.HOST.ecr.create`.
@@ -140,6 +164,15 @@ pub struct Limits {
     pub manifest_size: u64,
 }
 
+/// What a command needs that mirrors no list: how to talk to registries, and the bounds of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Settings by registry.
+    pub registries: BTreeMap<Registry, RegistrySettings>,
+    /// Bounds of a run.
+    pub limits: Limits,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self { transfers: 32, idle_timeout: Duration::from_secs(60), manifest_size: 4 << 20 }
@@ -147,13 +180,47 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Where `rule`'s images go under `target`.
-    pub fn target_repository(&self, rule: &ImageRule, target: &TargetRoot) -> Repository {
-        let _ = (rule, target);
-        todo!("the validation has built it once")
+    /// Reads the text of the file that the user calls `origin`. Environment variables are looked up for the registries
+    /// in use only: those of targets and images.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn read(text: &str, origin: &Path, env: &Env<'_>) -> Result<Self, Problems> {
+        Self::read_scope(text, origin, Scope::Mirror, env)
+    }
+
+    /// Reads `registries` and `limits` for a command that talks to `hosts` and mirrors no list. Targets and images may
+    /// be missing; what is there has to be valid all the same.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn read_settings(text: &str, origin: &Path, hosts: &[Registry], env: &Env<'_>) -> Result<Settings, Problems> {
+        let Self { registries, limits, .. } = Self::read_scope(text, origin, Scope::Settings(hosts), env)?;
+        Ok(Settings { registries, limits })
+    }
+
+    fn read_scope(text: &str, origin: &Path, scope: Scope<'_>, env: &Env<'_>) -> Result<Self, Problems> {
+        let document = Document::parse(text, MAX_BYTES).map_err(|problem| Problems::new(origin, vec![problem]))?;
+        let mut problems = document.duplicates.clone();
+        let mut unknown = Vec::new();
+        let raw = document.read(|path| unknown.push(path));
+        problems.extend(unknown.into_iter().map(|path| {
+            let at = document.key_position(&path);
+            keys::unknown(path, at)
+        }));
+        let raw = match raw {
+            Ok(raw) => raw,
+            Err(problem) => {
+                problems.push(problem);
+                return Err(Problems::new(origin, problems));
+            }
+        };
+        let folder = origin.parent().unwrap_or(Path::new(""));
+        let mut findings = Findings::new(&document, folder, problems);
+        let config = check::config(&raw, scope, env, &mut findings);
+        if findings.problems.is_empty() { Ok(config) } else { Err(Problems::new(origin, findings.problems)) }
     }
 }
 
-/// Unused until the parser lands.
-#[doc(hidden)]
-pub type Unused = Reference;
+#[cfg(test)]
+mod tests;

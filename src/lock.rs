@@ -1,1 +1,262 @@
-//! lock
+//! mirror.lock: read, compare, write. Works as cargo's does.
+//!
+//! The text is a function of the content: entries are sorted, absent keys left out, so that the same pins give the same
+//! bytes and a moved pin is two changed lines. A version that this program doesn't know is refused, whatever else is in
+//! the file.
+//!
+//! Version 1: the first. `referrers`, `verified`, `mirrored` and `waiting` are read and written; nothing fills them yet.
+
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository, Tag};
+use crate::select::Spec;
+pub use crate::yaml::{Problem, Problems};
+
+/// The version of the file that is written, and the newest that is read.
+pub const VERSION: u64 = 1;
+
+/// What is pinned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lock {
+    images: BTreeMap<(Reference, Vec<Platform>), LockedImage>,
+    selections: BTreeMap<(Repository, Spec), LockedSelection>,
+}
+
+/// One pinned image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedImage {
+    /// The canonical source; with a digest where the list pins it.
+    #[serde(deserialize_with = "text::canonical")]
+    pub source: Reference,
+    /// The platforms that are mirrored; empty = all, byte for byte.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
+    /// What the source served.
+    pub digest: Digest,
+    /// The media type of that manifest.
+    pub media_type: MediaType,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest at the target, where it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<Digest>,
+    /// When this digest was first seen; written once a pin. Whole seconds.
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What refers to the image and is mirrored with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<LockedReferrer>,
+    /// What a verification of its signature found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
+}
+
+/// A signature, SBOM or other artifact about an image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LockedReferrer {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// The media type of its manifest.
+    pub media_type: MediaType,
+    /// What kind of artifact it is, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The tag by which it is found, where it isn't found by its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// How it was verified.
+    pub method: String,
+    /// Who signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Who vouches for that identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// When it was signed. Whole seconds.
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+}
+
+/// What a selection picked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedSelection {
+    /// The repository that it picks from.
+    #[serde(deserialize_with = "text::canonical")]
+    pub source: Repository,
+    /// The selection, as mirror.yaml has it: if that changes, it is resolved anew.
+    pub select: Spec,
+    /// The tags that it picked, newest first.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+    /// Tags that it would pick, were they not too new.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Waiting>,
+}
+
+/// A tag that is too new to be picked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The tag.
+    pub tag: Tag,
+    /// What it named when it was seen.
+    pub digest: Digest,
+    /// When that was first seen. Whole seconds.
+    #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// How the pin of one image differs between two locks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The image.
+    pub source: Reference,
+    /// Its platforms.
+    pub platforms: Vec<Platform>,
+    /// The digest before; `None` = it wasn't pinned.
+    pub old: Option<Digest>,
+    /// The digest after; `None` = it is no longer pinned.
+    pub new: Option<Digest>,
+}
+
+impl LockedImage {
+    /// `source` pinned to `root`, first seen now.
+    pub fn new(source: Reference, root: &Descriptor) -> Self {
+        let Descriptor { media_type, digest, size } = root.clone();
+        // The text has seconds.
+        let since = Timestamp::now().round(jiff::Unit::Second).ok();
+        let (platforms, referrers) = (Vec::new(), Vec::new());
+        Self { source, platforms, digest, media_type, size, mirrored: None, since, referrers, verified: None }
+    }
+}
+
+impl LockedSelection {
+    /// `select` has picked `tags` of `source`.
+    pub fn new(source: Repository, select: Spec, tags: Vec<Tag>) -> Self {
+        Self { source, select, tags, waiting: Vec::new() }
+    }
+}
+
+impl Lock {
+    /// Reads the text of the file that the user calls `origin`.
+    ///
+    /// # Errors
+    /// What is wrong with the file: a newer version, entries that stand twice, or values that make no sense.
+    pub fn read(text: &str, origin: &Path) -> Result<Self, Problems> {
+        text::read(text).map_err(|problems| Problems::new(origin, problems))
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        text::write(self)
+    }
+
+    /// Writes the file at `path` unless its text, which was `old` (`None` = no such file), stays the same. A reader sees
+    /// the old file or the new one, whole. Says whether it was written.
+    ///
+    /// # Errors
+    /// If the folder or the file can't be written.
+    pub fn write(&self, path: &Path, old: Option<&str>) -> io::Result<bool> {
+        let text = self.to_text();
+        if old == Some(text.as_str()) {
+            return Ok(false);
+        }
+        // A link stays a link: what it points at is replaced.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".mirror.lock.");
+        #[cfg(unix)]
+        let readable = {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Less the umask, as for any other file; temporary files are private by default.
+            fs::Permissions::from_mode(0o666)
+        };
+        #[cfg(unix)]
+        builder.permissions(readable);
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        if let Ok(metadata) = fs::metadata(&path) {
+            file.as_file().set_permissions(metadata.permissions())?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(true)
+    }
+
+    /// The pins, sorted by source and platforms.
+    pub fn images(&self) -> impl ExactSizeIterator<Item = &LockedImage> {
+        self.images.values()
+    }
+
+    /// The selections, sorted by source.
+    pub fn selections(&self) -> impl ExactSizeIterator<Item = &LockedSelection> {
+        self.selections.values()
+    }
+
+    /// Adds a pin; one of the same source and platforms is replaced.
+    pub fn pin(&mut self, mut image: LockedImage) {
+        image.platforms = sorted(&image.platforms);
+        image.referrers.sort();
+        self.images.insert((image.source.clone(), image.platforms.clone()), image);
+    }
+
+    /// Adds a selection; one of the same source and text is replaced.
+    pub fn select(&mut self, selection: LockedSelection) {
+        self.selections.insert((selection.source.clone(), selection.select.clone()), selection);
+    }
+
+    /// The pin of `source` with `platforms`, in whatever order these are.
+    pub fn image(&self, source: &Reference, platforms: &[Platform]) -> Option<&LockedImage> {
+        self.images.get(&(source.clone(), sorted(platforms)))
+    }
+
+    /// What `select` picked from `source`; `None` if that very selection isn't in the lock.
+    pub fn selection(&self, source: &Repository, select: &Spec) -> Option<&LockedSelection> {
+        self.selections.get(&(source.clone(), select.clone()))
+    }
+
+    /// The tags that `select` has picked of `source`; none where there is no selection or the lock lacks it.
+    pub fn tags(&self, source: &Repository, select: Option<&Spec>) -> &[Tag] {
+        let selection = select.and_then(|select| self.selection(source, select));
+        selection.map_or(&[], |selection| &selection.tags)
+    }
+
+    /// What changes from this lock to `newer`, sorted by source.
+    pub fn diff(&self, newer: &Self) -> Vec<Change> {
+        let keys: BTreeSet<_> = self.images.keys().chain(newer.images.keys()).collect();
+        let changes = keys.into_iter().map(|key| {
+            let digest = |lock: &Self| lock.images.get(key).map(|image| image.digest.clone());
+            let (source, platforms) = key.clone();
+            Change { source, platforms, old: digest(self), new: digest(newer) }
+        });
+        changes.filter(|change| change.old != change.new).collect()
+    }
+}
+
+/// The lock that belongs to a config: beside it, its stem + `.lock`.
+pub fn lock_path(config: &Path) -> PathBuf {
+    config.with_extension("lock")
+}
+
+fn sorted(platforms: &[Platform]) -> Vec<Platform> {
+    let mut platforms = platforms.to_vec();
+    platforms.sort();
+    platforms.dedup();
+    platforms
+}
+
+#[cfg(test)]
+mod tests;

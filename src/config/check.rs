@@ -1,0 +1,193 @@
+//! From what is written to what it means. Each check adds its problems and goes on, so that all are told at once.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::raw::{RawConfig, RawDefaults, RawLimits};
+use super::{Config, Env, Layout, Limits, Overwrite, TargetRoot, images, keys, registries};
+use crate::oci::Registry;
+use crate::yaml::{Document, KeyPath, Problem};
+
+/// What the checks share: where things stand in the file, and what has been found wrong with them.
+pub(super) struct Findings<'a> {
+    document: &'a Document,
+    folder: &'a Path,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(document: &'a Document, folder: &'a Path, problems: Vec<Problem>) -> Self {
+        Self { document, folder, problems }
+    }
+
+    pub(super) fn add(&mut self, path: &KeyPath, message: impl Into<String>) {
+        self.problems.push(Problem::new(self.document.position(path), path.clone(), message));
+    }
+
+    pub(super) fn add_hint(&mut self, path: &KeyPath, message: impl Into<String>, hint: impl Into<String>) {
+        self.add(path, message);
+        if let Some(problem) = self.problems.pop() {
+            self.problems.push(problem.with_hint(hint));
+        }
+    }
+
+    /// For what a later version will understand.
+    pub(super) fn not_yet(&mut self, path: &KeyPath, what: &str) {
+        self.problems.push(keys::not_yet(self.document.position(path), path.clone(), what));
+    }
+
+    /// The value, or a problem at `path`.
+    pub(super) fn ok<T, E: std::fmt::Display>(&mut self, path: &KeyPath, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(path, error.to_string())).ok()
+    }
+
+    /// The line in which the value at `path` begins.
+    pub(super) fn line(&self, path: &KeyPath) -> usize {
+        self.document.position(path).line
+    }
+
+    /// A path of the file system, relative to the file.
+    pub(super) fn file(&mut self, path: &KeyPath, text: &str) -> PathBuf {
+        if text.is_empty() {
+            self.add(path, "expected the path of a file");
+        }
+        self.folder.join(text)
+    }
+}
+
+/// How much of a file has to be there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Scope<'a> {
+    /// All: it is going to be mirrored.
+    Mirror,
+    /// Only registries and limits are used, for these hosts; targets and images may be missing.
+    Settings(&'a [Registry]),
+}
+
+/// Everything that the file says. `findings` tells whether it can be relied on.
+pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings: &mut Findings<'_>) -> Config {
+    let root = KeyPath::default();
+    if let Some(version) = raw.version.as_deref().filter(|version| *version != "1") {
+        let message = format!("version `{version}` isn't known: this transship reads version 1");
+        findings.add_hint(&root.key("version"), message, "write version: 1, or update transship");
+    }
+    let targets = targets(raw, scope, findings);
+    let layout_path = root.key("layout");
+    let layout = raw.layout.as_deref().and_then(|text| findings.ok(&layout_path, text.parse()));
+    let layout: Layout = layout.unwrap_or_default();
+    let defaults = defaults(raw.defaults.as_ref(), findings);
+    if raw.images.as_ref().is_none_or(Vec::is_empty) && matches!(scope, Scope::Mirror) {
+        let path = root.key("images");
+        findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
+    }
+    let images = images::rules(raw.images.as_deref().unwrap_or_default(), &targets, &layout, defaults, findings);
+    let used: BTreeSet<Registry> = match scope {
+        Scope::Settings(hosts) => hosts.iter().cloned().collect(),
+        Scope::Mirror => {
+            let sources = images.iter().map(|rule| rule.repository.registry());
+            sources.chain(targets.iter().map(|target| &target.registry)).cloned().collect()
+        }
+    };
+    let registries = registries::settings(raw.registries.as_ref(), &used, env, findings);
+    Config { targets, layout, images, registries, limits: limits(raw.limits.as_ref(), findings) }
+}
+
+fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Vec<TargetRoot> {
+    let root = KeyPath::default();
+    let list = root.key("targets");
+    let written: Vec<(KeyPath, &str)> = match (&raw.target, &raw.targets) {
+        (Some(_), Some(_)) => {
+            findings.add_hint(&list, "there is target: already", "put all of them under targets:");
+            return Vec::new();
+        }
+        (Some(target), None) => vec![(root.key("target"), target)],
+        (None, Some(targets)) => targets.iter().enumerate().map(|(i, text)| (list.index(i), text.as_str())).collect(),
+        (None, None) => Vec::new(),
+    };
+    if written.is_empty() && matches!(scope, Scope::Mirror) {
+        let message = "there is no target";
+        findings.add_hint(&list, message, "say where images go: target: registry.example.com/mirror");
+    }
+    let mut targets: Vec<TargetRoot> = Vec::new();
+    for (path, text) in written {
+        if text.starts_with("oci:") {
+            findings.not_yet(&path, "an OCI layout as target");
+        } else if text.contains("://") {
+            let hint = "write host[:port][/prefix]; plain HTTP is set under registries:";
+            findings.add_hint(&path, format!("`{text}` has a scheme"), hint);
+        } else if let Some(target) = findings.ok(&path, text.parse()) {
+            if targets.contains(&target) {
+                findings.add(&path, format!("`{target}` is a target already"));
+            } else {
+                targets.push(target);
+            }
+        }
+    }
+    targets
+}
+
+fn defaults(raw: Option<&RawDefaults>, findings: &mut Findings<'_>) -> Overwrite {
+    let Some(raw) = raw else { return Overwrite::default() };
+    let path = KeyPath::default().key("defaults");
+    referrers(raw.referrers.as_deref(), &path, findings);
+    overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or_default()
+}
+
+/// `overwrite` of the map at `path`; `None` if unsaid.
+pub(super) fn overwrite(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Overwrite> {
+    match text? {
+        "true" => Some(Overwrite::Replace),
+        "false" => Some(Overwrite::Refuse),
+        "keep" => Some(Overwrite::Keep),
+        other => {
+            findings.add(&path.key("overwrite"), format!("`{other}` isn't understood: expected true, false or keep"));
+            None
+        }
+    }
+}
+
+/// `referrers` of the map at `path`: this version copies none.
+pub(super) fn referrers(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) {
+    let path = path.key("referrers");
+    match text {
+        None | Some("none") => {}
+        Some(later @ ("all" | "require")) => findings.not_yet(&path, &format!("referrers: {later}")),
+        Some(other) => findings.add(&path, format!("`{other}` isn't understood: expected none")),
+    }
+}
+
+fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(raw) = raw else { return limits };
+    let path = KeyPath::default().key("limits");
+    if let Some(transfers) = raw.transfers {
+        limits.transfers = usize::try_from(transfers).unwrap_or(usize::MAX);
+        if transfers == 0 {
+            findings.add(&path.key("transfers"), "expected 1 or more");
+        }
+    }
+    if let Some(text) = &raw.idle_timeout {
+        let path = path.key("idle_timeout");
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration > Duration::ZERO => limits.idle_timeout = duration,
+            Ok(_) => findings.add(&path, "expected more than 0"),
+            Err(error) => {
+                findings.add_hint(
+                    &path,
+                    format!("`{text}` isn't a duration: {error}"),
+                    "write a number and a unit: 60s, 2m",
+                );
+            }
+        }
+    }
+    if let Some(text) = &raw.manifest_size {
+        let path = path.key("manifest_size");
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if size.as_u64() > 0 => limits.manifest_size = size.as_u64(),
+            Ok(_) => findings.add(&path, "expected more than 0"),
+            Err(_) => findings.add_hint(&path, format!("`{text}` isn't a size"), "write a number and a unit: 4MiB"),
+        }
+    }
+    limits
+}

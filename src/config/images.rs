@@ -1,0 +1,229 @@
+//! `images`: which images, and where each lands.
+
+use std::collections::HashMap;
+
+use super::check::{self, Findings};
+use super::raw::{RawImage, RawImageMap};
+use super::{ImageRule, Layout, Overwrite, TargetRoot, Wanted};
+use crate::oci::{Digest, Reference, ReferenceError, Repository, Service, Tag};
+use crate::select::{Selection, Spec};
+use crate::yaml::KeyPath;
+
+pub(super) fn rules(
+    raw: &[RawImage],
+    targets: &[TargetRoot],
+    layout: &Layout,
+    defaults: Overwrite,
+    findings: &mut Findings<'_>,
+) -> Vec<ImageRule> {
+    let list = KeyPath::default().key("images");
+    let mut rules = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        let path = list.index(index);
+        let rule = match raw {
+            RawImage::Text(text) => text_rule(text, path, defaults, findings),
+            RawImage::Map(map) => map_rule(map, path, defaults, findings),
+        };
+        if let Some(mut rule) = rule {
+            rule.destinations = destinations(&rule, targets, layout, findings);
+            rules.push(rule);
+        }
+    }
+    refuse_collisions(&rules, findings);
+    rules
+}
+
+fn text_rule(text: &str, path: KeyPath, overwrite: Overwrite, findings: &mut Findings<'_>) -> Option<ImageRule> {
+    let reference = reference(text, &path, findings)?;
+    let repository = reference.repository().clone();
+    let line = findings.line(&path);
+    Some(ImageRule {
+        repository,
+        wanted: by_reference(&reference),
+        to: None,
+        overwrite,
+        destinations: vec![],
+        line,
+        path,
+    })
+}
+
+fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: Overwrite, findings: &mut Findings<'_>) -> Option<ImageRule> {
+    check::referrers(raw.referrers.as_deref(), &path, findings);
+    let overwrite = check::overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or(defaults);
+    // Both are read even if one fails: all problems are told at once.
+    let listed = raw.tags.as_deref().map(|texts| tags(texts, &path.key("tags"), findings));
+    let selection = raw.select.as_ref().map(|spec| selection(spec, &path.key("select"), findings));
+    let name = raw.name.as_deref().map(|text| findings.ok(&path.key("as"), text.parse::<Tag>()));
+
+    let image_path = path.key("image");
+    let Some(text) = raw.image.as_deref() else {
+        findings.add(&path, "the key `image` is missing");
+        return None;
+    };
+    let (repository, own) = match text.parse::<Repository>() {
+        Ok(repository) => (repository, None),
+        Err(ReferenceError::NotBare(_)) => {
+            let reference = reference(text, &image_path, findings)?;
+            (reference.repository().clone(), Some(by_reference(&reference)))
+        }
+        Err(error) => {
+            findings.add(&image_path, error.to_string());
+            return None;
+        }
+    };
+    let mut wanted = match (own, listed, selection) {
+        (Some(own), None, None) => own,
+        (None, Some(tags), None) => Wanted::Tags(tags?),
+        (None, None, Some(selection)) => Wanted::Select(selection?),
+        (None, None, None) => {
+            let hint = format!("write image: {text}:TAG, or add tags: or select:");
+            findings.add_hint(&image_path, "it doesn't say which images of the repository", hint);
+            return None;
+        }
+        _ => {
+            let hint = "keep one of: a tag or digest in image:, tags:, select:";
+            findings.add_hint(&path, "there are several ways of choosing images", hint);
+            return None;
+        }
+    };
+    match (&mut wanted, name) {
+        (_, None) => {}
+        (Wanted::Digest(_, tag), Some(name)) => *tag = Some(name?),
+        (_, Some(_)) => findings.add_hint(
+            &path.key("as"),
+            "as: names the tag of an image that is given by a digest alone",
+            "remove it: images keep the tag that they have",
+        ),
+    }
+    let line = findings.line(&path);
+    Some(ImageRule { repository, wanted, to: raw.to.clone(), overwrite, destinations: vec![], line, path })
+}
+
+fn reference(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Reference> {
+    if text.contains("://") {
+        findings.add_hint(path, format!("`{text}` has a scheme"), "write [host/]repository[:tag][@digest]");
+        return None;
+    }
+    findings.ok(path, text.parse())
+}
+
+fn by_reference(reference: &Reference) -> Wanted {
+    match (reference.tag(), reference.digest()) {
+        (None, Some(digest)) => Wanted::Digest(digest.clone(), None),
+        (tag, digest) => Wanted::Tags(tag.iter().map(|tag| ((*tag).clone(), digest.cloned())).collect()),
+    }
+}
+
+fn tags(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> Option<Vec<(Tag, Option<Digest>)>> {
+    if texts.is_empty() {
+        findings.add_hint(path, "the list is empty", "name at least one tag");
+        return None;
+    }
+    let mut tags: Vec<(Tag, Option<Digest>)> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let path = path.index(index);
+        let Some(tag) = findings.ok(&path, text.parse::<Tag>()) else { continue };
+        if tags.iter().any(|(other, _)| *other == tag) {
+            findings.add_hint(&path, format!("the tag `{tag}` stands twice"), "remove one of them");
+        } else {
+            tags.push((tag, None));
+        }
+    }
+    (tags.len() == texts.len()).then_some(tags)
+}
+
+fn selection(spec: &Spec, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Selection> {
+    let faults = match Selection::new(spec.clone()) {
+        Ok(selection) => return Some(selection),
+        Err(faults) => faults,
+    };
+    for fault in faults {
+        let path = if fault.key.is_empty() { path.clone() } else { path.key(fault.key) };
+        let path = fault.index.map_or(path.clone(), |index| path.index(index));
+        match fault.hint {
+            Some(hint) => findings.add_hint(&path, fault.message, hint),
+            None => findings.add(&path, fault.message),
+        }
+    }
+    None
+}
+
+/// Where `rule` lands, one repository for each target; fewer only if there is a problem.
+fn destinations(
+    rule: &ImageRule,
+    targets: &[TargetRoot],
+    layout: &Layout,
+    findings: &mut Findings<'_>,
+) -> Vec<Repository> {
+    let (path, under) = match &rule.to {
+        Some(to) => (rule.path.key("to"), to.clone()),
+        None => (rule.path.clone(), layout.path(&rule.repository)),
+    };
+    let mut destinations = Vec::new();
+    for target in targets {
+        let destination = match target.repository(&under) {
+            Ok(destination) => destination,
+            Err(error) => {
+                let hint = match &rule.to {
+                    Some(_) => "to: is the path of a repository under the target, without tag",
+                    None => "change layout:, or give this image a path of its own with to:",
+                };
+                findings.add_hint(&path, format!("it can't be placed under {target}: {error}"), hint);
+                // The same path is wrong under every target.
+                break;
+            }
+        };
+        if let Err(why) = Service::of(destination.registry()).check_name(&destination) {
+            findings.add_hint(&path, why, "choose another name with to: or layout:");
+        } else if destination == rule.repository {
+            let message = format!("{destination} would be mirrored onto itself");
+            findings.add_hint(&path, message, "choose another target, or another path with to:");
+        }
+        destinations.push(destination);
+    }
+    destinations
+}
+
+/// Two entries may land on one reference only if the list pins both to the same digest. What selections pick isn't known
+/// yet: whoever resolves them holds them to the same rule.
+fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
+    let mut landed: HashMap<(&Repository, &Tag), (&ImageRule, Option<&Digest>)> = HashMap::new();
+    let mut selected: HashMap<&Repository, Vec<&ImageRule>> = HashMap::new();
+    for rule in rules {
+        for destination in &rule.destinations {
+            if let Wanted::Select(_) = &rule.wanted {
+                let others = selected.entry(destination).or_default();
+                if let Some(other) = others.iter().find(|o| o.repository == rule.repository && o.wanted == rule.wanted)
+                {
+                    let message = format!("it is the same selection as {} in line {}", other.path, other.line);
+                    findings.add_hint(&rule.path, message, "remove one of them");
+                    break;
+                }
+                others.push(rule);
+            }
+            let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
+                let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
+                let same = std::ptr::eq(other, rule) || (digest.is_some() && digest == theirs);
+                (!same)
+                    .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))
+            });
+            if let Some(message) = collision {
+                let hint = "remove one of them, give one another path with to:, or pin both to one digest";
+                findings.add_hint(&rule.path, message, hint);
+                break;
+            }
+        }
+    }
+}
+
+impl Wanted {
+    /// The tags that are known without asking, with the digest where the list pins it.
+    fn named(&self) -> Vec<(&Tag, Option<&Digest>)> {
+        match self {
+            Self::Tags(tags) => tags.iter().map(|(tag, digest)| (tag, digest.as_ref())).collect(),
+            Self::Digest(digest, Some(tag)) => vec![(tag, Some(digest))],
+            Self::Digest(_, None) | Self::Select(_) => Vec::new(),
+        }
+    }
+}

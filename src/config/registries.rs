@@ -1,0 +1,203 @@
+//! `registries`: settings by host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use url::Url;
+
+use super::check::Findings;
+use super::raw::{RawCreate, RawEcr, RawEcrCreate, RawRegistry, RawSecret};
+use super::{EcrCreate, EcrSettings, Env, RegistrySettings, Secret};
+use crate::oci::{Registry, Service};
+use crate::yaml::KeyPath;
+
+/// All settings. Environment variables are looked up for the hosts in `used` alone: a file may serve several jobs.
+pub(super) fn settings(
+    raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
+    used: &BTreeSet<Registry>,
+    env: &Env<'_>,
+    findings: &mut Findings<'_>,
+) -> BTreeMap<Registry, RegistrySettings> {
+    let list = KeyPath::default().key("registries");
+    let mut settings = BTreeMap::new();
+    for (host, raw) in raw.into_iter().flatten() {
+        let path = list.key(host);
+        let Some(registry) = findings.ok(&path, host.parse::<Registry>()) else { continue };
+        let default = RawRegistry::default();
+        let raw = raw.as_ref().unwrap_or(&default);
+        let entry = one(raw, &registry, &path, findings);
+        if used.contains(&registry) {
+            let secrets = [("username", &entry.username), ("password", &entry.password), ("token", &entry.token)];
+            for (key, secret) in secrets {
+                if let Some(Secret::Env(name)) = secret {
+                    look_up(name, &path.key(key).key("env"), env, findings);
+                }
+            }
+        }
+        if settings.insert(registry.clone(), entry).is_some() {
+            findings.add_hint(&path, format!("there are settings for {registry} already"), "put them under one key");
+        }
+    }
+    settings
+}
+
+fn look_up(name: &str, path: &KeyPath, env: &Env<'_>, findings: &mut Findings<'_>) {
+    // A wrong name has been told already.
+    if !is_env_name(name) {
+        return;
+    }
+    let state = match env(name) {
+        None => "isn't set",
+        Some(value) if value.is_empty() => "is empty",
+        Some(_) => return,
+    };
+    findings.add_hint(path, format!("the environment variable {name} {state}"), format!("export {name}, or use file:"));
+}
+
+fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> RegistrySettings {
+    let mut secret = |key: &str, raw: &Option<RawSecret>| secret(raw.as_ref()?, key, path, findings);
+    let username = secret("username", &raw.username);
+    let password = secret("password", &raw.password);
+    let token = secret("token", &raw.token);
+    let alone = |key: &str| format!("{key} is missing: username and password go together");
+    match (&raw.username, &raw.password, &raw.token) {
+        (Some(_), None, _) => findings.add(&path.key("username"), alone("password")),
+        (None, Some(_), _) => findings.add(&path.key("password"), alone("username")),
+        (Some(_), Some(_), Some(_)) => {
+            findings.add_hint(&path.key("token"), "there are username and password already", "keep one of the two");
+        }
+        _ => {}
+    }
+    let endpoint = raw.endpoint.as_deref().and_then(|text| endpoint(text, &path.key("endpoint"), findings));
+    let ecr_path = path.key("ecr");
+    if raw.ecr.is_some() && raw.endpoint.is_none() && !matches!(Service::of(registry), Service::Ecr { .. }) {
+        let hint = "an ECR host is ACCOUNT.dkr.ecr.REGION.amazonaws.com";
+        findings.add_hint(&ecr_path, format!("{registry} isn't a registry of Amazon ECR"), hint);
+    }
+    RegistrySettings {
+        username,
+        password,
+        token,
+        ca: raw.ca.as_deref().map(|text| findings.file(&path.key("ca"), text)),
+        insecure: raw.insecure.unwrap_or(false),
+        plain_http: raw.plain_http,
+        endpoint,
+        ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr(raw, &ecr_path, findings)),
+    }
+}
+
+fn secret(raw: &RawSecret, key: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Secret> {
+    let path = path.key(key);
+    let source = match raw {
+        RawSecret::Literal(text) if key == "username" => return Some(Secret::Plain(text.clone())),
+        RawSecret::Literal(_) => {
+            let hint = format!("write {key}: {{env: VARIABLE}} or {key}: {{file: PATH}}");
+            findings.add_hint(&path, format!("a {key} doesn't stand in the file itself"), hint);
+            return None;
+        }
+        RawSecret::From(source) => source,
+    };
+    match (&source.env, &source.file) {
+        (Some(name), None) => {
+            if !is_env_name(name) {
+                let message = format!("`{name}` isn't the name of an environment variable");
+                findings.add_hint(&path.key("env"), message, "write the name alone, without $");
+            }
+            Some(Secret::Env(name.clone()))
+        }
+        (None, Some(file)) => Some(Secret::File(findings.file(&path.key("file"), file))),
+        _ => {
+            findings.add(&path, "expected one of env and file");
+            None
+        }
+    }
+}
+
+fn is_env_name(name: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    name.bytes().all(word) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
+}
+
+fn endpoint(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Url> {
+    // The text isn't shown before it is known to hold no password.
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => {
+            findings.add_hint(path, "it isn't a URL", "write http://host[:port] or https://host[:port]");
+            return None;
+        }
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        findings.add_hint(path, "a user and a password don't belong into a URL", "use username: and password:");
+        return None;
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        findings.add(path, format!("`{text}` has a query or fragment: expected scheme, host and port"));
+        return None;
+    }
+    Some(url)
+}
+
+fn ecr(raw: &RawEcr, path: &KeyPath, findings: &mut Findings<'_>) -> EcrSettings {
+    for (key, value) in [("profile", &raw.profile), ("external_id", &raw.external_id)] {
+        if value.as_deref() == Some("") {
+            findings.add(&path.key(key), "it is empty");
+        }
+    }
+    if let Some(arn) = &raw.role_arn
+        && !(arn.starts_with("arn:") && arn.contains(":role/"))
+    {
+        let hint = "write arn:aws:iam::ACCOUNT:role/NAME";
+        findings.add_hint(&path.key("role_arn"), format!("`{arn}` isn't the ARN of a role"), hint);
+    }
+    if raw.external_id.is_some() && raw.role_arn.is_none() {
+        findings.add(&path.key("external_id"), "role_arn is missing: external_id goes with it");
+    }
+    let create = match &raw.create {
+        None => Some(EcrCreate::default()),
+        Some(RawCreate::Never) => None,
+        Some(RawCreate::With(raw)) => Some(create(raw, &path.key("create"), findings)),
+    };
+    EcrSettings {
+        profile: raw.profile.clone(),
+        role_arn: raw.role_arn.clone(),
+        external_id: raw.external_id.clone(),
+        create,
+    }
+}
+
+fn create(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) -> EcrCreate {
+    match raw.tag_mutability.as_deref() {
+        None | Some("MUTABLE" | "IMMUTABLE") => {}
+        Some(later @ ("MUTABLE_WITH_EXCLUSION" | "IMMUTABLE_WITH_EXCLUSION")) => {
+            findings.not_yet(&path.key("tag_mutability"), later);
+        }
+        Some(other) => {
+            let message = format!("`{other}` isn't understood: expected MUTABLE or IMMUTABLE");
+            findings.add(&path.key("tag_mutability"), message);
+        }
+    }
+    if raw.kms_key.as_deref() == Some("") {
+        findings.add(&path.key("kms_key"), "it is empty");
+    }
+    let tags = raw.tags.clone().unwrap_or_default();
+    let list = path.key("tags");
+    // The limits of AWS resource tags.
+    if tags.len() > 50 {
+        findings.add(&list, format!("{} tags are more than the 50 that AWS takes", tags.len()));
+    }
+    for (key, value) in &tags {
+        let path = list.key(key);
+        if !(1..=128).contains(&key.chars().count()) || key.starts_with("aws:") {
+            findings.add(&path, "a key has 1 to 128 characters and doesn't begin with aws:");
+        }
+        if value.chars().count() > 256 {
+            findings.add(&path, "a value has at most 256 characters");
+        }
+    }
+    EcrCreate {
+        tag_mutability: raw.tag_mutability.clone(),
+        scan_on_push: raw.scan_on_push,
+        kms_key: raw.kms_key.clone(),
+        tags,
+    }
+}

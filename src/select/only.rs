@@ -1,0 +1,86 @@
+//! `--only GLOB…`: which images a run is about.
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+
+use crate::oci::{Reference, Repository};
+
+/// Globs on canonical sources, `docker.io/library/nginx:1.27`; `*` crosses `/`. Without globs, everything.
+#[derive(Debug, Clone, Default)]
+pub struct Only(Vec<Pattern>);
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    whole: GlobMatcher,
+    /// Every beginning of the glob that is a glob itself.
+    beginnings: Vec<GlobMatcher>,
+}
+
+impl Only {
+    /// Any of `globs` may match.
+    ///
+    /// # Errors
+    /// What is wrong with a glob.
+    pub fn new(globs: &[String]) -> Result<Self, String> {
+        let pattern = |text: &String| {
+            let whole = compile(text).map_err(|error| format!("--only {text}: {}", error.kind()))?;
+            let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+            let beginnings =
+                ends.filter_map(|end| compile(&text[..end]).ok()).map(|glob| glob.compile_matcher()).collect();
+            Ok(Pattern { whole: whole.compile_matcher(), beginnings })
+        };
+        globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `source` is meant, with its digest or, where it has a tag besides, without.
+    pub fn matches(&self, source: &Reference) -> bool {
+        let by_tag = source.tag().map(|tag| Reference::tagged(source.repository().clone(), tag.clone()).to_string());
+        let names: Vec<String> = by_tag.into_iter().chain([source.to_string()]).collect();
+        self.is_everything() || self.0.iter().any(|pattern| names.iter().any(|name| pattern.whole.is_match(name)))
+    }
+
+    /// Whether some tag of `repository` could be meant.
+    pub fn may_match(&self, repository: &Repository) -> bool {
+        let start = format!("{repository}:");
+        let begins = |pattern: &Pattern| pattern.beginnings.iter().any(|beginning| beginning.is_match(&start));
+        self.is_everything() || self.0.iter().any(begins)
+    }
+}
+
+fn compile(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(false).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_are_on_canonical_sources_and_cross_slashes() {
+        let digest = crate::oci::Digest::of(b"");
+        for (glob, source, matches, may_match) in [
+            ("*", "nginx:1.27", true, true),
+            ("docker.io/library/nginx:1.27", "nginx:1.27", true, true),
+            ("docker.io/*", "nginx:1.27", true, true),
+            ("*/nginx:*", "nginx:1.27", true, true),
+            ("*:1.27", "nginx:1.27", true, true),
+            ("nginx:1.27", "nginx:1.27", false, false),
+            ("docker.io/library/nginx:1.26", "nginx:1.27", false, true),
+            ("docker.io/library/nginx", "nginx:1.27", false, false),
+            ("quay.io/*", "nginx:1.27", false, false),
+            ("{quay.io,docker.io}/*", "nginx:1.27", true, true),
+        ] {
+            let only = Only::new(&[glob.to_owned()]).unwrap();
+            let source: Reference = source.parse().unwrap();
+            assert_eq!(only.matches(&source), matches, "{glob} {source}");
+            assert_eq!(only.matches(&source.pinned(digest.clone())), matches, "{glob} {source}@…");
+            assert_eq!(only.may_match(source.repository()), may_match, "{glob} {source}");
+        }
+        assert!(Only::new(&["[".to_owned()]).is_err());
+        assert!(Only::default().is_everything());
+    }
+}

@@ -1,0 +1,253 @@
+//! Parser events → a tree with positions.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+use super::{KeyPath, Position, Problem, Segment};
+
+/// Our deepest key has seven levels.
+const MAX_DEPTH: usize = 32;
+/// How many values aliases may stand for, all together: enough for a shared list, too few for a bomb.
+const MAX_ALIASED: usize = 10_000;
+
+/// A value and where it begins.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) at: Position,
+    pub(crate) value: Value,
+    /// How many values it holds, itself included and aliases expanded.
+    size: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// Nothing, `~` or `null`, unquoted.
+    Null,
+    Scalar(String),
+    List(Vec<Rc<Node>>),
+    /// In the order of the text; of duplicate keys the first.
+    Map(Vec<Entry>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_at: Position,
+    pub(crate) node: Rc<Node>,
+}
+
+/// A YAML text as a tree.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) root: Rc<Node>,
+    /// Keys that stand twice in one map.
+    pub(crate) duplicates: Vec<Problem>,
+}
+
+impl Document {
+    /// Reads `text`, of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// The first syntax error, or what is too large, too deep or more than one document.
+    pub(crate) fn parse(text: &str, max_bytes: usize) -> Result<Self, Problem> {
+        let whole_file = |message: String| Problem::new(Position::START, KeyPath::default(), message);
+        if text.len() > max_bytes {
+            return Err(whole_file(format!("the file is larger than {} MiB", max_bytes >> 20)));
+        }
+        let mut builder = Builder::default();
+        let text = text.trim_start_matches('\u{feff}');
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|error| {
+                let at = position(error.marker());
+                Problem::new(at, builder.path(), format!("it isn't valid YAML: {}", error.info()))
+            })?;
+            builder.take(event, position(&span.start))?;
+        }
+        let nothing = || Rc::new(Node { at: Position::START, value: Value::Null, size: 1 });
+        Ok(Self { root: builder.root.unwrap_or_else(nothing), duplicates: builder.duplicates })
+    }
+
+    /// Where the value at `path` begins, or the nearest one around it.
+    pub(crate) fn position(&self, path: &KeyPath) -> Position {
+        let mut node = &self.root;
+        for segment in &path.0 {
+            match node.child(segment) {
+                Some((_, child)) => node = child,
+                None => break,
+            }
+        }
+        node.at
+    }
+
+    /// Where the last key of `path` stands.
+    pub(crate) fn key_position(&self, path: &KeyPath) -> Position {
+        let mut at = self.root.at;
+        let mut node = &self.root;
+        for segment in &path.0 {
+            match node.child(segment) {
+                Some((key_at, child)) => (at, node) = (key_at, child),
+                None => break,
+            }
+        }
+        at
+    }
+}
+
+impl Node {
+    fn child(&self, segment: &Segment) -> Option<(Position, &Rc<Self>)> {
+        match (&self.value, segment) {
+            (Value::List(items), Segment::Index(index)) => items.get(*index).map(|item| (item.at, item)),
+            (Value::Map(entries), Segment::Key(key)) => {
+                entries.iter().find(|entry| entry.key == *key).map(|entry| (entry.key_at, &entry.node))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn position(marker: &Marker) -> Position {
+    Position { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// A list or map whose end hasn't come yet.
+struct Open {
+    at: Position,
+    anchor: usize,
+    size: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Rc<Node>>),
+    Map { entries: Vec<Entry>, seen: HashMap<String, Position>, key: Option<(String, Position)> },
+}
+
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Rc<Node>>,
+    aliased: usize,
+    root: Option<Rc<Node>>,
+    duplicates: Vec<Problem>,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, at: Position) -> Result<(), Problem> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), at)?;
+                let null = style == ScalarStyle::Plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
+                let value = if null && tag.is_none() { Value::Null } else { Value::Scalar(text.into_owned()) };
+                self.add(Rc::new(Node { at, value, size: 1 }), anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), at)?;
+                self.start(at, anchor, Content::List(Vec::new()))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), at)?;
+                self.start(at, anchor, Content::Map { entries: Vec::new(), seen: HashMap::new(), key: None })
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => self.alias(anchor, at),
+            Event::DocumentStart(_) if self.root.is_some() => {
+                Err(Problem::new(at, KeyPath::default(), "the file holds more than one document")
+                    .with_hint("remove everything from this `---` on"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The path of the value that comes next.
+    fn path(&self) -> KeyPath {
+        let segment = |open: &Open| match &open.content {
+            Content::List(items) => Some(Segment::Index(items.len())),
+            Content::Map { key, .. } => key.as_ref().map(|(key, _)| Segment::Key(key.clone())),
+        };
+        KeyPath(self.open.iter().filter_map(segment).collect())
+    }
+
+    fn problem(&self, at: Position, message: impl Into<String>) -> Problem {
+        Problem::new(at, self.path(), message)
+    }
+
+    /// Only YAML's own tags are understood, such as `!!str`; they change nothing, as text is kept literally.
+    fn refuse_tag(&self, tag: Option<&saphyr_parser::Tag>, at: Position) -> Result<(), Problem> {
+        match tag {
+            Some(tag) if !tag.is_yaml_core_schema() => {
+                Err(self.problem(at, format!("the YAML tag `{tag}` isn't understood")).with_hint("remove the tag"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, at: Position, anchor: usize, content: Content) -> Result<(), Problem> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(self.problem(at, format!("it is nested deeper than {MAX_DEPTH} levels")));
+        }
+        if let Some(Open { content: Content::Map { key: None, .. }, .. }) = self.open.last() {
+            return Err(self.problem(at, "a list or map can't be a key"));
+        }
+        self.open.push(Open { at, anchor, size: 1, content });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Problem> {
+        let Some(Open { at, anchor, size, content }) = self.open.pop() else {
+            return Ok(());
+        };
+        let value = match content {
+            Content::List(items) => Value::List(items),
+            Content::Map { entries, .. } => Value::Map(entries),
+        };
+        self.add(Rc::new(Node { at, value, size }), anchor)
+    }
+
+    fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Problem> {
+        let Some(node) = self.anchors.get(&anchor).map(Rc::clone) else {
+            return Err(self.problem(at, "an alias refers to what it stands in"));
+        };
+        self.aliased = self.aliased.saturating_add(node.size);
+        if self.aliased > MAX_ALIASED {
+            return Err(self
+                .problem(at, format!("the file's aliases stand for more than {MAX_ALIASED} values"))
+                .with_hint("write the values out instead of nesting aliases"));
+        }
+        self.add(node, 0)
+    }
+
+    /// Puts a finished value where it belongs.
+    fn add(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Problem> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        let Some(parent) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        parent.size = parent.size.saturating_add(node.size);
+        match &mut parent.content {
+            Content::List(items) => items.push(node),
+            Content::Map { key: pending @ None, .. } => match &node.value {
+                Value::Scalar(text) => *pending = Some((text.clone(), node.at)),
+                Value::Null => *pending = Some((String::new(), node.at)),
+                Value::List(_) | Value::Map(_) => return Err(self.problem(node.at, "a list or map can't be a key")),
+            },
+            Content::Map { entries, seen, key } => {
+                let Some((key, key_at)) = key.take() else { return Ok(()) };
+                if let Some(first) = seen.get(&key) {
+                    let message = format!("the key stands twice in one map, first in line {}", first.line);
+                    // The map itself has no pending key now, so this is the path of the map.
+                    let path = self.path().key(&key);
+                    self.duplicates.push(Problem::new(key_at, path, message).with_hint("remove one of them"));
+                } else {
+                    seen.insert(key.clone(), key_at);
+                    entries.push(Entry { key, key_at, node });
+                }
+            }
+        }
+        Ok(())
+    }
+}

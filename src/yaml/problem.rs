@@ -1,0 +1,151 @@
+//! Problems of a file: where, what, and what to do.
+
+use std::fmt;
+use std::path::Path;
+
+/// A place in a text; both count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl Position {
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
+}
+
+/// One step of a [`KeyPath`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+/// Where a value stands in a file: `images[2].tags[0]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyPath(pub(crate) Vec<Segment>);
+
+impl KeyPath {
+    /// The value of `key` in the map that stands here.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        self.then(Segment::Key(key.to_owned()))
+    }
+
+    /// The item `index` of the list that stands here.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        self.then(Segment::Index(index))
+    }
+
+    fn then(&self, segment: Segment) -> Self {
+        let mut path = self.clone();
+        path.0.push(segment);
+        path
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, segment) in self.0.iter().enumerate() {
+            match segment {
+                Segment::Key(key) if position == 0 => write!(f, "{key}")?,
+                Segment::Key(key) => write!(f, ".{key}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The value or key that it is about; empty where it is about the whole file.
+    pub path: KeyPath,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(at: Position, path: KeyPath, message: impl Into<String>) -> Self {
+        Self { line: at.line, column: at.column, path, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Everything that is wrong with a file, in the order of the text. `Display` gives each problem as
+/// `FILE:LINE:COLUMN: key.path: what is wrong`, followed by a line `hint: …` where there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    origin: String,
+    problems: Vec<Problem>,
+}
+
+impl Problems {
+    /// Problems of the file that the user calls `origin`.
+    pub(crate) fn new(origin: &Path, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
+        problems.dedup();
+        Self { origin: origin.display().to_string(), problems }
+    }
+
+    /// The problems, in the order of the text.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.problems.iter()
+    }
+
+    /// How many there are; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "there is no such thing as no problems")]
+    pub fn len(&self) -> usize {
+        self.problems.len()
+    }
+}
+
+impl<'a> IntoIterator for &'a Problems {
+    type Item = &'a Problem;
+    type IntoIter = std::slice::Iter<'a, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, problem) in self.problems.iter().enumerate() {
+            let line_break = if position == 0 { "" } else { "\n" };
+            let Problem { line, column, path, message, hint } = problem;
+            let path = if path.0.is_empty() { String::new() } else { format!("{path}: ") };
+            write!(f, "{line_break}{}:{line}:{column}: {}{}", self.origin, printable(&path), printable(message))?;
+            if let Some(hint) = hint {
+                write!(f, "\nhint: {}", printable(hint))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The text with control characters escaped: a file must not be able to steer the terminal that shows its problems.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
