@@ -1,1 +1,330 @@
-//! registry
+//! One registry host: its settings, its credentials, and the one way that all requests to it take.
+//!
+//! `transport` sends, `admit` says when, `retry` how often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as
+//! whom, `answer` understands what comes back, and `quirks` holds what is odd about a service. What a request *means* is
+//! the business of `store/registry.rs`. Follows the OCI distribution specification 1.1.
+
+mod admit;
+mod answer;
+mod auth;
+mod challenge;
+mod counters;
+mod credentials;
+mod docker;
+mod gate;
+mod quirks;
+mod retry;
+mod setup;
+mod token;
+mod transport;
+mod upload;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use url::Url;
+
+use self::admit::Admission;
+pub(crate) use self::answer::Answer;
+pub use self::answer::Quota;
+use self::auth::{Auth, Scopes};
+use self::counters::Counters;
+pub use self::counters::HostStats;
+pub use self::credentials::BasicTokens;
+use self::credentials::Credentials;
+pub(crate) use self::credentials::Environment;
+use self::quirks::Quirks;
+pub use self::retry::Backoff;
+use self::transport::Transport;
+pub(crate) use self::transport::{Action, Request, in_time};
+use self::upload::{Outgoing, Progress};
+use crate::config::{Limits, RegistrySettings};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Registry, Repository};
+
+/// The largest answer that is neither manifest nor blob, in bytes.
+const ANSWER_SIZE: u64 = 16 << 20;
+
+/// Refusals of who we are that one request may meet: no credentials, an old token, a rotated password.
+const MOST_REFUSALS: u32 = 3;
+
+/// All hosts of a run, each set up when it is first used.
+#[derive(Debug)]
+pub struct Hosts {
+    settings: BTreeMap<Registry, RegistrySettings>,
+    limits: Limits,
+    backoff: Backoff,
+    environment: Environment,
+    sessions: Arc<dyn BasicTokens>,
+    open: Mutex<BTreeMap<Registry, Arc<Host>>>,
+}
+
+impl Hosts {
+    /// `sessions` gives the credentials of hosts whose credentials come from the AWS chain.
+    pub fn new(
+        settings: BTreeMap<Registry, RegistrySettings>,
+        limits: &Limits,
+        sessions: Arc<dyn BasicTokens>,
+    ) -> Self {
+        Self::with_environment(settings, limits, sessions, Environment::new(|name| std::env::var(name).ok()))
+    }
+
+    pub(crate) fn with_environment(
+        settings: BTreeMap<Registry, RegistrySettings>,
+        limits: &Limits,
+        sessions: Arc<dyn BasicTokens>,
+        environment: Environment,
+    ) -> Self {
+        let (limits, backoff) = (limits.clone(), Backoff::default());
+        Self { settings, limits, backoff, environment, sessions, open: Mutex::default() }
+    }
+
+    /// With other pauses between attempts, for hosts that aren't in use yet.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// The host called `registry`.
+    ///
+    /// # Errors
+    /// `Configuration` if its settings can't be used.
+    pub fn host(&self, registry: &Registry) -> Result<Arc<Host>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = open.get(registry) {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(self.set_up(registry)?);
+        open.insert(registry.clone(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// What was asked of each host so far, sorted by host.
+    pub fn stats(&self) -> Vec<HostStats> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().map(|host| host.transport.counters.stats(&host.registry, host.counts_pulls())).collect()
+    }
+
+    fn set_up(&self, registry: &Registry) -> Result<Host> {
+        let settings = self.settings.get(registry).cloned().unwrap_or_default();
+        let quirks = Quirks::of(registry);
+        let base = setup::base_url(registry, &settings, &quirks)?;
+        let transport = Arc::new(Transport {
+            client: setup::client(registry, &settings, &base, &self.limits)?,
+            base,
+            admission: Admission::new(),
+            counters: Counters::default(),
+            backoff: self.backoff,
+            idle: self.limits.idle_timeout,
+        });
+        let credentials = Credentials {
+            registry: registry.clone(),
+            settings,
+            environment: self.environment.clone(),
+            sessions: Arc::clone(&self.sessions),
+            state: tokio::sync::Mutex::default(),
+        };
+        let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
+        Ok(Host { registry: registry.clone(), quirks, transport, auth, manifest_size: self.limits.manifest_size })
+    }
+}
+
+/// One registry host.
+#[derive(Debug)]
+pub struct Host {
+    registry: Registry,
+    quirks: Quirks,
+    transport: Arc<Transport>,
+    auth: Arc<Auth>,
+    manifest_size: u64,
+}
+
+/// Why a streamed upload failed.
+#[derive(Debug)]
+pub(crate) enum UploadError {
+    /// Its body did: this is the body's own error.
+    Body(Error),
+    /// The host refused it or broke off.
+    Host {
+        error: Error,
+        /// All bytes had been sent: it may have worked all the same.
+        all_sent: bool,
+    },
+}
+
+impl Host {
+    /// Whether a manifest GET counts against a quota, as far as is known by now.
+    pub(crate) fn counts_pulls(&self) -> bool {
+        self.quirks.counts_pulls || self.transport.counters.quota().is_some()
+    }
+
+    /// As many tags as may be asked for at once.
+    pub(crate) fn tag_page(&self) -> u32 {
+        self.quirks.tag_page
+    }
+
+    /// The URL that requests to it begin with.
+    pub(crate) fn base(&self) -> &Url {
+        &self.transport.base
+    }
+
+    /// The longest silence of a connection.
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.transport.idle
+    }
+
+    /// Whether it has ever asked for a pause.
+    #[cfg(test)]
+    pub(crate) fn is_paused(&self) -> bool {
+        !self.transport.admission.is_open()
+    }
+
+    /// A request about `object` in `repository`, to `path` below the repository's URL.
+    ///
+    /// # Errors
+    /// `Invalid` if that makes no URL.
+    pub(crate) fn request(&self, action: Action, repository: &Repository, object: &str, path: &str) -> Result<Request> {
+        let base = self.base().as_str().trim_end_matches('/');
+        let url = Url::parse(&format!("{base}/v2/{}/{path}", repository.path()));
+        self.request_to(action, repository, object, url)
+    }
+
+    /// A request to a URL that the registry has given us.
+    ///
+    /// # Errors
+    /// `Invalid` if it isn't one.
+    pub(crate) fn request_to(
+        &self,
+        action: Action,
+        repository: &Repository,
+        object: &str,
+        url: Result<Url, url::ParseError>,
+    ) -> Result<Request> {
+        let traits = action.traits();
+        let (verb, preposition) = traits.words;
+        let mut attempted = verb.to_owned();
+        for word in [object, preposition].into_iter().filter(|word| !word.is_empty()) {
+            // Writing to a String can't fail.
+            let _ = write!(attempted, " {word}");
+        }
+        let _ = write!(attempted, " {repository}");
+        let limit = match action {
+            Action::PullManifest => (self.manifest_size, "limits.manifest_size"),
+            _ => (ANSWER_SIZE, "an answer"),
+        };
+        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
+        Ok(Request {
+            action,
+            attempted,
+            url,
+            headers: HeaderMap::new(),
+            scopes: Scopes::of(repository.path(), traits.writes),
+            repository: repository.path().to_owned(),
+            body: Bytes::new(),
+            limit,
+        })
+    }
+
+    /// Sends `request` until it succeeds or there is no point in going on.
+    ///
+    /// # Errors
+    /// What the last attempt met, with the number of attempts.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
+        let mut tries = self.transport.backoff.tries();
+        loop {
+            match self.attempt(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if request.action == Action::AbandonUpload => return Err(error),
+                Err(error) => tries.again(error).await?,
+            }
+        }
+    }
+
+    /// One attempt: as often as it takes to be who the host wants.
+    async fn attempt(&self, request: &Request) -> Result<Answer> {
+        let mut refusals = 0;
+        loop {
+            let authorization = self.auth.authorize(request).await?;
+            let outcome = self.transport.exchange(request, authorization.header.clone()).await;
+            let answer = match outcome {
+                Ok(answer) => answer,
+                Err(error) => {
+                    authorization.unanswered();
+                    return Err(error);
+                }
+            };
+            if !refuses_us(&answer) {
+                authorization.accepted();
+                return answer.check(request);
+            }
+            refusals += 1;
+            if !self.auth.refused(authorization, request, &answer).await? || refusals == MOST_REFUSALS {
+                return Err(self.refusal(request, &answer).await);
+            }
+        }
+    }
+
+    /// The error for an answer that refuses who we are.
+    async fn refusal(&self, request: &Request, answer: &Answer) -> Error {
+        let error = answer.failure(request);
+        if !self.auth.is_anonymous(&request.repository).await {
+            return error;
+        }
+        // No account lacks a right here, whatever the answer says: there is none.
+        request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16()).with_hint(
+            "without a login, a private repository and one that doesn't exist look the same: check the spelling, or log in \
+             (set username and password under registries: in mirror.yaml, or use docker login)",
+        )
+    }
+
+    /// Sends `request` once, with a body of `size` bytes that streams.
+    ///
+    /// # Errors
+    /// See [`UploadError`].
+    pub(crate) async fn upload(&self, request: &Request, body: upload::Body, size: u64) -> Result<Answer, UploadError> {
+        let nothing_sent = |error| UploadError::Host { error, all_sent: false };
+        let authorization = self.auth.authorize(request).await.map_err(nothing_sent)?;
+        let progress = Progress::new();
+        let outgoing = Outgoing { body, size, progress: Arc::clone(&progress) };
+        let outcome = self.transport.upload(request, authorization.header.clone(), outgoing).await;
+        if let Some(error) = progress.failed() {
+            return Err(UploadError::Body(error));
+        }
+        let failed = |error| UploadError::Host { error, all_sent: progress.handed() >= size };
+        let answer = match outcome {
+            Ok(answer) => answer,
+            Err(error) => {
+                authorization.unanswered();
+                return Err(failed(error));
+            }
+        };
+        if !refuses_us(&answer) {
+            authorization.accepted();
+            return answer.check(request).map_err(failed);
+        }
+        let again = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
+        let error = match again {
+            // The body is gone, but a fresh upload will go with fresh credentials.
+            true => request
+                .error(Kind::Unavailable, "the credentials that it began with are refused by now")
+                .with_status(answer.status.as_u16()),
+            false => self.refusal(request, &answer).await,
+        };
+        Err(failed(error))
+    }
+}
+
+/// 401 from the registry itself, or ECR's word for a token that was good: 403.
+fn refuses_us(answer: &Answer) -> bool {
+    let expired = || String::from_utf8_lossy(&answer.body).contains("authorization token has expired");
+    match answer.status.as_u16() {
+        401 => !answer.foreign,
+        403 => !answer.foreign && expired(),
+        _ => false,
+    }
+}

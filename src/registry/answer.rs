@@ -1,0 +1,337 @@
+//! What a registry answered: its headers understood, and its refusals as errors.
+//!
+//! Error bodies follow the distribution specification ("Error Codes"), or are plain text, or a proxy's web page.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use oci_client::errors::OciEnvelope;
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+
+use super::challenge;
+use super::transport::{Action, Request};
+use crate::error::{Error, Kind, Result};
+
+/// The longest message that is passed on, in characters.
+const LONGEST_MESSAGE: usize = 300;
+
+/// A pull quota as a host's `ratelimit-*` headers tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Pulls in a window.
+    pub limit: u64,
+    /// Pulls left.
+    pub remaining: u64,
+    /// The length of the window in seconds, where it is told.
+    pub window_seconds: Option<u64>,
+}
+
+/// A whole answer: a small one with its body read, or a bulk one with its body still to come.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// The rest of a bulk answer.
+    pub(crate) rest: Option<reqwest::Response>,
+    /// It came from another host than the registry, after a redirect.
+    pub(crate) foreign: bool,
+}
+
+impl Answer {
+    /// The text of header `name`, if it is one.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.header(CONTENT_TYPE.as_str())
+    }
+
+    /// Says what came instead where something unreadable came.
+    pub(crate) fn is_web_page(&self) -> bool {
+        self.content_type().is_some_and(|text| text.starts_with("text/html"))
+            || self.body.trim_ascii_start().first() == Some(&b'<')
+    }
+
+    /// The error `Invalid`, for a body that can't be read.
+    pub(crate) fn unreadable(&self, request: &Request, why: impl std::fmt::Display) -> Error {
+        let why = match self.is_web_page() {
+            true => "the answer is a web page, perhaps of a proxy or a login".to_owned(),
+            false => format!("the answer can't be read: {why}"),
+        };
+        request.error(Kind::Invalid, why).with_status(self.status.as_u16())
+    }
+
+    /// Itself, if it is a success.
+    ///
+    /// # Errors
+    /// What the registry says instead, as an error of the right kind.
+    pub(crate) fn check(self, request: &Request) -> Result<Self> {
+        if self.status.is_success() { Ok(self) } else { Err(self.failure(request)) }
+    }
+
+    /// What the registry says, fit to be shown.
+    pub(crate) fn message(&self) -> String {
+        Refusal::read(self).message
+    }
+
+    pub(crate) fn failure(&self, request: &Request) -> Error {
+        let refusal = Refusal::read(self);
+        let kind = self.kind(request.action, &refusal);
+        let mut error = request
+            .error(kind, refusal.message)
+            .with_status(self.status.as_u16())
+            .with_retry_after(retry_after(&self.headers));
+        if let Some(hint) = hint(kind, &refusal.codes) {
+            error = error.with_hint(hint);
+        }
+        error
+    }
+
+    fn kind(&self, action: Action, refusal: &Refusal) -> Kind {
+        let status = self.status.as_u16();
+        // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature.
+        if self.foreign && matches!(status, 400 | 401 | 403) {
+            return Kind::Unavailable;
+        }
+        if status == 401 && challenge::insufficient_scope(&self.headers) {
+            return Kind::Denied;
+        }
+        if status == 429 && self.is_pull_limit(refusal) {
+            return Kind::QuotaExceeded;
+        }
+        let by_code = BY_CODE.iter().find(|row| {
+            refusal.codes.iter().any(|code| code == row.code)
+                && refusal.lower.contains(row.says)
+                && row.action.is_none_or(|wanted| wanted == action)
+        });
+        // Codes tell more than a 4xx; everything else speaks for itself.
+        match (by_code, status) {
+            (Some(row), 400..=428 | 430..=499) if status != 401 => row.kind,
+            (_, 401) => Kind::Unauthorized,
+            (_, 403) => Kind::Denied,
+            (_, 404 | 410) => Kind::NotFound,
+            (_, 409 | 412) => Kind::Conflict,
+            (_, 408 | 500 | 502 | 503 | 504) => Kind::Unavailable,
+            (_, 429) => Kind::RateLimited,
+            (_, 405 | 413 | 415 | 416 | 501 | 505) => Kind::Unsupported,
+            _ => Kind::Invalid,
+        }
+    }
+
+    /// Docker Hub's pull limit, which no pause of ours outlasts; not its abuse limit, which is a bare 429.
+    fn is_pull_limit(&self, refusal: &Refusal) -> bool {
+        let used_up = quota(&self.headers).is_some_and(|quota| quota.remaining == 0);
+        refusal.lower.contains("reached your pull rate limit")
+            || refusal.lower.contains("reached your unauthenticated pull rate limit")
+            || (used_up && self.header(RETRY_AFTER.as_str()).is_none())
+    }
+}
+
+/// A code that tells more than its status; `says` must stand in the message, `action` is what was asked for, if it matters.
+struct ByCode {
+    code: &'static str,
+    says: &'static str,
+    action: Option<Action>,
+    kind: Kind,
+}
+
+const fn row(code: &'static str, says: &'static str, action: Option<Action>, kind: Kind) -> ByCode {
+    ByCode { code, says, action, kind }
+}
+
+/// `reference/registries.md` section C3; the first row that fits counts.
+const BY_CODE: &[ByCode] = &[
+    row("MANIFEST_BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
+    row("BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
+    row("MANIFEST_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
+    row("BLOB_UPLOAD_UNKNOWN", "with digests", Some(Action::PushManifest), Kind::MissingContent),
+    row("TAG_INVALID", "immutable", None, Kind::Conflict),
+    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded),
+    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied),
+    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported),
+    row("DENIED", "", None, Kind::Denied),
+    row("DIGEST_INVALID", "", None, Kind::Mismatch),
+    row("SIZE_INVALID", "", None, Kind::Mismatch),
+    row("UNSUPPORTED", "", None, Kind::Unsupported),
+    row("NAME_UNKNOWN", "", None, Kind::NotFound),
+    row("BLOB_UPLOAD_UNKNOWN", "", None, Kind::NotFound),
+    row("BLOB_UNKNOWN", "", None, Kind::NotFound),
+    row("MANIFEST_UNKNOWN", "", None, Kind::NotFound),
+];
+
+/// Hints that know more than the kind's: kind, code, hint.
+const HINTS: &[(Kind, &str, &str)] =
+    &[(Kind::NotFound, "NAME_UNKNOWN", "check the spelling of the repository, and that it exists and may be seen")];
+
+fn hint(kind: Kind, codes: &[String]) -> Option<&'static str> {
+    HINTS.iter().find(|(of, code, _)| *of == kind && codes.iter().any(|c| c == code)).map(|(_, _, hint)| *hint)
+}
+
+/// What an error body says.
+struct Refusal {
+    codes: Vec<String>,
+    message: String,
+    /// All that was said, in lower case, to look for words in.
+    lower: String,
+}
+
+impl Refusal {
+    fn read(answer: &Answer) -> Self {
+        let status = answer.status;
+        if answer.is_web_page() {
+            let message = format!("the answer is a web page, with status {status}");
+            return Self { codes: Vec::new(), lower: message.to_lowercase(), message };
+        }
+        let text = String::from_utf8_lossy(&answer.body);
+        let Some(envelope) = serde_json::from_slice::<OciEnvelope>(&answer.body).ok().filter(|e| !e.errors.is_empty())
+        else {
+            let said = printable(text.trim());
+            let message = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+            return Self { codes: Vec::new(), lower: text.to_lowercase(), message };
+        };
+        // The codes as they are spelled, also those that the enum of oci-client doesn't know.
+        let spelled: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
+        let code = |i: usize| spelled.as_ref()?["errors"][i]["code"].as_str().map(str::to_ascii_uppercase);
+        let codes: Vec<String> = (0..envelope.errors.len()).filter_map(code).collect();
+        let each = envelope.errors.iter().enumerate().map(|(i, error)| match (code(i), error.message.trim()) {
+            (Some(code), "") => code,
+            (Some(code), message) => format!("{code} {message}"),
+            (None, message) => message.to_owned(),
+        });
+        // One entry a missing blob makes the same words many times.
+        let mut each: Vec<String> = each.collect();
+        each.dedup();
+        let said = printable(&each.join("; "));
+        Self { codes, lower: text.to_lowercase(), message: format!("{status}: {said}") }
+    }
+}
+
+/// Shortened, and with control characters escaped: what a server says may end up on a terminal.
+fn printable(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST_MESSAGE)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect();
+    if text.chars().nth(LONGEST_MESSAGE).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// `Retry-After`: seconds, or the date of an HTTP clock.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let until = httpdate::parse_http_date(text).ok()?;
+            Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+        }
+    }
+}
+
+/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Values were seen empty and below zero.
+pub(crate) fn quota(headers: &HeaderMap) -> Option<Quota> {
+    let read = |name: &str| {
+        let text = headers.get(name)?.to_str().ok()?;
+        let mut parts = text.split(';').map(str::trim);
+        let count = parts.next()?.parse::<i64>().ok()?;
+        let window = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse::<u64>().ok());
+        Some((u64::try_from(count).unwrap_or(0), window))
+    };
+    let (limit, window) = read("ratelimit-limit")?;
+    let (remaining, own_window) = read("ratelimit-remaining")?;
+    Some(Quota { limit, remaining, window_seconds: window.or(own_window) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            rest: None,
+            foreign: false,
+        }
+    }
+
+    fn kind(action: Action, status: u16, body: &str) -> Kind {
+        answer(status, &[], body).failure(&Request::bare(action)).kind()
+    }
+
+    fn envelope(code: &str, message: &str) -> String {
+        format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#)
+    }
+
+    #[test]
+    fn statuses_and_codes_have_a_kind() {
+        use Action::{PullManifest, PushBlob, PushManifest};
+        for (action, status, body, expected) in [
+            (PushManifest, 400, envelope("MANIFEST_BLOB_UNKNOWN", "x"), Kind::MissingContent),
+            (PushManifest, 404, envelope("MANIFEST_UNKNOWN", "x"), Kind::MissingContent),
+            (PullManifest, 404, envelope("MANIFEST_UNKNOWN", "x"), Kind::NotFound),
+            (
+                PushManifest,
+                404,
+                envelope("BLOB_UPLOAD_UNKNOWN", "Layers with digests '[x]' required"),
+                Kind::MissingContent,
+            ),
+            (PushBlob, 404, envelope("BLOB_UPLOAD_UNKNOWN", "x"), Kind::NotFound),
+            (PushManifest, 400, envelope("TAG_INVALID", "the repository is immutable"), Kind::Conflict),
+            (PushManifest, 412, envelope("PRECONDITION", "x"), Kind::Conflict),
+            (PushManifest, 413, String::new(), Kind::Unsupported),
+            (PushManifest, 403, envelope("DENIED", "x"), Kind::Denied),
+            (PushBlob, 403, envelope("DENIED", "a will exceed the configured upper limit of b"), Kind::QuotaExceeded),
+            (PushBlob, 400, envelope("DIGEST_INVALID", "x"), Kind::Mismatch),
+            (PullManifest, 401, envelope("UNAUTHORIZED", "x"), Kind::Unauthorized),
+            (PullManifest, 429, envelope("TOOMANYREQUESTS", "Rate exceeded"), Kind::RateLimited),
+            (
+                PullManifest,
+                429,
+                envelope("TOOMANYREQUESTS", "You have reached your pull rate limit."),
+                Kind::QuotaExceeded,
+            ),
+            (PullManifest, 429, "You have reached your unauthenticated pull rate limit".into(), Kind::QuotaExceeded),
+            (PullManifest, 503, "<html>".into(), Kind::Unavailable),
+            (PullManifest, 400, "what".into(), Kind::Invalid),
+        ] {
+            assert_eq!(kind(action, status, &body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn messages_are_short_and_printable() {
+        let said = |body: &str| answer(500, &[], body).failure(&Request::bare(Action::Resolve)).to_string();
+        assert_eq!(said(""), "attempt: 500 Internal Server Error");
+        assert_eq!(said("a\u{1b}[1mb"), "attempt: 500 Internal Server Error: a\\u{1b}[1mb");
+        assert_eq!(said(&envelope("X", "y")), "attempt: 500 Internal Server Error: X y");
+        assert_eq!(said("<html>"), "attempt: the answer is a web page, with status 500 Internal Server Error");
+        assert!(said(&"ü".repeat(10_000)).chars().count() < 400);
+    }
+
+    #[test]
+    fn quota_headers_are_read_with_their_oddities() {
+        let read = |limit, remaining| {
+            quota(&answer(200, &[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], "").headers)
+        };
+        let of = |limit, remaining, window_seconds| Some(Quota { limit, remaining, window_seconds });
+        assert_eq!(read("100;w=21600", "20;w=21600"), of(100, 20, Some(21600)));
+        assert_eq!(read("100", "-3"), of(100, 0, None));
+        assert_eq!(read(";w=21600", ";w=21600"), None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let read = |text: &str| retry_after(&answer(429, &[("retry-after", text)], "").headers);
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+    }
+}

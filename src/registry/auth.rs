@@ -1,0 +1,302 @@
+//! Who we are to a host: nobody, a user with each request, or the bearer of a token.
+//!
+//! No ping: the first request goes alone and unadorned, and its 401 tells what the host wants; that is remembered, and
+//! later challenges never change it (a Harbor that refuses a token names another scheme). Tokens are kept by exact scope
+//! set and fetched once for all who wait. A credential is tried by one request until it has proved good; if it is refused,
+//! all hear of that one refusal.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::challenge::{self, Challenge};
+use super::credentials::{Credential, Credentials};
+use super::gate::{Gate, Pass};
+use super::token::{self, Token};
+use super::transport::{Request, Transport};
+use crate::error::{Error, Kind, Result};
+use crate::once::OnceMap;
+
+/// A sorted set of scopes, `repository:PATH:ACTIONS` each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Scopes(Arc<[String]>);
+
+impl Scopes {
+    /// To read `path`, or to write it as well.
+    pub(crate) fn of(path: &str, writes: bool) -> Self {
+        let actions = if writes { "pull,push" } else { "pull" };
+        Self([format!("repository:{path}:{actions}")].into())
+    }
+
+    /// And to read `path`.
+    #[must_use]
+    pub(crate) fn and_pull(&self, path: &str) -> Self {
+        let mut all: Vec<String> = self.0.iter().cloned().chain([format!("repository:{path}:pull")]).collect();
+        all.sort();
+        Self(all.into())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    pub(crate) fn joined(&self) -> String {
+        self.0.join(" ")
+    }
+}
+
+/// The authentication of one host.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    transport: Arc<Transport>,
+    credentials: Credentials,
+    /// Until the first answer, one request at a time.
+    first: Gate,
+    challenge: Mutex<Option<Challenge>>,
+    logins: Mutex<HashMap<Credential, Login>>,
+    tokens: OnceMap<(Scopes, u64), Result<Token>>,
+    /// How often the token of a scope set was given up.
+    generations: Mutex<HashMap<Scopes, u64>>,
+}
+
+/// What is known of a credential.
+#[derive(Debug, Default, Clone)]
+struct Login {
+    gate: Gate,
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+/// What a request is sent with.
+#[derive(Debug)]
+pub(crate) struct Authorization {
+    pub(crate) header: Option<HeaderValue>,
+    basis: Basis,
+    pass: Option<Pass>,
+}
+
+#[derive(Debug)]
+enum Basis {
+    /// What the host wants isn't known.
+    Unknown,
+    /// The host wants credentials, and there are none.
+    Anonymous,
+    Token(Scopes, u64),
+    Credential(Credential),
+}
+
+impl Authorization {
+    /// The answer was no refusal of who we are.
+    pub(crate) fn accepted(self) {
+        if let Some(pass) = self.pass {
+            pass.open();
+        }
+    }
+
+    /// There was no answer. Whoever waits for the host's first word need not wait in line for its silence.
+    pub(crate) fn unanswered(self) {
+        if matches!(self.basis, Basis::Unknown) {
+            self.accepted();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Auth {
+    pub(crate) fn new(transport: Arc<Transport>, credentials: Credentials) -> Self {
+        Self {
+            transport,
+            credentials,
+            first: Gate::default(),
+            challenge: Mutex::default(),
+            logins: Mutex::default(),
+            tokens: OnceMap::default(),
+            generations: Mutex::default(),
+        }
+    }
+
+    /// What to send `request` with.
+    ///
+    /// # Errors
+    /// If credentials can't be read, are known to be refused, or no token is given for them.
+    pub(crate) async fn authorize(self: &Arc<Self>, request: &Request) -> Result<Authorization> {
+        if self.credentials.has_ready_token() {
+            return self.direct(request).await;
+        }
+        let mut pass = None;
+        if self.known().is_none() {
+            pass = self.first.enter().await;
+        }
+        match self.known() {
+            None => Ok(Authorization { header: None, basis: Basis::Unknown, pass }),
+            Some(Challenge::Basic) => self.direct(request).await,
+            Some(Challenge::Bearer { realm, service }) => self.bearer(request, realm, service).await,
+        }
+    }
+
+    /// `answer` refuses who we are. Says whether it is worth asking again, with a new [`Auth::authorize`].
+    ///
+    /// # Errors
+    /// If what the host wants may not or can't be given.
+    pub(crate) async fn refused(
+        &self,
+        authorization: Authorization,
+        request: &Request,
+        answer: &Answer,
+    ) -> Result<bool> {
+        let Authorization { basis, pass, .. } = authorization;
+        match basis {
+            Basis::Anonymous => Ok(false),
+            Basis::Unknown => {
+                let wanted = challenge::read(&answer.headers);
+                let learnt = wanted.is_some();
+                if let Some(wanted) = wanted {
+                    lock(&self.challenge).get_or_insert(wanted);
+                }
+                if let Some(pass) = pass {
+                    pass.open();
+                }
+                Ok(learnt)
+            }
+            Basis::Token(scopes, generation) => {
+                self.give_up(&scopes, generation);
+                Ok(true)
+            }
+            Basis::Credential(credential) => {
+                if self.credentials.reread(&request.repository, &credential).await? {
+                    return Ok(true);
+                }
+                // One that was good before isn't wrong now: that request lacks a right.
+                if let Some(pass) = pass {
+                    *lock(&self.login(&credential).refused) = Some(answer.message());
+                    pass.open();
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether there are no credentials for `path`.
+    pub(crate) async fn is_anonymous(&self, path: &str) -> bool {
+        matches!(self.credentials.get(path).await, Ok(None))
+    }
+
+    fn known(&self) -> Option<Challenge> {
+        lock(&self.challenge).clone()
+    }
+
+    fn login(&self, credential: &Credential) -> Login {
+        lock(&self.logins).entry(credential.clone()).or_default().clone()
+    }
+
+    /// The right to try `credential`, or to use it if it is known to be good.
+    async fn try_login(&self, request: &Request, credential: &Credential) -> Result<Option<Pass>> {
+        let login = self.login(credential);
+        let pass = login.gate.enter().await;
+        let refused = lock(&login.refused).clone();
+        refused.map_or(Ok(pass), |message| {
+            let status = StatusCode::UNAUTHORIZED.as_u16();
+            Err(request.error(Kind::Unauthorized, message).with_status(status))
+        })
+    }
+
+    /// The credential with the request itself.
+    async fn direct(&self, request: &Request) -> Result<Authorization> {
+        let Some(credential) = self.credentials.get(&request.repository).await? else {
+            return Ok(Authorization { header: None, basis: Basis::Anonymous, pass: None });
+        };
+        let pass = self.try_login(request, &credential).await?;
+        let header = token::direct(&credential).ok_or_else(|| {
+            request
+                .error(Kind::Configuration, "there is an identity token for it, but it wants a user name and password")
+        })?;
+        Ok(Authorization { header: Some(header), basis: Basis::Credential(credential), pass })
+    }
+
+    async fn bearer(
+        self: &Arc<Self>,
+        request: &Request,
+        realm: String,
+        service: Option<String>,
+    ) -> Result<Authorization> {
+        let scopes = request.scopes.clone();
+        loop {
+            let generation = self.generation(&scopes);
+            let (token, fetched) = self
+                .tokens
+                .get_or_work((scopes.clone(), generation), || {
+                    let (auth, scopes, path) = (Arc::clone(self), scopes.clone(), request.repository.clone());
+                    let (realm, service) = (realm.clone(), service.clone());
+                    async move { auth.fetch(&path, &realm, service.as_deref(), &scopes).await }
+                })
+                .await;
+            // A failure is shared by those who waited for it, not by those who come later.
+            let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
+            if fetched || token.renew_at > Instant::now() {
+                let basis = Basis::Token(scopes, generation);
+                return Ok(Authorization { header: Some(token.header), basis, pass: None });
+            }
+            self.give_up(&scopes, generation);
+        }
+    }
+
+    fn generation(&self, scopes: &Scopes) -> u64 {
+        lock(&self.generations).get(scopes).copied().unwrap_or_default()
+    }
+
+    /// The token of this generation isn't to be used again; a later one is none of our business.
+    fn give_up(&self, scopes: &Scopes, generation: u64) {
+        let mut generations = lock(&self.generations);
+        let current = generations.entry(scopes.clone()).or_default();
+        if *current == generation {
+            *current += 1;
+            self.tokens.forget(&(scopes.clone(), generation));
+        }
+    }
+
+    async fn fetch(&self, path: &str, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token> {
+        let registry = self.credentials.registry.as_str();
+        let realm = challenge::check_realm(realm, &self.transport.base)
+            .map_err(|why| Error::new(Kind::Denied, format!("get a token for {registry}/{path}"), why)
+                .with_hint("the registry's answer would have leaked the credentials: set endpoint: or plain_http: if it is meant so"))?;
+        let mut rotated = false;
+        loop {
+            let credential = self.credentials.get(path).await?;
+            let request = token::request((registry, path), &realm, service, scopes, credential.as_ref());
+            let pass = match &credential {
+                Some(credential) => self.try_login(&request, credential).await?,
+                None => None,
+            };
+            let sent = Instant::now();
+            let header = credential.as_ref().and_then(token::direct);
+            let answer = self.transport.exchange(&request, header).await?;
+            // A refresh token that isn't accepted is an `invalid_grant`, with status 400.
+            let refresh = matches!(credential, Some(Credential::IdentityToken(_)));
+            let refused =
+                answer.status == StatusCode::UNAUTHORIZED || (refresh && answer.status == StatusCode::BAD_REQUEST);
+            if let Some(credential) = credential.filter(|_| refused) {
+                if !rotated && self.credentials.reread(path, &credential).await? {
+                    rotated = true;
+                    continue;
+                }
+                let message = answer.message();
+                *lock(&self.login(&credential).refused) = Some(message.clone());
+                if let Some(pass) = pass {
+                    pass.open();
+                }
+                return Err(request.error(Kind::Unauthorized, message).with_status(answer.status.as_u16()));
+            }
+            let answer = answer.check(&request)?;
+            if let Some(pass) = pass {
+                pass.open();
+            }
+            return token::read(&request, &answer, sent);
+        }
+    }
+}

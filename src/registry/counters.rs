@@ -1,0 +1,66 @@
+//! What is counted at a host, for the report and for the quota.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::answer::Quota;
+use super::transport::Action;
+use crate::oci::Registry;
+
+/// What a run asked of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostStats {
+    /// The host.
+    pub host: Registry,
+    /// All requests to it, repeated ones included.
+    pub requests: u64,
+    /// Manifest GETs among them: what a pull quota counts.
+    pub manifest_gets: u64,
+    /// Answers with status 429.
+    pub throttled: u64,
+    /// The pull quota, if the host tells.
+    pub quota: Option<Quota>,
+    /// Whether manifest GETs count against a quota, as far as it is known.
+    pub counts_pulls: bool,
+}
+
+/// What is counted at a host.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    requests: AtomicU64,
+    manifest_gets: AtomicU64,
+    throttled: AtomicU64,
+    quota: Mutex<Option<Quota>>,
+}
+
+impl Counters {
+    pub(crate) fn sent(&self, action: Action) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if action == Action::PullManifest {
+            self.manifest_gets.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn throttled(&self) {
+        self.throttled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn learn(&self, quota: Quota) {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
+    }
+
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stats(&self, host: &Registry, counts_pulls: bool) -> HostStats {
+        HostStats {
+            host: host.clone(),
+            requests: self.requests.load(Ordering::Relaxed),
+            manifest_gets: self.manifest_gets.load(Ordering::Relaxed),
+            throttled: self.throttled.load(Ordering::Relaxed),
+            quota: self.quota(),
+            counts_pulls,
+        }
+    }
+}

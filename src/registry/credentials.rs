@@ -1,0 +1,314 @@
+//! The credentials of a host: its `registries` entry, for ECR the AWS chain, then the files of docker and podman.
+//!
+//! Nothing is read before the host asks for it, each thing once, and again after a 401: projected tokens rotate.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::docker;
+use super::quirks::Quirks;
+use crate::aws::Sessions;
+use crate::config::{EcrSettings, RegistrySettings, Secret};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Registry;
+
+/// Where ready Basic credentials come from, for hosts that have them from the AWS chain.
+#[async_trait]
+pub trait BasicTokens: fmt::Debug + Send + Sync {
+    /// What stands behind `Basic `, in base64, and how long it is good for.
+    ///
+    /// # Errors
+    /// If the chain has no credentials, or the service refuses them.
+    async fn token(&self, registry: &Registry, settings: &EcrSettings) -> Result<(String, Duration)>;
+}
+
+#[async_trait]
+impl BasicTokens for Sessions {
+    async fn token(&self, registry: &Registry, settings: &EcrSettings) -> Result<(String, Duration)> {
+        let token = self.session(registry, settings).authorization_token().await?;
+        Ok((token.basic, token.lifetime))
+    }
+}
+
+/// Environment variables; in tests a table.
+#[derive(Clone)]
+pub(crate) struct Environment(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl Environment {
+    pub(crate) fn new(lookup: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lookup))
+    }
+
+    /// The value of a variable that is set and isn't empty.
+    pub(crate) fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Environment")
+    }
+}
+
+/// What convinces a host or its token service.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Credential {
+    Password {
+        username: String,
+        password: String,
+    },
+    /// Buys tokens at the realm (`grant_type=refresh_token`).
+    IdentityToken(String),
+    /// Is a token.
+    Bearer(String),
+    /// What stands behind `Basic `, from the AWS chain.
+    Basic(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password { .. } => "Password(…)",
+            Self::IdentityToken(_) => "IdentityToken(…)",
+            Self::Bearer(_) => "Bearer(…)",
+            Self::Basic(_) => "Basic(…)",
+        })
+    }
+}
+
+/// Finds the credentials of one host.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    pub(crate) registry: Registry,
+    pub(crate) settings: RegistrySettings,
+    pub(crate) environment: Environment,
+    pub(crate) sessions: Arc<dyn BasicTokens>,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// By repository path: files may have entries for paths.
+    found: HashMap<String, Found>,
+    files: Option<Vec<(PathBuf, docker::File)>>,
+    /// What helpers said, by helper.
+    asked: HashMap<String, Option<Credential>>,
+}
+
+#[derive(Debug, Clone)]
+struct Found {
+    credential: Option<Credential>,
+    until: Option<Instant>,
+}
+
+impl Credentials {
+    /// The credentials for `path`, a repository of the host.
+    ///
+    /// # Errors
+    /// `Configuration` if what is configured can't be read; what the AWS chain says.
+    pub(crate) async fn get(&self, path: &str) -> Result<Option<Credential>> {
+        let mut state = self.state.lock().await;
+        self.current(&mut state, path).await
+    }
+
+    /// `used` was refused: reads everything again, unless somebody has by now. Says whether there is something else to try.
+    ///
+    /// # Errors
+    /// As [`Credentials::get`].
+    pub(crate) async fn reread(&self, path: &str, used: &Credential) -> Result<bool> {
+        let mut state = self.state.lock().await;
+        if self.current(&mut state, path).await?.as_ref() == Some(used) {
+            *state = State::default();
+        }
+        Ok(self.current(&mut state, path).await?.is_some_and(|credential| credential != *used))
+    }
+
+    async fn current(&self, state: &mut State, path: &str) -> Result<Option<Credential>> {
+        if let Some(found) = state.found.get(path)
+            && found.until.is_none_or(|until| until > Instant::now())
+        {
+            return Ok(found.credential.clone());
+        }
+        let found = self.look_up(state, path).await?;
+        state.found.insert(path.to_owned(), found.clone());
+        Ok(found.credential)
+    }
+
+    async fn look_up(&self, state: &mut State, path: &str) -> Result<Found> {
+        if let Some(credential) = self.configured()? {
+            return Ok(Found { credential: Some(credential), until: None });
+        }
+        let mut refused = None;
+        if Quirks::of(&self.registry).aws {
+            match self.sessions.token(&self.registry, &self.settings.ecr).await {
+                Ok((basic, lifetime)) => {
+                    let until = Instant::now() + lifetime.mul_f64(0.9);
+                    return Ok(Found { credential: Some(Credential::Basic(basic)), until: Some(until) });
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        match (self.in_files(state, path).await?, refused) {
+            (None, Some(error)) => Err(error),
+            (credential, _) => Ok(Found { credential, until: None }),
+        }
+    }
+
+    /// A ready token, whose use needs no challenge.
+    pub(crate) fn has_ready_token(&self) -> bool {
+        self.settings.token.is_some()
+    }
+
+    fn configured(&self) -> Result<Option<Credential>> {
+        let RegistrySettings { username, password, token, .. } = &self.settings;
+        if let Some(token) = token {
+            return Ok(Some(Credential::Bearer(self.secret("token", token)?)));
+        }
+        let (Some(username), Some(password)) = (username, password) else { return Ok(None) };
+        let username = self.secret("username", username)?;
+        Ok(Some(Credential::Password { username, password: self.secret("password", password)? }))
+    }
+
+    fn secret(&self, key: &str, secret: &Secret) -> Result<String> {
+        let failed = |why: String| self.error(format!("registries.{}.{key}: {why}", self.registry));
+        let text = match secret {
+            Secret::Plain(text) => return Ok(text.clone()),
+            Secret::Env(name) => self
+                .environment
+                .get(name)
+                .ok_or_else(|| failed(format!("the environment variable {name} isn't set")))?,
+            Secret::File(path) => {
+                std::fs::read_to_string(path).map_err(|e| failed(format!("can't read {}: {e}", path.display())))?
+            }
+        };
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    }
+
+    async fn in_files(&self, state: &mut State, path: &str) -> Result<Option<Credential>> {
+        let State { files, asked, .. } = state;
+        let files = match files {
+            Some(files) => files,
+            None => files.insert(self.read_files()?),
+        };
+        for (file, content) in files {
+            if let Some(helper) = content.helper(&self.registry) {
+                if !asked.contains_key(helper) {
+                    let said = docker::ask(helper, &self.registry).await;
+                    let said = said.map_err(|why| self.error(format!("{why}, as {} asks for", file.display())))?;
+                    asked.insert(helper.to_owned(), said);
+                }
+                if let Some(Some(credential)) = asked.get(helper) {
+                    return Ok(Some(credential.clone()));
+                }
+            }
+            let entry = content.entry(&self.registry, path);
+            if let Some(entry) = entry.map_err(|why| self.error(format!("{}: {why}", file.display())))? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_files(&self) -> Result<Vec<(PathBuf, docker::File)>> {
+        let mut files = Vec::new();
+        for path in docker::paths(&self.environment) {
+            if let Some(file) = docker::read(&path).map_err(|why| self.error(why))? {
+                files.push((path, file));
+            }
+        }
+        Ok(files)
+    }
+
+    fn error(&self, why: String) -> Error {
+        Error::new(Kind::Configuration, format!("find the credentials of {}", self.registry), why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    pub(super) struct NoChain;
+
+    #[async_trait]
+    impl BasicTokens for NoChain {
+        async fn token(&self, _: &Registry, _: &EcrSettings) -> Result<(String, Duration)> {
+            Err(Error::new(Kind::Configuration, "sign in to AWS", "there is no chain"))
+        }
+    }
+
+    fn credentials(registry: &str, settings: RegistrySettings, home: &str) -> Credentials {
+        let home = home.to_owned();
+        Credentials {
+            registry: registry.parse().unwrap(),
+            settings,
+            environment: Environment::new(move |name| match name {
+                "HOME" => Some(home.clone()),
+                "USER_VARIABLE" => Some("me\n".to_owned()),
+                _ => None,
+            }),
+            sessions: Arc::new(NoChain),
+            state: Mutex::default(),
+        }
+    }
+
+    fn password(username: &str, password: &str) -> Option<Credential> {
+        Some(Credential::Password { username: username.into(), password: password.into() })
+    }
+
+    #[tokio::test]
+    async fn secrets_are_read_when_used_and_again_when_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "one\n\n").unwrap();
+        let settings = RegistrySettings {
+            username: Some(Secret::Env("USER_VARIABLE".into())),
+            password: Some(Secret::File(file.clone())),
+            ..Default::default()
+        };
+        let credentials = credentials("h.io", settings, "/nonexistent");
+        let first = credentials.get("a").await.unwrap();
+        assert_eq!(first, password("me", "one\n"));
+        let first = first.unwrap();
+        assert!(!credentials.reread("a", &first).await.unwrap());
+        std::fs::write(&file, "two").unwrap();
+        assert_eq!(credentials.get("a").await.unwrap().as_ref(), Some(&first), "read once");
+        assert!(credentials.reread("a", &first).await.unwrap());
+        assert_eq!(credentials.get("a").await.unwrap(), password("me", "two"));
+    }
+
+    #[tokio::test]
+    async fn an_unset_variable_is_named() {
+        let settings = RegistrySettings { token: Some(Secret::Env("NOT_SET".into())), ..Default::default() };
+        let error = credentials("h.io", settings, "/nonexistent").get("a").await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Configuration);
+        assert!(error.to_string().contains("NOT_SET") && error.to_string().contains("registries.h.io.token"));
+    }
+
+    #[tokio::test]
+    async fn files_come_after_the_chain_and_a_missing_one_is_fine() {
+        let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().to_str().unwrap();
+        let none = || RegistrySettings::default();
+        assert_eq!(credentials("h.io", none(), home).get("a").await.unwrap(), None);
+        assert!(credentials(ecr, none(), home).get("a").await.unwrap_err().to_string().contains("no chain"));
+        std::fs::create_dir(dir.path().join(".docker")).unwrap();
+        let json = format!(r#"{{"auths":{{"{ecr}":{{"username":"u","password":"p"}}}}}}"#);
+        std::fs::write(dir.path().join(".docker/config.json"), json).unwrap();
+        assert_eq!(credentials(ecr, none(), home).get("a").await.unwrap(), password("u", "p"));
+    }
+}

@@ -1,0 +1,275 @@
+//! Credential files as docker and podman write them (`config.json`, `auth.json`), and the helpers that they name.
+//!
+//! `docker_credential` knows neither keys with a path nor a time limit for helpers, so it is done here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt as _;
+
+use super::credentials::{Credential, Environment};
+use super::quirks::Quirks;
+use crate::oci::Registry;
+
+const HELPER_LIMIT: Duration = Duration::from_secs(30);
+
+/// The user name that stands for an identity token.
+const TOKEN_USER: &str = "<token>";
+
+/// Padding is optional: hand-made files lack it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One file, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct File {
+    auths: Option<HashMap<String, Entry>>,
+    creds_store: Option<String>,
+    cred_helpers: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// The files that may hold credentials, first come first served.
+pub(crate) fn paths(environment: &Environment) -> Vec<PathBuf> {
+    let in_dir = |variable: &str, file: &str| Some(Path::new(&environment.get(variable)?).join(file));
+    let docker = in_dir("DOCKER_CONFIG", "config.json");
+    let home = if docker.is_some() { None } else { in_dir("HOME", ".docker/config.json") };
+    let explicit = environment.get("REGISTRY_AUTH_FILE").map(PathBuf::from);
+    [explicit, docker, in_dir("XDG_RUNTIME_DIR", "containers/auth.json"), home].into_iter().flatten().collect()
+}
+
+/// Reads the file at `path`; `None` if there is none.
+///
+/// # Errors
+/// If it can't be read, or isn't one.
+pub(crate) fn read(path: &Path) -> Result<Option<File>, String> {
+    let failed = |why: String| format!("can't read the credentials file {}: {why}", path.display());
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(None),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(e.to_string())),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(failed(e.to_string())),
+    }
+}
+
+impl File {
+    /// The helper in charge of `registry`: its own, else the store for all.
+    pub(crate) fn helper(&self, registry: &Registry) -> Option<&str> {
+        let own = self.cred_helpers.iter().flatten().find(|(key, _)| key_matches(key, registry.as_str()));
+        own.map(|(_, helper)| helper.as_str()).or(self.creds_store.as_deref()).filter(|helper| !helper.is_empty())
+    }
+
+    /// The entry of `auths` for `registry/path`: the longest key that is a prefix of it, by segments.
+    ///
+    /// # Errors
+    /// If that entry can't be decoded.
+    pub(crate) fn entry(&self, registry: &Registry, path: &str) -> Result<Option<Credential>, String> {
+        let mut name = format!("{registry}/{path}");
+        loop {
+            for (key, entry) in self.auths.iter().flatten().filter(|(key, _)| key_matches(key, &name)) {
+                if let Some(credential) = entry.credential().map_err(|why| format!("auths entry `{key}`: {why}"))? {
+                    return Ok(Some(credential));
+                }
+            }
+            match name.rfind('/') {
+                Some(end) => name.truncate(end),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// `None` for an empty entry, as `docker login` leaves them beside a helper.
+    fn credential(&self) -> Result<Option<Credential>, String> {
+        let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        if let Some(token) = filled(&self.identitytoken) {
+            return Ok(Some(Credential::IdentityToken(token)));
+        }
+        if let Some(auth) = filled(&self.auth) {
+            let bytes = BASE64.decode(auth.trim()).map_err(|_| "`auth` isn't base64")?;
+            let text = String::from_utf8(bytes).map_err(|_| "`auth` isn't text")?;
+            let (username, password) = text.split_once(':').ok_or("`auth` isn't user:password")?;
+            return Ok(Some(login(username, password.trim_end_matches('\0'))));
+        }
+        Ok(filled(&self.username).zip(filled(&self.password)).map(|(username, password)| login(&username, &password)))
+    }
+}
+
+fn login(username: &str, password: &str) -> Credential {
+    match username {
+        TOKEN_USER => Credential::IdentityToken(password.to_owned()),
+        _ => Credential::Password { username: username.to_owned(), password: password.to_owned() },
+    }
+}
+
+/// Whether a key names `name` (`host` or `host/path`): keys may carry a scheme and `/v1/` or `/v2/`, and Docker Hub has
+/// many names.
+fn key_matches(key: &str, name: &str) -> bool {
+    let bare = key.trim().trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let bare = bare.strip_suffix("/v1").or(bare.strip_suffix("/v2")).unwrap_or(bare);
+    let (host, path) = bare.split_once('/').map_or((bare, None), |(host, path)| (host, Some(path)));
+    let (name_host, name_path) = name.split_once('/').map_or((name, None), |(host, path)| (host, Some(path)));
+    path == name_path && host.parse::<Registry>().is_ok_and(|host| host.as_str() == name_host)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// Asks `docker-credential-HELPER`; `None` if it knows nothing of `registry`.
+///
+/// # Errors
+/// If it can't be run, fails, or takes longer than 30 seconds.
+pub(crate) async fn ask(helper: &str, registry: &Registry) -> Result<Option<Credential>, String> {
+    let program = format!("docker-credential-{helper}");
+    let server = Quirks::of(registry).helper_key.unwrap_or(registry.as_str());
+    let output = match tokio::time::timeout(HELPER_LIMIT, run(&program, server)).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(e)) => return Err(format!("can't run {program}: {e}")),
+        Err(_) => return Err(format!("{program} took longer than {} s", HELPER_LIMIT.as_secs())),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // The helpers' protocol has no code for it, only these words.
+        if said.contains("credentials not found") {
+            return Ok(None);
+        }
+        let first_line = said.lines().next().unwrap_or_default().escape_debug().to_string();
+        return Err(format!("{program} failed ({}): {first_line}", output.status));
+    }
+    let answer: Answer =
+        serde_json::from_str(&said).map_err(|_| format!("{program} gave an answer that can't be read"))?;
+    let empty = answer.username.is_empty() && answer.secret.is_empty();
+    Ok((!empty).then(|| login(&answer.username, &answer.secret)))
+}
+
+async fn run(program: &str, server: &str) -> std::io::Result<std::process::Output> {
+    let mut child = tokio::process::Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A helper may answer without reading.
+        let _ = stdin.write_all(server.as_bytes()).await;
+    }
+    child.wait_with_output().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(json: &str, registry: &str, path: &str) -> Option<String> {
+        let file: File = serde_json::from_str(json).unwrap();
+        match file.entry(&registry.parse().unwrap(), path).unwrap()? {
+            Credential::Password { username, password } => Some(format!("{username}:{password}")),
+            Credential::IdentityToken(token) => Some(format!("token {token}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plain(key: &str) -> String {
+        format!(r#"{{"auths":{{"{key}":{{"username":"u","password":"p"}}}}}}"#)
+    }
+
+    #[test]
+    fn the_longest_path_wins() {
+        let json = r#"{"auths":{
+            "h.example.com":{"username":"host","password":"p"},
+            "h.example.com/a":{"username":"space","password":"p"},
+            "h.example.com/a/b":{"username":"repository","password":"p"}}}"#;
+        for (path, user) in [("a/b", "repository"), ("a/bc", "space"), ("a/b/c", "repository"), ("x", "host")] {
+            assert_eq!(found(json, "h.example.com", path).unwrap(), format!("{user}:p"), "{path}");
+        }
+        assert_eq!(found(json, "other.example.com", "a/b"), None);
+        assert_eq!(found(json, "h.example.com:5000", "a/b"), None);
+    }
+
+    #[test]
+    fn keys_have_many_spellings() {
+        for (key, registry) in [
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("index.docker.io", "docker.io"),
+            ("docker.io", "docker.io"),
+            ("registry-1.docker.io", "docker.io"),
+            ("https://h.example.com/v2/", "h.example.com"),
+            ("http://h.example.com:5000", "h.example.com:5000"),
+            ("H.example.com/", "h.example.com"),
+        ] {
+            assert_eq!(found(&plain(key), registry, "library/nginx").as_deref(), Some("u:p"), "{key}");
+        }
+    }
+
+    #[test]
+    fn entries_have_many_forms() {
+        for (entry, expected) in [
+            (r#"{"auth":"dTpwOnE="}"#, Some("u:p:q")),
+            (r#"{"auth":"dTpwOnE"}"#, Some("u:p:q")),
+            (r#"{"auth":"PHRva2VuPjp4"}"#, Some("token x")),
+            (r#"{"auth":"dTpw","identitytoken":"t"}"#, Some("token t")),
+            (r#"{}"#, None),
+            (r#"{"auth":"","email":"a@b"}"#, None),
+        ] {
+            assert_eq!(
+                found(&format!(r#"{{"auths":{{"h.io":{entry}}}}}"#), "h.io", "a").as_deref(),
+                expected,
+                "{entry}"
+            );
+        }
+        let broken: File = serde_json::from_str(r#"{"auths":{"h.io":{"auth":"*"}}}"#).unwrap();
+        assert!(broken.entry(&"h.io".parse().unwrap(), "a").unwrap_err().contains("h.io"));
+    }
+
+    #[test]
+    fn a_helper_of_the_host_comes_before_the_store() {
+        let file: File =
+            serde_json::from_str(r#"{"credsStore":"all","credHelpers":{"https://index.docker.io/v1/":"hub"}}"#)
+                .unwrap();
+        assert_eq!(file.helper(&"docker.io".parse().unwrap()), Some("hub"));
+        assert_eq!(file.helper(&"ghcr.io".parse().unwrap()), Some("all"));
+    }
+
+    #[test]
+    fn files_are_looked_for_in_order_and_may_be_missing() {
+        let environment = |pairs: &'static [(&str, &str)]| {
+            Environment::new(move |name| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        let shown = |pairs| paths(&environment(pairs)).iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            shown(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run"), ("REGISTRY_AUTH_FILE", "/f")]),
+            ["/f", "/run/containers/auth.json", "/h/.docker/config.json"]
+        );
+        assert_eq!(shown(&[("HOME", "/h"), ("DOCKER_CONFIG", "/d")]), ["/d/config.json"]);
+        assert!(read(Path::new("/nonexistent/config.json")).unwrap().is_none());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        std::fs::write(&path, "{").unwrap();
+        assert!(read(&path).unwrap_err().contains("config.json"));
+    }
+}

@@ -1,0 +1,384 @@
+//! A repository in a registry, by the OCI distribution specification 1.1: what each request means, and what its answers do.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use reqwest::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION, RANGE,
+};
+use serde::Deserialize;
+
+use super::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Repository, Selector, Tag};
+use crate::registry::{Action, Answer, Host, Hosts, Request, UploadError};
+
+const DIGEST: &str = "docker-content-digest";
+const SUBJECT: &str = "oci-subject";
+
+/// More pages of tags than any repository has.
+const MOST_PAGES: usize = 10_000;
+
+/// A repository in a registry.
+pub struct RegistryStore {
+    host: Arc<Host>,
+    repository: Repository,
+}
+
+/// Opens repositories in registries.
+#[derive(Debug)]
+pub struct RegistryStores(Arc<Hosts>);
+
+impl RegistryStores {
+    /// On these hosts.
+    pub fn new(hosts: Arc<Hosts>) -> Self {
+        Self(hosts)
+    }
+
+    fn open(&self, repository: &Repository) -> Result<Arc<RegistryStore>> {
+        let host = self.0.host(repository.registry())?;
+        Ok(Arc::new(RegistryStore { host, repository: repository.clone() }))
+    }
+}
+
+impl Stores for RegistryStores {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(self.open(repository)?)
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        Ok(self.open(repository)?)
+    }
+}
+
+impl fmt::Display for RegistryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(f)
+    }
+}
+
+impl fmt::Debug for RegistryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryStore({})", self.repository)
+    }
+}
+
+#[derive(Deserialize)]
+struct TagPage {
+    /// GHCR and Nexus say `null` for none.
+    tags: Option<Vec<Option<String>>>,
+}
+
+impl RegistryStore {
+    fn request(&self, action: Action, object: &str, path: &str) -> Result<Request> {
+        self.host.request(action, &self.repository, object, path)
+    }
+
+    fn manifest_request(&self, action: Action, selector: &Selector) -> Result<Request> {
+        let name = selector.as_str();
+        let mut request = self.request(action, name, &format!("manifests/{name}"))?;
+        request.headers.insert(ACCEPT, HeaderValue::from_static(oci::ACCEPT));
+        Ok(request)
+    }
+
+    async fn get_manifest(&self, selector: &Selector) -> Result<Manifest> {
+        let request = self.manifest_request(Action::PullManifest, selector)?;
+        let answer = self.host.send(&request).await?;
+        let digest = match selector {
+            Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),
+            _ if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
+            Selector::Digest(_) => {
+                let why = format!("the {} bytes that came hash to {}", answer.body.len(), Digest::of(&answer.body));
+                return Err(request.error(Kind::Mismatch, why));
+            }
+            Selector::Tag(_) => Digest::of(&answer.body),
+        };
+        Manifest::new(digest, answer.content_type(), answer.body.clone()).map_err(|error| match error {
+            ManifestError::Schema1 => schema1(&request),
+            ManifestError::Invalid(_) => request.error(Kind::Invalid, error.to_string()),
+        })
+    }
+
+    /// What a HEAD tells; `None` if it doesn't tell all.
+    fn described(request: &Request, selector: &Selector, answer: &Answer) -> Result<Option<Descriptor>> {
+        let media_type = answer.content_type().and_then(|text| text.parse::<MediaType>().ok());
+        let Some(media_type) = media_type.filter(|media_type| media_type.as_str() != "text/html") else {
+            return Ok(None);
+        };
+        if media_type.is_schema1() {
+            return Err(schema1(request));
+        }
+        let told = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
+        let digest = match selector {
+            Selector::Digest(digest) if told.is_none() => Some(digest.clone()),
+            // Another digest than the one asked for: only the bytes can tell.
+            Selector::Digest(digest) => told.filter(|told| told == digest),
+            Selector::Tag(_) => told,
+        };
+        Ok(digest.zip(length(answer)).map(|(digest, size)| Descriptor { media_type, digest, size }))
+    }
+
+    fn upload_of(request: &Request, answer: &Answer) -> Result<Upload> {
+        let location = answer.header(LOCATION.as_str());
+        let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
+        let url = request.url.join(location);
+        let url = url.map_err(|e| request.error(Kind::Invalid, format!("the upload location makes no sense: {e}")))?;
+        Ok(Upload(url.into()))
+    }
+
+    fn upload_request(&self, action: Action, upload: &Upload, object: &str) -> Result<Request> {
+        self.host.request_to(action, &self.repository, object, upload.0.parse())
+    }
+
+    /// The page after this one. Only its path and query are followed: a proxy may have got scheme and port wrong.
+    fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
+        let values = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let Some(target) = values.flat_map(next_link).next() else { return Ok(None) };
+        let base = self.host.base();
+        let next = request.url.join(target).ok().filter(|next| next.host_str() == base.host_str());
+        let next = next.ok_or_else(|| request.error(Kind::Invalid, "the next page of tags is on another host"))?;
+        let mut url = base.clone();
+        url.set_path(next.path());
+        url.set_query(next.query());
+        Ok(Some(url))
+    }
+}
+
+#[async_trait]
+impl Source for RegistryStore {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        let request = self.manifest_request(Action::Resolve, selector)?;
+        let described = match self.host.send(&request).await {
+            Ok(answer) => Self::described(&request, selector, &answer)?,
+            // Some proxies don't know HEAD.
+            Err(error) if matches!(error.status(), Some(400 | 405 | 501)) => None,
+            Err(error) => return Err(error),
+        };
+        match described {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(self.get_manifest(selector).await?.descriptor().clone()),
+        }
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        self.get_manifest(&Selector::Digest(digest.clone())).await
+    }
+
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+        let mut request = self.request(Action::PullBlob, digest.as_str(), &format!("blobs/{digest}"))?;
+        if offset > 0 {
+            insert(&mut request, RANGE, &format!("bytes={offset}-"));
+        }
+        let mut answer = self.host.send(&request).await?;
+        let skip = match answer.status.as_u16() {
+            200 => offset,
+            206 if range_start(&answer) == Some(offset) => 0,
+            status => {
+                let why = format!("bytes from {offset} on were asked for, others came (status {status})");
+                return Err(request.error(Kind::Unsupported, why).with_status(status));
+            }
+        };
+        if !answer.foreign && answer.content_type().is_some_and(|text| text.starts_with("text/html")) {
+            return Err(answer.unreadable(&request, ""));
+        }
+        let left = length(&answer);
+        let response = answer.rest.take().ok_or_else(|| request.error(Kind::Invalid, "the answer has no body"))?;
+        let idle = self.host.idle_timeout();
+        Ok(Download { request, response, skip, left, idle }.into_stream())
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let request = self.request(Action::FindBlob, digest.as_str(), &format!("blobs/{digest}"))?;
+        match self.host.send(&request).await {
+            Ok(answer) => match length(&answer) {
+                Some(size) => Ok(Some(size)),
+                None => Err(request.error(Kind::Invalid, "the answer tells no length")),
+            },
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        let mut request = self.request(Action::ListTags, "", &format!("tags/list?n={}", self.host.tag_page()))?;
+        let (mut tags, mut seen) = (Vec::new(), HashSet::from([request.url.clone()]));
+        loop {
+            let answer = self.host.send(&request).await?;
+            let page: TagPage = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
+            // What the grammar forbids can't be asked for: Artifactory lists digests here.
+            tags.extend(page.tags.into_iter().flatten().flatten().filter_map(|text| text.parse::<Tag>().ok()));
+            let Some(next) = self.next_page(&request, &answer)? else { return Ok(tags) };
+            if !seen.insert(next.clone()) {
+                return Err(request.error(Kind::Invalid, "the pages of the list lead back to one that was read"));
+            }
+            if seen.len() > MOST_PAGES {
+                return Err(request.error(Kind::Invalid, format!("the list has more than {MOST_PAGES} pages")));
+            }
+            request.url = next;
+        }
+    }
+
+    fn counts_pulls(&self) -> bool {
+        self.host.counts_pulls()
+    }
+}
+
+#[async_trait]
+impl Target for RegistryStore {
+    async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
+        let object = match name {
+            Selector::Tag(tag) => format!("{} as {tag}", manifest.digest()),
+            Selector::Digest(digest) => digest.to_string(),
+        };
+        let mut request = self.request(Action::PushManifest, &object, &format!("manifests/{name}"))?;
+        insert(&mut request, CONTENT_TYPE, manifest.media_type().as_str());
+        request.body = manifest.bytes().clone();
+        let answer = self.host.send(&request).await?;
+        let stored = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
+        if let Some(stored) = stored.filter(|stored| stored.algorithm() == manifest.digest().algorithm())
+            && stored != *manifest.digest()
+        {
+            return Err(request.error(Kind::Mismatch, format!("the registry stored it as {stored}")));
+        }
+        Ok(Accepted { subject_processed: answer.headers.contains_key(SUBJECT) })
+    }
+
+    async fn open_upload(&self) -> Result<Upload> {
+        let request = self.request(Action::OpenUpload, "", "blobs/uploads/")?;
+        let answer = self.host.send(&request).await?;
+        Self::upload_of(&request, &answer)
+    }
+
+    async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
+        let digest = &blob.digest;
+        let mut request = self.upload_request(Action::PushBlob, &upload, digest.as_str())?;
+        request.url.query_pairs_mut().append_pair("digest", digest.as_str());
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let error = match self.host.upload(&request, body, blob.size).await {
+            Ok(_) => return Ok(()),
+            Err(UploadError::Body(error)) => return Err(error),
+            Err(UploadError::Host { error, all_sent }) => {
+                let perhaps_there = error.status() == Some(404) || (all_sent && error.kind() == Kind::Unavailable);
+                if !perhaps_there {
+                    return Err(error);
+                }
+                error
+            }
+        };
+        // The commit's answer was lost, or somebody else was faster: the blob itself tells.
+        match self.blob_size(digest).await {
+            Ok(Some(size)) if size == blob.size => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    async fn abandon(&self, upload: Upload) {
+        if let Ok(request) = self.upload_request(Action::AbandonUpload, &upload, "") {
+            // Best effort: registries clear away what is left.
+            let _ = self.host.send(&request).await;
+        }
+    }
+
+    async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        let object = format!("{digest} of {}", from.path());
+        let path = format!("blobs/uploads/?mount={digest}&from={}", from.path());
+        let mut request = self.request(Action::MountBlob, &object, &path)?;
+        request.scopes = request.scopes.and_pull(from.path());
+        match self.host.send(&request).await {
+            Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
+            Ok(answer) => Ok(Mount::Declined(Self::upload_of(&request, &answer).ok())),
+            // Whatever it is that a mount lacks, a plain upload may do without.
+            Err(error) if matches!(error.status(), Some(400..=407 | 409..=428 | 430..=499)) => {
+                Ok(Mount::Declined(None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A blob as it comes.
+struct Download {
+    request: Request,
+    response: reqwest::Response,
+    /// Bytes to throw away: the server doesn't know ranges.
+    skip: u64,
+    /// Bytes to come, if it is told.
+    left: Option<u64>,
+    idle: std::time::Duration,
+}
+
+impl Download {
+    fn into_stream(self) -> BlobStream {
+        let chunks = futures::stream::try_unfold(self, |mut download| async move {
+            Ok(download.next().await?.map(|chunk| (chunk, download)))
+        });
+        chunks.try_filter(|chunk| std::future::ready(!chunk.is_empty())).boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let chunk = crate::registry::in_time(self.idle, self.response.chunk()).await;
+        let Some(mut chunk) = chunk.map_err(|failure| failure.into_error(&self.request))? else {
+            return match self.left {
+                Some(left) if left > 0 => Err(self.error(format!("the connection ended {left} bytes early"))),
+                _ => Ok(None),
+            };
+        };
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(chunk.len());
+        self.skip -= skipped as u64;
+        Ok(Some(chunk.split_off(skipped)))
+    }
+
+    fn error(&self, why: String) -> Error {
+        self.request.error(Kind::Unavailable, why)
+    }
+}
+
+fn schema1(request: &Request) -> Error {
+    request
+        .error(Kind::Unsupported, ManifestError::Schema1.to_string())
+        .with_hint("ask its publisher for a current image: Docker schema 1 can't be mirrored byte for byte")
+}
+
+fn insert(request: &mut Request, name: HeaderName, value: &str) {
+    // Media types and ranges are plain ASCII; what isn't would be refused by the registry anyway.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        request.headers.insert(name, value);
+    }
+}
+
+fn length(answer: &Answer) -> Option<u64> {
+    answer.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
+}
+
+/// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL`.
+fn range_start(answer: &Answer) -> Option<u64> {
+    let range = answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes")?.trim_start();
+    range.split_once('-')?.0.trim().parse().ok()
+}
+
+/// The targets of `rel=next` in a `Link` header (RFC 8288).
+fn next_link(value: &str) -> Option<&str> {
+    let mut rest = value;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, after) = after.split_once('>')?;
+        let parameters = after.split('<').next().unwrap_or_default();
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let (key, relation) = parameter.split_once('=').unwrap_or_default();
+            let relation = relation.trim().trim_matches('"');
+            key.trim().eq_ignore_ascii_case("rel") && relation.split(' ').any(|word| word.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            return Some(target);
+        }
+        rest = after;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
