@@ -1,1 +1,268 @@
-//! aws
+//! AWS: one lazy SDK session per profile, role and region, for whoever needs ECR's token or its control plane.
+//!
+//! Nothing of the SDK is touched, no file is read and no request sent, until a session is asked for something. Region,
+//! FIPS and dual stack come from the registry's host, so that the SDK never asks the instance metadata for them;
+//! endpoints (`AWS_ENDPOINT_URL_ECR`), retries and credentials come from the SDK's own configuration, except that a
+//! profile named in mirror.yaml goes before credentials in the environment.
+//!
+//! Facts: ECR's API reference (`GetAuthorizationToken`).
+
+mod failure;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use tokio::sync::OnceCell;
+
+use crate::config::EcrSettings;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Registry, Service};
+
+/// How long one attempt at a call of the control plane may take; its answers are small.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A token whose end is unknown or past by this machine's clock is used for this long: a wrong clock, or a test double
+/// that dates its tokens into the past, must not cost a request for each use.
+const LEAST_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
+/// The sessions of a run, each opened at most once.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    stand_in: Option<StandIn>,
+    open: Mutex<HashMap<Identity, Arc<Session>>>,
+}
+
+/// What decides who the SDK is and where it speaks to; registries that agree in it share a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    profile: Option<String>,
+    role_arn: Option<String>,
+    external_id: Option<String>,
+    region: Option<String>,
+    fips: bool,
+    dual_stack: bool,
+}
+
+/// Something else than AWS that speaks ECR's API.
+#[derive(Debug, Clone)]
+struct StandIn {
+    endpoint: String,
+    credentials: Credentials,
+}
+
+impl Sessions {
+    /// With AWS's own endpoints, and the configuration of the environment.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With `endpoint`, a URL, in place of ECR's API, and these credentials in place of the environment's: for tests
+    /// and emulators that are reached from within this process. Roles aren't assumed.
+    pub fn at_endpoint(endpoint: impl Into<String>, access_key_id: &str, secret_access_key: &str) -> Self {
+        let credentials = Credentials::new(access_key_id, secret_access_key, None, None, "stand-in");
+        Self { stand_in: Some(StandIn { endpoint: endpoint.into(), credentials }), open: Mutex::default() }
+    }
+
+    /// The session for `registry`, shared with every registry of the same profile, role and region. Costs nothing.
+    ///
+    /// For a host that isn't ECR's, the region is the one that the AWS configuration names.
+    pub fn session(&self, registry: &Registry, settings: &EcrSettings) -> Arc<Session> {
+        let (region, fips, dual_stack) = match Service::of(registry) {
+            Service::Ecr { region, fips, dual_stack, .. } => (Some(region), fips, dual_stack),
+            _ => (None, false, false),
+        };
+        let identity = Identity {
+            profile: settings.profile.clone(),
+            role_arn: settings.role_arn.clone(),
+            external_id: settings.external_id.clone(),
+            region,
+            fips,
+            dual_stack,
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = open.entry(identity).or_insert_with_key(|identity| {
+            Arc::new(Session { identity: identity.clone(), stand_in: self.stand_in.clone(), client: OnceCell::new() })
+        });
+        Arc::clone(session)
+    }
+}
+
+/// One identity in one region.
+pub struct Session {
+    identity: Identity,
+    stand_in: Option<StandIn>,
+    client: OnceCell<aws_sdk_ecr::Client>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({self})")
+    }
+}
+
+/// `ECR in eu-west-1`, with the profile and role that were set.
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ECR in {}", self.identity.region.as_deref().unwrap_or("the default region"))?;
+        if let Some(profile) = &self.identity.profile {
+            write!(f, " with profile {profile}")?;
+        }
+        self.identity.role_arn.as_ref().map_or(Ok(()), |role| write!(f, " as {role}"))
+    }
+}
+
+/// What ECR's registries take for a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthorizationToken {
+    /// Base64 of `AWS:<password>`, to be sent verbatim after `Authorization: Basic `.
+    pub basic: String,
+    /// How long it is good for, from now on; never less than some minutes.
+    pub lifetime: Duration,
+}
+
+/// Without the token, which is a secret.
+impl fmt::Debug for AuthorizationToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A fresh token for the data plane of every registry that this identity may reach. One request; nothing is kept.
+    ///
+    /// # Errors
+    /// `Unauthorized` without usable credentials, `Denied` if the identity may not call `ecr:GetAuthorizationToken` or
+    /// assume its role, `Unavailable` without an answer. The hint says how to log in.
+    pub async fn authorization_token(&self) -> Result<AuthorizationToken> {
+        let attempted = || format!("get an authorization token from {self}");
+        let answer = self
+            .ecr()
+            .await?
+            .get_authorization_token()
+            .send()
+            .await
+            .map_err(|error| self.failure(attempted(), "ecr:GetAuthorizationToken", error))?;
+        let data = answer.authorization_data().first();
+        let basic = data.and_then(|data| data.authorization_token()).ok_or_else(|| {
+            Error::new(Kind::Invalid, attempted(), "the answer holds no token")
+                .with_hint("is something else than ECR set as its endpoint, in AWS_ENDPOINT_URL_ECR or the profile?")
+        })?;
+        let expires = data.and_then(|data| data.expires_at()).map_or(0, aws_sdk_ecr::primitives::DateTime::secs);
+        Ok(AuthorizationToken { basic: basic.to_owned(), lifetime: lifetime(expires, SystemTime::now()) })
+    }
+
+    /// The client for ECR's control plane. Reads the AWS configuration at the first call and sends no request.
+    ///
+    /// # Errors
+    /// None today: what is wrong with the configuration shows when the client is used.
+    pub async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
+        Ok(self.client.get_or_init(|| self.open()).await.clone())
+    }
+
+    /// `error`, which came of trying `attempted`, for which the identity needs the right `action`, in our own terms.
+    pub(crate) fn failure<E>(&self, attempted: String, action: &str, error: SdkError<E>) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        failure::map(attempted, action, self.identity.profile.as_deref(), error)
+    }
+
+    async fn open(&self) -> aws_sdk_ecr::Client {
+        let shared = self.load().await;
+        let mut config = aws_sdk_ecr::config::Builder::from(&shared);
+        if let Some(stand_in) = &self.stand_in {
+            config = config.endpoint_url(&stand_in.endpoint);
+        }
+        aws_sdk_ecr::Client::from_conf(config.build())
+    }
+
+    async fn load(&self) -> SdkConfig {
+        let Identity { profile, role_arn, external_id, region, fips, dual_stack } = &self.identity;
+        let region = region.clone().map(Region::new);
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build());
+        if let Some(region) = region.clone() {
+            loader = loader.region(region);
+        }
+        // A host that is neither leaves the choice to the AWS configuration, where an organisation may demand FIPS.
+        if *fips {
+            loader = loader.use_fips(true);
+        }
+        if *dual_stack {
+            loader = loader.use_dual_stack(true);
+        }
+        if let Some(profile) = profile {
+            // The SDK's chain would let credentials in the environment go before a profile that was asked for by name.
+            let provider = ProfileFileCredentialsProvider::builder()
+                .profile_name(profile)
+                .configure(&ProviderConfig::without_region().with_region(region))
+                .build();
+            loader = loader.profile_name(profile).credentials_provider(provider);
+        }
+        if let Some(stand_in) = &self.stand_in {
+            return loader.credentials_provider(stand_in.credentials.clone()).load().await;
+        }
+        let shared = loader.load().await;
+        let Some(role_arn) = role_arn else { return shared };
+        let mut role = AssumeRoleProvider::builder(role_arn).session_name("transship").configure(&shared);
+        if let Some(external_id) = external_id {
+            role = role.external_id(external_id);
+        }
+        let role = SharedCredentialsProvider::new(role.build().await);
+        shared.into_builder().credentials_provider(role).build()
+    }
+}
+
+/// What is left at `now` of a token that ends at `expires`, in seconds since the epoch.
+fn lifetime(expires: i64, now: SystemTime) -> Duration {
+    let expires = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires).unwrap_or(0));
+    expires.duration_since(now).unwrap_or_default().max(LEAST_LIFETIME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+    fn session(sessions: &Sessions, host: &str, settings: &EcrSettings) -> Arc<Session> {
+        sessions.session(&host.parse().unwrap(), settings)
+    }
+
+    #[test]
+    fn registries_that_agree_share_a_session() {
+        let sessions = Sessions::new();
+        let plain = EcrSettings::default();
+        let role = EcrSettings { role_arn: Some("arn:aws:iam::123456789012:role/m".into()), ..EcrSettings::default() };
+        let first = session(&sessions, ECR, &plain);
+        let other_account = session(&sessions, "210987654321.dkr.ecr.eu-west-1.amazonaws.com", &plain);
+        assert!(Arc::ptr_eq(&first, &other_account));
+        for (host, settings) in [
+            (ECR, &role),
+            ("123456789012.dkr.ecr.eu-west-2.amazonaws.com", &plain),
+            ("123456789012.dkr.ecr-fips.eu-west-1.amazonaws.com", &plain),
+            ("123456789012.dkr-ecr.eu-west-1.on.aws", &plain),
+        ] {
+            assert!(!Arc::ptr_eq(&first, &session(&sessions, host, settings)), "{host}");
+        }
+        assert_eq!(session(&sessions, ECR, &role).to_string(), "ECR in eu-west-1 as arn:aws:iam::123456789012:role/m");
+    }
+
+    #[test]
+    fn no_token_is_dead_on_arrival() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!(lifetime(1_800_043_200, now), Duration::from_secs(43_200));
+        assert_eq!(lifetime(1_420_070_400, now), LEAST_LIFETIME);
+        assert_eq!(lifetime(-1, now), LEAST_LIFETIME);
+    }
+}

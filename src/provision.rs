@@ -1,1 +1,166 @@
-//! provision
+//! Makes target repositories exist before anything is pushed to them.
+//!
+//! Most registries create a repository at the first push; Amazon ECR doesn't. Nothing is pushed without a [`Ready`],
+//! and only this file can make one: a registry that wants its repositories created first can't be forgotten.
+
+mod ecr;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use crate::aws::Sessions;
+use crate::config::{EcrCreate, EcrSettings, RegistrySettings};
+use crate::error::{Error, Result, Side, Stage};
+use crate::oci::{Registry, Repository, Service};
+
+/// The control plane of one registry. It bounds by itself how many requests are in flight.
+#[async_trait]
+pub trait Provisioner: Debug + Send + Sync {
+    /// Those of `repositories`, all of this registry, that [`Provisioner::ensure`] would have to create, or couldn't
+    /// have. One that may not be asked for counts as missing where it may be created, and as there where not: then its
+    /// first push tells.
+    ///
+    /// # Errors
+    /// If the registry can't be asked at all.
+    async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>>;
+
+    /// Makes `repository` exist, and says whether that took creating it. Idempotent; somebody else's creating it in the
+    /// meantime is a success.
+    ///
+    /// # Errors
+    /// `NotFound` if it doesn't exist and may not be created, `Denied` without the right to, `QuotaExceeded` if there
+    /// are too many, `Configuration` if the registry refuses how it is to be created; `Unauthorized` and `Unavailable`
+    /// as everywhere.
+    async fn ensure(&self, repository: &Repository) -> Result<bool>;
+}
+
+/// Proof that a repository can be pushed to: it exists, or its registry creates it at the first push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    repository: Repository,
+    created: bool,
+}
+
+impl Ready {
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Whether it was created just now: it is known to be empty.
+    pub fn created(&self) -> bool {
+        self.created
+    }
+}
+
+/// The provisioners of a run, one for each registry that needs one.
+#[derive(Debug)]
+pub struct Provisioners {
+    settings: BTreeMap<Registry, EcrSettings>,
+    sessions: Arc<Sessions>,
+    open: Mutex<HashMap<Registry, Arc<dyn Provisioner>>>,
+    /// What [`Provisioners::missing`] has found to be there: no second request is sent for it.
+    there: Mutex<HashSet<Repository>>,
+}
+
+impl Provisioners {
+    /// With the settings of `registries`. A registry without an entry creates what is missing, with the defaults of its
+    /// account. Sends nothing.
+    pub fn new(registries: &BTreeMap<Registry, RegistrySettings>, sessions: Arc<Sessions>) -> Self {
+        let settings = registries.iter().map(|(registry, settings)| (registry.clone(), settings.ecr.clone())).collect();
+        Self { settings, sessions, open: Mutex::default(), there: Mutex::default() }
+    }
+
+    /// Whether each of `repositories` has to be created, in their order. Asks only registries whose repositories don't
+    /// come into being by a push; one that can't be asked fails its own repositories, not those of others.
+    pub async fn missing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<bool>)> {
+        let mut by_registry = BTreeMap::<&Registry, Vec<Repository>>::new();
+        for repository in repositories.iter().collect::<BTreeSet<_>>() {
+            by_registry.entry(repository.registry()).or_default().push(repository.clone());
+        }
+        let asked = by_registry.into_iter().filter_map(|(registry, repositories)| {
+            self.provisioner(registry).map(|provisioner| (registry.clone(), provisioner, repositories))
+        });
+        let answers: HashMap<Registry, Result<HashSet<Repository>>> =
+            join_all(asked.map(|(registry, provisioner, repositories)| async move {
+                let missing = provisioner.missing(&repositories).await.map_err(here);
+                (registry, missing.map(|missing| missing.into_iter().collect()))
+            }))
+            .await
+            .into_iter()
+            .collect();
+        let answer = |repository: &Repository| match answers.get(repository.registry()) {
+            Some(Ok(missing)) => Ok(missing.contains(repository)),
+            Some(Err(error)) => Err(error.clone()),
+            None => Ok(false),
+        };
+        let answers: Vec<_> = repositories.iter().map(|one| (one.clone(), answer(one))).collect();
+        let found = answers.iter().filter(|(_, answer)| matches!(answer, Ok(false))).map(|(one, _)| one.clone());
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        answers
+    }
+
+    /// Makes each of `repositories` exist, in their order; one that can't be had is an error for itself only. What
+    /// [`Provisioners::missing`] has found to be there, and what a push creates, costs no request.
+    pub async fn ensure(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Ready>)> {
+        let wanted: BTreeSet<_> = repositories.iter().collect();
+        let ensured = wanted.into_iter().map(|one| async move { (one, self.ensure_one(one).await) });
+        let ensured: HashMap<_, _> = join_all(ensured).await.into_iter().collect();
+        repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
+    }
+
+    async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
+        let there = self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(repository);
+        let created = match self.provisioner(repository.registry()) {
+            Some(provisioner) if !there => provisioner.ensure(repository).await.map_err(here)?,
+            _ => false,
+        };
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.clone());
+        Ok(Ready { repository: repository.clone(), created })
+    }
+
+    /// The provisioner of `registry`, if its repositories have to be created before a push.
+    fn provisioner(&self, registry: &Registry) -> Option<Arc<dyn Provisioner>> {
+        let Service::Ecr { account, region, .. } = Service::of(registry) else { return None };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let provisioner = open.entry(registry.clone()).or_insert_with(|| {
+            let settings = self
+                .settings
+                .get(registry)
+                .cloned()
+                .unwrap_or_else(|| EcrSettings { create: Some(EcrCreate::default()), ..EcrSettings::default() });
+            let session = self.sessions.session(registry, &settings);
+            Arc::new(ecr::Ecr::new(session, account, region, settings.create))
+        });
+        Some(Arc::clone(provisioner))
+    }
+}
+
+fn here(error: Error) -> Error {
+    error.at(Stage::Provision).on(Side::Target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_push_creates_is_ready_without_a_request() {
+        // Nothing listens there: a request would fail.
+        let sessions = Arc::new(Sessions::at_endpoint("http://127.0.0.1:1", "id", "secret"));
+        let provisioners = Provisioners::new(&BTreeMap::new(), sessions);
+        let repositories = ["ghcr.io/a/b", "localhost:5000/c"].map(|text| text.parse::<Repository>().unwrap());
+        for (_, missing) in provisioners.missing(&repositories).await {
+            assert!(!missing.unwrap());
+        }
+        let ready = provisioners.ensure(&repositories).await;
+        for ((repository, ready), wanted) in ready.into_iter().zip(repositories) {
+            let ready = ready.unwrap();
+            assert_eq!((&repository, ready.repository(), ready.created()), (&wanted, &wanted, false));
+        }
+    }
+}

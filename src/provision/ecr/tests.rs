@@ -1,0 +1,280 @@
+//! The real SDK against a few lines of the JSON API on loopback.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use crate::aws::Sessions;
+use crate::config::{EcrCreate, EcrSettings, RegistrySettings};
+use crate::error::{Error, Kind, Result, Stage};
+use crate::oci::{Registry, Repository};
+use crate::provision::Provisioners;
+
+const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+/// What the account holds, whom it refuses, and what it was asked.
+#[derive(Debug, Default)]
+struct Account {
+    repositories: BTreeSet<String>,
+    /// Operations that are answered with this error code.
+    refuse: BTreeMap<&'static str, &'static str>,
+    asked: Vec<(String, Value)>,
+    in_flight: usize,
+    /// The most that were in flight at a time.
+    peak: usize,
+}
+
+type Shared = Arc<Mutex<Account>>;
+
+fn error(code: &str, message: &str) -> (StatusCode, String) {
+    (StatusCode::BAD_REQUEST, json!({"__type": code, "message": message}).to_string())
+}
+
+async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String) -> (StatusCode, String) {
+    let target = headers["x-amz-target"].to_str().unwrap();
+    let operation = target.rsplit('.').next().unwrap();
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let enter = |account: &mut Account| {
+        account.in_flight += 1;
+        account.peak = account.peak.max(account.in_flight);
+    };
+    enter(&mut account.lock().unwrap());
+    // Whoever else may send a request does so now.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let mut account = account.lock().unwrap();
+    account.in_flight -= 1;
+    account.asked.push((operation.to_owned(), body.clone()));
+    if let Some(code) = account.refuse.get(operation) {
+        return error(code, "because");
+    }
+    match operation {
+        "DescribeRepositories" => {
+            let names: Vec<String> = serde_json::from_value(body["repositoryNames"].clone()).unwrap();
+            if names.len() > 100 {
+                return error("InvalidParameterException", "too many names");
+            }
+            if names.iter().any(|name| !account.repositories.contains(name)) {
+                return error("RepositoryNotFoundException", "one of them does not exist");
+            }
+            let found: Vec<_> = names.iter().map(|name| json!({"repositoryName": name})).collect();
+            (StatusCode::OK, json!({"repositories": found}).to_string())
+        }
+        "CreateRepository" => {
+            let name = body["repositoryName"].as_str().unwrap().to_owned();
+            if !account.repositories.insert(name.clone()) {
+                return error("RepositoryAlreadyExistsException", "it exists");
+            }
+            (StatusCode::OK, json!({"repository": {"repositoryName": name}}).to_string())
+        }
+        // Base64 of AWS:secret; ended in 2015, as moto's.
+        "GetAuthorizationToken" => {
+            let data = json!({"authorizationToken": "QVdTOnNlY3JldA==", "expiresAt": 1_420_070_400.0});
+            (StatusCode::OK, json!({"authorizationData": [data]}).to_string())
+        }
+        _ => error("UnknownOperationException", operation),
+    }
+}
+
+async fn serve(account: Account) -> (Shared, Arc<Sessions>) {
+    let shared: Shared = Arc::new(Mutex::new(account));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (shared, Arc::new(Sessions::at_endpoint(endpoint, "id", "secret")))
+}
+
+async fn provisioners(account: Account, create: Option<EcrCreate>) -> (Shared, Provisioners) {
+    let (shared, sessions) = serve(account).await;
+    let ecr = EcrSettings { create, ..EcrSettings::default() };
+    let registries = BTreeMap::from([(registry(), RegistrySettings { ecr, ..RegistrySettings::default() })]);
+    (shared, Provisioners::new(&registries, sessions))
+}
+
+fn registry() -> Registry {
+    HOST.parse().unwrap()
+}
+
+fn repository(path: &str) -> Repository {
+    Repository::new(registry(), path).unwrap()
+}
+
+fn holding(names: &[&str]) -> Account {
+    Account { repositories: names.iter().map(ToString::to_string).collect(), ..Account::default() }
+}
+
+fn refusing(mut account: Account, refuse: &[(&'static str, &'static str)]) -> Account {
+    account.refuse = refuse.iter().copied().collect();
+    account
+}
+
+fn operations(account: &Shared) -> Vec<String> {
+    account.lock().unwrap().asked.iter().map(|(operation, _)| operation.clone()).collect()
+}
+
+async fn missing(provisioners: &Provisioners, repositories: &[Repository]) -> Vec<bool> {
+    provisioners.missing(repositories).await.into_iter().map(|(_, missing)| missing.unwrap()).collect()
+}
+
+async fn ensure(provisioners: &Provisioners, path: &str) -> Result<bool, Error> {
+    let (_, ready) = provisioners.ensure(&[repository(path)]).await.remove(0);
+    ready.map(|ready| ready.created())
+}
+
+#[tokio::test]
+async fn what_exists_is_asked_for_once_and_all_at_once() {
+    let (account, provisioners) = provisioners(holding(&["m/a", "m/b"]), Some(EcrCreate::default())).await;
+    let both = [repository("m/b"), repository("m/a")];
+    assert_eq!(missing(&provisioners, &both).await, [false, false]);
+    for (_, ready) in provisioners.ensure(&both).await {
+        assert!(!ready.unwrap().created());
+    }
+    let asked = std::mem::take(&mut account.lock().unwrap().asked);
+    let body = json!({"registryId": "123456789012", "repositoryNames": ["m/a", "m/b"]});
+    assert_eq!(asked, [("DescribeRepositories".to_owned(), body)]);
+}
+
+#[tokio::test]
+async fn one_that_is_missing_among_many_is_found() {
+    let names: Vec<String> = (0..150).map(|n| format!("m/{n}")).collect();
+    let there: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "m/7").collect();
+    let (account, provisioners) = provisioners(holding(&there), Some(EcrCreate::default())).await;
+    let all: Vec<_> = names.iter().map(|name| repository(name)).collect();
+    for ((asked, missing), wanted) in provisioners.missing(&all).await.into_iter().zip(&all) {
+        assert_eq!((&asked, missing.unwrap()), (wanted, wanted.path() == "m/7"));
+    }
+    // Two batches, and each of the 50 in the second, where m/7 comes in the order of text.
+    assert_eq!(operations(&account).len(), 2 + 50);
+    assert!(account.lock().unwrap().peak <= 4);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_created_as_the_settings_say() {
+    let create = EcrCreate {
+        tag_mutability: Some("IMMUTABLE".into()),
+        scan_on_push: Some(true),
+        kms_key: Some("alias/mirror".into()),
+        tags: BTreeMap::from([("team".into(), "platform".into())]),
+    };
+    let (account, provisioners) = provisioners(Account::default(), Some(create)).await;
+    assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [true]);
+    assert!(ensure(&provisioners, "m/a").await.unwrap());
+    assert!(!ensure(&provisioners, "m/a").await.unwrap(), "the second time, it's known to be there");
+    assert_eq!(operations(&account), ["DescribeRepositories", "CreateRepository"]);
+    assert_eq!(
+        account.lock().unwrap().asked[1].1,
+        json!({
+            "registryId": "123456789012",
+            "repositoryName": "m/a",
+            "imageTagMutability": "IMMUTABLE",
+            "imageScanningConfiguration": {"scanOnPush": true},
+            "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": "alias/mirror"},
+            "tags": [{"Key": "team", "Value": "platform"}],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_registry_without_an_entry_creates_with_the_accounts_defaults() {
+    let (account, sessions) = serve(Account::default()).await;
+    let provisioners = Provisioners::new(&BTreeMap::new(), sessions);
+    assert!(ensure(&provisioners, "m/a").await.unwrap());
+    let asked = account.lock().unwrap().asked.remove(0);
+    assert_eq!(asked.1, json!({"registryId": "123456789012", "repositoryName": "m/a"}));
+}
+
+#[tokio::test]
+async fn of_eight_at_once_one_creates_and_none_fails() {
+    let (account, sessions) = serve(Account::default()).await;
+    // Each has its own memory, as eight runs would.
+    let runs: Vec<_> = (0..8).map(|_| Provisioners::new(&BTreeMap::new(), Arc::clone(&sessions))).collect();
+    let created = futures::future::join_all(runs.iter().map(|run| ensure(run, "m/a"))).await;
+    assert_eq!(created.into_iter().filter(|created| *created.as_ref().unwrap()).count(), 1);
+    assert_eq!(operations(&account), ["CreateRepository"; 8]);
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_right_and_the_way_out() {
+    let account = refusing(holding(&[]), &[("CreateRepository", "AccessDeniedException")]);
+    let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
+    let error = ensure(&provisioners, "m/a").await.unwrap_err();
+    assert_eq!((error.kind(), error.stage(), error.status()), (Kind::Denied, Some(Stage::Provision), Some(400)));
+    assert_eq!(error.to_string(), format!("create repository {HOST}/m/a: ecr:CreateRepository isn't allowed: because"));
+    assert_eq!(
+        error.hint(),
+        Some(
+            "allow ecr:CreateRepository in the policies of this AWS identity; or have it created by `aws ecr \
+             create-repository --region eu-west-1 --registry-id 123456789012 --repository-name m/a`"
+        )
+    );
+}
+
+#[tokio::test]
+async fn who_may_not_ask_tries_to_create_or_to_push() {
+    let refuse = [("DescribeRepositories", "AccessDeniedException")];
+    let account = refusing(holding(&["m/a"]), &refuse);
+    let (_, creating) = provisioners(account, Some(EcrCreate::default())).await;
+    assert_eq!(missing(&creating, &[repository("m/a")]).await, [true]);
+    assert!(!ensure(&creating, "m/a").await.unwrap());
+
+    let (_, never) = provisioners(refusing(holding(&[]), &refuse), None).await;
+    assert_eq!(missing(&never, &[repository("m/a")]).await, [false]);
+    assert!(!ensure(&never, "m/a").await.unwrap());
+}
+
+#[tokio::test]
+async fn without_create_a_missing_repository_fails_alone() {
+    let (account, provisioners) = provisioners(holding(&["m/a"]), None).await;
+    let both = [repository("m/a"), repository("m/b")];
+    assert_eq!(missing(&provisioners, &both).await, [false, true]);
+    let ready = provisioners.ensure(&both).await;
+    assert!(ready[0].1.is_ok());
+    let error = ready[1].1.as_ref().unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(error.hint().unwrap().contains("remove `create: false`"));
+    assert!(!operations(&account).contains(&"CreateRepository".to_owned()));
+}
+
+#[tokio::test]
+async fn a_full_account_is_a_quota() {
+    let account = refusing(holding(&[]), &[("CreateRepository", "LimitExceededException")]);
+    let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
+    assert_eq!(ensure(&provisioners, "m/a").await.unwrap_err().kind(), Kind::QuotaExceeded);
+}
+
+#[tokio::test]
+async fn a_registry_that_cant_be_asked_fails_its_own_repositories() {
+    let account = refusing(holding(&[]), &[("DescribeRepositories", "UnrecognizedClientException")]);
+    let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
+    let elsewhere: Repository = "localhost:5000/m/a".parse().unwrap();
+    let answers = provisioners.missing(&[repository("m/a"), elsewhere]).await;
+    assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), Kind::Unauthorized);
+    assert!(!answers[1].1.as_ref().unwrap());
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_some_minutes_whatever_its_date() {
+    let (_, sessions) = serve(Account::default()).await;
+    let token = sessions.session(&registry(), &EcrSettings::default()).authorization_token().await.unwrap();
+    assert_eq!(token.basic, "QVdTOnNlY3JldA==");
+    assert!(token.lifetime >= std::time::Duration::from_secs(60));
+    assert!(!format!("{token:?}").contains("QVdT"));
+}
+
+#[tokio::test]
+async fn no_answer_is_unavailable() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let sessions = Sessions::at_endpoint(endpoint, "id", "secret");
+    let error = sessions.session(&registry(), &EcrSettings::default()).authorization_token().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.to_string().starts_with("get an authorization token from ECR in eu-west-1: "), "{error}");
+    assert!(!error.to_string().contains('\n'));
+}
