@@ -1,0 +1,82 @@
+//! Lists: tags in pages, and referrers (distribution-spec, "Listing Tags", "Listing Referrers").
+
+use axum::http::HeaderName;
+use axum::http::header::{CONTENT_TYPE, LINK};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Map, Value, json};
+
+use super::reply::{Code, Refusal};
+use super::{Served, parameter};
+use crate::error::Kind;
+use crate::oci::{Digest, Manifest, MediaType, Repository};
+
+impl Served {
+    pub(super) async fn list_tags(&self, repository: &Repository, query: Option<&str>) -> Result<Response, Refusal> {
+        let asked = parameter(query, "n").map(|n| n.parse::<usize>()).transpose();
+        let asked = asked.map_err(|_| Refusal::new(Code::PageInvalid, "n isn't a number"))?;
+        let count = asked.unwrap_or(usize::MAX).min(self.options.page);
+        let read = async { self.world.source(repository)?.tags().await };
+        let mut tags = read.await.map_err(|e| Refusal::of(&e, Code::NameUnknown))?;
+        tags.sort();
+        if let Some(last) = parameter(query, "last") {
+            tags.retain(|tag| tag.as_str() > last.as_str());
+        }
+        let more = tags.len() > count;
+        tags.truncate(count);
+        let body = json!({ "name": repository.path(), "tags": tags }).to_string();
+        let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(last) = tags.last().filter(|_| more) {
+            // Relative to the host, as the specification's examples are.
+            let link = format!("</v2/{}/tags/list?n={count}&last={last}>; rel=\"next\"", repository.path());
+            response.headers_mut().insert(LINK, link.parse().expect("names, tags and digits"));
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn list_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        query: Option<&str>,
+    ) -> Result<Response, Refusal> {
+        let manifests = match self.world.manifests(repository).await {
+            Ok(manifests) => manifests,
+            Err(e) if e.kind() == Kind::NotFound => return Err(Refusal::of(&e, Code::NameUnknown)),
+            Err(e) => return Err(Refusal::of(&e, Code::ManifestUnknown)),
+        };
+        let filter = parameter(query, "artifactType");
+        let wanted = |found: &Value| filter.as_deref().is_none_or(|filter| found["artifactType"] == filter);
+        let referrers: Vec<Value> = manifests
+            .iter()
+            .filter(|manifest| manifest.subject().is_some_and(|of| of.digest == *subject))
+            .map(describe)
+            .filter(wanted)
+            .collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": referrers });
+        let mut response = ([(CONTENT_TYPE, MediaType::OCI_INDEX)], index.to_string()).into_response();
+        if filter.is_some() {
+            let name = HeaderName::from_static("oci-filters-applied");
+            response.headers_mut().insert(name, "artifactType".parse().expect("a constant value"));
+        }
+        Ok(response)
+    }
+}
+
+/// The descriptor under which a referrer is listed: with its artifact type, else that of its config, and its annotations.
+fn describe(manifest: &Manifest) -> Value {
+    let of = manifest.descriptor();
+    let mut listed = Map::new();
+    listed.insert("mediaType".into(), of.media_type.to_string().into());
+    listed.insert("digest".into(), of.digest.to_string().into());
+    listed.insert("size".into(), of.size.into());
+    // It was read when it was pushed.
+    let inside: Value = serde_json::from_slice(manifest.bytes()).unwrap_or_default();
+    let artifact_type = inside["artifactType"].as_str().filter(|text| !text.is_empty());
+    if let Some(artifact_type) = artifact_type.or_else(|| inside["config"]["mediaType"].as_str()) {
+        listed.insert("artifactType".into(), artifact_type.into());
+    }
+    if inside["annotations"].is_object() {
+        listed.insert("annotations".into(), inside["annotations"].clone());
+    }
+    Value::Object(listed)
+}
