@@ -1,1 +1,386 @@
-//! cli
+//! The command line as clap reads it, and nothing else: help, completions and man pages come from these structs.
+//!
+//! Usage errors end with exit 2, which is what clap uses. Help is laid out by hand for 80 columns.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  transship plan                 what sync would do, and what it would cost
+  transship sync                 mirror what mirror.lock pins
+  transship sync --update        move the pins to what upstream serves, first
+  transship sync --locked        for CI: fail if mirror.lock isn't complete
+  transship copy nginx:1.27 harbor.example.com/mirror/nginx
+  transship demo                 see it work, on this machine alone";
+
+const DETAILS: &str = "\
+Exit status:
+  0    everything asked for is so
+  1    some image failed or conflicts; the others are done
+  2    could not run: usage, configuration, lock, or no target answered
+  3    a difference was found (lock --check, plan --check)
+  4    nothing failed, but some images were put off because a quota is used up
+  130  interrupted; what was done is reported
+
+Environment:
+  TRANSSHIP_LOG       the log's filter, such as transship=debug; wins over -v
+  DOCKER_CONFIG       where Docker's config.json is, for credentials
+  REGISTRY_AUTH_FILE  a file with credentials, read before Docker's
+  NO_COLOR            set to anything: no colours
+  CI                  set to anything: no bars";
+
+/// Mirrors container images into a private registry
+///
+/// Pinned, byte for byte, sparing of pull quotas.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "transship", version, arg_required_else_help = true)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// What to mirror; - is stdin [default: mirror.yaml]
+    ///
+    /// Paths inside the file are relative to it. From stdin it has no place
+    /// of its own, and so needs --lock or --no-lock.
+    #[arg(short, long, global = true, value_name = "FILE", verbatim_doc_comment)]
+    pub config: Option<PathBuf>,
+
+    /// Where the pins are [default: mirror.lock]
+    ///
+    /// Else they are beside the config, with the ending .lock: prod.yaml has
+    /// prod.lock.
+    #[arg(verbatim_doc_comment, long, global = true, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+
+    /// Read and write no lock: everything is resolved anew
+    #[arg(long, global = true)]
+    pub no_lock: bool,
+
+    /// Move at most N blobs at a time
+    ///
+    /// Wins over limits.transfers of the config. A bound, not a target.
+    #[arg(verbatim_doc_comment, short = 'j', long = "jobs", global = true, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Print failures and the summary only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Say more; -v requests, -vv headers, -vvv everything
+    ///
+    /// Also lists the images that needed no work. Secrets are never shown.
+    #[arg(verbatim_doc_comment, short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Use colours: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    #[arg(hide_possible_values = true)]
+    pub color: ColorChoice,
+
+    /// Show progress as: auto, bars, lines or none
+    ///
+    /// auto: bars if stderr is a terminal, TERM isn't dumb and CI isn't set;
+    /// else a line per finished image, and a sign of life every 30 seconds.
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto", hide_default_value = true)]
+    #[arg(hide_possible_values = true, verbatim_doc_comment)]
+    pub progress: ProgressMode,
+}
+
+impl Global {
+    /// The config that was named, else the one that is looked for.
+    pub fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("mirror.yaml"))
+    }
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// At a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How to show progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars for a person at a terminal, else lines
+    Auto,
+    /// Bars
+    Bars,
+    /// A line per finished image
+    Lines,
+    /// Nothing
+    None,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Verb {
+    /// Mirror what the lock pins; pin first what it lacks
+    Sync(Sync),
+    /// Show what sync would do, and what it would cost
+    Plan(Plan),
+    /// Pin what the lock lacks, and copy nothing
+    Lock(Lock),
+    /// Move pins to what upstream serves now, and copy nothing
+    Update(Update),
+    /// Copy one image; needs no configuration
+    Copy(Copy),
+    /// See it work, on this machine alone
+    Demo(Demo),
+}
+
+/// Which images a verb is about.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    /// Only images whose canonical source matches; repeatable
+    ///
+    /// Sources are matched as in the lock: docker.io/library/nginx:1.27.
+    /// A * also matches /. Other pins stay as they are.
+    #[arg(verbatim_doc_comment, long, value_name = "GLOB")]
+    pub only: Vec<String>,
+}
+
+/// Arguments of `sync`.
+#[derive(Debug, Clone, Args)]
+pub struct Sync {
+    /// Move all pins to what upstream serves now, first
+    ///
+    /// An image that can't be resolved keeps its pin, is mirrored from it,
+    /// and is reported as failed.
+    #[arg(long, verbatim_doc_comment)]
+    pub update: bool,
+
+    /// Fail if the lock would change; resolve nothing
+    #[arg(long)]
+    pub locked: bool,
+
+    /// Stop after the plan, and show it
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Which images.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct Plan {
+    /// Exit with 3 if there is work to do
+    #[arg(long)]
+    pub check: bool,
+
+    /// Find out how many bytes there are to move
+    ///
+    /// Manifests have to be read for that, which may count against the
+    /// quota of a source.
+    #[arg(long, verbatim_doc_comment)]
+    pub bytes: bool,
+
+    /// Which images.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `lock`.
+#[derive(Debug, Clone, Args)]
+pub struct Lock {
+    /// Compare pins with upstream; exit with 3 if they differ
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Arguments of `update`.
+#[derive(Debug, Clone, Args)]
+pub struct Update {
+    /// Only these, as lock or config spell them [default: all]
+    ///
+    /// Without a tag: all of that repository. A tag@digest never moves.
+    #[arg(verbatim_doc_comment, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Clone, Args)]
+pub struct Copy {
+    /// The image, such as nginx:1.27
+    #[arg(value_name = "SRC")]
+    pub source: String,
+
+    /// Where to; without a tag it gets SRC's
+    ///
+    /// The repository is created if it is missing and its registry allows it.
+    /// If there is a config, its registries and limits are used; no lock is.
+    #[arg(verbatim_doc_comment, value_name = "DST")]
+    pub target: String,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Keep the demo's files and registries until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What excludes what. Here and not in clap's attributes, because clap doesn't compare a flag before the verb with one
+/// behind it.
+const EXCLUSIONS: [(&str, &str); 4] =
+    [("--locked", "--update"), ("--locked", "--no-lock"), ("--no-lock", "--lock"), ("--no-lock", "--update")];
+
+impl Cli {
+    /// Reads a command line, whose first argument is the program's name.
+    ///
+    /// # Errors
+    /// A usage error, or the text of `--help` and `--version`: both know where to print themselves and the exit status.
+    pub fn read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        let refuse = |kind, message: String| Err(Self::command().error(kind, message));
+        if let Some((one, other)) = EXCLUSIONS.into_iter().find(|(one, other)| cli.has(one) && cli.has(other)) {
+            return refuse(ErrorKind::ArgumentConflict, format!("'{one}' cannot be used with '{other}'"));
+        }
+        let has_lock = !matches!(cli.verb, Verb::Copy(_) | Verb::Demo(_));
+        if has_lock && cli.global.config() == Path::new("-") && !cli.has("--lock") && !cli.has("--no-lock") {
+            let message = "a config from stdin needs '--lock <FILE>' or '--no-lock'";
+            return refuse(ErrorKind::MissingRequiredArgument, message.to_owned());
+        }
+        Ok(cli)
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        match (flag, &self.verb) {
+            ("--lock", _) => self.global.lock.is_some(),
+            ("--no-lock", _) => self.global.no_lock,
+            ("--locked", Verb::Sync(sync)) => sync.locked,
+            ("--update", Verb::Sync(sync)) => sync.update,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::read(line.split(' ')).map_err(|error| {
+            assert_eq!(error.exit_code(), if error.use_stderr() { 2 } else { 0 });
+            error.kind()
+        })
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_excludes_what() {
+        for line in [
+            "transship sync --locked --update",
+            "transship sync --locked --no-lock",
+            "transship --no-lock sync --locked",
+            "transship sync --no-lock --update",
+            "transship sync --no-lock --lock x.lock",
+            "transship --lock x.lock sync --no-lock",
+            "transship --no-lock --lock x.lock plan",
+        ] {
+            assert_eq!(parse(line).unwrap_err(), ErrorKind::ArgumentConflict, "{line}");
+        }
+        for line in
+            ["transship -c - sync", "transship sync -j 0", "transship sync -j -1", "transship --progress tui sync"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        for line in [
+            "transship sync --locked --lock x.lock --only a/* --only b:1 --dry-run",
+            "transship sync --update --lock x.lock",
+            "transship --no-lock sync",
+            "transship -c - --no-lock plan --check --bytes --only *",
+            "transship lock --check --lock x.lock",
+            "transship update nginx ghcr.io/a/b:1",
+            "transship copy nginx:1.27 localhost:5000/nginx -j4 -vv --json",
+            "transship demo --keep --color=never --progress none -q",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_may_stand_on_either_side_of_the_verb() {
+        let cli = parse("transship -vvc a.yaml sync --quiet -j 3").unwrap();
+        assert_eq!((cli.global.config(), cli.global.verbose, cli.global.quiet), (Path::new("a.yaml"), 2, true));
+        assert_eq!(cli.global.jobs.map(NonZeroUsize::get), Some(3));
+        assert_eq!(parse("transship demo").unwrap().global.config(), Path::new("mirror.yaml"));
+    }
+
+    #[test]
+    fn help() {
+        let mut command = Cli::command();
+        command.build();
+        let verbs: Vec<_> = command.get_subcommands().cloned().collect();
+        let all = std::iter::once(command.clone()).chain(verbs);
+        let texts = all.map(|mut command| format!("{}{}", command.render_help(), command.render_long_help()));
+        let text = texts.collect::<String>();
+        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+        insta::assert_snapshot!(command.render_help().to_string(), @r"
+        Mirrors container images into a private registry
+
+        Usage: transship [OPTIONS] <COMMAND>
+
+        Commands:
+          sync    Mirror what the lock pins; pin first what it lacks
+          plan    Show what sync would do, and what it would cost
+          lock    Pin what the lock lacks, and copy nothing
+          update  Move pins to what upstream serves now, and copy nothing
+          copy    Copy one image; needs no configuration
+          demo    See it work, on this machine alone
+          help    Print this message or the help of the given subcommand(s)
+
+        Options:
+          -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
+              --lock <FILE>     Where the pins are [default: mirror.lock]
+              --no-lock         Read and write no lock: everything is resolved anew
+          -j, --jobs <N>        Move at most N blobs at a time
+              --json            Print one JSON document instead of text
+          -q, --quiet           Print failures and the summary only
+          -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
+              --color <WHEN>    Use colours: auto, always or never
+              --progress <HOW>  Show progress as: auto, bars, lines or none
+          -h, --help            Print help (see more with '--help')
+          -V, --version         Print version
+
+        Examples:
+          transship plan                 what sync would do, and what it would cost
+          transship sync                 mirror what mirror.lock pins
+          transship sync --update        move the pins to what upstream serves, first
+          transship sync --locked        for CI: fail if mirror.lock isn't complete
+          transship copy nginx:1.27 harbor.example.com/mirror/nginx
+          transship demo                 see it work, on this machine alone
+        ");
+    }
+}

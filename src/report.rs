@@ -1,1 +1,501 @@
-//! report
+//! Outcomes → Report: what a run did, as text and as JSON, and the exit status that follows from it.
+//!
+//! Everything here is data. An image that failed is an [`Outcome`] like any other, so that nothing is lost on the way to
+//! the report, and the exit status is worked out from what is reported and from nothing else.
+
+mod json;
+mod phrase;
+#[cfg(test)]
+mod samples;
+mod summary;
+mod text;
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Side, Stage};
+use crate::oci::Digest;
+use crate::plan::{Action, Plan, Planned, Transfer};
+
+pub use phrase::escape;
+pub use text::Style;
+
+/// What became of an image. The JSON report spells it in `snake_case`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is at the target now.
+    Copied,
+    /// It was there already.
+    UpToDate,
+    /// It is waiting for a condition on its pin, and nobody's fault.
+    Held,
+    /// It was put off because a quota is used up.
+    Deferred,
+    /// The target's tag holds something else, and may not be replaced.
+    Conflict,
+    /// It isn't at the target as it should be.
+    Failed,
+    /// It was left alone.
+    Skipped,
+}
+
+impl Status {
+    /// All of them, from what is as it should be to what isn't.
+    pub const ALL: [Self; 7] =
+        [Self::Copied, Self::UpToDate, Self::Held, Self::Deferred, Self::Skipped, Self::Conflict, Self::Failed];
+}
+
+/// Why nothing happened to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The target holds what the lock pins.
+    Unchanged,
+    /// What upstream serves is younger than it has to be.
+    TooNew,
+    /// The source's pull quota is used up.
+    QuotaUsed,
+    /// The run was asked to stop.
+    Interrupted,
+    /// The target's tag holds something else, and is to be left.
+    Kept,
+}
+
+/// Bytes of blobs and manifests, by the way they came to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Bytes {
+    /// Sent over the network.
+    pub copied: u64,
+    /// Taken by the target from another of its repositories.
+    pub mounted: u64,
+    /// There already.
+    pub present: u64,
+}
+
+impl Bytes {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.copied + self.mounted + self.present
+    }
+}
+
+impl std::ops::Add for Bytes {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl std::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        self.copied += other.copied;
+        self.mounted += other.mounted;
+        self.present += other.present;
+    }
+}
+
+/// What became of one image at one target.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The canonical source reference, or the repository where no tag is known.
+    pub source: String,
+    /// The pinned digest; `None` if it couldn't be resolved.
+    pub digest: Option<Digest>,
+    /// The target reference or repository.
+    pub target: String,
+    /// The digest at the target, where it differs from `digest`.
+    pub mirrored: Option<Digest>,
+    /// What became of it.
+    pub status: Status,
+    /// Why nothing happened.
+    pub reason: Option<Reason>,
+    /// What was moved, and what didn't have to be.
+    pub bytes: Bytes,
+    /// From the start of its work to the end, waiting included.
+    pub seconds: f64,
+    /// What went wrong.
+    pub error: Option<Error>,
+}
+
+impl Outcome {
+    /// `transfer` ended with `status`. If its pin couldn't be updated it has failed all the same.
+    pub fn of(transfer: &Transfer, status: Status) -> Self {
+        Self {
+            source: transfer.source.to_string(),
+            digest: Some(transfer.root.digest.clone()),
+            target: transfer.target_text(),
+            mirrored: None,
+            status: if transfer.stale.is_some() { Status::Failed } else { status },
+            reason: None,
+            bytes: Bytes::default(),
+            seconds: 0.0,
+            error: transfer.stale.clone(),
+        }
+    }
+
+    /// `transfer` ended with `error`, whose kind tells a conflict and an interruption from a failure.
+    pub fn failed(transfer: &Transfer, error: Error) -> Self {
+        let (status, reason) = end_of(&error);
+        Self { status, reason, error: Some(error), ..Self::of(transfer, status) }
+    }
+
+    /// `transfer` wasn't finished because the run was asked to stop.
+    pub fn interrupted(transfer: &Transfer) -> Self {
+        let attempted = format!("copy {} to {}", transfer.source, transfer.target_text());
+        let why = "the run was interrupted before it was finished";
+        Self::failed(transfer, Error::new(Kind::Interrupted, attempted, why).at(Stage::Copy))
+    }
+
+    /// What is known of an image before any work on it; `None` if there is work to do.
+    pub fn without_work(planned: &Planned) -> Option<Self> {
+        let transfer = match planned {
+            Planned::Image(transfer) => transfer,
+            Planned::Failed { source, target, error } => {
+                return Some(Self { target: target.clone(), ..Self::unresolved(source.clone(), error.clone()) });
+            }
+        };
+        match &transfer.action {
+            Action::Copy | Action::Tag => None,
+            Action::UpToDate => Some(Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }),
+            Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
+            Action::Conflict { found } => {
+                let why = format!("it holds {found}, which isn't what is pinned, and may not be replaced");
+                let error = Error::new(Kind::Conflict, format!("set {}", transfer.target_text()), why);
+                Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
+            }
+        }
+    }
+
+    /// `source` couldn't be resolved, and no target was asked.
+    pub fn unresolved(source: String, error: Error) -> Self {
+        let (status, reason) = end_of(&error);
+        Self {
+            source,
+            digest: None,
+            target: String::new(),
+            mirrored: None,
+            status,
+            reason,
+            bytes: Bytes::default(),
+            seconds: 0.0,
+            error: Some(error),
+        }
+    }
+
+    /// Whether it isn't as it should be: failed, or in conflict.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Conflict)
+    }
+
+    /// Whether it failed without a word from its target.
+    fn target_is_silent(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| {
+            self.status == Status::Failed
+                && error.side() == Some(Side::Target)
+                && error.status().is_none()
+                && matches!(error.kind(), Kind::Unavailable | Kind::Configuration)
+                && matches!(error.stage(), None | Some(Stage::Plan | Stage::Provision))
+        })
+    }
+
+    /// Whether it failed before its target was asked anything.
+    fn target_is_unasked(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.stage() == Some(Stage::Resolve)) && self.digest.is_none()
+    }
+}
+
+/// What an error makes of an image.
+fn end_of(error: &Error) -> (Status, Option<Reason>) {
+    match error.kind() {
+        Kind::Conflict => (Status::Conflict, None),
+        Kind::Interrupted => (Status::Skipped, Some(Reason::Interrupted)),
+        _ => (Status::Failed, None),
+    }
+}
+
+/// A target repository that a run needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepositoryOutcome {
+    /// Its name, with the registry.
+    pub target: String,
+    /// Whether this run created it.
+    pub created: bool,
+}
+
+/// What a run asked of one registry host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistryUse {
+    /// The host, with its port if it has one.
+    pub host: String,
+    /// All requests to it.
+    pub requests: u64,
+    /// How many of them read a manifest.
+    pub manifest_gets: u64,
+    /// How many answers asked to slow down.
+    pub throttled: u64,
+    /// The pull quota that it last spoke of.
+    pub quota: Option<Quota>,
+    /// Whether its manifest GETs count against a quota; decides whether they are pulls in the totals.
+    #[serde(skip)]
+    pub counts_pulls: bool,
+}
+
+/// A pull quota, as a registry states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quota {
+    /// Pulls in a window.
+    pub limit: u64,
+    /// Pulls left.
+    pub remaining: u64,
+    /// The length of the window.
+    pub window_seconds: Option<u64>,
+}
+
+/// A pin that moved, appeared or went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The canonical source reference.
+    pub source: String,
+    /// What it was pinned to; `None` = it is new.
+    pub old: Option<Digest>,
+    /// What it is pinned to now; `None` = it has been dropped.
+    pub new: Option<Digest>,
+}
+
+/// Something that isn't as it should be, found by a command that only looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The canonical source reference.
+    pub source: String,
+    /// The target reference; `None` where no target was asked.
+    pub target: Option<String>,
+    /// What there should be; `None` = nothing.
+    pub expected: Option<Digest>,
+    /// What there is; `None` = nothing.
+    pub found: Option<Digest>,
+}
+
+/// How a run ended, for whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything asked for is so.
+    Success = 0,
+    /// Some image failed or conflicts; the others are done.
+    Failed = 1,
+    /// It could not run, or no target answered.
+    Unable = 2,
+    /// A difference was found by a command that looks for one.
+    Difference = 3,
+    /// Nothing failed, but some images were put off because a quota is used up.
+    Deferred = 4,
+    /// Interrupted; what was done is reported.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// The status as a number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// What a run did, or would do.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The verb.
+    pub command: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// Each (image, target) whose fate is known, in plan order.
+    pub outcomes: Vec<Outcome>,
+    /// The plan, where it is what was asked for.
+    pub plan: Option<Plan>,
+    /// Whether a plan with work in it is a difference (`plan --check`).
+    pub expect_no_work: bool,
+    /// The target repositories.
+    pub repositories: Vec<RepositoryOutcome>,
+    /// The registries that were talked to.
+    pub registries: Vec<RegistryUse>,
+    /// Pins that moved; `None` where none could.
+    pub changes: Option<Vec<Change>>,
+    /// What a command that only looks has found; `None` where none was looked for.
+    pub differences: Option<Vec<Difference>>,
+    /// Whether the run was asked to stop.
+    pub interrupted: bool,
+}
+
+impl Report {
+    /// An empty report of `command`.
+    pub fn new(command: impl Into<String>, started: Timestamp) -> Self {
+        Self {
+            command: command.into(),
+            started,
+            seconds: 0.0,
+            outcomes: Vec::new(),
+            plan: None,
+            expect_no_work: false,
+            repositories: Vec::new(),
+            registries: Vec::new(),
+            changes: None,
+            differences: None,
+            interrupted: false,
+        }
+    }
+
+    /// With `plan` as what was asked for. Images whose fate it knows are outcomes too.
+    #[must_use]
+    pub fn with_plan(mut self, plan: Plan) -> Self {
+        self.outcomes.extend(plan.images.iter().filter_map(known_outcome));
+        let missing = plan.missing.iter();
+        self.repositories
+            .extend(missing.map(|target| RepositoryOutcome { target: target.to_string(), created: false }));
+        self.plan = Some(plan);
+        self
+    }
+
+    /// The first that applies of: interrupted, unable, failed, deferred, difference.
+    pub fn exit(&self) -> Exit {
+        let any = |test: fn(&Outcome) -> bool| self.outcomes.iter().any(test);
+        if self.interrupted {
+            Exit::Interrupted
+        } else if self.no_target_answered() {
+            Exit::Unable
+        } else if any(Outcome::is_failure) {
+            Exit::Failed
+        } else if any(|outcome| outcome.status == Status::Deferred) {
+            Exit::Deferred
+        } else if self.has_difference() {
+            Exit::Difference
+        } else {
+            Exit::Success
+        }
+    }
+
+    fn no_target_answered(&self) -> bool {
+        let has_work = self.plan.iter().flat_map(|plan| &plan.images).any(|image| known_outcome(image).is_none());
+        let mut asked = self.outcomes.iter().filter(|outcome| !outcome.target_is_unasked()).peekable();
+        !has_work && asked.peek().is_some() && asked.all(Outcome::target_is_silent)
+    }
+
+    fn has_difference(&self) -> bool {
+        let found = self.differences.as_ref().is_some_and(|differences| !differences.is_empty());
+        let mut planned = self.plan.iter().flat_map(|plan| &plan.images);
+        found || (self.expect_no_work && planned.any(|image| work(image).is_some()))
+    }
+
+    /// Bytes of all images.
+    fn bytes(&self) -> Bytes {
+        let mut total = Bytes::default();
+        self.outcomes.iter().for_each(|outcome| total += outcome.bytes);
+        total
+    }
+
+    /// Manifest GETs that counted against a quota, or for a plan those that will.
+    fn pulls(&self) -> u64 {
+        match &self.plan {
+            Some(plan) => plan.images.iter().filter_map(work).map(|transfer| transfer.pulls).sum(),
+            None => self.registries.iter().filter(|host| host.counts_pulls).map(|host| host.manifest_gets).sum(),
+        }
+    }
+}
+
+/// The image's transfer, if there is something to do for it.
+fn work(planned: &Planned) -> Option<&Transfer> {
+    match planned {
+        Planned::Image(transfer) if matches!(transfer.action, Action::Copy | Action::Tag) => Some(transfer),
+        _ => None,
+    }
+}
+
+/// As [`Outcome::without_work`], but one whose pin couldn't be updated has failed although there is work for it.
+fn known_outcome(planned: &Planned) -> Option<Outcome> {
+    let stale = || work(planned).filter(|transfer| transfer.stale.is_some());
+    Outcome::without_work(planned).or_else(|| stale().map(|transfer| Outcome::of(transfer, Status::Failed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{digest, transfer};
+    use super::*;
+
+    fn failed(side: Side, stage: Stage, kind: Kind) -> Outcome {
+        let error = Error::new(kind, "x", "y").on(side).at(stage);
+        Outcome::failed(&transfer("docker.io/library/a:1", Action::Copy), error)
+    }
+
+    fn run(outcomes: &[Outcome]) -> Report {
+        Report { outcomes: outcomes.to_vec(), ..Report::new("sync", Timestamp::UNIX_EPOCH) }
+    }
+
+    #[test]
+    fn the_exit_status_of_a_run() {
+        let copied = Outcome::of(&transfer("docker.io/library/a:1", Action::Copy), Status::Copied);
+        let deferred = Outcome { status: Status::Deferred, ..copied.clone() };
+        let silent = failed(Side::Target, Stage::Plan, Kind::Unavailable);
+        let lost = failed(Side::Target, Stage::Copy, Kind::Unavailable);
+        let refused = failed(Side::Target, Stage::Plan, Kind::Unauthorized);
+        let unresolved = Outcome { digest: None, ..failed(Side::Source, Stage::Resolve, Kind::NotFound) };
+        let conflict = failed(Side::Target, Stage::Plan, Kind::Conflict);
+        assert_eq!(conflict.status, Status::Conflict);
+        for (outcomes, exit) in [
+            (vec![], Exit::Success),
+            (vec![copied.clone()], Exit::Success),
+            (vec![copied.clone(), deferred.clone()], Exit::Deferred),
+            (vec![deferred, conflict], Exit::Failed),
+            (vec![silent.clone(), silent.clone()], Exit::Unable),
+            (vec![unresolved.clone(), silent.clone()], Exit::Unable),
+            (vec![unresolved], Exit::Failed),
+            (vec![copied, silent.clone()], Exit::Failed),
+            (vec![refused], Exit::Failed),
+            (vec![lost], Exit::Failed),
+        ] {
+            assert_eq!(run(&outcomes).exit(), exit, "{outcomes:?}");
+        }
+        assert_eq!(Report { interrupted: true, ..run(&[silent]) }.exit().code(), 130);
+    }
+
+    #[test]
+    fn the_exit_status_of_a_look() {
+        let difference = Difference { source: "x".to_owned(), target: None, expected: None, found: Some(digest("x")) };
+        for (differences, exit) in [(vec![], Exit::Success), (vec![difference], Exit::Difference)] {
+            assert_eq!(Report { differences: Some(differences), ..run(&[]) }.exit(), exit);
+        }
+        for (action, check, exit) in [
+            (Action::Copy, false, Exit::Success),
+            (Action::Copy, true, Exit::Difference),
+            (Action::Tag, true, Exit::Difference),
+            (Action::UpToDate, true, Exit::Success),
+            (Action::Kept { found: digest("x") }, true, Exit::Success),
+            (Action::Conflict { found: digest("x") }, true, Exit::Failed),
+        ] {
+            let images = vec![Planned::Image(transfer("docker.io/library/a:1", action))];
+            let report = run(&[]).with_plan(Plan { images, ..Plan::default() });
+            assert_eq!(Report { expect_no_work: check, ..report }.exit(), exit);
+        }
+    }
+
+    #[test]
+    fn a_pin_that_could_not_be_updated_has_failed() {
+        for action in [Action::Copy, Action::UpToDate] {
+            let stale =
+                Some(Error::new(Kind::Unavailable, "resolve x", "no answer").on(Side::Source).at(Stage::Resolve));
+            let planned = Planned::Image(Transfer { stale, ..transfer("docker.io/library/a:1", action) });
+            let report = run(&[]).with_plan(Plan { images: vec![planned], ..Plan::default() });
+            assert_eq!((report.outcomes.len(), report.exit()), (1, Exit::Failed));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Turns of phrase of the text report: numbers, times, names.
+
+use std::borrow::Cow;
+
+use bytesize::ByteSize;
+
+use crate::error::Error;
+
+/// What an error's message leaves out, where it tells something.
+pub(super) fn circumstances(error: &Error) -> String {
+    let status = error.status().map(|status| format!("HTTP {status}"));
+    let attempts = (error.attempts() > 1).then(|| format!("{} attempts", error.attempts()));
+    let facts: Vec<_> = status.into_iter().chain(attempts).collect();
+    if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) }
+}
+
+/// Targets are named only as far as they say something: nothing where all are one prefix and the source's name.
+pub(super) struct Targets<'a>(Option<&'a str>);
+
+impl<'a> Targets<'a> {
+    pub(super) fn of(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut prefixes = pairs.map(|(source, target)| prefix(source, target));
+        let first = prefixes.next().flatten();
+        Self(first.filter(|first| prefixes.all(|prefix| prefix == Some(*first))))
+    }
+
+    pub(super) fn name(&self, source: &str, target: &str) -> String {
+        match (self.0, prefix(source, target)) {
+            (Some(_), _) => escape(source).into_owned(),
+            (None, Some(prefix)) => format!("{} → {}/…", escape(source), escape(prefix)),
+            (None, None) => format!("{} → {}", escape(source), escape(target)),
+        }
+    }
+}
+
+/// What stands before the source's name in the target's, as the default layout makes it: a port's colon is a hyphen.
+fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
+    let (host, rest) = source.split_once('/')?;
+    target.strip_suffix(rest)?.strip_suffix('/')?.strip_suffix(&host.replace(':', "-"))?.strip_suffix('/')
+}
+
+/// The width of the column of names; those that are much longer than a line don't push the others away.
+pub(super) fn column(names: &[String]) -> usize {
+    names.iter().map(|name| name.chars().count()).filter(|width| *width <= 46).max().unwrap_or(0)
+}
+
+pub(super) fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().si().to_string()
+}
+
+/// Two units at most: nobody wants the seconds of an hour.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a run: small and not negative")]
+pub(super) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Names and messages come from registries: nothing in them may move the cursor or turn the line around.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| if bad(c) { c.escape_default().to_string() } else { c.to_string() });
+    Cow::Owned(escaped.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let times = [0.04, 12.34, 59.96, 65.0, 3599.0, 7384.0].map(duration);
+        assert_eq!(times, ["0.0 s", "12.3 s", "1 min 0 s", "1 min 5 s", "59 min 59 s", "2 h 3 min"]);
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(escape("a\u{1b}[2J\r\n\u{202e}é→"), "a\\u{1b}[2J\\r\\n\\u{202e}é→");
+    }
+}

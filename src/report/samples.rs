@@ -1,0 +1,133 @@
+//! Reports for tests: one of each shape that this version writes.
+
+use super::*;
+use crate::oci::Descriptor;
+
+pub(super) fn digest(of: &str) -> Digest {
+    Digest::of(of.as_bytes())
+}
+
+pub(super) fn transfer(source: &str, action: Action) -> Transfer {
+    let source: crate::oci::Reference = source.parse().unwrap();
+    let media_type = "application/vnd.oci.image.index.v1+json".parse().unwrap();
+    let repository = source.repository();
+    let target = format!("harbor.example.com/mirror/{repository}");
+    let tag = source.tag().cloned();
+    let root = Descriptor { media_type, digest: digest(&source.to_string()), size: 1862 };
+    let target = target.parse().unwrap();
+    Transfer { source, root, target, tag, action, pulls: 0, pulls_exact: true, bytes: None, stale: None }
+}
+
+fn error(kind: Kind, attempted: &str, why: &str) -> Error {
+    Error::new(kind, attempted, why)
+}
+
+pub(super) fn outcome(source: &str, status: Status, copied: u64, mounted: u64, seconds: f64) -> Outcome {
+    let outcome = Outcome::of(&transfer(source, Action::Copy), status);
+    Outcome { bytes: Bytes { copied, mounted, present: 31_000 }, seconds, ..outcome }
+}
+
+fn registry(host: &str, manifest_gets: u64, quota: Option<Quota>) -> RegistryUse {
+    RegistryUse {
+        host: host.to_owned(),
+        requests: 96,
+        manifest_gets,
+        throttled: 1,
+        quota,
+        counts_pulls: quota.is_some(),
+    }
+}
+
+fn report(command: &str) -> Report {
+    let started = "2026-11-24T03:00:01.25Z".parse().unwrap();
+    Report { seconds: 72.3456, ..Report::new(command, started) }
+}
+
+pub(super) fn sync() -> Report {
+    let gone = error(Kind::NotFound, "resolve docker.io/library/gone:1", "no such tag").on(Side::Source);
+    let denied = error(
+        Kind::Denied,
+        "push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b",
+        "denied: \u{1b}[2Jno",
+    );
+    let denied = denied.on(Side::Target).at(Stage::Copy).with_status(403).with_attempts(2);
+    let lost = error(Kind::NotFound, "get manifest sha256:1234 of ghcr.io/c/d", "no such manifest").on(Side::Source);
+    let taken = transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") });
+    let outcomes = vec![
+        outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23),
+        outcome("ghcr.io/prometheus/prometheus:v2.55.1", Status::Copied, 104_000_000, 29_000_000, 65.0),
+        Outcome::without_work(&Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate))).unwrap(),
+        Outcome::without_work(&Planned::Failed {
+            source: "docker.io/library/gone:1".to_owned(),
+            target: "harbor.example.com/mirror/docker.io/library/gone:1".to_owned(),
+            error: gone.at(Stage::Resolve).with_status(404),
+        })
+        .unwrap(),
+        Outcome::failed(&transfer("quay.io/a/b:2", Action::Copy), denied),
+        Outcome::without_work(&Planned::Image(taken)).unwrap(),
+        Outcome::failed(&transfer("ghcr.io/c/d:1", Action::Copy), lost.at(Stage::Copy).with_status(404)),
+        Outcome::interrupted(&transfer("ghcr.io/late/late:1", Action::Copy)),
+    ];
+    let target = "harbor.example.com/mirror/docker.io/library/nginx".to_owned();
+    let quota = Quota { limit: 100, remaining: 65, window_seconds: Some(21600) };
+    Report {
+        outcomes,
+        interrupted: true,
+        repositories: vec![RepositoryOutcome { target, created: true }],
+        registries: vec![registry("docker.io", 35, Some(quota)), registry("harbor.example.com", 2, None)],
+        ..report("sync")
+    }
+}
+
+pub(super) fn plan() -> Report {
+    let known =
+        Transfer { pulls: 3, bytes: Some(52_300_000), ..transfer("docker.io/library/nginx:1.27", Action::Copy) };
+    let unread = Transfer { pulls: 1, pulls_exact: false, ..transfer("docker.io/library/alpine:3.21", Action::Copy) };
+    let kept = Action::Kept { found: digest("kept") };
+    let silent = error(Kind::Unavailable, "head harbor.example.com/mirror/quay.io/a/b:2", "connection refused");
+    let images = vec![
+        Planned::Image(known),
+        Planned::Image(unread),
+        Planned::Image(transfer("ghcr.io/prometheus/prometheus:v2.55.1", Action::Tag)),
+        Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate)),
+        Planned::Image(transfer("quay.io/minio/minio:1", kept)),
+        Planned::Image(transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") })),
+        Planned::Failed {
+            source: "quay.io/a/b:2".to_owned(),
+            target: "harbor.example.com/mirror/quay.io/a/b:2".to_owned(),
+            error: silent.on(Side::Target).at(Stage::Plan),
+        },
+    ];
+    let missing = vec!["harbor.example.com/mirror/docker.io/library/nginx".parse().unwrap()];
+    report("plan").with_plan(Plan { images, missing, ..Plan::default() })
+}
+
+pub(super) fn update() -> Report {
+    let change = |source: &str, old: Option<&str>, new: Option<&str>| Change {
+        source: source.to_owned(),
+        old: old.map(digest),
+        new: new.map(digest),
+    };
+    let changes = vec![
+        change("docker.io/library/nginx:1.27", Some("a"), Some("b")),
+        change("docker.io/library/alpine:3.21", None, Some("c")),
+        change("docker.io/library/alpine:3.18", Some("d"), None),
+    ];
+    Report { changes: Some(changes), ..report("update") }
+}
+
+pub(super) fn lock_check() -> Report {
+    let difference = |source: &str, expected: Option<&str>| Difference {
+        source: source.to_owned(),
+        target: None,
+        expected: expected.map(digest),
+        found: Some(digest("found")),
+    };
+    let differences =
+        vec![difference("docker.io/library/nginx:1.27", Some("a")), difference("docker.io/library/alpine:3.21", None)];
+    Report { differences: Some(differences), ..report("lock") }
+}
+
+pub(super) fn all() -> [Report; 4] {
+    [sync(), plan(), update(), lock_check()]
+}

@@ -1,0 +1,93 @@
+//! The last line of the text report: a whole run in numbers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::phrase::{count, duration, escape, size};
+use super::{Outcome, Report, Status, work};
+use crate::plan::{Action, Plan};
+
+/// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
+pub(super) fn summary(report: &Report) -> String {
+    let mut parts = Vec::new();
+    if let Some(changes) = &report.changes {
+        parts.push(format!("{} changed", count(changes.len(), "pin", "pins")));
+    }
+    if let Some(differences) = &report.differences {
+        parts.push(count(differences.len(), "difference", "differences"));
+    }
+    match &report.plan {
+        Some(plan) => parts.extend(plan_summary(report, plan)),
+        // A command that copies nothing has no images to speak of, unless they failed.
+        None if report.outcomes.is_empty() && !parts.is_empty() => {}
+        None => parts.extend(run_summary(report)),
+    }
+    parts.join("; ")
+}
+
+/// `28 copied, 1 up to date, 1 failed`, without the work that is left to do.
+fn by_status(outcomes: &[Outcome]) -> Vec<String> {
+    let of = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
+    let counts = Status::ALL.into_iter().map(|status| (of(status), status.word()));
+    counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
+}
+
+fn run_summary(report: &Report) -> Vec<String> {
+    let mut images = count(report.outcomes.len(), "image", "images");
+    let statuses = by_status(&report.outcomes);
+    if !statuses.is_empty() {
+        let _ = write!(images, ": {}", statuses.join(", "));
+    }
+    let bytes = report.bytes();
+    let moved = [(bytes.copied, "copied"), (bytes.mounted, "mounted")];
+    let moved = moved.iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, word)| format!("{} {word}", size(*bytes)));
+    let moved = moved.collect::<Vec<_>>().join(", ");
+    let mut parts = vec![images];
+    match moved.as_str() {
+        "" => parts[0] += &format!(" in {}", duration(report.seconds)),
+        moved => parts.push(format!("{moved} in {}", duration(report.seconds))),
+    }
+    let counting = report.registries.iter().filter(|host| host.counts_pulls && host.manifest_gets > 0);
+    let pulls: Vec<_> = counting.map(|host| format!("{} {}", escape(&host.host), host.manifest_gets)).collect();
+    if !pulls.is_empty() {
+        parts.push(format!("pulls: {}", pulls.join(", ")));
+    }
+    parts
+}
+
+fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
+    let todo: Vec<_> = plan.images.iter().filter_map(work).collect();
+    let of = |action: &Action| todo.iter().filter(|image| image.action == *action).count();
+    let actions = [(of(&Action::Copy), "to copy"), (of(&Action::Tag), "to tag")];
+    let actions = actions.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let statuses: Vec<_> = actions.chain(by_status(&report.outcomes)).collect();
+    let mut images = count(plan.images.len(), "image", "images");
+    if !statuses.is_empty() {
+        let _ = write!(images, ": {}", statuses.join(", "));
+    }
+    let mut parts = vec![images];
+    let known: u64 = todo.iter().filter_map(|image| image.bytes).sum();
+    if known > 0 {
+        let least = at_least(todo.iter().all(|image| image.bytes.is_some()));
+        parts.push(format!("{least}{} to move", size(known)));
+    }
+    if !plan.missing.is_empty() {
+        parts.push(format!("{} to create", count(plan.missing.len(), "repository", "repositories")));
+    }
+    let mut hosts: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
+    for image in todo.iter().filter(|image| image.pulls > 0) {
+        let (pulls, exact) = hosts.entry(image.source.repository().registry().as_str()).or_insert((0, true));
+        *pulls += image.pulls;
+        *exact &= image.pulls_exact;
+    }
+    let pulls: Vec<_> =
+        hosts.iter().map(|(host, (pulls, exact))| format!("{host} {}{pulls}", at_least(*exact))).collect();
+    if !pulls.is_empty() {
+        parts.push(format!("pulls: {}", pulls.join(", ")));
+    }
+    parts
+}
+
+fn at_least(exact: bool) -> &'static str {
+    if exact { "" } else { "at least " }
+}

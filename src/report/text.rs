@@ -1,0 +1,411 @@
+//! The report as text: result lines, failures, and a summary, for a terminal, a pipe and a log alike.
+//!
+//! What needs somebody comes last, next to the summary, because that is what is still on the screen in the morning. What
+//! is as it should be is a number in the summary. Nothing depends on colour. Lines aren't folded: they are for grep too.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
+use super::summary::summary;
+use super::{Outcome, Reason, Report, Status, work};
+use crate::oci::Digest;
+use crate::plan::{Action, Plan, Planned, Transfer};
+
+/// How much to say, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Style {
+    /// Only failures and the summary.
+    pub quiet: bool,
+    /// Also what needed no work, digests and causes.
+    pub verbose: bool,
+    /// With colours.
+    pub color: bool,
+}
+
+/// SGR codes, and what they mean here.
+const GOOD: &str = "32";
+const BAD: &str = "31";
+const WAITING: &str = "33";
+const PLAIN: &str = "0";
+
+/// How a status is spelled, coloured, and whether it is worth a line of its own without being asked.
+struct Look {
+    status: Status,
+    word: &'static str,
+    color: &'static str,
+    line: bool,
+}
+
+const LOOKS: [Look; 7] = [
+    Look { status: Status::Copied, word: "copied", color: GOOD, line: true },
+    Look { status: Status::UpToDate, word: "up to date", color: PLAIN, line: false },
+    Look { status: Status::Held, word: "held", color: WAITING, line: true },
+    Look { status: Status::Deferred, word: "deferred", color: WAITING, line: true },
+    Look { status: Status::Skipped, word: "skipped", color: WAITING, line: false },
+    Look { status: Status::Conflict, word: "conflict", color: BAD, line: false },
+    Look { status: Status::Failed, word: "failed", color: BAD, line: false },
+];
+
+impl Status {
+    fn look(self) -> &'static Look {
+        LOOKS.iter().find(|look| look.status == self).expect("every status has a look")
+    }
+
+    /// The word for people; it never has more than ten letters.
+    pub fn word(self) -> &'static str {
+        self.look().word
+    }
+}
+
+impl Report {
+    /// Writes the report as text.
+    ///
+    /// # Errors
+    /// What `out` says.
+    pub fn write_text(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
+        let mut page = Page { out, style, spoken: false };
+        page.changes(self)?;
+        match &self.plan {
+            Some(plan) => page.work(plan)?,
+            None => {
+                page.results(&self.outcomes)?;
+                page.created(self)?;
+            }
+        }
+        page.differences(self)?;
+        page.failures(&self.outcomes)?;
+        page.summary(self)
+    }
+}
+
+struct Page<'a> {
+    out: &'a mut dyn Write,
+    style: Style,
+    spoken: bool,
+}
+
+impl Page<'_> {
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        self.spoken = true;
+        writeln!(self.out, "{}", line.trim_end())
+    }
+
+    /// A blank line between two parts.
+    fn gap(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.spoken) { writeln!(self.out) } else { Ok(()) }
+    }
+
+    fn word(&self, word: &str, color: &str) -> String {
+        // Padded first: escape sequences have no width.
+        let word = format!("{word:<10}");
+        if self.style.color && color != PLAIN { format!("\x1b[{color}m{word}\x1b[0m") } else { word }
+    }
+
+    /// Pins that moved: what upstream did is read before what was done about it.
+    fn changes(&mut self, report: &Report) -> io::Result<()> {
+        if self.style.quiet {
+            return Ok(());
+        }
+        for change in report.changes.iter().flatten() {
+            let old = change.old.as_ref().map_or("new", Digest::short);
+            let new = change.new.as_ref().map_or("dropped", Digest::short);
+            self.line(&format!("{}  {old} → {new}", escape(&change.source)))?;
+        }
+        Ok(())
+    }
+
+    fn results(&mut self, outcomes: &[Outcome]) -> io::Result<()> {
+        if self.style.quiet {
+            return Ok(());
+        }
+        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !outcome.is_failure());
+        let shown: Vec<_> = outcomes.iter().filter(wanted).collect();
+        let targets = Targets::of(outcomes.iter().map(|outcome| (outcome.source.as_str(), outcome.target.as_str())));
+        let names: Vec<_> = shown.iter().map(|outcome| targets.name(&outcome.source, &outcome.target)).collect();
+        let width = column(&names);
+        for (outcome, name) in shown.into_iter().zip(&names) {
+            let look = outcome.status.look();
+            let mut line = format!("{}  {name:<width$}  {}", self.word(look.word, look.color), what_it_took(outcome));
+            if self.style.verbose
+                && let Some(digest) = &outcome.digest
+            {
+                let _ = write!(line, "  {}", digest.short());
+            }
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn created(&mut self, report: &Report) -> io::Result<()> {
+        let quiet = self.style.quiet;
+        for repository in report.repositories.iter().filter(|repository| repository.created && !quiet) {
+            let word = self.word("created", GOOD);
+            self.line(&format!("{word}  {}", escape(&repository.target)))?;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, plan: &Plan) -> io::Result<()> {
+        if self.style.quiet {
+            return Ok(());
+        }
+        let all: Vec<_> = plan.images.iter().filter_map(|image| transfer(image, self.style.verbose)).collect();
+        let pairs: Vec<_> = all.iter().map(|image| (image.source.to_string(), image.target_text())).collect();
+        let targets = Targets::of(pairs.iter().map(|(source, target)| (source.as_str(), target.as_str())));
+        let names: Vec<_> = pairs.iter().map(|(source, target)| targets.name(source, target)).collect();
+        let width = column(&names);
+        for (image, name) in all.into_iter().zip(&names) {
+            let (word, color) = match image.action {
+                Action::Copy => ("copy", GOOD),
+                Action::Tag => ("tag", GOOD),
+                Action::UpToDate => (Status::UpToDate.word(), PLAIN),
+                Action::Kept { .. } => ("kept", WAITING),
+                Action::Conflict { .. } => continue,
+            };
+            let line = format!("{}  {name:<width$}  {}", self.word(word, color), what_it_will_take(image));
+            self.line(&line)?;
+        }
+        for repository in &plan.missing {
+            let line = format!("{}  {}", self.word("create", GOOD), escape(&repository.to_string()));
+            self.line(&line)?;
+        }
+        Ok(())
+    }
+
+    fn differences(&mut self, report: &Report) -> io::Result<()> {
+        for difference in report.differences.iter().flatten() {
+            let expected = difference.expected.as_ref().map_or("nothing", Digest::short);
+            let found = difference.found.as_ref().map_or("nothing", Digest::short);
+            let place = difference.target.as_ref().unwrap_or(&difference.source);
+            let word = self.word("differs", WAITING);
+            self.line(&format!("{word}  {}  expected {expected}, found {found}", escape(place)))?;
+        }
+        Ok(())
+    }
+
+    /// Failures, those with the same next step together, and that step once: a registry that is down has failed them all.
+    fn failures(&mut self, outcomes: &[Outcome]) -> io::Result<()> {
+        let mut hints: Vec<Option<&str>> = Vec::new();
+        let failed: Vec<_> = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_failure())
+            .filter_map(|o| Some((o, o.error.as_ref()?)))
+            .collect();
+        for (_, error) in &failed {
+            if !hints.contains(&error.hint()) {
+                hints.push(error.hint());
+            }
+        }
+        for hint in hints {
+            self.gap()?;
+            for (outcome, error) in failed.iter().filter(|(_, error)| error.hint() == hint) {
+                let look = outcome.status.look();
+                let word = self.word(look.word, look.color);
+                self.line(&format!("{word}  {}", escape(&outcome.source)))?;
+                self.line(&format!("  {}{}", escape(&error.to_string()), circumstances(error)))?;
+                let mut cause = std::error::Error::source(*error).filter(|_| self.style.verbose);
+                while let Some(error) = cause {
+                    self.line(&format!("  caused by: {}", escape(&error.to_string())))?;
+                    cause = error.source();
+                }
+            }
+            if let Some(hint) = hint {
+                self.line(&format!("  hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&mut self, report: &Report) -> io::Result<()> {
+        self.gap()?;
+        self.line(&summary(report))?;
+        if report.interrupted {
+            self.line("interrupted: run it again, it goes on where it stopped")?;
+        }
+        Ok(())
+    }
+}
+
+fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
+    match planned {
+        Planned::Image(transfer) if all => Some(transfer),
+        _ => work(planned),
+    }
+}
+
+/// What an outcome's line ends with.
+fn what_it_took(outcome: &Outcome) -> String {
+    match (outcome.status, outcome.reason) {
+        (Status::Copied, _) => {
+            let mut text = format!("{:>8}  {}", size(outcome.bytes.copied), duration(outcome.seconds));
+            if outcome.bytes.mounted > 0 {
+                let _ = write!(text, ", {} mounted", size(outcome.bytes.mounted));
+            }
+            text
+        }
+        (_, Some(Reason::TooNew)) => "too new".to_owned(),
+        (_, Some(Reason::QuotaUsed)) => "quota is used up".to_owned(),
+        (_, Some(Reason::Interrupted)) => "interrupted".to_owned(),
+        (_, Some(Reason::Kept)) => "the target's tag is kept".to_owned(),
+        (_, Some(Reason::Unchanged) | None) => String::new(),
+    }
+}
+
+/// What a planned image's line ends with.
+fn what_it_will_take(image: &Transfer) -> String {
+    let bytes = image.bytes.filter(|_| image.action == Action::Copy).map(size).unwrap_or_default();
+    let pulls = match (image.pulls, image.pulls_exact) {
+        (0, true) => String::new(),
+        (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),
+        (pulls, false) => format!("{pulls}+ pulls"),
+    };
+    format!("{bytes:>8}  {pulls}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    fn text(report: &Report, style: Style) -> String {
+        let mut out = Vec::new();
+        report.write_text(&mut out, style).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn plain(report: &Report) -> String {
+        text(report, Style::default())
+    }
+
+    #[test]
+    fn a_run() {
+        insta::assert_snapshot!(plain(&samples::sync()), @r"
+        copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s
+        copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
+        created     harbor.example.com/mirror/docker.io/library/nginx
+
+        failed      docker.io/library/gone:1
+          resolve docker.io/library/gone:1: no such tag (HTTP 404)
+        failed      ghcr.io/c/d:1
+          get manifest sha256:1234 of ghcr.io/c/d: no such manifest (HTTP 404)
+          hint: check the spelling, and that the tag still exists
+
+        failed      quay.io/a/b:2
+          push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
+          hint: the account is known but lacks the right: ask the registry's owner for it
+
+        conflict    docker.io/library/redis:7
+          set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+          hint: remove the tag at the target, or set overwrite: true or keep
+
+        8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+        interrupted: run it again, it goes on where it stopped
+        ");
+    }
+
+    #[test]
+    fn a_run_with_more_to_say() {
+        insta::assert_snapshot!(text(&samples::sync(), Style { verbose: true, ..Style::default() }), @r"
+        copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s  sha256:6965a10c1529
+        copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
+        up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
+        skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
+        created     harbor.example.com/mirror/docker.io/library/nginx
+
+        failed      docker.io/library/gone:1
+          resolve docker.io/library/gone:1: no such tag (HTTP 404)
+        failed      ghcr.io/c/d:1
+          get manifest sha256:1234 of ghcr.io/c/d: no such manifest (HTTP 404)
+          hint: check the spelling, and that the tag still exists
+
+        failed      quay.io/a/b:2
+          push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
+          hint: the account is known but lacks the right: ask the registry's owner for it
+
+        conflict    docker.io/library/redis:7
+          set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+          hint: remove the tag at the target, or set overwrite: true or keep
+
+        8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+        interrupted: run it again, it goes on where it stopped
+        ");
+    }
+
+    #[test]
+    fn a_plan() {
+        insta::assert_snapshot!(plain(&samples::plan()), @r"
+        copy        docker.io/library/nginx:1.27            52.3 MB  3 pulls
+        copy        docker.io/library/alpine:3.21                    1+ pulls
+        tag         ghcr.io/prometheus/prometheus:v2.55.1
+        create      harbor.example.com/mirror/docker.io/library/nginx
+
+        conflict    docker.io/library/redis:7
+          set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+          hint: remove the tag at the target, or set overwrite: true or keep
+
+        failed      quay.io/a/b:2
+          head harbor.example.com/mirror/quay.io/a/b:2: connection refused
+          hint: check the network and the registry's status, then run it again
+
+        7 images: 2 to copy, 1 to tag, 1 up to date, 1 skipped, 1 conflict, 1 failed; at least 52.3 MB to move; 1 repository to create; pulls: docker.io at least 4
+        ");
+    }
+
+    #[test]
+    fn pins_that_moved() {
+        insta::assert_snapshot!(plain(&samples::update()), @r"
+        docker.io/library/nginx:1.27  sha256:ca978112ca1b → sha256:3e23e8160039
+        docker.io/library/alpine:3.21  new → sha256:2e7d2c03a950
+        docker.io/library/alpine:3.18  sha256:18ac3e7343f0 → dropped
+
+        3 pins changed
+        ");
+    }
+
+    #[test]
+    fn pins_that_differ() {
+        insta::assert_snapshot!(plain(&samples::lock_check()), @r"
+        differs     docker.io/library/nginx:1.27  expected sha256:ca978112ca1b, found sha256:bcc649cfdb8c
+        differs     docker.io/library/alpine:3.21  expected nothing, found sha256:bcc649cfdb8c
+
+        2 differences
+        ");
+    }
+
+    #[test]
+    fn quiet_is_failures_and_the_summary() {
+        let run =
+            Report { outcomes: samples::sync().outcomes.drain(..4).collect(), interrupted: false, ..samples::sync() };
+        insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @r"
+        failed      docker.io/library/gone:1
+          resolve docker.io/library/gone:1: no such tag (HTTP 404)
+          hint: check the spelling, and that the tag still exists
+
+        4 images: 2 copied, 1 up to date, 1 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+        ");
+    }
+
+    #[test]
+    fn a_target_is_named_where_it_says_something() {
+        let mut run = samples::sync();
+        run.outcomes.truncate(2);
+        run.interrupted = false;
+        run.outcomes[1].target = "other.example.com/prometheus:v2.55.1".to_owned();
+        insta::assert_snapshot!(plain(&run), @r"
+        copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s
+        copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
+        created     harbor.example.com/mirror/docker.io/library/nginx
+
+        2 images: 2 copied; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+        ");
+    }
+
+    #[test]
+    fn colours_say_nothing_new() {
+        let coloured = text(&samples::sync(), Style { color: true, ..Style::default() });
+        let bare =
+            [GOOD, BAD, WAITING, "0"].iter().fold(coloured, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
+        assert_eq!(bare, plain(&samples::sync()));
+    }
+}
