@@ -1,11 +1,13 @@
 //! What went wrong: its kind, its side, what was attempted on what, and why.
 //!
-//! Whether to try again and what to hint are functions of the kind, in one table ([`Kind::traits`]). An image that fails
+//! Whether to try again and what to hint are functions of the kind, in one table (`Kind::traits`). An image that fails
 //! is data and its error travels in the report, so errors are cheap to clone and shared by all who waited for the work.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 /// The result of everything that can fail at a registry.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -122,7 +124,20 @@ struct Inner {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
+/// What `work` comes to, or an interruption as soon as `stop` is cancelled.
+///
+/// # Errors
+/// Those of `work`, and `Interrupted`.
+pub(crate) async fn unless_stopped<T>(stop: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(Error::interrupted()))
+}
+
 impl Error {
+    /// This side was asked to stop before the work was done.
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "mirror it", "the run was interrupted before it was finished")
+    }
+
     /// `attempted` is a verb and its object (`push manifest sha256:… to host/repository`), `why` the reason; both in lower
     /// case, without a full stop.
     pub fn new(kind: Kind, attempted: impl Into<String>, why: impl Into<String>) -> Self {

@@ -1,0 +1,130 @@
+//! Plan → Outcomes: the engine.
+//!
+//! Four ideas in four files: `walk` follows the graph of an image, `place` decides how a blob gets to where it is needed,
+//! `stream` carries its bytes, `repair` believes a target that says something is missing. They share one view over the
+//! whole batch, so that nothing is fetched, sent or asked twice. An image that fails is an [`Outcome`], and the others go on.
+//!
+//! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
+//! circle to wait in.
+
+mod permits;
+mod place;
+mod repair;
+mod stream;
+mod walk;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Kind, Result, Stage};
+use crate::oci::{Digest, Manifest, Repository};
+use crate::once::OnceMap;
+use crate::plan::{Plan, Planned, Transfer};
+use crate::progress::{Finished, Progress};
+use crate::provision::Ready;
+use crate::report::{Bytes, Outcome, Status};
+use crate::store::Stores;
+
+/// Images in flight: enough to keep every transfer busy, few enough to finish what was begun.
+const IMAGES: usize = 64;
+/// How long images that are under way may go on after a stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What the engine works with.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// Where repositories are opened.
+    pub stores: Arc<dyn Stores>,
+    /// Who hears of what happens.
+    pub progress: Arc<dyn Progress>,
+    /// Cancelled when nothing new is to be started.
+    pub stop: CancellationToken,
+    /// Blobs in flight.
+    pub transfers: usize,
+}
+
+/// Target repositories that may be pushed to, and why not where not.
+pub type Readiness = HashMap<Repository, Result<Ready>>;
+
+/// One view over the batch.
+#[derive(Debug)]
+struct Engine {
+    stores: Arc<dyn Stores>,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+    permits: Arc<permits::Permits>,
+    /// Manifests by source repository and digest.
+    manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
+    /// What was brought, by source repository, target repository and digest.
+    brought: OnceMap<(Repository, Repository, Digest), Result<Bytes>>,
+    holders: place::Holders,
+    vacant: HashSet<Repository>,
+}
+
+/// Does what `plan` says; an outcome for each of its images, in its order.
+pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
+    let engine = Arc::new(Engine {
+        permits: permits::Permits::new(means.transfers),
+        stores: means.stores,
+        progress: means.progress,
+        stop: means.stop,
+        manifests: OnceMap::default(),
+        brought: OnceMap::default(),
+        holders: place::Holders::default(),
+        vacant: plan.vacant,
+    });
+    let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
+        let engine = Arc::clone(&engine);
+        async move { (index, engine.image(planned, ready).await) }
+    });
+    let mut outcomes: Vec<_> = futures::stream::iter(images).buffer_unordered(IMAGES).collect().await;
+    outcomes.sort_by_key(|(index, _)| *index);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+impl Engine {
+    async fn image(self: Arc<Self>, planned: Planned, ready: &Readiness) -> Outcome {
+        let started = Instant::now();
+        let outcome = match (Outcome::without_work(&planned), &planned) {
+            (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
+            (Some(outcome), _) => return outcome,
+            (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
+        };
+        let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure() };
+        self.progress.finished(&outcome.source, how);
+        Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }
+    }
+
+    async fn work(self: &Arc<Self>, transfer: &Transfer, ready: &Readiness) -> Outcome {
+        let drained = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let brought = tokio::select! {
+            brought = self.bring(transfer, ready) => brought,
+            () = drained => return Outcome::interrupted(transfer),
+        };
+        match brought {
+            Ok(bytes) => Outcome { bytes, ..Outcome::of(transfer, Status::Copied) },
+            Err(error) if error.kind() == Kind::Interrupted => Outcome::interrupted(transfer),
+            Err(error) => Outcome::failed(transfer, error.at(Stage::Copy)),
+        }
+    }
+
+    async fn bring(self: &Arc<Self>, transfer: &Transfer, ready: &Readiness) -> Result<Bytes> {
+        let ready = match ready.get(&transfer.target) {
+            Some(Ok(ready)) => ready,
+            Some(Err(error)) => return Err(error.clone()),
+            // Repositories are prepared for all images with work, unless the run was stopped before.
+            None => return Err(Error::interrupted()),
+        };
+        self.check_stop()?;
+        self.progress.started(&transfer.source.to_string());
+        let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready)?;
+        walk::bring_image(self, &route, transfer).await
+    }
+}
