@@ -2,10 +2,16 @@
 //!
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
+mod ask;
+mod bytes;
+
 use std::collections::HashSet;
 
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
+
+pub use ask::{Request, plan};
+pub use bytes::weigh;
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +82,13 @@ pub enum Action {
         /// What the tag holds.
         found: Digest,
     },
+}
+
+impl Action {
+    /// Whether anything is pushed.
+    pub fn has_work(&self) -> bool {
+        matches!(self, Self::Copy | Self::Tag)
+    }
 }
 
 impl Transfer {

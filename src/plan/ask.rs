@@ -1,0 +1,211 @@
+//! Asks the targets what they hold: one HEAD for each tag, and for a repository in which none was found one list of tags.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Action, Plan, Planned, Transfer};
+use crate::config::{ImageRule, Overwrite};
+use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
+use crate::lock::{Lock, LockedImage};
+use crate::oci::{Descriptor, Digest, Reference, Repository, Selector, Tag};
+use crate::provision::Provisioners;
+use crate::select::{Only, Selection};
+use crate::store::Stores;
+
+/// Questions to the targets in flight.
+const QUESTIONS: usize = 64;
+
+/// What to plan.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for, and where it goes.
+    pub images: &'a [ImageRule],
+    /// The pins.
+    pub lock: &'a Lock,
+    /// Why a source has no pin, or has kept an old one.
+    pub failed: &'a BTreeMap<String, Error>,
+    /// Which images this run is about.
+    pub only: &'a Only,
+    /// Where repositories are opened.
+    pub stores: &'a Arc<dyn Stores>,
+    /// Who knows which repositories have to be created.
+    pub provisioners: &'a Provisioners,
+    /// Cancelled when nothing more is to be asked.
+    pub stop: &'a CancellationToken,
+}
+
+/// An image that is wanted at a target.
+struct Want<'a> {
+    source: Reference,
+    tag: Option<Tag>,
+    target: Repository,
+    overwrite: Overwrite,
+    pin: Option<&'a LockedImage>,
+}
+
+/// Works out what there is to do.
+pub async fn plan(request: Request<'_>) -> Plan {
+    let wants = wants(request);
+    let asked = wants.iter().map(|want| async { ask_tag(request, want).await });
+    let found: Vec<Option<Result<Option<Digest>>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
+    let held = held(&wants, &found);
+    let mut plan = Plan { images: unlisted(request), ..Plan::default() };
+    for (want, found) in wants.iter().zip(found) {
+        plan.images.push(planned(request, want, found, &held));
+    }
+    prepare(request, &mut plan, &held).await;
+    plan
+}
+
+/// The selections that have no tags to speak of: each is a failed image of its own, at each target.
+fn unlisted(request: Request<'_>) -> Vec<Planned> {
+    let rules = request.images.iter().filter(|rule| rule.selection().is_some());
+    let failed = rules.filter_map(|rule| Some((rule, request.failed.get(&rule.repository.to_string())?)));
+    let each = failed.flat_map(|(rule, error)| {
+        rule.destinations.iter().map(|target| Planned::Failed {
+            source: rule.repository.to_string(),
+            target: target.to_string(),
+            error: error.clone(),
+        })
+    });
+    each.collect()
+}
+
+/// Each image at each target, in the order of the file, each pair once.
+fn wants(request: Request<'_>) -> Vec<Want<'_>> {
+    let mut seen = HashSet::new();
+    let mut wants = Vec::new();
+    for rule in request.images {
+        for (source, tag) in rule.sources(request.lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
+            if !request.only.matches(&source) {
+                continue;
+            }
+            let pin = request.lock.image(&source, &[]);
+            for target in &rule.destinations {
+                if seen.insert((source.clone(), target.clone(), tag.clone())) {
+                    let (source, tag, target) = (source.clone(), tag.clone(), target.clone());
+                    wants.push(Want { source, tag, target, overwrite: rule.overwrite, pin });
+                }
+            }
+        }
+    }
+    wants
+}
+
+/// What the target has under the name that the image is to get. Not asked for what has no pin.
+async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<Digest>>> {
+    let pin = want.pin?;
+    let name = match &want.tag {
+        Some(tag) => Selector::Tag(tag.clone()),
+        None => Selector::Digest(pin.digest.clone()),
+    };
+    let answer = async { request.stores.target(&want.target)?.resolve(&name).await };
+    Some(match unless_stopped(request.stop, answer).await {
+        Ok(descriptor) => Ok(Some(descriptor.digest)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error.on(Side::Target).at(Stage::Plan)),
+    })
+}
+
+/// The manifests that the answers have shown to be in each target repository.
+fn held(wants: &[Want<'_>], found: &[Option<Result<Option<Digest>>>]) -> HashMap<Repository, HashSet<Digest>> {
+    let mut held: HashMap<Repository, HashSet<Digest>> = HashMap::new();
+    for (want, found) in wants.iter().zip(found) {
+        if let Some(Ok(Some(digest))) = found {
+            held.entry(want.target.clone()).or_default().insert(digest.clone());
+        }
+    }
+    held
+}
+
+fn planned(
+    request: Request<'_>,
+    want: &Want<'_>,
+    found: Option<Result<Option<Digest>>>,
+    held: &HashMap<Repository, HashSet<Digest>>,
+) -> Planned {
+    let stale = request.failed.get(&want.source.to_string());
+    let (pin, found) = match (want.pin, found) {
+        (Some(pin), Some(Ok(found))) => (pin, found),
+        (Some(_), Some(Err(error))) => return failed(want, error),
+        _ => return failed(want, stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
+    };
+    let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
+    let is_there = held.get(&want.target).is_some_and(|digests| digests.contains(&root.digest));
+    let action = match (found, want.overwrite) {
+        (Some(found), _) if found == root.digest => Action::UpToDate,
+        (Some(found), Overwrite::Refuse) => Action::Conflict { found },
+        (Some(found), Overwrite::Keep) => Action::Kept { found },
+        _ if is_there => Action::Tag,
+        _ => Action::Copy,
+    };
+    let counts = action.has_work() && request.stores.source(want.source.repository()).is_ok_and(|s| s.counts_pulls());
+    Planned::Image(Transfer {
+        source: want.source.clone(),
+        target: want.target.clone(),
+        tag: want.tag.clone(),
+        pulls: u64::from(counts && action == Action::Copy),
+        pulls_exact: !(counts && action == Action::Copy && root.media_type.is_index()),
+        bytes: (action != Action::Copy).then_some(0),
+        root,
+        action,
+        stale: stale.cloned(),
+    })
+}
+
+fn failed(want: &Want<'_>, error: Error) -> Planned {
+    let target = match &want.tag {
+        Some(tag) => Reference::tagged(want.target.clone(), tag.clone()).to_string(),
+        None => want.target.to_string(),
+    };
+    Planned::Failed { source: want.source.to_string(), target, error }
+}
+
+fn unpinned(source: &Reference) -> Error {
+    Error::new(Kind::NotFound, format!("mirror {source}"), "the lock has no pin for it").at(Stage::Resolve)
+}
+
+/// Finds out which of the repositories that get something must be created, and which hold nothing yet.
+async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
+    let mut seen = HashSet::new();
+    let with_work = plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if transfer.action.has_work() => Some(&transfer.target),
+        _ => None,
+    });
+    let repositories: Vec<Repository> = with_work.filter(|target| seen.insert(*target)).cloned().collect();
+    let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
+    let missing = request.provisioners.missing(&repositories).await;
+    let mut unavailable = HashMap::new();
+    for (repository, answer) in missing {
+        match answer {
+            Ok(true) => plan.missing.push(repository),
+            Ok(false) => {}
+            Err(error) => drop(unavailable.insert(repository, error)),
+        }
+    }
+    plan.vacant.extend(plan.missing.iter().cloned());
+    let to_list = empty_so_far.iter().filter(|r| !plan.vacant.contains(r) && !unavailable.contains_key(r));
+    let vacant = to_list.map(|repository| async move { (repository, is_vacant(request, repository).await) });
+    let answers: Vec<_> = futures::stream::iter(vacant).buffered(QUESTIONS).collect().await;
+    plan.vacant.extend(answers.into_iter().filter(|(_, vacant)| *vacant).map(|(repository, _)| repository.clone()));
+    for planned in &mut plan.images {
+        if let Planned::Image(transfer) = planned
+            && let Some(error) = unavailable.get(&transfer.target)
+        {
+            let (source, target) = (transfer.source.to_string(), transfer.target_text());
+            *planned = Planned::Failed { source, target, error: error.clone() };
+        }
+    }
+}
+
+/// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
+async fn is_vacant(request: Request<'_>, repository: &Repository) -> bool {
+    let tags = async { request.stores.target(repository)?.tags().await };
+    match tags.await {
+        Ok(tags) => tags.is_empty(),
+        Err(error) => error.kind() == Kind::NotFound,
+    }
+}

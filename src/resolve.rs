@@ -1,0 +1,236 @@
+//! Config + what the sources serve → Lock.
+//!
+//! HEADs and tag lists only, so that resolving costs no pull. A pin never moves by itself: what the old lock has is taken
+//! from it without a request, unless the caller wants it updated. What can't be resolved keeps its pin and is told.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ImageRule, Wanted};
+use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
+use crate::lock::{Lock, LockedImage, LockedSelection};
+use crate::oci::{Reference, Repository, Tag};
+use crate::select::{Only, Selection};
+use crate::store::Stores;
+
+/// Questions to the sources in flight.
+const QUESTIONS: usize = 64;
+
+/// What to resolve.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for.
+    pub images: &'a [ImageRule],
+    /// The pins so far.
+    pub old: &'a Lock,
+    /// Which pins may move.
+    pub update: &'a Update,
+    /// Which images this run is about.
+    pub only: &'a Only,
+    /// Where sources are opened.
+    pub stores: &'a Arc<dyn Stores>,
+    /// Cancelled when nothing more is to be asked.
+    pub stop: &'a CancellationToken,
+}
+
+/// Which pins may move to what upstream serves now. `tag@digest` never moves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Update {
+    /// None: only what the lock lacks is resolved.
+    #[default]
+    Nothing,
+    /// All.
+    All,
+    /// Those of these images; of a repository without tag, all.
+    These(Vec<(Repository, Option<Tag>)>),
+}
+
+impl Update {
+    fn moves(&self, repository: &Repository, tag: Option<&Tag>) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::These(images) => images.iter().any(|(wanted, wanted_tag)| {
+                wanted == repository && (wanted_tag.is_none() || tag.is_none() || wanted_tag.as_ref() == tag)
+            }),
+        }
+    }
+}
+
+/// The new lock, and what couldn't be had.
+#[derive(Debug, Default)]
+pub struct Resolution {
+    /// The pins.
+    pub lock: Lock,
+    /// Why an image or selection has no pin, or has kept its old one: by canonical source, or by repository for a
+    /// selection whose tags couldn't be listed.
+    pub failed: BTreeMap<String, Error>,
+    /// What each selection dropped at each step, for `plan -v`.
+    pub notes: Vec<String>,
+}
+
+/// Completes or updates the lock.
+pub async fn resolve(request: Request<'_>) -> Resolution {
+    let mut resolution = Resolution::default();
+    select_tags(request, &mut resolution).await;
+    pin_images(request, &mut resolution).await;
+    if !request.only.is_everything() {
+        keep_the_others(request, &mut resolution);
+    }
+    resolution
+}
+
+/// Gives each selection its tags: the lock's where it has them for the very same selection, else the source's.
+async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
+    let mut seen = HashSet::new();
+    let selections = request.images.iter().filter_map(|rule| match &rule.wanted {
+        Wanted::Select(selection) if request.only.may_match(&rule.repository) => Some((rule, selection)),
+        _ => None,
+    });
+    let distinct =
+        selections.filter(|(rule, selection)| seen.insert((rule.repository.clone(), selection.spec().clone())));
+    let answers = distinct.map(|(rule, selection)| async move {
+        let old = request.old.selection(&rule.repository, selection.spec());
+        match old.filter(|_| !request.update.moves(&rule.repository, None)) {
+            Some(old) => (rule, Some(old.clone()), None, Vec::new()),
+            None => match list_tags(request, rule, selection).await {
+                Ok((selected, notes)) => (rule, Some(selected), None, notes),
+                Err(error) => (rule, old.cloned(), Some(error), Vec::new()),
+            },
+        }
+    });
+    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
+    while let Some((rule, selected, error, notes)) = answers.next().await {
+        resolution.notes.extend(notes);
+        if let Some(error) = error {
+            // With an old pick, each of its images carries the error; without one, the selection itself does.
+            let tags = selected.iter().flat_map(|selection| &selection.tags);
+            let mut names: Vec<_> =
+                tags.map(|tag| Reference::tagged(rule.repository.clone(), tag.clone()).to_string()).collect();
+            if names.is_empty() {
+                names.push(rule.repository.to_string());
+            }
+            resolution.failed.extend(names.into_iter().map(|name| (name, error.clone())));
+        }
+        selected.into_iter().for_each(|selection| resolution.lock.select(selection));
+    }
+}
+
+async fn list_tags(
+    request: Request<'_>,
+    rule: &ImageRule,
+    selection: &Selection,
+) -> Result<(LockedSelection, Vec<String>)> {
+    let listed = async { request.stores.source(&rule.repository)?.tags().await };
+    let tags = unless_stopped(request.stop, listed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let picked = selection.apply(&tags);
+    let notes = picked.steps.iter().map(|step| format!("{}: {step}", rule.repository)).collect();
+    if !picked.is_enough() {
+        let why = format!("{} of {} tags match, {} wanted", picked.tags.len(), tags.len(), picked.min);
+        let error = Error::new(Kind::NotFound, format!("select tags of {}", rule.repository), why)
+            .with_hint("`transship plan -v` tells what each step dropped")
+            .on(Side::Source)
+            .at(Stage::Resolve);
+        return Err(error);
+    }
+    Ok((LockedSelection::new(rule.repository.clone(), selection.spec().clone(), picked.tags), notes))
+}
+
+/// Gives each image its digest: the lock's, the list's, or what the source serves now.
+async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
+    let mut seen = HashSet::new();
+    let sources = request
+        .images
+        .iter()
+        .flat_map(|rule| rule.sources(resolution.lock.tags(&rule.repository, rule.selection().map(Selection::spec))));
+    let wanted = sources.map(|(source, _)| source).filter(|source| request.only.matches(source));
+    let distinct: Vec<Reference> = wanted.filter(|source| seen.insert(source.clone())).collect();
+    let answers = distinct.into_iter().map(|source| async move {
+        let old = request.old.image(&source, &[]);
+        let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
+        match old.filter(|_| !may_move) {
+            Some(old) => (source, Some(old.clone()), None),
+            None => match pin(request, &source).await {
+                Ok(pinned) => (source, Some(keep_since(pinned, old)), None),
+                Err(error) => (source, old.cloned(), Some(error)),
+            },
+        }
+    });
+    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
+    while let Some((source, pinned, error)) = answers.next().await {
+        if let Some(error) = error {
+            resolution.failed.insert(source.to_string(), error);
+        }
+        pinned.into_iter().for_each(|image| resolution.lock.pin(image));
+    }
+}
+
+async fn pin(request: Request<'_>, source: &Reference) -> Result<LockedImage> {
+    let resolved = async { request.stores.source(source.repository())?.resolve(&source.selector()).await };
+    let root =
+        unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    if root.media_type.is_schema1() {
+        let error = Error::new(Kind::Unsupported, format!("pin {source}"), "it is a Docker schema 1 manifest");
+        let hint = "registries no longer take schema 1: pull it with an old client and push it anew";
+        return Err(error.with_hint(hint).on(Side::Source).at(Stage::Resolve));
+    }
+    Ok(LockedImage::new(source.clone(), &root))
+}
+
+/// `since` is when this digest was first seen: it stays as long as the digest does, and the lock's text with it.
+fn keep_since(mut pinned: LockedImage, old: Option<&LockedImage>) -> LockedImage {
+    if let Some(old) = old.filter(|old| old.digest == pinned.digest) {
+        pinned.since = old.since;
+    }
+    pinned
+}
+
+/// A run about some images leaves the pins of the others.
+fn keep_the_others(request: Request<'_>, resolution: &mut Resolution) {
+    for image in request.old.images() {
+        if resolution.lock.image(&image.source, &image.platforms).is_none() {
+            resolution.lock.pin(image.clone());
+        }
+    }
+    for selection in request.old.selections() {
+        if resolution.lock.selection(&selection.source, &selection.select).is_none() {
+            resolution.lock.select(selection.clone());
+        }
+    }
+}
+
+/// Whether `only` leaves anything to do: some image of the list matches, or some tag of a selection could.
+pub fn may_match(images: &[ImageRule], old: &Lock, only: &Only) -> bool {
+    images.iter().any(|rule| {
+        match rule.selection().map(|selection| old.selection(&rule.repository, selection.spec())) {
+            Some(None) => only.may_match(&rule.repository),
+            _ => rule
+                .sources(old.tags(&rule.repository, rule.selection().map(Selection::spec)))
+                .iter()
+                .any(|(source, _)| only.matches(source)),
+        }
+    })
+}
+
+/// What of `old` the list asks for, and the names of what `old` lacks. Nobody is asked.
+pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
+    let (mut kept, mut missing) = (Lock::default(), Vec::new());
+    for rule in images {
+        if let Some(selection) = rule.selection() {
+            match old.selection(&rule.repository, selection.spec()) {
+                Some(found) => kept.select(found.clone()),
+                None => missing.push(format!("the selection of {}", rule.repository)),
+            }
+        }
+        for (source, _) in rule.sources(old.tags(&rule.repository, rule.selection().map(Selection::spec))) {
+            match old.image(&source, &[]) {
+                Some(found) => kept.pin(found.clone()),
+                None => missing.push(source.to_string()),
+            }
+        }
+    }
+    (kept, missing)
+}
