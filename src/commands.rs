@@ -1,1 +1,166 @@
-//! commands
+//! One function a verb; each reads like the arrow line of the crate's documentation.
+//!
+//! What all have in common is here: how a run starts, how it is stopped, and how it ends. An error that comes out of a verb
+//! means that it could not run; an image that fails is data in the report.
+
+mod copy;
+mod demo;
+mod lock;
+mod pins;
+mod plan;
+mod session;
+mod sync;
+mod update;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, ColorChoice, Global, ProgressMode, Verb};
+use crate::progress::{self, Log, Progress};
+use crate::report::{Exit, Report, Style};
+
+/// Why a verb could not run: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Unable {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Unable {
+    fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        Self { message: message.into(), hint: Some(hint.into()) }.into()
+    }
+}
+
+/// Runs the verb and says how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let progress = progress::choose(progress_mode(&cli.global));
+    start_log(&cli.global, &progress);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("can't start")).into(),
+    };
+    let stop = CancellationToken::new();
+    let ended = runtime.block_on(async {
+        tokio::spawn(listen_for_signals(stop.clone()));
+        dispatch(cli, progress, stop).await
+    });
+    // Uploads that were given up are left to the registry: nobody waits for them.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| fail(&error)).into()
+}
+
+async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
+    let start = session::Start { global: cli.global, progress, stop };
+    let global = start.global.clone();
+    let report = match cli.verb {
+        Verb::Sync(arguments) => sync::run(start, &arguments).await,
+        Verb::Plan(arguments) => plan::run(start, &arguments).await,
+        Verb::Lock(arguments) => lock::run(start, &arguments).await,
+        Verb::Update(arguments) => update::run(start, &arguments).await,
+        Verb::Copy(arguments) => copy::run(start, &arguments).await,
+        Verb::Demo(arguments) => return demo::run(start, &arguments).await,
+    }?;
+    Ok(print(&report, &global))
+}
+
+/// The first signal lets what is under way come to an end, the second doesn't.
+async fn listen_for_signals(stop: CancellationToken) {
+    for is_first in [true, false] {
+        if next_signal().await.is_err() {
+            return;
+        }
+        if !is_first {
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+        stop.cancel();
+        tracing::warn!("stopping: what is under way may end, nothing new is started; once more stops at once");
+    }
+}
+
+#[cfg(unix)]
+async fn next_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn next_signal() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+fn progress_mode(global: &Global) -> progress::Mode {
+    match global.progress {
+        ProgressMode::Auto if global.quiet => progress::Mode::None,
+        ProgressMode::Auto => progress::Mode::Auto,
+        ProgressMode::Bars => progress::Mode::Bars,
+        ProgressMode::Lines => progress::Mode::Lines,
+        ProgressMode::None => progress::Mode::None,
+    }
+}
+
+/// `-v` shows each request, `-vv` headers, `-vvv` everything; `TRANSSHIP_LOG` filters in detail.
+fn start_log(global: &Global, progress: &std::sync::Arc<dyn Progress>) {
+    let default = match global.verbose {
+        0 => "warn",
+        1 => "warn,transship=debug",
+        2 => "warn,transship=trace",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("TRANSSHIP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Log::new(std::sync::Arc::clone(progress)))
+        .with_ansi(style(global).color)
+        .with_target(false)
+        .compact();
+    // A second start in one process, as in tests, keeps the first log.
+    let _ = log.try_init();
+}
+
+fn style(global: &Global) -> Style {
+    use std::io::IsTerminal as _;
+    let wanted = match global.color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        }
+    };
+    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted }
+}
+
+/// Writes the report to stdout: one JSON document, or the result lines and the summary.
+fn print(report: &Report, global: &Global) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    let written = match global.json {
+        true => stdout.write_all(report.to_json().as_bytes()),
+        false => report.write_text(&mut stdout, style(global)),
+    };
+    // A reader that has gone, as in a pipe to head, isn't an error.
+    let _ = written.and_then(|()| stdout.flush());
+    report.exit()
+}
+
+/// Tells why it could not run and what to do about it.
+fn fail(error: &anyhow::Error) -> Exit {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("caused by: {cause}\n"));
+    }
+    let unable = error.downcast_ref::<Unable>().and_then(|unable| unable.hint.as_deref());
+    let hint = unable.or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint));
+    if let Some(hint) = hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    Exit::Unable
+}

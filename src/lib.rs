@@ -1,8 +1,46 @@
-//! transship
+//! `transship` mirrors container images into a private registry: pinned, byte for byte, sparing of pull quotas.
+//!
+//! # The flow
+//!
+//! ```text
+//! mirror.yaml ──config──▶ Config ──resolve──▶ Lock (mirror.lock) ──plan──▶ Plan ──provision──▶ Ready (repositories exist)
+//!                                                                           │
+//!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
+//! ```
+//!
+//! Each arrow is one module; each noun between two arrows is one type.
+//!
+//! # The rooms
+//!
+//! Top to bottom; a room imports only from rooms below it, and only from those named (`tests/it/layers.rs` sees to it).
+//!
+//! | room | may use |
+//! |---|---|
+//! | `commands` | everything below |
+//! | `cli` | – |
+//! | `copy` | plan, report, progress, provision, store, once, error, oci |
+//! | `report` | plan, error, oci |
+//! | `progress` | oci |
+//! | `plan` | lock, config, select, provision, store, error, oci |
+//! | `resolve` | lock, config, select, store, error, oci |
+//! | `serve` | store, error, oci |
+//! | `provision` | config, registry, aws, error, oci |
+//! | `store` | registry, error, oci |
+//! | `registry` | config, aws, once, error, oci |
+//! | `aws` | config, error, oci |
+//! | `lock` | yaml, select, oci |
+//! | `config` | yaml, select, oci |
+//! | `yaml` | – |
+//! | `select` | oci |
+//! | `once` | – |
+//! | `error` | oci |
+//! | `oci` | – |
+
 pub mod aws;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod copy;
 pub mod error;
 pub mod lock;
 pub mod oci;
@@ -12,6 +50,42 @@ pub mod progress;
 pub mod provision;
 pub mod registry;
 pub mod report;
+pub mod resolve;
 pub mod select;
 pub mod serve;
 pub mod store;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line `arguments`, of which the first is the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match cli::Cli::read(arguments) {
+        Ok(cli) => commands::run(cli),
+        Err(error) => {
+            // Nobody is left to tell if even this can't be printed.
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(2).into()
+        }
+    }
+}
+
+/// Lets the support of the tests, which names the library from outside, be part of the unit tests as well.
+#[cfg(test)]
+extern crate self as transship;
+
+#[cfg(test)]
+#[path = "../tests/it/support/gate.rs"]
+#[allow(dead_code, reason = "shared with the tests in tests/it")]
+pub(crate) mod gate;
+
+#[cfg(test)]
+#[path = "../tests/it/support/images.rs"]
+#[allow(dead_code, reason = "shared with the tests in tests/it")]
+pub(crate) mod images;
+
+#[cfg(test)]
+#[path = "../tests/it/support/recorded.rs"]
+#[allow(dead_code, reason = "shared with the tests in tests/it")]
+pub(crate) mod recorded;
+mod yaml;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `transship`; what it does is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    transship::run(std::env::args_os())
+}

@@ -1,0 +1,83 @@
+//! `copy SRC DST`: one image, the same engine, no lock.
+
+use super::Unable;
+use super::session::{Session, Start, variable};
+use crate::cli::{self, Global};
+use crate::config::{Config, ImageRule, Settings, Wanted};
+use crate::error::{Result, Side, Stage};
+use crate::lock::{Lock, LockedImage};
+use crate::oci::{Reference, Registry, Repository, Tag};
+use crate::plan::Planned;
+use crate::report::{Outcome, Report};
+use crate::resolve::Resolution;
+use crate::select::Only;
+use std::collections::BTreeMap;
+
+pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<Report> {
+    let source: Reference = arguments.source.parse()?;
+    let (target, tag) = destination(&arguments.target, &source)?;
+    let hosts = [source.repository().registry().clone(), target.registry().clone()];
+    let settings = settings(&start.global, &hosts)?;
+    let mut session = start.with(Vec::new(), settings);
+    let lock = match pin(&session, &source).await {
+        Ok(image) => {
+            let wanted = Wanted::Digest(image.digest.clone(), tag);
+            session.images.push(ImageRule::new(source.repository().clone(), wanted, vec![target]));
+            let mut lock = Lock::default();
+            lock.pin(image);
+            lock
+        }
+        Err(error) => {
+            let mut report = session.report("copy");
+            report.outcomes.push(Outcome::unresolved(source.to_string(), error));
+            return Ok(session.finish("copy", report));
+        }
+    };
+    let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
+    let mut plan = session.plan(&resolution, &Only::default()).await;
+    for planned in &mut plan.images {
+        if let Planned::Image(transfer) = planned {
+            transfer.source = source.clone();
+        }
+    }
+    let report = session.execute(plan).await;
+    Ok(session.finish("copy", report))
+}
+
+/// The settings of mirror.yaml, if there is one; of another file that was named, there has to be one.
+fn settings(global: &Global, hosts: &[Registry]) -> anyhow::Result<Settings> {
+    let path = global.config();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Config::read_settings(&text, path, hosts, &variable)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && global.config.is_none() => {
+            Ok(Settings::default())
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
+    }
+}
+
+/// `REGISTRY/REPOSITORY[:TAG]`: the first segment is always the registry; without tag it takes SRC's.
+fn destination(text: &str, source: &Reference) -> anyhow::Result<(Repository, Option<Tag>)> {
+    let example = "such as harbor.example.com/mirror/nginx:1.27";
+    let Some((registry, rest)) = text.split_once('/') else {
+        return Err(Unable::error(
+            format!("`{text}` has no registry"),
+            format!("DST is REGISTRY/REPOSITORY[:TAG], {example}"),
+        ));
+    };
+    let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
+    let registry: Registry = registry.parse()?;
+    let tag = match tag {
+        Some(tag) => Some(tag.parse()?),
+        None => source.tag().cloned(),
+    };
+    Ok((Repository::new(registry, path)?, tag))
+}
+
+/// What SRC names now.
+async fn pin(session: &Session, source: &Reference) -> Result<LockedImage> {
+    let resolved = async { session.stores.source(source.repository())?.resolve(&source.selector()).await };
+    let root = resolved.await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let by_digest = Reference::digested(source.repository().clone(), root.digest.clone());
+    Ok(LockedImage::new(by_digest, &root))
+}

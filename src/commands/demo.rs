@@ -1,0 +1,219 @@
+//! `demo`: a mirror from nothing, on this machine alone. Two registries on loopback, a list, and the very verbs that a real
+//! mirror runs; then a stranger reads the mirror back.
+
+mod images;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use oci_client::Reference as OciReference;
+use oci_client::client::{Client, ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+
+use super::session::Start;
+use super::{lock, plan, print, sync};
+use crate::cli;
+use crate::lock::Lock;
+use crate::oci::{ACCEPT, Digest, Edge, Manifest, Registry, Repository};
+use crate::report::{Exit, Report};
+use crate::serve::{Options, Server};
+use crate::store::memory::Memory;
+
+/// What is upstream: host, repository, tag, base, bytes of the image's own layer, attested.
+const UPSTREAM: [(&str, &str, &str, &str, usize, bool); 5] = [
+    ("docker.io", "library/nginx", "1.27", "debian", 600_000, true),
+    ("docker.io", "library/nginx", "1.26", "debian", 580_000, false),
+    ("docker.io", "library/redis", "7.4", "debian", 400_000, false),
+    ("docker.io", "grafana/grafana", "11.3.0", "alpine", 900_000, false),
+    ("quay.io", "prometheus/prometheus", "v2.55.1", "busybox", 700_000, false),
+];
+
+pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<Exit> {
+    let upstream = Memory::new();
+    let source =
+        Server::start(Arc::new(upstream.clone()), Options::default()).await.context("can't listen on 127.0.0.1")?;
+    let target =
+        Server::start(Arc::new(Memory::new()), Options::default()).await.context("can't listen on 127.0.0.1")?;
+    fill(&upstream).await?;
+    let folder = tempfile::Builder::new().prefix("transship-demo-").tempdir().context("can't make a folder")?;
+    let config = folder.path().join("mirror.yaml");
+    let list = list(&source.registry(), &target.registry());
+    std::fs::write(&config, &list).context("can't write mirror.yaml")?;
+
+    say(&format!(
+        "Two registries run on this machine: {} stands in for Docker Hub and Quay,\n\
+         {} for yours. The list of what to mirror is in\n{}:\n\n{}\n",
+        source.registry(),
+        target.registry(),
+        config.display(),
+        indented(&list)
+    ));
+    let (exit, verified) = tour(start.clone(), &config).await?;
+    if let Some(verified) = verified {
+        say(&format!(
+            "5. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned.\n\n",
+            verified.manifests, verified.blobs
+        ));
+    }
+    let installed = "A real mirror starts with three lines:\n\n\
+         \x20 $EDITOR mirror.yaml      # target: and images:, as above; mirror.yaml.example has every key\n\
+         \x20 transship plan           # what would happen, and what it costs\n\
+         \x20 transship sync           # pins, creates, copies\n";
+    if arguments.keep {
+        let folder = folder.keep();
+        say(&format!(
+            "{installed}\nKept: {}, and both registries until Ctrl-C. In another terminal, try\n\n  \
+             transship plan -c {}\n",
+            folder.display(),
+            config.display()
+        ));
+        start.stop.cancelled().await;
+        return Ok(exit);
+    }
+    say(installed);
+    source.stop().await;
+    target.stop().await;
+    Ok(exit)
+}
+
+/// lock → plan → sync → sync → verification; ends early at the first that doesn't succeed.
+async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verified>)> {
+    let mut global = start.global.clone();
+    global.config = Some(config.to_owned());
+    let start = Start { global: global.clone(), ..start };
+    let show = |report: &Report| print(report, &global);
+
+    say("1. transship lock: pins each tag to a digest. HEADs only: Docker Hub doesn't count them.\n");
+    let exit = show(&lock::run(start.clone(), &cli::Lock { check: false }).await?);
+    if exit != Exit::Success {
+        return Ok((exit, None));
+    }
+    say("\n2. transship plan: what would happen.\n");
+    let exit = show(&plan::run(start.clone(), &cli::Plan { check: false, bytes: true, selection: all() }).await?);
+    if exit != Exit::Success {
+        return Ok((exit, None));
+    }
+    say("\n3. transship sync: copies; what two images share travels once.\n");
+    let exit = show(
+        &sync::run(start.clone(), &cli::Sync { update: false, locked: false, dry_run: false, selection: all() })
+            .await?,
+    );
+    if exit != Exit::Success {
+        return Ok((exit, None));
+    }
+    say("\n4. transship sync, once more: nothing to do.\n");
+    let again = sync::run(start, &cli::Sync { update: false, locked: false, dry_run: false, selection: all() }).await?;
+    let exit = show(&again);
+    let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|(name, ..)| *name == host.host));
+    let asked: u64 = upstream.map(|host| host.requests).sum();
+    say(&format!("Requests to Docker Hub and Quay: {asked}\n\n"));
+    let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
+    Ok((exit, Some(read_back(&pins, config).await?)))
+}
+
+fn all() -> cli::Selection {
+    cli::Selection { only: Vec::new() }
+}
+
+async fn fill(upstream: &Memory) -> anyhow::Result<()> {
+    let inside = Options::default().registry;
+    for (_, path, tag, base, size, attested) in UPSTREAM {
+        let repository = upstream.repository(&Repository::new(inside.clone(), path)?);
+        images::publish(&repository, &tag.parse()?, base, size, attested).await?;
+    }
+    Ok(())
+}
+
+/// mirror.yaml as for the real Docker Hub and Quay, but for `endpoint`, which leads to this machine.
+fn list(source: &Registry, target: &Registry) -> String {
+    let images = UPSTREAM.iter().map(|(host, path, tag, ..)| {
+        let name = if *host == Registry::DOCKER_HUB {
+            path.trim_start_matches("library/").into()
+        } else {
+            format!("{host}/{path}")
+        };
+        format!("  - {name}:{tag}\n")
+    });
+    format!(
+        "target: {target}/mirror\nimages:\n{}registries:\n  docker.io: {{endpoint: \"http://{source}\"}}\n  \
+         quay.io: {{endpoint: \"http://{source}\"}}\n",
+        images.collect::<String>()
+    )
+}
+
+/// What was read back and found right.
+#[derive(Debug, Default)]
+struct Verified {
+    manifests: usize,
+    blobs: usize,
+}
+
+/// Reads the mirror with `oci-client`'s own client, which knows nothing of how it was filled.
+async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
+    let config = crate::config::Config::read(&std::fs::read_to_string(config)?, config, &super::session::variable)?;
+    let client = Client::try_from(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })?;
+    let mut verified = Verified::default();
+    let mut seen = std::collections::HashSet::new();
+    for rule in &config.images {
+        for (source, tag) in rule.sources(&[]) {
+            let pin = pins.image(&source, &[]).context("the lock has every image of the list")?;
+            let (repository, tag) = (&rule.destinations[0], tag.context("the list names tags")?);
+            let by_tag =
+                OciReference::with_tag(repository.registry().to_string(), repository.path().into(), tag.to_string());
+            let (_, digest) = client.pull_manifest_raw(&by_tag, &RegistryAuth::Anonymous, &[ACCEPT]).await?;
+            anyhow::ensure!(digest == pin.digest.as_str(), "{by_tag} is {digest}, the lock pins {}", pin.digest);
+            read_graph(&client, repository, &pin.digest, &mut seen, &mut verified).await?;
+        }
+    }
+    Ok(verified)
+}
+
+async fn read_graph(
+    client: &Client,
+    repository: &Repository,
+    root: &Digest,
+    seen: &mut std::collections::HashSet<(Repository, Digest)>,
+    verified: &mut Verified,
+) -> anyhow::Result<()> {
+    let mut to_read = vec![Edge::Manifest(crate::oci::Descriptor {
+        media_type: crate::oci::MediaType::OCI_INDEX.parse().map_err(anyhow::Error::msg)?,
+        digest: root.clone(),
+        size: 0,
+    })];
+    while let Some(edge) = to_read.pop() {
+        let digest = edge.descriptor().digest.clone();
+        if !seen.insert((repository.clone(), digest.clone())) {
+            continue;
+        }
+        let name =
+            OciReference::with_digest(repository.registry().to_string(), repository.path().into(), digest.to_string());
+        let bytes = match edge {
+            Edge::Manifest(_) => {
+                let (bytes, _) = client.pull_manifest_raw(&name, &RegistryAuth::Anonymous, &[ACCEPT]).await?;
+                let manifest = Manifest::new(digest.clone(), None, bytes.clone())?;
+                to_read.extend(manifest.successors().iter().cloned());
+                verified.manifests += 1;
+                bytes.to_vec()
+            }
+            Edge::Blob(_) => {
+                let mut bytes = Vec::new();
+                client.pull_blob(&name, digest.as_str(), &mut bytes).await?;
+                verified.blobs += 1;
+                bytes
+            }
+        };
+        anyhow::ensure!(digest.matches(&bytes), "{name} has other bytes");
+    }
+    Ok(())
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Part of what the demo shows, so on stdout with the reports.
+fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

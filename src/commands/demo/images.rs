@@ -1,0 +1,92 @@
+//! Images for the demo: small, shaped like real ones, the same on every machine.
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use serde_json::{Value, json};
+
+use crate::error::Result;
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Selector, Tag};
+use crate::store::Target;
+
+const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
+
+/// The size of a base layer, which images share.
+const BASE: usize = 3_000_000;
+
+/// Puts a two-platform image into `repository`: the layer of `base`, one of its own of `size` bytes, and if wanted an attestation for
+/// each platform, as buildkit makes them.
+pub(super) async fn publish(repository: &dyn Target, tag: &Tag, base: &str, size: usize, attested: bool) -> Result<()> {
+    let mut entries = Vec::new();
+    let mut attestations = Vec::new();
+    for architecture in PLATFORMS {
+        let mut layers = Vec::new();
+        for (seed, size) in [(base.to_owned(), BASE), (format!("{repository}:{tag}"), size)] {
+            let bytes = noise(&format!("{seed}/{architecture}"), size);
+            layers.push(put(repository, MediaType::OCI_LAYER, bytes).await?);
+        }
+        let config = json!({"os": "linux", "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": []}});
+        let config = put(repository, MediaType::OCI_CONFIG, config.to_string().into()).await?;
+        let image = put_manifest(repository, &image(&config, &layers), None).await?;
+        let platform = json!({"os": "linux", "architecture": architecture});
+        entries.push(entry(&image, &platform, None));
+        if attested {
+            let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": image.digest}]});
+            let layer = put(repository, "application/vnd.in-toto+json", statement.to_string().into()).await?;
+            let attestation = put_manifest(repository, &self::image(&config, &[layer]), None).await?;
+            let unknown = json!({"os": "unknown", "architecture": "unknown"});
+            attestations.push(entry(&attestation, &unknown, Some(&image.digest)));
+        }
+    }
+    entries.extend(attestations);
+    let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
+    put_manifest(repository, &index, Some(tag)).await?;
+    Ok(())
+}
+
+fn image(config: &Descriptor, layers: &[Descriptor]) -> Value {
+    let layers: Vec<Value> = layers.iter().map(plain).collect();
+    json!({"schemaVersion": 2, "mediaType": MediaType::OCI_MANIFEST, "config": plain(config), "layers": layers})
+}
+
+fn plain(descriptor: &Descriptor) -> Value {
+    json!({"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size})
+}
+
+fn entry(descriptor: &Descriptor, platform: &Value, attests: Option<&Digest>) -> Value {
+    let mut entry = plain(descriptor);
+    entry["platform"] = platform.clone();
+    if let Some(digest) = attests {
+        entry["annotations"] =
+            json!({"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digest});
+    }
+    entry
+}
+
+async fn put(repository: &dyn Target, media_type: &str, bytes: Bytes) -> Result<Descriptor> {
+    let media_type = media_type.parse().expect("a constant media type");
+    let blob = Descriptor { media_type, digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let upload = repository.open_upload().await?;
+    repository.push_blob(upload, &blob, stream::iter([Ok(bytes)]).boxed()).await?;
+    Ok(blob)
+}
+
+async fn put_manifest(repository: &dyn Target, json: &Value, tag: Option<&Tag>) -> Result<Descriptor> {
+    let bytes = Bytes::from(json.to_string());
+    let manifest = Manifest::new(Digest::of(&bytes), None, bytes).expect("this file writes sound manifests");
+    let name = tag.map_or_else(|| Selector::Digest(manifest.digest().clone()), |tag| Selector::Tag(tag.clone()));
+    repository.push_manifest(&manifest, &name).await?;
+    Ok(manifest.descriptor().clone())
+}
+
+/// Bytes that look like a compressed layer: the digests of a counter.
+fn noise(seed: &str, size: usize) -> Bytes {
+    let mut bytes = Vec::with_capacity(size + 64);
+    let mut block = 0_u64;
+    while bytes.len() < size {
+        bytes.extend_from_slice(Digest::of(format!("{seed}/{block}").as_bytes()).hex().as_bytes());
+        block += 1;
+    }
+    bytes.truncate(size);
+    bytes.into()
+}

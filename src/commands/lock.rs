@@ -1,0 +1,37 @@
+//! `lock`: completes the lock and copies nothing; with `--check` compares the pins with what upstream serves now.
+
+use super::session::{Session, Start};
+use super::sync::changes;
+use crate::cli;
+use crate::report::{Difference, Outcome, Report};
+use crate::resolve::{Resolution, Update};
+use crate::select::Only;
+
+pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<Report> {
+    let (session, pins) = start.session()?;
+    let update = if arguments.check { Update::All } else { Update::Nothing };
+    let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
+    let changed = changes(&pins.old, &resolution.lock);
+    let mut report = unresolved(&session, &resolution);
+    if arguments.check {
+        let drift = changed.into_iter().map(|change| Difference {
+            source: change.source,
+            target: None,
+            expected: change.old,
+            found: change.new,
+        });
+        report.differences = Some(drift.collect());
+    } else if !session.stop.is_cancelled() {
+        pins.write(&resolution.lock)?;
+        report.changes = Some(changed);
+    }
+    Ok(session.finish("lock", report))
+}
+
+/// A report of what couldn't be resolved.
+pub(super) fn unresolved(session: &Session, resolution: &Resolution) -> Report {
+    let mut report = session.report("lock");
+    let failed = resolution.failed.iter();
+    report.outcomes = failed.map(|(source, error)| Outcome::unresolved(source.clone(), error.clone())).collect();
+    report
+}

@@ -1,0 +1,84 @@
+//! mirror.lock on disk: where it is, what it says, and whether it may be written.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::Unable;
+use crate::cli::Global;
+use crate::config::ImageRule;
+use crate::lock::{self, Lock};
+use crate::resolve;
+
+/// The lock file of a run, as it was found.
+pub(super) struct Pins {
+    /// `None` with `--no-lock`.
+    path: Option<PathBuf>,
+    /// `None` if there is no file.
+    text: Option<String>,
+    /// What it pins; nothing if there is no file.
+    pub(super) old: Lock,
+}
+
+impl Pins {
+    pub(super) fn of(global: &Global) -> anyhow::Result<Self> {
+        let path = match (&global.lock, global.no_lock, global.config()) {
+            (_, true, _) => None,
+            (Some(path), ..) => Some(path.clone()),
+            (None, false, config) if config == Path::new("-") => {
+                let hint = "name the lock file with --lock FILE, or go without it by --no-lock";
+                return Err(Unable::error("a configuration from stdin has no lock file beside it", hint));
+            }
+            (None, false, config) => Some(lock::lock_path(config)),
+        };
+        let text = match &path {
+            Some(path) => read(path)?,
+            None => None,
+        };
+        let old = match (&path, &text) {
+            (Some(path), Some(text)) => Lock::read(text, path)?,
+            _ => Lock::default(),
+        };
+        Ok(Self { path, text, old })
+    }
+
+    /// Writes `new` if its text differs from the file's.
+    pub(super) fn write(&self, new: &Lock) -> anyhow::Result<()> {
+        match &self.path {
+            Some(path) => {
+                let written = new.write(path, self.text.as_deref());
+                written.map(drop).with_context(|| format!("can't write {}", path.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The lock for `--locked`: the file, if it is exactly what `images` ask for.
+    pub(super) fn locked(&self, images: &[ImageRule]) -> anyhow::Result<Lock> {
+        let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();
+        let hint = "run `transship lock` and commit the file";
+        let Some(text) = &self.text else {
+            return Err(Unable::error(format!("there is no {name}, and --locked forbids to write one"), hint));
+        };
+        let (kept, missing) = resolve::from_lock(images, &self.old);
+        if let Some(first) = missing.first() {
+            let rest = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+            return Err(Unable::error(format!("{name} lacks {first}{rest}, and --locked forbids to add it"), hint));
+        }
+        if kept.to_text() != *text {
+            let message = format!(
+                "{name} would change, and --locked forbids it: it has more than the list asks for, or was edited"
+            );
+            return Err(Unable::error(message, hint));
+        }
+        Ok(kept)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
+    }
+}

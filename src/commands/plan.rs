@@ -1,0 +1,40 @@
+//! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk.
+
+use super::session::{Session, Start};
+use crate::cli;
+use crate::plan::weigh;
+use crate::report::Report;
+use crate::resolve::{Resolution, Update};
+use crate::select::Only;
+
+pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
+    let (session, pins) = start.session()?;
+    let only = session.only(&arguments.selection.only, &pins.old)?;
+    let resolution = session.resolve(&pins.old, &Update::Nothing, &only).await;
+    if session.global.verbose > 0 {
+        for note in &resolution.notes {
+            session.progress.log(format!("{note}\n").as_bytes());
+        }
+    }
+    let mut plan = session.plan(&resolution, &only).await;
+    if arguments.bytes {
+        weigh(&mut plan, &session.stores).await;
+    }
+    let mut report = session.report("plan").with_plan(plan);
+    report.expect_no_work = arguments.check;
+    Ok(session.finish("plan", report))
+}
+
+/// Stops after the plan.
+pub(super) async fn dry_run(
+    session: &Session,
+    command: &str,
+    resolution: &Resolution,
+    only: &Only,
+    check: bool,
+) -> anyhow::Result<Report> {
+    let plan = session.plan(resolution, only).await;
+    let mut report = session.report(command).with_plan(plan);
+    report.expect_no_work = check;
+    Ok(session.finish(command, report))
+}

@@ -1,0 +1,209 @@
+//! What a run works with: the configuration, the pins, and the ways to the registries.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::Unable;
+use super::pins::Pins;
+use crate::aws::Sessions;
+use crate::cli::Global;
+use crate::config::{Config, ImageRule, Settings};
+use crate::copy::{Means, Readiness};
+use crate::lock::Lock;
+use crate::oci::Repository;
+use crate::plan::{self, Plan, Planned};
+use crate::progress::{Progress, Task};
+use crate::provision::Provisioners;
+use crate::registry::{BasicTokens, Hosts};
+use crate::report::{Quota, RegistryUse, Report, RepositoryOutcome};
+use crate::resolve::{self, Resolution, Update};
+use crate::select::Only;
+use crate::store::Stores;
+use crate::store::registry::RegistryStores;
+
+/// What every verb is given.
+#[derive(Clone)]
+pub(super) struct Start {
+    pub(super) global: Global,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) stop: CancellationToken,
+}
+
+/// A run that has read its configuration and sent no request yet.
+pub(super) struct Session {
+    pub(super) global: Global,
+    pub(super) images: Vec<ImageRule>,
+    transfers: usize,
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) stop: CancellationToken,
+    pub(super) stores: Arc<dyn Stores>,
+    hosts: Arc<Hosts>,
+    provisioners: Provisioners,
+    started: Timestamp,
+    clock: Instant,
+}
+
+impl Start {
+    /// Reads mirror.yaml and what lies beside it.
+    pub(super) fn session(self) -> anyhow::Result<(Session, Pins)> {
+        let text = read_config(self.global.config())?;
+        let config = Config::read(&text, self.global.config(), &variable)?;
+        let pins = Pins::of(&self.global)?;
+        let settings = Settings { registries: config.registries, limits: config.limits };
+        Ok((self.with(config.images, settings), pins))
+    }
+
+    /// A run that is about `images`.
+    pub(super) fn with(self, images: Vec<ImageRule>, settings: Settings) -> Session {
+        let Settings { registries, limits } = settings;
+        let sessions = Arc::new(Sessions::new());
+        let hosts = Arc::new(Hosts::new(registries.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
+        Session {
+            provisioners: Provisioners::new(&registries, sessions),
+            stores: Arc::new(RegistryStores::new(Arc::clone(&hosts))),
+            hosts,
+            images,
+            transfers: self.global.jobs.map_or(limits.transfers, usize::from),
+            global: self.global,
+            progress: self.progress,
+            stop: self.stop,
+            started: Timestamp::now(),
+            clock: Instant::now(),
+        }
+    }
+}
+
+impl Session {
+    /// The images that this run is about.
+    pub(super) fn only(&self, globs: &[String], old: &Lock) -> anyhow::Result<Only> {
+        let only = Only::new(globs).map_err(|message| Unable::error(message, "a glob such as docker.io/library/*"))?;
+        if !resolve::may_match(&self.images, old, &only) {
+            let hint = "it is compared with canonical names, such as docker.io/library/nginx:1.27; * crosses /";
+            return Err(Unable::error(format!("no image of {} matches --only", self.global.config().display()), hint));
+        }
+        Ok(only)
+    }
+
+    /// Asks the sources.
+    pub(super) async fn resolve(&self, old: &Lock, update: &Update, only: &Only) -> Resolution {
+        self.progress.begin(Task::Resolve, self.images.len(), None);
+        let request =
+            resolve::Request { images: &self.images, old, update, only, stores: &self.stores, stop: &self.stop };
+        let resolution = resolve::resolve(request).await;
+        self.progress.end();
+        resolution
+    }
+
+    /// Asks the targets.
+    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only) -> Plan {
+        self.progress.begin(Task::Plan, resolution.lock.images().len(), None);
+        let request = plan::Request {
+            images: &self.images,
+            lock: &resolution.lock,
+            failed: &resolution.failed,
+            only,
+            stores: &self.stores,
+            provisioners: &self.provisioners,
+            stop: &self.stop,
+        };
+        let plan = plan::plan(request).await;
+        self.progress.end();
+        plan
+    }
+
+    /// Creates the repositories that are missing, then copies.
+    pub(super) async fn execute(&self, plan: Plan) -> Report {
+        let mut report = self.report("");
+        let ready = self.provision(&plan).await;
+        let to_copy = plan.images.iter().filter(|p| matches!(p, Planned::Image(t) if t.action.has_work())).count();
+        self.progress.begin(Task::Copy, to_copy, None);
+        let means = Means {
+            stores: Arc::clone(&self.stores),
+            progress: Arc::clone(&self.progress),
+            stop: self.stop.clone(),
+            transfers: self.transfers,
+        };
+        report.outcomes = crate::copy::copy(plan, &ready, means).await;
+        self.progress.end();
+        let prepared = ready.values().filter_map(|ready| ready.as_ref().ok());
+        report.repositories = prepared
+            .map(|ready| RepositoryOutcome { target: ready.repository().to_string(), created: ready.created() })
+            .collect();
+        report.repositories.sort_by(|a, b| a.target.cmp(&b.target));
+        report
+    }
+
+    /// A proof for each repository that gets something, or why there is none.
+    async fn provision(&self, plan: &Plan) -> Readiness {
+        let mut ready: Readiness = HashMap::new();
+        if self.stop.is_cancelled() {
+            return ready;
+        }
+        let with_work = plan.images.iter().filter_map(|planned| match planned {
+            Planned::Image(transfer) if transfer.action.has_work() => Some(transfer.target.clone()),
+            _ => None,
+        });
+        let repositories: BTreeSet<Repository> = with_work.collect();
+        let repositories: Vec<Repository> = repositories.into_iter().collect();
+        ready.extend(self.provisioners.ensure(&repositories).await);
+        ready
+    }
+
+    pub(super) fn report(&self, command: &str) -> Report {
+        Report::new(command, self.started)
+    }
+
+    /// The report with what only the end knows.
+    pub(super) fn finish(&self, command: &str, mut report: Report) -> Report {
+        command.clone_into(&mut report.command);
+        report.seconds = self.clock.elapsed().as_secs_f64();
+        report.interrupted = self.stop.is_cancelled();
+        report.registries = self.registries();
+        report
+    }
+
+    fn registries(&self) -> Vec<RegistryUse> {
+        let stats = self.hosts.stats().into_iter();
+        let uses = stats.map(|host| RegistryUse {
+            host: host.host.to_string(),
+            requests: host.requests,
+            manifest_gets: host.manifest_gets,
+            throttled: host.throttled,
+            quota: host.quota.map(|quota| Quota {
+                limit: quota.limit,
+                remaining: quota.remaining,
+                window_seconds: quota.window_seconds,
+            }),
+            counts_pulls: host.counts_pulls,
+        });
+        uses.collect()
+    }
+}
+
+/// The environment, as the configuration may refer to it.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_config(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("can't read the configuration from stdin")?;
+        return Ok(text);
+    }
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let hint = "write one (see mirror.yaml.example), or name another with --config FILE";
+            Err(Unable::error(format!("there is no {}", path.display()), hint))
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
+    }
+}

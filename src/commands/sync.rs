@@ -1,0 +1,37 @@
+//! `sync`: list → lock → repositories → copy → report.
+
+use super::plan::dry_run;
+use super::session::Start;
+use crate::cli::Sync;
+use crate::lock::Lock;
+use crate::report::{Change, Report};
+use crate::resolve::{Resolution, Update};
+
+pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
+    let (session, pins) = start.session()?;
+    let only = session.only(&arguments.selection.only, &pins.old)?;
+    let resolution = if arguments.locked {
+        Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
+    } else {
+        let update = if arguments.update { Update::All } else { Update::Nothing };
+        session.resolve(&pins.old, &update, &only).await
+    };
+    if arguments.dry_run {
+        return dry_run(&session, "sync", &resolution, &only, false).await;
+    }
+    if !arguments.locked && !session.stop.is_cancelled() {
+        pins.write(&resolution.lock)?;
+    }
+    let plan = session.plan(&resolution, &only).await;
+    let mut report = session.execute(plan).await;
+    if arguments.update {
+        report.changes = Some(changes(&pins.old, &resolution.lock));
+    }
+    Ok(session.finish("sync", report))
+}
+
+/// Pins that differ, in the report's terms.
+pub(super) fn changes(old: &Lock, new: &Lock) -> Vec<Change> {
+    let differ = old.diff(new).into_iter();
+    differ.map(|change| Change { source: change.source.to_string(), old: change.old, new: change.new }).collect()
+}

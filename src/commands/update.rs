@@ -1,0 +1,44 @@
+//! `update [IMAGE…]`: moves pins to what upstream serves now, and copies nothing.
+
+use super::Unable;
+use super::lock::unresolved;
+use super::session::{Session, Start};
+use super::sync::changes;
+use crate::cli;
+use crate::oci::{Reference, Repository, Tag};
+use crate::report::Report;
+use crate::resolve::Update;
+use crate::select::Only;
+
+pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result<Report> {
+    let (session, pins) = start.session()?;
+    let update = if arguments.images.is_empty() {
+        Update::All
+    } else {
+        let images = arguments.images.iter().map(|image| named(&session, image));
+        Update::These(images.collect::<anyhow::Result<_>>()?)
+    };
+    let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
+    if !session.stop.is_cancelled() {
+        pins.write(&resolution.lock)?;
+    }
+    let mut report = unresolved(&session, &resolution);
+    report.changes = Some(changes(&pins.old, &resolution.lock));
+    Ok(session.finish("update", report))
+}
+
+/// An image of mirror.yaml, canonical or as written; without tag all of its repository.
+fn named(session: &Session, image: &str) -> anyhow::Result<(Repository, Option<Tag>)> {
+    let (repository, tag) = match image.parse::<Repository>() {
+        Ok(repository) => (repository, None),
+        Err(_) => {
+            let reference: Reference = image.parse()?;
+            (reference.repository().clone(), reference.tag().cloned())
+        }
+    };
+    if session.images.iter().any(|rule| rule.asks_for(&repository, tag.as_ref())) {
+        return Ok((repository, tag));
+    }
+    let hint = "name it as mirror.yaml does, or leave out the tag for all of its repository";
+    Err(Unable::error(format!("{} has no image {image}", session.global.config().display()), hint))
+}
