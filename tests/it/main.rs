@@ -1,1 +1,14 @@
-fn main() {}
+//! Tests of the whole, in one binary: a file for each subject.
+
+mod bad_input;
+mod conformance;
+mod ecr;
+mod engine;
+mod harness;
+mod layers;
+mod real;
+mod requests;
+mod serve;
+mod strangers;
+mod support;
+mod sync;

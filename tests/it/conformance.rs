@@ -1,0 +1,290 @@
+//! One suite for every Source and Target: what the engine relies on, whatever stands behind the traits.
+//!
+//! Another implementation is one line in the list at the end.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use transship::error::{Error, Kind};
+use transship::oci::{Digest, Manifest, MediaType, Registry as Name, Repository, Selector};
+use transship::store::memory::Memory;
+use transship::store::{Mount, Stores, Target};
+
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::images::{self, Blob, Image, image, read, tagged};
+use crate::support::registry::Registry;
+use crate::support::stores::registry_stores;
+
+/// An implementation under test, and what keeps it alive.
+struct Subject {
+    stores: Arc<dyn Stores>,
+    registry: Name,
+    /// Whether a blob of one repository can be mounted into another.
+    mounts: bool,
+    _alive: Box<dyn std::any::Any + Send>,
+}
+
+impl Subject {
+    fn name(&self, path: &str) -> Repository {
+        Repository::new(self.registry.clone(), path).expect("a repository path")
+    }
+
+    fn target(&self, path: &str) -> Arc<dyn Target> {
+        self.stores.target(&self.name(path)).expect("a target")
+    }
+}
+
+/// Memory, with repositories that come into being by themselves.
+fn memory() -> Option<Subject> {
+    let registry = "registry.test".parse().expect("a host");
+    Some(Subject { stores: Arc::new(Memory::new()), registry, mounts: true, _alive: Box::new(()) })
+}
+
+/// The registry client against the registry of this crate.
+async fn served() -> Option<Subject> {
+    let registry = Registry::start().await;
+    let (stores, name) = (registry_stores(), registry.name());
+    Some(Subject { stores, registry: name, mounts: true, _alive: Box::new(registry) })
+}
+
+/// The registry client against Debian's.
+fn docker_registry() -> Option<Subject> {
+    let registry = DockerRegistry::start()?;
+    let (stores, name) = (registry_stores(), registry.name());
+    Some(Subject { stores, registry: name, mounts: true, _alive: Box::new(registry) })
+}
+
+fn by_digest(digest: &Digest) -> Selector {
+    Selector::Digest(digest.clone())
+}
+
+#[track_caller]
+fn assert_kind<T>(result: Result<T, Error>, kind: Kind) {
+    match result {
+        Ok(_) => panic!("expected {kind:?}, but it went well"),
+        Err(e) => assert_eq!(e.kind(), kind, "{e}"),
+    }
+}
+
+/// Graphs of every shape arrive byte for byte, and are found by tag and by digest.
+async fn graphs_arrive_verbatim(subject: Subject) {
+    let graphs = images::every_shape();
+    let target = subject.target("conformance/graphs");
+    for (tag, graph) in &graphs {
+        graph.push(&*target, tag).await;
+    }
+    for (tag, graph) in &graphs {
+        graph.assert_in(&*target, tag).await;
+        let found = target.resolve(&by_digest(graph.digest())).await.unwrap();
+        assert_eq!(&found, graph.descriptor(), "{tag}");
+    }
+}
+
+/// What isn't there is `NotFound` or `None`, in a repository that exists and in one that doesn't.
+async fn what_is_absent_is_not_found(subject: Subject) {
+    image("present").build().push(&*subject.target("conformance/present"), "present").await;
+    let nowhere = Digest::of(b"nowhere");
+    for path in ["conformance/present", "conformance/absent"] {
+        let target = subject.target(path);
+        assert_kind(target.resolve(&tagged("absent")).await, Kind::NotFound);
+        assert_kind(target.resolve(&by_digest(&nowhere)).await, Kind::NotFound);
+        assert_kind(target.manifest(&nowhere).await, Kind::NotFound);
+        assert_kind(read(target.blob(&nowhere, 0).await).await, Kind::NotFound);
+        assert_eq!(target.blob_size(&nowhere).await.unwrap(), None);
+    }
+    assert_kind(subject.target("conformance/absent").tags().await, Kind::NotFound);
+}
+
+/// A manifest isn't taken before what it points at is in the same repository.
+async fn missing_content_is_refused(subject: Subject) {
+    let elsewhere = subject.target("conformance/elsewhere");
+    let graph = images::multi_platform("missing", &["linux/amd64", "linux/arm64"]);
+    graph.push(&*elsewhere, "whole").await;
+    let target = subject.target("conformance/missing");
+    let Image { children, manifest: index, .. } = &graph;
+    for child in children {
+        let lacking = target.push_manifest(&child.manifest, &by_digest(child.digest())).await;
+        assert_kind(lacking, Kind::MissingContent);
+    }
+    children[0].try_push(&*target, None).await.unwrap();
+    assert_kind(target.push_manifest(index, &tagged("early")).await, Kind::MissingContent);
+    assert_kind(target.resolve(&tagged("early")).await, Kind::NotFound);
+}
+
+/// A subject may exist nowhere.
+async fn a_subject_may_be_absent(subject: Subject) {
+    let target = subject.target("conformance/subject");
+    let of = image("never pushed").build();
+    let referrer = image("signature").artifact("application/vnd.example.signature").subject(of.descriptor()).build();
+    referrer.push(&*target, "signature").await;
+    referrer.assert_in(&*target, "signature").await;
+}
+
+/// A blob is read from any byte on.
+async fn blobs_are_read_from_an_offset(subject: Subject) {
+    let target = subject.target("conformance/offset");
+    let blob = Blob::seeded(MediaType::OCI_LAYER, "offset", 200_000);
+    blob.push(&*target).await.unwrap();
+    assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(200_000));
+    for offset in [0, 1, 65_536, 199_999] {
+        let bytes = read(target.blob(blob.digest(), offset as u64).await).await.unwrap();
+        assert!(bytes == blob.bytes[offset..], "from {offset}");
+    }
+}
+
+/// No bytes are a blob, too.
+async fn a_blob_may_be_empty(subject: Subject) {
+    let target = subject.target("conformance/empty");
+    let graph = image("empty").layer(0).layer(5).build();
+    graph.push(&*target, "empty").await;
+    graph.assert_in(&*target, "empty").await;
+    assert_eq!(target.blob_size(&Digest::of(b"")).await.unwrap(), Some(0));
+}
+
+/// A body may come in any number of chunks.
+async fn chunks_make_a_blob(subject: Subject) {
+    let target = subject.target("conformance/chunks");
+    let blob = Blob::seeded(MediaType::OCI_LAYER, "chunks", 10_007);
+    let upload = target.open_upload().await.unwrap();
+    target.push_blob(upload, &blob.descriptor, blob.stream(1000)).await.unwrap();
+    assert!(read(target.blob(blob.digest(), 0).await).await.unwrap() == blob.bytes);
+}
+
+/// Bytes that aren't what the digest says aren't kept.
+async fn wrong_bytes_are_refused(subject: Subject) {
+    let target = subject.target("conformance/wrong");
+    let right = Blob::seeded(MediaType::OCI_LAYER, "right", 5000);
+    let wrong = Blob::seeded(MediaType::OCI_LAYER, "wrong", 5000);
+    let upload = target.open_upload().await.unwrap();
+    assert_kind(target.push_blob(upload, &right.descriptor, wrong.stream(5000)).await, Kind::Mismatch);
+    assert_eq!(target.blob_size(right.digest()).await.unwrap(), None);
+    assert_eq!(target.blob_size(wrong.digest()).await.unwrap(), None);
+
+    let honest = image("honest").build();
+    honest.try_push(&*target, None).await.unwrap();
+    let lie = Digest::of(b"something else");
+    let forged = Manifest::new(lie.clone(), None, honest.manifest.bytes().clone()).unwrap();
+    assert_kind(target.push_manifest(&forged, &by_digest(&lie)).await, Kind::Mismatch);
+    assert_kind(target.resolve(&by_digest(&lie)).await, Kind::NotFound);
+}
+
+/// A body that breaks leaves no blob, and a fresh upload succeeds.
+async fn a_broken_body_leaves_nothing(subject: Subject) {
+    let target = subject.target("conformance/broken");
+    let blob = Blob::seeded(MediaType::OCI_LAYER, "broken", 100_000);
+    let gone = Error::new(Kind::Unavailable, "read the blob", "the connection broke");
+    let half = blob.stream(1000).take(50).chain(stream::once(async { Err(gone) })).boxed();
+    let upload = target.open_upload().await.unwrap();
+    assert!(target.push_blob(upload, &blob.descriptor, half).await.is_err());
+    assert_eq!(target.blob_size(blob.digest()).await.unwrap(), None);
+    blob.push(&*target).await.unwrap();
+    assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(100_000));
+}
+
+/// An upload can be given up.
+async fn uploads_are_abandoned(subject: Subject) {
+    let target = subject.target("conformance/abandoned");
+    let upload = target.open_upload().await.unwrap();
+    target.abandon(upload.clone()).await;
+    let blob = Blob::seeded(MediaType::OCI_LAYER, "abandoned", 100);
+    assert!(target.push_blob(upload, &blob.descriptor, blob.stream(100)).await.is_err());
+    assert_eq!(target.blob_size(blob.digest()).await.unwrap(), None);
+}
+
+/// A blob belongs to its repository until it is mounted into another one.
+async fn blobs_are_mounted(subject: Subject) {
+    let (from, target) = (subject.target("conformance/from"), subject.target("conformance/to"));
+    let graph = image("mounted").build();
+    graph.push(&*from, "mounted").await;
+    for blob in graph.blobs() {
+        assert_eq!(target.blob_size(blob.digest()).await.unwrap(), None);
+        let mount = target.mount(blob.digest(), &subject.name("conformance/from")).await.unwrap();
+        if !subject.mounts {
+            assert!(matches!(mount, Mount::Declined(_)));
+            return;
+        }
+        assert_eq!(mount, Mount::Mounted);
+    }
+    target.push_manifest(&graph.manifest, &tagged("mounted")).await.unwrap();
+    graph.assert_in(&*target, "mounted").await;
+}
+
+/// A mount that is declined may open an upload instead; then that one is as good as any.
+async fn a_declined_mount_is_no_failure(subject: Subject) {
+    let target = subject.target("conformance/declined");
+    image("donor").build().push(&*subject.target("conformance/donor"), "donor").await;
+    let blob = Blob::seeded(MediaType::OCI_LAYER, "declined", 3000);
+    let Mount::Declined(upload) = target.mount(blob.digest(), &subject.name("conformance/donor")).await.unwrap() else {
+        panic!("a blob was mounted that isn't there");
+    };
+    let upload = match upload {
+        Some(upload) => upload,
+        None => target.open_upload().await.unwrap(),
+    };
+    target.push_blob(upload, &blob.descriptor, blob.stream(3000)).await.unwrap();
+    assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(3000));
+}
+
+/// Tags are listed, whatever their number; a digest is no tag.
+async fn tags_are_listed(subject: Subject) {
+    let target = subject.target("conformance/tags");
+    let graph = image("tags").build();
+    graph.try_push(&*target, None).await.unwrap();
+    let mut expected: Vec<String> = (0..12).map(|n| format!("v{n}")).collect();
+    for tag in &expected {
+        target.push_manifest(&graph.manifest, &tagged(tag)).await.unwrap();
+    }
+    let mut found: Vec<String> = target.tags().await.unwrap().iter().map(ToString::to_string).collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+/// A tag moves to what is pushed last; what it named before stays.
+async fn tags_move(subject: Subject) {
+    let target = subject.target("conformance/moves");
+    let (old, new) = (image("old").build(), image("new").build());
+    old.push(&*target, "latest").await;
+    new.push(&*target, "latest").await;
+    new.assert_in(&*target, "latest").await;
+    assert_eq!(&target.resolve(&by_digest(old.digest())).await.unwrap(), old.descriptor());
+    assert_eq!(target.tags().await.unwrap().len(), 1);
+}
+
+/// To push again what is there changes nothing, even at the same time.
+async fn pushing_again_changes_nothing(subject: Subject) {
+    let target = subject.target("conformance/again");
+    let graph = images::multi_platform("again", &["linux/amd64", "linux/arm64"]);
+    graph.push(&*target, "again").await;
+    // One after the other: docker-registry rewrites its links in place, and a reader in between finds them empty.
+    for _ in 0..2 {
+        graph.push(&*target, "again").await;
+    }
+    graph.assert_in(&*target, "again").await;
+}
+
+/// Runs every check, each a test of its own, on a fresh subject of each implementation.
+macro_rules! conformance {
+    ($($store:ident: $open:expr;)+) => { $(mod $store { conformance!(@checks $open =>
+        graphs_arrive_verbatim, what_is_absent_is_not_found, missing_content_is_refused,
+        a_subject_may_be_absent, blobs_are_read_from_an_offset, a_blob_may_be_empty, chunks_make_a_blob,
+        wrong_bytes_are_refused, a_broken_body_leaves_nothing, uploads_are_abandoned, blobs_are_mounted,
+        a_declined_mount_is_no_failure, tags_are_listed, tags_move, pushing_again_changes_nothing,
+    ); })+ };
+    (@checks $open:expr => $($check:ident,)+) => { $(
+        #[tokio::test]
+        async fn $check() {
+            // None: what it needs isn't installed, which has been said.
+            if let Some(subject) = $open {
+                super::$check(subject).await;
+            }
+        }
+    )+ };
+}
+
+// `$open` may await: `registry: crate::conformance::registry().await;`
+conformance! {
+    memory: crate::conformance::memory();
+    served: crate::conformance::served().await;
+    docker_registry: crate::conformance::docker_registry();
+}

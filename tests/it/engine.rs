@@ -1,0 +1,416 @@
+//! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use transship::aws::Sessions;
+use transship::copy::{Means, Readiness, copy};
+use transship::error::{Kind, Side};
+use transship::oci::{Reference, Repository};
+use transship::plan::{Action, Plan, Planned, Transfer};
+use transship::progress::Silent;
+use transship::provision::Provisioners;
+use transship::report::{Outcome, Reason, Status};
+use transship::store::memory::Memory;
+
+use crate::support::gate::Gate;
+use crate::support::images::{Image, image, index, multi_platform};
+use crate::support::recorded::{Fault, Recorded, What};
+
+/// A batch in the making: what is at the sources, and where it is to go.
+struct Batch {
+    memory: Memory,
+    stores: Recorded,
+    plan: Plan,
+    transfers: usize,
+    stop: CancellationToken,
+}
+
+impl Batch {
+    fn new() -> Self {
+        let memory = Memory::new();
+        let stores = Recorded::new(Arc::new(memory.clone()));
+        Self { memory, stores, plan: Plan::default(), transfers: 4, stop: CancellationToken::new() }
+    }
+
+    /// `image` is at `source` and is to go to `target`, which holds nothing unless it is said to.
+    async fn image(&mut self, image: &Image, source: &str, target: &str) {
+        let source: Reference = source.parse().unwrap();
+        let tag = source.tag().unwrap().clone();
+        image.push(&self.memory.repository(source.repository()), tag.as_str()).await;
+        let target: Repository = target.parse().unwrap();
+        self.plan.vacant.insert(target.clone());
+        self.plan.images.push(Planned::Image(Transfer {
+            source,
+            root: image.descriptor().clone(),
+            target,
+            tag: Some(tag),
+            action: Action::Copy,
+            pulls: 0,
+            pulls_exact: true,
+            bytes: None,
+            stale: None,
+        }));
+    }
+
+    /// The target repositories may hold something.
+    fn not_vacant(&mut self) {
+        self.plan.vacant.clear();
+    }
+
+    async fn run(&self) -> Vec<Outcome> {
+        self.stores.clear();
+        let targets = self.plan.images.iter().filter_map(|planned| match planned {
+            Planned::Image(transfer) => Some(transfer.target.clone()),
+            Planned::Failed { .. } => None,
+        });
+        let ready = ready(targets.collect()).await;
+        let means = Means {
+            stores: Arc::new(self.stores.clone()),
+            progress: Arc::new(Silent),
+            stop: self.stop.clone(),
+            transfers: self.transfers,
+        };
+        copy(self.plan.clone(), &ready, means).await
+    }
+
+    /// How many calls of this kind went to registries whose name begins so.
+    fn calls(&self, what: What, registry: &str) -> usize {
+        let calls = self.stores.calls_of(what);
+        calls.iter().filter(|call| call.repository.registry().as_str().starts_with(registry)).count()
+    }
+
+    async fn assert_at(&self, image: &Image, target: &str, tag: &str) {
+        image.assert_in(&self.memory.repository(&target.parse().unwrap()), tag).await;
+    }
+
+    async fn has_tag(&self, target: &str, tag: &str) -> bool {
+        let target = self.memory.repository(&target.parse().unwrap());
+        let tag = crate::support::images::tagged(tag);
+        transship::store::Source::resolve(&target, &tag).await.is_ok()
+    }
+}
+
+/// Proofs for repositories that a push creates.
+async fn ready(targets: Vec<Repository>) -> Readiness {
+    let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
+    provisioners.ensure(&targets).await.into_iter().collect()
+}
+
+fn statuses(outcomes: &[Outcome]) -> Vec<Status> {
+    outcomes.iter().map(|outcome| outcome.status).collect()
+}
+
+#[tokio::test]
+async fn children_go_before_parents_and_the_root_goes_last_and_once_by_its_tag() {
+    let mut batch = Batch::new();
+    let inner = multi_platform("inner", &["linux/arm/v7"]);
+    let root = index().child("linux/amd64", image("app").build()).attested().nested(inner.clone()).build();
+    batch.transfers = 1;
+    batch.image(&root, "src.test/app:1", "dst.test/app").await;
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    batch.assert_at(&root, "dst.test/app", "1").await;
+
+    let position = |name: &str| batch.stores.position(What::PushManifest, name).unwrap_or_else(|| panic!("{name}"));
+    let manifest = |image: &Image| position(image.digest().as_str());
+    assert!(manifest(&inner.children[0]) < manifest(&inner) && manifest(&inner) < position("1"));
+    for blob in root.blobs() {
+        assert!(batch.stores.position(What::PushBlob, blob.digest().as_str()).unwrap() < position("1"));
+    }
+    assert_eq!(batch.stores.position(What::PushManifest, root.digest().as_str()), None);
+    assert_eq!(batch.stores.count(What::PushManifest), root.manifests().len());
+    // Nothing can be there, so nothing was asked for.
+    assert_eq!((batch.stores.count(What::BlobSize), batch.stores.count(What::Resolve)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_layer_leaves_the_upstream_once_however_many_need_it() {
+    let mut batch = Batch::new();
+    let shared = |seed: &str| image(seed).shared_layer("base", 300_000).layer(10).build();
+    let mut layer = HashSet::new();
+    for tag in 0..10 {
+        let image = shared(&format!("tag{tag}"));
+        layer.insert(image.blobs[1].digest().clone());
+        batch.image(&image, &format!("src.test/many:{tag}"), "dst.test/many").await;
+    }
+    for repository in 0..5 {
+        let image = shared(&format!("repo{repository}"));
+        batch.image(&image, &format!("src.test/r{repository}:1"), &format!("dst.test/r{repository}")).await;
+        batch.image(&image, &format!("src.test/r{repository}:1"), &format!("other.test/r{repository}")).await;
+    }
+    let outcomes = batch.run().await;
+    assert!(outcomes.iter().all(|outcome| outcome.status == Status::Copied), "{outcomes:?}");
+    let layer = layer.into_iter().next().unwrap();
+    let of_layer = |what: What, registry: &str| {
+        let calls = batch.stores.calls_of(what).into_iter();
+        calls.filter(|c| c.subject == layer.as_str() && c.repository.registry().as_str() == registry).count()
+    };
+    assert_eq!(of_layer(What::Blob, "src.test"), 1);
+    // The first repository of the other registry reads it where it is; the rest mount it.
+    assert_eq!(of_layer(What::Blob, "dst.test") + of_layer(What::Blob, "other.test"), 1);
+    assert_eq!(of_layer(What::PushBlob, "dst.test"), 1);
+    assert_eq!(of_layer(What::PushBlob, "other.test"), 1);
+    assert_eq!((of_layer(What::Mount, "dst.test"), of_layer(What::Mount, "other.test")), (5, 4));
+    let copied: u64 = outcomes.iter().map(|outcome| outcome.bytes.copied).sum();
+    let mounted: u64 = outcomes.iter().map(|outcome| outcome.bytes.mounted).sum();
+    assert!((600_000..610_000).contains(&copied), "{copied}");
+    assert!((2_700_000..2_710_000).contains(&mounted), "{mounted}");
+}
+
+#[tokio::test]
+async fn a_wrong_blob_is_never_committed_and_the_others_arrive() {
+    let mut batch = Batch::new();
+    let images: Vec<Image> = (0..20).map(|i| image(&format!("i{i}")).build()).collect();
+    for (i, image) in images.iter().enumerate() {
+        batch.image(image, &format!("src.test/r{i}:1"), &format!("dst.test/r{i}")).await;
+    }
+    let bad = images[7].blobs[1].digest();
+    batch.stores.on(What::Blob).for_subject(bad).times(usize::MAX).then(Fault::Corrupts);
+    let outcomes = batch.run().await;
+    for (i, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.status, if i == 7 { Status::Failed } else { Status::Copied }, "{outcome:?}");
+    }
+    let error = outcomes[7].error.as_ref().unwrap();
+    assert_eq!((error.kind(), error.side()), (Kind::Mismatch, Some(Side::Source)), "{error}");
+    let target = batch.memory.repository(&"dst.test/r7".parse().unwrap());
+    assert!(!target.blobs().unwrap().contains(bad));
+    assert!(!batch.has_tag("dst.test/r7", "1").await);
+    assert_eq!(target.open_uploads(), 0);
+}
+
+#[tokio::test]
+async fn a_source_that_breaks_goes_on_where_it_broke_within_the_same_upload() {
+    let mut batch = Batch::new();
+    let image = image("app").layer(1000).build();
+    let layer = image.blobs[1].digest();
+    batch.image(&image, "src.test/app:1", "dst.test/app").await;
+    batch.stores.chunk(100);
+    batch.stores.on(What::Blob).for_subject(layer).then(Fault::BreaksAfter(300));
+    batch.stores.on(What::Blob).for_subject(format!("{layer}@300")).then(Fault::BreaksAfter(450));
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    batch.assert_at(&image, "dst.test/app", "1").await;
+    assert!(batch.stores.position(What::Blob, &format!("{layer}@750")).is_some());
+    assert_eq!(batch.stores.count(What::OpenUpload), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_breaks_gets_a_fresh_upload() {
+    let mut batch = Batch::new();
+    let image = image("app").layer(1000).build();
+    batch.image(&image, "src.test/app:1", "dst.test/app").await;
+    batch.stores.on(What::PushBlob).for_subject(image.blobs[1].digest()).fails(Kind::Unavailable);
+    batch.stores.on(What::OpenUpload).fails(Kind::RateLimited);
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    batch.assert_at(&image, "dst.test/app", "1").await;
+    assert_eq!(batch.stores.count(What::Abandon), 1);
+}
+
+#[tokio::test]
+async fn if_the_first_fails_the_next_takes_over() {
+    let mut batch = Batch::new();
+    let shared = |seed: &str| image(seed).shared_layer("base", 5000).build();
+    let (first, second) = (shared("a"), shared("b"));
+    let layer = first.blobs[1].digest();
+    batch.image(&first, "src.test/a:1", "dst.test/a").await;
+    batch.image(&second, "src.test/b:1", "dst.test/b").await;
+    let a = "src.test/a".parse().unwrap();
+    let gate = Gate::closed();
+    batch.stores.on(What::Blob).of(&a).for_subject(layer).then(Fault::Waits(gate.clone()));
+    let (a, b) = ("dst.test/a".parse().unwrap(), "dst.test/b".parse().unwrap());
+    batch.stores.on(What::PushBlob).of(&a).for_subject(layer).times(usize::MAX).fails(Kind::Denied);
+    let open = async {
+        gate.reached(1).await;
+        // The other image has come as far as it can: it waits for the layer.
+        let config = second.blobs[0].digest().as_str();
+        while batch.stores.position(What::PushBlob, config).is_none() {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), open);
+    assert_eq!(statuses(&outcomes), [Status::Failed, Status::Copied]);
+    batch.assert_at(&second, "dst.test/b", "1").await;
+    assert!(batch.stores.calls_of(What::Mount).is_empty());
+    let _: Repository = b;
+}
+
+#[tokio::test]
+async fn where_mounting_is_refused_the_mirror_is_read_and_not_the_upstream() {
+    let mut batch = Batch::new();
+    let shared = |seed: &str| image(seed).shared_layer("base", 5000).build();
+    let images = [shared("a"), shared("b"), shared("c")];
+    for (name, image) in ["a", "b", "c"].iter().zip(&images) {
+        batch.image(image, &format!("src.test/{name}:1"), &format!("dst.test/{name}")).await;
+    }
+    batch.stores.on(What::Mount).times(usize::MAX).then(Fault::Declines);
+    assert!(batch.run().await.iter().all(|outcome| outcome.status == Status::Copied));
+    // Three configs and one layer from upstream, the layer twice from the mirror.
+    assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 2));
+}
+
+#[tokio::test]
+async fn what_a_target_says_is_missing_is_sent_after_all() {
+    let mut batch = Batch::new();
+    let image = image("app").layer(1000).build();
+    let layer = image.blobs[1].digest();
+    batch.image(&image, "src.test/app:1", "dst.test/app").await;
+    batch.not_vacant();
+    // The target says that it has the layer; then it turns out that it hasn't.
+    let target: Repository = "dst.test/app".parse().unwrap();
+    let lying = Lying { stores: batch.stores.clone(), about: layer.clone(), left: Arc::default() };
+    let ready = ready(vec![target]).await;
+    let stop = CancellationToken::new();
+    let means = Means { stores: Arc::new(lying), progress: Arc::new(Silent), stop, transfers: 2 };
+    let outcomes = copy(batch.plan.clone(), &ready, means).await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    batch.assert_at(&image, "dst.test/app", "1").await;
+    assert_eq!(batch.stores.count(What::PushManifest), 2);
+    assert!(outcomes[0].bytes.copied >= 1000, "what the repair moved is counted");
+}
+
+#[tokio::test]
+async fn what_is_there_ends_a_branch() {
+    let mut batch = Batch::new();
+    let old = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    let new = index()
+        .child("linux/amd64", old.children[0].clone())
+        .child("linux/arm64", image("newer").build())
+        .annotation("is", "new")
+        .build();
+    batch.image(&new, "src.test/app:1", "dst.test/app").await;
+    old.push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), "1").await;
+    batch.not_vacant();
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    batch.assert_at(&new, "dst.test/app", "1").await;
+    assert_eq!(batch.stores.position(What::Manifest, old.children[0].digest().as_str()), None);
+    assert_eq!(batch.calls(What::Manifest, "src."), 2);
+}
+
+#[tokio::test]
+async fn where_pulls_count_the_target_is_asked_first() {
+    let mut batch = Batch::new();
+    let image = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    batch.image(&image, "src.test/app:2", "dst.test/app").await;
+    image.push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), "1").await;
+    batch.not_vacant();
+    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    batch.assert_at(&image, "dst.test/app", "2").await;
+    assert_eq!((batch.calls(What::Manifest, "src."), batch.calls(What::Manifest, "dst.")), (0, 1));
+}
+
+#[tokio::test]
+async fn after_a_stop_nothing_is_started_and_each_image_says_so() {
+    let mut batch = Batch::new();
+    let (first, second) = (image("a").build(), image("b").build());
+    batch.transfers = 1;
+    batch.image(&first, "src.test/a:1", "dst.test/a").await;
+    batch.image(&second, "src.test/b:1", "dst.test/b").await;
+    let gate = Gate::closed();
+    batch.stores.on(What::PushBlob).then(Fault::Waits(gate.clone()));
+    let stop = async {
+        gate.reached(1).await;
+        batch.stop.cancel();
+        gate.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), stop);
+    for outcome in &outcomes {
+        assert_eq!((outcome.status, outcome.reason), (Status::Skipped, Some(Reason::Interrupted)));
+        assert_eq!(outcome.error.as_ref().unwrap().kind(), Kind::Interrupted);
+    }
+    assert!(!batch.has_tag("dst.test/a", "1").await && !batch.has_tag("dst.test/b", "1").await);
+    // What was under way came to its end.
+    assert_eq!(batch.stores.count(What::PushBlob), 1);
+}
+
+#[tokio::test]
+async fn an_index_deeper_than_any_sane_one_is_refused() {
+    let mut batch = Batch::new();
+    let deep = (0..20).fold(image("core").build(), |inner, _| index().nested(inner).build());
+    batch.image(&deep, "src.test/deep:1", "dst.test/deep").await;
+    let outcomes = batch.run().await;
+    assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), Kind::Invalid, "{outcomes:?}");
+}
+
+use lying::Lying;
+
+/// Stores whose targets say once that a blob is there, whether it is or not.
+mod lying {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use transship::error::Result;
+    use transship::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
+    use transship::store::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+
+    use crate::support::recorded::Recorded;
+
+    #[derive(Debug, Clone)]
+    pub(super) struct Lying {
+        pub(super) stores: Recorded,
+        pub(super) about: Digest,
+        pub(super) left: Arc<AtomicBool>,
+    }
+
+    #[derive(Debug)]
+    struct Liar(Arc<dyn Target>, Lying);
+
+    impl std::fmt::Display for Liar {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl Stores for Lying {
+        fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+            self.stores.source(repository)
+        }
+
+        fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+            Ok(Arc::new(Liar(self.stores.target(repository)?, self.clone())))
+        }
+    }
+
+    #[async_trait]
+    impl Source for Liar {
+        async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+            self.0.resolve(selector).await
+        }
+        async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+            self.0.manifest(digest).await
+        }
+        async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+            self.0.blob(digest, offset).await
+        }
+        async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+            if *digest == self.1.about && !self.1.left.swap(true, Ordering::Relaxed) {
+                return Ok(Some(1000));
+            }
+            self.0.blob_size(digest).await
+        }
+        async fn tags(&self) -> Result<Vec<Tag>> {
+            self.0.tags().await
+        }
+    }
+
+    #[async_trait]
+    impl Target for Liar {
+        async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
+            self.0.push_manifest(manifest, name).await
+        }
+        async fn open_upload(&self) -> Result<Upload> {
+            self.0.open_upload().await
+        }
+        async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
+            self.0.push_blob(upload, blob, body).await
+        }
+        async fn abandon(&self, upload: Upload) {
+            self.0.abandon(upload).await;
+        }
+        async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+            self.0.mount(digest, from).await
+        }
+    }
+}

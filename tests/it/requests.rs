@@ -1,0 +1,129 @@
+//! The request scripts: exactly what is asked of the source and of the target, in six scenarios.
+//!
+//! `tests/data/requests/*.txt` say what and why. Requests of one phase run side by side, so the order within a script is
+//! free, but for its end: a tag is set last.
+
+use std::collections::BTreeMap;
+
+use crate::support::cli::Cli;
+use crate::support::images::{Image, image};
+use crate::support::registry::Registry;
+
+struct Scene {
+    source: Registry,
+    target: Registry,
+    cli: Cli,
+    /// What digests are called in the scripts.
+    names: BTreeMap<String, String>,
+    base: usize,
+}
+
+impl Scene {
+    /// With a base layer of so many bytes.
+    async fn new(base: usize) -> Self {
+        let (source, target) = (Registry::start().await, Registry::start().await);
+        Self { source, target, cli: Cli::new(), names: BTreeMap::new(), base }
+    }
+
+    /// An image on the base layer.
+    fn image(&mut self, name: &str) -> Image {
+        let image = image(name).shared_layer("base", self.base).layer(1000).build();
+        self.names.insert(image.digest().to_string(), format!("{{{name}}}"));
+        for (blob, part) in
+            image.blobs.iter().zip([format!("{name}-config"), "base-layer".into(), format!("{name}-layer")])
+        {
+            self.names.insert(blob.digest().to_string(), format!("{{{part}}}"));
+        }
+        image
+    }
+
+    async fn publish(&self, image: &Image, repository: &str, tag: &str) {
+        image.push(&self.source.inside(repository), tag).await;
+    }
+
+    fn list(&self, images: &[&str]) {
+        let (source, target) = (self.source.name(), self.target.name());
+        let mut text = format!("target: {target}/mirror\nlayout: \"{{repository}}\"\nimages:\n");
+        for image in images {
+            text.push_str(&format!("  - {source}/{image}\n"));
+        }
+        self.cli.write("mirror.yaml", text);
+    }
+
+    /// Runs and compares what was asked with the script.
+    async fn run(&self, line: &str, script: &str) {
+        self.source.script.clear();
+        self.target.script.clear();
+        let run = self.cli.run(line).await;
+        assert_eq!(run.code, 0, "{run}");
+        let sides = [("source", &self.source), ("target", &self.target)];
+        let lines = sides
+            .into_iter()
+            .flat_map(|(side, registry)| registry.script.lines().into_iter().map(move |line| format!("{side} {line}")));
+        let mut asked: Vec<String> = lines.map(|line| self.named(&line, script)).collect();
+        let sets_a_tag = |line: &str| line.starts_with("target PUT ") && line.contains("/manifests/");
+        let ends_with_a_tag = asked.last().is_some_and(|line| sets_a_tag(line));
+        let text = std::fs::read_to_string(format!("{}/tests/data/requests/{script}.txt", env!("CARGO_MANIFEST_DIR")));
+        let text = text.expect("a script");
+        let mut expected: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(ends_with_a_tag || !expected.iter().any(|line| sets_a_tag(line)), "{asked:#?}");
+        asked.sort();
+        expected.sort_unstable();
+        assert_eq!(asked.join("\n"), expected.join("\n"), "{script}");
+    }
+
+    fn named(&self, line: &str, script: &str) -> String {
+        let mut line = line.replace("%3A", ":").replace("%2F", "/");
+        for (digest, name) in &self.names {
+            line = line.replace(digest, name);
+        }
+        if script == "mount" && line.contains("/blobs/") {
+            line = line.replace("library/app", "library/*").replace("library/other", "library/*");
+        }
+        line
+    }
+}
+
+#[tokio::test]
+async fn cold_then_no_op_then_a_new_tag_then_an_update() {
+    let mut scene = Scene::new(5000).await;
+    let app = scene.image("app");
+    scene.publish(&app, "library/app", "1").await;
+    scene.list(&["library/app:1"]);
+    scene.run("sync", "cold").await;
+    scene.run("sync", "noop").await;
+    scene.run("sync --locked", "noop").await;
+
+    scene.publish(&app, "library/app", "stable").await;
+    scene.list(&["library/app:1", "library/app:stable"]);
+    scene.run("sync", "new-tag").await;
+
+    scene.list(&["library/app:1"]);
+    let app2 = scene.image("app2");
+    scene.publish(&app2, "library/app", "1").await;
+    scene.run("sync", "noop").await;
+    scene.run("sync --update", "update").await;
+    app2.assert_in(&scene.target.inside("mirror/library/app"), "1").await;
+}
+
+#[tokio::test]
+async fn a_shared_layer_is_mounted() {
+    let mut scene = Scene::new(5000).await;
+    let (app, other) = (scene.image("app"), scene.image("other"));
+    scene.publish(&app, "library/app", "1").await;
+    scene.publish(&other, "library/other", "1").await;
+    scene.list(&["library/app:1", "library/other:1"]);
+    scene.run("sync", "mount").await;
+}
+
+#[tokio::test]
+async fn a_killed_run_is_resumed() {
+    let mut scene = Scene::new(9 << 20).await;
+    let app = scene.image("app");
+    scene.publish(&app, "library/app", "1").await;
+    scene.list(&["library/app:1"]);
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    app.blobs[1].push(&scene.target.inside("mirror/library/app")).await.unwrap();
+    scene.run("sync", "resume").await;
+    app.assert_in(&scene.target.inside("mirror/library/app"), "1").await;
+}

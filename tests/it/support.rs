@@ -1,0 +1,15 @@
+//! What the tests stand on: images, registries in this process and beside it, and a runner for the command line.
+
+#![allow(dead_code, reason = "what one subject doesn't use, another one will")]
+
+pub(crate) mod cli;
+pub(crate) mod docker_registry;
+pub(crate) mod gate;
+pub(crate) mod http;
+pub(crate) mod images;
+pub(crate) mod moto;
+pub(crate) mod recorded;
+pub(crate) mod registry;
+pub(crate) mod script;
+pub(crate) mod stores;
+pub(crate) mod tokens;

@@ -1,0 +1,157 @@
+//! A runner for the binary: in a folder and an environment of its own, so that nothing of the machine shows through.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::Regex;
+
+/// How long a run may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A folder to run in.
+#[derive(Debug)]
+pub(crate) struct Cli {
+    folder: tempfile::TempDir,
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// What a run left.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    folder: PathBuf,
+}
+
+impl Cli {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("home")).expect("a folder in a fresh folder");
+        Self { folder, variables: Vec::new() }
+    }
+
+    /// With `text` as the file `name`; folders on the way are made.
+    pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        self.write(name, text);
+        self
+    }
+
+    /// With an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Where the file `name` is or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    /// The text of the file `name`; `None` if it isn't there.
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(name)).ok()
+    }
+
+    /// Runs `transship` with the words of `line`; a word can't hold a space.
+    pub(crate) async fn run(&self, line: &str) -> Run {
+        self.run_with_input(line, "").await
+    }
+
+    /// [`Cli::run`] with `input` on its standard input.
+    pub(crate) async fn run_with_input(&self, line: &str, input: &str) -> Run {
+        let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear();
+        command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
+        command.write_stdin(input).timeout(LIMIT);
+        // The registries of the test live on this runtime: it mustn't stand still meanwhile.
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it doesn't panic");
+        let output = output.unwrap_or_else(|e| panic!("run transship {line}: {e}"));
+        let code = output.status.code().unwrap_or_else(|| panic!("transship {line} was killed: {output:?}"));
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        Run { code, stdout, stderr, folder: self.folder.path().to_owned() }
+    }
+}
+
+#[cfg(unix)]
+impl Cli {
+    /// Runs `line` and sends it SIGTERM once `when` is over.
+    pub(crate) async fn interrupted(&self, line: &str, when: impl Future<Output = ()>) -> Run {
+        let program = assert_cmd::cargo::cargo_bin!("transship");
+        let mut command = tokio::process::Command::new(program);
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear().kill_on_drop(true);
+        command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+        let child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+        let id = child.id().expect("it runs").to_string();
+        let ended = child.wait_with_output();
+        let end = async {
+            when.await;
+            let sent = tokio::process::Command::new("kill").args(["-TERM", &id]).status().await;
+            assert!(sent.expect("kill runs").success());
+        };
+        let both = async { tokio::join!(ended, end) };
+        let (output, ()) = tokio::time::timeout(LIMIT, both).await.expect("it ends in time");
+        let output = output.expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        Run {
+            code: output.status.code().expect("it wasn't killed"),
+            stdout,
+            stderr,
+            folder: self.folder.path().to_owned(),
+        }
+    }
+}
+
+/// What every run has: the programs of the machine, a home without settings, and no cloud to ask.
+pub(crate) fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    vec![
+        ("PATH".into(), path),
+        ("HOME".into(), folder.join("home").into()),
+        ("AWS_EC2_METADATA_DISABLED".into(), "true".into()),
+    ]
+}
+
+impl Run {
+    /// The document on standard output.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in:\n{self:?}"))
+    }
+
+    /// The same without what differs from run to run.
+    pub(crate) fn filtered(&self) -> String {
+        filtered(&self.to_string().replace(&self.folder.display().to_string(), "[DIR]"))
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit {}\n-- stdout\n{}-- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// `text` with placeholders for ports, digests and times.
+pub(crate) fn filtered(text: &str) -> String {
+    let replacements = [
+        (r"(127\.0\.0\.1|localhost)([:-])\d+", "$1$2[PORT]"),
+        (r"sha(256|512):[0-9a-f]{12,128}", "sha$1:[DIGEST]"),
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
+        (r#"("seconds": ?)[0-9.e-]+"#, "$1[SECONDS]"),
+        (r"\b\d+(\.\d+)? ?(ms|s)\b", "[SECONDS]"),
+    ];
+    replacements.iter().fold(text.to_owned(), |text, (pattern, placeholder)| {
+        let pattern = Regex::new(pattern).expect("a constant pattern");
+        pattern.replace_all(&text, *placeholder).into_owned()
+    })
+}

@@ -1,0 +1,150 @@
+//! Debian's `docker-registry` (distribution 2.8): a registry that isn't ours.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use transship::oci::{Registry as Name, Repository};
+
+const PROGRAM: &str = "docker-registry";
+
+/// How long it may take to start before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How it is to be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Settings {
+    /// Basic authentication: the only user and the password.
+    pub(crate) user: Option<(&'static str, &'static str)>,
+    /// HTTPS, with a certificate of a CA that nobody knows.
+    pub(crate) tls: bool,
+}
+
+/// A running `docker-registry` in a folder of its own; it is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct DockerRegistry {
+    process: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts one; `None`, with a word about it, if it isn't installed.
+    pub(crate) fn start() -> Option<Self> {
+        Self::with(Settings::default())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("config.json");
+        std::fs::write(&config, configuration(folder.path(), settings)?).expect("a file in a fresh folder");
+        let mut command = Command::new(PROGRAM);
+        command.arg("serve").arg(&config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
+        let log = BufReader::new(process.stderr.take().expect("it is piped"));
+        let (found, address) = std::sync::mpsc::channel();
+        // Goes on reading to the end, so that the pipe never fills up.
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if let Some(address) = listening_on(&line) {
+                    // Nobody waits for a second one.
+                    let _ = found.send(address);
+                }
+            }
+        });
+        // Ends early if the program does: then nobody is left to send.
+        let Ok(address) = address.recv_timeout(LIMIT) else {
+            let _ = process.kill();
+            panic!("{PROGRAM} didn't come to listen: {:?}", process.wait());
+        };
+        Some(Self { process, address, folder })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn name(&self) -> Name {
+        self.address.to_string().parse().expect("an address is host:port")
+    }
+
+    pub(crate) fn repository(&self, path: &str) -> Repository {
+        Repository::new(self.name(), path).expect("a repository path")
+    }
+
+    /// The certificate to trust, with [`Settings::tls`].
+    pub(crate) fn ca(&self) -> std::path::PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What `started` is, unless the program isn't there: that is a skipped test, or in CI a failed one.
+pub(crate) fn installed<T>(program: &str, started: std::io::Result<T>) -> Option<T> {
+    match started {
+        Ok(process) => Some(process),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let required = std::env::var_os("TRANSSHIP_TEST_REQUIRE").is_some();
+            assert!(!required, "{program} isn't installed, and TRANSSHIP_TEST_REQUIRE is set");
+            println!("skipped: {program} isn't installed");
+            None
+        }
+        Err(e) => panic!("start {program}: {e}"),
+    }
+}
+
+/// The port is the kernel's choice, and the log tells it: no two tests ever pick the same.
+fn listening_on(line: &str) -> Option<SocketAddr> {
+    let rest = &line[line.find("listening on ")? + "listening on ".len()..];
+    rest.split(['"', ',']).next()?.parse().ok()
+}
+
+/// The configuration file, which is YAML and may as well be JSON; files that it names are made.
+fn configuration(folder: &Path, settings: Settings) -> Option<String> {
+    let mut config = serde_json::json!({
+        "version": 0.1,
+        "log": { "level": "info" },
+        "storage": { "filesystem": { "rootdirectory": folder.join("data") } },
+        "http": { "addr": "127.0.0.1:0", "secret": "of the tests" },
+    });
+    if let Some((name, password)) = settings.user {
+        let made = installed("htpasswd", Command::new("htpasswd").args(["-Bbn", name, password]).output())?;
+        let path = folder.join("htpasswd");
+        std::fs::write(&path, made.stdout).expect("a file in a fresh folder");
+        config["auth"] = serde_json::json!({ "htpasswd": { "realm": "tests", "path": path } });
+    }
+    if settings.tls {
+        write_certificates(folder).expect("certificates in a fresh folder");
+        let (certificate, key) = (folder.join("leaf.pem"), folder.join("key.pem"));
+        config["http"]["tls"] = serde_json::json!({ "certificate": certificate, "key": key });
+    }
+    Some(config.to_string())
+}
+
+/// A CA, and a leaf of it for this machine: rustls takes no CA for a server.
+fn write_certificates(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority_key = KeyPair::generate()?;
+    let authority_certificate = authority.self_signed(&authority_key)?;
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
+    leaf.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf_key = KeyPair::generate()?;
+    let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(authority, authority_key))?;
+    std::fs::write(folder.join("ca.pem"), authority_certificate.pem())?;
+    std::fs::write(folder.join("leaf.pem"), leaf_certificate.pem())?;
+    std::fs::write(folder.join("key.pem"), leaf_key.serialize_pem())?;
+    Ok(())
+}

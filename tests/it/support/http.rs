@@ -1,0 +1,49 @@
+//! Single requests to the registry in this process, and what comes back: for tests of the protocol itself.
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use super::registry::Registry;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a text"))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {self:?}"))
+    }
+
+    /// The status and the first error's code.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status, self.json()["errors"][0]["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+/// One request with the given headers.
+pub(crate) async fn ask(
+    registry: &Registry,
+    request: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<reqwest::Body>,
+) -> Answer {
+    let (method, path) = request.split_once(' ').expect("METHOD PATH");
+    let url = if path.starts_with('/') { registry.url(path) } else { path.to_owned() };
+    let request = reqwest::Client::new().request(method.parse().expect("a method"), url).body(body);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, body: response.bytes().await.expect("a body").to_vec() }
+}
+
+pub(crate) async fn get(registry: &Registry, path: &str) -> Answer {
+    ask(registry, &format!("GET {path}"), &[], "").await
+}

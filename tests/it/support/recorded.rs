@@ -1,0 +1,379 @@
+//! A recording of what is asked of stores, and a hand that makes them fail: a decorator of any `Stores`.
+//!
+//! Also part of the library's unit tests (`crate::recorded`).
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use transship::error::{Error, Kind, Result};
+use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
+use transship::store::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+
+use super::gate::Gate;
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    Resolve,
+    Manifest,
+    Blob,
+    BlobSize,
+    Tags,
+    PushManifest,
+    OpenUpload,
+    PushBlob,
+    Abandon,
+    Mount,
+}
+
+/// One call, as it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) what: What,
+    pub(crate) repository: Repository,
+    /// The digest or tag, `sha256:…@OFFSET` for a blob that isn't read from its start; empty where there is none.
+    pub(crate) subject: String,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = format!("{:?} {} {}", self.what, self.repository, self.subject);
+        f.write_str(line.trim_end())
+    }
+}
+
+/// What happens instead of, before or after the work.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Nothing is done, and this is the answer.
+    Fails(Kind),
+    /// The work is done, but the answer gets lost.
+    LosesAnswer(Kind),
+    /// The work waits until the gate opens.
+    Waits(Gate),
+    /// The first byte of the blob is another one.
+    Corrupts,
+    /// The blob's stream breaks after so many bytes; a push reads so many of the body, then fails.
+    BreaksAfter(usize),
+    /// The mount is declined, without an upload.
+    Declines,
+}
+
+/// A fault and the calls that it befalls. Made by [`Recorded::on`].
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    what: What,
+    repository: Option<Repository>,
+    subject: Option<String>,
+    times: usize,
+    fault: Fault,
+}
+
+impl Rule {
+    fn befalls(&self, call: &Call) -> bool {
+        self.times > 0
+            && self.what == call.what
+            && self.repository.as_ref().is_none_or(|repository| *repository == call.repository)
+            && self.subject.as_ref().is_none_or(|subject| call.subject.starts_with(subject.as_str()))
+    }
+}
+
+/// Stores whose calls are written down, and fail by script. A clone is another handle on the same.
+#[derive(Clone)]
+pub(crate) struct Recorded {
+    stores: Arc<dyn Stores>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    calls: Vec<Call>,
+    rules: Vec<Rule>,
+    chunk: Option<usize>,
+    counting: HashSet<Registry>,
+}
+
+impl Recorded {
+    pub(crate) fn new(stores: Arc<dyn Stores>) -> Self {
+        Self { stores, log: Arc::default() }
+    }
+
+    /// All calls so far, in the order in which they were made.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.log().calls.clone()
+    }
+
+    /// The calls of one kind.
+    pub(crate) fn calls_of(&self, what: What) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| call.what == what).collect()
+    }
+
+    pub(crate) fn count(&self, what: What) -> usize {
+        self.calls_of(what).len()
+    }
+
+    /// Where in the log the first call of this kind on `subject` stands.
+    pub(crate) fn position(&self, what: What, subject: &str) -> Option<usize> {
+        self.calls().iter().position(|call| call.what == what && call.subject == subject)
+    }
+
+    /// Forgets the calls so far; the rules stay.
+    pub(crate) fn clear(&self) {
+        self.log().calls.clear();
+    }
+
+    /// Begins a rule: on the next call of this kind …
+    pub(crate) fn on(&self, what: What) -> RuleBuilder<'_> {
+        let rule = Rule { what, repository: None, subject: None, times: 1, fault: Fault::Declines };
+        RuleBuilder { recorded: self, rule }
+    }
+
+    /// Blobs come in chunks of at most so many bytes.
+    pub(crate) fn chunk(&self, bytes: usize) {
+        self.log().chunk = Some(bytes);
+    }
+
+    /// `registry` counts pulls.
+    pub(crate) fn counts_pulls(&self, registry: &Registry) {
+        self.log().counting.insert(registry.clone());
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.log.lock().expect("no test panics while it writes down a call")
+    }
+
+    fn open(&self, repository: &Repository) -> Result<Arc<Watched>> {
+        let target = self.stores.target(repository)?;
+        Ok(Arc::new(Watched { target, repository: repository.clone(), recorded: self.clone() }))
+    }
+}
+
+/// A rule in the making; it holds from its last word on.
+#[must_use]
+pub(crate) struct RuleBuilder<'a> {
+    recorded: &'a Recorded,
+    rule: Rule,
+}
+
+impl RuleBuilder<'_> {
+    /// … in this repository …
+    pub(crate) fn of(mut self, repository: &Repository) -> Self {
+        self.rule.repository = Some(repository.clone());
+        self
+    }
+
+    /// … for this digest or tag …
+    pub(crate) fn for_subject(mut self, subject: impl fmt::Display) -> Self {
+        self.rule.subject = Some(subject.to_string());
+        self
+    }
+
+    /// … and so many in all …
+    pub(crate) fn times(mut self, times: usize) -> Self {
+        self.rule.times = times;
+        self
+    }
+
+    /// … this happens.
+    pub(crate) fn then(mut self, fault: Fault) {
+        self.rule.fault = fault;
+        self.recorded.log().rules.push(self.rule);
+    }
+
+    /// … it fails.
+    pub(crate) fn fails(self, kind: Kind) {
+        self.then(Fault::Fails(kind));
+    }
+}
+
+impl fmt::Debug for Recorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recorded({:?})", self.stores)
+    }
+}
+
+impl Stores for Recorded {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(self.open(repository)?)
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        Ok(self.open(repository)?)
+    }
+}
+
+/// One repository of [`Recorded`].
+struct Watched {
+    target: Arc<dyn Target>,
+    repository: Repository,
+    recorded: Recorded,
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watched({self})")
+    }
+}
+
+impl Watched {
+    /// Writes the call down and says which fault befalls it; one that comes before the work has come by then.
+    async fn enter(&self, what: What, subject: &str) -> Result<Option<Fault>> {
+        let call = Call { what, repository: self.repository.clone(), subject: subject.to_owned() };
+        let fault = {
+            let mut log = self.recorded.log();
+            log.calls.push(call.clone());
+            let rule = log.rules.iter_mut().find(|rule| rule.befalls(&call));
+            rule.map(|rule| {
+                rule.times -= 1;
+                rule.fault.clone()
+            })
+        };
+        match fault {
+            Some(Fault::Fails(kind)) => Err(scripted(kind, &call)),
+            Some(Fault::Waits(gate)) => {
+                gate.pass().await;
+                Ok(None)
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// A call whose only faults are to fail, to wait and to lose its answer.
+    async fn simple<T>(&self, what: What, subject: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let fault = self.enter(what, subject).await?;
+        let done = work.await?;
+        match fault {
+            Some(Fault::LosesAnswer(kind)) => {
+                let repository = self.repository.clone();
+                Err(scripted(kind, &Call { what, repository, subject: subject.to_owned() }))
+            }
+            _ => Ok(done),
+        }
+    }
+}
+
+fn scripted(kind: Kind, attempted: &impl fmt::Display) -> Error {
+    Error::new(kind, attempted.to_string(), "as the script has it")
+}
+
+#[async_trait]
+impl Source for Watched {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        self.simple(What::Resolve, selector.as_str(), self.target.resolve(selector)).await
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        self.simple(What::Manifest, digest.as_str(), self.target.manifest(digest)).await
+    }
+
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+        let subject = if offset == 0 { digest.to_string() } else { format!("{digest}@{offset}") };
+        let fault = self.enter(What::Blob, &subject).await?;
+        let mut stream = self.target.blob(digest, offset).await?;
+        let size = self.recorded.log().chunk;
+        if let Some(size) = size {
+            stream = rechunked(stream, size);
+        }
+        Ok(match fault {
+            Some(Fault::Corrupts) => corrupted(stream),
+            Some(Fault::BreaksAfter(bytes)) => broken(stream, bytes),
+            _ => stream,
+        })
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.simple(What::BlobSize, digest.as_str(), self.target.blob_size(digest)).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.simple(What::Tags, "", self.target.tags()).await
+    }
+
+    fn counts_pulls(&self) -> bool {
+        self.recorded.log().counting.contains(self.repository.registry()) || self.target.counts_pulls()
+    }
+}
+
+#[async_trait]
+impl Target for Watched {
+    async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
+        self.simple(What::PushManifest, name.as_str(), self.target.push_manifest(manifest, name)).await
+    }
+
+    async fn open_upload(&self) -> Result<Upload> {
+        self.simple(What::OpenUpload, "", self.target.open_upload()).await
+    }
+
+    async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
+        let fault = self.enter(What::PushBlob, blob.digest.as_str()).await?;
+        let body = match fault {
+            Some(Fault::BreaksAfter(bytes)) => broken(body, bytes),
+            _ => body,
+        };
+        self.target.push_blob(upload, blob, body).await?;
+        match fault {
+            Some(Fault::LosesAnswer(kind)) => Err(scripted(kind, &blob.digest)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn abandon(&self, upload: Upload) {
+        // A script may make it wait; to fail means nothing here.
+        let _ = self.enter(What::Abandon, "").await;
+        self.target.abandon(upload).await;
+    }
+
+    async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        match self.enter(What::Mount, digest.as_str()).await? {
+            Some(Fault::Declines) => Ok(Mount::Declined(None)),
+            _ => self.target.mount(digest, from).await,
+        }
+    }
+}
+
+/// The same bytes in chunks of at most `size`.
+fn rechunked(stream: BlobStream, size: usize) -> BlobStream {
+    let cut = move |chunk: Result<Bytes>| {
+        let mut rest = chunk.map(Some);
+        stream::iter(std::iter::from_fn(move || match &mut rest {
+            Ok(Some(bytes)) if bytes.is_empty() => None,
+            Ok(Some(bytes)) => Some(Ok(bytes.split_to(size.min(bytes.len())))),
+            Ok(None) => None,
+            Err(_) => Some(std::mem::replace(&mut rest, Ok(None)).map(Option::unwrap_or_default)),
+        }))
+    };
+    stream.flat_map(cut).boxed()
+}
+
+/// The same length, another first byte.
+fn corrupted(stream: BlobStream) -> BlobStream {
+    let change = |(at, chunk): (usize, Result<Bytes>)| {
+        chunk.map(|bytes| match (at, bytes.first()) {
+            (0, Some(first)) => Bytes::from([&[!first], &bytes[1..]].concat()),
+            _ => bytes,
+        })
+    };
+    stream.enumerate().map(change).boxed()
+}
+
+/// The first `bytes` bytes, then a connection that is gone.
+fn broken(stream: BlobStream, bytes: usize) -> BlobStream {
+    let mut left = bytes;
+    let within = rechunked(stream, 1).take_while(move |_| {
+        let more = left > 0;
+        left = left.saturating_sub(1);
+        std::future::ready(more)
+    });
+    let gone = Error::new(Kind::Unavailable, "read the blob", "the connection broke, as the script has it");
+    within.chain(stream::once(async { Err(gone) })).boxed()
+}

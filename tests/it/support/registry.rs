@@ -1,0 +1,75 @@
+//! A registry in this process: strict, with a script around it and its world at hand.
+
+use std::sync::Arc;
+
+use transship::oci::{Registry as Name, Repository};
+use transship::serve::{self, Options, Server};
+use transship::store::memory::{Memory, MemoryRepository};
+
+use super::script::Script;
+use super::tokens::Tokens;
+
+/// How the registry is to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) options: Options,
+    /// Repositories must be created before they are written to.
+    pub(crate) strict: bool,
+    /// It wants bearer tokens from here.
+    pub(crate) tokens: Option<Tokens>,
+}
+
+/// A running registry; it stops when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) script: Script,
+    pub(crate) memory: Memory,
+    server: Server,
+    /// What its repositories are called in `memory`.
+    inside: Name,
+}
+
+impl Registry {
+    /// Repositories come into being with the first push, everybody may do everything.
+    pub(crate) async fn start() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let memory = if settings.strict { Memory::strict() } else { Memory::new() };
+        let script = Script::default();
+        let inside = settings.options.registry.clone();
+        let mut router = serve::router(Arc::new(memory.clone()), settings.options);
+        if let Some(tokens) = &settings.tokens {
+            router = tokens.around(router);
+        }
+        let server = Server::start_router(script.around(router), 0).await.expect("a free port on 127.0.0.1");
+        Self { script, memory, server, inside }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn name(&self) -> Name {
+        self.server.registry()
+    }
+
+    /// A repository as a client names it.
+    pub(crate) fn repository(&self, path: &str) -> Repository {
+        Repository::new(self.name(), path).expect("a repository path")
+    }
+
+    /// A repository from within: to fill it and to look at it without a request.
+    pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
+        let name = Repository::new(self.inside.clone(), path).expect("a repository path");
+        self.memory.repository(&name)
+    }
+
+    /// Creates a repository, as a strict registry wants it.
+    pub(crate) fn create(&self, path: &str) {
+        self.memory.create(&Repository::new(self.inside.clone(), path).expect("a repository path"));
+    }
+
+    /// `http://127.0.0.1:PORT` and `path`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+}

@@ -1,0 +1,170 @@
+//! Bearer tokens, as Docker Hub and others want them: a token endpoint with scopes, and a layer that checks them
+//! (distribution's "Token Authentication Specification").
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use serde_json::json;
+
+/// A token service. A clone is another handle on the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tokens(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    user: Option<(String, String)>,
+    expires_in: Option<u64>,
+    uses: Option<usize>,
+    issued: usize,
+    requests: Vec<BTreeSet<String>>,
+    refused: usize,
+    valid: HashMap<String, Grant>,
+}
+
+#[derive(Debug)]
+struct Grant {
+    /// `repository:NAME:ACTION`, one for each action.
+    rights: BTreeSet<String>,
+    uses_left: usize,
+}
+
+impl Tokens {
+    /// Issues to anybody whatever is asked for.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Issues only to this user, by Basic authentication.
+    pub(crate) fn user(self, name: &str, password: &str) -> Self {
+        self.lock().user = Some((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// What the answers say of a token's life, in seconds; without it they say nothing, and 60 s hold.
+    pub(crate) fn expires_in(self, seconds: u64) -> Self {
+        self.lock().expires_in = Some(seconds);
+        self
+    }
+
+    /// Each token is good for so many requests: an expiry that needs no clock.
+    pub(crate) fn uses(self, uses: usize) -> Self {
+        self.lock().uses = Some(uses);
+        self
+    }
+
+    /// No token issued so far is good any more.
+    pub(crate) fn revoke(&self) {
+        self.lock().valid.clear();
+    }
+
+    /// The scopes of every token request that was granted, in order.
+    pub(crate) fn requests(&self) -> Vec<BTreeSet<String>> {
+        self.lock().requests.clone()
+    }
+
+    /// How many tokens were issued.
+    pub(crate) fn issued(&self) -> usize {
+        self.lock().issued
+    }
+
+    /// How many token requests had wrong credentials.
+    pub(crate) fn refused(&self) -> usize {
+        self.lock().refused
+    }
+
+    /// Puts the check, and the endpoint `/token`, around `router`.
+    pub(crate) fn around(&self, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(self.clone(), check))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("no request panics while it holds the tokens")
+    }
+
+    fn issue(&self, request: &Request) -> Response {
+        let mut inner = self.lock();
+        if inner.user.as_ref().is_some_and(|user| basic(request).as_ref() != Some(user)) {
+            inner.refused += 1;
+            return (StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#).into_response();
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let scopes: BTreeSet<String> = url::form_urlencoded::parse(query.as_bytes())
+            .filter(|(key, _)| key == "scope")
+            .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        inner.issued += 1;
+        let token = format!("token-{}", inner.issued);
+        let rights = scopes.iter().flat_map(|scope| rights(scope)).collect();
+        let uses_left = inner.uses.unwrap_or(usize::MAX);
+        inner.valid.insert(token.clone(), Grant { rights, uses_left });
+        inner.requests.push(scopes);
+        let mut body = json!({ "token": token });
+        if let Some(seconds) = inner.expires_in {
+            body["expires_in"] = seconds.into();
+        }
+        body.to_string().into_response()
+    }
+
+    /// Why `request` may not have what it needs, as the challenge spells it.
+    fn refuse(&self, request: &Request, needed: &BTreeSet<String>) -> Option<&'static str> {
+        let mut inner = self.lock();
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(token) = header.and_then(|text| text.strip_prefix("Bearer ")) else { return Some("") };
+        let Some(grant) = inner.valid.get_mut(token).filter(|grant| grant.uses_left > 0) else {
+            return Some(r#",error="invalid_token""#);
+        };
+        if !needed.iter().flat_map(|scope| rights(scope)).all(|right| grant.rights.contains(&right)) {
+            return Some(r#",error="insufficient_scope""#);
+        }
+        grant.uses_left -= 1;
+        None
+    }
+}
+
+async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
+    if request.uri().path() == "/token" {
+        return tokens.issue(&request);
+    }
+    let needed = scopes(&request);
+    let Some(why) = tokens.refuse(&request, &needed) else {
+        return next.run(request).await;
+    };
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let needed = Vec::from_iter(needed).join(" ");
+    let scope = if needed.is_empty() { String::new() } else { format!(r#",scope="{needed}""#) };
+    let challenge = format!(r#"Bearer realm="http://{host}/token",service="tests"{scope}{why}"#);
+    let body = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] });
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], body.to_string()).into_response()
+}
+
+/// The scopes that `request` needs: pull to read, pull and push to write, pull of where a mount comes from.
+fn scopes(request: &Request) -> BTreeSet<String> {
+    let path = request.uri().path().trim_start_matches("/v2/");
+    let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+    let name = ends.iter().filter_map(|end| path.rfind(end)).max().map(|end| &path[..end]);
+    let actions = if request.method().is_safe() { "pull" } else { "pull,push" };
+    let query = request.uri().query().unwrap_or_default();
+    let from = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from").map(|(_, from)| from);
+    let from = from.map(|from| format!("repository:{from}:pull"));
+    name.map(|name| format!("repository:{name}:{actions}")).into_iter().chain(from).collect()
+}
+
+/// `repository:a:pull,push` as `repository:a:pull` and `repository:a:push`.
+fn rights(scope: &str) -> Vec<String> {
+    let (resource, actions) = scope.rsplit_once(':').unwrap_or((scope, ""));
+    actions.split(',').map(|action| format!("{resource}:{action}")).collect()
+}
+
+fn basic(request: &Request) -> Option<(String, String)> {
+    let text = request.headers().get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
+}
