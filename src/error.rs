@@ -138,6 +138,13 @@ impl Error {
         Self::new(Kind::Interrupted, "mirror it", "the run was interrupted before it was finished")
     }
 
+    /// This side broke off by a mistake of its own.
+    pub fn defect(attempted: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::new(Kind::Invalid, attempted, source.to_string())
+            .with_hint("this is a defect of transship: please report it, with what `-vv` prints")
+            .with_source(source)
+    }
+
     /// `attempted` is a verb and its object (`push manifest sha256:… to host/repository`), `why` the reason; both in lower
     /// case, without a full stop.
     pub fn new(kind: Kind, attempted: impl Into<String>, why: impl Into<String>) -> Self {

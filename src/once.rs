@@ -1,7 +1,8 @@
 //! OnceMap: the first caller's task works, all share its result.
 //!
 //! The work runs in a task of its own: a caller that stops waiting doesn't stop the work, and nobody waits for somebody
-//! who gave up. Success and failure are both kept; [`OnceMap::forget`] lets the next caller work anew.
+//! who gave up. Success and failure are both kept, and so is a panic, which is told to all who wait and ends nobody else's
+//! work; [`OnceMap::forget`] lets the next caller work anew.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,8 +15,13 @@ use futures::future::{BoxFuture, Shared};
 
 /// Results by key, each worked out at most once.
 pub struct OnceMap<K, V> {
-    entries: Mutex<HashMap<K, Shared<BoxFuture<'static, V>>>>,
+    entries: Mutex<HashMap<K, Shared<BoxFuture<'static, Result<V, Lost>>>>>,
 }
+
+/// The work didn't come to its end: it panicked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the work on it ended in the middle: {0}")]
+pub struct Lost(String);
 
 impl<K, V> Default for OnceMap<K, V> {
     fn default() -> Self {
@@ -32,9 +38,9 @@ impl<K, V> fmt::Debug for OnceMap<K, V> {
 impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
     /// The result for `key`: `work`'s if this is the first call, else that of the first. The flag says which.
     ///
-    /// # Panics
-    /// If the work panics, so does everybody who waits for it.
-    pub async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> (V, bool)
+    /// # Errors
+    /// If the work panics, to everybody who waits for it.
+    pub async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, bool), Lost>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -44,13 +50,13 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
                 Some(shared) => (shared.clone(), false),
                 None => {
                     let task = tokio::spawn(work());
-                    let shared = async move { task.await.expect("the work ran to its end") }.boxed().shared();
+                    let shared = async move { task.await.map_err(|error| Lost(error.to_string())) }.boxed().shared();
                     entries.insert(key, shared.clone());
                     (shared, true)
                 }
             }
         };
-        (shared.await, first)
+        Ok((shared.await?, first))
     }
 
     /// Lets the next caller for `key` work anew.
@@ -84,8 +90,17 @@ mod tests {
         open.send(()).unwrap();
         let never = || async { unreachable!("the first caller's work is shared") };
         let (one, two) = tokio::join!(map.get_or_work("k", never), map.get_or_work("k", never));
-        assert_eq!((one, two), ((1, false), (1, false)));
+        assert_eq!((one, two), (Ok((1, false)), Ok((1, false))));
         map.forget(&"k");
-        assert_eq!(map.get_or_work("k", || async { 7 }).await, (7, true));
+        assert_eq!(map.get_or_work("k", || async { 7 }).await, Ok((7, true)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_for_those_who_wait_for_it_and_nobody_else() {
+        let map = OnceMap::<&str, usize>::default();
+        let broken = || async { panic!("as the test has it") };
+        assert!(map.get_or_work("broken", broken).await.is_err());
+        assert!(map.get_or_work("broken", || async { 1 }).await.is_err());
+        assert_eq!(map.get_or_work("sound", || async { 1 }).await, Ok((1, true)));
     }
 }

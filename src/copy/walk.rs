@@ -96,7 +96,9 @@ pub(super) async fn bring_edge(
             Edge::Manifest(child) => bring_child(&engine_, &route_, child, depth + 1, ask).await,
         }
     };
-    let (brought, first) = engine.brought.get_or_work(key, work).await;
+    let brought = engine.brought.get_or_work(key, work).await;
+    let (brought, first) =
+        brought.map_err(|lost| Error::defect(format!("bring {}", edge.descriptor().digest), lost))?;
     brought.map(|tally| if first { tally } else { Bytes { present: tally.total(), ..Bytes::default() } })
 }
 
@@ -159,7 +161,8 @@ async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Resu
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
-    engine.manifests.get_or_work((route.from.clone(), digest.clone()), work).await.0
+    let loaded = engine.manifests.get_or_work((route.from.clone(), digest.clone()), work).await;
+    loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?.0
 }
 
 /// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.

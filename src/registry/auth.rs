@@ -235,7 +235,11 @@ impl Auth {
                     let (realm, service) = (realm.clone(), service.clone());
                     async move { auth.fetch(&path, &realm, service.as_deref(), &scopes).await }
                 })
-                .await;
+                .await
+                .map_err(|lost| {
+                    self.give_up(&scopes, generation);
+                    Error::defect(format!("get a token for {}", request.repository), lost)
+                })?;
             // A failure is shared by those who waited for it, not by those who come later.
             let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
             if fetched || token.renew_at > Instant::now() {
