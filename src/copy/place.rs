@@ -1,8 +1,9 @@
 //! How a blob gets to where it is needed: it is there, it is mounted, or it is streamed.
 //!
-//! Over the whole batch each blob leaves the upstream once. Whoever needs it first leads: it streams the blob to its own
-//! repository. The others wait, without a permit, and then mount it from there, or read it from there where mounting is
-//! refused. If the leader fails, the next takes over.
+//! Over the whole batch each blob leaves the upstream once, and enters each target registry once. Whoever needs it first
+//! leads: it streams the blob to its own repository. The others wait, without a permit, and then mount it from there, or
+//! read it from there where mounting is refused. The first of another registry leads there in its turn, and reads the blob
+//! where it has arrived. If a leader fails, the next takes over.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::Engine;
 use super::stream;
 use super::walk::Route;
 use crate::error::{Error, Result, Side};
-use crate::oci::{Descriptor, Digest, Repository};
+use crate::oci::{Descriptor, Digest, Registry, Repository};
 use crate::store::{Mount, Source, Upload};
 
 /// From this size on the target is asked whether it has a blob even where a listing says that nothing is there: what an
@@ -46,23 +47,27 @@ pub(super) struct Holders(Mutex<HashMap<Digest, Held>>);
 #[derive(Debug, Default)]
 struct Held {
     at: Vec<Repository>,
-    coming: Option<watch::Receiver<()>>,
+    /// Who is bringing it to each registry.
+    coming: Vec<(Registry, watch::Receiver<()>)>,
 }
 
 /// What there is to do for a blob.
 enum Claim<'a> {
-    /// Nobody has it: stream it.
-    Lead(Lead<'a>),
+    /// Its registry lacks it: stream it, from a repository of another registry if one has it, else from upstream.
+    Lead(Lead<'a>, Option<Repository>),
     /// Somebody brings it: wait.
     Wait(watch::Receiver<()>),
+    /// A repository of the same registry has it.
+    Near(Repository),
     /// It is there.
-    Held(Vec<Repository>),
+    Here,
 }
 
 /// The duty to bring a blob; dropping it lets the next take over.
 struct Lead<'a> {
     holders: &'a Holders,
     digest: Digest,
+    registry: Registry,
     /// Dropped with the lead, which wakes all who wait.
     _done: watch::Sender<()>,
 }
@@ -80,17 +85,24 @@ impl Holders {
         self.with(digest, |held| held.at.retain(|at| at != repository));
     }
 
-    fn claim(&self, digest: &Digest) -> Claim<'_> {
+    fn claim(&self, digest: &Digest, here: &Repository) -> Claim<'_> {
+        let registry = here.registry();
         self.with(digest, |held| {
-            if !held.at.is_empty() {
-                return Claim::Held(held.at.clone());
+            if held.at.contains(here) {
+                return Claim::Here;
             }
-            if let Some(coming) = &held.coming {
+            if let Some(donor) = held.at.iter().find(|at| at.registry() == registry) {
+                return Claim::Near(donor.clone());
+            }
+            // While nobody has it, whoever fetches it from upstream fetches it for all registries.
+            let mut coming = held.coming.iter();
+            if let Some((_, coming)) = coming.find(|(to, _)| to == registry || held.at.is_empty()) {
                 return Claim::Wait(coming.clone());
             }
             let (done, coming) = watch::channel(());
-            held.coming = Some(coming);
-            Claim::Lead(Lead { holders: self, digest: digest.clone(), _done: done })
+            held.coming.push((registry.clone(), coming));
+            let lead = Lead { holders: self, digest: digest.clone(), registry: registry.clone(), _done: done };
+            Claim::Lead(lead, held.at.first().cloned())
         })
     }
 
@@ -102,7 +114,7 @@ impl Holders {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        self.holders.with(&self.digest, |held| held.coming = None);
+        self.holders.with(&self.digest, |held| held.coming.retain(|(to, _)| *to != self.registry));
     }
 }
 
@@ -115,11 +127,14 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
         return Ok(Placed::Present);
     }
     loop {
-        match engine.holders.claim(&blob.digest) {
-            Claim::Held(at) if at.contains(here) => return Ok(Placed::Present),
-            Claim::Held(at) => return borrow(engine, route, blob, &at).await,
-            Claim::Lead(lead) => {
-                send(engine, route, &route.source, blob, None).await?;
+        match engine.holders.claim(&blob.digest, here) {
+            Claim::Here => return Ok(Placed::Present),
+            Claim::Near(donor) => return mount(engine, route, blob, &donor).await,
+            Claim::Lead(lead, elsewhere) => {
+                match elsewhere {
+                    Some(donor) => read_back(engine, route, blob, &donor, None).await?,
+                    None => send(engine, route, &route.source, blob, None).await?,
+                }
                 engine.holders.add(&blob.digest, here);
                 drop(lead);
                 return Ok(Placed::Copied);
@@ -135,32 +150,35 @@ async fn is_present(route: &Route, blob: &Descriptor) -> Result<bool> {
     Ok(size == Some(blob.size))
 }
 
-/// Takes the blob from a repository that has it: by mounting within the registry, else by reading it there.
-async fn borrow(engine: &Engine, route: &Route, blob: &Descriptor, at: &[Repository]) -> Result<Placed> {
-    let here = route.target_repository();
-    let neighbour = at.iter().find(|donor| donor.registry() == here.registry());
-    let mut upload = None;
-    if let Some(donor) = neighbour {
-        engine.check_stop()?;
-        match route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target))? {
-            Mount::Mounted => {
-                engine.holders.add(&blob.digest, here);
-                return Ok(Placed::Mounted);
-            }
-            Mount::Declined(opened) => upload = opened,
+/// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
+async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Placed> {
+    engine.check_stop()?;
+    let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target))?;
+    let placed = match mounted {
+        Mount::Mounted => Placed::Mounted,
+        Mount::Declined(upload) => {
+            read_back(engine, route, blob, donor, upload).await?;
+            Placed::Copied
         }
-    }
-    let donor = neighbour.or(at.first()).expect("a held blob is held somewhere");
+    };
+    engine.holders.add(&blob.digest, route.target_repository());
+    Ok(placed)
+}
+
+/// Streams the blob from `donor`, where it has arrived. If that can't give it back, this costs the upstream a second read,
+/// and not the image.
+async fn read_back(
+    engine: &Engine,
+    route: &Route,
+    blob: &Descriptor,
+    donor: &Repository,
+    upload: Option<Upload>,
+) -> Result<()> {
     let donor: Arc<dyn Source> = engine.stores.source(donor)?;
-    let borrowed = send(engine, route, &donor, blob, upload).await;
-    if borrowed.as_ref().is_err_and(|error| error.side() == Some(Side::Source)) {
-        // The mirror can't give it back: that costs the upstream a second read, and not the image.
-        send(engine, route, &route.source, blob, None).await?;
-    } else {
-        borrowed?;
+    match send(engine, route, &donor, blob, upload).await {
+        Err(error) if error.side() == Some(Side::Source) => send(engine, route, &route.source, blob, None).await,
+        sent => sent,
     }
-    engine.holders.add(&blob.digest, here);
-    Ok(Placed::Copied)
 }
 
 /// Streams `blob` from `source` to the route's target, trying anew from a fresh upload when either side breaks.

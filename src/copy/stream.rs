@@ -25,6 +25,8 @@ struct Reader {
     stream: Option<BlobStream>,
     verifier: Option<Verifier>,
     held: Option<Bytes>,
+    /// Until when a broken source is tried anew; its next byte lifts it.
+    deadline: Option<Instant>,
     progress: Arc<dyn Progress>,
 }
 
@@ -36,7 +38,8 @@ pub(super) fn verified(
     progress: Arc<dyn Progress>,
 ) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
-    let reader = Reader { source, blob, stream: Some(opened), verifier: Some(verifier), held: None, progress };
+    let (stream, verifier) = (Some(opened), Some(verifier));
+    let reader = Reader { source, blob, stream, verifier, held: None, deadline: None, progress };
     futures::stream::try_unfold(reader, |mut reader| async move {
         let chunk = reader.next().await.map_err(|error| error.on(Side::Source))?;
         Ok(chunk.map(|chunk| (chunk, reader)))
@@ -52,6 +55,7 @@ impl Reader {
             match stream.next().await {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
                 Some(Ok(chunk)) => {
+                    self.deadline = None;
                     self.progress.bytes(chunk.len() as u64);
                     self.verifier().update(&chunk).map_err(|e| self.mismatch(&e))?;
                     if let Some(ready) = self.held.replace(chunk) {
@@ -82,8 +86,13 @@ impl Reader {
     async fn resume(&mut self, broke: Error) -> Result<()> {
         let offset = self.verifier().seen();
         tracing::debug!(blob = %self.blob.digest, offset, "source broke, reopening: {broke}");
-        let deadline = Instant::now() + RESUME_WITHIN;
+        // A source that opens and breaks again without a byte isn't back: it neither gets more time nor is it asked at once.
+        let broke_again = self.deadline.is_some();
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + RESUME_WITHIN);
         let reopen = async {
+            if broke_again {
+                tokio::time::sleep(RESUME_PAUSE).await;
+            }
             loop {
                 match self.source.blob(&self.blob.digest, offset).await {
                     Ok(stream) => return Ok(stream),

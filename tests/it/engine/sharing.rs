@@ -1,0 +1,77 @@
+//! What many images have in common, at one registry and at several, and what becomes of it when a side keeps breaking.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_opens_and_breaks_without_a_byte_is_given_up() {
+    let mut batch = Batch::new();
+    let image = image("app").layer(1000).build();
+    let layer = image.blobs[1].digest();
+    batch.image(&image, "src.test/app:1", "dst.test/app").await;
+    batch.stores.chunk(100);
+    batch.stores.on(What::Blob).for_subject(layer).then(Fault::BreaksAfter(300));
+    let always = usize::MAX;
+    batch.stores.on(What::Blob).for_subject(format!("{layer}@300")).times(always).then(Fault::BreaksAfter(0));
+    assert_eq!(statuses(&batch.run().await), [Status::Copied], "the next upload begins anew");
+    batch.assert_at(&image, "dst.test/app", "1").await;
+    assert_eq!(batch.stores.count(What::Abandon), 1);
+}
+
+#[tokio::test]
+async fn each_registry_takes_a_blob_in_once_even_if_many_want_it_at_the_same_time() {
+    let mut batch = Batch::new();
+    let images = ["a", "b", "c"].map(|seed| image(seed).shared_layer("base", 5000).build());
+    let layer = images[0].blobs[1].digest();
+    for (name, image) in ["a", "b", "c"].iter().zip(&images) {
+        batch.image(image, &format!("src.test/{name}:1"), &format!("dst.test/{name}")).await;
+        batch.image(image, &format!("src.test/{name}:1"), &format!("other.test/{name}")).await;
+    }
+    let gate = Gate::closed();
+    for name in ["a", "b", "c"] {
+        let other = format!("other.test/{name}").parse().unwrap();
+        batch.stores.on(What::PushBlob).of(&other).for_subject(layer).then(Fault::Waits(gate.clone()));
+    }
+    let open = async {
+        gate.reached(1).await;
+        // The others have come as far as they can: all configs are there, the layer is all that is waited for.
+        while images.iter().any(|image| {
+            let config = image.blobs[0].digest().as_str();
+            let pushed = batch.stores.calls_of(What::PushBlob).into_iter();
+            pushed.filter(|call| call.subject == config && call.repository.registry().as_str() == "other.test").count()
+                == 0
+        }) {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        gate.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), open);
+    assert_eq!(statuses(&outcomes), [Status::Copied; 6]);
+    let of_layer = |what: What, registry: &str| {
+        let calls = batch.stores.calls_of(what).into_iter();
+        calls.filter(|c| c.subject == layer.as_str() && c.repository.registry().as_str() == registry).count()
+    };
+    assert_eq!(of_layer(What::Blob, "src.test"), 1);
+    for registry in ["dst.test", "other.test"] {
+        assert_eq!((of_layer(What::PushBlob, registry), of_layer(What::Mount, registry)), (1, 2), "{registry}");
+    }
+}
+
+#[tokio::test]
+async fn one_permit_is_enough_for_nested_indexes_and_two_registries() {
+    let mut batch = Batch::new();
+    batch.transfers = 1;
+    batch.stores.on(What::Mount).times(usize::MAX).then(Fault::Declines);
+    let inner = |seed: &str| {
+        let app = image(seed).shared_layer("base", 5000).shared_layer("more", 3000).build();
+        index().nested(index().child("linux/amd64", app).attested().build()).build()
+    };
+    for name in ["a", "b", "c", "d"] {
+        let image = inner(name);
+        batch.image(&image, &format!("src.test/{name}:1"), &format!("dst.test/{name}")).await;
+        batch.image(&image, &format!("src.test/{name}:1"), &format!("other.test/{name}")).await;
+    }
+    assert_eq!(statuses(&batch.run().await), [Status::Copied; 8]);
+}
