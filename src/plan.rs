@@ -4,6 +4,7 @@
 
 mod ask;
 mod bytes;
+mod landing;
 
 use std::collections::HashSet;
 

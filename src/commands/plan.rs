@@ -2,7 +2,7 @@
 
 use super::session::{Session, Start};
 use crate::cli;
-use crate::plan::weigh;
+use crate::plan::{Plan, Planned, weigh};
 use crate::report::Report;
 use crate::resolve::{Resolution, Update};
 use crate::select::Only;
@@ -17,12 +17,25 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
         }
     }
     let mut plan = session.plan(&resolution, &only).await;
+    warn_of_untagged(&plan);
     if arguments.bytes {
-        weigh(&mut plan, &session.stores).await;
+        // Asked to stop, the plan stays without.
+        session.stop.run_until_cancelled(weigh(&mut plan, &session.stores)).await;
     }
     let mut report = session.report("plan").with_plan(plan);
     report.expect_no_work = arguments.check;
     Ok(session.finish("plan", report))
+}
+
+/// Registries may clear away what has no tag.
+fn warn_of_untagged(plan: &Plan) {
+    let images = plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if transfer.tag.is_none() && transfer.action.has_work() => Some(transfer),
+        _ => None,
+    });
+    for transfer in images {
+        tracing::warn!("{} lands without a tag, and may be cleared away: name one with as:", transfer.target_text());
+    }
 }
 
 /// Stops after the plan.
@@ -34,6 +47,7 @@ pub(super) async fn dry_run(
     check: bool,
 ) -> anyhow::Result<Report> {
     let plan = session.plan(resolution, only).await;
+    warn_of_untagged(&plan);
     let mut report = session.report(command).with_plan(plan);
     report.expect_no_work = check;
     Ok(session.finish(command, report))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::landing::Landings;
 use super::{Action, Plan, Planned, Transfer};
 use crate::config::{ImageRule, Overwrite};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
@@ -44,6 +45,8 @@ struct Want<'a> {
     target: Repository,
     overwrite: Overwrite,
     pin: Option<&'a LockedImage>,
+    /// Why it can't have its tag: an image before it has.
+    clash: Option<Error>,
 }
 
 /// Works out what there is to do.
@@ -53,8 +56,13 @@ pub async fn plan(request: Request<'_>) -> Plan {
     let found: Vec<Option<Result<Option<Digest>>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
+    let mut pulled = HashSet::new();
     for (want, found) in wants.iter().zip(found) {
-        plan.images.push(planned(request, want, found, &held));
+        let mut planned = planned(request, want, found, &held);
+        if let Planned::Image(transfer) = &mut planned {
+            count_once(transfer, &mut pulled);
+        }
+        plan.images.push(planned);
     }
     prepare(request, &mut plan, &held).await;
     plan
@@ -74,20 +82,29 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
     each.collect()
 }
 
+/// A manifest is pulled once from its repository in a run, however many tags and targets it is for.
+fn count_once(transfer: &mut Transfer, pulled: &mut HashSet<(Repository, Digest)>) {
+    let manifest = (transfer.source.repository().clone(), transfer.root.digest.clone());
+    if transfer.pulls > 0 && !pulled.insert(manifest) {
+        (transfer.pulls, transfer.pulls_exact) = (0, true);
+    }
+}
+
 /// Each image at each target, in the order of the file, each pair once.
 fn wants(request: Request<'_>) -> Vec<Want<'_>> {
     let mut seen = HashSet::new();
+    // Whatever a run is about, a tag is for the same image.
+    let mut landings = Landings::default();
     let mut wants = Vec::new();
     for rule in request.images {
         for (source, tag) in rule.sources(request.lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
-            if !request.only.matches(&source) {
-                continue;
-            }
+            let asked_for = request.only.matches(&source);
             let pin = request.lock.image(&source, &[]);
             for target in &rule.destinations {
-                if seen.insert((source.clone(), target.clone(), tag.clone())) {
+                let clash = tag.as_ref().zip(pin).and_then(|(tag, pin)| landings.take(target, tag, pin));
+                if asked_for && seen.insert((source.clone(), target.clone(), tag.clone())) {
                     let (source, tag, target) = (source.clone(), tag.clone(), target.clone());
-                    wants.push(Want { source, tag, target, overwrite: rule.overwrite, pin });
+                    wants.push(Want { source, tag, target, overwrite: rule.overwrite, pin, clash });
                 }
             }
         }
@@ -95,9 +112,9 @@ fn wants(request: Request<'_>) -> Vec<Want<'_>> {
     wants
 }
 
-/// What the target has under the name that the image is to get. Not asked for what has no pin.
+/// What the target has under the name that the image is to get. Not asked for what has no pin, or can't have its tag.
 async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<Digest>>> {
-    let pin = want.pin?;
+    let pin = want.pin.filter(|_| want.clash.is_none())?;
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
         None => Selector::Digest(pin.digest.clone()),
@@ -128,6 +145,9 @@ fn planned(
     held: &HashMap<Repository, HashSet<Digest>>,
 ) -> Planned {
     let stale = request.failed.get(&want.source.to_string());
+    if let Some(clash) = &want.clash {
+        return failed(want, clash.clone());
+    }
     let (pin, found) = match (want.pin, found) {
         (Some(pin), Some(Ok(found))) => (pin, found),
         (Some(_), Some(Err(error))) => return failed(want, error),
@@ -204,7 +224,7 @@ async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repositor
 /// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
 async fn is_vacant(request: Request<'_>, repository: &Repository) -> bool {
     let tags = async { request.stores.target(repository)?.tags().await };
-    match tags.await {
+    match unless_stopped(request.stop, tags).await {
         Ok(tags) => tags.is_empty(),
         Err(error) => error.kind() == Kind::NotFound,
     }

@@ -1,92 +1,106 @@
-//! `plan --bytes`: reads the manifests of what is to be copied and asks the targets for their blobs, so that bytes and
+//! `plan --bytes`: reads the manifests of what is to be copied and asks the targets for their parts, so that bytes and
 //! pulls are exact. The manifest GETs count where pulls are counted.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::OnceCell;
 
 use super::{Action, Plan, Planned, Transfer};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository};
-use crate::store::{Source, Stores};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
+use crate::store::{Stores, Target};
 
-/// Images that are weighed side by side.
+/// Images that are weighed side by side, and questions about the blobs of one.
 const IMAGES: usize = 16;
 
-/// What the graph of an image consists of.
-struct Graph {
-    manifests: u64,
+/// What of an image its target lacks.
+struct Lacking {
+    /// Manifests to read; the source counts them.
+    pulls: Vec<Digest>,
     blobs: Vec<Descriptor>,
 }
 
-/// Fills in `bytes` and `pulls` of each image to copy: what leaves the upstream, each blob once, credited to the first
-/// image that needs it. An image whose manifests can't be read keeps `None`.
+/// Fills in `bytes` and `pulls` of each image to copy: what leaves the upstream, each blob and each manifest once, credited
+/// to the first image that needs it. An image whose manifests can't be read keeps what it has.
 pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
-    let to_copy = plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.action == Action::Copy => Some(transfer.clone()),
-        _ => None,
-    });
-    let vacant = &plan.vacant;
-    let weighed = to_copy.map(|transfer| async move { weigh_one(&transfer, stores, vacant).await });
-    let mut graphs = futures::stream::iter(weighed.collect::<Vec<_>>()).buffered(IMAGES);
-    let mut credited = HashSet::new();
-    let mut answers = Vec::new();
-    while let Some(graph) = graphs.next().await {
-        answers.push(graph);
-    }
-    drop(graphs);
-    let images = plan.images.iter_mut().filter_map(|planned| match planned {
+    let scale = Scale { stores, vacant: &plan.vacant, read: Mutex::default() };
+    let to_copy = plan.images.iter().filter_map(to_copy);
+    let weighed: Vec<_> = to_copy.map(|transfer| scale.weigh(transfer)).collect();
+    let lacking: Vec<_> = futures::stream::iter(weighed).buffered(IMAGES).collect().await;
+    let (mut moved, mut pulled) = (HashSet::new(), HashSet::new());
+    let transfers = plan.images.iter_mut().filter_map(|planned| match planned {
         Planned::Image(transfer) if transfer.action == Action::Copy => Some(transfer),
         _ => None,
     });
-    for (transfer, graph) in images.zip(answers) {
-        let Ok(graph) = graph else { continue };
-        let fresh = graph.blobs.into_iter().filter(|blob| credited.insert(blob.digest.clone()));
+    for (transfer, lacking) in transfers.zip(lacking) {
+        let Ok(Lacking { pulls, blobs }) = lacking else { continue };
+        let fresh = blobs.into_iter().filter(|blob| moved.insert(blob.digest.clone()));
         transfer.bytes = Some(fresh.map(|blob| blob.size).sum());
-        if transfer.pulls > 0 {
-            transfer.pulls = graph.manifests;
-        }
-        transfer.pulls_exact = true;
+        let source = transfer.source.repository();
+        let fresh = pulls.into_iter().filter(|digest| pulled.insert((source.clone(), digest.clone())));
+        (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, true);
     }
 }
 
-async fn weigh_one(transfer: &Transfer, stores: &Arc<dyn Stores>, vacant: &HashSet<Repository>) -> Result<Graph> {
-    let source = stores.source(transfer.source.repository())?;
-    let graph = read_graph(&*source, &transfer.root.digest).await?;
-    if vacant.contains(&transfer.target) {
-        return Ok(graph);
+fn to_copy(planned: &Planned) -> Option<&Transfer> {
+    match planned {
+        Planned::Image(transfer) if transfer.action == Action::Copy => Some(transfer),
+        _ => None,
     }
-    let target = stores.target(&transfer.target)?;
-    let asked = graph.blobs.into_iter().map(|blob| {
-        let target = Arc::clone(&target);
-        async move {
-            let there = target.blob_size(&blob.digest).await?;
-            Ok((blob, there.is_some()))
-        }
-    });
-    let answers: Vec<Result<(Descriptor, bool)>> = futures::stream::iter(asked).buffered(IMAGES).collect().await;
-    let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
-    let blobs = answers.into_iter().filter(|(_, there)| !there).map(|(blob, _)| blob).collect();
-    Ok(Graph { manifests: graph.manifests, blobs })
 }
 
-async fn read_graph(source: &dyn Source, root: &Digest) -> Result<Graph> {
-    let mut manifests: HashMap<Digest, Manifest> = HashMap::new();
-    let mut to_read = vec![root.clone()];
-    let mut blobs = Vec::new();
-    while let Some(digest) = to_read.pop() {
-        if manifests.contains_key(&digest) {
-            continue;
-        }
-        let manifest = source.manifest(&digest).await?;
-        for edge in manifest.successors() {
-            match edge {
-                Edge::Manifest(child) => to_read.push(child.digest.clone()),
-                Edge::Blob(blob) => blobs.push(blob.clone()),
+struct Scale<'a> {
+    stores: &'a Arc<dyn Stores>,
+    vacant: &'a HashSet<Repository>,
+    /// Manifests by repository: read once, for however many tags and targets.
+    read: Mutex<HashMap<(Repository, Digest), Arc<OnceCell<Manifest>>>>,
+}
+
+impl Scale<'_> {
+    async fn weigh(&self, transfer: &Transfer) -> Result<Lacking> {
+        let from = transfer.source.repository();
+        let target = self.stores.target(&transfer.target)?;
+        let counts = self.stores.source(from)?.counts_pulls();
+        let vacant = self.vacant.contains(&transfer.target);
+        let (mut manifests, mut blobs) = (HashSet::new(), Vec::new());
+        let mut to_read = vec![transfer.root.digest.clone()];
+        while let Some(digest) = to_read.pop() {
+            if !manifests.insert(digest.clone()) {
+                continue;
+            }
+            for edge in self.manifest(from, &digest).await?.successors() {
+                match edge {
+                    Edge::Blob(blob) => blobs.push(blob.clone()),
+                    // As the copy does: what is there ends a branch.
+                    Edge::Manifest(child) if (!vacant || counts) && has_manifest(&*target, &child.digest).await => {}
+                    Edge::Manifest(child) => to_read.push(child.digest.clone()),
+                }
             }
         }
-        manifests.insert(digest, manifest);
+        let pulls = if counts { manifests.into_iter().collect() } else { Vec::new() };
+        Ok(Lacking { pulls, blobs: if vacant { blobs } else { lacking(&*target, blobs).await? } })
     }
-    Ok(Graph { manifests: manifests.len() as u64, blobs })
+
+    async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest> {
+        let key = (repository.clone(), digest.clone());
+        let cell = Arc::clone(self.read.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let read = cell.get_or_try_init(|| async { self.stores.source(repository)?.manifest(digest).await });
+        read.await.cloned()
+    }
+}
+
+async fn has_manifest(target: &dyn Target, digest: &Digest) -> bool {
+    target.resolve(&Selector::Digest(digest.clone())).await.is_ok()
+}
+
+/// Those of `blobs` that `target` doesn't have.
+async fn lacking(target: &dyn Target, blobs: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
+    let asked = blobs.into_iter().map(|blob| async move {
+        let there = target.blob_size(&blob.digest).await?;
+        Ok((there != Some(blob.size)).then_some(blob))
+    });
+    let answers: Vec<_> = futures::stream::iter(asked).buffered(IMAGES).try_collect().await?;
+    Ok(answers.into_iter().flatten().collect())
 }

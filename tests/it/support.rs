@@ -10,6 +10,7 @@ pub(crate) mod images;
 pub(crate) mod moto;
 pub(crate) mod recorded;
 pub(crate) mod registry;
+pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod stores;
 pub(crate) mod tokens;

@@ -2,56 +2,11 @@
 
 use serde_json::Value;
 
-use crate::support::cli::{Cli, Run};
 use crate::support::gate::Gate;
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::Registry;
+use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
-
-struct Scene {
-    source: Registry,
-    target: Registry,
-    cli: Cli,
-}
-
-impl Scene {
-    async fn new() -> Self {
-        Self { source: Registry::start().await, target: Registry::start().await, cli: Cli::new() }
-    }
-
-    /// mirror.yaml with these entries; `SRC` and `DST` are the registries.
-    fn list(&self, entries: &str) {
-        let text = format!("target: DST/mirror\nlayout: \"{{repository}}\"\nimages:\n{entries}");
-        self.write("mirror.yaml", &text);
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let text = text.replace("SRC", self.source.name().as_str()).replace("DST", self.target.name().as_str());
-        self.cli.write(name, text);
-    }
-
-    async fn publish(&self, name: &str, tag: &str) -> Image {
-        let image = image(&format!("{name}:{tag}")).build();
-        image.push(&self.source.inside(name), tag).await;
-        image
-    }
-
-    fn clear(&self) {
-        self.source.script.clear();
-        self.target.script.clear();
-    }
-
-    async fn assert_mirrored(&self, image: &Image, name: &str, tag: &str) {
-        image.assert_in(&self.target.inside(&format!("mirror/{name}")), tag).await;
-    }
-}
-
-/// The status of each image, in order.
-fn statuses(run: &Run) -> Vec<String> {
-    let report = run.json();
-    let images = report["images"].as_array().expect("images");
-    images.iter().map(|image| image["status"].as_str().expect("a status").to_owned()).collect()
-}
 
 #[tokio::test]
 async fn a_pin_moves_only_when_it_is_told_to() {

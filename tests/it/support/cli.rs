@@ -84,14 +84,25 @@ impl Cli {
 
 #[cfg(unix)]
 impl Cli {
-    /// Runs `line` and sends it SIGTERM once `when` is over.
-    pub(crate) async fn interrupted(&self, line: &str, when: impl Future<Output = ()>) -> Run {
+    fn spawn(&self, line: &str) -> tokio::process::Child {
         let program = assert_cmd::cargo::cargo_bin!("transship");
         let mut command = tokio::process::Command::new(program);
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear().kill_on_drop(true);
         command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
-        let child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+        command.stderr(std::process::Stdio::piped()).spawn().expect("it starts")
+    }
+
+    /// Runs `line` and kills it, as by `kill -9`, once `when` is over.
+    pub(crate) async fn killed(&self, line: &str, when: impl Future<Output = ()>) {
+        let mut child = self.spawn(line);
+        tokio::time::timeout(LIMIT, when).await.expect("it comes so far in time");
+        child.kill().await.expect("it still runs");
+    }
+
+    /// Runs `line` and sends it SIGTERM once `when` is over.
+    pub(crate) async fn interrupted(&self, line: &str, when: impl Future<Output = ()>) -> Run {
+        let child = self.spawn(line);
         let id = child.id().expect("it runs").to_string();
         let ended = child.wait_with_output();
         let end = async {

@@ -1,0 +1,149 @@
+//! Runs that are killed, run twice at once, or meet what only becomes known on the way.
+
+use crate::support::gate::Gate;
+use crate::support::images::{image, multi_platform};
+use crate::support::registry::Registry;
+use crate::support::scene::{Scene, statuses};
+use crate::support::script::Fault;
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_killed_run_leaves_no_tag_and_the_next_completes_it() {
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    let (config, child) = (app.children[1].blobs[0].digest().clone(), app.children[1].digest().clone());
+    for (side, method, path) in [
+        ("source", "GET", format!("/blobs/{config}")),
+        ("target", "PUT", "/blobs/uploads/".to_owned()),
+        ("target", "PUT", format!("/manifests/{child}")),
+        ("target", "PUT", "/manifests/1".to_owned()),
+    ] {
+        let scene = Scene::new().await;
+        app.push(&scene.source.inside("app"), "1").await;
+        scene.list("  - SRC/app:1\n");
+        let gate = Gate::closed();
+        let script = if side == "source" { &scene.source.script } else { &scene.target.script };
+        script.always(method, path.clone(), Fault::Wait(gate.clone()));
+        scene.cli.killed("sync", gate.reached(1)).await;
+        let target = scene.target.inside("mirror/app");
+        let tags = transship::store::Source::tags(&target).await.unwrap_or_default();
+        assert!(tags.is_empty(), "{method} {path}: {tags:?}");
+
+        script.heal();
+        let again = scene.cli.run("sync --json").await;
+        assert_eq!((again.code, statuses(&again)), (0, vec!["copied".to_owned()]), "{method} {path}: {again}");
+        scene.assert_mirrored(&app, "app", "1").await;
+    }
+}
+
+#[tokio::test]
+async fn two_runs_at_once_do_no_harm() {
+    let scene = Scene::new().await;
+    let (app, other) = (scene.publish("app", "1").await, scene.publish("other", "1").await);
+    scene.list("  - SRC/app:1\n  - SRC/other:1\n");
+    let gate = Gate::closed();
+    scene.source.script.times(4, "GET", "/manifests/", Fault::Wait(gate.clone()));
+    let both = async {
+        gate.reached(4).await;
+        gate.open();
+    };
+    let (one, two, ()) = tokio::join!(scene.cli.run("sync --json"), scene.cli.run("sync --json"), both);
+    for run in [one, two] {
+        assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned(); 2]), "{run}");
+    }
+    scene.assert_mirrored(&app, "app", "1").await;
+    scene.assert_mirrored(&other, "other", "1").await;
+    assert_eq!(scene.cli.run("sync --locked").await.code, 0, "the lock is whole");
+}
+
+#[tokio::test]
+async fn two_selections_that_land_on_one_tag_conflict_unless_it_is_the_same_content() {
+    let scene = Scene::new().await;
+    let app = scene.publish("app", "1").await;
+    scene.publish("other", "1").await;
+    let entry = |name: &str| format!("  - {{image: SRC/{name}, select: {{glob: [\"*\"]}}, to: one}}\n");
+    scene.list(&(entry("app") + &entry("other")));
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!((sync.code, statuses(&sync)), (1, vec!["copied".to_owned(), "conflict".into()]), "{sync}");
+    scene.assert_mirrored(&app, "one", "1").await;
+    let error = &sync.json()["images"][1]["error"];
+    assert_eq!((&error["stage"], &error["kind"]), (&"plan".into(), &"conflict".into()), "{sync}");
+    // What a run is about doesn't change whose tag it is.
+    assert_eq!(statuses(&scene.cli.run("sync --json --only */other:*").await), ["conflict"]);
+    scene.assert_mirrored(&app, "one", "1").await;
+
+    app.push(&scene.source.inside("other"), "1").await;
+    assert_eq!(scene.cli.run("sync --update").await.code, 0);
+}
+
+#[tokio::test]
+async fn a_shared_layer_moves_once_to_each_target() {
+    let scene = Scene::new().await;
+    let second = Registry::start().await;
+    let shared = |seed: &str| image(seed).shared_layer("base", 100_000).build();
+    let layer = shared("any").blobs[1].digest().clone();
+    let mut entries = String::new();
+    for tag in 0..10 {
+        shared(&format!("tag{tag}")).push(&scene.source.inside("many"), &tag.to_string()).await;
+        entries.push_str(&format!("  - SRC/many:{tag}\n"));
+    }
+    for repository in 0..5 {
+        shared(&format!("repository{repository}")).push(&scene.source.inside(&format!("r{repository}")), "1").await;
+        entries.push_str(&format!("  - SRC/r{repository}:1\n"));
+    }
+    let list = format!("targets: [DST/m, \"{}/m\"]\nlayout: \"{{name}}\"\nimages:\n{entries}", second.name());
+    scene.write("mirror.yaml", &list);
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!((sync.code, statuses(&sync)), (0, vec!["copied".to_owned(); 30]), "{sync}");
+    assert_eq!(scene.source.script.count("GET", &format!("/blobs/{layer}")), 1);
+    let escaped = layer.as_str().replace(':', "%3A");
+    for target in [&scene.target, &second] {
+        assert_eq!(target.script.count("PUT", &format!("digest={escaped}")), 1, "{:#?}", target.script.lines());
+    }
+}
+
+#[tokio::test]
+async fn quiet_shows_failures_and_the_summary() {
+    let scene = Scene::new().await;
+    scene.publish("app", "1").await;
+    scene.list("  - SRC/app:1\n  - SRC/missing:1\n");
+    let sync = scene.cli.run("sync -q").await;
+    insta::assert_snapshot!(sync.filtered(), @r"
+    exit 1
+    -- stdout
+    failed      127.0.0.1:[PORT]/missing:1
+      resolve 1 in 127.0.0.1:[PORT]/missing: 404 Not Found (HTTP 404)
+      hint: check the spelling, and that the tag still exists
+
+    2 images: 1 copied, 1 failed; 3.0 kB copied in [SECONDS]
+    -- stderr
+    ");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn without_an_aws_registry_no_aws_file_is_read() {
+    let mut scene = Scene::new().await;
+    scene.publish("app", "1").await;
+    scene.list("  - SRC/app:1\n");
+    // Whoever opens a pipe that nobody writes to waits for good.
+    let pipe = scene.cli.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    scene.cli = scene.cli.env("AWS_CONFIG_FILE", &pipe).env("AWS_SHARED_CREDENTIALS_FILE", &pipe);
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+}
+
+#[tokio::test]
+async fn a_stalled_source_is_given_up_after_idle_timeout_and_read_on() {
+    let scene = Scene::new().await;
+    let app = scene.publish("app", "1").await;
+    let gate = Gate::closed();
+    scene.source.script.once("GET", format!("/blobs/{}", app.blobs[1].digest()), Fault::Wait(gate.clone()));
+    scene.write(
+        "mirror.yaml",
+        "target: DST/mirror\nlayout: \"{name}\"\nlimits: {idle_timeout: 1s}\nimages: [\"SRC/app:1\"]\n",
+    );
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!((sync.code, statuses(&sync)), (0, vec!["copied".to_owned()]), "{sync}");
+    scene.assert_mirrored(&app, "app", "1").await;
+}
