@@ -1,10 +1,10 @@
 //! `copy SRC DST`: one image, the same engine, no lock.
 
 use super::Unable;
-use super::session::{Session, Start, variable};
+use super::session::{Session, Start, read_config, variable};
 use crate::cli::{self, Global};
 use crate::config::{Config, ImageRule, Settings, Wanted};
-use crate::error::{Result, Side, Stage};
+use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Reference, Registry, Repository, Tag};
 use crate::plan::Planned;
@@ -47,13 +47,11 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
 /// The settings of mirror.yaml, if there is one; of another file that was named, there has to be one.
 fn settings(global: &Global, hosts: &[Registry]) -> anyhow::Result<Settings> {
     let path = global.config();
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Config::read_settings(&text, path, hosts, &variable)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && global.config.is_none() => {
-            Ok(Settings::default())
-        }
-        Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
+    if global.config.is_none() && !path.try_exists().unwrap_or(true) {
+        return Ok(Settings::default());
     }
+    let text = read_config(path)?;
+    Ok(Config::read_settings(&text, path, hosts, &variable)?)
 }
 
 /// `REGISTRY/REPOSITORY[:TAG]`: the first segment is always the registry; without tag it takes SRC's.
@@ -77,7 +75,8 @@ fn destination(text: &str, source: &Reference) -> anyhow::Result<(Repository, Op
 /// What SRC names now.
 async fn pin(session: &Session, source: &Reference) -> Result<LockedImage> {
     let resolved = async { session.stores.source(source.repository())?.resolve(&source.selector()).await };
-    let root = resolved.await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let resolved = unless_stopped(&session.stop, resolved).await;
+    let root = resolved.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
     let by_digest = Reference::digested(source.repository().clone(), root.digest.clone());
     Ok(LockedImage::new(by_digest, &root))
 }

@@ -192,7 +192,8 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn read_config(path: &Path) -> anyhow::Result<String> {
+/// The text of the configuration at `path`; `-` is stdin.
+pub(super) fn read_config(path: &Path) -> anyhow::Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("can't read the configuration from stdin")?;

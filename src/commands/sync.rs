@@ -19,12 +19,14 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if arguments.dry_run {
         return dry_run(&session, "sync", &resolution, &only, false).await;
     }
-    if !arguments.locked && !session.stop.is_cancelled() {
+    // What was resolved until a stop isn't all: the file stays as it is.
+    let writes = !arguments.locked && !session.stop.is_cancelled();
+    if writes {
         pins.write(&resolution.lock)?;
     }
     let plan = session.plan(&resolution, &only).await;
     let mut report = session.execute(plan).await;
-    if arguments.update {
+    if writes && arguments.update {
         report.changes = Some(changes(&pins.old, &resolution.lock));
     }
     Ok(session.finish("sync", report))

@@ -19,11 +19,11 @@ pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result
         Update::These(images.collect::<anyhow::Result<_>>()?)
     };
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
+    let mut report = unresolved(&session, &resolution);
     if !session.stop.is_cancelled() {
         pins.write(&resolution.lock)?;
+        report.changes = Some(changes(&pins.old, &resolution.lock));
     }
-    let mut report = unresolved(&session, &resolution);
-    report.changes = Some(changes(&pins.old, &resolution.lock));
     Ok(session.finish("update", report))
 }
 

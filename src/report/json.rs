@@ -44,7 +44,8 @@ struct Document<'a> {
 struct Image {
     source: String,
     digest: Option<Digest>,
-    target: String,
+    /// `None` where no target was asked.
+    target: Option<String>,
     mirrored: Option<Digest>,
     status: Option<Status>,
     reason: Option<Reason>,
@@ -142,7 +143,7 @@ impl Image {
         Self {
             source: outcome.source,
             digest: outcome.digest,
-            target: outcome.target,
+            target: Some(outcome.target).filter(|target| !target.is_empty()),
             mirrored: outcome.mirrored,
             status: Some(outcome.status),
             reason: outcome.reason,
