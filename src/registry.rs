@@ -41,7 +41,8 @@ use self::quirks::Quirks;
 pub use self::retry::Backoff;
 use self::transport::Transport;
 pub(crate) use self::transport::{Action, Request, in_time};
-use self::upload::{Outgoing, Progress};
+pub(crate) use self::upload::Pieces;
+use self::upload::{Outgoing, Portions, Progress};
 use crate::config::{Limits, RegistrySettings};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository};
@@ -130,7 +131,9 @@ impl Hosts {
             state: tokio::sync::Mutex::default(),
         };
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
-        Ok(Host { registry: registry.clone(), quirks, transport, auth, manifest_size: self.limits.manifest_size })
+        let portions = Portions::new(quirks.most_at_once, quirks.chunks);
+        let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
+        Ok(Host { registry, quirks, portions, transport, auth, manifest_size })
     }
 }
 
@@ -139,6 +142,7 @@ impl Hosts {
 pub struct Host {
     registry: Registry,
     quirks: Quirks,
+    portions: Portions,
     transport: Arc<Transport>,
     auth: Arc<Auth>,
     manifest_size: u64,
@@ -166,6 +170,11 @@ impl Host {
     /// As many tags as may be asked for at once.
     pub(crate) fn tag_page(&self) -> u32 {
         self.quirks.tag_page
+    }
+
+    /// How much of a blob it takes at once.
+    pub(crate) fn portions(&self) -> &Portions {
+        &self.portions
     }
 
     /// The URL that requests to it begin with.
@@ -246,7 +255,10 @@ impl Host {
     }
 
     /// One attempt: as often as it takes to be who the host wants.
-    async fn attempt(&self, request: &Request) -> Result<Answer> {
+    ///
+    /// # Errors
+    /// What it met.
+    pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
         let mut refusals = 0;
         loop {
             let authorization = self.auth.authorize(request).await?;

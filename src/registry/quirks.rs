@@ -15,9 +15,21 @@ pub(crate) struct Quirks {
     pub(crate) aws: bool,
     /// Tags asked for at once: more than 1000 is an error on ECR, and no registry serves more.
     pub(crate) tag_page: u32,
+    /// The most bytes of a blob that one request may carry.
+    pub(crate) most_at_once: u64,
+    /// A blob may come in several chunks.
+    pub(crate) chunks: bool,
 }
 
-const PLAIN: Quirks = Quirks { api_host: None, helper_key: None, counts_pulls: false, aws: false, tag_page: 1000 };
+const PLAIN: Quirks = Quirks {
+    api_host: None,
+    helper_key: None,
+    counts_pulls: false,
+    aws: false,
+    tag_page: 1000,
+    most_at_once: u64::MAX,
+    chunks: true,
+};
 
 const DOCKER_HUB: Quirks = Quirks {
     api_host: Some("registry-1.docker.io"),
@@ -26,7 +38,27 @@ const DOCKER_HUB: Quirks = Quirks {
     ..PLAIN
 };
 
-const ECR: Quirks = Quirks { aws: true, ..PLAIN };
+/// Answers each chunk with 201, and keeps only the first.
+const ECR: Quirks = Quirks { aws: true, chunks: false, ..PLAIN };
+
+/// Keeps only the last of several chunks.
+const GHCR: Quirks = Quirks { chunks: false, ..PLAIN };
+
+/// Artifact Registry and Container Registry know no chunks.
+const GOOGLE: Quirks = Quirks { chunks: false, ..PLAIN };
+
+/// Refuses, or breaks off, a request of more than about 20 MB.
+const ACR: Quirks = Quirks { most_at_once: 16 << 20, ..PLAIN };
+
+/// Services that a host's name gives away: it is this domain, or within it.
+const BY_DOMAIN: &[(&str, Quirks)] = &[
+    ("azurecr.io", ACR),
+    ("azurecr.cn", ACR),
+    ("azurecr.us", ACR),
+    ("ghcr.io", GHCR),
+    ("gcr.io", GOOGLE),
+    ("pkg.dev", GOOGLE),
+];
 
 impl Quirks {
     /// Those of `registry`.
@@ -34,7 +66,39 @@ impl Quirks {
         match Service::of(registry) {
             Service::DockerHub => DOCKER_HUB,
             Service::Ecr { .. } => ECR,
-            Service::Other => PLAIN,
+            Service::Other => by_domain(registry.as_str()),
+        }
+    }
+}
+
+fn by_domain(registry: &str) -> Quirks {
+    let host = registry.split(':').next().unwrap_or_default();
+    let within = |domain: &str| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    BY_DOMAIN.iter().find(|(domain, _)| within(domain)).map_or(PLAIN, |(_, quirks)| *quirks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_known_by_their_names() {
+        let anything = (u64::MAX, true);
+        for (host, expected) in [
+            ("myregistry.azurecr.io", (16 << 20, true)),
+            ("myregistry.azurecr.io:443", (16 << 20, true)),
+            ("ghcr.io", (u64::MAX, false)),
+            ("eu.gcr.io", (u64::MAX, false)),
+            ("europe-docker.pkg.dev", (u64::MAX, false)),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", (u64::MAX, false)),
+            ("docker.io", anything),
+            ("quay.io", anything),
+            ("notgcr.io", anything),
+            ("gcr.io.example.com", anything),
+            ("127.0.0.1:5000", anything),
+        ] {
+            let quirks = Quirks::of(&host.parse().unwrap());
+            assert_eq!((quirks.most_at_once, quirks.chunks), expected, "{host}");
         }
     }
 }

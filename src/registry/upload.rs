@@ -1,13 +1,16 @@
-//! A body that streams: its progress is watched, and its own failure is kept apart from the connection's.
+//! A body that streams: in pieces of the size that the host takes, its progress watched, its own failure kept apart from
+//! the connection's.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::{BoxStream, Stream};
 use reqwest::header::CONTENT_LENGTH;
 use tokio::time::Instant;
@@ -17,6 +20,97 @@ use crate::error::Error;
 
 /// The chunks of a body; an error among them ends the upload.
 pub(crate) type Body = BoxStream<'static, Result<Bytes, Error>>;
+
+/// The sizes of chunks, in bytes, that are tried one after the other where a registry, or the proxy before it, finds a
+/// request too large. nginx takes 1 MiB unless it is told otherwise.
+const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
+
+/// How much of a blob a host takes at once: what is known of the service at first, then what it refused in this run.
+#[derive(Debug)]
+pub(crate) struct Portions {
+    most: AtomicU64,
+    least: AtomicU64,
+    chunks: AtomicBool,
+}
+
+impl Portions {
+    pub(super) fn new(most: u64, chunks: bool) -> Self {
+        Self { most: most.into(), least: 0.into(), chunks: chunks.into() }
+    }
+
+    /// The size of the chunks in which a blob of `size` bytes is to be sent; `None` to send it whole.
+    pub(crate) fn chunk(&self, size: u64) -> Option<u64> {
+        let chunk = self.most.load(Ordering::Relaxed).max(self.least.load(Ordering::Relaxed));
+        (self.chunks.load(Ordering::Relaxed) && size > chunk).then_some(chunk)
+    }
+
+    /// The host asks for chunks of no less.
+    pub(crate) fn at_least(&self, bytes: u64) {
+        self.least.store(bytes, Ordering::Relaxed);
+    }
+
+    /// `bytes` at once were too many. Whether there is a smaller size to try.
+    pub(crate) fn too_many(&self, bytes: u64) -> bool {
+        let least = self.least.load(Ordering::Relaxed);
+        let smaller = CHUNKS.into_iter().find(|chunk| *chunk < bytes && *chunk >= least);
+        let Some(smaller) = smaller.filter(|_| self.chunks.load(Ordering::Relaxed)) else { return false };
+        self.most.fetch_min(smaller, Ordering::Relaxed);
+        true
+    }
+
+    /// The host takes no chunks.
+    pub(crate) fn no_chunks(&self) {
+        self.chunks.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A body that is sent by several requests, one after the other: nothing of it is kept but the chunk that lies across two.
+pub(crate) struct Pieces(Arc<Mutex<Rest>>);
+
+struct Rest {
+    body: Body,
+    cut: Bytes,
+}
+
+/// The next bytes of a body, as many as are left.
+struct Piece {
+    rest: Arc<Mutex<Rest>>,
+    left: u64,
+}
+
+impl Pieces {
+    pub(crate) fn of(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(Rest { body, cut: Bytes::new() })))
+    }
+
+    /// The next `length` bytes.
+    pub(crate) fn next(&self, length: u64) -> Body {
+        Piece { rest: Arc::clone(&self.0), left: length }.boxed()
+    }
+}
+
+impl Stream for Piece {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let chunk = {
+            let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+            if rest.cut.is_empty() {
+                match ready!(rest.body.as_mut().poll_next(context)) {
+                    Some(Ok(chunk)) => rest.cut = chunk,
+                    end => return Poll::Ready(end),
+                }
+            }
+            let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(rest.cut.len());
+            rest.cut.split_to(taken)
+        };
+        self.left -= chunk.len() as u64;
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}
 
 /// A body of `size` bytes on its way.
 pub(crate) struct Outgoing {

@@ -1,5 +1,7 @@
 //! A repository in a registry, by the OCI distribution specification 1.1: what each request means, and what its answers do.
 
+mod push;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +17,11 @@ use serde::Deserialize;
 use super::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Repository, Selector, Tag};
-use crate::registry::{Action, Answer, Host, Hosts, Request, UploadError};
+use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: &str = "docker-content-digest";
 const SUBJECT: &str = "oci-subject";
+const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 
 /// More pages of tags than any repository has.
 const MOST_PAGES: usize = 10_000;
@@ -122,7 +125,11 @@ impl RegistryStore {
         Ok(digest.zip(length(answer)).map(|(digest, size)| Descriptor { media_type, digest, size }))
     }
 
-    fn upload_of(request: &Request, answer: &Answer) -> Result<Upload> {
+    /// Where an upload goes on, and in what steps.
+    fn upload_of(&self, request: &Request, answer: &Answer) -> Result<Upload> {
+        if let Some(bytes) = answer.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()) {
+            self.host.portions().at_least(bytes);
+        }
         let location = answer.header(LOCATION.as_str());
         let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
         let url = request.url.join(location);
@@ -250,30 +257,11 @@ impl Target for RegistryStore {
     async fn open_upload(&self) -> Result<Upload> {
         let request = self.request(Action::OpenUpload, "", "blobs/uploads/")?;
         let answer = self.host.send(&request).await?;
-        Self::upload_of(&request, &answer)
+        self.upload_of(&request, &answer)
     }
 
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
-        let digest = &blob.digest;
-        let mut request = self.upload_request(Action::PushBlob, &upload, digest.as_str())?;
-        request.url.query_pairs_mut().append_pair("digest", digest.as_str());
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let error = match self.host.upload(&request, body, blob.size).await {
-            Ok(_) => return Ok(()),
-            Err(UploadError::Body(error)) => return Err(error),
-            Err(UploadError::Host { error, all_sent }) => {
-                let perhaps_there = error.status() == Some(404) || (all_sent && error.kind() == Kind::Unavailable);
-                if !perhaps_there {
-                    return Err(error);
-                }
-                error
-            }
-        };
-        // The commit's answer was lost, or somebody else was faster: the blob itself tells.
-        match self.blob_size(digest).await {
-            Ok(Some(size)) if size == blob.size => Ok(()),
-            _ => Err(error),
-        }
+        self.send_blob(upload, blob, body).await
     }
 
     async fn abandon(&self, upload: Upload) {
@@ -290,7 +278,7 @@ impl Target for RegistryStore {
         request.scopes = request.scopes.and_pull(from.path());
         match self.host.send(&request).await {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
-            Ok(answer) => Ok(Mount::Declined(Self::upload_of(&request, &answer).ok())),
+            Ok(answer) => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
             // Whatever it is that a mount lacks, a plain upload may do without.
             Err(error) if matches!(error.status(), Some(400..=407 | 409..=428 | 430..=499)) => {
                 Ok(Mount::Declined(None))

@@ -11,6 +11,7 @@ mod real;
 mod requests;
 mod robust;
 mod serve;
+mod services;
 mod strangers;
 mod support;
 mod sync;

@@ -12,5 +12,6 @@ pub(crate) mod recorded;
 pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod script;
+pub(crate) mod services;
 pub(crate) mod stores;
 pub(crate) mod tokens;

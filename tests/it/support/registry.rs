@@ -7,6 +7,7 @@ use transship::serve::{self, Options, Server};
 use transship::store::memory::{Memory, MemoryRepository};
 
 use super::script::Script;
+use super::services::Service;
 use super::tokens::Tokens;
 
 /// How the registry is to be.
@@ -15,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) options: Options,
     /// Repositories must be created before they are written to.
     pub(crate) strict: bool,
+    /// It takes blobs as this service does.
+    pub(crate) service: Option<Service>,
     /// It wants bearer tokens from here.
     pub(crate) tokens: Option<Tokens>,
 }
@@ -40,6 +43,9 @@ impl Registry {
         let script = Script::default();
         let inside = settings.options.registry.clone();
         let mut router = serve::router(Arc::new(memory.clone()), settings.options);
+        if let Some(service) = settings.service {
+            router = service.around(router);
+        }
         if let Some(tokens) = &settings.tokens {
             router = tokens.around(router);
         }

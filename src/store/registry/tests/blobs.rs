@@ -68,17 +68,157 @@ async fn the_error_of_a_body_is_given_back_and_an_empty_one_is_fine() {
 
 #[tokio::test]
 async fn a_lost_commit_is_asked_for() {
-    for (there, expected) in [("200", Ok(())), ("404", Err(Kind::Unavailable))] {
+    // GHCR commits for seconds: a PUT that is repeated meanwhile gets 404, with the blob there or lost.
+    for (commit, there, expected) in [
+        (502, 200, Ok(())),
+        (502, 404, Err(Kind::Unavailable)),
+        (404, 200, Ok(())),
+        (404, 404, Err(Kind::Unavailable)),
+        (400, 200, Err(Kind::Invalid)),
+    ] {
         let script = Script::start(move |asked| match asked.line.split(' ').next() {
-            Some("PUT") => reply(502, &[], ""),
-            _ => reply(there.parse().unwrap(), &[("content-length", "4")], Body::empty()),
+            Some("PUT") => reply(commit, &[], ""),
+            _ => reply(there, &[("content-length", "4")], Body::empty()),
         })
         .await;
         let blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(b"blob"), size: 4 };
         let upload = Upload(format!("http://{}/up", script.address));
         let pushed = script.store().push_blob(upload, &blob, body(vec![Ok("blob".into())])).await;
-        assert_eq!(pushed.map_err(|error| error.kind()), expected);
+        assert_eq!(pushed.map_err(|error| error.kind()), expected, "{commit} {there}");
     }
+}
+
+/// Sends a blob of `size` bytes anew until it is there or can't be; what became of each upload.
+async fn uploads(store: &dyn Target, size: usize) -> Vec<Result<(), (Kind, Option<u16>)>> {
+    let bytes = Bytes::from(vec![7; size]);
+    let blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let mut ends = Vec::new();
+    while ends.last().is_none_or(|end: &Result<_, (Kind, _)>| end.is_err_and(|(kind, _)| kind.retry()))
+        && ends.len() < 5
+    {
+        let mut rest = bytes.clone();
+        let chunks = std::iter::from_fn(move || (!rest.is_empty()).then(|| Ok(rest.split_to(rest.len().min(700_000)))));
+        let upload = store.open_upload().await.unwrap();
+        let pushed = store.push_blob(upload, &blob, body(chunks.collect())).await;
+        ends.push(pushed.map_err(|error| (error.kind(), error.status())));
+    }
+    ends
+}
+
+/// Takes chunks of at most `most` bytes, as the specification has it, and asks for `least`.
+fn chunked(most: usize, least: &'static str) -> impl Fn(&Question) -> Response + Send + Sync + 'static {
+    move |asked| {
+        let last = asked.headers.get("content-range").map(|range| range.to_str().unwrap().split_once('-').unwrap().1);
+        let location = format!("/up?at={}", last.unwrap_or("start"));
+        match asked.line.split(' ').next() {
+            Some("POST") => reply(202, &[("location", &location), ("oci-chunk-min-length", least)], ""),
+            Some("PATCH" | "PUT") if asked.body.len() > most => reply(413, &[], ""),
+            Some("PATCH") => {
+                let range = format!("0-{}", last.unwrap());
+                reply(202, &[("location", &location), ("range", &range)], "")
+            }
+            _ => reply(201, &[], ""),
+        }
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test]
+async fn what_is_too_large_goes_in_chunks_from_then_on() {
+    let script = Script::start(chunked(2 * MIB, "0")).await;
+    let store = script.store();
+    let refused = Err((Kind::Unavailable, Some(413)));
+    assert_eq!(uploads(&*store, 3 * MIB - 1).await, [refused, Ok(())]);
+    let patches: Vec<_> = script.lines().into_iter().filter(|line| line.starts_with("PATCH")).collect();
+    assert_eq!(patches, ["PATCH /up?at=start", "PATCH /up?at=1048575", "PATCH /up?at=2097151"]);
+    assert!(script.lines().last().unwrap().starts_with("PUT /up?at=3145726&digest="));
+    // The host is remembered; what fits in one request is still sent in one.
+    assert_eq!(uploads(&*store, 3 * MIB).await, [Ok(())]);
+    let before = script.count("PATCH");
+    assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
+    assert_eq!(script.count("PATCH"), before);
+    // Smaller than any chunk: there is no other way, and no use in trying.
+    let script = Script::start(chunked(MIB / 2, "0")).await;
+    assert_eq!(uploads(&*script.store(), MIB).await, [Err((Kind::Unsupported, Some(413)))]);
+}
+
+#[tokio::test]
+async fn a_chunk_is_as_large_as_the_registry_wants_it() {
+    let script = Script::start(chunked(4 * MIB, "3000000")).await;
+    assert_eq!(uploads(&*script.store(), 5 * MIB).await.last(), Some(&Ok(())));
+    assert_eq!(script.count("PATCH /up?at=4194303"), 1);
+    let script = Script::start(chunked(2 * MIB, "1500000")).await;
+    // Less than is wanted isn't tried.
+    assert_eq!(uploads(&*script.store(), 3 * MIB).await, [Err((Kind::Unsupported, Some(413)))]);
+}
+
+/// A host that chunks are sent to at once, by its name.
+fn azure(script: &Script) -> Arc<dyn Target> {
+    let repository: Repository = "me.azurecr.io/a/b".parse().unwrap();
+    let endpoint = Some(format!("http://{}/", script.address).parse().unwrap());
+    let settings = RegistrySettings { endpoint, ..RegistrySettings::default() };
+    let settings = BTreeMap::from([(repository.registry().clone(), settings)]);
+    let none = Environment::new(|_| None);
+    let hosts = Hosts::with_environment(settings, &Limits::default(), Arc::new(NoChain), none);
+    RegistryStores::new(Arc::new(hosts)).target(&repository).unwrap()
+}
+
+#[tokio::test]
+async fn who_takes_no_chunks_gets_the_blob_whole() {
+    for status in [400, 405, 416, 201] {
+        let script = Script::start(move |asked| match asked.line.split(' ').next() {
+            Some("POST") => reply(202, &[("location", "/up")], ""),
+            Some("PATCH") => reply(status, &[], ""),
+            // The scripted registry reads no more than 16 MiB: what counts is that it comes at once.
+            _ => reply(201, &[], ""),
+        })
+        .await;
+        let ends = uploads(&*azure(&script), 16 * MIB + 1).await;
+        assert_eq!(ends, [Err((Kind::Unavailable, Some(status))), Ok(())], "{status}");
+        assert_eq!((script.count("PATCH"), script.count("PUT"), script.count("POST")), (1, 1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_goes_astray_makes_a_fresh_upload() {
+    for (status, range) in [(416, "0-16777215"), (202, "0-16777215"), (503, "")] {
+        let failed = AtomicUsize::new(0);
+        let right = chunked(17 * MIB, "0");
+        let script = Script::start(move |asked| {
+            let second = asked.headers.get("content-range").is_some_and(|range| range == "16777216-16777216");
+            match second && failed.fetch_add(1, Ordering::SeqCst) == 0 {
+                true => reply(status, &[("range", range), ("location", "/up")], ""),
+                false => right(asked),
+            }
+        })
+        .await;
+        let ends = uploads(&*azure(&script), 16 * MIB + 1).await;
+        assert_eq!(ends, [Err((Kind::Unavailable, Some(status))), Ok(())], "{status}");
+        assert_eq!((script.count("POST"), script.count("PATCH"), script.count("PUT")), (2, 4, 1));
+    }
+}
+
+#[tokio::test]
+async fn no_byte_is_lost_where_a_body_is_cut() {
+    let bytes: Vec<u8> = (0..3 * MIB + 5).map(|i| u8::try_from(i % 251).unwrap()).collect();
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let (kept, right) = (Arc::clone(&got), chunked(MIB, "0"));
+    let script = Script::start(move |asked| {
+        if asked.line.starts_with("PATCH") && asked.body.len() <= MIB {
+            kept.lock().unwrap().extend_from_slice(&asked.body);
+        }
+        right(asked)
+    })
+    .await;
+    let store = script.store();
+    // Learns the size of chunks.
+    assert_eq!(uploads(&*store, 2 * MIB).await.len(), 2);
+    got.lock().unwrap().clear();
+    let blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(&bytes), size: bytes.len() as u64 };
+    let chunks = bytes.chunks(70_001).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    store.push_blob(store.open_upload().await.unwrap(), &blob, body(chunks)).await.unwrap();
+    assert!(*got.lock().unwrap() == bytes);
 }
 
 #[tokio::test]

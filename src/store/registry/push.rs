@@ -1,0 +1,181 @@
+//! How a blob gets into an upload (distribution-spec 1.1, "Pushing blobs"): in one PUT, or in chunks and a PUT that commits.
+//!
+//! Which of the two a host wants is told by its quirks, and by what it has refused in this run. The body streams and can't
+//! be had twice, so what is refused in one way is sent in the other by the next upload: the error then says that it may be
+//! tried again. Bytes never go twice into the same upload.
+
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+
+use super::{RegistryStore, insert};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest};
+use crate::registry::{Action, Answer, Pieces, Request, UploadError};
+use crate::store::{BlobStream, Source as _, Upload};
+
+/// Why a blob isn't known to be at the target.
+enum Failed {
+    /// It isn't there.
+    Surely(Error),
+    /// Its commit was asked for, and may have worked.
+    Perhaps(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Surely(error)
+    }
+}
+
+impl Failed {
+    /// Of a commit before which all bytes were sent, or not all.
+    fn commit(request: &Request, error: Error, all_sent: bool) -> Self {
+        match error.status() {
+            // GHCR commits for seconds: who asks again meanwhile, a proxy for one, finds no upload, and sometimes no blob.
+            Some(404) => Self::Perhaps(again(request, error, "the registry doesn't know the upload any more")),
+            _ if all_sent && error.kind() == Kind::Unavailable => Self::Perhaps(error),
+            _ => Self::Surely(error),
+        }
+    }
+}
+
+impl RegistryStore {
+    pub(super) async fn send_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
+        let sent = match self.host.portions().chunk(blob.size) {
+            None => self.send_whole(&upload, blob, body).await,
+            Some(chunk) => self.send_chunks(upload, blob, body, chunk).await,
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Failed::Surely(error)) if blob.size == 0 => Err(of_empty(error)),
+            Err(Failed::Surely(error)) => Err(error),
+            // The commit's answer was lost, or somebody else was faster: the blob itself tells.
+            Err(Failed::Perhaps(error)) => match self.blob_size(&blob.digest).await {
+                Ok(Some(size)) if size == blob.size => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn send_whole(&self, upload: &Upload, blob: &Descriptor, body: BlobStream) -> Result<(), Failed> {
+        let request = self.commit_request(upload, &blob.digest)?;
+        match self.host.upload(&request, body, blob.size).await {
+            Ok(_) => Ok(()),
+            Err(UploadError::Body(error)) => Err(error.into()),
+            Err(UploadError::Host { error, .. }) if error.status() == Some(413) => {
+                Err(self.too_large(&request, error, blob.size).into())
+            }
+            Err(UploadError::Host { error, all_sent }) => Err(Failed::commit(&request, error, all_sent)),
+        }
+    }
+
+    async fn send_chunks(
+        &self,
+        mut upload: Upload,
+        blob: &Descriptor,
+        body: BlobStream,
+        chunk: u64,
+    ) -> Result<(), Failed> {
+        let pieces = Pieces::of(body);
+        let mut offset = 0;
+        while offset < blob.size {
+            let length = chunk.min(blob.size - offset);
+            upload = self.send_chunk(&upload, &blob.digest, pieces.next(length), offset, length).await?;
+            offset += length;
+        }
+        let mut request = self.commit_request(&upload, &blob.digest)?;
+        request.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        match self.host.attempt(&request).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failed::commit(&request, error, true)),
+        }
+    }
+
+    /// Sends `length` bytes, which start at `offset`; where the next ones go.
+    async fn send_chunk(
+        &self,
+        upload: &Upload,
+        digest: &Digest,
+        piece: BlobStream,
+        offset: u64,
+        length: u64,
+    ) -> Result<Upload> {
+        let mut request = self.upload_request(Action::PushChunk, upload, digest.as_str())?;
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let end = offset + length;
+        insert(&mut request, CONTENT_RANGE, &format!("{offset}-{}", end - 1));
+        match self.host.upload(&request, piece, length).await {
+            // ECR says 201 where it keeps nothing but the first chunk.
+            Ok(answer) if answer.status.as_u16() != 202 => {
+                self.host.portions().no_chunks();
+                Err(request
+                    .error(Kind::Unavailable, "the answer to a chunk isn't 202")
+                    .with_status(answer.status.as_u16()))
+            }
+            Ok(answer) if kept(&answer).is_some_and(|kept| kept != end) => {
+                let why = format!("the registry keeps other bytes than the {end} that were sent");
+                Err(request.error(Kind::Unavailable, why).with_status(202))
+            }
+            Ok(answer) => self.upload_of(&request, &answer),
+            Err(UploadError::Body(error)) => Err(error),
+            Err(UploadError::Host { error, .. }) => Err(self.chunk_refused(&request, error, offset, length)),
+        }
+    }
+
+    /// What to make of a chunk's refusal.
+    fn chunk_refused(&self, request: &Request, error: Error, offset: u64, length: u64) -> Error {
+        match (error.status(), offset) {
+            (Some(413), _) => self.too_large(request, error, length),
+            (Some(400 | 405 | 416 | 501), 0) => {
+                self.host.portions().no_chunks();
+                again(request, error, "the registry takes no chunks")
+            }
+            (Some(416), _) => again(request, error, "the registry has lost count of the upload's bytes"),
+            _ => error,
+        }
+    }
+
+    /// What to make of a refusal of `bytes` at once.
+    fn too_large(&self, request: &Request, error: Error, bytes: u64) -> Error {
+        if self.host.portions().too_many(bytes) {
+            return again(request, error, "the registry takes no request of that size");
+        }
+        error.with_hint(
+            "raise the limit of the proxy before the registry (client_max_body_size of nginx), or of the registry",
+        )
+    }
+
+    fn commit_request(&self, upload: &Upload, digest: &Digest) -> Result<Request> {
+        let mut request = self.upload_request(Action::PushBlob, upload, digest.as_str())?;
+        request.url.query_pairs_mut().append_pair("digest", digest.as_str());
+        // zot wants a type.
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Ok(request)
+    }
+}
+
+/// A refusal that a fresh upload gets around.
+fn again(request: &Request, error: Error, why: &str) -> Error {
+    let status = error.status();
+    let error = request.error(Kind::Unavailable, why).with_source(error);
+    match status {
+        Some(status) => error.with_status(status),
+        None => error,
+    }
+}
+
+fn of_empty(error: Error) -> Error {
+    match error.kind() {
+        Kind::Invalid | Kind::Unsupported | Kind::Mismatch => error.with_hint(
+            "this registry takes no empty blob, as Google's don't: ask the image's publisher for a build without its \
+             empty layer, or mirror it to another registry",
+        ),
+        _ => error,
+    }
+}
+
+/// How many bytes of the upload are kept, from `Range: 0-LAST`, where that is told.
+fn kept(answer: &Answer) -> Option<u64> {
+    let last: u64 =
+        answer.header(RANGE.as_str())?.trim().trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
+    Some(last + 1)
+}
