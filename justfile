@@ -22,9 +22,9 @@ test *args:
 doc:
     cargo doc --locked --no-deps --document-private-items --open
 
-# Benchmarks.
+# Mirrors a batch between two registries of the process, and prints what it cost.
 bench *args:
-    cargo bench --locked {{args}}
+    cargo bench --locked --bench mirror {{args}}
 
 # What CI runs.
 ci:

@@ -4,6 +4,7 @@
 use crate::support::cli::Cli;
 use crate::support::http::ask;
 use crate::support::images::{Blob, Image, image};
+use crate::support::moto::{ACCOUNT, Moto};
 use crate::support::registry::{Registry, Settings};
 use crate::support::script::Fault;
 use crate::support::services::Service;
@@ -22,43 +23,47 @@ fn large(mebibytes: usize) -> Image {
     image("large").blob(Blob::new(MediaType::OCI_LAYER, part.repeat(mebibytes))).build()
 }
 
-/// `copy` from `source` to a repository that is called by the service's name.
-async fn copy(source: &str, target: &str, settings: &str) {
-    let cli =
-        Cli::new().file("mirror.yaml", format!("target: unused.example.com\nimages: []\nregistries:\n{settings}"));
-    let run = cli.run(&format!("copy {source} {target}")).await;
+/// A run in which `host` is at `registry`.
+fn cli(host: &str, registry: &Registry) -> Cli {
+    let registries = format!("registries:\n  {host}: {{endpoint: \"{}\"}}\n", registry.url(""));
+    Cli::new().file("mirror.yaml", format!("target: {host}\nimages: []\n{registries}"))
+}
+
+/// Copies 100 MB to a stand-in that is called `host`; how many chunks it took.
+async fn copy_large(service: Service, host: &str, configure: impl Fn(Cli) -> Cli) -> usize {
+    let (source, target) = (Registry::start().await, registry(service).await);
+    let large = large(100);
+    large.push(&source.inside("app"), "1").await;
+    let cli = configure(cli(host, &target));
+    let run = cli.run(&format!("copy {}/app:1 {host}/me/app:1", source.name())).await;
     assert_eq!(run.code, 0, "{run}");
+    large.assert_in(&target.inside("me/app"), "1").await;
+    // Nothing was refused: no attempt was in vain.
+    let refused = target.script.seen().into_iter().find(|seen| seen.method != "HEAD" && seen.status >= Some(400));
+    assert!(refused.is_none(), "{refused:?}");
+    target.script.count("PATCH", "/blobs/uploads/")
 }
 
 #[tokio::test]
 async fn a_large_blob_goes_to_every_service_without_settings() {
-    let source = Registry::start().await;
-    let large = large(100);
-    large.push(&source.inside("app"), "1").await;
-    for (service, host, create) in [
-        (Service::Ghcr, "ghcr.io", ""),
-        (Service::Acr, "myregistry.azurecr.io", ""),
-        (Service::Google, "europe-docker.pkg.dev", ""),
-        (
-            Service::Ecr,
-            "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
-            ", username: AWS, password: {env: PASSWORD}, ecr: {create: false}",
-        ),
+    for (service, host, chunks) in [
+        (Service::Ghcr, "ghcr.io", 0),
+        (Service::Acr, "myregistry.azurecr.io", 7),
+        (Service::Google, "europe-docker.pkg.dev", 0),
     ] {
-        let target = registry(service).await;
-        if service == Service::Ecr {
-            // With `create: false` the repository has to exist.
-            image("first").build().push(&target.inside("me/app"), "first").await;
-        }
-        let endpoint = target.url("");
-        let settings = format!("  {host}: {{endpoint: \"{endpoint}\"{create}}}\n");
-        copy(&format!("{}/app:1", source.name()), &format!("{host}/me/app:1"), &settings).await;
-        large.assert_in(&target.inside("me/app"), "1").await;
-        // One attempt was enough: nothing was refused.
-        assert!(target.script.seen().iter().all(|seen| seen.status < Some(400) || seen.status == Some(404)));
-        let patches = if service == Service::Acr { 7 } else { 0 };
-        assert_eq!(target.script.count("PATCH", "/blobs/uploads/"), patches, "{host}");
+        assert_eq!(copy_large(service, host, |cli| cli).await, chunks, "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_large_blob_goes_to_ecr_without_settings() {
+    let Some(moto) = Moto::start() else { return };
+    let host = format!("{ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com");
+    let configure = |cli: Cli| {
+        let cli = cli.env("AWS_ENDPOINT_URL_ECR", moto.endpoint());
+        cli.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test")
+    };
+    assert_eq!(copy_large(Service::Ecr, &host, configure).await, 0);
 }
 
 #[tokio::test]
@@ -66,7 +71,8 @@ async fn what_an_unknown_proxy_finds_too_large_goes_in_chunks() {
     let (source, target) = (Registry::start().await, registry(Service::Proxy(5 << 20)).await);
     let large = large(18);
     large.push(&source.inside("app"), "1").await;
-    copy(&format!("{}/app:1", source.name()), &format!("{}/app:1", target.name()), "  unused.example.com: {}\n").await;
+    let run = Cli::new().run(&format!("copy {}/app:1 {}/app:1", source.name(), target.name())).await;
+    assert_eq!(run.code, 0, "{run}");
     large.assert_in(&target.inside("app"), "1").await;
     // Refused whole and in chunks of 16 MiB; then five of 4 MiB at most.
     let seen = target.script.seen();
@@ -167,8 +173,8 @@ async fn docker_hub_is_read_and_written_by_its_names() {
     let hub = Registry::with(Settings { tokens: Some(tokens.clone()), ..Settings::default() }).await;
     let alpine = image("alpine").build();
     alpine.push(&hub.inside("library/alpine"), "3").await;
-    let settings = format!("  docker.io: {{endpoint: \"{}\"}}\n", hub.url(""));
-    copy("alpine:3", "index.docker.io/me/alpine", &settings).await;
+    let run = cli("docker.io", &hub).run("copy alpine:3 index.docker.io/me/alpine").await;
+    assert_eq!(run.code, 0, "{run}");
     alpine.assert_in(&hub.inside("me/alpine"), "3").await;
     let asked: std::collections::BTreeSet<_> = tokens.requests().into_iter().flatten().collect();
     let expected = ["repository:library/alpine:pull", "repository:me/alpine:pull", "repository:me/alpine:pull,push"];

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_LENGTH, LOCATION, RANGE};
+use axum::http::header::{CONTENT_LENGTH, LOCATION, RANGE, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -61,7 +61,11 @@ async fn pass(State(uploads): State<Uploads>, request: Request, next: Next) -> R
         return next.run(request).await;
     }
     let (service, method) = (uploads.service, request.method().clone());
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
+    let headers = request.headers();
+    let length = match headers.get(CONTENT_LENGTH) {
+        Some(text) => text.to_str().ok().and_then(|text| text.parse::<u64>().ok()),
+        None => (!headers.contains_key(TRANSFER_ENCODING)).then_some(0),
+    };
     if length.is_some_and(|length| length > service.limit(&method)) {
         return refuse(request, 413, "SIZE_INVALID").await;
     }
