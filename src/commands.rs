@@ -6,6 +6,7 @@
 mod copy;
 mod demo;
 mod lock;
+mod log;
 mod pins;
 mod plan;
 mod session;
@@ -16,10 +17,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, ColorChoice, Global, ProgressMode, Verb};
-use crate::progress::{self, Log, Progress};
+use crate::progress::{self, Progress};
 use crate::report::{Exit, Report, Style};
 
 /// Why a verb could not run: exit status 2.
@@ -39,7 +39,7 @@ impl Unable {
 /// Runs the verb and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
     let progress = progress::choose(progress_mode(&cli.global));
-    start_log(&cli.global, &progress);
+    log::start(cli.global.verbose, style(&cli.global).color, &progress);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("can't start")).into(),
@@ -105,25 +105,6 @@ fn progress_mode(global: &Global) -> progress::Mode {
         ProgressMode::Lines => progress::Mode::Lines,
         ProgressMode::None => progress::Mode::None,
     }
-}
-
-/// `-v` shows each request, `-vv` headers, `-vvv` everything; `TRANSSHIP_LOG` filters in detail.
-fn start_log(global: &Global, progress: &std::sync::Arc<dyn Progress>) {
-    let default = match global.verbose {
-        0 => "warn",
-        1 => "warn,transship=debug",
-        2 => "warn,transship=trace",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_env("TRANSSHIP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Log::new(std::sync::Arc::clone(progress)))
-        .with_ansi(style(global).color)
-        .with_target(false)
-        .compact();
-    // A second start in one process, as in tests, keeps the first log.
-    let _ = log.try_init();
 }
 
 fn style(global: &Global) -> Style {

@@ -100,20 +100,33 @@ pub struct RegistrySettings {
     pub token: Option<Secret>,
     /// A PEM file with further certificate authorities.
     pub ca: Option<PathBuf>,
+    /// Who we are to a host that asks for it in the TLS handshake.
+    pub client: Option<ClientCertificate>,
     /// Take any certificate.
     pub insecure: bool,
     /// Plain HTTP: forced on or off; unsaid, loopback hosts get it.
     pub plain_http: Option<bool>,
+    /// The URL of a proxy, instead of the environment's. Plain only if it holds no password.
+    pub proxy: Option<Secret>,
     /// The URL to talk to instead of the host.
     pub endpoint: Option<url::Url>,
     /// What is special to ECR.
     pub ecr: EcrSettings,
 }
 
+/// `client_cert` and `client_key`, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, then what leads from it to an authority.
+    pub certificate: PathBuf,
+    /// The private key that goes with it.
+    pub key: PathBuf,
+}
+
 /// Where a secret is read from when its host is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// As it stands: only for user names.
+    /// As it stands: only for user names, and for proxies that want none.
     Plain(String),
     /// An environment variable.
     Env(String),

@@ -1,8 +1,9 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `transport` sends, `admit` says when, `retry` how often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as
-//! whom, `answer` understands what comes back, and `quirks` holds what is odd about a service. What a request *means* is
-//! the business of `store/registry.rs`. Follows the OCI distribution specification 1.1.
+//! whom, `answer` understands what comes back, `shown` says what the log may tell of it, and `quirks` holds what is odd
+//! about a service. What a request *means* is the business of `store/registry.rs`. Follows the OCI distribution
+//! specification 1.1.
 
 mod admit;
 mod answer;
@@ -15,6 +16,7 @@ mod gate;
 mod quirks;
 mod retry;
 mod setup;
+mod shown;
 mod token;
 mod transport;
 mod upload;
@@ -50,8 +52,8 @@ use crate::oci::{Registry, Repository};
 /// The largest answer that is neither manifest nor blob, in bytes.
 const ANSWER_SIZE: u64 = 16 << 20;
 
-/// Refusals of who we are that one request may meet: no credentials, an old token, a rotated password.
-const MOST_REFUSALS: u32 = 3;
+/// Refusals of what a request showed that it may meet: an old token or password, and the new one.
+const MOST_REFUSALS: u32 = 2;
 
 /// All hosts of a run, each set up when it is first used.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Hosts {
         let quirks = Quirks::of(registry);
         let base = setup::base_url(registry, &settings, &quirks)?;
         let transport = Arc::new(Transport {
-            client: setup::client(registry, &settings, &base, &self.limits)?,
+            client: setup::client(registry, &settings, &base, &self.limits, &self.environment)?,
             base,
             admission: Admission::new(),
             counters: Counters::default(),
@@ -274,7 +276,8 @@ impl Host {
                 authorization.accepted();
                 return answer.check(request);
             }
-            refusals += 1;
+            // Without credentials, a refusal is how one learns what is wanted.
+            refusals += u32::from(authorization.header.is_some());
             if !self.auth.refused(authorization, request, &answer).await? || refusals == MOST_REFUSALS {
                 return Err(self.refusal(request, &answer).await);
             }

@@ -56,8 +56,11 @@ pub(super) struct RawRegistry {
     pub(super) password: Option<RawSecret>,
     pub(super) token: Option<RawSecret>,
     pub(super) ca: Option<String>,
+    pub(super) client_cert: Option<String>,
+    pub(super) client_key: Option<String>,
     pub(super) insecure: Option<bool>,
     pub(super) plain_http: Option<bool>,
+    pub(super) proxy: Option<RawSecret>,
     pub(super) endpoint: Option<String>,
     pub(super) ecr: Option<RawEcr>,
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::check::Findings;
 use super::raw::{RawCreate, RawEcr, RawEcrCreate, RawRegistry, RawSecret};
-use super::{EcrCreate, EcrSettings, Env, RegistrySettings, Secret};
+use super::{ClientCertificate, EcrCreate, EcrSettings, Env, RegistrySettings, Secret};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
@@ -26,7 +26,12 @@ pub(super) fn settings(
         let raw = raw.as_ref().unwrap_or(&default);
         let entry = one(raw, &registry, &path, findings);
         if used.contains(&registry) {
-            let secrets = [("username", &entry.username), ("password", &entry.password), ("token", &entry.token)];
+            let secrets = [
+                ("username", &entry.username),
+                ("password", &entry.password),
+                ("token", &entry.token),
+                ("proxy", &entry.proxy),
+            ];
             for (key, secret) in secrets {
                 if let Some(Secret::Env(name)) = secret {
                     look_up(name, &path.key(key).key("env"), env, findings);
@@ -58,14 +63,10 @@ fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Fi
     let username = secret("username", &raw.username);
     let password = secret("password", &raw.password);
     let token = secret("token", &raw.token);
-    let alone = |key: &str| format!("{key} is missing: username and password go together");
-    match (&raw.username, &raw.password, &raw.token) {
-        (Some(_), None, _) => findings.add(&path.key("username"), alone("password")),
-        (None, Some(_), _) => findings.add(&path.key("password"), alone("username")),
-        (Some(_), Some(_), Some(_)) => {
-            findings.add_hint(&path.key("token"), "there are username and password already", "keep one of the two");
-        }
-        _ => {}
+    let proxy = secret("proxy", &raw.proxy);
+    pair(&[("username", raw.username.is_some()), ("password", raw.password.is_some())], path, findings);
+    if raw.token.is_some() && raw.username.is_some() && raw.password.is_some() {
+        findings.add_hint(&path.key("token"), "there are username and password already", "keep one of the two");
     }
     let endpoint = raw.endpoint.as_deref().and_then(|text| endpoint(text, &path.key("endpoint"), findings));
     let ecr_path = path.key("ecr");
@@ -78,17 +79,36 @@ fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Fi
         password,
         token,
         ca: raw.ca.as_deref().map(|text| findings.file(&path.key("ca"), text)),
+        client: client(raw, path, findings),
         insecure: raw.insecure.unwrap_or(false),
         plain_http: raw.plain_http,
+        proxy,
         endpoint,
         ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr(raw, &ecr_path, findings)),
     }
+}
+
+/// Two keys that go together.
+fn pair(keys: &[(&str, bool); 2], path: &KeyPath, findings: &mut Findings<'_>) {
+    let [(first, has_first), (second, has_second)] = *keys;
+    if has_first != has_second {
+        let (present, absent) = if has_first { (first, second) } else { (second, first) };
+        findings.add(&path.key(present), format!("{absent} is missing: {first} and {second} go together"));
+    }
+}
+
+fn client(raw: &RawRegistry, path: &KeyPath, findings: &mut Findings<'_>) -> Option<ClientCertificate> {
+    let keys = [("client_cert", raw.client_cert.as_deref()), ("client_key", raw.client_key.as_deref())];
+    pair(&keys.map(|(key, text)| (key, text.is_some())), path, findings);
+    let [certificate, key] = keys.map(|(key, text)| text.map(|text| findings.file(&path.key(key), text)));
+    certificate.zip(key).map(|(certificate, key)| ClientCertificate { certificate, key })
 }
 
 fn secret(raw: &RawSecret, key: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Secret> {
     let path = path.key(key);
     let source = match raw {
         RawSecret::Literal(text) if key == "username" => return Some(Secret::Plain(text.clone())),
+        RawSecret::Literal(text) if key == "proxy" => return proxy(text, &path, findings),
         RawSecret::Literal(_) => {
             let hint = format!("write {key}: {{env: VARIABLE}} or {key}: {{file: PATH}}");
             findings.add_hint(&path, format!("a {key} doesn't stand in the file itself"), hint);
@@ -117,7 +137,17 @@ fn is_env_name(name: &str) -> bool {
     name.bytes().all(word) && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
 }
 
+fn proxy(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Secret> {
+    let hint = "write proxy: {env: VARIABLE} or proxy: {file: PATH}, and the whole URL there";
+    url(text, path, hint, findings).map(|url| Secret::Plain(url.into()))
+}
+
 fn endpoint(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Url> {
+    url(text, path, "use username: and password:", findings)
+}
+
+/// An HTTP URL without a user, for whom there is a place that `elsewhere` tells.
+fn url(text: &str, path: &KeyPath, elsewhere: &str, findings: &mut Findings<'_>) -> Option<Url> {
     // The text isn't shown before it is known to hold no password.
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
@@ -127,7 +157,7 @@ fn endpoint(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<U
         }
     };
     if !url.username().is_empty() || url.password().is_some() {
-        findings.add_hint(path, "a user and a password don't belong into a URL", "use username: and password:");
+        findings.add_hint(path, "a user and a password don't belong into a URL", elsewhere);
         return None;
     }
     if url.query().is_some() || url.fragment().is_some() {

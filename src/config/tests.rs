@@ -98,7 +98,7 @@ fn layout_and_targets_place_images() {
 fn registries_and_limits() {
     let text = with(&format!(
         "registries:\n  index.docker.io: {{username: me, password: {{env: HUB_TOKEN}}}}\n  h.example: {{ca: ./ca.pem, plain_http: false, \
-         token: {{file: /run/t}}}}\n  localhost:5000:\n  {ECR}:\n    endpoint: http://localhost:4566\n    ecr:\n      role_arn: \
+         token: {{file: /run/t}}, client_cert: c.pem, client_key: k.pem, proxy: 'http://p:3128'}}\n  localhost:5000:\n  {ECR}:\n    endpoint: http://localhost:4566\n    ecr:\n      role_arn: \
          arn:aws:iam::123456789012:role/m\n      external_id: x\n      create: {{tag_mutability: IMMUTABLE, scan_on_push: true, \
          kms_key: alias/m, tags: {{team: 007}}}}\n  unused.example: {{username: {{env: UNSET}}, password: {{env: UNSET}}}}\n\
          limits: {{transfers: 8, idle_timeout: 90s, manifest_size: 8MiB}}\nversion: 1\n"
@@ -109,6 +109,9 @@ fn registries_and_limits() {
     assert_eq!(settings("docker.io").password, Some(Secret::Env("HUB_TOKEN".into())));
     assert_eq!(settings("h.example").ca, Some("conf/./ca.pem".into()));
     assert_eq!(settings("h.example").token, Some(Secret::File("/run/t".into())));
+    let client = ClientCertificate { certificate: "conf/c.pem".into(), key: "conf/k.pem".into() };
+    assert_eq!(settings("h.example").client, Some(client));
+    assert_eq!(settings("h.example").proxy, Some(Secret::Plain("http://p:3128/".into())));
     assert_eq!(settings("localhost:5000"), &RegistrySettings::default());
     let create = settings(ECR).ecr.create.as_ref().unwrap();
     assert_eq!((create.tag_mutability.as_deref(), create.tags["team"].as_str()), (Some("IMMUTABLE"), "007"));
@@ -266,6 +269,28 @@ fn wrong_files_are_refused_with_position() {
         (
             with("registries: {x.io: {endpoint: 'https://u:p@x'}}"),
             "3:31 registries.x.io.endpoint: a user and a password don't belong into a URL",
+        ),
+        (
+            with("registries: {x.io: {proxy: 'http://u:hunter2@p:3128'}}"),
+            "3:28 registries.x.io.proxy: a user and a password don't belong into a URL",
+        ),
+        (with("registries: {x.io: {proxy: 'p:3128'}}"), "3:28 registries.x.io.proxy: it isn't a URL"),
+        (with("registries: {x.io: {proxy: 'socks5://p'}}"), "3:28 registries.x.io.proxy: it isn't a URL"),
+        (
+            with("registries: {h.example: {proxy: {env: UNSET}}}"),
+            "3:39 registries.h.example.proxy.env: the environment variable UNSET isn't set",
+        ),
+        (
+            with("registries: {x.io: {client_cert: c.pem}}"),
+            "3:34 registries.x.io.client_cert: client_key is missing: client_cert and client_key go together",
+        ),
+        (
+            with("registries: {x.io: {client_key: k.pem}}"),
+            "3:33 registries.x.io.client_key: client_cert is missing: client_cert and client_key go together",
+        ),
+        (
+            with("registries: {x.io: {client_key: '', client_cert: c.pem}}"),
+            "3:33 registries.x.io.client_key: expected the path of a file",
         ),
         (with("registries: {x.io: {endpoint: x}}"), "3:31 registries.x.io.endpoint: it isn't a URL"),
         (with("registries: {x.io: {ecr: {}}}"), "3:26 registries.x.io.ecr: x.io isn't a registry of Amazon ECR"),

@@ -84,7 +84,12 @@ enum Basis {
     Unknown,
     /// The host wants credentials, and there are none.
     Anonymous,
-    Token(Scopes, u64),
+    Token {
+        scopes: Scopes,
+        generation: u64,
+        /// It was fetched for this very request.
+        fresh: bool,
+    },
     Credential(Credential),
 }
 
@@ -164,9 +169,10 @@ impl Auth {
                 }
                 Ok(learnt)
             }
-            Basis::Token(scopes, generation) => {
+            Basis::Token { scopes, generation, fresh } => {
                 self.give_up(&scopes, generation);
-                Ok(true)
+                // The token service has said just now what we may do: it won't say otherwise a moment later.
+                Ok(!(fresh && challenge::insufficient_scope(&answer.headers)))
             }
             Basis::Credential(credential) => {
                 if self.credentials.reread(&request.repository, &credential).await? {
@@ -243,7 +249,7 @@ impl Auth {
             // A failure is shared by those who waited for it, not by those who come later.
             let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
             if fetched || token.renew_at > Instant::now() {
-                let basis = Basis::Token(scopes, generation);
+                let basis = Basis::Token { scopes, generation, fresh: fetched };
                 return Ok(Authorization { header: Some(token.header), basis, pass: None });
             }
             self.give_up(&scopes, generation);

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,22 @@ impl Environment {
     /// The value of a variable that is set and isn't empty.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// The text that `secret` stands for.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn read(&self, secret: &Secret) -> Result<String, String> {
+        let text = match secret {
+            Secret::Plain(text) => return Ok(text.clone()),
+            Secret::Env(name) => self.get(name).ok_or_else(|| format!("the environment variable {name} isn't set"))?,
+            Secret::File(path) => {
+                std::fs::read_to_string(path).map_err(|e| format!("can't read {}: {e}", path.display()))?
+            }
+        };
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
     }
 }
 
@@ -173,27 +189,15 @@ impl Credentials {
     fn configured(&self) -> Result<Option<Credential>> {
         let RegistrySettings { username, password, token, .. } = &self.settings;
         if let Some(token) = token {
-            return Ok(Some(Credential::Bearer(self.secret("token", token)?)));
+            return Ok(Some(Credential::Bearer(self.read("token", token)?)));
         }
         let (Some(username), Some(password)) = (username, password) else { return Ok(None) };
-        let username = self.secret("username", username)?;
-        Ok(Some(Credential::Password { username, password: self.secret("password", password)? }))
+        Ok(Some(docker::login(self.read("username", username)?, self.read("password", password)?)))
     }
 
-    fn secret(&self, key: &str, secret: &Secret) -> Result<String> {
-        let failed = |why: String| self.error(format!("registries.{}.{key}: {why}", self.registry));
-        let text = match secret {
-            Secret::Plain(text) => return Ok(text.clone()),
-            Secret::Env(name) => self
-                .environment
-                .get(name)
-                .ok_or_else(|| failed(format!("the environment variable {name} isn't set")))?,
-            Secret::File(path) => {
-                std::fs::read_to_string(path).map_err(|e| failed(format!("can't read {}: {e}", path.display())))?
-            }
-        };
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    fn read(&self, key: &str, secret: &Secret) -> Result<String> {
+        let key = format!("registries.{}.{key}", self.registry);
+        self.environment.read(secret).map_err(|why| self.error(format!("{key}: {why}")))
     }
 
     async fn in_files(&self, state: &mut State, path: &str) -> Result<Option<Credential>> {
@@ -206,7 +210,7 @@ impl Credentials {
             if let Some(helper) = content.helper(&self.registry) {
                 if !asked.contains_key(helper) {
                     let said = docker::ask(helper, &self.registry).await;
-                    let said = said.map_err(|why| self.error(format!("{why}, as {} asks for", file.display())))?;
+                    let said = said.map_err(|why| self.helper_error(&why, file))?;
                     asked.insert(helper.to_owned(), said);
                 }
                 if let Some(Some(credential)) = asked.get(helper) {
@@ -229,6 +233,13 @@ impl Credentials {
             }
         }
         Ok(files)
+    }
+
+    fn helper_error(&self, why: &str, file: &Path) -> Error {
+        let registry = &self.registry;
+        self.error(format!("{why}; {} names this helper", file.display())).with_hint(format!(
+            "install or repair the helper, or set username and password for {registry} under registries: in mirror.yaml"
+        ))
     }
 
     fn error(&self, why: String) -> Error {

@@ -107,16 +107,17 @@ impl Entry {
             let bytes = BASE64.decode(auth.trim()).map_err(|_| "`auth` isn't base64")?;
             let text = String::from_utf8(bytes).map_err(|_| "`auth` isn't text")?;
             let (username, password) = text.split_once(':').ok_or("`auth` isn't user:password")?;
-            return Ok(Some(login(username, password.trim_end_matches('\0'))));
+            return Ok(Some(login(username.to_owned(), password.trim_end_matches('\0').to_owned())));
         }
-        Ok(filled(&self.username).zip(filled(&self.password)).map(|(username, password)| login(&username, &password)))
+        Ok(filled(&self.username).zip(filled(&self.password)).map(|(username, password)| login(username, password)))
     }
 }
 
-fn login(username: &str, password: &str) -> Credential {
-    match username {
-        TOKEN_USER => Credential::IdentityToken(password.to_owned()),
-        _ => Credential::Password { username: username.to_owned(), password: password.to_owned() },
+/// What a user name and a password are, of which the first may stand for what the second is.
+pub(crate) fn login(username: String, password: String) -> Credential {
+    match username.as_str() {
+        TOKEN_USER => Credential::IdentityToken(password),
+        _ => Credential::Password { username, password },
     }
 }
 
@@ -144,8 +145,13 @@ struct Answer {
 pub(crate) async fn ask(helper: &str, registry: &Registry) -> Result<Option<Credential>, String> {
     let program = format!("docker-credential-{helper}");
     let server = Quirks::of(registry).helper_key.unwrap_or(registry.as_str());
-    let output = match tokio::time::timeout(HELPER_LIMIT, run(&program, server)).await {
+    consult(&program, server).await
+}
+
+async fn consult(program: &str, server: &str) -> Result<Option<Credential>, String> {
+    let output = match tokio::time::timeout(HELPER_LIMIT, run(program, server)).await {
         Ok(Ok(output)) => output,
+        Ok(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => return Err(format!("{program} isn't on the PATH")),
         Ok(Err(e)) => return Err(format!("can't run {program}: {e}")),
         Err(_) => return Err(format!("{program} took longer than {} s", HELPER_LIMIT.as_secs())),
     };
@@ -161,7 +167,7 @@ pub(crate) async fn ask(helper: &str, registry: &Registry) -> Result<Option<Cred
     let answer: Answer =
         serde_json::from_str(&said).map_err(|_| format!("{program} gave an answer that can't be read"))?;
     let empty = answer.username.is_empty() && answer.secret.is_empty();
-    Ok((!empty).then(|| login(&answer.username, &answer.secret)))
+    Ok((!empty).then(|| login(answer.username, answer.secret)))
 }
 
 async fn run(program: &str, server: &str) -> std::io::Result<std::process::Output> {
@@ -271,5 +277,49 @@ mod tests {
         let path = dir.path().join("config.json");
         std::fs::write(&path, "{").unwrap();
         assert!(read(&path).unwrap_err().contains("config.json"));
+    }
+
+    /// A program that a shell runs.
+    #[cfg(unix)]
+    fn program(folder: &Path, script: &str) -> String {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = folder.join("docker-credential-test");
+        // Written elsewhere and moved: a program that some process has open for writing can't be run.
+        let draft = folder.join("draft");
+        std::fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(draft, &path).unwrap();
+        path.display().to_string()
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn helpers_say_many_things() {
+        let folder = tempfile::tempdir().unwrap();
+        let password = |name: &str, word: &str| login(name.to_owned(), word.to_owned());
+        for (script, expected) in [
+            (r#"read h; echo "{\"Username\":\"u\",\"Secret\":\"$1 $h\"}""#, Ok(Some(password("u", "get h.io")))),
+            (r#"echo '{"Username":"<token>","Secret":"t"}'"#, Ok(Some(Credential::IdentityToken("t".into())))),
+            (r#"echo '{"Username":"","Secret":""}'"#, Ok(None)),
+            ("echo credentials not found in native keychain; exit 1", Ok(None)),
+            ("echo no keychain here; exit 1", Err("failed (exit status: 1): no keychain here")),
+            ("echo secret", Err("gave an answer that can't be read")),
+        ] {
+            let found = consult(&program(folder.path(), script), "h.io").await;
+            match (&found, expected) {
+                (Ok(found), Ok(expected)) => assert!(*found == expected, "{script}"),
+                (Err(why), Err(expected)) => assert!(why.contains(expected) && !why.contains("secret"), "{why}"),
+                _ => panic!("{script}: {found:?}"),
+            }
+        }
+        assert!(consult("docker-credential-absent", "h.io").await.unwrap_err().contains("isn't on the PATH"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_hangs_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = consult(&program(folder.path(), "exec sleep 600"), "h.io").await.unwrap_err();
+        assert!(why.contains("took longer than 30 s"), "{why}");
     }
 }

@@ -1,16 +1,21 @@
 //! From a host's settings to where and how it is spoken to.
 
+use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
 
+use super::credentials::Environment;
 use super::quirks::Quirks;
-use crate::config::{Limits, RegistrySettings};
+use crate::config::{ClientCertificate, Limits, RegistrySettings, Secret};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
 
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
+
+/// This machine, which no proxy knows as we do; a registry may send us there.
+const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
 
 fn unusable(registry: &Registry, why: String) -> Error {
     Error::new(Kind::Configuration, format!("set up {registry}"), why)
@@ -32,6 +37,7 @@ pub(super) fn client(
     settings: &RegistrySettings,
     base: &Url,
     limits: &Limits,
+    environment: &Environment,
 ) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         // HTTP/2's flow control costs more than its multiplexing gives to blobs.
@@ -43,20 +49,59 @@ pub(super) fn client(
         .tls_danger_accept_invalid_certs(settings.insecure);
     if base.host_str().is_some_and(|host| host.parse().is_ok_and(|host: Registry| host.is_loopback())) {
         builder = builder.no_proxy();
+    } else if let Some(secret) = &settings.proxy {
+        builder = builder.proxy(proxy(registry, secret, environment)?);
     }
     if let Some(path) = &settings.ca {
-        let failed = |why: String| unusable(registry, format!("registries.{registry}.ca: {}: {why}", path.display()));
-        let pem = std::fs::read(path).map_err(|e| failed(format!("can't be read: {e}")))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .ok()
-            .filter(|certificates| !certificates.is_empty())
-            .ok_or_else(|| failed("holds no certificate in PEM form".to_owned()))?;
-        builder = builder.tls_certs_merge(certificates);
+        builder = builder.tls_certs_merge(certificates(registry, "ca", path)?.1);
+    }
+    if let Some(client) = &settings.client {
+        builder = builder.identity(identity(registry, client)?);
     }
     builder.build().map_err(|e| {
         let source = std::error::Error::source(&e).map(ToString::to_string);
-        unusable(registry, source.unwrap_or_else(|| e.to_string()))
+        let why = source.unwrap_or_else(|| e.to_string());
+        match &settings.client {
+            // What is left to go wrong after the files were read one by one.
+            Some(client) => at_key(registry, "client_key", &format!("{}: {why}", client.key.display())),
+            None => unusable(registry, why),
+        }
     })
+}
+
+fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
+    unusable(registry, format!("registries.{registry}.{key}: {why}"))
+}
+
+fn contents(registry: &Registry, key: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| at_key(registry, key, &format!("{}: can't be read: {e}", path.display())))
+}
+
+/// The certificates in a file, and its text.
+fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<(Vec<u8>, Vec<reqwest::Certificate>)> {
+    let pem = contents(registry, key, path)?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|certificates| !certificates.is_empty());
+    let none = || at_key(registry, key, &format!("{}: holds no certificate in PEM form", path.display()));
+    certificates.map(|certificates| (pem, certificates)).ok_or_else(none)
+}
+
+fn identity(registry: &Registry, client: &ClientCertificate) -> Result<reqwest::Identity> {
+    let (mut pem, _) = certificates(registry, "client_cert", &client.certificate)?;
+    pem.push(b'\n');
+    pem.extend(contents(registry, "client_key", &client.key)?);
+    // The certificate is there: it is the key that isn't.
+    let none =
+        |_| at_key(registry, "client_key", &format!("{}: holds no private key in PEM form", client.key.display()));
+    reqwest::Identity::from_pem(&pem).map_err(none)
+}
+
+fn proxy(registry: &Registry, secret: &Secret, environment: &Environment) -> Result<reqwest::Proxy> {
+    let text = environment.read(secret).map_err(|why| at_key(registry, "proxy", &why))?;
+    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    // Neither the text nor what a parser says of it is shown: there may be a password in it.
+    let proxy = url.and_then(|url| reqwest::Proxy::all(url).ok());
+    let not_one = || at_key(registry, "proxy", "it isn't a URL such as http://USER:PASSWORD@HOST:PORT");
+    Ok(proxy.ok_or_else(not_one)?.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)))
 }
 
 #[cfg(test)]
@@ -91,18 +136,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_bad_certificate_file_is_named() {
+    /// The error of setting up `h.io` like this.
+    fn refusal(settings: &RegistrySettings) -> Error {
         let registry: Registry = "h.io".parse().unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        for path in ["/nonexistent/ca.pem".into(), file.path().to_owned()] {
-            let settings = RegistrySettings { ca: Some(path.clone()), ..Default::default() };
-            let base = base_url(&registry, &settings, &Quirks::of(&registry)).unwrap();
-            let error = client(&registry, &settings, &base, &Limits::default()).unwrap_err();
-            assert!(
-                error.kind() == Kind::Configuration && error.to_string().contains(path.to_str().unwrap()),
-                "{error}"
-            );
+        let base = base_url(&registry, settings, &Quirks::of(&registry)).unwrap();
+        let environment = Environment::new(|name| (name == "SOCKS").then(|| "socks5://u:hunter2@p".to_owned()));
+        client(&registry, settings, &base, &Limits::default(), &environment).unwrap_err()
+    }
+
+    #[test]
+    fn bad_files_are_named_with_their_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name)
+        };
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        let (certificate, _) = pair();
+        let (_, other_key) = pair();
+        let (empty, good, other) = (file("empty", ""), file("good", &certificate), file("other", &other_key));
+        let missing = folder.path().join("missing");
+        let of_client = |certificate: &Path, key: &Path| {
+            let client = ClientCertificate { certificate: certificate.to_owned(), key: key.to_owned() };
+            RegistrySettings { client: Some(client), ..Default::default() }
+        };
+        let of_ca = |path: &Path| RegistrySettings { ca: Some(path.to_owned()), ..Default::default() };
+        for (settings, key, path) in [
+            (of_ca(&missing), "ca", &missing),
+            (of_ca(&empty), "ca", &empty),
+            (of_client(&empty, &other), "client_cert", &empty),
+            (of_client(&missing, &other), "client_cert", &missing),
+            (of_client(&good, &missing), "client_key", &missing),
+            (of_client(&good, &empty), "client_key", &empty),
+            (of_client(&good, &other), "client_key", &other),
+        ] {
+            let error = refusal(&settings);
+            let named = format!("registries.h.io.{key}: {}: ", path.display());
+            assert!(error.kind() == Kind::Configuration && error.to_string().contains(&named), "{named}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_proxy_is_told_without_its_password() {
+        for (name, expected) in [("SOCKS", "it isn't a URL"), ("UNSET", "the environment variable UNSET isn't set")] {
+            let proxy = Some(Secret::Env(name.to_owned()));
+            let error = refusal(&RegistrySettings { proxy, ..Default::default() });
+            let told = error.to_string();
+            assert!(error.kind() == Kind::Configuration && told.contains("registries.h.io.proxy"), "{told}");
+            assert!(told.contains(expected) && !told.contains("hunter2"), "{told}");
         }
     }
 }

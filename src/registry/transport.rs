@@ -16,6 +16,7 @@ use super::answer::{self, Answer};
 use super::auth::Scopes;
 use super::counters::Counters;
 use super::retry::Backoff;
+use super::shown;
 use super::upload::{self, Outgoing};
 use crate::error::{Error, Kind, Result};
 
@@ -192,7 +193,7 @@ impl Transport {
             None if request.body.is_empty() => in_time(self.idle, builder.send()).await,
             None => in_time(self.idle, builder.body(request.body.clone()).send()).await,
         };
-        let shown = redacted(url, own);
+        let shown = shown::url(url, own);
         let response = match sent {
             Ok(response) => response,
             Err(failure) => {
@@ -202,7 +203,11 @@ impl Transport {
         };
         let milliseconds = started.elapsed().as_millis();
         tracing::debug!(method = %traits.method, url = %shown, status = response.status().as_u16(), milliseconds, "request");
-        trace_headers(response.headers());
+        shown::trace(response.headers());
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            let refused = request.error(Kind::Configuration, "the proxy wants a user and a password, or others");
+            return Err(refused.with_status(response.status().as_u16()).with_hint(PROXY_HINT));
+        }
         if own {
             self.learn(&response);
         }
@@ -313,13 +318,29 @@ impl Failure {
         match self {
             Self::Idle(_) => request.error(Kind::Unavailable, why),
             Self::Http(error) if error.is_builder() => request.error(Kind::Invalid, why),
-            Self::Http(error) if error.is_connect() && why.contains("certificate") => request
-                .error(Kind::Configuration, why)
-                .with_hint("set ca: for this registry if its certificate comes from an authority of your own")
-                .with_source(error.without_url()),
+            Self::Http(error) if let Some(hint) = settings_hint(&why) => {
+                request.error(Kind::Configuration, why).with_hint(hint).with_source(error.without_url())
+            }
             Self::Http(error) => request.error(Kind::Unavailable, why).with_source(error.without_url()),
         }
     }
+}
+
+const PROXY_HINT: &str = "set proxy: for this registry, from env or file, to a URL with the user and the password";
+const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
+
+/// What the failure of a connection says when it is for the settings to change, and how.
+const SETTINGS_HINTS: &[(&str, &str)] = &[
+    ("proxy authorization required", PROXY_HINT),
+    ("fatal alert: CertificateRequired", CLIENT_HINT),
+    ("fatal alert: CertificateUnknown", CLIENT_HINT),
+    ("fatal alert: BadCertificate", CLIENT_HINT),
+    ("fatal alert: UnknownCA", CLIENT_HINT),
+    ("certificate", "set ca: for this registry if its certificate comes from an authority of your own"),
+];
+
+fn settings_hint(why: &str) -> Option<&'static str> {
+    SETTINGS_HINTS.iter().find(|(words, _)| why.contains(words)).map(|(_, hint)| *hint)
 }
 
 /// The innermost cause with words before it; the URL may hold a signature and is left out.
@@ -346,53 +367,5 @@ pub(crate) async fn in_time<T>(
     match tokio::time::timeout(idle, work).await {
         Ok(result) => result.map_err(Failure::Http),
         Err(_) => Err(Failure::Idle(idle)),
-    }
-}
-
-/// Query keys of ours, which hold no secret; everything else does, or may.
-const SHOWN_KEYS: &[&str] = &["n", "last", "digest", "mount", "from", "service", "scope"];
-
-/// A URL to show: without user and without any query value that isn't known to be harmless.
-fn redacted(url: &Url, own: bool) -> String {
-    let mut shown = url.clone();
-    // A URL without host can't carry either, and none of those is sent.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    let kept: Vec<_> = url.query_pairs().filter(|(key, _)| own && SHOWN_KEYS.contains(&key.as_ref())).collect();
-    shown.set_query(None);
-    if !kept.is_empty() {
-        shown.query_pairs_mut().extend_pairs(kept);
-    }
-    shown.into()
-}
-
-/// Headers that may hold a secret or a signature.
-const HIDDEN_HEADERS: &[&str] = &["authorization", "set-cookie", "location", "docker-upload-uuid", "link"];
-
-fn trace_headers(headers: &HeaderMap) {
-    if !tracing::enabled!(tracing::Level::TRACE) {
-        return;
-    }
-    for (name, value) in headers {
-        let hidden = HIDDEN_HEADERS.contains(&name.as_str());
-        let shown =
-            if hidden { "…".into() } else { String::from_utf8_lossy(value.as_bytes()).escape_debug().to_string() };
-        tracing::trace!(header = %name, value = %shown, "answer");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_shown_without_secrets() {
-        for (url, own, shown) in [
-            ("https://u:p@h/v2/a?n=1000&last=x", true, "https://h/v2/a?n=1000&last=x"),
-            ("https://h/v2/a/blobs/uploads/1?_state=secret&digest=d", true, "https://h/v2/a/blobs/uploads/1?digest=d"),
-            ("https://cdn/blob?X-Amz-Signature=s&n=1", false, "https://cdn/blob"),
-        ] {
-            assert_eq!(redacted(&url.parse().unwrap(), own), shown);
-        }
     }
 }
