@@ -1,15 +1,18 @@
 //! Tests of the whole, in one binary: a file for each subject.
 
+mod auth;
 mod bad_input;
 mod conformance;
 mod ecr;
 mod engine;
 mod harness;
 mod layers;
+mod network;
 mod plan;
 mod real;
 mod requests;
 mod robust;
+mod secrets;
 mod serve;
 mod services;
 mod strangers;

@@ -149,9 +149,10 @@ async fn a_manifest_without_config_is_carried_too() {
 #[tokio::test]
 async fn passwords_and_a_private_ca_work_on_both_sides() {
     let user = Some(("robot$mirror", "p4ss"));
-    let (Some(source), Some(target)) =
-        (DockerRegistry::with(Settings { user, tls: false }), DockerRegistry::with(Settings { user, tls: true }))
-    else {
+    let (Some(source), Some(target)) = (
+        DockerRegistry::with(Settings { user, ..Settings::default() }),
+        DockerRegistry::with(Settings { user, tls: true, ..Settings::default() }),
+    ) else {
         return;
     };
     let app = image("app").layer(100_000).build();

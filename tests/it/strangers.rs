@@ -128,7 +128,7 @@ async fn docker_registry_takes_every_shape() {
 
 #[tokio::test]
 async fn docker_registry_wants_a_password() {
-    let settings = docker_registry::Settings { user: Some(("me", "secret")), tls: false };
+    let settings = docker_registry::Settings { user: Some(("me", "secret")), ..Default::default() };
     let Some(registry) = DockerRegistry::with(settings) else { return };
     let url = format!("http://{}/v2/", registry.name());
     assert_eq!(reqwest::get(url).await.unwrap().status(), 401);
@@ -138,7 +138,7 @@ async fn docker_registry_wants_a_password() {
 
 #[tokio::test]
 async fn docker_registry_speaks_tls() {
-    let settings = docker_registry::Settings { user: None, tls: true };
+    let settings = docker_registry::Settings { tls: true, ..Default::default() };
     let Some(registry) = DockerRegistry::with(settings) else { return };
     let ca = reqwest::Certificate::from_pem(&std::fs::read(registry.ca()).unwrap()).unwrap();
     let url = format!("https://{}/v2/", registry.name());

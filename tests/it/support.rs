@@ -2,16 +2,20 @@
 
 #![allow(dead_code, reason = "what one subject doesn't use, another one will")]
 
+pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod docker_registry;
 pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod images;
+pub(crate) mod jwt;
 pub(crate) mod moto;
+pub(crate) mod proxy;
 pub(crate) mod recorded;
 pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod services;
 pub(crate) mod stores;
+pub(crate) mod tls;
 pub(crate) mod tokens;

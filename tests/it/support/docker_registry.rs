@@ -1,15 +1,15 @@
 //! Debian's `docker-registry` (distribution 2.8): a registry that isn't ours.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
 use transship::oci::{Registry as Name, Repository};
+
+use super::certificates::Authority;
+use super::jwt;
 
 const PROGRAM: &str = "docker-registry";
 
@@ -17,12 +17,14 @@ const PROGRAM: &str = "docker-registry";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How it is to be.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Basic authentication: the only user and the password.
     pub(crate) user: Option<(&'static str, &'static str)>,
     /// HTTPS, with a certificate of a CA that nobody knows.
     pub(crate) tls: bool,
+    /// Bearer tokens: the realm, and the certificate, as PEM, of who signs them.
+    pub(crate) tokens: Option<(String, String)>,
 }
 
 /// A running `docker-registry` in a folder of its own; it is killed when this is dropped.
@@ -42,7 +44,7 @@ impl DockerRegistry {
     pub(crate) fn with(settings: Settings) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.json");
-        std::fs::write(&config, configuration(folder.path(), settings)?).expect("a file in a fresh folder");
+        std::fs::write(&config, configuration(folder.path(), &settings)?).expect("a file in a fresh folder");
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(&config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
@@ -109,7 +111,7 @@ fn listening_on(line: &str) -> Option<SocketAddr> {
 }
 
 /// The configuration file, which is YAML and may as well be JSON; files that it names are made.
-fn configuration(folder: &Path, settings: Settings) -> Option<String> {
+fn configuration(folder: &Path, settings: &Settings) -> Option<String> {
     let mut config = serde_json::json!({
         "version": 0.1,
         "log": { "level": "info" },
@@ -123,28 +125,22 @@ fn configuration(folder: &Path, settings: Settings) -> Option<String> {
         config["auth"] = serde_json::json!({ "htpasswd": { "realm": "tests", "path": path } });
     }
     if settings.tls {
-        write_certificates(folder).expect("certificates in a fresh folder");
-        let (certificate, key) = (folder.join("leaf.pem"), folder.join("key.pem"));
+        let authority = Authority::new();
+        let server = authority.server();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).expect("a file in a fresh folder");
+            folder.join(name)
+        };
+        write("ca.pem", authority.pem());
+        let (certificate, key) = (write("leaf.pem", &server.certificate), write("key.pem", &server.key));
         config["http"]["tls"] = serde_json::json!({ "certificate": certificate, "key": key });
     }
+    if let Some((realm, certificate)) = &settings.tokens {
+        let path = folder.join("signer.pem");
+        std::fs::write(&path, certificate).expect("a file in a fresh folder");
+        config["auth"] = serde_json::json!({ "token": {
+            "realm": realm, "service": jwt::SERVICE, "issuer": jwt::ISSUER, "rootcertbundle": path,
+        } });
+    }
     Some(config.to_string())
-}
-
-/// A CA, and a leaf of it for this machine: rustls takes no CA for a server.
-fn write_certificates(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let authority_key = KeyPair::generate()?;
-    let authority_certificate = authority.self_signed(&authority_key)?;
-    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()])?;
-    leaf.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    leaf.is_ca = IsCa::ExplicitNoCa;
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let leaf_key = KeyPair::generate()?;
-    let leaf_certificate = leaf.signed_by(&leaf_key, &Issuer::new(authority, authority_key))?;
-    std::fs::write(folder.join("ca.pem"), authority_certificate.pem())?;
-    std::fs::write(folder.join("leaf.pem"), leaf_certificate.pem())?;
-    std::fs::write(folder.join("key.pem"), leaf_key.serialize_pem())?;
-    Ok(())
 }

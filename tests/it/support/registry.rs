@@ -74,6 +74,11 @@ impl Registry {
         self.memory.create(&Repository::new(self.inside.clone(), path).expect("a repository path"));
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.server.address()
+    }
+
     /// `http://127.0.0.1:PORT` and `path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.address())

@@ -13,6 +13,8 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use serde_json::json;
 
+use super::jwt::{self, Signer};
+
 /// A token service. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tokens(Arc<Mutex<Inner>>);
@@ -22,7 +24,9 @@ struct Inner {
     user: Option<(String, String)>,
     expires_in: Option<u64>,
     uses: Option<usize>,
-    issued: usize,
+    signer: Option<Signer>,
+    one_scope: bool,
+    issued: Vec<String>,
     requests: Vec<BTreeSet<String>>,
     refused: usize,
     valid: HashMap<String, Grant>,
@@ -59,6 +63,17 @@ impl Tokens {
         self
     }
 
+    /// The tokens are JWTs, for registries that ask nobody.
+    pub(crate) fn signed_by(self, signer: Signer) -> Self {
+        self.lock().signer = Some(signer);
+        self
+    }
+
+    /// Of several scopes, only those that push are granted, as where the account may not read the other.
+    pub(crate) fn one_scope(&self) {
+        self.lock().one_scope = true;
+    }
+
     /// No token issued so far is good any more.
     pub(crate) fn revoke(&self) {
         self.lock().valid.clear();
@@ -71,7 +86,12 @@ impl Tokens {
 
     /// How many tokens were issued.
     pub(crate) fn issued(&self) -> usize {
-        self.lock().issued
+        self.lock().issued.len()
+    }
+
+    /// The tokens themselves.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.lock().issued.clone()
     }
 
     /// How many token requests had wrong credentials.
@@ -99,9 +119,15 @@ impl Tokens {
             .filter(|(key, _)| key == "scope")
             .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
             .collect();
-        inner.issued += 1;
-        let token = format!("token-{}", inner.issued);
-        let rights = scopes.iter().flat_map(|scope| rights(scope)).collect();
+        let several = inner.one_scope && scopes.len() > 1;
+        let granted = scopes.iter().filter(|scope| !several || scope.ends_with("push"));
+        let rights: BTreeSet<String> = granted.flat_map(|scope| rights(scope)).collect();
+        let number = inner.issued.len() + 1;
+        let token = match &inner.signer {
+            Some(signer) => signer.sign(&rights, number),
+            None => format!("token-of-the-tests-{number}"),
+        };
+        inner.issued.push(token.clone());
         let uses_left = inner.uses.unwrap_or(usize::MAX);
         inner.valid.insert(token.clone(), Grant { rights, uses_left });
         inner.requests.push(scopes);
@@ -139,7 +165,7 @@ async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let needed = Vec::from_iter(needed).join(" ");
     let scope = if needed.is_empty() { String::new() } else { format!(r#",scope="{needed}""#) };
-    let challenge = format!(r#"Bearer realm="http://{host}/token",service="tests"{scope}{why}"#);
+    let challenge = format!(r#"Bearer realm="http://{host}/token",service="{}"{scope}{why}"#, jwt::SERVICE);
     let body = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] });
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], body.to_string()).into_response()
 }

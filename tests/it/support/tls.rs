@@ -1,0 +1,76 @@
+//! TLS in front of a registry of this process, which asks clients who they are.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, copy_bidirectional, sink};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use super::certificates::Authority;
+
+/// Where it listens; it stops when this is dropped.
+#[derive(Debug)]
+pub(crate) struct TlsFront {
+    pub(crate) address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl TlsFront {
+    /// In front of what listens at `behind`. With `mutual`, only for clients with a certificate of the same authority.
+    pub(crate) async fn start(behind: SocketAddr, authority: &Authority, mutual: bool) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config(authority, mutual)));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(acceptor.clone(), client, behind));
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(acceptor: TlsAcceptor, client: TcpStream, behind: SocketAddr) {
+    match acceptor.accept(client).into_fallible().await {
+        Ok(mut client) => {
+            if let Ok(mut server) = TcpStream::connect(behind).await {
+                // Either side may end it in any way.
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            }
+        }
+        // Closed with something unread, the connection would be reset, and the alert that tells why be lost.
+        Err((_, mut client)) => {
+            let _ = tokio::io::copy(&mut (&mut client).take(1 << 20), &mut sink()).await;
+        }
+    }
+}
+
+fn config(authority: &Authority, mutual: bool) -> ServerConfig {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM")).expect("an authority");
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let own = authority.server();
+    let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("PEM");
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions");
+    let config = match mutual {
+        true => config.with_client_cert_verifier(verifier.build().expect("a verifier")),
+        false => config.with_no_client_auth(),
+    };
+    config.with_single_cert(vec![certificate], key).expect("a pair")
+}
