@@ -8,6 +8,7 @@
 //! Pure: the environment comes in as a function, and no file is opened. Relative paths are relative to the file's folder.
 
 mod check;
+mod harbor;
 mod images;
 mod keys;
 mod raw;
@@ -112,6 +113,8 @@ pub struct RegistrySettings {
     pub endpoint: Option<url::Url>,
     /// What is special to ECR.
     pub ecr: EcrSettings,
+    /// What is special to Harbor; with it the registry is one, without it it tells by itself.
+    pub harbor: Option<HarborSettings>,
 }
 
 /// `client_cert` and `client_key`, both PEM files.
@@ -164,6 +167,47 @@ pub struct EcrCreate {
     pub kms_key: Option<String>,
     /// Tags of the repository as an AWS resource.
     pub tags: BTreeMap<String, String>,
+}
+
+/// `registries.HOST.harbor`. By default private projects are created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HarborSettings {
+    /// How missing projects are created; `None` = never.
+    pub create: Option<HarborCreate>,
+}
+
+impl Default for HarborSettings {
+    fn default() -> Self {
+        Self { create: Some(HarborCreate::default()) }
+    }
+}
+
+/// `registries.HOST.harbor.create`. What is `None` is left to Harbor's own default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HarborCreate {
+    /// Whether everybody may pull.
+    pub public: bool,
+    /// How much the project may hold.
+    pub storage_limit: Option<StorageLimit>,
+    /// Scan images as they are pushed.
+    pub auto_scan: Option<bool>,
+    /// Make an SBOM of images as they are pushed.
+    pub auto_sbom_generation: Option<bool>,
+    /// Refuse to serve images with vulnerabilities from `severity` on.
+    pub prevent_vul: Option<bool>,
+    /// `none`, `low`, `medium`, `high` or `critical`.
+    pub severity: Option<String>,
+    /// Whether the system's list of tolerated vulnerabilities holds for the project, too.
+    pub reuse_sys_cve_allowlist: Option<bool>,
+}
+
+/// How much a Harbor project may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageLimit {
+    /// As much as there is.
+    Unlimited,
+    /// So many bytes, at least 1.
+    Bytes(i64),
 }
 
 /// Bounds of a run.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::{RawConfig, RawDefaults, RawLimits};
-use super::{Config, Env, Layout, Limits, Overwrite, TargetRoot, images, keys, registries};
+use super::{Config, Env, Layout, Limits, Overwrite, TargetRoot, harbor, images, keys, registries};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
 
@@ -81,7 +81,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
         let path = root.key("images");
         findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
     }
-    let images = images::rules(raw.images.as_deref().unwrap_or_default(), &targets, &layout, defaults, findings);
+    let places = images::Places { targets: &targets, layout: &layout, harbors: harbor::hosts(raw.registries.as_ref()) };
+    let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, defaults, findings);
     let used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
         Scope::Mirror => {

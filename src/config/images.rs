@@ -1,18 +1,25 @@
 //! `images`: which images, and where each lands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::check::{self, Findings};
 use super::raw::{RawImage, RawImageMap};
 use super::{ImageRule, Layout, Overwrite, TargetRoot, Wanted};
-use crate::oci::{Digest, Reference, ReferenceError, Repository, Service, Tag};
+use crate::oci::{Digest, Reference, ReferenceError, Registry, Repository, Service, Tag};
 use crate::select::{Selection, Spec};
 use crate::yaml::KeyPath;
 
+/// What decides where images land, and what may be called how there.
+pub(super) struct Places<'a> {
+    pub(super) targets: &'a [TargetRoot],
+    pub(super) layout: &'a Layout,
+    /// Registries that are a Harbor by their settings.
+    pub(super) harbors: BTreeSet<Registry>,
+}
+
 pub(super) fn rules(
     raw: &[RawImage],
-    targets: &[TargetRoot],
-    layout: &Layout,
+    places: &Places<'_>,
     defaults: Overwrite,
     findings: &mut Findings<'_>,
 ) -> Vec<ImageRule> {
@@ -25,7 +32,7 @@ pub(super) fn rules(
             RawImage::Map(map) => map_rule(map, path, defaults, findings),
         };
         if let Some(mut rule) = rule {
-            rule.destinations = destinations(&rule, targets, layout, findings);
+            rule.destinations = destinations(&rule, places, findings);
             rules.push(rule);
         }
     }
@@ -150,18 +157,13 @@ fn selection(spec: &Spec, path: &KeyPath, findings: &mut Findings<'_>) -> Option
 }
 
 /// Where `rule` lands, one repository for each target; fewer only if there is a problem.
-fn destinations(
-    rule: &ImageRule,
-    targets: &[TargetRoot],
-    layout: &Layout,
-    findings: &mut Findings<'_>,
-) -> Vec<Repository> {
+fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'_>) -> Vec<Repository> {
     let (path, under) = match &rule.to {
         Some(to) => (rule.path.key("to"), to.clone()),
-        None => (rule.path.clone(), layout.path(&rule.repository)),
+        None => (rule.path.clone(), places.layout.path(&rule.repository)),
     };
     let mut destinations = Vec::new();
-    for target in targets {
+    for target in places.targets {
         let destination = match target.repository(&under) {
             Ok(destination) => destination,
             Err(error) => {
@@ -174,7 +176,11 @@ fn destinations(
                 break;
             }
         };
-        if let Err(why) = Service::of(destination.registry()).check_name(&destination) {
+        let service = match places.harbors.contains(destination.registry()) {
+            true => Service::Harbor,
+            false => Service::of(destination.registry()),
+        };
+        if let Err(why) = service.check_name(&destination) {
             findings.add_hint(&path, why, "choose another name with to: or layout:");
         } else if destination == rule.repository {
             let message = format!("{destination} would be mirrored onto itself");

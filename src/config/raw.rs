@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -63,6 +64,7 @@ pub(super) struct RawRegistry {
     pub(super) proxy: Option<RawSecret>,
     pub(super) endpoint: Option<String>,
     pub(super) ecr: Option<RawEcr>,
+    pub(super) harbor: Option<RawHarbor>,
 }
 
 /// Text as it stands, or where to read it from. Has no `Debug` that shows the text: it may be a password that
@@ -85,14 +87,14 @@ pub(super) struct RawEcr {
     pub(super) profile: Option<String>,
     pub(super) role_arn: Option<String>,
     pub(super) external_id: Option<String>,
-    pub(super) create: Option<RawCreate>,
+    pub(super) create: Option<RawCreate<RawEcrCreate>>,
 }
 
 /// `true`, `false`, or how.
 #[derive(Debug)]
-pub(super) enum RawCreate {
+pub(super) enum RawCreate<T> {
     Never,
-    With(RawEcrCreate),
+    With(T),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +104,24 @@ pub(super) struct RawEcrCreate {
     pub(super) scan_on_push: Option<bool>,
     pub(super) kms_key: Option<String>,
     pub(super) tags: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawHarbor {
+    pub(super) create: Option<RawCreate<RawHarborCreate>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawHarborCreate {
+    pub(super) public: Option<bool>,
+    pub(super) storage_limit: Option<String>,
+    pub(super) auto_scan: Option<bool>,
+    pub(super) auto_sbom_generation: Option<bool>,
+    pub(super) prevent_vul: Option<bool>,
+    pub(super) severity: Option<String>,
+    pub(super) reuse_sys_cve_allowlist: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,26 +144,26 @@ impl fmt::Debug for RawSecret {
 /// A visitor for what is either a single value or a map: `#[serde(untagged)]` would buffer the value, and lose both the
 /// unknown keys and the positions of what is inside.
 macro_rules! text_or_map {
-    ($type:ident, $expected:literal, |$text:ident| $from_text:expr, |$map:ident| $from_map:expr) => {
-        impl<'de> Deserialize<'de> for $type {
+    ($type:ident $(<$inner:ident>)?, $expected:literal, |$text:ident| $from_text:expr, |$map:ident| $from_map:expr) => {
+        impl<'de $(, $inner: Deserialize<'de> + Default)?> Deserialize<'de> for $type $(<$inner>)? {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Either;
-                impl<'de> Visitor<'de> for Either {
-                    type Value = $type;
+                struct Either$(<$inner>(PhantomData<$inner>))?;
+                impl<'de $(, $inner: Deserialize<'de> + Default)?> Visitor<'de> for Either $(<$inner>)? {
+                    type Value = $type $(<$inner>)?;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                         f.write_str($expected)
                     }
 
-                    fn visit_str<E: Error>(self, $text: &str) -> Result<$type, E> {
+                    fn visit_str<E: Error>(self, $text: &str) -> Result<Self::Value, E> {
                         $from_text
                     }
 
-                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
+                    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                         Deserialize::deserialize(MapAccessDeserializer::new(map)).map(|$map| $from_map)
                     }
                 }
-                deserializer.deserialize_any(Either)
+                deserializer.deserialize_any(Either$(::<$inner>(PhantomData))?)
             }
         }
     };
@@ -159,10 +179,10 @@ text_or_map!(RawSecret, "a map with the key env or file", |text| Ok(RawSecret::L
     RawSecret::From(map)
 });
 text_or_map!(
-    RawCreate,
+    RawCreate<T>,
     "true, false or a map of settings",
     |text| match text {
-        "true" => Ok(RawCreate::With(RawEcrCreate::default())),
+        "true" => Ok(RawCreate::With(T::default())),
         "false" => Ok(RawCreate::Never),
         _ => Err(E::custom("expected true, false or a map of settings")),
     },

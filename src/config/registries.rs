@@ -6,7 +6,7 @@ use url::Url;
 
 use super::check::Findings;
 use super::raw::{RawCreate, RawEcr, RawEcrCreate, RawRegistry, RawSecret};
-use super::{ClientCertificate, EcrCreate, EcrSettings, Env, RegistrySettings, Secret};
+use super::{ClientCertificate, EcrCreate, EcrSettings, Env, RegistrySettings, Secret, harbor};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
@@ -85,6 +85,7 @@ fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Fi
         proxy,
         endpoint,
         ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr(raw, &ecr_path, findings)),
+        harbor: raw.harbor.as_ref().map(|raw| harbor::settings(raw, registry, &path.key("harbor"), findings)),
     }
 }
 

@@ -1,3 +1,5 @@
+mod harbor;
+
 use super::*;
 use crate::oci::Registry;
 
@@ -294,10 +296,6 @@ fn wrong_files_are_refused_with_position() {
         ),
         (with("registries: {x.io: {endpoint: x}}"), "3:31 registries.x.io.endpoint: it isn't a URL"),
         (with("registries: {x.io: {ecr: {}}}"), "3:26 registries.x.io.ecr: x.io isn't a registry of Amazon ECR"),
-        (
-            with("registries: {x.io: {harbor: {create: false}}}"),
-            "3:21 registries.x.io.harbor: the key `harbor` isn't supported yet by this version of transship",
-        ),
         (
             with(&format!("registries: {{{ECR}: {{ecr: {{create: {{tag_mutability: NO}}}}}}}}")),
             "3:92 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.create.tag_mutability: `NO` isn't understood: expected MUTABLE or IMMUTABLE",

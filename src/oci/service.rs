@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::{Registry, Repository};
 
-/// A registry service, recognised by its host name. Anything else is [`Service::Other`].
+/// A registry service. [`Service::of`] recognises it by its host name, and anything else is [`Service::Other`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Service {
     /// Docker Hub: a manifest GET counts against the pull quota.
@@ -22,6 +22,8 @@ pub enum Service {
         /// Dual-stack endpoint, IPv4 and IPv6.
         dual_stack: bool,
     },
+    /// Harbor: no host name gives it away, only settings or the host itself.
+    Harbor,
     /// Any other.
     Other,
 }
@@ -38,6 +40,10 @@ static ECR_NAME: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$")
         .expect("a constant pattern, compiled by the tests")
 });
+
+/// Harbor's project name (`src/pkg/project/models`), which is a repository's first segment.
+static HARBOR_PROJECT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$").expect("a constant pattern, compiled by the tests"));
 
 impl Service {
     /// The service that `registry` belongs to.
@@ -73,6 +79,13 @@ impl Service {
             Self::Ecr { .. } if !ECR_NAME.is_match(path) => {
                 Err(format!("ECR would refuse the repository name `{path}`"))
             }
+            Self::Harbor => match path.split_once('/') {
+                None => Err(format!("Harbor would refuse the repository name `{path}`: it is PROJECT/NAME there")),
+                Some((project, _)) if !HARBOR_PROJECT.is_match(project) => {
+                    Err(format!("Harbor would refuse the project name `{project}`"))
+                }
+                Some(_) => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -113,5 +126,16 @@ mod tests {
         let check = |path: &str| Service::of(&registry).check_name(&Repository::new(registry.clone(), path).unwrap());
         assert!(check("mirror/docker.io/library/nginx").is_ok());
         assert!(check("a").unwrap_err().contains("2 to 256"));
+    }
+
+    #[test]
+    fn harbor_names_are_checked() {
+        let check = |path: &str| Service::Harbor.check_name(&Repository::new("h.io".parse().unwrap(), path).unwrap());
+        for good in ["mirror/nginx", "a.b-c_d/e/f", "1/a__b"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in ["nginx", "a__b/c", "a--b/c"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
     }
 }

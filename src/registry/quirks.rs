@@ -66,7 +66,7 @@ impl Quirks {
         match Service::of(registry) {
             Service::DockerHub => DOCKER_HUB,
             Service::Ecr { .. } => ECR,
-            Service::Other => by_domain(registry.as_str()),
+            Service::Harbor | Service::Other => by_domain(registry.as_str()),
         }
     }
 }

@@ -1,0 +1,76 @@
+//! `registries.HOST.harbor`.
+
+use super::*;
+
+#[test]
+fn harbor_projects_are_created_as_set() {
+    let create = |text: &str| {
+        let config = read(&with(&format!("registries: {{h.example: {{harbor: {text}}}}}"))).unwrap();
+        config.registries.values().next().unwrap().harbor.as_ref().unwrap().create.clone()
+    };
+    let private = Some(HarborCreate::default());
+    for (text, expected) in [
+        ("{}", private.clone()),
+        ("{create: true}", private.clone()),
+        ("{create: {}}", private),
+        ("{create: false}", None),
+    ] {
+        assert_eq!(create(text), expected, "{text}");
+    }
+    let limit = |text: &str| create(&format!("{{create: {{storage_limit: {text}}}}}")).unwrap().storage_limit;
+    assert_eq!(limit("500GiB"), Some(StorageLimit::Bytes(500 << 30)));
+    assert_eq!((limit("-1"), limit("unlimited")), (Some(StorageLimit::Unlimited), Some(StorageLimit::Unlimited)));
+    let all = "{create: {public: true, storage_limit: 1GB, auto_scan: true, auto_sbom_generation: false, \
+        prevent_vul: true, severity: high, reuse_sys_cve_allowlist: false}}";
+    let expected = HarborCreate {
+        public: true,
+        storage_limit: Some(StorageLimit::Bytes(1_000_000_000)),
+        auto_scan: Some(true),
+        auto_sbom_generation: Some(false),
+        prevent_vul: Some(true),
+        severity: Some("high".into()),
+        reuse_sys_cve_allowlist: Some(false),
+    };
+    assert_eq!(create(all), Some(expected));
+    assert_eq!(read(&with("registries: {h.example: {}}")).unwrap().registries.values().next().unwrap().harbor, None);
+}
+
+#[test]
+fn what_harbor_would_refuse_is_refused_with_position() {
+    for (text, expected) in [
+        (
+            with(&format!("registries: {{{ECR}: {{harbor: {{}}}}}}")),
+            "3:69 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.harbor: 123456789012.dkr.ecr.eu-west-1.amazonaws.com is a registry of another kind, and no Harbor",
+        ),
+        (
+            with("registries: {x.io: {harbor: {create: maybe}}}"),
+            "3:38 registries.x.io.harbor.create: expected true, false or a map of settings",
+        ),
+        (
+            with("registries: {x.io: {harbor: {create: {storage_limit: lots}}}}"),
+            "3:54 registries.x.io.harbor.create.storage_limit: `lots` isn't a size",
+        ),
+        (
+            with("registries: {x.io: {harbor: {create: {storage_limit: 0}}}}"),
+            "3:54 registries.x.io.harbor.create.storage_limit: expected more than 0",
+        ),
+        (
+            with("registries: {x.io: {harbor: {create: {severity: bad}}}}"),
+            "3:49 registries.x.io.harbor.create.severity: `bad` isn't understood: expected one of none, low, medium, high, critical",
+        ),
+        (
+            with("registries: {x.io: {harbor: {create: {quota: 5}}}}"),
+            "3:39 registries.x.io.harbor.create.quota: unknown key `quota`",
+        ),
+        (
+            "target: h.example\nimages: [a]\nlayout: a\nregistries: {h.example: {harbor: {}}}".into(),
+            "2:10 images[0]: Harbor would refuse the repository name `a`: it is PROJECT/NAME there",
+        ),
+        (
+            "target: h.example/a__b\nimages: [a]\nregistries: {h.example: {harbor: {}}}".into(),
+            "2:10 images[0]: Harbor would refuse the project name `a__b`",
+        ),
+    ] {
+        assert_eq!(problems(&text), [expected]);
+    }
+}
