@@ -241,6 +241,11 @@ impl Error {
         self.0.retry_after
     }
 
+    /// Why it failed, without what was attempted.
+    pub fn why(&self) -> &str {
+        &self.0.why
+    }
+
     /// The next step for a person.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref().or(self.0.kind.hint())

@@ -13,6 +13,7 @@ mod counters;
 mod credentials;
 mod docker;
 mod gate;
+mod harbor;
 mod quirks;
 mod retry;
 mod setup;
@@ -31,8 +32,8 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use self::admit::Admission;
-pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
+pub(crate) use self::answer::{Answer, PROXY_CACHE};
 use self::auth::{Auth, Scopes};
 use self::counters::Counters;
 pub use self::counters::HostStats;
@@ -125,6 +126,7 @@ impl Hosts {
             backoff: self.backoff,
             idle: self.limits.idle_timeout,
         });
+        let set_as_harbor = settings.harbor.is_some();
         let credentials = Credentials {
             registry: registry.clone(),
             settings,
@@ -135,7 +137,7 @@ impl Hosts {
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
         let portions = Portions::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
-        Ok(Host { registry, quirks, portions, transport, auth, manifest_size })
+        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor })
     }
 }
 
@@ -148,6 +150,8 @@ pub struct Host {
     transport: Arc<Transport>,
     auth: Arc<Auth>,
     manifest_size: u64,
+    /// It is a Harbor because its settings say so.
+    set_as_harbor: bool,
 }
 
 /// Why a streamed upload failed.
@@ -193,6 +197,37 @@ impl Host {
     #[cfg(test)]
     pub(crate) fn is_paused(&self) -> bool {
         !self.transport.admission.is_open()
+    }
+
+    /// Asks the host whether the credentials for the repository `path` are good, and nothing else: `false` if there are none.
+    ///
+    /// The token that it takes is for nothing in particular: Harbor gives one that is of no use to whoever has a wrong
+    /// password and asks for something. Public pulls don't hide a wrong password from it either.
+    ///
+    /// # Errors
+    /// `Unauthorized` if they are refused; what else may befall a request.
+    pub(crate) async fn probe_credentials(&self, path: &str) -> Result<bool> {
+        if self.auth.is_anonymous(path).await {
+            return Ok(false);
+        }
+        let request = self.own_request(Action::Ping, format!("sign in to {}", self.registry), "v2/", path)?;
+        self.send(&request).await.map(|_| true)
+    }
+
+    /// A request about the host itself, to `path` from its base, with the credentials for the repository `of`.
+    fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
+        let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))
+            .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
+        Ok(Request {
+            action,
+            attempted,
+            url,
+            headers: HeaderMap::new(),
+            scopes: Scopes::default(),
+            repository: of.to_owned(),
+            body: Bytes::new(),
+            limit: (ANSWER_SIZE, "an answer"),
+        })
     }
 
     /// A request about `object` in `repository`, to `path` below the repository's URL.
@@ -272,6 +307,10 @@ impl Host {
                     return Err(error);
                 }
             };
+            if let Some(error) = self.lacks_project(request, &answer) {
+                authorization.accepted();
+                return Err(error);
+            }
             if !refuses_us(&answer) {
                 authorization.accepted();
                 return answer.check(request);
@@ -288,7 +327,7 @@ impl Host {
     async fn refusal(&self, request: &Request, answer: &Answer) -> Error {
         let error = answer.failure(request);
         if !self.auth.is_anonymous(&request.repository).await {
-            return error;
+            return self.who_is_wrong(request, error).await;
         }
         // No account lacks a right here, whatever the answer says: there is none.
         request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16()).with_hint(
@@ -318,6 +357,10 @@ impl Host {
                 return Err(failed(error));
             }
         };
+        if let Some(error) = self.lacks_project(request, &answer) {
+            authorization.accepted();
+            return Err(failed(error));
+        }
         if !refuses_us(&answer) {
             authorization.accepted();
             return answer.check(request).map_err(failed);

@@ -79,28 +79,29 @@ impl Answer {
 
     pub(crate) fn failure(&self, request: &Request) -> Error {
         let refusal = Refusal::read(self);
-        let kind = self.kind(request.action, &refusal);
+        let (kind, hint) = self.verdict(request.action, &refusal);
         let mut error = request
             .error(kind, refusal.message)
             .with_status(self.status.as_u16())
             .with_retry_after(retry_after(&self.headers));
-        if let Some(hint) = hint(kind, &refusal.codes) {
+        if let Some(hint) = hint {
             error = error.with_hint(hint);
         }
         error
     }
 
-    fn kind(&self, action: Action, refusal: &Refusal) -> Kind {
+    /// The kind, and a hint that knows more than the kind's.
+    fn verdict(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
         let status = self.status.as_u16();
         // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature.
         if self.foreign && matches!(status, 400 | 401 | 403) {
-            return Kind::Unavailable;
+            return (Kind::Unavailable, None);
         }
         if status == 401 && challenge::insufficient_scope(&self.headers) {
-            return Kind::Denied;
+            return (Kind::Denied, None);
         }
         if status == 429 && self.is_pull_limit(refusal) {
-            return Kind::QuotaExceeded;
+            return (Kind::QuotaExceeded, None);
         }
         let by_code = BY_CODE.iter().find(|row| {
             refusal.codes.iter().any(|code| code == row.code)
@@ -108,17 +109,20 @@ impl Answer {
                 && row.action.is_none_or(|wanted| wanted == action)
         });
         // Codes tell more than a 4xx; everything else speaks for itself.
-        match (by_code, status) {
-            (Some(row), 400..=428 | 430..=499) if status != 401 => row.kind,
+        let kind = match (by_code, status) {
+            (Some(row), 400..=428 | 430..=499) if status != 401 => return (row.kind, row.hint),
             (_, 401) => Kind::Unauthorized,
             (_, 403) => Kind::Denied,
+            // Nothing of Harbor's answers there: else there were a code.
+            (_, 404) if matches!(action, Action::ShowProject | Action::CreateProject) => Kind::Unsupported,
             (_, 404 | 410) => Kind::NotFound,
             (_, 409 | 412) => Kind::Conflict,
             (_, 408 | 500 | 502 | 503 | 504) => Kind::Unavailable,
             (_, 429) => Kind::RateLimited,
             (_, 405 | 413 | 415 | 416 | 501 | 505) => Kind::Unsupported,
             _ => Kind::Invalid,
-        }
+        };
+        (kind, BY_STATUS.iter().find(|(of, _)| *of == status).map(|(_, hint)| *hint))
     }
 
     /// Docker Hub's pull limit, which no pause of ours outlasts; not its abuse limit, which is a bare 429.
@@ -136,10 +140,18 @@ struct ByCode {
     says: &'static str,
     action: Option<Action>,
     kind: Kind,
+    /// What knows more than the kind's hint.
+    hint: Option<&'static str>,
 }
 
 const fn row(code: &'static str, says: &'static str, action: Option<Action>, kind: Kind) -> ByCode {
-    ByCode { code, says, action, kind }
+    ByCode { code, says, action, kind, hint: None }
+}
+
+impl ByCode {
+    const fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
 }
 
 /// `reference/registries.md` section C3; the first row that fits counts.
@@ -149,26 +161,46 @@ const BY_CODE: &[ByCode] = &[
     row("MANIFEST_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
     row("BLOB_UPLOAD_UNKNOWN", "with digests", Some(Action::PushManifest), Kind::MissingContent),
     row("TAG_INVALID", "immutable", None, Kind::Conflict),
-    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded),
-    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied),
+    row("PRECONDITION", "configured as immutable", None, Kind::Conflict)
+        .hint("a rule of the project makes the tag immutable: remove the rule or the tag, or set overwrite: keep"),
+    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded).hint(
+        "the project's storage quota is full: have it raised, or delete what is no longer needed and collect garbage",
+    ),
+    row("DENIED", "read only mode", None, Kind::Denied).hint(
+        "the registry is in read-only mode, perhaps for maintenance: run it again later, or have the mode switched off",
+    ),
+    row("DENIED", "proxy project", None, Kind::Unsupported).hint(PROXY_CACHE),
+    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied).hint(
+        "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its configuration",
+    ),
+    row("NOT_FOUND", "", Some(Action::ShowProject), Kind::NotFound),
+    row("FORBIDDEN", "only system level robot", Some(Action::CreateProject), Kind::Denied)
+        .hint("a project's robot creates none: use a system robot, or have the project created beforehand"),
+    row("FORBIDDEN", "", Some(Action::CreateProject), Kind::Denied)
+        .hint("give the account the system permission to create projects, or have the project created beforehand"),
+    row("BAD_REQUEST", "", Some(Action::CreateProject), Kind::Configuration)
+        .hint("compare registries.HOST.harbor.create in mirror.yaml with what this Harbor allows"),
+    row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid)
+        .hint("Harbor wants PROJECT/NAME: name a project in target:, layout: or to:"),
     row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported),
     row("DENIED", "", None, Kind::Denied),
     row("DIGEST_INVALID", "", None, Kind::Mismatch),
     row("SIZE_INVALID", "", None, Kind::Mismatch),
     row("UNSUPPORTED", "", None, Kind::Unsupported),
-    row("NAME_UNKNOWN", "", None, Kind::NotFound),
+    row("NAME_UNKNOWN", "", None, Kind::NotFound)
+        .hint("check the spelling of the repository, and that it exists and may be seen"),
     row("BLOB_UPLOAD_UNKNOWN", "", None, Kind::NotFound),
     row("BLOB_UNKNOWN", "", None, Kind::NotFound),
     row("MANIFEST_UNKNOWN", "", None, Kind::NotFound),
 ];
 
-/// Hints that know more than the kind's: kind, code, hint.
-const HINTS: &[(Kind, &str, &str)] =
-    &[(Kind::NotFound, "NAME_UNKNOWN", "check the spelling of the repository, and that it exists and may be seen")];
+/// Hints for statuses that come without a code, perhaps from a proxy in front.
+const BY_STATUS: &[(u16, &str)] =
+    &[(413, "it is too large for the registry, or for a proxy in front of it: have the limit raised there")];
 
-fn hint(kind: Kind, codes: &[String]) -> Option<&'static str> {
-    HINTS.iter().find(|(of, code, _)| *of == kind && codes.iter().any(|c| c == code)).map(|(_, _, hint)| *hint)
-}
+/// Harbor's, both when it says so itself and when its project does.
+pub(crate) const PROXY_CACHE: &str =
+    "Harbor fills a proxy cache itself and takes no pushes there: name another project in target: or to:";
 
 /// What an error body says.
 struct Refusal {
@@ -303,6 +335,69 @@ mod tests {
             (PullManifest, 400, "what".into(), Kind::Invalid),
         ] {
             assert_eq!(kind(action, status, &body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_harbor_refuses_has_a_kind_and_a_next_step() {
+        use Action::{CreateProject, OpenUpload, PullManifest, PushManifest, Resolve, ShowProject};
+        let hinted = |action, status, code: &str, message: &str| {
+            let error = answer(status, &[], &envelope(code, message)).failure(&Request::bare(action));
+            (error.kind(), error.hint().unwrap_or_default().to_owned())
+        };
+        for (action, status, code, message, kind, hint) in [
+            (
+                OpenUpload,
+                403,
+                "DENIED",
+                "A will exceed the configured upper limit of B.",
+                Kind::QuotaExceeded,
+                "storage quota",
+            ),
+            (OpenUpload, 403, "DENIED", "The system is in read only mode.", Kind::Denied, "read-only mode"),
+            (
+                OpenUpload,
+                403,
+                "DENIED",
+                "can not push artifact to a proxy project",
+                Kind::Unsupported,
+                "another project",
+            ),
+            (
+                PushManifest,
+                412,
+                "PRECONDITION",
+                "due to 'a:1' configured as immutable.",
+                Kind::Conflict,
+                "rule of the project",
+            ),
+            (PullManifest, 412, "PROJECTPOLICYVIOLATION", "x", Kind::Denied, "policy"),
+            (PushManifest, 413, "REQUEST_ENTITY_TOO_LARGE", "x", Kind::Unsupported, "too large"),
+            (Resolve, 400, "BAD_REQUEST", "invalid repository name: a", Kind::Invalid, "PROJECT/NAME"),
+            (
+                CreateProject,
+                403,
+                "FORBIDDEN",
+                "Only system level robot can create project",
+                Kind::Denied,
+                "system robot",
+            ),
+            (
+                CreateProject,
+                403,
+                "FORBIDDEN",
+                "Only system admin can create project",
+                Kind::Denied,
+                "system permission",
+            ),
+            (CreateProject, 400, "BAD_REQUEST", "invalid hard limit", Kind::Configuration, "registries.HOST"),
+            (CreateProject, 409, "CONFLICT", "already exists", Kind::Conflict, ""),
+            (ShowProject, 404, "NOT_FOUND", "project a not found", Kind::NotFound, ""),
+            (ShowProject, 404, "", "404 page not found", Kind::Unsupported, ""),
+            (ShowProject, 403, "FORBIDDEN", "forbidden", Kind::Denied, ""),
+        ] {
+            let (found, said) = hinted(action, status, code, message);
+            assert!(found == kind && said.contains(hint), "{status} {code} {message}: {found:?} {said}");
         }
     }
 

@@ -59,8 +59,22 @@ pub(crate) struct Auth {
     challenge: Mutex<Option<Challenge>>,
     logins: Mutex<HashMap<Credential, Login>>,
     tokens: OnceMap<(Scopes, u64), Result<Token>>,
-    /// How often the token of a scope set was given up.
-    generations: Mutex<HashMap<Scopes, u64>>,
+    generations: Mutex<Generations>,
+}
+
+/// Which generation of tokens is in use.
+#[derive(Debug, Default)]
+struct Generations {
+    /// How often all tokens were given up.
+    all: u64,
+    /// How often the token of a scope set was.
+    own: HashMap<Scopes, u64>,
+}
+
+impl Generations {
+    fn current(&self, scopes: &Scopes) -> u64 {
+        self.all + self.own.get(scopes).copied().unwrap_or_default()
+    }
 }
 
 /// What is known of a credential.
@@ -131,7 +145,7 @@ impl Auth {
     /// # Errors
     /// If credentials can't be read, are known to be refused, or no token is given for them.
     pub(crate) async fn authorize(self: &Arc<Self>, request: &Request) -> Result<Authorization> {
-        if self.credentials.has_ready_token() {
+        if self.credentials.has_ready_token() || request.action.is_about_project() {
             return self.direct(request).await;
         }
         let mut pass = None;
@@ -257,17 +271,26 @@ impl Auth {
     }
 
     fn generation(&self, scopes: &Scopes) -> u64 {
-        lock(&self.generations).get(scopes).copied().unwrap_or_default()
+        lock(&self.generations).current(scopes)
     }
 
     /// The token of this generation isn't to be used again; a later one is none of our business.
     fn give_up(&self, scopes: &Scopes, generation: u64) {
         let mut generations = lock(&self.generations);
-        let current = generations.entry(scopes.clone()).or_default();
-        if *current == generation {
-            *current += 1;
+        if generations.current(scopes) == generation {
+            *generations.own.entry(scopes.clone()).or_default() += 1;
             self.tokens.forget(&(scopes.clone(), generation));
         }
+    }
+
+    /// No token of before is used again.
+    pub(crate) fn give_up_all(&self) {
+        lock(&self.generations).all += 1;
+    }
+
+    /// Whether the host's challenge names `service`.
+    pub(crate) fn is_challenged_by(&self, name: &str) -> bool {
+        matches!(&*lock(&self.challenge), Some(Challenge::Bearer { service: Some(service), .. }) if service == name)
     }
 
     async fn fetch(&self, path: &str, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token> {

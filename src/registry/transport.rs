@@ -41,6 +41,12 @@ pub(crate) enum Action {
     MountBlob,
     GetToken,
     RefreshToken,
+    /// The base of the API: answered with success to whoever is signed in.
+    Ping,
+    /// Of Harbor, whose API wants the credentials themselves and takes no token.
+    ShowProject,
+    FindProject,
+    CreateProject,
 }
 
 /// What is peculiar to an action.
@@ -58,6 +64,11 @@ impl Action {
     /// Goes to a token service, which is often another host.
     pub(crate) const fn is_for_token(self) -> bool {
         matches!(self, Self::GetToken | Self::RefreshToken)
+    }
+
+    /// Goes to Harbor's API beside the registry's.
+    pub(crate) const fn is_about_project(self) -> bool {
+        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject)
     }
 
     pub(crate) const fn traits(self) -> Traits {
@@ -78,6 +89,10 @@ impl Action {
             Self::MountBlob => of(Method::POST, ("mount blob", "in"), false, true),
             Self::GetToken => of(Method::GET, ("get a token", "for"), false, false),
             Self::RefreshToken => of(Method::POST, ("get a token", "for"), false, false),
+            Self::Ping => of(Method::GET, ("sign in", "to"), false, false),
+            Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
+            Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
+            Self::CreateProject => of(Method::POST, ("create", "at"), false, true),
         }
     }
 }
