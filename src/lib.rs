@@ -24,7 +24,7 @@
 //! | `plan` | lock, config, select, provision, store, error, oci |
 //! | `resolve` | lock, config, select, store, error, oci |
 //! | `serve` | store, error, oci |
-//! | `provision` | config, registry, aws, error, oci |
+//! | `provision` | config, registry, aws, once, error, oci |
 //! | `store` | registry, error, oci |
 //! | `registry` | config, aws, once, error, oci |
 //! | `aws` | config, error, oci |

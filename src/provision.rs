@@ -1,9 +1,11 @@
 //! Makes target repositories exist before anything is pushed to them.
 //!
-//! Most registries create a repository at the first push; Amazon ECR doesn't. Nothing is pushed without a [`Ready`],
+//! Most registries create a repository at the first push; Amazon ECR doesn't, nor does Harbor in a project that doesn't
+//! exist. Nothing is pushed without a [`Ready`],
 //! and only this file can make one: a registry that wants its repositories created first can't be forgotten.
 
 mod ecr;
+mod harbor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -13,19 +15,23 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::aws::Sessions;
-use crate::config::{EcrCreate, EcrSettings, RegistrySettings};
+use crate::config::{EcrCreate, EcrSettings, HarborSettings, RegistrySettings};
 use crate::error::{Error, Result, Side, Stage};
 use crate::oci::{Registry, Repository, Service};
+use crate::registry::Hosts;
 
 /// The control plane of one registry. It bounds by itself how many requests are in flight.
 #[async_trait]
 pub trait Provisioner: Debug + Send + Sync {
-    /// Those of `repositories`, all of this registry, that [`Provisioner::ensure`] would have to create, or couldn't
+    /// What `repository` is a part of: repositories of one unit are asked for together, and fail together.
+    fn unit<'a>(&self, repository: &'a Repository) -> &'a str;
+
+    /// Those of `repositories`, all of this registry and of one unit, that [`Provisioner::ensure`] would have to create, or couldn't
     /// have. One that may not be asked for counts as missing where it may be created, and as there where not: then its
     /// first push tells.
     ///
     /// # Errors
-    /// If the registry can't be asked at all.
+    /// If the registry can't be asked at all, or nothing can be pushed to that unit whatever is done.
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>>;
 
     /// Makes `repository` exist, and says whether that took creating it. Idempotent; somebody else's creating it in the
@@ -60,8 +66,10 @@ impl Ready {
 /// The provisioners of a run, one for each registry that needs one.
 #[derive(Debug)]
 pub struct Provisioners {
-    settings: BTreeMap<Registry, EcrSettings>,
+    ecr: BTreeMap<Registry, EcrSettings>,
+    harbor: BTreeMap<Registry, HarborSettings>,
     sessions: Arc<Sessions>,
+    hosts: Option<Arc<Hosts>>,
     open: Mutex<HashMap<Registry, Arc<dyn Provisioner>>>,
     /// What [`Provisioners::missing`] has found to be there: no second request is sent for it.
     there: Mutex<HashSet<Repository>>,
@@ -71,33 +79,42 @@ impl Provisioners {
     /// With the settings of `registries`. A registry without an entry creates what is missing, with the defaults of its
     /// account. Sends nothing.
     pub fn new(registries: &BTreeMap<Registry, RegistrySettings>, sessions: Arc<Sessions>) -> Self {
-        let settings = registries.iter().map(|(registry, settings)| (registry.clone(), settings.ecr.clone())).collect();
-        Self { settings, sessions, open: Mutex::default(), there: Mutex::default() }
+        let entries = || registries.iter().map(|(registry, settings)| (registry.clone(), settings));
+        Self {
+            ecr: entries().map(|(registry, settings)| (registry, settings.ecr.clone())).collect(),
+            harbor: entries().filter_map(|(registry, settings)| Some((registry, settings.harbor.clone()?))).collect(),
+            sessions,
+            hosts: None,
+            open: Mutex::default(),
+            there: Mutex::default(),
+        }
+    }
+
+    /// With the hosts of the run: a Harbor among them is known by what it has answered to other requests so far.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Arc<Hosts>) -> Self {
+        self.hosts = Some(hosts);
+        self
     }
 
     /// Whether each of `repositories` has to be created, in their order. Asks only registries whose repositories don't
     /// come into being by a push; one that can't be asked fails its own repositories, not those of others.
     pub async fn missing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<bool>)> {
-        let mut by_registry = BTreeMap::<&Registry, Vec<Repository>>::new();
+        let mut by_unit = BTreeMap::<(&Registry, &str), (Arc<dyn Provisioner>, Vec<Repository>)>::new();
         for repository in repositories.iter().collect::<BTreeSet<_>>() {
-            by_registry.entry(repository.registry()).or_default().push(repository.clone());
+            if let Some(provisioner) = self.provisioner(repository.registry()) {
+                let unit = (repository.registry(), provisioner.unit(repository));
+                by_unit.entry(unit).or_insert_with(|| (provisioner, Vec::new())).1.push(repository.clone());
+            }
         }
-        let asked = by_registry.into_iter().filter_map(|(registry, repositories)| {
-            self.provisioner(registry).map(|provisioner| (registry.clone(), provisioner, repositories))
+        let asked = by_unit.into_values().map(|(provisioner, repositories)| async move {
+            let missing = provisioner.missing(&repositories).await.map_err(here);
+            let missing = missing.map(|missing| missing.into_iter().collect::<HashSet<_>>());
+            let answer = |one: &Repository| missing.as_ref().map(|missing| missing.contains(one)).map_err(Clone::clone);
+            repositories.iter().map(|one| (one.clone(), answer(one))).collect::<Vec<_>>()
         });
-        let answers: HashMap<Registry, Result<HashSet<Repository>>> =
-            join_all(asked.map(|(registry, provisioner, repositories)| async move {
-                let missing = provisioner.missing(&repositories).await.map_err(here);
-                (registry, missing.map(|missing| missing.into_iter().collect()))
-            }))
-            .await
-            .into_iter()
-            .collect();
-        let answer = |repository: &Repository| match answers.get(repository.registry()) {
-            Some(Ok(missing)) => Ok(missing.contains(repository)),
-            Some(Err(error)) => Err(error.clone()),
-            None => Ok(false),
-        };
+        let answers: HashMap<Repository, Result<bool>> = join_all(asked).await.into_iter().flatten().collect();
+        let answer = |repository: &Repository| answers.get(repository).cloned().unwrap_or(Ok(false));
         let answers: Vec<_> = repositories.iter().map(|one| (one.clone(), answer(one))).collect();
         let found = answers.iter().filter(|(_, answer)| matches!(answer, Ok(false))).map(|(one, _)| one.clone());
         self.there.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
@@ -125,18 +142,29 @@ impl Provisioners {
 
     /// The provisioner of `registry`, if its repositories have to be created before a push.
     fn provisioner(&self, registry: &Registry) -> Option<Arc<dyn Provisioner>> {
-        let Service::Ecr { account, region, .. } = Service::of(registry) else { return None };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let provisioner = open.entry(registry.clone()).or_insert_with(|| {
-            let settings = self
-                .settings
-                .get(registry)
-                .cloned()
-                .unwrap_or_else(|| EcrSettings { create: Some(EcrCreate::default()), ..EcrSettings::default() });
-            let session = self.sessions.session(registry, &settings);
-            Arc::new(ecr::Ecr::new(session, account, region, settings.create))
-        });
-        Some(Arc::clone(provisioner))
+        if let Some(provisioner) = open.get(registry) {
+            return Some(Arc::clone(provisioner));
+        }
+        let provisioner: Arc<dyn Provisioner> = match Service::of(registry) {
+            Service::Ecr { account, region, .. } => {
+                let settings = self
+                    .ecr
+                    .get(registry)
+                    .cloned()
+                    .unwrap_or_else(|| EcrSettings { create: Some(EcrCreate::default()), ..EcrSettings::default() });
+                let session = self.sessions.session(registry, &settings);
+                Arc::new(ecr::Ecr::new(session, account, region, settings.create))
+            }
+            _ => {
+                // One that can't be set up fails the requests to it.
+                let host = self.hosts.as_ref()?.host(registry).ok().filter(|host| host.is_harbor())?;
+                let settings = self.harbor.get(registry).cloned().unwrap_or_default();
+                Arc::new(harbor::Harbor::new(host, settings.create))
+            }
+        };
+        open.insert(registry.clone(), Arc::clone(&provisioner));
+        Some(provisioner)
     }
 }
 

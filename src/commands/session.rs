@@ -66,7 +66,7 @@ impl Start {
         let sessions = Arc::new(Sessions::new());
         let hosts = Arc::new(Hosts::new(registries.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
         Session {
-            provisioners: Provisioners::new(&registries, sessions),
+            provisioners: Provisioners::new(&registries, sessions).with_hosts(Arc::clone(&hosts)),
             stores: Arc::new(RegistryStores::new(Arc::clone(&hosts))),
             hosts,
             images,

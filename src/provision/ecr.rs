@@ -152,6 +152,11 @@ impl Ecr {
 
 #[async_trait]
 impl Provisioner for Ecr {
+    fn unit<'a>(&self, _: &'a Repository) -> &'a str {
+        // Many names fit into one question.
+        ""
+    }
+
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
         Ok(try_join_all(repositories.chunks(BATCH).map(|batch| self.missing_of(batch))).await?.concat())
     }
