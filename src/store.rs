@@ -64,6 +64,11 @@ pub trait Target: Source {
 
     /// Makes blob `digest` of `from`, a repository of the same registry, one of this repository too.
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount>;
+
+    /// Whether a manifest that is read here is marked as pulled, which retention rules go by: then it is left alone.
+    fn marks_pulls(&self) -> bool {
+        false
+    }
 }
 
 /// An opened upload: where to send the bytes, in the store's own terms.

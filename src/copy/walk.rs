@@ -147,9 +147,11 @@ async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     }
 }
 
-/// The root's bytes: from the target where reading the source would count against a quota and the target has them.
+/// The root's bytes: from the target where reading the source would count against a quota, reading the target leaves no
+/// mark, and the target has them.
 async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
-    let spares_a_pull = route.source.counts_pulls() && !engine.vacant.contains(&route.to);
+    let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
+    let spares_a_pull = route.source.counts_pulls() && may_be_read;
     if spares_a_pull && has_manifest(route, digest).await? {
         return route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target));
     }

@@ -88,6 +88,12 @@ impl RegistryStore {
         Ok(request)
     }
 
+    /// Whether the tag `name` is there and is `manifest`.
+    async fn holds(&self, name: &Selector, manifest: &Manifest) -> bool {
+        matches!(name, Selector::Tag(_))
+            && self.resolve(name).await.is_ok_and(|found| found.digest == *manifest.digest())
+    }
+
     async fn get_manifest(&self, selector: &Selector) -> Result<Manifest> {
         let request = self.manifest_request(Action::PullManifest, selector)?;
         let answer = self.host.send(&request).await?;
@@ -244,7 +250,13 @@ impl Target for RegistryStore {
         let mut request = self.request(Action::PushManifest, &object, &format!("manifests/{name}"))?;
         insert(&mut request, CONTENT_TYPE, manifest.media_type().as_str());
         request.body = manifest.bytes().clone();
-        let answer = self.host.send(&request).await?;
+        let answer = match self.host.send(&request).await {
+            // An immutable tag is refused even what it holds already.
+            Err(error) if error.kind() == Kind::Conflict && self.holds(name, manifest).await => {
+                return Ok(Accepted::default());
+            }
+            answer => answer?,
+        };
         let stored = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
         if let Some(stored) = stored.filter(|stored| stored.algorithm() == manifest.digest().algorithm())
             && stored != *manifest.digest()
@@ -285,6 +297,10 @@ impl Target for RegistryStore {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn marks_pulls(&self) -> bool {
+        self.host.is_harbor()
     }
 }
 
