@@ -5,6 +5,7 @@ mod bad_input;
 mod conformance;
 mod ecr;
 mod engine;
+mod harbor;
 mod harness;
 mod layers;
 mod network;

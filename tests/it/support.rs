@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod docker_registry;
 pub(crate) mod gate;
+pub(crate) mod harbor;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod jwt;

@@ -37,6 +37,11 @@ pub(crate) async fn ask(
 ) -> Answer {
     let (method, path) = request.split_once(' ').expect("METHOD PATH");
     let url = if path.starts_with('/') { registry.url(path) } else { path.to_owned() };
+    send(&url, method, headers, body).await
+}
+
+/// One request to a URL.
+pub(crate) async fn send(url: &str, method: &str, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
     let request = reqwest::Client::new().request(method.parse().expect("a method"), url).body(body);
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let response = request.send().await.expect("an answer");

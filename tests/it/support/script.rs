@@ -45,11 +45,23 @@ fn without_session(path: &str) -> String {
     }
 }
 
+/// Something that happens in the test's world meanwhile.
+#[derive(Clone)]
+pub(crate) struct Event(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Event")
+    }
+}
+
 /// What goes wrong.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// The registry isn't asked: this is the answer.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// This is done, then the registry is asked.
+    Run(Event),
     /// The registry is asked when the gate opens.
     Wait(Gate),
     /// The registry does the work; then this is the answer.
@@ -62,6 +74,8 @@ pub(crate) enum Fault {
     Strip(&'static str),
     /// The answer has this header, with this value.
     Set(&'static str, String),
+    /// The answer tells a pull quota of 100, and that so much of it is left.
+    Quota { remaining: u32 },
     /// The first byte of the answer's body is another one.
     Corrupt,
     /// The registry doesn't see the query: a mount becomes an upload, a range of tags all of them.
@@ -75,6 +89,11 @@ impl Fault {
     pub(crate) fn refuse(status: u16, code: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": "as the script has it" }] });
         Self::Answer { status, headers: vec![("content-type", "application/json".into())], body: body.to_string() }
+    }
+
+    /// Something happens just before the registry is asked.
+    pub(crate) fn meanwhile(event: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Run(Event(Arc::new(event)))
     }
 
     /// 429, with the pause to make.
@@ -211,6 +230,10 @@ async fn befall(fault: Fault, mut request: Request, next: Next) -> Response {
             let _ = to_bytes(request.into_body(), usize::MAX).await;
             answer(status, &headers, body)
         }
+        Fault::Run(Event(event)) => {
+            event();
+            next.run(request).await
+        }
         Fault::Wait(gate) => {
             gate.pass().await;
             next.run(request).await
@@ -240,6 +263,12 @@ async fn befall(fault: Fault, mut request: Request, next: Next) -> Response {
             let mut response = next.run(request).await;
             let value = HeaderValue::try_from(value).expect("a header value");
             response.headers_mut().insert(HeaderName::from_static(name), value);
+            response
+        }
+        Fault::Quota { remaining } => {
+            let mut response = next.run(request).await;
+            response.headers_mut().insert("ratelimit-limit", HeaderValue::from_static("100;w=21600"));
+            response.headers_mut().insert("ratelimit-remaining", HeaderValue::from(remaining));
             response
         }
         Fault::Corrupt => {

@@ -1,0 +1,264 @@
+//! A Harbor in this process: projects that have to be created, an API beside `/v2/`, and a token service that refuses
+//! nobody.
+//!
+//! It does as Harbor 2.15 (`reference/registries.md` section C): as strict where Harbor is strict, and as lenient where it
+//! misleads. Its clock stands still until a test moves it.
+
+mod api;
+mod data;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use serde_json::{Value, json};
+use transship::oci::{Registry as Name, Repository};
+use transship::serve::{self, Options, Server};
+use transship::store::memory::{Memory, MemoryRepository};
+
+use super::images::Image;
+use super::script::Script;
+
+/// A running Harbor; it stops when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Harbor {
+    pub(crate) script: Script,
+    pub(crate) state: Shared,
+    memory: Memory,
+    server: Server,
+}
+
+/// The state, for the test to set and to look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared(Arc<Mutex<World>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) projects: BTreeMap<String, Project>,
+    accounts: HashMap<String, Account>,
+    tokens: HashMap<String, Token>,
+    /// Seconds, as Harbor's clock tells them.
+    pub(crate) now: u64,
+    pub(crate) read_only: bool,
+    /// `project_creation_restriction: adminonly`.
+    pub(crate) only_admins_create: bool,
+    /// The body of each request to create a project, whatever came of it.
+    pub(crate) creations: Vec<Value>,
+    /// Manifests that were read: each counts as a pull.
+    pub(crate) pulls: Vec<String>,
+    /// `repository:tag` of what is there.
+    tags: HashSet<String>,
+}
+
+/// What a project is and forbids.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Project {
+    pub(crate) created: u64,
+    pub(crate) public: bool,
+    /// The registry that it is a proxy cache of.
+    pub(crate) registry_id: Option<u64>,
+    pub(crate) storage_limit: Option<u64>,
+    pub(crate) used: u64,
+    /// A tag that is there stays as it is.
+    pub(crate) immutable: bool,
+    /// Images are kept from being served.
+    pub(crate) prevents: bool,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// May everything.
+    Admin,
+    /// A robot of the whole system, with push and pull on all projects, and the right to create some.
+    SystemRobot,
+    /// A robot of the whole system that may only pull.
+    Reader,
+    /// A robot of one project.
+    ProjectRobot(&'static str),
+}
+
+#[derive(Debug, Clone)]
+struct Account {
+    secret: String,
+    role: Role,
+}
+
+/// A bearer token: what its owner could do when it was issued, whatever was asked for.
+#[derive(Debug)]
+struct Token {
+    owner: Option<String>,
+    issued: u64,
+    /// `repository/path` → may pull, may push.
+    access: HashMap<String, (bool, bool)>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+enum Identity {
+    /// Nobody, without a header.
+    None,
+    /// A header that convinces nobody.
+    Unknown,
+    Account(String),
+    Token(String),
+}
+
+impl Harbor {
+    /// No projects, no accounts.
+    pub(crate) async fn start() -> Self {
+        let (memory, script, state) = (Memory::new(), Script::default(), Shared::default());
+        let router = serve::router(Arc::new(memory.clone()), Options::default());
+        let router: Router = router.layer(middleware::from_fn_with_state(state.clone(), answer));
+        let server = Server::start_router(script.around(router), 0).await.expect("a free port on 127.0.0.1");
+        Self { script, state, memory, server }
+    }
+
+    /// With an account.
+    pub(crate) fn account(self, name: &str, secret: &str, role: Role) -> Self {
+        self.state.lock().accounts.insert(name.to_owned(), Account { secret: secret.to_owned(), role });
+        self
+    }
+
+    /// With a project.
+    pub(crate) fn project(self, name: &str, project: Project) -> Self {
+        self.state.lock().projects.insert(name.to_owned(), project);
+        self
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn name(&self) -> Name {
+        self.server.registry()
+    }
+
+    /// A repository from within.
+    pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
+        let inside = Options::default().registry;
+        self.memory.repository(&Repository::new(inside, path).expect("a repository path"))
+    }
+
+    /// Puts `image` there, past all rules.
+    pub(crate) async fn hold(&self, image: &Image, path: &str, tag: &str) {
+        image.push(&self.inside(path), tag).await;
+        self.state.lock().tags.insert(format!("{path}:{tag}"));
+    }
+
+    /// `http://127.0.0.1:PORT` and `path`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.server.address())
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("no request panics while it holds the world")
+    }
+}
+
+impl World {
+    fn identify(&self, request: &Request) -> Identity {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(header) = header else { return Identity::None };
+        if let Some(token) = header.strip_prefix("Bearer ") {
+            return if self.tokens.contains_key(token) { Identity::Token(token.to_owned()) } else { Identity::Unknown };
+        }
+        self.signed_in(header).map_or(Identity::Unknown, Identity::Account)
+    }
+
+    /// The account that a Basic header proves.
+    fn signed_in(&self, header: &str) -> Option<String> {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
+        let text = String::from_utf8(decoded).ok()?;
+        let (name, secret) = text.split_once(':')?;
+        self.accounts.get(name).filter(|account| account.secret == secret).map(|_| name.to_owned())
+    }
+
+    fn role(&self, account: &str) -> Role {
+        self.accounts[account].role
+    }
+
+    /// Whether an account, or nobody in particular, may pull from and push to a project that exists.
+    fn rights(&self, account: Option<&str>, project: &str) -> (bool, bool) {
+        let Some(found) = self.projects.get(project) else { return (false, false) };
+        let (pull, push) = match account.map(|name| self.role(name)) {
+            Some(Role::Admin | Role::SystemRobot) => (true, true),
+            Some(Role::Reader) => (true, false),
+            Some(Role::ProjectRobot(own)) => (own == project, own == project),
+            None => (false, false),
+        };
+        (pull || found.public, push)
+    }
+}
+
+async fn answer(State(state): State<Shared>, request: Request, next: Next) -> Response {
+    match request.uri().path() {
+        "/service/token" => state.lock().issue(&request),
+        "/api/v2.0/ping" => "Pong".into_response(),
+        "/api/v2.0/systeminfo" => document(200, &json!({ "auth_mode": "db_auth" })),
+        path if path.starts_with("/api/v2.0/projects") => api::answer(&state, request).await,
+        path if path == "/v2" || path.starts_with("/v2/") => data::answer(&state, request, next).await,
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+impl World {
+    /// The token service: whoever asks for something gets a token, if need be one of no use.
+    fn issue(&mut self, request: &Request) -> Response {
+        if request.method() != "GET" {
+            return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        }
+        let owner = match self.identify(request) {
+            Identity::Account(name) => Some(name),
+            _ => None,
+        };
+        let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        let scopes: Vec<String> = query
+            .filter(|(key, _)| key == "scope")
+            .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        if owner.is_none() && scopes.is_empty() {
+            return refusal(401, "UNAUTHORIZED", "unauthorized");
+        }
+        let paths = scopes.iter().filter_map(|scope| scope.strip_prefix("repository:")?.rsplit_once(':'));
+        let access = paths
+            .map(|(path, _)| (path.to_owned(), self.rights(owner.as_deref(), project(path))))
+            .collect::<HashMap<_, _>>();
+        let text = format!("token-{}", self.tokens.len() + 1);
+        self.tokens.insert(text.clone(), Token { owner, issued: self.now, access });
+        let body =
+            json!({ "token": text, "access_token": "", "expires_in": 1800, "issued_at": "2026-11-25T00:00:00Z" });
+        document(200, &body)
+    }
+}
+
+/// Harbor's error body, the same for its API and for `/v2/`.
+fn refusal(status: u16, code: &str, message: &str) -> Response {
+    document(status, &json!({ "errors": [{ "code": code, "message": message }] }))
+}
+
+fn document(status: u16, body: &Value) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+/// A 401 with this challenge, which may be empty.
+fn unauthorized(challenge: &str, message: &str) -> Response {
+    let mut response = refusal(401, "UNAUTHORIZED", message);
+    let challenge = HeaderValue::from_str(challenge).expect("a header value");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// The first segment of a path.
+fn project(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// Says that numbers in a path are names.
+const IS_NAME: HeaderName = HeaderName::from_static("x-is-resource-name");

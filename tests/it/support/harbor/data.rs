@@ -1,0 +1,173 @@
+//! `/v2/` as Harbor guards it: its core in front of a distribution registry.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use axum::http::{Method, Uri};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::{Identity, Shared, World, project, refusal, unauthorized};
+
+/// A bearer that is this much older than a project is refused, in seconds.
+const LEEWAY: u64 = 60;
+const LARGEST_MANIFEST: usize = 4 << 20;
+
+/// What a request is about.
+struct Asked {
+    repository: String,
+    /// What stands behind `/manifests/`.
+    manifest: Option<String>,
+    writes: bool,
+    from: Option<String>,
+    size: u64,
+}
+
+pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> Response {
+    let asked = Asked::read(&request);
+    let refused = match &asked {
+        None => state.lock().refuse_base(&request),
+        Some(asked) => state.lock().refuse(&request, asked),
+    };
+    if let Some(refused) = refused {
+        // Read to its end, so that the client isn't cut off while it sends.
+        let _ = to_bytes(request.into_body(), usize::MAX).await;
+        return refused;
+    }
+    let Some(asked) = asked else { return next.run(request).await };
+    if request.method() == Method::POST && !request.uri().query().unwrap_or_default().contains("mount=") {
+        // Its distribution 2.8 knows no monolithic POST.
+        *request.uri_mut() = request.uri().path().parse::<Uri>().expect("the path of a URI");
+    }
+    if asked.writes && asked.manifest.is_some() {
+        let (head, body) = request.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+        if body.len() > LARGEST_MANIFEST {
+            return refusal(413, "REQUEST_ENTITY_TOO_LARGE", "the manifest is too large");
+        }
+        request = Request::from_parts(head, Body::from(body));
+    }
+    let response = next.run(request).await;
+    if response.status().is_success() && asked.writes {
+        let mut world = state.lock();
+        if let Some(project) = world.projects.get_mut(project(&asked.repository)) {
+            project.used += asked.size;
+        }
+        if let Some(tag) = asked.manifest.filter(|name| !name.contains(':')) {
+            world.tags.insert(format!("{}:{tag}", asked.repository));
+        }
+    }
+    response
+}
+
+impl Asked {
+    /// `None` for the base.
+    fn read(request: &Request) -> Option<Self> {
+        let path = request.uri().path().trim_start_matches("/v2").trim_start_matches('/');
+        let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+        let (at, end) = ends.iter().filter_map(|end| Some((path.rfind(end)?, *end))).max()?;
+        let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        let from = query.into_iter().find(|(key, _)| key == "from").map(|(_, from)| from.into_owned());
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Some(Self {
+            repository: path[..at].to_owned(),
+            manifest: (end == "/manifests/").then(|| path[at + end.len()..].to_owned()),
+            writes: !request.method().is_safe(),
+            from,
+            size: length.unwrap_or_default(),
+        })
+    }
+}
+
+impl World {
+    fn refuse_base(&self, request: &Request) -> Option<Response> {
+        let known = match self.identify(request) {
+            Identity::Account(_) => true,
+            Identity::Token(token) => self.tokens[&token].owner.is_some(),
+            Identity::None | Identity::Unknown => false,
+        };
+        (!known).then(|| unauthorized(&challenge(request), "unauthorized"))
+    }
+
+    fn refuse(&mut self, request: &Request, asked: &Asked) -> Option<Response> {
+        let name = &asked.repository;
+        let reads_manifest = request.method() == Method::GET && asked.manifest.is_some();
+        if !name.contains('/') {
+            return Some(refusal(400, "BAD_REQUEST", &format!("invalid repository name: {name}")));
+        }
+        if let Some(refused) = self.refuse_access(request, name, asked.writes) {
+            return Some(refused);
+        }
+        if let Some(from) = &asked.from {
+            if !from.contains('/') {
+                return Some(refusal(400, "BAD_REQUEST", &format!("invalid repository name: {from}")));
+            }
+            if let Some(refused) = self.refuse_access(request, from, false) {
+                return Some(refused);
+            }
+        }
+        if reads_manifest {
+            self.pulls.push(request.uri().path().to_owned());
+        }
+        let project = &self.projects[project(name)];
+        if project.prevents && reads_manifest {
+            let message = "current image with 3 vulnerabilities cannot be pulled due to configured policy";
+            return Some(refusal(412, "PROJECTPOLICYVIOLATION", message));
+        }
+        if !asked.writes {
+            return None;
+        }
+        if self.read_only {
+            let message = "The system is in read only mode. Any modification is prohibited.";
+            return Some(refusal(403, "DENIED", message));
+        }
+        if project.registry_id.is_some() {
+            return Some(refusal(403, "DENIED", "can not push artifact to a proxy project"));
+        }
+        if project.storage_limit.is_some_and(|limit| project.used + asked.size > limit) {
+            let message = "adding 3.0 MiB of storage resource, which when updated to current usage of 1.0 GiB will exceed \
+                the configured upper limit of 1.0 GiB.";
+            return Some(refusal(403, "DENIED", message));
+        }
+        match &asked.manifest {
+            Some(tag) if project.immutable && self.tags.contains(&format!("{name}:{tag}")) => {
+                let message = format!("Failed to process request due to '{name}:{tag}' configured as immutable.");
+                Some(refusal(412, "PRECONDITION", &message))
+            }
+            _ => None,
+        }
+    }
+
+    /// The order is Harbor's: a HEAD without header, a missing project, then rights.
+    fn refuse_access(&self, request: &Request, name: &str, writes: bool) -> Option<Response> {
+        let identity = self.identify(request);
+        if matches!(identity, Identity::None) && request.method().is_safe() {
+            return Some(unauthorized(&challenge(request), "authorize header needed to send HEAD to repository"));
+        }
+        let project = project(name);
+        let Some(found) = self.projects.get(project) else {
+            return Some(unauthorized("", &format!("project {project} not found")));
+        };
+        let (pull, push) = match &identity {
+            Identity::Account(account) => self.rights(Some(account), project),
+            Identity::Token(token) => {
+                let token = &self.tokens[token];
+                let too_old = token.issued + LEEWAY < found.created;
+                token.access.get(name).copied().filter(|_| !too_old).unwrap_or_default()
+            }
+            Identity::None | Identity::Unknown => self.rights(None, project),
+        };
+        let (may, action) = if writes { (push, "push") } else { (pull, "pull") };
+        let message = format!("unauthorized to access repository: {name}, action: {action}");
+        (!may).then(|| unauthorized(&challenge(request), &message))
+    }
+}
+
+/// A request that carried something gets another challenge than one that didn't.
+fn challenge(request: &Request) -> String {
+    if request.headers().contains_key(AUTHORIZATION) {
+        return r#"Basic realm="harbor""#.to_owned();
+    }
+    let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    format!(r#"Bearer realm="http://{host}/service/token",service="harbor-registry""#)
+}
