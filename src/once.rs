@@ -13,9 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
+/// Work that is waited for by any number of callers.
+type Work<V> = Shared<BoxFuture<'static, Result<V, Lost>>>;
+
 /// Results by key, each worked out at most once.
 pub struct OnceMap<K, V> {
-    entries: Mutex<HashMap<K, Shared<BoxFuture<'static, Result<V, Lost>>>>>,
+    entries: Mutex<HashMap<K, Work<V>>>,
 }
 
 /// The work didn't come to its end: it panicked.

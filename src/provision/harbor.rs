@@ -65,7 +65,7 @@ impl Harbor {
     async fn state(&self, repository: &Repository) -> Result<State> {
         let (api, one) = (Arc::clone(&self.api), repository.clone());
         let asked = self.asked.get_or_work(project(repository).to_owned(), || async move { api.state(&one).await });
-        asked.await.0
+        asked.await.map_err(|lost| Error::defect(format!("ask for project {}", project(repository)), lost))?.0
     }
 }
 
@@ -144,7 +144,7 @@ impl Provisioner for Harbor {
         if let Some(settings) = self.create.clone() {
             let (api, one) = (Arc::clone(&self.api), repository.clone());
             let made = self.made.get_or_work(name.to_owned(), || async move { api.create(&one, &settings).await });
-            return made.await.0;
+            return made.await.map_err(|lost| Error::defect(format!("create project {name}"), lost))?.0;
         }
         if self.state(repository).await? != State::Missing {
             return Ok(false);

@@ -4,7 +4,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 /// Query keys of ours, which hold no secret; everything else does, or may.
-const QUERY_KEYS: &[&str] = &["n", "last", "digest", "mount", "from", "service", "scope"];
+const QUERY_KEYS: &[&str] = &["n", "last", "digest", "mount", "from", "service", "scope", "project_name"];
 
 /// A URL without user and without any query value that isn't known to be harmless; none is on a host that isn't the
 /// registry's own.
