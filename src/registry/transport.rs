@@ -351,6 +351,9 @@ const SETTINGS_HINTS: &[(&str, &str)] = &[
     ("fatal alert: CertificateUnknown", CLIENT_HINT),
     ("fatal alert: BadCertificate", CLIENT_HINT),
     ("fatal alert: UnknownCA", CLIENT_HINT),
+    // The client's certificate was signed by another authority of the same name.
+    ("fatal alert: DecryptError", CLIENT_HINT),
+    ("fatal alert: AccessDenied", CLIENT_HINT),
     ("certificate", "set ca: for this registry if its certificate comes from an authority of your own"),
 ];
 

@@ -116,16 +116,20 @@ async fn metadata() -> (String, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn the_instance_metadata_is_asked_only_for_ecr_without_credentials() {
-    let (source, target) = (Registry::start().await, Registry::start().await);
+    let source = Registry::start().await;
     app_in(&source).await;
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let image = format!("images: [\"{}/app:1\"]\n", source.name());
-    let plain = format!("target: {}/m\n{image}", target.name());
-    let to_ecr = format!("target: {ecr}/m\n{image}registries: {{{ecr}: {{endpoint: \"http://{}\"}}}}\n", target.name());
-    for (list, keys, expected) in [(&plain, false, false), (&to_ecr, true, false), (&to_ecr, false, true)] {
+    for (to_ecr, keys, expected) in [(false, false, false), (true, true, false), (true, false, true)] {
+        let target = Registry::start().await;
+        let registries = format!("registries: {{{ecr}: {{endpoint: \"http://{}\"}}}}\n", target.name());
+        let list = match to_ecr {
+            true => format!("target: {ecr}/m\n{image}{registries}"),
+            false => format!("target: {}/m\n{image}", target.name()),
+        };
         let (url, connections) = metadata().await;
         let mut cli = Cli::new()
-            .file("mirror.yaml", list)
+            .file("mirror.yaml", &list)
             .env("AWS_EC2_METADATA_DISABLED", "false")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
             .env("AWS_MAX_ATTEMPTS", "1")

@@ -61,6 +61,23 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_in_use_is_renewed_once() {
+    let script = bearer(|token| token == "t1", "").await;
+    let store = script.store();
+    store.resolve(&tag("v1")).await.unwrap();
+    let other = Selector::Digest(Digest::of(b"other"));
+    // The same scopes, so the same token; that one is good, and the next ones aren't.
+    store.resolve(&other).await.unwrap();
+    assert_eq!(script.count("/token"), 1);
+    let script = bearer(|_| false, "").await;
+    let store = script.store();
+    for tokens in [2, 4] {
+        store.resolve(&tag("v1")).await.unwrap_err();
+        assert_eq!(script.count("/token"), tokens, "one refresh a request");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_tried_once() {
     let basic = Script::start(|asked| match asked.authorization.as_str() {
         RIGHT => manifest_reply(),
@@ -202,6 +219,8 @@ async fn who_lacks_a_right_and_who_lacks_a_login_are_told_apart() {
         let error = script.store_with(settings).resolve(&tag("v1")).await.unwrap_err();
         assert_eq!((error.kind(), error.status()), (kind, Some(401)));
     }
+    // The token was fresh, and is good for what it was asked for: another one wouldn't be better.
+    assert_eq!((script.count("GET /token"), script.count("HEAD")), (2, 4), "{:?}", script.lines());
 }
 
 #[tokio::test]
