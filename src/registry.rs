@@ -119,7 +119,13 @@ impl Hosts {
         let quirks = Quirks::of(registry);
         let base = setup::base_url(registry, &settings, &quirks)?;
         let transport = Arc::new(Transport {
-            client: setup::client(registry, &settings, &base, &self.limits, &self.environment)?,
+            clients: setup::Clients::new(setup::Recipe {
+                registry: registry.clone(),
+                settings: settings.clone(),
+                base: base.clone(),
+                idle: self.limits.idle_timeout,
+                environment: self.environment.clone(),
+            })?,
             base,
             admission: Admission::new(),
             counters: Counters::default(),

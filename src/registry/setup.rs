@@ -1,13 +1,14 @@
 //! From a host's settings to where and how it is spoken to.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use url::Url;
 
 use super::credentials::Environment;
 use super::quirks::Quirks;
-use crate::config::{ClientCertificate, Limits, RegistrySettings, Secret};
+use crate::config::{ClientCertificate, RegistrySettings, Secret};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
 
@@ -32,41 +33,98 @@ pub(super) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks:
     Url::parse(&format!("{scheme}://{host}")).map_err(|e| unusable(registry, e.to_string()))
 }
 
-pub(super) fn client(
-    registry: &Registry,
-    settings: &RegistrySettings,
-    base: &Url,
-    limits: &Limits,
-    environment: &Environment,
-) -> Result<reqwest::Client> {
-    let mut builder = reqwest::Client::builder()
-        // HTTP/2's flow control costs more than its multiplexing gives to blobs.
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(limits.idle_timeout)
-        .pool_idle_timeout(POOL_IDLE)
-        .tls_danger_accept_invalid_certs(settings.insecure);
-    if base.host_str().is_some_and(|host| host.parse().is_ok_and(|host: Registry| host.is_loopback())) {
-        builder = builder.no_proxy();
-    } else if let Some(secret) = &settings.proxy {
-        builder = builder.proxy(proxy(registry, secret, environment)?);
-    }
-    if let Some(path) = &settings.ca {
-        builder = builder.tls_certs_merge(certificates(registry, "ca", path)?.1);
-    }
-    if let Some(client) = &settings.client {
-        builder = builder.identity(identity(registry, client)?);
-    }
-    builder.build().map_err(|e| {
-        let source = std::error::Error::source(&e).map(ToString::to_string);
-        let why = source.unwrap_or_else(|| e.to_string());
-        match &settings.client {
-            // What is left to go wrong after the files were read one by one.
-            Some(client) => at_key(registry, "client_key", &format!("{}: {why}", client.key.display())),
-            None => unusable(registry, why),
+/// Everything that decides how a host is spoken to.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) registry: Registry,
+    pub(super) settings: RegistrySettings,
+    pub(super) base: Url,
+    pub(super) idle: Duration,
+    pub(super) environment: Environment,
+}
+
+/// What a host is spoken to with.
+#[derive(Debug)]
+pub(super) struct Clients {
+    recipe: Recipe,
+    /// For a registry on this machine that speaks plain HTTP: made without the machine's certificate authorities, whose
+    /// reading takes longer than all else before the first request.
+    plain: Option<reqwest::Client>,
+    full: OnceLock<Result<reqwest::Client>>,
+}
+
+impl Clients {
+    /// # Errors
+    /// `Configuration` if the settings can't be used.
+    pub(super) fn new(recipe: Recipe) -> Result<Self> {
+        let is_plain = recipe.is_loopback() && recipe.base.scheme() == "http";
+        let plain = if is_plain { Some(recipe.build(recipe.builder().tls_certs_only([]))?) } else { None };
+        let clients = Self { recipe, plain, full: OnceLock::new() };
+        if !is_plain {
+            clients.full()?;
         }
-    })
+        Ok(clients)
+    }
+
+    /// The client for `url`, where the registry or a redirect of it has sent us.
+    ///
+    /// # Errors
+    /// As [`Clients::new`], if what the first request needed left something to be read.
+    pub(super) fn to(&self, url: &Url) -> Result<&reqwest::Client> {
+        match &self.plain {
+            Some(plain) if url.scheme() == "http" => Ok(plain),
+            _ => self.full(),
+        }
+    }
+
+    fn full(&self) -> Result<&reqwest::Client> {
+        self.full.get_or_init(|| self.recipe.full()).as_ref().map_err(Clone::clone)
+    }
+}
+
+impl Recipe {
+    fn is_loopback(&self) -> bool {
+        self.base.host_str().is_some_and(|host| host.parse().is_ok_and(|host: Registry| host.is_loopback()))
+    }
+
+    fn builder(&self) -> reqwest::ClientBuilder {
+        let builder = reqwest::Client::builder()
+            // HTTP/2's flow control costs more than its multiplexing gives to blobs.
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.idle)
+            .pool_idle_timeout(POOL_IDLE)
+            .tls_danger_accept_invalid_certs(self.settings.insecure);
+        if self.is_loopback() { builder.no_proxy() } else { builder }
+    }
+
+    fn full(&self) -> Result<reqwest::Client> {
+        let Self { registry, settings, environment, .. } = self;
+        let mut builder = self.builder();
+        if let Some(secret) = settings.proxy.as_ref().filter(|_| !self.is_loopback()) {
+            builder = builder.proxy(proxy(registry, secret, environment)?);
+        }
+        if let Some(path) = &settings.ca {
+            builder = builder.tls_certs_merge(certificates(registry, "ca", path)?.1);
+        }
+        if let Some(client) = &settings.client {
+            builder = builder.identity(identity(registry, client)?);
+        }
+        self.build(builder)
+    }
+
+    fn build(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+        builder.build().map_err(|e| {
+            let source = std::error::Error::source(&e).map(ToString::to_string);
+            let why = source.unwrap_or_else(|| e.to_string());
+            match &self.settings.client {
+                // What is left to go wrong after the files were read one by one.
+                Some(client) => at_key(&self.registry, "client_key", &format!("{}: {why}", client.key.display())),
+                None => unusable(&self.registry, why),
+            }
+        })
+    }
 }
 
 fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
@@ -141,7 +199,8 @@ mod tests {
         let registry: Registry = "h.io".parse().unwrap();
         let base = base_url(&registry, settings, &Quirks::of(&registry)).unwrap();
         let environment = Environment::new(|name| (name == "SOCKS").then(|| "socks5://u:hunter2@p".to_owned()));
-        client(&registry, settings, &base, &Limits::default(), &environment).unwrap_err()
+        let (settings, idle) = (settings.clone(), Duration::from_secs(60));
+        Clients::new(Recipe { registry, settings, base, idle, environment }).unwrap_err()
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::answer::{self, Answer};
 use super::auth::Scopes;
 use super::counters::Counters;
 use super::retry::Backoff;
+use super::setup::Clients;
 use super::shown;
 use super::upload::{self, Outgoing};
 use crate::error::{Error, Kind, Result};
@@ -136,7 +137,7 @@ impl Request {
 /// What sends a host's requests.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pub(crate) client: reqwest::Client,
+    pub(super) clients: Clients,
     /// What the registry's URLs begin with.
     pub(crate) base: Url,
     pub(crate) admission: Admission,
@@ -198,7 +199,8 @@ impl Transport {
         if own {
             self.counters.sent(request.action);
         }
-        let mut builder = self.client.request(traits.method.clone(), url.clone()).headers(request.headers.clone());
+        let mut builder =
+            self.clients.to(url)?.request(traits.method.clone(), url.clone()).headers(request.headers.clone());
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value);
         }

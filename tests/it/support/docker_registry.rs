@@ -44,7 +44,7 @@ impl DockerRegistry {
     pub(crate) fn with(settings: Settings) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.json");
-        std::fs::write(&config, configuration(folder.path(), &settings)?).expect("a file in a fresh folder");
+        std::fs::write(&config, configuration(folder.path(), settings)?).expect("a file in a fresh folder");
         let mut command = Command::new(PROGRAM);
         command.arg("serve").arg(&config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
@@ -111,7 +111,7 @@ fn listening_on(line: &str) -> Option<SocketAddr> {
 }
 
 /// The configuration file, which is YAML and may as well be JSON; files that it names are made.
-fn configuration(folder: &Path, settings: &Settings) -> Option<String> {
+fn configuration(folder: &Path, settings: Settings) -> Option<String> {
     let mut config = serde_json::json!({
         "version": 0.1,
         "log": { "level": "info" },
@@ -135,7 +135,7 @@ fn configuration(folder: &Path, settings: &Settings) -> Option<String> {
         let (certificate, key) = (write("leaf.pem", &server.certificate), write("key.pem", &server.key));
         config["http"]["tls"] = serde_json::json!({ "certificate": certificate, "key": key });
     }
-    if let Some((realm, certificate)) = &settings.tokens {
+    if let Some((realm, certificate)) = settings.tokens {
         let path = folder.join("signer.pem");
         std::fs::write(&path, certificate).expect("a file in a fresh folder");
         config["auth"] = serde_json::json!({ "token": {
