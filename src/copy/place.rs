@@ -42,7 +42,10 @@ pub(super) enum Ask {
 
 /// Which target repositories have which blob, and who is bringing it.
 #[derive(Debug, Default)]
-pub(super) struct Holders(Mutex<HashMap<Digest, Held>>);
+pub(super) struct Holders(Mutex<HashMap<Key, Held>>);
+
+/// A manifest that gives a blob another size than the rest do is wrong, and must not profit from what these brought.
+type Key = (Digest, u64);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -66,28 +69,28 @@ enum Claim<'a> {
 /// The duty to bring a blob; dropping it lets the next take over.
 struct Lead<'a> {
     holders: &'a Holders,
-    digest: Digest,
+    blob: Descriptor,
     registry: Registry,
     /// Dropped with the lead, which wakes all who wait.
     _done: watch::Sender<()>,
 }
 
 impl Holders {
-    pub(super) fn add(&self, digest: &Digest, repository: &Repository) {
-        self.with(digest, |held| {
+    pub(super) fn add(&self, blob: &Descriptor, repository: &Repository) {
+        self.with(blob, |held| {
             if !held.at.contains(repository) {
                 held.at.push(repository.clone());
             }
         });
     }
 
-    pub(super) fn remove(&self, digest: &Digest, repository: &Repository) {
-        self.with(digest, |held| held.at.retain(|at| at != repository));
+    pub(super) fn remove(&self, blob: &Descriptor, repository: &Repository) {
+        self.with(blob, |held| held.at.retain(|at| at != repository));
     }
 
-    fn claim(&self, digest: &Digest, here: &Repository) -> Claim<'_> {
+    fn claim(&self, blob: &Descriptor, here: &Repository) -> Claim<'_> {
         let registry = here.registry();
-        self.with(digest, |held| {
+        self.with(blob, |held| {
             if held.at.contains(here) {
                 return Claim::Here;
             }
@@ -101,20 +104,20 @@ impl Holders {
             }
             let (done, coming) = watch::channel(());
             held.coming.push((registry.clone(), coming));
-            let lead = Lead { holders: self, digest: digest.clone(), registry: registry.clone(), _done: done };
+            let lead = Lead { holders: self, blob: blob.clone(), registry: registry.clone(), _done: done };
             Claim::Lead(lead, held.at.first().cloned())
         })
     }
 
-    fn with<T>(&self, digest: &Digest, act: impl FnOnce(&mut Held) -> T) -> T {
+    fn with<T>(&self, blob: &Descriptor, act: impl FnOnce(&mut Held) -> T) -> T {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        act(map.entry(digest.clone()).or_default())
+        act(map.entry((blob.digest.clone(), blob.size)).or_default())
     }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        self.holders.with(&self.digest, |held| held.coming.retain(|(to, _)| *to != self.registry));
+        self.holders.with(&self.blob, |held| held.coming.retain(|(to, _)| *to != self.registry));
     }
 }
 
@@ -123,11 +126,11 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
     let here = route.target_repository();
     let likely = blob.size >= ALWAYS_ASK || !engine.vacant.contains(here);
     if (ask == Ask::Always || likely) && is_present(route, blob).await? {
-        engine.holders.add(&blob.digest, here);
+        engine.holders.add(blob, here);
         return Ok(Placed::Present);
     }
     loop {
-        match engine.holders.claim(&blob.digest, here) {
+        match engine.holders.claim(blob, here) {
             Claim::Here => return Ok(Placed::Present),
             Claim::Near(donor) => return mount(engine, route, blob, &donor).await,
             Claim::Lead(lead, elsewhere) => {
@@ -135,7 +138,7 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
                     Some(donor) => read_back(engine, route, blob, &donor, None).await?,
                     None => send(engine, route, &route.source, blob, None).await?,
                 }
-                engine.holders.add(&blob.digest, here);
+                engine.holders.add(blob, here);
                 drop(lead);
                 return Ok(Placed::Copied);
             }
@@ -161,7 +164,7 @@ async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Reposi
             Placed::Copied
         }
     };
-    engine.holders.add(&blob.digest, route.target_repository());
+    engine.holders.add(blob, route.target_repository());
     Ok(placed)
 }
 

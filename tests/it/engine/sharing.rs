@@ -75,3 +75,23 @@ async fn one_permit_is_enough_for_nested_indexes_and_two_registries() {
     }
     assert_eq!(statuses(&batch.run().await), [Status::Copied; 8]);
 }
+
+#[tokio::test]
+async fn a_wrong_size_fails_its_image_whoever_has_brought_the_blob() {
+    let mut batch = Batch::new();
+    let good = image("good").shared_layer("base", 5000).build();
+    let mut layer = good.blobs[1].clone();
+    layer.descriptor.size += 1;
+    let mut wrong = image("wrong").blob(layer).build();
+    wrong.blobs[1] = good.blobs[1].clone();
+    batch.image(&good, "src.test/good:1", "dst.test/good").await;
+    batch.image(&wrong, "src.test/wrong:1", "dst.test/wrong").await;
+    batch
+        .stores
+        .on(What::Blob)
+        .for_subject(format!("{}@5000", good.blobs[1].digest()))
+        .times(9)
+        .fails(Kind::Unsupported);
+    assert_eq!(statuses(&batch.run().await), [Status::Copied, Status::Failed]);
+    assert!(!batch.has_tag("dst.test/wrong", "1").await);
+}
