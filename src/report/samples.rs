@@ -1,7 +1,9 @@
 //! Reports for tests: one of each shape that this version writes.
 
 use super::*;
+use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Descriptor;
+use crate::plan::Transfer;
 
 pub(super) fn digest(of: &str) -> Digest {
     Digest::of(of.as_bytes())

@@ -1,0 +1,203 @@
+//! What became of one image at one target.
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Side, Stage};
+use crate::oci::Digest;
+use crate::plan::{Action, Planned, Transfer};
+
+/// What became of an image. The JSON report spells it in `snake_case`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is at the target now.
+    Copied,
+    /// It was there already.
+    UpToDate,
+    /// It is waiting for a condition on its pin, and nobody's fault.
+    Held,
+    /// It was put off because a quota is used up.
+    Deferred,
+    /// The target's tag holds something else, and may not be replaced.
+    Conflict,
+    /// It isn't at the target as it should be.
+    Failed,
+    /// It was left alone.
+    Skipped,
+}
+
+impl Status {
+    /// All of them, from what is as it should be to what isn't.
+    pub const ALL: [Self; 7] =
+        [Self::Copied, Self::UpToDate, Self::Held, Self::Deferred, Self::Skipped, Self::Conflict, Self::Failed];
+}
+
+/// Why nothing happened to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The target holds what the lock pins.
+    Unchanged,
+    /// What upstream serves is younger than it has to be.
+    TooNew,
+    /// The source's pull quota is used up.
+    QuotaUsed,
+    /// The run was asked to stop.
+    Interrupted,
+    /// The target's tag holds something else, and is to be left.
+    Kept,
+}
+
+/// Bytes of blobs and manifests, by the way they came to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Bytes {
+    /// Sent over the network.
+    pub copied: u64,
+    /// Taken by the target from another of its repositories.
+    pub mounted: u64,
+    /// There already.
+    pub present: u64,
+}
+
+impl Bytes {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.copied + self.mounted + self.present
+    }
+}
+
+impl std::ops::Add for Bytes {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl std::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        self.copied += other.copied;
+        self.mounted += other.mounted;
+        self.present += other.present;
+    }
+}
+
+/// What became of one image at one target.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The canonical source reference, or the repository where no tag is known.
+    pub source: String,
+    /// The pinned digest; `None` if it couldn't be resolved.
+    pub digest: Option<Digest>,
+    /// The target reference or repository.
+    pub target: String,
+    /// The digest at the target, where it differs from `digest`.
+    pub mirrored: Option<Digest>,
+    /// What became of it.
+    pub status: Status,
+    /// Why nothing happened.
+    pub reason: Option<Reason>,
+    /// What was moved, and what didn't have to be.
+    pub bytes: Bytes,
+    /// From the start of its work to the end, waiting included.
+    pub seconds: f64,
+    /// What went wrong.
+    pub error: Option<Error>,
+}
+
+impl Outcome {
+    /// `transfer` ended with `status`. If its pin couldn't be updated it has failed all the same.
+    pub fn of(transfer: &Transfer, status: Status) -> Self {
+        Self {
+            source: transfer.source.to_string(),
+            digest: Some(transfer.root.digest.clone()),
+            target: transfer.target_text(),
+            mirrored: None,
+            status: if transfer.stale.is_some() { Status::Failed } else { status },
+            reason: None,
+            bytes: Bytes::default(),
+            seconds: 0.0,
+            error: transfer.stale.clone(),
+        }
+    }
+
+    /// `transfer` ended with `error`, whose kind tells a conflict and an interruption from a failure.
+    pub fn failed(transfer: &Transfer, error: Error) -> Self {
+        let (status, reason) = end_of(&error);
+        Self { status, reason, error: Some(error), ..Self::of(transfer, status) }
+    }
+
+    /// `transfer` wasn't finished because the run was asked to stop.
+    pub fn interrupted(transfer: &Transfer) -> Self {
+        let attempted = format!("copy {} to {}", transfer.source, transfer.target_text());
+        let why = "the run was interrupted before it was finished";
+        Self::failed(transfer, Error::new(Kind::Interrupted, attempted, why).at(Stage::Copy))
+    }
+
+    /// What is known of an image before any work on it; `None` if there is work to do.
+    pub fn without_work(planned: &Planned) -> Option<Self> {
+        let transfer = match planned {
+            Planned::Image(transfer) => transfer,
+            Planned::Failed { source, target, error } => {
+                return Some(Self { target: target.clone(), ..Self::unresolved(source.clone(), error.clone()) });
+            }
+        };
+        match &transfer.action {
+            Action::Copy | Action::Tag => None,
+            Action::UpToDate => Some(Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }),
+            Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
+            Action::Conflict { found } => {
+                let why = format!("it holds {found}, which isn't what is pinned, and may not be replaced");
+                let error = Error::new(Kind::Conflict, format!("set {}", transfer.target_text()), why);
+                Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
+            }
+        }
+    }
+
+    /// `source` couldn't be resolved, and no target was asked.
+    pub fn unresolved(source: String, error: Error) -> Self {
+        let (status, reason) = end_of(&error);
+        Self {
+            source,
+            digest: None,
+            target: String::new(),
+            mirrored: None,
+            status,
+            reason,
+            bytes: Bytes::default(),
+            seconds: 0.0,
+            error: Some(error),
+        }
+    }
+
+    /// Whether it isn't as it should be: failed, or in conflict.
+    pub fn is_failure(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Conflict)
+    }
+
+    /// Whether it failed without a word from its target.
+    pub(super) fn target_is_silent(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| {
+            self.status == Status::Failed
+                && error.side() == Some(Side::Target)
+                && error.status().is_none()
+                && matches!(error.kind(), Kind::Unavailable | Kind::Configuration)
+                && matches!(error.stage(), None | Some(Stage::Plan | Stage::Provision))
+        })
+    }
+
+    /// Whether it failed before its target was asked anything.
+    pub(super) fn target_is_unasked(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.stage() == Some(Stage::Resolve)) && self.digest.is_none()
+    }
+}
+
+/// What an error makes of an image.
+fn end_of(error: &Error) -> (Status, Option<Reason>) {
+    match error.kind() {
+        Kind::Conflict => (Status::Conflict, None),
+        Kind::Interrupted => (Status::Skipped, Some(Reason::Interrupted)),
+        _ => (Status::Failed, None),
+    }
+}

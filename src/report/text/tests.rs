@@ -1,0 +1,141 @@
+use super::super::samples;
+use super::*;
+
+fn text(report: &Report, style: Style) -> String {
+    let mut out = Vec::new();
+    report.write_text(&mut out, style).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn plain(report: &Report) -> String {
+    text(report, Style::default())
+}
+
+#[test]
+fn a_run() {
+    insta::assert_snapshot!(plain(&samples::sync()), @r"
+    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s
+    copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
+    created     harbor.example.com/mirror/docker.io/library/nginx
+
+    failed      docker.io/library/gone:1
+      resolve docker.io/library/gone:1: no such tag (HTTP 404)
+    failed      ghcr.io/c/d:1
+      get manifest sha256:1234 of ghcr.io/c/d: no such manifest (HTTP 404)
+      hint: check the spelling, and that the tag still exists
+
+    failed      quay.io/a/b:2
+      push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
+      hint: the account is known but lacks the right: ask the registry's owner for it
+
+    conflict    docker.io/library/redis:7
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      hint: remove the tag at the target, or set overwrite: true or keep
+
+    8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    interrupted: run it again, it goes on where it stopped
+    ");
+}
+
+#[test]
+fn a_run_with_more_to_say() {
+    insta::assert_snapshot!(text(&samples::sync(), Style { verbose: true, ..Style::default() }), @r"
+    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s  sha256:6965a10c1529
+    copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
+    up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
+    skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
+    created     harbor.example.com/mirror/docker.io/library/nginx
+
+    failed      docker.io/library/gone:1
+      resolve docker.io/library/gone:1: no such tag (HTTP 404)
+    failed      ghcr.io/c/d:1
+      get manifest sha256:1234 of ghcr.io/c/d: no such manifest (HTTP 404)
+      hint: check the spelling, and that the tag still exists
+
+    failed      quay.io/a/b:2
+      push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
+      hint: the account is known but lacks the right: ask the registry's owner for it
+
+    conflict    docker.io/library/redis:7
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      hint: remove the tag at the target, or set overwrite: true or keep
+
+    8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    interrupted: run it again, it goes on where it stopped
+    ");
+}
+
+#[test]
+fn a_plan() {
+    insta::assert_snapshot!(plain(&samples::plan()), @r"
+    copy        docker.io/library/nginx:1.27            52.3 MB  3 pulls
+    copy        docker.io/library/alpine:3.21                    1+ pulls
+    tag         ghcr.io/prometheus/prometheus:v2.55.1
+    create      harbor.example.com/mirror/docker.io/library/nginx
+
+    conflict    docker.io/library/redis:7
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      hint: remove the tag at the target, or set overwrite: true or keep
+
+    failed      quay.io/a/b:2
+      head harbor.example.com/mirror/quay.io/a/b:2: connection refused
+      hint: check the network and the registry's status, then run it again
+
+    7 images: 2 to copy, 1 to tag, 1 up to date, 1 skipped, 1 conflict, 1 failed; at least 52.3 MB to move; 1 repository to create; pulls: docker.io at least 4
+    ");
+}
+
+#[test]
+fn pins_that_moved() {
+    insta::assert_snapshot!(plain(&samples::update()), @r"
+    docker.io/library/nginx:1.27  sha256:ca978112ca1b → sha256:3e23e8160039
+    docker.io/library/alpine:3.21  new → sha256:2e7d2c03a950
+    docker.io/library/alpine:3.18  sha256:18ac3e7343f0 → dropped
+
+    3 pins changed
+    ");
+}
+
+#[test]
+fn pins_that_differ() {
+    insta::assert_snapshot!(plain(&samples::lock_check()), @r"
+    differs     docker.io/library/nginx:1.27  expected sha256:ca978112ca1b, found sha256:bcc649cfdb8c
+    differs     docker.io/library/alpine:3.21  expected nothing, found sha256:bcc649cfdb8c
+
+    2 differences
+    ");
+}
+
+#[test]
+fn quiet_is_failures_and_the_summary() {
+    let run = Report { outcomes: samples::sync().outcomes.drain(..4).collect(), interrupted: false, ..samples::sync() };
+    insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @r"
+    failed      docker.io/library/gone:1
+      resolve docker.io/library/gone:1: no such tag (HTTP 404)
+      hint: check the spelling, and that the tag still exists
+
+    4 images: 2 copied, 1 up to date, 1 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    ");
+}
+
+#[test]
+fn a_target_is_named_where_it_says_something() {
+    let mut run = samples::sync();
+    run.outcomes.truncate(2);
+    run.interrupted = false;
+    run.outcomes[1].target = "other.example.com/prometheus:v2.55.1".to_owned();
+    insta::assert_snapshot!(plain(&run), @r"
+    copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s
+    copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
+    created     harbor.example.com/mirror/docker.io/library/nginx
+
+    2 images: 2 copied; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    ");
+}
+
+#[test]
+fn colours_say_nothing_new() {
+    let coloured = text(&samples::sync(), Style { color: true, ..Style::default() });
+    let bare = [GOOD, BAD, WAITING, "0"].iter().fold(coloured, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
+    assert_eq!(bare, plain(&samples::sync()));
+}
