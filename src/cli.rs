@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 const EXAMPLES: &str = "\
 Examples:
+  transship init nginx:1.27 --target harbor.example.com/mirror
+  transship check                will it work? Nothing is copied
   transship plan                 what sync would do, and what it would cost
   transship sync                 mirror what mirror.lock pins
   transship sync --update        move the pins to what upstream serves, first
@@ -21,7 +24,7 @@ Examples:
 const DETAILS: &str = "\
 Exit status:
   0    everything asked for is so
-  1    some image failed or conflicts; the others are done
+  1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check)
   4    nothing failed, but some images were put off because a quota is used up
@@ -148,8 +151,25 @@ pub enum Verb {
     Update(Update),
     /// Copy one image; needs no configuration
     Copy(Copy),
+    /// Prove that a sync can work, and copy nothing
+    Check(Check),
+    /// Write a first mirror.yaml
+    Init(Init),
     /// See it work, on this machine alone
     Demo(Demo),
+    /// Print the JSON schema of mirror.yaml, for editors
+    Schema,
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man,
+}
+
+impl Verb {
+    /// Whether it is about what a lock pins.
+    fn has_lock(&self) -> bool {
+        matches!(self, Self::Sync(_) | Self::Plan(_) | Self::Lock(_) | Self::Update(_) | Self::Check(_))
+    }
 }
 
 /// Which images a verb is about.
@@ -238,6 +258,36 @@ pub struct Copy {
     pub target: String,
 }
 
+/// Arguments of `check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Which images.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Clone, Args)]
+pub struct Init {
+    /// What to mirror, such as nginx:1.27 [default: commented examples]
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+
+    /// Where to: a registry, and a prefix if you like
+    ///
+    /// harbor.example.com/mirror, for one. The file is written to where
+    /// --config says; -c - prints it.
+    #[arg(verbatim_doc_comment, long, value_name = "REGISTRY[/PREFIX]")]
+    pub target: String,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell that is to understand them
+    pub shell: Shell,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
@@ -262,8 +312,7 @@ impl Cli {
         if let Some((one, other)) = EXCLUSIONS.into_iter().find(|(one, other)| cli.has(one) && cli.has(other)) {
             return refuse(ErrorKind::ArgumentConflict, format!("'{one}' cannot be used with '{other}'"));
         }
-        let has_lock = !matches!(cli.verb, Verb::Copy(_) | Verb::Demo(_));
-        if has_lock && cli.global.config() == Path::new("-") && !cli.has("--lock") && !cli.has("--no-lock") {
+        if cli.verb.has_lock() && cli.global.config() == Path::new("-") && !cli.has("--lock") && !cli.has("--no-lock") {
             let message = "a config from stdin needs '--lock <FILE>' or '--no-lock'";
             return refuse(ErrorKind::MissingRequiredArgument, message.to_owned());
         }
@@ -282,105 +331,4 @@ impl Cli {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Cli, ErrorKind> {
-        Cli::read(line.split(' ')).map_err(|error| {
-            assert_eq!(error.exit_code(), if error.use_stderr() { 2 } else { 0 });
-            error.kind()
-        })
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_excludes_what() {
-        for line in [
-            "transship sync --locked --update",
-            "transship sync --locked --no-lock",
-            "transship --no-lock sync --locked",
-            "transship sync --no-lock --update",
-            "transship sync --no-lock --lock x.lock",
-            "transship --lock x.lock sync --no-lock",
-            "transship --no-lock --lock x.lock plan",
-        ] {
-            assert_eq!(parse(line).unwrap_err(), ErrorKind::ArgumentConflict, "{line}");
-        }
-        for line in
-            ["transship -c - sync", "transship sync -j 0", "transship sync -j -1", "transship --progress tui sync"]
-        {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        for line in [
-            "transship sync --locked --lock x.lock --only a/* --only b:1 --dry-run",
-            "transship sync --update --lock x.lock",
-            "transship --no-lock sync",
-            "transship -c - --no-lock plan --check --bytes --only *",
-            "transship lock --check --lock x.lock",
-            "transship update nginx ghcr.io/a/b:1",
-            "transship copy nginx:1.27 localhost:5000/nginx -j4 -vv --json",
-            "transship demo --keep --color=never --progress none -q",
-        ] {
-            assert!(parse(line).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn flags_may_stand_on_either_side_of_the_verb() {
-        let cli = parse("transship -vvc a.yaml sync --quiet -j 3").unwrap();
-        assert_eq!((cli.global.config(), cli.global.verbose, cli.global.quiet), (Path::new("a.yaml"), 2, true));
-        assert_eq!(cli.global.jobs.map(NonZeroUsize::get), Some(3));
-        assert_eq!(parse("transship demo").unwrap().global.config(), Path::new("mirror.yaml"));
-    }
-
-    #[test]
-    fn help() {
-        let mut command = Cli::command();
-        command.build();
-        let verbs: Vec<_> = command.get_subcommands().cloned().collect();
-        let all = std::iter::once(command.clone()).chain(verbs);
-        let texts = all.map(|mut command| format!("{}{}", command.render_help(), command.render_long_help()));
-        let text = texts.collect::<String>();
-        let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
-        assert!(wide.is_empty(), "{wide:#?}");
-        insta::assert_snapshot!(command.render_help().to_string(), @r"
-        Mirrors container images into a private registry
-
-        Usage: transship [OPTIONS] <COMMAND>
-
-        Commands:
-          sync    Mirror what the lock pins; pin first what it lacks
-          plan    Show what sync would do, and what it would cost
-          lock    Pin what the lock lacks, and copy nothing
-          update  Move pins to what upstream serves now, and copy nothing
-          copy    Copy one image; needs no configuration
-          demo    See it work, on this machine alone
-          help    Print this message or the help of the given subcommand(s)
-
-        Options:
-          -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
-              --lock <FILE>     Where the pins are [default: mirror.lock]
-              --no-lock         Read and write no lock: everything is resolved anew
-          -j, --jobs <N>        Move at most N blobs at a time
-              --json            Print one JSON document instead of text
-          -q, --quiet           Print failures and the summary only
-          -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
-              --color <WHEN>    Use colours: auto, always or never
-              --progress <HOW>  Show progress as: auto, bars, lines or none
-          -h, --help            Print help (see more with '--help')
-          -V, --version         Print version
-
-        Examples:
-          transship plan                 what sync would do, and what it would cost
-          transship sync                 mirror what mirror.lock pins
-          transship sync --update        move the pins to what upstream serves, first
-          transship sync --locked        for CI: fail if mirror.lock isn't complete
-          transship copy nginx:1.27 harbor.example.com/mirror/nginx
-          transship demo                 see it work, on this machine alone
-        ");
-    }
-}
+mod tests;

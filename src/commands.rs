@@ -3,10 +3,14 @@
 //! What all have in common is here: how a run starts, how it is stopped, and how it ends. An error that comes out of a verb
 //! means that it could not run; an image that fails is data in the report.
 
+mod check;
+mod completions;
 mod copy;
 mod demo;
+mod init;
 mod lock;
 mod log;
+mod man;
 mod pins;
 mod plan;
 mod session;
@@ -16,9 +20,11 @@ mod update;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, ColorChoice, Global, ProgressMode, Verb};
+use crate::config::Config;
 use crate::progress::{self, Progress};
 use crate::report::{Exit, Report, Style};
 
@@ -63,7 +69,12 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Lock(arguments) => lock::run(start, &arguments).await,
         Verb::Update(arguments) => update::run(start, &arguments).await,
         Verb::Copy(arguments) => copy::run(start, &arguments).await,
+        Verb::Check(arguments) => check::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
+        Verb::Init(arguments) => return init::run(&global, &arguments).map(printed),
+        Verb::Schema => return Ok(printed(Config::schema())),
+        Verb::Completions(arguments) => return Ok(printed(completions::script(&arguments))),
+        Verb::Man => return man::page().context("can't make the page").map(printed),
     }?;
     Ok(print(&report, &global))
 }
@@ -129,6 +140,14 @@ fn print(report: &Report, global: &Global) -> Exit {
     // A reader that has gone, as in a pipe to head, isn't an error.
     let _ = written.and_then(|()| stdout.flush());
     report.exit()
+}
+
+/// Writes what a verb that makes no report has to say.
+#[expect(clippy::needless_pass_by_value, reason = "the last stop of a text")]
+fn printed(text: String) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    Exit::Success
 }
 
 /// Tells why it could not run and what to do about it.

@@ -14,6 +14,7 @@ mod keys;
 mod raw;
 mod registries;
 mod rule;
+mod schema;
 mod target;
 
 use std::collections::BTreeMap;

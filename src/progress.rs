@@ -21,6 +21,8 @@ pub enum Task {
     Resolve,
     /// Asking the targets.
     Plan,
+    /// Asking both what they would let us do.
+    Check,
     /// Moving bytes.
     Copy,
 }
@@ -30,6 +32,7 @@ impl Task {
         match self {
             Self::Resolve => "resolving",
             Self::Plan => "planning",
+            Self::Check => "checking",
             Self::Copy => "copying",
         }
     }

@@ -42,6 +42,11 @@ pub trait Provisioner: Debug + Send + Sync {
     /// are too many, `Configuration` if the registry refuses how it is to be created; `Unauthorized` and `Unavailable`
     /// as everywhere.
     async fn ensure(&self, repository: &Repository) -> Result<bool>;
+
+    /// Whether [`Provisioner::ensure`] would create what is missing: where not, asking it leaves no trace.
+    fn creates(&self) -> bool {
+        true
+    }
 }
 
 /// Proof that a repository can be pushed to: it exists, or its registry creates it at the first push.
@@ -128,6 +133,12 @@ impl Provisioners {
         let ensured = wanted.into_iter().map(|one| async move { (one, self.ensure_one(one).await) });
         let ensured: HashMap<_, _> = join_all(ensured).await.into_iter().collect();
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
+    }
+
+    /// Why `repository`, which is missing, is not to be created; `None` where only creating it would tell.
+    pub async fn refusal(&self, repository: &Repository) -> Option<Error> {
+        let provisioner = self.provisioner(repository.registry()).filter(|provisioner| !provisioner.creates())?;
+        provisioner.ensure(repository).await.err().map(here)
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {

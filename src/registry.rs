@@ -1,9 +1,9 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `transport` sends, `admit` says when, `retry` how often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as
-//! whom, `answer` understands what comes back, `shown` says what the log may tell of it, and `quirks` holds what is odd
-//! about a service. What a request *means* is the business of `store/registry.rs`. Follows the OCI distribution
-//! specification 1.1.
+//! whom, `answer` understands what comes back, `shown` says what the log may tell of it, `probe` looks before anything is
+//! copied, and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
+//! Follows the OCI distribution specification 1.1.
 
 mod admit;
 mod answer;
@@ -14,6 +14,7 @@ mod credentials;
 mod docker;
 mod gate;
 mod harbor;
+mod probe;
 mod quirks;
 mod retry;
 mod setup;
@@ -40,6 +41,7 @@ pub use self::counters::HostStats;
 pub use self::credentials::BasicTokens;
 use self::credentials::Credentials;
 pub(crate) use self::credentials::Environment;
+pub(crate) use self::probe::{Login, Probe};
 use self::quirks::Quirks;
 pub use self::retry::Backoff;
 use self::transport::Transport;

@@ -3,6 +3,7 @@
 //! Everything here is data. An image that failed is an [`Outcome`] like any other, so that nothing is lost on the way to
 //! the report, and the exit status is worked out from what is reported and from nothing else.
 
+mod checks;
 mod json;
 mod outcome;
 mod phrase;
@@ -20,6 +21,7 @@ use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
 pub use outcome::{Bytes, Outcome, Reason, Status};
+pub use checks::{Check, Proof, Right};
 pub use phrase::escape;
 pub use text::Style;
 
@@ -91,7 +93,7 @@ pub struct Difference {
 pub enum Exit {
     /// Everything asked for is so.
     Success = 0,
-    /// Some image failed or conflicts; the others are done.
+    /// Some image failed or conflicts; the others are done. Or a check failed.
     Failed = 1,
     /// It could not run, or no target answered.
     Unable = 2,
@@ -139,6 +141,8 @@ pub struct Report {
     pub changes: Option<Vec<Change>>,
     /// What a command that only looks has found; `None` where none was looked for.
     pub differences: Option<Vec<Difference>>,
+    /// What `check` has found, host by host; `None` elsewhere.
+    pub checks: Option<Vec<Check>>,
     /// Whether the run was asked to stop.
     pub interrupted: bool,
 }
@@ -157,6 +161,7 @@ impl Report {
             registries: Vec::new(),
             changes: None,
             differences: None,
+            checks: None,
             interrupted: false,
         }
     }
@@ -179,7 +184,7 @@ impl Report {
             Exit::Interrupted
         } else if self.no_target_answered() {
             Exit::Unable
-        } else if any(Outcome::is_failure) {
+        } else if any(Outcome::is_failure) || self.checks.iter().flatten().any(Check::is_failure) {
             Exit::Failed
         } else if any(|outcome| outcome.status == Status::Deferred) {
             Exit::Deferred
@@ -233,75 +238,4 @@ fn known_outcome(planned: &Planned) -> Option<Outcome> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::samples::{digest, transfer};
-    use super::*;
-    use crate::error::{Error, Kind, Side, Stage};
-
-    fn failed(side: Side, stage: Stage, kind: Kind) -> Outcome {
-        let error = Error::new(kind, "x", "y").on(side).at(stage);
-        Outcome::failed(&transfer("docker.io/library/a:1", Action::Copy), error)
-    }
-
-    fn run(outcomes: &[Outcome]) -> Report {
-        Report { outcomes: outcomes.to_vec(), ..Report::new("sync", Timestamp::UNIX_EPOCH) }
-    }
-
-    #[test]
-    fn the_exit_status_of_a_run() {
-        let copied = Outcome::of(&transfer("docker.io/library/a:1", Action::Copy), Status::Copied);
-        let deferred = Outcome { status: Status::Deferred, ..copied.clone() };
-        let silent = failed(Side::Target, Stage::Plan, Kind::Unavailable);
-        let lost = failed(Side::Target, Stage::Copy, Kind::Unavailable);
-        let refused = failed(Side::Target, Stage::Plan, Kind::Unauthorized);
-        let unresolved = Outcome { digest: None, ..failed(Side::Source, Stage::Resolve, Kind::NotFound) };
-        let conflict = failed(Side::Target, Stage::Plan, Kind::Conflict);
-        assert_eq!(conflict.status, Status::Conflict);
-        for (outcomes, exit) in [
-            (vec![], Exit::Success),
-            (vec![copied.clone()], Exit::Success),
-            (vec![copied.clone(), deferred.clone()], Exit::Deferred),
-            (vec![deferred, conflict], Exit::Failed),
-            (vec![silent.clone(), silent.clone()], Exit::Unable),
-            (vec![unresolved.clone(), silent.clone()], Exit::Unable),
-            (vec![unresolved], Exit::Failed),
-            (vec![copied, silent.clone()], Exit::Failed),
-            (vec![refused], Exit::Failed),
-            (vec![lost], Exit::Failed),
-        ] {
-            assert_eq!(run(&outcomes).exit(), exit, "{outcomes:?}");
-        }
-        assert_eq!(Report { interrupted: true, ..run(&[silent]) }.exit().code(), 130);
-    }
-
-    #[test]
-    fn the_exit_status_of_a_look() {
-        let difference = Difference { source: "x".to_owned(), target: None, expected: None, found: Some(digest("x")) };
-        for (differences, exit) in [(vec![], Exit::Success), (vec![difference], Exit::Difference)] {
-            assert_eq!(Report { differences: Some(differences), ..run(&[]) }.exit(), exit);
-        }
-        for (action, check, exit) in [
-            (Action::Copy, false, Exit::Success),
-            (Action::Copy, true, Exit::Difference),
-            (Action::Tag, true, Exit::Difference),
-            (Action::UpToDate, true, Exit::Success),
-            (Action::Kept { found: digest("x") }, true, Exit::Success),
-            (Action::Conflict { found: digest("x") }, true, Exit::Failed),
-        ] {
-            let images = vec![Planned::Image(transfer("docker.io/library/a:1", action))];
-            let report = run(&[]).with_plan(Plan { images, ..Plan::default() });
-            assert_eq!(Report { expect_no_work: check, ..report }.exit(), exit);
-        }
-    }
-
-    #[test]
-    fn a_pin_that_could_not_be_updated_has_failed() {
-        for action in [Action::Copy, Action::UpToDate] {
-            let stale =
-                Some(Error::new(Kind::Unavailable, "resolve x", "no answer").on(Side::Source).at(Stage::Resolve));
-            let planned = Planned::Image(Transfer { stale, ..transfer("docker.io/library/a:1", action) });
-            let report = run(&[]).with_plan(Plan { images: vec![planned], ..Plan::default() });
-            assert_eq!((report.outcomes.len(), report.exit()), (1, Exit::Failed));
-        }
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::Regex;
+use schemars::JsonSchema;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ use order::Rank;
 use version::Version;
 
 /// `select:` as it is written in mirror.yaml and in the lock; absent keys are left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
     /// One of these must match, if there are any.
@@ -44,6 +45,7 @@ pub struct Spec {
     pub exclude: Vec<String>,
     /// `semver` (unsaid), `number` or `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["semver", "number", "text", null]))]
     pub sort: Option<String>,
     /// How many of the newest; unsaid, all.
     #[serde(skip_serializing_if = "Option::is_none")]

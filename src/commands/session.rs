@@ -44,8 +44,8 @@ pub(super) struct Session {
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
-    hosts: Arc<Hosts>,
-    provisioners: Provisioners,
+    pub(super) hosts: Arc<Hosts>,
+    pub(super) provisioners: Provisioners,
     started: Timestamp,
     clock: Instant,
 }
@@ -202,7 +202,7 @@ pub(super) fn read_config(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let hint = "write one (see mirror.yaml.example), or name another with --config FILE";
+            let hint = "write one with `transship init`, or name another with --config FILE";
             Err(Unable::error(format!("there is no {}", path.display()), hint))
         }
         Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),

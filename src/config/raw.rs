@@ -1,25 +1,38 @@
-//! mirror.yaml as it is written: shapes and nothing else. What the values mean is checked afterwards, by path.
+//! mirror.yaml as it is written: shapes and nothing else. What the values mean is checked afterwards, by path. The JSON schema
+//! is derived from here: the comment of a key is what an editor shows.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 
+use super::schema;
 use crate::select::Spec;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawConfig {
+    /// The version of this file's format: 1.
+    #[schemars(schema_with = "schema::version")]
     pub(super) version: Option<String>,
+    /// Where images go: REGISTRY[/PREFIX]. The first segment is always the registry.
     pub(super) target: Option<String>,
+    /// Several targets, instead of `target`: each blob leaves the upstream once.
     pub(super) targets: Option<Vec<String>>,
+    /// How a source repository is named under a target, from {registry}, {repository} and {name}, its last segment. By
+    /// default {registry}/{repository}.
     pub(super) layout: Option<String>,
+    /// What to mirror.
     pub(super) images: Option<Vec<RawImage>>,
+    /// What holds for each image that says nothing else.
     pub(super) defaults: Option<RawDefaults>,
+    /// Settings by HOST[:PORT].
     pub(super) registries: Option<BTreeMap<String, Option<RawRegistry>>>,
+    /// Bounds of a run.
     pub(super) limits: Option<RawLimits>,
 }
 
@@ -30,40 +43,70 @@ pub(super) enum RawImage {
     Map(Box<RawImageMap>),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawImageMap {
+    /// [HOST/]REPOSITORY[:TAG][@DIGEST]; without tag and digest, `tags` or `select` say which.
+    #[schemars(required)]
     pub(super) image: Option<String>,
+    /// These tags of the repository.
+    #[schemars(schema_with = "schema::scalars")]
     pub(super) tags: Option<Vec<String>>,
+    /// The tags that a rule picks.
     pub(super) select: Option<Spec>,
+    /// The repository under the target, instead of the layout's.
     pub(super) to: Option<String>,
+    /// The tag at the target, for an image that is given by a digest alone.
+    #[schemars(schema_with = "schema::scalar")]
     #[serde(rename = "as")]
     pub(super) name: Option<String>,
+    /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
+    #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
+    /// Signatures, SBOMs and the like: `none` is the only value so far.
+    #[schemars(extend("enum" = ["none", null]))]
     pub(super) referrers: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawDefaults {
+    /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
+    #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
+    /// Signatures, SBOMs and the like: `none` is the only value so far.
+    #[schemars(extend("enum" = ["none", null]))]
     pub(super) referrers: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawRegistry {
+    /// The user's name, or where to read it from.
     pub(super) username: Option<RawSecret>,
+    /// Where to read the password or token of that user from; never the password itself.
+    #[schemars(with = "Option<RawSecretSource>")]
     pub(super) password: Option<RawSecret>,
+    /// Where to read a ready bearer token from, instead of username and password.
+    #[schemars(with = "Option<RawSecretSource>")]
     pub(super) token: Option<RawSecret>,
+    /// A PEM file with further certificate authorities.
     pub(super) ca: Option<String>,
+    /// Who transship is to a registry that asks in the TLS handshake: a PEM file with its certificate.
     pub(super) client_cert: Option<String>,
+    /// The PEM file with the key of client_cert.
     pub(super) client_key: Option<String>,
+    /// Take any certificate.
     pub(super) insecure: Option<bool>,
+    /// Speak plain HTTP; by default only to loopback hosts.
     pub(super) plain_http: Option<bool>,
+    /// A proxy for this registry, instead of what the environment says.
     pub(super) proxy: Option<RawSecret>,
+    /// The URL to talk to, where it isn't the host.
     pub(super) endpoint: Option<String>,
+    /// What is special to Amazon ECR.
     pub(super) ecr: Option<RawEcr>,
+    /// Says that it is a Harbor, and how it is used.
     pub(super) harbor: Option<RawHarbor>,
 }
 
@@ -74,19 +117,27 @@ pub(super) enum RawSecret {
     From(RawSecretSource),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawSecretSource {
+    /// An environment variable.
     pub(super) env: Option<String>,
+    /// A file; one trailing newline is stripped.
     pub(super) file: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawEcr {
+    /// A profile of the AWS configuration.
     pub(super) profile: Option<String>,
+    /// A role to assume.
     pub(super) role_arn: Option<String>,
+    /// Goes with role_arn.
+    #[schemars(schema_with = "schema::scalar")]
     pub(super) external_id: Option<String>,
+    /// How missing repositories are created; false = never.
     pub(super) create: Option<RawCreate<RawEcrCreate>>,
 }
 
@@ -97,38 +148,56 @@ pub(super) enum RawCreate<T> {
     With(T),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawEcrCreate {
+    /// Whether tags may be moved; by default what the account has.
+    #[schemars(extend("enum" = ["MUTABLE", "IMMUTABLE", null]))]
     pub(super) tag_mutability: Option<String>,
+    /// Scan images as they are pushed.
     pub(super) scan_on_push: Option<bool>,
+    /// A KMS key: its alias, id or ARN.
     pub(super) kms_key: Option<String>,
+    /// Tags of the repository as an AWS resource.
+    #[schemars(schema_with = "schema::scalars_by_name")]
     pub(super) tags: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawHarbor {
     pub(super) create: Option<RawCreate<RawHarborCreate>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawHarborCreate {
+    /// Whether everybody may pull; false by default.
     pub(super) public: Option<bool>,
+    /// How much the project may hold, such as 500GiB, or unlimited.
+    #[schemars(schema_with = "schema::scalar")]
     pub(super) storage_limit: Option<String>,
+    /// Scan images as they are pushed.
     pub(super) auto_scan: Option<bool>,
+    /// Make an SBOM of images as they are pushed.
     pub(super) auto_sbom_generation: Option<bool>,
+    /// Don't serve images with vulnerabilities of this severity or worse.
     pub(super) prevent_vul: Option<bool>,
+    /// From which severity on prevent_vul holds.
     pub(super) severity: Option<String>,
+    /// Let the system's list of tolerated vulnerabilities hold.
     pub(super) reuse_sys_cve_allowlist: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RawLimits {
+    /// Blobs in flight, at most; 32 by default.
+    #[schemars(range(min = 1))]
     pub(super) transfers: Option<u64>,
+    /// How long a connection may be silent: 60s by default.
     pub(super) idle_timeout: Option<String>,
+    /// The largest manifest that is taken: 4MiB by default.
     pub(super) manifest_size: Option<String>,
 }
 

@@ -93,7 +93,7 @@ impl Progress for Bars {
         let template = match (task, bytes) {
             (Task::Copy, Some(_)) => KNOWN,
             (Task::Copy, None) => UNKNOWN,
-            (Task::Resolve | Task::Plan, _) => ASKING,
+            (Task::Resolve | Task::Plan | Task::Check, _) => ASKING,
         };
         let bar = self.multi.add(ProgressBar::no_length()).with_style(style(template));
         if let Some(bytes) = bytes {

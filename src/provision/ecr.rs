@@ -157,6 +157,10 @@ impl Provisioner for Ecr {
         ""
     }
 
+    fn creates(&self) -> bool {
+        self.create.is_some()
+    }
+
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
         Ok(try_join_all(repositories.chunks(BATCH).map(|batch| self.missing_of(batch))).await?.concat())
     }

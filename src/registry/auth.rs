@@ -204,7 +204,20 @@ impl Auth {
 
     /// Whether there are no credentials for `path`.
     pub(crate) async fn is_anonymous(&self, path: &str) -> bool {
-        matches!(self.credentials.get(path).await, Ok(None))
+        matches!(self.credential(path).await, Ok(None))
+    }
+
+    /// What requests about `path` go with.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub(crate) async fn credential(&self, path: &str) -> Result<Option<Credential>> {
+        self.credentials.get(path).await
+    }
+
+    /// Whether the host has ever asked who we are, or is told without asking.
+    pub(crate) fn wants_credentials(&self) -> bool {
+        self.credentials.has_ready_token() || self.known().is_some()
     }
 
     fn known(&self) -> Option<Challenge> {

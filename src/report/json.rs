@@ -9,7 +9,8 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use super::{
-    Bytes, Change, Difference, Outcome, Reason, RegistryUse, Report, RepositoryOutcome, Status, known_outcome,
+    Bytes, Change, Check, Difference, Outcome, Proof, Reason, RegistryUse, Report, RepositoryOutcome, Right, Status,
+    known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -37,7 +38,7 @@ struct Document<'a> {
     totals: Totals,
     changes: Option<&'a [Change]>,
     differences: Option<&'a [Difference]>,
-    checks: Later,
+    checks: Option<Vec<Checked>>,
 }
 
 #[derive(Serialize)]
@@ -87,6 +88,17 @@ struct Failure {
 }
 
 #[derive(Serialize)]
+struct Checked {
+    host: String,
+    repository: Option<String>,
+    action: Right,
+    ok: Option<bool>,
+    kind: Option<Kind>,
+    message: Option<String>,
+    hint: Option<String>,
+}
+
+#[derive(Serialize)]
 struct Totals {
     images: BTreeMap<Status, usize>,
     bytes: Amount,
@@ -110,7 +122,7 @@ impl Report {
             totals: self.totals(),
             changes: self.changes.as_deref(),
             differences: self.differences.as_deref(),
-            checks: None,
+            checks: self.checks.as_ref().map(|checks| checks.iter().map(Checked::of).collect()),
         };
         let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers can be written as JSON");
         text.push('\n');
@@ -192,6 +204,26 @@ impl Failure {
             attempts: error.attempts(),
             message: error.to_string(),
             hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl Checked {
+    fn of(check: &Check) -> Self {
+        let error = check.error();
+        let note = match &check.proof {
+            Proof::Holds(note) => note.clone(),
+            Proof::Unprovable { why, .. } => Some(why.clone()),
+            Proof::Fails(error) => Some(error.to_string()),
+        };
+        Self {
+            host: check.host.clone(),
+            repository: check.repository.clone(),
+            action: check.right,
+            ok: check.proof.ok(),
+            kind: error.map(Error::kind),
+            message: note,
+            hint: check.proof.hint().map(str::to_owned),
         }
     }
 }

@@ -130,6 +130,34 @@ pub(super) fn lock_check() -> Report {
     Report { differences: Some(differences), ..report("lock") }
 }
 
-pub(super) fn all() -> [Report; 4] {
-    [sync(), plan(), update(), lock_check()]
+pub(super) fn check() -> Report {
+    let check = |host: &str, repository: Option<&str>, right, proof| Check {
+        host: host.to_owned(),
+        repository: repository.map(str::to_owned),
+        right,
+        proof,
+    };
+    let down = error(Kind::Unavailable, "connect to down.example.com", "connection refused").with_attempts(5);
+    let denied = |name: &str| {
+        let attempted = format!("open an upload to harbor.example.com/mirror/{name}");
+        Proof::Fails(error(Kind::Denied, &attempted, "403 Forbidden: DENIED no").with_status(403))
+    };
+    let unprovable = Proof::Unprovable { why: "only doing it would tell".to_owned(), hint: Some("do it".to_owned()) };
+    let (hub, harbor) = ("docker.io", "harbor.example.com");
+    let anonymous = Proof::Holds(Some("anonymous".to_owned()));
+    let checks = vec![
+        check(hub, None, Right::Connect, Proof::Holds(Some("TLS".to_owned()))),
+        check(hub, None, Right::Login, anonymous),
+        check(hub, Some("library/nginx"), Right::Pull, Proof::Holds(None)),
+        check("down.example.com", None, Right::Connect, Proof::Fails(down)),
+        check(harbor, Some("mirror/a"), Right::Pull, Proof::Holds(None)),
+        check(harbor, Some("mirror/a"), Right::Push, denied("a")),
+        check(harbor, Some("mirror/b"), Right::Push, denied("b")),
+        check(harbor, Some("mirror/c"), Right::Create, unprovable),
+    ];
+    Report { checks: Some(checks), ..report("check") }
+}
+
+pub(super) fn all() -> [Report; 5] {
+    [sync(), plan(), update(), lock_check(), check()]
 }

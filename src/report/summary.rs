@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::phrase::{count, duration, escape, size};
-use super::{Outcome, Report, Status, work};
+use super::{Check, Outcome, Report, Status, work};
 use crate::plan::{Action, Plan};
 
 /// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
@@ -15,6 +15,9 @@ pub(super) fn summary(report: &Report) -> String {
     }
     if let Some(differences) = &report.differences {
         parts.push(count(differences.len(), "difference", "differences"));
+    }
+    if let Some(checks) = &report.checks {
+        parts.push(check_summary(checks, report.seconds));
     }
     match &report.plan {
         Some(plan) => parts.extend(plan_summary(report, plan)),
@@ -30,6 +33,15 @@ fn by_status(outcomes: &[Outcome]) -> Vec<String> {
     let of = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
     let counts = Status::ALL.into_iter().map(|status| (of(status), status.word()));
     counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
+}
+
+/// `12 checks: 10 ok, 1 unknown, 1 failed in 0.4 s`.
+fn check_summary(checks: &[Check], seconds: f64) -> String {
+    let of = |ok: Option<bool>| checks.iter().filter(|check| check.proof.ok() == ok).count();
+    let counts = [(of(Some(true)), "ok"), (of(None), "unknown"), (of(Some(false)), "failed")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    format!("{}: {counts} in {}", count(checks.len(), "check", "checks"), duration(seconds))
 }
 
 fn run_summary(report: &Report) -> Vec<String> {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Outcome, Reason, Report, Status, work};
+use super::{Check, Outcome, Proof, Reason, Report, Status, work};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -74,6 +74,7 @@ impl Report {
             }
         }
         page.differences(self)?;
+        page.checks(self)?;
         page.failures(&self.outcomes)?;
         page.summary(self)
     }
@@ -182,6 +183,51 @@ impl Page<'_> {
             self.line(&format!("{word}  {}  expected {expected}, found {found}", escape(place)))?;
         }
         Ok(())
+    }
+
+    /// What was proved, host by host: a host that can't be reached has one line and not one for each of its repositories.
+    fn checks(&mut self, report: &Report) -> io::Result<()> {
+        let checks = report.checks.as_deref().unwrap_or_default();
+        for of_host in checks.chunk_by(|one, next| one.host == next.host) {
+            let shown: Vec<_> = of_host.iter().filter(|check| !self.style.quiet || check.is_failure()).collect();
+            if let Some(first) = shown.first() {
+                self.gap()?;
+                self.line(&escape(&first.host))?;
+            }
+            for (index, check) in shown.iter().enumerate() {
+                let next = shown.get(index + 1).and_then(|next| next.proof.hint());
+                self.check(check, next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The hint is told once, after the last of several lines in a row that it is for.
+    fn check(&mut self, check: &Check, next_hint: Option<&str>) -> io::Result<()> {
+        let (word, color) = match check.proof {
+            Proof::Holds(_) => ("ok", GOOD),
+            Proof::Unprovable { .. } => ("unknown", WAITING),
+            Proof::Fails(_) => ("failed", BAD),
+        };
+        let subject = check.repository.as_deref().map(escape).unwrap_or_default();
+        let mut line = format!("  {}  {:<7}  {subject}", self.word(word, color), check.right.word());
+        match &check.proof {
+            Proof::Holds(Some(note)) if subject.is_empty() => line.push_str(&escape(note)),
+            Proof::Holds(Some(note)) => line.push_str(&format!(" ({})", escape(note))),
+            _ => {}
+        }
+        self.line(&line)?;
+        match &check.proof {
+            Proof::Holds(_) => return Ok(()),
+            Proof::Unprovable { why, .. } => self.line(&format!("    {}", escape(why)))?,
+            Proof::Fails(error) => {
+                self.line(&format!("    {}{}", escape(&error.to_string()), circumstances(error)))?;
+            }
+        }
+        match check.proof.hint().filter(|hint| next_hint != Some(hint)) {
+            Some(hint) => self.line(&format!("    hint: {}", escape(hint))),
+            None => Ok(()),
+        }
     }
 
     /// Failures, those with the same next step together, and that step once: a registry that is down has failed them all.

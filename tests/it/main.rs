@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod check;
 mod conformance;
 mod ecr;
 mod engine;
@@ -9,6 +10,7 @@ mod harbor;
 mod harness;
 mod layers;
 mod network;
+mod output;
 mod plan;
 mod real;
 mod requests;
@@ -19,3 +21,4 @@ mod services;
 mod strangers;
 mod support;
 mod sync;
+mod verbs;

@@ -107,6 +107,36 @@ fn pins_that_differ() {
 }
 
 #[test]
+fn proofs() {
+    insta::assert_snapshot!(plain(&samples::check()), @"
+    docker.io
+      ok          connect  TLS
+      ok          log in   anonymous
+      ok          pull     library/nginx
+
+    down.example.com
+      failed      connect
+        connect to down.example.com: connection refused (5 attempts)
+        hint: check the network and the registry's status, then run it again
+
+    harbor.example.com
+      ok          pull     mirror/a
+      failed      push     mirror/a
+        open an upload to harbor.example.com/mirror/a: 403 Forbidden: DENIED no (HTTP 403)
+      failed      push     mirror/b
+        open an upload to harbor.example.com/mirror/b: 403 Forbidden: DENIED no (HTTP 403)
+        hint: the account is known but lacks the right: ask the registry's owner for it
+      unknown     create   mirror/c
+        only doing it would tell
+        hint: do it
+
+    8 checks: 4 ok, 1 unknown, 3 failed in 1 min 12 s
+    ");
+    let quiet = text(&samples::check(), Style { quiet: true, ..Style::default() });
+    assert!(!quiet.contains("docker.io") && quiet.contains("down.example.com\n  failed"), "{quiet}");
+}
+
+#[test]
 fn quiet_is_failures_and_the_summary() {
     let run = Report { outcomes: samples::sync().outcomes.drain(..4).collect(), interrupted: false, ..samples::sync() };
     insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @r"

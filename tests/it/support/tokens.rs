@@ -22,6 +22,7 @@ pub(crate) struct Tokens(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     user: Option<(String, String)>,
+    public: bool,
     expires_in: Option<u64>,
     uses: Option<usize>,
     signer: Option<Signer>,
@@ -48,6 +49,12 @@ impl Tokens {
     /// Issues only to this user, by Basic authentication.
     pub(crate) fn user(self, name: &str, password: &str) -> Self {
         self.lock().user = Some((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Everybody may pull: who asks for a scope with no or wrong credentials gets a token for nobody, as Harbor does it.
+    pub(crate) fn public(self) -> Self {
+        self.lock().public = true;
         self
     }
 
@@ -110,18 +117,20 @@ impl Tokens {
 
     fn issue(&self, request: &Request) -> Response {
         let mut inner = self.lock();
-        if inner.user.as_ref().is_some_and(|user| basic(request).as_ref() != Some(user)) {
-            inner.refused += 1;
-            return (StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#).into_response();
-        }
         let query = request.uri().query().unwrap_or_default();
         let scopes: BTreeSet<String> = url::form_urlencoded::parse(query.as_bytes())
             .filter(|(key, _)| key == "scope")
             .flat_map(|(_, value)| value.split(' ').map(str::to_owned).collect::<Vec<_>>())
             .collect();
+        let is_user = inner.user.as_ref().is_none_or(|user| basic(request).as_ref() == Some(user));
+        if !is_user && (!inner.public || scopes.is_empty()) {
+            inner.refused += 1;
+            return (StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#).into_response();
+        }
         let several = inner.one_scope && scopes.len() > 1;
         let granted = scopes.iter().filter(|scope| !several || scope.ends_with("push"));
-        let rights: BTreeSet<String> = granted.flat_map(|scope| rights(scope)).collect();
+        let allowed = |right: &String| is_user || right.ends_with(":pull");
+        let rights: BTreeSet<String> = granted.flat_map(|scope| rights(scope)).filter(allowed).collect();
         let number = inner.issued.len() + 1;
         let token = match &inner.signer {
             Some(signer) => signer.sign(&rights, number),

@@ -1,0 +1,111 @@
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, ErrorKind> {
+    Cli::read(line.split(' ')).map_err(|error| {
+        assert_eq!(error.exit_code(), if error.use_stderr() { 2 } else { 0 });
+        error.kind()
+    })
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_excludes_what() {
+    for line in [
+        "transship sync --locked --update",
+        "transship sync --locked --no-lock",
+        "transship --no-lock sync --locked",
+        "transship sync --no-lock --update",
+        "transship sync --no-lock --lock x.lock",
+        "transship --lock x.lock sync --no-lock",
+        "transship --no-lock --lock x.lock plan",
+    ] {
+        assert_eq!(parse(line).unwrap_err(), ErrorKind::ArgumentConflict, "{line}");
+    }
+    for line in [
+        "transship -c - sync",
+        "transship -c - check",
+        "transship init",
+        "transship completions csh",
+        "transship sync -j 0",
+        "transship sync -j -1",
+        "transship --progress tui sync",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+    for line in [
+        "transship sync --locked --lock x.lock --only a/* --only b:1 --dry-run",
+        "transship sync --update --lock x.lock",
+        "transship --no-lock sync",
+        "transship -c - --no-lock plan --check --bytes --only *",
+        "transship lock --check --lock x.lock",
+        "transship update nginx ghcr.io/a/b:1",
+        "transship copy nginx:1.27 localhost:5000/nginx -j4 -vv --json",
+        "transship demo --keep --color=never --progress none -q",
+        "transship check --only a/* --lock x.lock --json",
+        "transship init --target h.example/m nginx:1.27 quay.io/a/b:1 -c -",
+        "transship schema",
+        "transship completions zsh",
+        "transship man",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn flags_may_stand_on_either_side_of_the_verb() {
+    let cli = parse("transship -vvc a.yaml sync --quiet -j 3").unwrap();
+    assert_eq!((cli.global.config(), cli.global.verbose, cli.global.quiet), (Path::new("a.yaml"), 2, true));
+    assert_eq!(cli.global.jobs.map(NonZeroUsize::get), Some(3));
+    assert_eq!(parse("transship demo").unwrap().global.config(), Path::new("mirror.yaml"));
+}
+
+#[test]
+fn help() {
+    let mut command = Cli::command();
+    command.build();
+    let verbs: Vec<_> = command.get_subcommands().cloned().collect();
+    let all = std::iter::once(command.clone()).chain(verbs);
+    let texts = all.map(|mut command| format!("{}{}", command.render_help(), command.render_long_help()));
+    let text = texts.collect::<String>();
+    let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+    insta::assert_snapshot!(command.render_help().to_string(), @r"
+    Mirrors container images into a private registry
+
+    Usage: transship [OPTIONS] <COMMAND>
+
+    Commands:
+      sync    Mirror what the lock pins; pin first what it lacks
+      plan    Show what sync would do, and what it would cost
+      lock    Pin what the lock lacks, and copy nothing
+      update  Move pins to what upstream serves now, and copy nothing
+      copy    Copy one image; needs no configuration
+      demo    See it work, on this machine alone
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+      -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
+          --lock <FILE>     Where the pins are [default: mirror.lock]
+          --no-lock         Read and write no lock: everything is resolved anew
+      -j, --jobs <N>        Move at most N blobs at a time
+          --json            Print one JSON document instead of text
+      -q, --quiet           Print failures and the summary only
+      -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
+          --color <WHEN>    Use colours: auto, always or never
+          --progress <HOW>  Show progress as: auto, bars, lines or none
+      -h, --help            Print help (see more with '--help')
+      -V, --version         Print version
+
+    Examples:
+      transship plan                 what sync would do, and what it would cost
+      transship sync                 mirror what mirror.lock pins
+      transship sync --update        move the pins to what upstream serves, first
+      transship sync --locked        for CI: fail if mirror.lock isn't complete
+      transship copy nginx:1.27 harbor.example.com/mirror/nginx
+      transship demo                 see it work, on this machine alone
+    ");
+}

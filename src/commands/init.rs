@@ -1,0 +1,124 @@
+//! `init [IMAGE…] --target T`: a first mirror.yaml, with comments for what comes next. Sends nothing.
+//!
+//! What is written loads without a problem: it is read as any mirror.yaml before it is written.
+
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::Unable;
+use super::session::variable;
+use crate::cli::{Global, Init};
+use crate::config::{Config, TargetRoot};
+use crate::oci::{Reference, Registry, Service};
+
+/// Stands in for what to mirror where nothing was named: a list mustn't be empty.
+const EXAMPLE: &str = "nginx:1.27";
+
+const MORE_IMAGES: &str = r#"  # Several tags of one repository:
+  # - image: docker.io/library/alpine
+  #   tags: ["3.20", "3.21"]
+  # The newest two tags that a rule picks:
+  # - image: quay.io/prometheus/prometheus
+  #   select: {semver: ">=2.50, <4", exclude: ["*-rc*"], latest: 2}
+  # Pinned by this list, whatever the tag says later:
+  # - ghcr.io/OWNER/NAME:TAG@sha256:DIGEST
+"#;
+
+const HUB: &str = "\
+#   docker.io:                               # logged in, more pulls are allowed
+#     username: {env: HUB_USER}
+#     password: {env: HUB_TOKEN}
+";
+
+const ECR: &str = "\
+#   TARGET:
+#     ecr:                                   # credentials: the AWS chain, unless these say otherwise
+#       profile: prod
+#       create:                              # how missing repositories are created; false = never
+#         tag_mutability: IMMUTABLE
+#         scan_on_push: true
+";
+
+const OTHER: &str = "\
+#   TARGET:
+#     username: {env: MIRROR_USER}           # a robot account's name goes in as it is: robot$mirror
+#     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
+#     ca: ./ca.pem                           # for a certificate authority of your own
+";
+
+/// What to print: the file itself for `-`, else what became of it.
+pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
+    let path = global.config();
+    let text = compose(arguments)?;
+    Config::read(&text, path, &variable).context("what was asked for makes no valid mirror.yaml")?;
+    if path == Path::new("-") {
+        return Ok(text);
+    }
+    write(path, &text)?;
+    if global.quiet {
+        return Ok(String::new());
+    }
+    let config = global.config.as_ref().map(|path| format!(" -c {}", path.display())).unwrap_or_default();
+    Ok(format!("wrote {}; next: transship check{config}\n", path.display()))
+}
+
+fn compose(arguments: &Init) -> anyhow::Result<String> {
+    let target: TargetRoot = arguments.target.parse().map_err(|error| {
+        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror";
+        Unable::error(format!("`{}` is no target: {error}", arguments.target), hint)
+    })?;
+    let mut images = String::new();
+    for image in &arguments.images {
+        let _: Reference = image.parse().map_err(|error| {
+            let hint = "an image is [HOST/]REPOSITORY[:TAG][@DIGEST], such as nginx:1.27";
+            Unable::error(format!("`{image}` is no image: {error}"), hint)
+        })?;
+        images.push_str(&format!("  - {}\n", scalar(image)));
+    }
+    if images.is_empty() {
+        images = format!("  - {EXAMPLE}\n");
+    }
+    Ok(format!(
+        "# What is mirrored, and where to. Next: `transship check`, `transship plan`, `transship sync`.\n\
+         # Every key: mirror.yaml.example, or `transship schema`.\n\n\
+         # REGISTRY[/PREFIX]: nginx becomes {target}/docker.io/library/nginx\n\
+         target: {}\n\n\
+         images:\n{images}{MORE_IMAGES}\n\
+         # Settings by registry. Without credentials here, those of docker login and podman login are used.\n\
+         # registries:\n{}",
+        scalar(&target.to_string()),
+        registries(&target.registry)
+    ))
+}
+
+/// Settings that are likely to be wanted.
+fn registries(target: &Registry) -> String {
+    let own = match Service::of(target) {
+        Service::Ecr { .. } => ECR,
+        Service::DockerHub => return HUB.to_owned(),
+        Service::Other => OTHER,
+    };
+    format!("{HUB}{}", own.replace("TARGET", &scalar(target.as_str())))
+}
+
+/// As it is where YAML takes it for a text and nothing else, which is what most names are.
+fn scalar(text: &str) -> String {
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.contains(['/', ':', '.']);
+    // Neither quotes nor backslashes occur in references.
+    if is_plain { text.to_owned() } else { format!("\"{text}\"") }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = match created {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let hint = "add to it, or write another file with --config FILE; `-c -` only prints it";
+            return Err(Unable::error(format!("{} exists already", path.display()), hint));
+        }
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("can't write {}", path.display()))),
+    };
+    file.write_all(text.as_bytes()).with_context(|| format!("can't write {}", path.display()))
+}

@@ -1,0 +1,91 @@
+//! The JSON schema of mirror.yaml, for editors and linters: derived from the structs of `raw`, so that it has the keys that
+//! this version reads, and no others.
+//!
+//! The reader takes any scalar for a text, as YAML's own types lose what was written (1.10). Where that is likely to be
+//! used, a schema of this file says so. What a value means is left to the reader.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use super::Config;
+use super::raw::{RawConfig, RawCreate, RawEcrCreate, RawImage, RawImageMap, RawSecret, RawSecretSource};
+
+impl Config {
+    /// The JSON schema of mirror.yaml (draft 7, which all editors know), with a newline at its end.
+    pub fn schema() -> String {
+        let settings = SchemaSettings::draft07().with_transform(Strict);
+        let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>();
+        schema.insert("title".to_owned(), "mirror.yaml of transship".into());
+        let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value can be written as JSON");
+        text.push('\n');
+        text
+    }
+}
+
+/// What holds everywhere: a map has no other keys than those that are read; how the reader's structs begin is no
+/// default of the user's.
+#[derive(Debug, Clone)]
+struct Strict;
+
+impl Transform for Strict {
+    fn transform(&mut self, schema: &mut Schema) {
+        schema.remove("default");
+        // Rust's widths of numbers mean nothing to an editor.
+        schema.remove("format");
+        if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
+            schema.insert("additionalProperties".to_owned(), Value::Bool(false));
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+/// A text that YAML may take for something else.
+pub(super) fn scalar(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "number", "boolean"] })
+}
+
+pub(super) fn scalars(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": scalar(generator), "minItems": 1 })
+}
+
+pub(super) fn scalars_by_name(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": scalar(generator) })
+}
+
+pub(super) fn version(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "enum": [1, "1"] })
+}
+
+pub(super) fn overwrite(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "enum": [true, false, "keep"] })
+}
+
+/// What is either a single value, with this schema, or a map with the fields of another type.
+macro_rules! value_or_map {
+    ($type:ty, $value:tt, $fields:ty) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "anyOf": [$value, generator.subschema_for::<$fields>()] })
+            }
+        }
+    };
+}
+
+value_or_map!(RawImage, { "type": "string" }, RawImageMap);
+value_or_map!(RawSecret, { "type": ["string", "number"] }, RawSecretSource);
+value_or_map!(RawCreate, { "type": "boolean" }, RawEcrCreate);
+
+#[cfg(test)]
+mod tests;

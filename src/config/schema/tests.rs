@@ -1,0 +1,128 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::super::keys::KEYS;
+use super::*;
+
+fn schema() -> Value {
+    serde_json::from_str(&Config::schema()).unwrap()
+}
+
+/// What an editor would say about a file: the places that it marks.
+fn marked(text: &str) -> Vec<String> {
+    let instance: Value = serde_yaml::from_str(text).unwrap();
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    validator.iter_errors(&instance).map(|error| error.instance_path.to_string()).collect()
+}
+
+#[test]
+fn the_example_is_valid() {
+    assert_eq!(marked(include_str!("../../../mirror.yaml.example")), Vec::<String>::new());
+}
+
+/// A file with a target, one image and these lines, in which `IMAGE` stands for a further image.
+fn file(lines: &str) -> String {
+    match lines.strip_prefix("IMAGE ") {
+        Some(image) => format!("target: h.example/m\nimages:\n  - {image}\n"),
+        None => format!("target: h.example/m\nimages: [nginx]\n{lines}\n"),
+    }
+}
+
+#[test]
+fn what_the_reader_takes_is_valid() {
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let by_digest = format!("IMAGE {{image: \"python@{digest}\", as: 3.7}}");
+    for lines in [
+        "",
+        "version: 1",
+        "version: \"1\"",
+        "IMAGE nginx:1.27",
+        "IMAGE {image: alpine, tags: [1.10, 3.20, no, 007], overwrite: keep, to: base/alpine, referrers: none}",
+        &by_digest,
+        "IMAGE {image: alpine, select: {glob: [a*], regex: x, semver: '>=1', exclude: [b], sort: text, latest: 2, min: 0}}",
+        "defaults: {overwrite: false, referrers: none}",
+        "defaults:",
+        "limits:\n  transfers: 8\n  idle_timeout: 30s\n  manifest_size: 4MiB",
+        "registries:\n  h.example:",
+        "registries:\n  h.example: {username: me, password: {file: ./p}, ca: ca.pem, insecure: false}",
+        "registries:\n  h.example: {username: {file: ./u}, password: {file: ./p}}",
+        "registries:\n  h.example: {token: {file: ./t}, plain_http: true, endpoint: \"http://h.example:1\"}",
+        "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com: {ecr: {profile: p, create: false}}",
+        "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com:\n    ecr: {create: {tag_mutability: MUTABLE, tags: {a: 1}}}",
+    ] {
+        let text = file(lines);
+        if let Err(problems) = Config::read(&text, Path::new("mirror.yaml"), &|_| None) {
+            panic!("{problems}");
+        }
+        assert_eq!(marked(&text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn what_the_reader_refuses_by_its_shape_is_marked() {
+    for (lines, place) in [
+        ("imagez: []", ""),
+        ("version: 2", "/version"),
+        ("targets: h.example", "/targets"),
+        ("IMAGE {tags: [\"1\"]}", "/images/0"),
+        ("IMAGE {image: a, tag: \"1\"}", "/images/0"),
+        ("IMAGE {image: a, tags: []}", "/images/0"),
+        ("IMAGE {image: a, select: {newest: 2}}", "/images/0"),
+        ("IMAGE {image: a, select: {sort: date}}", "/images/0"),
+        ("IMAGE {image: \"a:1\", overwrite: never}", "/images/0"),
+        ("defaults: {referrers: all}", "/defaults/referrers"),
+        ("registries:\n  h.example: {username: u, password: hunter2}", "/registries/h.example/password"),
+        ("registries:\n  h.example: {token: {env: A, file: b}}", "/registries/h.example/token"),
+        ("registries:\n  h.example: {passwort: {env: A}}", "/registries/h.example"),
+        ("registries:\n  h.example: {insecure: maybe}", "/registries/h.example/insecure"),
+        ("limits: {transfers: 0}", "/limits/transfers"),
+        ("limits: {transfers: many}", "/limits/transfers"),
+    ] {
+        let text = file(lines);
+        assert!(Config::read(&text, Path::new("mirror.yaml"), &|_| None).is_err(), "{text}");
+        let marked = marked(&text);
+        assert!(marked.iter().any(|at| at == place || at.starts_with(&format!("{place}/"))), "{text}: {marked:?}");
+    }
+}
+
+/// The schema behind references and alternatives that has keys of its own.
+fn with_keys<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return with_keys(root, root.pointer(reference.strip_prefix('#')?)?);
+    }
+    let several = ["anyOf", "allOf"].into_iter().find_map(|key| schema[key].as_array());
+    match several {
+        Some(several) => several.iter().find_map(|schema| with_keys(root, schema)),
+        None => (schema["type"] == "object" || schema["type"].as_array()?.contains(&"object".into())).then_some(schema),
+    }
+}
+
+/// The schema of the map at `place`, as the table of keys writes it.
+fn at<'a>(root: &'a Value, place: &str) -> &'a Value {
+    let steps = place.replace("[]", ".[]");
+    let steps = steps.split('.').filter(|step| !step.is_empty());
+    steps.fold(root, |schema, step| {
+        let next = match step {
+            "[]" => &schema["items"],
+            "*" => &schema["additionalProperties"],
+            key => &schema["properties"][key],
+        };
+        with_keys(root, next).unwrap_or(next)
+    })
+}
+
+#[test]
+fn it_has_the_keys_that_the_reader_knows_each_with_a_description() {
+    let root = schema();
+    for (place, keys, _) in KEYS {
+        let schema = at(&root, place);
+        let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{place}: {schema}"));
+        let ours: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
+        assert_eq!(ours, keys.iter().copied().collect::<BTreeSet<_>>(), "{place}");
+        assert_eq!(schema["additionalProperties"], false, "{place}");
+        let silent: Vec<_> = properties.iter().filter(|(_, value)| value["description"].is_null()).collect();
+        assert!(silent.is_empty(), "{place}: {silent:?}");
+    }
+}

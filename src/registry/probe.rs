@@ -1,0 +1,106 @@
+//! What can be proved about a host without naming anything in it: that it answers, and that it takes the credentials.
+//!
+//! For `check` alone: no other run pings. The credentials are tried as `docker login` tries them, with `GET /v2/` and a
+//! token without scope: asked with a scope, Harbor and others answer a wrong password with a token for nobody, and a
+//! repository that is open to all takes any.
+
+use reqwest::header::HeaderMap;
+use url::Url;
+
+use super::auth::Scopes;
+use super::credentials::Credential;
+use super::transport::{Action, Request};
+use super::{ANSWER_SIZE, Host};
+use crate::error::{Error, Kind, Result};
+use crate::oci::Repository;
+
+/// Whom a host takes us for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Login {
+    /// Nobody: there are no credentials for it.
+    Anonymous,
+    /// The owner of the credentials.
+    Accepted,
+    /// It wants no credentials, or none yet: those that there are have not been tried.
+    Unasked,
+}
+
+/// What came of one of a host's credentials, or of having none.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// The first of the repositories whose requests go with it.
+    pub(crate) repository: Repository,
+    pub(crate) login: Result<Login>,
+}
+
+impl Host {
+    /// Whether it answers at all, and over TLS where that is asked for; as nobody.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Configuration` for a certificate that isn't trusted, `Invalid` for a web page.
+    pub(crate) async fn probe_connection(&self) -> Result<()> {
+        let request = self.ping("connect to", "")?;
+        let mut tries = self.transport.backoff.tries();
+        loop {
+            let error = match self.transport.exchange(&request, None).await {
+                Ok(answer) if answer.is_web_page() => answer.unreadable(&request, ""),
+                Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
+                    answer.failure(&request)
+                }
+                // A refusal is an answer, too.
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            tries.again(error).await?;
+        }
+    }
+
+    /// Tries the credentials that requests about `repositories` of this host go with, each once.
+    pub(crate) async fn probe_credentials(&self, repositories: &[Repository]) -> Vec<Probe> {
+        let mut known: Vec<Option<Credential>> = Vec::new();
+        let mut unreadable = false;
+        let mut probes: Vec<Probe> = Vec::new();
+        for repository in repositories {
+            let login = match self.auth.credential(repository.path()).await {
+                Ok(credential) if known.contains(&credential) => continue,
+                Ok(credential) => {
+                    known.push(credential.clone());
+                    match credential {
+                        Some(_) => self.log_in(repository.path()).await,
+                        None => Ok(Login::Anonymous),
+                    }
+                }
+                // What can't be read for one can't be read for the others.
+                Err(_) if unreadable => continue,
+                Err(error) => {
+                    unreadable = true;
+                    Err(error)
+                }
+            };
+            probes.push(Probe { repository: repository.clone(), login });
+        }
+        probes
+    }
+
+    async fn log_in(&self, path: &str) -> Result<Login> {
+        self.send(&self.ping("log in to", path)?).await?;
+        Ok(if self.auth.wants_credentials() { Login::Accepted } else { Login::Unasked })
+    }
+
+    /// `GET /v2/`, with the credentials that are for `path`.
+    fn ping(&self, verb: &str, path: &str) -> Result<Request> {
+        let attempted = format!("{verb} {}", self.registry);
+        let url = Url::parse(&format!("{}/v2/", self.base().as_str().trim_end_matches('/')));
+        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
+        Ok(Request {
+            action: Action::Ping,
+            attempted,
+            url,
+            headers: HeaderMap::new(),
+            scopes: Scopes::default(),
+            repository: path.to_owned(),
+            body: bytes::Bytes::new(),
+            limit: (ANSWER_SIZE, "an answer"),
+        })
+    }
+}

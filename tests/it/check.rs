@@ -1,0 +1,156 @@
+//! `check`: what can be proved before anything is copied, and that nothing stays behind.
+
+use serde_json::{Value, json};
+
+use crate::support::cli::{Cli, Run};
+use crate::support::docker_registry::{self, DockerRegistry};
+use crate::support::http;
+use crate::support::images::image;
+use crate::support::registry::{Registry, Settings};
+use crate::support::script::Fault;
+use crate::support::tokens::Tokens;
+
+struct Scene {
+    source: Registry,
+    target: Registry,
+    cli: Cli,
+}
+
+impl Scene {
+    async fn new(source: Settings, target: Settings) -> Self {
+        let source = Registry::with(source).await;
+        image("app").build().push(&source.inside("app"), "1").await;
+        let (target, cli) = (Registry::with(target).await, Cli::new());
+        let scene = Self { source, target, cli };
+        scene.list("  - SRC/app:1\n", "");
+        scene
+    }
+
+    fn list(&self, entries: &str, more: &str) {
+        let text = format!("target: DST/m\nlayout: \"{{repository}}\"\nimages:\n{entries}{more}");
+        let text = text.replace("SRC", self.source.name().as_str()).replace("DST", self.target.name().as_str());
+        self.cli.write("mirror.yaml", text);
+    }
+}
+
+/// Each check as `HOST REPOSITORY ACTION OK`, with `SRC` and `DST` for the registries.
+fn checks(scene: &Scene, run: &Run) -> Vec<String> {
+    let report = run.json();
+    let checks = report["checks"].as_array().unwrap_or_else(|| panic!("{run}"));
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let line = |check: &Value| {
+        let host = text(&check["host"]);
+        let host = host.replace(scene.source.name().as_str(), "SRC").replace(scene.target.name().as_str(), "DST");
+        format!("{host} {} {} {}", text(&check["repository"]), text(&check["action"]), check["ok"])
+    };
+    let mut lines: Vec<_> = checks.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn everything_is_proved_and_nothing_stays() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    let run = scene.cli.run("check --json").await;
+    assert_eq!(run.code, 0, "{run}");
+    let all = [
+        "DST - connect true",
+        "DST - login true",
+        "DST m/app pull true",
+        "DST m/app push true",
+        "SRC - connect true",
+        "SRC - login true",
+        "SRC app pull true",
+    ];
+    assert_eq!(checks(&scene, &run), all);
+    assert!(scene.cli.read("mirror.lock").is_none(), "it writes no lock");
+    let asked = scene.source.script.lines();
+    assert_eq!(asked, ["GET /v2/ 200", "HEAD /v2/app/manifests/1 200"]);
+    let asked = scene.target.script.lines();
+    assert!(asked.last().is_some_and(|last| last.starts_with("DELETE /v2/m/app/blobs/uploads/")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn pins_are_what_is_asked_for() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    image("moved").build().push(&scene.source.inside("app"), "1").await;
+    scene.source.script.clear();
+    assert_eq!(scene.cli.run("check -q").await.code, 0);
+    let asked = scene.source.script.lines();
+    assert!(asked.last().is_some_and(|last| last.starts_with("HEAD /v2/app/manifests/sha256:")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_found_where_a_pull_would_not_tell() {
+    // Everybody may read here, and who asks for a token with a scope gets one for nobody.
+    let tokens = Tokens::new().user("me", "right").public();
+    let scene = Scene::new(Settings { tokens: Some(tokens), ..Settings::default() }, Settings::default()).await;
+    let more = "registries:\n  SRC: {username: me, password: {file: ./password}}\n";
+    scene.list("  - SRC/app:1\n", more);
+    for (password, code, ok) in [("right\n", 0, json!(true)), ("wrong\n", 1, json!(false))] {
+        scene.cli.write("password", password);
+        let run = scene.cli.run("check --json").await;
+        assert_eq!(run.code, code, "{run}");
+        let report = run.json();
+        let login = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["action"] == "login" && check["host"] == scene.source.name().as_str());
+        assert_eq!(login.unwrap()["ok"], ok, "{run}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_push_hears_it_before_the_first_byte() {
+    let scene = Scene::new(Settings::default(), Settings { strict: true, ..Settings::default() }).await;
+    let run = scene.cli.run("check --json").await;
+    assert_eq!(run.code, 1, "{run}");
+    let report = run.json();
+    let push = report["checks"].as_array().unwrap().iter().find(|check| check["action"] == "push").unwrap();
+    assert_eq!((&push["ok"], &push["kind"]), (&json!(false), &json!("not_found")), "{run}");
+    assert!(push["hint"].is_string(), "{run}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_down_has_one_line() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    scene.list("  - SRC/app:1\n  - SRC/gone:1\n  - 127.0.0.1:1/a:1\n  - 127.0.0.1:1/b:1\n", "");
+    let run = scene.cli.run("check --json").await;
+    assert_eq!(run.code, 1, "{run}");
+    let failed: Vec<_> = checks(&scene, &run).into_iter().filter(|line| line.ends_with("false")).collect();
+    assert_eq!(failed, ["127.0.0.1:1 - connect false", "SRC gone pull false"]);
+    assert_eq!(scene.cli.run("check --only */app:*").await.code, 0);
+    assert_eq!(scene.cli.run("check --only nothing").await.code, 2);
+}
+
+#[tokio::test]
+async fn what_only_doing_it_would_tell_is_no_failure() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    scene.list("  - {image: SRC/app, select: {latest: 1}}\n", "");
+    let run = scene.cli.run("check --json").await;
+    assert_eq!(run.code, 0, "{run}");
+    assert!(checks(&scene, &run).contains(&"SRC app pull null".to_owned()), "{run}");
+    assert!(!scene.source.script.lines().iter().any(|line| line.contains("tags/list")), "it resolves nothing");
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_tried_again() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    scene.source.script.once("GET", "/v2/", Fault::refuse(503, "UNAVAILABLE"));
+    assert_eq!(scene.cli.run("check").await.code, 0);
+}
+
+#[tokio::test]
+async fn a_client_of_docker_registry_sees_no_trace() {
+    let Some(target) = DockerRegistry::with(docker_registry::Settings::default()) else { return };
+    let source = Registry::start().await;
+    image("app").build().push(&source.inside("app"), "1").await;
+    let list = format!("target: {}/m\nimages: [\"{}/app:1\"]\n", target.name(), source.name());
+    let cli = Cli::new().file("mirror.yaml", list);
+    let run = cli.run("check").await;
+    assert_eq!(run.code, 0, "{run}");
+    let catalog = http::ask(&source, &format!("GET http://{}/v2/_catalog", target.name()), &[], "").await;
+    assert_eq!((catalog.status, catalog.json()), (200, json!({ "repositories": [] })));
+}

@@ -1,0 +1,135 @@
+//! The verbs that ask nobody: `init`, `schema`, `completions` and `man`.
+
+use crate::support::cli::Cli;
+
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/m";
+
+#[tokio::test]
+async fn init_writes_what_was_named_as_it_was_written() {
+    let cli = Cli::new();
+    let run = cli.run("init nginx quay.io/a/b:1 --target harbor.example.com/mirror").await;
+    assert_eq!((run.code, run.stdout.as_str()), (0, "wrote mirror.yaml; next: transship check\n"), "{run}");
+    let text = cli.read("mirror.yaml").expect("a file");
+    insta::assert_snapshot!(text, @r#"
+    # What is mirrored, and where to. Next: `transship check`, `transship plan`, `transship sync`.
+    # Every key: mirror.yaml.example, or `transship schema`.
+
+    # REGISTRY[/PREFIX]: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
+    target: harbor.example.com/mirror
+
+    images:
+      - "nginx"
+      - quay.io/a/b:1
+      # Several tags of one repository:
+      # - image: docker.io/library/alpine
+      #   tags: ["3.20", "3.21"]
+      # The newest two tags that a rule picks:
+      # - image: quay.io/prometheus/prometheus
+      #   select: {semver: ">=2.50, <4", exclude: ["*-rc*"], latest: 2}
+      # Pinned by this list, whatever the tag says later:
+      # - ghcr.io/OWNER/NAME:TAG@sha256:DIGEST
+
+    # Settings by registry. Without credentials here, those of docker login and podman login are used.
+    # registries:
+    #   docker.io:                               # logged in, more pulls are allowed
+    #     username: {env: HUB_USER}
+    #     password: {env: HUB_TOKEN}
+    #   harbor.example.com:
+    #     username: {env: MIRROR_USER}           # a robot account's name goes in as it is: robot$mirror
+    #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
+    #     ca: ./ca.pem                           # for a certificate authority of your own
+    "#);
+    let again = cli.run("init nginx --target harbor.example.com/mirror").await;
+    assert_eq!((again.code, again.stdout.as_str()), (2, ""), "{again}");
+    assert!(again.stderr.contains("mirror.yaml exists already\nhint: "), "{again}");
+    assert_eq!(cli.read("mirror.yaml"), Some(text), "it is left alone");
+}
+
+#[tokio::test]
+async fn what_init_writes_can_be_read_whatever_was_named() {
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let pinned = format!("ghcr.io/a/b:v1@{digest} python@{digest}");
+    for (images, target) in [
+        ("", "harbor.example.com/mirror"),
+        ("", "localhost:5000"),
+        ("null true no 1.27 1e3 0x1f", "[::1]:5000/m"),
+        ("[fd00::1]:5000/a:1 127.0.0.1:5000/a nginx:1.10", "127.0.0.1:5000"),
+        (&pinned, ECR),
+        ("nginx", "docker.io/me"),
+    ] {
+        let cli = Cli::new();
+        let run = cli.run(&format!("init {images} --target {target} -c conf.yaml")).await;
+        assert_eq!(run.code, 0, "{run}");
+        // A glob that matches nothing is the last thing that is looked at before the first request.
+        let run = cli.run("plan -c conf.yaml --no-lock --only nothing").await;
+        assert!(run.code == 2 && run.stderr.contains("no image of conf.yaml matches"), "{run}");
+    }
+}
+
+#[tokio::test]
+async fn what_init_comments_out_can_be_used() {
+    for target in ["harbor.example.com/mirror", ECR] {
+        let cli =
+            Cli::new().env("HUB_USER", "u").env("HUB_TOKEN", "t").env("MIRROR_USER", "u").env("MIRROR_PASSWORD", "p");
+        let run = cli.run(&format!("init nginx --target {target} -c -")).await;
+        assert_eq!((run.code, cli.read("mirror.yaml")), (0, None), "{run}");
+        let commented = run.stdout.split_once("# registries:").expect("settings").1;
+        let settings: Vec<_> = commented.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+        let images = run.stdout.split_once("\nimages:\n").expect("images").1.split_once("\n\n").expect("an end").0;
+        let is_item = |line: &&str| line.starts_with("  # - image:") || line.starts_with("  #   ");
+        let images: Vec<_> = images.lines().filter(is_item).map(|line| line.replacen("# ", "", 1)).collect();
+        let text =
+            format!("target: {target}\nimages:\n  - nginx\n{}\nregistries:{}", images.join("\n"), settings.join("\n"));
+        cli.write("mirror.yaml", &text);
+        let run = cli.run("plan --only nothing").await;
+        assert!(run.stderr.contains("matches --only"), "{text}\n{run}");
+    }
+}
+
+#[tokio::test]
+async fn init_says_what_it_can_not_write() {
+    for (line, says) in [
+        ("init Nginx --target h.example/m", "error: `Nginx` is no image: "),
+        ("init https://h.example/a:1 --target h.example/m", "is no image: "),
+        ("init nginx --target https://h.example/m", "is no target: "),
+        ("init nginx nginx --target h.example/m", "lands, too"),
+        ("init h.example/m/a:1 --target h.example/m -c no/such/mirror.yaml", "error: can't write no/such/mirror.yaml"),
+    ] {
+        let cli = Cli::new();
+        let run = cli.run(line).await;
+        assert_eq!((run.code, run.stdout.as_str(), cli.read("mirror.yaml")), (2, "", None), "{run}");
+        assert!(run.stderr.contains(says), "no `{says}` in {run}");
+    }
+}
+
+#[tokio::test]
+async fn schema_is_json() {
+    let run = Cli::new().run("schema").await;
+    let schema: serde_json::Value = serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e}: {run}"));
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[tokio::test]
+async fn completions_know_the_verbs_and_flags() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = Cli::new().run(&format!("completions {shell}")).await;
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
+        for word in ["sync", "check", "completions", "dry-run", "only"] {
+            assert!(run.stdout.contains(word), "{shell}: no {word}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_manual_has_all_verbs_on_one_page() {
+    let run = Cli::new().run("man").await;
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
+    for line in [".TH transship 1", ".SH COMMANDS", ".SS transship sync", ".SS transship man", ".SH EXIT STATUS"] {
+        assert!(run.stdout.contains(line), "no {line}");
+    }
+    for option in ["dry\\-run", "keep", "bytes", "no\\-lock", "target"] {
+        assert_eq!(run.stdout.matches(&format!("\\fB\\-\\-{option}\\fR")).count(), 1, "--{option}");
+    }
+    assert_eq!(run.stdout.matches(".TH ").count(), 1);
+}
