@@ -207,21 +207,6 @@ impl Host {
         !self.transport.admission.is_open()
     }
 
-    /// Asks the host whether the credentials for the repository `path` are good, and nothing else: `false` if there are none.
-    ///
-    /// The token that it takes is for nothing in particular: Harbor gives one that is of no use to whoever has a wrong
-    /// password and asks for something. Public pulls don't hide a wrong password from it either.
-    ///
-    /// # Errors
-    /// `Unauthorized` if they are refused; what else may befall a request.
-    pub(crate) async fn probe_credentials(&self, path: &str) -> Result<bool> {
-        if self.auth.is_anonymous(path).await {
-            return Ok(false);
-        }
-        let request = self.own_request(Action::Ping, format!("sign in to {}", self.registry), "v2/", path)?;
-        self.send(&request).await.map(|_| true)
-    }
-
     /// A request about the host itself, to `path` from its base, with the credentials for the repository `of`.
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
         let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))

@@ -98,7 +98,7 @@ fn registries(target: &Registry) -> String {
     let own = match Service::of(target) {
         Service::Ecr { .. } => ECR,
         Service::DockerHub => return HUB.to_owned(),
-        Service::Other => OTHER,
+        Service::Harbor | Service::Other => OTHER,
     };
     format!("{HUB}{}", own.replace("TARGET", &scalar(target.as_str())))
 }

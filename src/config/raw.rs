@@ -189,7 +189,7 @@ pub(super) struct RawHarborCreate {
     pub(super) reuse_sys_cve_allowlist: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawLimits {
     /// Blobs in flight, at most; 32 by default.

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::Config;
-use super::raw::{RawConfig, RawCreate, RawEcrCreate, RawImage, RawImageMap, RawSecret, RawSecretSource};
+use super::raw::{RawConfig, RawCreate, RawEcrCreate, RawHarborCreate, RawImage, RawImageMap, RawSecret, RawSecretSource};
 
 impl Config {
     /// The JSON schema of mirror.yaml (draft 7, which all editors know), with a newline at its end.
@@ -85,7 +85,8 @@ macro_rules! value_or_map {
 
 value_or_map!(RawImage, { "type": "string" }, RawImageMap);
 value_or_map!(RawSecret, { "type": ["string", "number"] }, RawSecretSource);
-value_or_map!(RawCreate, { "type": "boolean" }, RawEcrCreate);
+value_or_map!(RawCreate<RawEcrCreate>, { "type": "boolean" }, RawEcrCreate);
+value_or_map!(RawCreate<RawHarborCreate>, { "type": "boolean" }, RawHarborCreate);
 
 #[cfg(test)]
 mod tests;

@@ -84,7 +84,7 @@ impl Host {
         }
         let status = error.status().unwrap_or(401);
         let why = error.why().to_owned();
-        match Box::pin(self.probe_credentials(&request.repository)).await {
+        match Box::pin(self.log_in(&request.repository)).await {
             Ok(_) => request.error(Kind::Denied, why).with_status(status).with_hint(NO_RIGHT),
             Err(probed) if probed.kind() == Kind::Unauthorized => {
                 let why = "Harbor doesn't accept the user name or the password";

@@ -4,14 +4,10 @@
 //! token without scope: asked with a scope, Harbor and others answer a wrong password with a token for nobody, and a
 //! repository that is open to all takes any.
 
-use reqwest::header::HeaderMap;
-use url::Url;
-
-use super::auth::Scopes;
+use super::Host;
 use super::credentials::Credential;
 use super::transport::{Action, Request};
-use super::{ANSWER_SIZE, Host};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::oci::Repository;
 
 /// Whom a host takes us for.
@@ -82,25 +78,14 @@ impl Host {
         probes
     }
 
-    async fn log_in(&self, path: &str) -> Result<Login> {
+    /// Tries the credentials that requests about the repository `path` go with; one request, but for a token.
+    pub(super) async fn log_in(&self, path: &str) -> Result<Login> {
         self.send(&self.ping("log in to", path)?).await?;
         Ok(if self.auth.wants_credentials() { Login::Accepted } else { Login::Unasked })
     }
 
     /// `GET /v2/`, with the credentials that are for `path`.
     fn ping(&self, verb: &str, path: &str) -> Result<Request> {
-        let attempted = format!("{verb} {}", self.registry);
-        let url = Url::parse(&format!("{}/v2/", self.base().as_str().trim_end_matches('/')));
-        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
-        Ok(Request {
-            action: Action::Ping,
-            attempted,
-            url,
-            headers: HeaderMap::new(),
-            scopes: Scopes::default(),
-            repository: path.to_owned(),
-            body: bytes::Bytes::new(),
-            limit: (ANSWER_SIZE, "an answer"),
-        })
+        self.own_request(Action::Ping, format!("{verb} {}", self.registry), "v2/", path)
     }
 }

@@ -90,7 +90,7 @@ impl Action {
             Self::MountBlob => of(Method::POST, ("mount blob", "in"), false, true),
             Self::GetToken => of(Method::GET, ("get a token", "for"), false, false),
             Self::RefreshToken => of(Method::POST, ("get a token", "for"), false, false),
-            Self::Ping => of(Method::GET, ("sign in", "to"), false, false),
+            Self::Ping => of(Method::GET, ("log in", "to"), false, false),
             Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
             Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
             Self::CreateProject => of(Method::POST, ("create", "at"), false, true),

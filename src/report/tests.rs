@@ -1,5 +1,6 @@
 use super::samples::{digest, transfer};
 use super::*;
+use crate::error::{Error, Kind, Side, Stage};
 
 fn failed(side: Side, stage: Stage, kind: Kind) -> Outcome {
     let error = Error::new(kind, "x", "y").on(side).at(stage);
