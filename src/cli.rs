@@ -273,18 +273,19 @@ pub struct Init {
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
 
-    /// Where to: a registry, and a prefix if you like
+    /// Where to: REGISTRY[/PREFIX]
     ///
     /// harbor.example.com/mirror, for one. The file is written to where
     /// --config says; -c - prints it.
-    #[arg(verbatim_doc_comment, long, value_name = "REGISTRY[/PREFIX]")]
+    #[arg(verbatim_doc_comment, long, value_name = "TARGET")]
     pub target: String,
 }
 
 /// Arguments of `completions`.
 #[derive(Debug, Clone, Args)]
 pub struct Completions {
-    /// The shell that is to understand them
+    /// bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     pub shell: Shell,
 }
 

@@ -50,7 +50,8 @@ impl Kind {
         match self {
             Self::NotFound => (false, Some("check the spelling, and that the tag still exists")),
             Self::Unauthorized => {
-                (false, Some("log in to the registry, or set username and password under registries: in mirror.yaml"))
+                let hint = "is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login";
+                (false, Some(hint))
             }
             Self::Denied => (false, Some("the account is known but lacks the right: ask the registry's owner for it")),
             Self::Conflict => (false, Some("remove the tag at the target, or set overwrite: true or keep")),

@@ -49,9 +49,11 @@ pub struct Spec {
     pub sort: Option<String>,
     /// How many of the newest; unsaid, all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub latest: Option<u64>,
     /// How few are a failure; unsaid, 1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub min: Option<u64>,
 }
 

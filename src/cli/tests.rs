@@ -73,19 +73,24 @@ fn help() {
     let text = texts.collect::<String>();
     let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}");
-    insta::assert_snapshot!(command.render_help().to_string(), @r"
+    insta::assert_snapshot!(command.render_help().to_string(), @"
     Mirrors container images into a private registry
 
     Usage: transship [OPTIONS] <COMMAND>
 
     Commands:
-      sync    Mirror what the lock pins; pin first what it lacks
-      plan    Show what sync would do, and what it would cost
-      lock    Pin what the lock lacks, and copy nothing
-      update  Move pins to what upstream serves now, and copy nothing
-      copy    Copy one image; needs no configuration
-      demo    See it work, on this machine alone
-      help    Print this message or the help of the given subcommand(s)
+      sync         Mirror what the lock pins; pin first what it lacks
+      plan         Show what sync would do, and what it would cost
+      lock         Pin what the lock lacks, and copy nothing
+      update       Move pins to what upstream serves now, and copy nothing
+      copy         Copy one image; needs no configuration
+      check        Prove that a sync can work, and copy nothing
+      init         Write a first mirror.yaml
+      demo         See it work, on this machine alone
+      schema       Print the JSON schema of mirror.yaml, for editors
+      completions  Print the completions of a shell
+      man          Print the manual page
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
@@ -101,6 +106,8 @@ fn help() {
       -V, --version         Print version
 
     Examples:
+      transship init nginx:1.27 --target harbor.example.com/mirror
+      transship check                will it work? Nothing is copied
       transship plan                 what sync would do, and what it would cost
       transship sync                 mirror what mirror.lock pins
       transship sync --update        move the pins to what upstream serves, first

@@ -160,7 +160,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
 /// One line for all images of a repository, or one for each that can't be had.
 async fn check_source(session: &Session, repository: &Repository, names: &[Selector]) -> Vec<(Right, Proof)> {
     if names.is_empty() {
-        let why = "its tags have not been picked yet: that takes more than a look".to_owned();
+        let why = "no tag of it is picked yet, so that there is none to ask for".to_owned();
         let hint = Some("run `transship lock` first, then check again".to_owned());
         return vec![(Right::Pull, Proof::Unprovable { why, hint })];
     }

@@ -105,7 +105,8 @@ fn registries(target: &Registry) -> String {
 
 /// As it is where YAML takes it for a text and nothing else, which is what most names are.
 fn scalar(text: &str) -> String {
-    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.contains(['/', ':', '.']);
+    const WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic()) && !WORDS.contains(&text);
     // Neither quotes nor backslashes occur in references.
     if is_plain { text.to_owned() } else { format!("\"{text}\"") }
 }

@@ -45,9 +45,9 @@ pub(super) enum RawImage {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["image"]))]
 pub(super) struct RawImageMap {
     /// [HOST/]REPOSITORY[:TAG][@DIGEST]; without tag and digest, `tags` or `select` say which.
-    #[schemars(required)]
     pub(super) image: Option<String>,
     /// These tags of the repository.
     #[schemars(schema_with = "schema::scalars")]

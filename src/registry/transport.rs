@@ -368,8 +368,8 @@ fn chain(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut texts: Vec<String> = Vec::new();
     while let Some(next) = cause.source() {
-        let text = next.to_string();
-        if texts.last().is_none_or(|last| !last.contains(&text)) {
+        let text = plain(&next.to_string());
+        if !text.is_empty() && texts.last().is_none_or(|last| !last.contains(&text)) {
             texts.push(text);
         }
         cause = next;
@@ -378,6 +378,13 @@ fn chain(error: &reqwest::Error) -> String {
         return if error.is_timeout() { "timed out".to_owned() } else { "the connection broke".to_owned() };
     }
     texts.join(": ")
+}
+
+/// Without what only a programmer wants to know: the client's layers, and numbers of errors that have a text.
+fn plain(text: &str) -> String {
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let layers = ["client error (", "tcp connect error"];
+    if layers.iter().any(|layer| text.starts_with(layer)) { String::new() } else { text.to_owned() }
 }
 
 pub(crate) async fn in_time<T>(

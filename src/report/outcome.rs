@@ -148,7 +148,8 @@ impl Outcome {
             Action::UpToDate => Some(Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }),
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
             Action::Conflict { found } => {
-                let why = format!("it holds {found}, which isn't what is pinned, and may not be replaced");
+                let (found, pinned) = (found.short(), transfer.root.digest.short());
+                let why = format!("it holds {found}, not the pinned {pinned}, and may not be replaced");
                 let error = Error::new(Kind::Conflict, format!("set {}", transfer.target_text()), why);
                 Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
             }

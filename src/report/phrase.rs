@@ -8,7 +8,9 @@ use crate::error::Error;
 
 /// What an error's message leaves out, where it tells something.
 pub(super) fn circumstances(error: &Error) -> String {
-    let status = error.status().map(|status| format!("HTTP {status}"));
+    // A registry's own words begin with the status.
+    let status = error.status().filter(|status| !error.to_string().contains(&format!(": {status} ")));
+    let status = status.map(|status| format!("HTTP {status}"));
     let attempts = (error.attempts() > 1).then(|| format!("{} attempts", error.attempts()));
     let facts: Vec<_> = status.into_iter().chain(attempts).collect();
     if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Check, Outcome, Proof, Reason, Report, Status, work};
+use super::{Check, Difference, Exit, Outcome, Proof, Reason, Report, Status, work};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -176,11 +176,13 @@ impl Page<'_> {
 
     fn differences(&mut self, report: &Report) -> io::Result<()> {
         for difference in report.differences.iter().flatten() {
-            let expected = difference.expected.as_ref().map_or("nothing", Digest::short);
-            let found = difference.found.as_ref().map_or("nothing", Digest::short);
             let place = difference.target.as_ref().unwrap_or(&difference.source);
             let word = self.word("differs", WAITING);
-            self.line(&format!("{word}  {}  expected {expected}, found {found}", escape(place)))?;
+            self.line(&format!("{word}  {}  {}", escape(place), what_differs(difference)))?;
+        }
+        let pins = report.differences.iter().flatten().any(|difference| difference.target.is_none());
+        if pins {
+            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only what is new")?;
         }
         Ok(())
     }
@@ -266,6 +268,9 @@ impl Page<'_> {
     fn summary(&mut self, report: &Report) -> io::Result<()> {
         self.gap()?;
         self.line(&summary(report))?;
+        if report.exit() == Exit::Unable {
+            self.line("no target answered: nothing was done")?;
+        }
         if report.interrupted {
             self.line("interrupted: run it again, it goes on where it stopped")?;
         }
@@ -277,6 +282,18 @@ fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     match planned {
         Planned::Image(transfer) if all => Some(transfer),
         _ => work(planned),
+    }
+}
+
+/// A difference at a target, or between a pin and what upstream serves.
+fn what_differs(difference: &Difference) -> String {
+    let short = |digest: &Option<Digest>| digest.as_ref().map_or("nothing", Digest::short).to_owned();
+    let (expected, found) = (short(&difference.expected), short(&difference.found));
+    match (&difference.target, &difference.expected, &difference.found) {
+        (Some(_), ..) => format!("expected {expected}, found {found}"),
+        (None, None, _) => format!("not pinned yet, upstream has {found}"),
+        (None, _, None) => format!("pinned to {expected}, not asked for any more"),
+        (None, ..) => format!("pinned to {expected}, upstream has {found}"),
     }
 }
 

@@ -46,26 +46,23 @@ async fn a_sync_in_which_much_goes_wrong() {
     let scene = Scene::plain().await;
     scene.list("  - SRC/app:1\n  - SRC/app:nope\n  - SRC/gone:1\n  - SRC/db:16\n", "");
     scene.target.script.always("PUT", "/v2/m/db/manifests/", Fault::refuse(403, "DENIED"));
-    insta::assert_snapshot!(scene.shown("sync").await, @"
+    insta::assert_snapshot!(scene.shown("sync --progress none").await, @"
     exit 1
     -- stdout
     copied      SRC/app:1 → DST/m/app:1    3.0 kB  [SECONDS]
 
     failed      SRC/app:nope
-      resolve nope in SRC/app: 404 Not Found (HTTP 404)
+      resolve nope in SRC/app: 404 Not Found
     failed      SRC/gone:1
-      resolve 1 in SRC/gone: 404 Not Found (HTTP 404)
+      resolve 1 in SRC/gone: 404 Not Found
       hint: check the spelling, and that the tag still exists
 
     failed      SRC/db:16
-      push manifest sha256:[DIGEST] as 16 to DST/m/db: 403 Forbidden: DENIED as the script has it (HTTP 403)
+      push manifest sha256:[DIGEST] as 16 to DST/m/db: 403 Forbidden: DENIED as the script has it
       hint: the account is known but lacks the right: ask the registry's owner for it
 
     4 images: 1 copied, 3 failed; 3.0 kB copied in [SECONDS]
     -- stderr
-    copying 2 images
-    [1/2] failed SRC/db:16
-    [2/2] copied SRC/app:1
     ");
 }
 
@@ -79,10 +76,10 @@ async fn a_sync_with_a_wrong_password() {
     exit 1
     -- stdout
     failed      SRC/app:1
-      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED (HTTP 401)
+      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
     failed      SRC/db:16
-      get a token for SRC/db from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED (HTTP 401)
-      hint: log in to the registry, or set username and password under registries: in mirror.yaml
+      get a token for SRC/db from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+      hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     2 images: 2 failed in [SECONDS]
     -- stderr
@@ -98,8 +95,8 @@ async fn a_sync_without_a_login() {
     exit 1
     -- stdout
     failed      SRC/app:1
-      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED (HTTP 401)
-      hint: log in to the registry, or set username and password under registries: in mirror.yaml
+      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+      hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     1 image: 1 failed in [SECONDS]
     -- stderr
@@ -114,10 +111,11 @@ async fn a_sync_to_a_target_that_is_down() {
     exit 2
     -- stdout
     failed      SRC/app:1
-      resolve 1 in 127.0.0.1:[PORT]/m/127.0.0.1-[PORT]/app: client error (Connect): tcp connect error: Connection refused (os error 111) (5 attempts)
+      resolve 1 in 127.0.0.1:[PORT]/m/127.0.0.1-[PORT]/app: Connection refused (5 attempts)
       hint: check the network and the registry's status, then run it again
 
     1 image: 1 failed in [SECONDS]
+    no target answered: nothing was done
     -- stderr
     ");
 }
@@ -133,7 +131,7 @@ async fn a_plan_and_a_dry_run() {
     copy        SRC/db:16 → DST/m/db:16    3.0 kB
 
     failed      SRC/app:nope
-      resolve nope in SRC/app: 404 Not Found (HTTP 404)
+      resolve nope in SRC/app: 404 Not Found
       hint: check the spelling, and that the tag still exists
 
     3 images: 2 to copy, 1 failed; 6.0 kB to move
@@ -158,7 +156,7 @@ async fn a_conflict() {
     exit 1
     -- stdout
     conflict    SRC/app:1
-      set DST/m/app:1: it holds sha256:[DIGEST], which isn't what is pinned, and may not be replaced
+      set DST/m/app:1: it holds sha256:[DIGEST], not the pinned sha256:[DIGEST], and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     1 image: 1 conflict in [SECONDS]
@@ -184,9 +182,10 @@ async fn pins_that_move() {
     insta::assert_snapshot!(scene.shown("lock --check").await, @"
     exit 3
     -- stdout
-    differs     SRC/app:1  expected sha256:[DIGEST], found sha256:[DIGEST]
-    differs     SRC/db:16  expected sha256:[DIGEST], found nothing
-    differs     SRC/db:17  expected nothing, found sha256:[DIGEST]
+    differs     SRC/app:1  pinned to sha256:[DIGEST], upstream has sha256:[DIGEST]
+    differs     SRC/db:16  pinned to sha256:[DIGEST], not asked for any more
+    differs     SRC/db:17  not pinned yet, upstream has sha256:[DIGEST]
+      hint: `transship update` takes over what upstream serves, `transship lock` only what is new
 
     3 differences
     -- stderr
@@ -233,15 +232,15 @@ async fn a_check_in_which_some_things_fail() {
       ok          connect  plain HTTP
       ok          log in
       failed      pull     app
-        resolve nope in SRC/app: 404 Not Found (HTTP 404)
+        resolve nope in SRC/app: 404 Not Found
         hint: check the spelling, and that the tag still exists
       unknown     pull     db
-        its tags have not been picked yet: that takes more than a look
+        no tag of it is picked yet, so that there is none to ask for
         hint: run `transship lock` first, then check again
 
     127.0.0.1:[PORT]
       failed      connect
-        connect to 127.0.0.1:[PORT]: client error (Connect): tcp connect error: Connection refused (os error 111) (5 attempts)
+        connect to 127.0.0.1:[PORT]: Connection refused (5 attempts)
         hint: check the network and the registry's status, then run it again
 
     DST
@@ -251,7 +250,7 @@ async fn a_check_in_which_some_things_fail() {
       ok          push     m/a
       ok          pull     m/app
       failed      push     m/app
-        open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it (HTTP 403)
+        open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it
         hint: the account is known but lacks the right: ask the registry's owner for it
       ok          push     m/db
 
@@ -264,17 +263,17 @@ async fn a_check_in_which_some_things_fail() {
     -- stdout
     SRC
       failed      log in
-        get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED (HTTP 401)
-        hint: log in to the registry, or set username and password under registries: in mirror.yaml
+        get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+        hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     127.0.0.1:[PORT]
       failed      connect
-        connect to 127.0.0.1:[PORT]: client error (Connect): tcp connect error: Connection refused (os error 111) (5 attempts)
+        connect to 127.0.0.1:[PORT]: Connection refused (5 attempts)
         hint: check the network and the registry's status, then run it again
 
     DST
       failed      push     m/app
-        open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it (HTTP 403)
+        open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it
         hint: the account is known but lacks the right: ask the registry's owner for it
 
     10 checks: 7 ok, 3 failed in [SECONDS]

@@ -41,7 +41,7 @@ fn what_the_reader_takes_is_valid() {
         "IMAGE nginx:1.27",
         "IMAGE {image: alpine, tags: [1.10, 3.20, no, 007], overwrite: keep, to: base/alpine, referrers: none}",
         &by_digest,
-        "IMAGE {image: alpine, select: {glob: [a*], regex: x, semver: '>=1', exclude: [b], sort: text, latest: 2, min: 0}}",
+        "IMAGE {image: alpine, select: {glob: [a*], regex: x, semver: '>=1', exclude: [b], sort: text, latest: 2, min: 1}}",
         "defaults: {overwrite: false, referrers: none}",
         "defaults:",
         "limits:\n  transfers: 8\n  idle_timeout: 30s\n  manifest_size: 4MiB",
@@ -82,8 +82,9 @@ fn what_the_reader_refuses_by_its_shape_is_marked() {
     ] {
         let text = file(lines);
         assert!(Config::read(&text, Path::new("mirror.yaml"), &|_| None).is_err(), "{text}");
+        // An optional map is marked as a whole where something in it is wrong.
         let marked = marked(&text);
-        assert!(marked.iter().any(|at| at == place || at.starts_with(&format!("{place}/"))), "{text}: {marked:?}");
+        assert!(marked.iter().any(|at| place.starts_with(at)), "{text}: {marked:?}");
     }
 }
 

@@ -29,7 +29,7 @@ fn a_run() {
       hint: the account is known but lacks the right: ask the registry's owner for it
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
@@ -57,7 +57,7 @@ fn a_run_with_more_to_say() {
       hint: the account is known but lacks the right: ask the registry's owner for it
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
@@ -67,14 +67,14 @@ fn a_run_with_more_to_say() {
 
 #[test]
 fn a_plan() {
-    insta::assert_snapshot!(plain(&samples::plan()), @r"
+    insta::assert_snapshot!(plain(&samples::plan()), @"
     copy        docker.io/library/nginx:1.27            52.3 MB  3 pulls
     copy        docker.io/library/alpine:3.21                    1+ pulls
     tag         ghcr.io/prometheus/prometheus:v2.55.1
     create      harbor.example.com/mirror/docker.io/library/nginx
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, which isn't what is pinned, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     failed      quay.io/a/b:2
@@ -98,9 +98,10 @@ fn pins_that_moved() {
 
 #[test]
 fn pins_that_differ() {
-    insta::assert_snapshot!(plain(&samples::lock_check()), @r"
-    differs     docker.io/library/nginx:1.27  expected sha256:ca978112ca1b, found sha256:bcc649cfdb8c
-    differs     docker.io/library/alpine:3.21  expected nothing, found sha256:bcc649cfdb8c
+    insta::assert_snapshot!(plain(&samples::lock_check()), @"
+    differs     docker.io/library/nginx:1.27  pinned to sha256:ca978112ca1b, upstream has sha256:bcc649cfdb8c
+    differs     docker.io/library/alpine:3.21  not pinned yet, upstream has sha256:bcc649cfdb8c
+      hint: `transship update` takes over what upstream serves, `transship lock` only what is new
 
     2 differences
     ");
@@ -122,9 +123,9 @@ fn proofs() {
     harbor.example.com
       ok          pull     mirror/a
       failed      push     mirror/a
-        open an upload to harbor.example.com/mirror/a: 403 Forbidden: DENIED no (HTTP 403)
+        open an upload to harbor.example.com/mirror/a: 403 Forbidden: DENIED no
       failed      push     mirror/b
-        open an upload to harbor.example.com/mirror/b: 403 Forbidden: DENIED no (HTTP 403)
+        open an upload to harbor.example.com/mirror/b: 403 Forbidden: DENIED no
         hint: the account is known but lacks the right: ask the registry's owner for it
       unknown     create   mirror/c
         only doing it would tell
