@@ -34,18 +34,18 @@ const HUB: &str = "\
 
 const ECR: &str = "\
 #   TARGET:
-#     ecr:                                   # credentials: the AWS chain, unless these say otherwise
+#     ecr:                                   # credentials: the AWS chain
 #       profile: prod
-#       create:                              # how missing repositories are created; false = never
+#       create:                              # false: none is ever created
 #         tag_mutability: IMMUTABLE
 #         scan_on_push: true
 ";
 
 const OTHER: &str = "\
 #   TARGET:
-#     username: {env: MIRROR_USER}           # a robot account's name goes in as it is: robot$mirror
+#     username: {env: MIRROR_USER}           # robot$mirror goes in as it is
 #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
-#     ca: ./ca.pem                           # for a certificate authority of your own
+#     ca: ./ca.pem                           # a certificate authority of yours
 ";
 
 /// What to print: the file itself for `-`, else what became of it.
@@ -81,12 +81,13 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
         images = format!("  - {EXAMPLE}\n");
     }
     Ok(format!(
-        "# What is mirrored, and where to. Next: `transship check`, `transship plan`, `transship sync`.\n\
+        "# What is mirrored, and where to. Next: transship check, plan, sync.\n\
          # Every key: mirror.yaml.example, or `transship schema`.\n\n\
          # REGISTRY[/PREFIX]: nginx becomes {target}/docker.io/library/nginx\n\
          target: {}\n\n\
          images:\n{images}{MORE_IMAGES}\n\
-         # Settings by registry. Without credentials here, those of docker login and podman login are used.\n\
+         # Settings by registry. Without credentials here, those of docker login and\n\
+         # podman login are used.\n\
          # registries:\n{}",
         scalar(&target.to_string()),
         registries(&target.registry)
