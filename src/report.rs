@@ -20,8 +20,8 @@ use serde::Serialize;
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
-pub use outcome::{Bytes, Outcome, Reason, Status};
 pub use checks::{Check, Proof, Right};
+pub use outcome::{Bytes, Outcome, Reason, Status};
 pub use phrase::escape;
 pub use text::Style;
 

@@ -111,7 +111,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
 
 async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
     let repositories: Vec<Repository> = needs.keys().map(|(repository, _)| repository.clone()).collect();
-    session.stop.run_until_cancelled(host.probe_credentials(&repositories)).await.unwrap_or_default()
+    session.stop.run_until_cancelled(host.probe_logins(&repositories)).await.unwrap_or_default()
 }
 
 fn logged_in(login: Login) -> Proof {

@@ -184,6 +184,7 @@ pub(super) struct RawHarborCreate {
     /// Don't serve images with vulnerabilities of this severity or worse.
     pub(super) prevent_vul: Option<bool>,
     /// From which severity on prevent_vul holds.
+    #[schemars(extend("enum" = ["none", "low", "medium", "high", "critical", null]))]
     pub(super) severity: Option<String>,
     /// Let the system's list of tolerated vulnerabilities hold.
     pub(super) reuse_sys_cve_allowlist: Option<bool>,

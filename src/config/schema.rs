@@ -12,7 +12,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::Config;
-use super::raw::{RawConfig, RawCreate, RawEcrCreate, RawHarborCreate, RawImage, RawImageMap, RawSecret, RawSecretSource};
+use super::raw::{
+    RawConfig, RawCreate, RawEcrCreate, RawHarborCreate, RawImage, RawImageMap, RawSecret, RawSecretSource,
+};
 
 impl Config {
     /// The JSON schema of mirror.yaml (draft 7, which all editors know), with a newline at its end.

@@ -121,6 +121,10 @@ impl Api {
 
 #[async_trait]
 impl Provisioner for Harbor {
+    fn creates(&self) -> bool {
+        self.create.is_some()
+    }
+
     fn unit<'a>(&self, repository: &'a Repository) -> &'a str {
         project(repository)
     }

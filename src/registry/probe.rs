@@ -52,7 +52,7 @@ impl Host {
     }
 
     /// Tries the credentials that requests about `repositories` of this host go with, each once.
-    pub(crate) async fn probe_credentials(&self, repositories: &[Repository]) -> Vec<Probe> {
+    pub(crate) async fn probe_logins(&self, repositories: &[Repository]) -> Vec<Probe> {
         let mut known: Vec<Option<Credential>> = Vec::new();
         let mut unreadable = false;
         let mut probes: Vec<Probe> = Vec::new();
