@@ -51,11 +51,14 @@ fn to_copy(planned: &Planned) -> Option<&Transfer> {
     }
 }
 
+/// A manifest, once somebody has read it.
+type Reading = Arc<OnceCell<Manifest>>;
+
 struct Scale<'a> {
     stores: &'a Arc<dyn Stores>,
     vacant: &'a HashSet<Repository>,
     /// Manifests by repository: read once, for however many tags and targets.
-    read: Mutex<HashMap<(Repository, Digest), Arc<OnceCell<Manifest>>>>,
+    read: Mutex<HashMap<(Repository, Digest), Reading>>,
 }
 
 impl Scale<'_> {
