@@ -101,8 +101,12 @@ pub(super) enum RawCreate<T> {
 #[serde(default)]
 pub(super) struct RawEcrCreate {
     pub(super) tag_mutability: Option<String>,
+    pub(super) mutability_exclusions: Option<Vec<String>>,
     pub(super) scan_on_push: Option<bool>,
+    pub(super) encryption: Option<String>,
     pub(super) kms_key: Option<String>,
+    pub(super) lifecycle_policy: Option<String>,
+    pub(super) repository_policy: Option<String>,
     pub(super) tags: Option<BTreeMap<String, String>>,
 }
 
