@@ -17,7 +17,7 @@ use futures::future::join_all;
 use crate::aws::Sessions;
 use crate::config::{EcrCreate, EcrSettings, HarborSettings, RegistrySettings};
 use crate::error::{Error, Result, Side, Stage};
-use crate::oci::{Registry, Repository, Service};
+use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
 
 /// The control plane of one registry. It bounds by itself how many requests are in flight.
@@ -42,6 +42,11 @@ pub trait Provisioner: Debug + Send + Sync {
     /// are too many, `Configuration` if the registry refuses how it is to be created; `Unauthorized` and `Unavailable`
     /// as everywhere.
     async fn ensure(&self, repository: &Repository) -> Result<bool>;
+
+    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioner::missing`] has learnt.
+    fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
+        false
+    }
 }
 
 /// Proof that a repository can be pushed to: it exists, or its registry creates it at the first push.
@@ -128,6 +133,12 @@ impl Provisioners {
         let ensured = wanted.into_iter().map(|one| async move { (one, self.ensure_one(one).await) });
         let ensured: HashMap<_, _> = join_all(ensured).await.into_iter().collect();
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
+    }
+
+    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioners::missing`] has learnt.
+    pub fn is_immutable(&self, repository: &Repository, tag: &Tag) -> bool {
+        let provisioner = self.provisioner(repository.registry());
+        provisioner.is_some_and(|provisioner| provisioner.is_immutable(repository, tag))
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
