@@ -207,6 +207,11 @@ impl Auth {
         matches!(self.credentials.get(path).await, Ok(None))
     }
 
+    /// Whether the AWS account of the host lets repositories mount each other's blobs.
+    pub(crate) async fn account_mounts(&self) -> bool {
+        self.credentials.account_mounts().await
+    }
+
     fn known(&self) -> Option<Challenge> {
         lock(&self.challenge).clone()
     }
