@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod conformance;
 mod ecr;
+mod ecr_whole;
 mod engine;
 mod harbor;
 mod harness;
