@@ -9,8 +9,8 @@
 //! Relative paths are relative to the file's folder.
 
 mod check;
-mod harbor;
 mod ecr;
+mod harbor;
 mod images;
 mod keys;
 mod raw;

@@ -24,9 +24,8 @@ pub(super) fn repair<'a>(
 ) -> BoxFuture<'a, Result<Bytes>> {
     async move {
         let branches = manifest.successors().iter().map(|edge| {
-            let digest = &edge.descriptor().digest;
-            engine.holders.remove(digest, route.target_repository());
-            engine.brought.forget(&route.key(digest));
+            engine.holders.remove(edge.descriptor(), route.target_repository());
+            engine.brought.forget(&route.key(&edge.descriptor().digest));
             bring_edge(engine, route, edge, depth, Ask::Always)
         });
         let mut tally = Bytes::default();
