@@ -91,7 +91,8 @@ impl Sessions {
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let session = open.entry(identity).or_insert_with_key(|identity| {
-            Arc::new(Session { identity: identity.clone(), stand_in: self.stand_in.clone(), client: OnceCell::new() })
+            let (client, blob_mounting) = (OnceCell::new(), OnceCell::new());
+            Arc::new(Session { identity: identity.clone(), stand_in: self.stand_in.clone(), client, blob_mounting })
         });
         Arc::clone(session)
     }
@@ -102,6 +103,7 @@ pub struct Session {
     identity: Identity,
     stand_in: Option<StandIn>,
     client: OnceCell<aws_sdk_ecr::Client>,
+    blob_mounting: OnceCell<bool>,
 }
 
 impl fmt::Debug for Session {
@@ -159,6 +161,30 @@ impl Session {
         })?;
         let expires = data.and_then(|data| data.expires_at()).map_or(0, aws_sdk_ecr::primitives::DateTime::secs);
         Ok(AuthorizationToken { basic: basic.to_owned(), lifetime: lifetime(expires, SystemTime::now()) })
+    }
+
+    /// Whether repositories may mount each other's blobs: the setting `BLOB_MOUNTING` of the identity's account in this
+    /// region. Asked once; unknown or denied is no. A registry of another account may have it otherwise, which costs a
+    /// mount that is declined or a second read, and no image.
+    pub async fn blob_mounting(&self) -> bool {
+        let ask = || async {
+            let client = self.ecr().await?;
+            let answer = client.get_account_setting().name("BLOB_MOUNTING").send().await;
+            answer.map_err(|error| {
+                let attempted = format!("ask for the setting BLOB_MOUNTING of {self}");
+                self.failure(attempted, "ecr:GetAccountSetting", error)
+            })
+        };
+        let answer = self.blob_mounting.get_or_init(|| async {
+            match ask().await {
+                Ok(answer) => answer.value() == Some("ENABLED"),
+                Err(error) => {
+                    tracing::debug!("{error}: blobs aren't mounted");
+                    false
+                }
+            }
+        });
+        *answer.await
     }
 
     /// The client for ECR's control plane. Reads the AWS configuration at the first call and sends no request.

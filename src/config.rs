@@ -5,9 +5,11 @@
 //! and errors of meaning come out together ([`Problems`]), in the order of the text. Keys that a later version will know
 //! are refused by name (`keys`), never ignored.
 //!
-//! Pure: the environment comes in as a function, and no file is opened. Relative paths are relative to the file's folder.
+//! The environment comes in as a function, and no file is opened but the policies that are named for registries in use.
+//! Relative paths are relative to the file's folder.
 
 mod check;
+mod ecr;
 mod harbor;
 mod images;
 mod keys;
@@ -162,10 +164,18 @@ impl Default for EcrSettings {
 pub struct EcrCreate {
     /// `MUTABLE` or `IMMUTABLE`.
     pub tag_mutability: Option<String>,
+    /// Tags for which the opposite of `tag_mutability` holds, 1 to 5 patterns with `*`; empty = none.
+    pub mutability_exclusions: Vec<String>,
     /// Scan images as they are pushed.
     pub scan_on_push: Option<bool>,
+    /// `AES256`, `KMS` or `KMS_DSSE`; with a key alone it is `KMS`.
+    pub encryption: Option<String>,
     /// A KMS key: its alias, id or ARN.
     pub kms_key: Option<String>,
+    /// Which images expire when.
+    pub lifecycle_policy: Option<Policy>,
+    /// Who else may do what with the repository.
+    pub repository_policy: Option<Policy>,
     /// Tags of the repository as an AWS resource.
     pub tags: BTreeMap<String, String>,
 }
@@ -209,6 +219,15 @@ pub enum StorageLimit {
     Unlimited,
     /// So many bytes, at least 1.
     Bytes(i64),
+}
+
+/// A policy, as AWS takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// Its text: JSON of the right shape and size.
+    pub text: String,
 }
 
 /// Bounds of a run.

@@ -2,11 +2,12 @@
 //!
 //! Four ideas in four files: `walk` follows the graph of an image, `place` decides how a blob gets to where it is needed,
 //! `stream` carries its bytes, `repair` believes a target that says something is missing. They share one view over the
-//! whole batch, so that nothing is fetched, sent or asked twice. An image that fails is an [`Outcome`], and the others go on.
+//! whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that fails is an [`Outcome`], and the others go on.
 //!
 //! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
 //! circle to wait in.
 
+mod holders;
 mod permits;
 mod place;
 mod repair;
@@ -61,7 +62,7 @@ struct Engine {
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
     /// What was brought, by source repository, target repository and digest.
     brought: OnceMap<(Repository, Repository, Digest), Result<Bytes>>,
-    holders: place::Holders,
+    holders: holders::Holders,
     vacant: HashSet<Repository>,
 }
 
@@ -74,12 +75,18 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         stop: means.stop,
         manifests: OnceMap::default(),
         brought: OnceMap::default(),
-        holders: place::Holders::default(),
+        holders: holders::Holders::new(&plan),
         vacant: plan.vacant,
     });
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);
-        async move { (index, engine.image(planned, ready).await) }
+        async move {
+            let outcome = engine.image(&planned, ready).await;
+            if let Planned::Image(transfer) = &planned {
+                engine.holders.ended(&transfer.target, index);
+            }
+            (index, outcome)
+        }
     });
     let mut outcomes: Vec<_> = futures::stream::iter(images).buffer_unordered(IMAGES).collect().await;
     outcomes.sort_by_key(|(index, _)| *index);
@@ -87,9 +94,9 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
 }
 
 impl Engine {
-    async fn image(self: Arc<Self>, planned: Planned, ready: &Readiness) -> Outcome {
+    async fn image(self: &Arc<Self>, planned: &Planned, ready: &Readiness) -> Outcome {
         let started = Instant::now();
-        let outcome = match (Outcome::without_work(&planned), &planned) {
+        let outcome = match (Outcome::without_work(planned), planned) {
             (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
             (Some(outcome), _) => return outcome,
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),

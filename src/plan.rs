@@ -78,7 +78,7 @@ pub enum Action {
         /// What the tag holds.
         found: Digest,
     },
-    /// The target's tag holds something else, and may not be replaced (`overwrite: false`).
+    /// The target's tag holds something else, and may not be replaced (`overwrite: false`, or the repository is immutable).
     Conflict {
         /// What the tag holds.
         found: Digest,

@@ -17,7 +17,7 @@ use futures::future::join_all;
 use crate::aws::Sessions;
 use crate::config::{EcrCreate, EcrSettings, HarborSettings, RegistrySettings};
 use crate::error::{Error, Result, Side, Stage};
-use crate::oci::{Registry, Repository, Service};
+use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
 
 /// The control plane of one registry. It bounds by itself how many requests are in flight.
@@ -46,6 +46,11 @@ pub trait Provisioner: Debug + Send + Sync {
     /// Whether [`Provisioner::ensure`] would create what is missing: where not, asking it leaves no trace.
     fn creates(&self) -> bool {
         true
+    }
+
+    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioner::missing`] has learnt.
+    fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
+        false
     }
 }
 
@@ -139,6 +144,12 @@ impl Provisioners {
     pub async fn refusal(&self, repository: &Repository) -> Option<Error> {
         let provisioner = self.provisioner(repository.registry()).filter(|provisioner| !provisioner.creates())?;
         provisioner.ensure(repository).await.err().map(here)
+    }
+
+    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioners::missing`] has learnt.
+    pub fn is_immutable(&self, repository: &Repository, tag: &Tag) -> bool {
+        let provisioner = self.provisioner(repository.registry());
+        provisioner.is_some_and(|provisioner| provisioner.is_immutable(repository, tag))
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {

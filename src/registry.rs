@@ -129,7 +129,7 @@ impl Hosts {
                 environment: self.environment.clone(),
             })?,
             base,
-            admission: Admission::new(),
+            admission: Admission::new(quirks.paces),
             counters: Counters::default(),
             backoff: self.backoff,
             idle: self.limits.idle_timeout,
@@ -179,6 +179,11 @@ impl Host {
     /// Whether a manifest GET counts against a quota, as far as is known by now.
     pub(crate) fn counts_pulls(&self) -> bool {
         self.quirks.counts_pulls || self.transport.counters.quota().is_some()
+    }
+
+    /// Whether the AWS account lets repositories mount each other's blobs; `None` where that is no matter of accounts.
+    pub(crate) async fn account_mounts(&self) -> Option<bool> {
+        if self.quirks.aws { Some(self.auth.account_mounts().await) } else { None }
     }
 
     /// As many tags as may be asked for at once.

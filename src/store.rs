@@ -62,6 +62,11 @@ pub trait Target: Source {
     /// Gives an upload up, best effort.
     async fn abandon(&self, upload: Upload);
 
+    /// When another repository of the same registry gives this one a blob. Asked for before the first mount.
+    async fn mount_rule(&self) -> MountRule {
+        MountRule::AtOnce
+    }
+
     /// Makes blob `digest` of `from`, a repository of the same registry, one of this repository too.
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount>;
 
@@ -74,6 +79,18 @@ pub trait Target: Source {
 /// An opened upload: where to send the bytes, in the store's own terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload(pub String);
+
+/// When a registry mounts a blob of one of its repositories into another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MountRule {
+    /// As soon as the blob is there, or it says no when it is asked.
+    #[default]
+    AtOnce,
+    /// When a manifest that refers to the blob is there as well.
+    Committed,
+    /// Not at all: nobody need ask.
+    Never,
+}
 
 /// What came of asking for a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,8 +39,17 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
     ("registries.*.ecr", &["profile", "role_arn", "external_id", "create"], &["reconcile"]),
     (
         "registries.*.ecr.create",
-        &["tag_mutability", "scan_on_push", "kms_key", "tags"],
-        &["mutability_exclusions", "encryption", "lifecycle_policy", "repository_policy"],
+        &[
+            "tag_mutability",
+            "mutability_exclusions",
+            "scan_on_push",
+            "encryption",
+            "kms_key",
+            "lifecycle_policy",
+            "repository_policy",
+            "tags",
+        ],
+        &[],
     ),
     ("registries.*.harbor", &["create"], &[]),
     (

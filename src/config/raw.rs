@@ -154,10 +154,20 @@ pub(super) struct RawEcrCreate {
     /// Whether tags may be moved; by default what the account has.
     #[schemars(extend("enum" = ["MUTABLE", "IMMUTABLE", null]))]
     pub(super) tag_mutability: Option<String>,
+    /// Tags that may be moved all the same, with * for anything.
+    #[schemars(schema_with = "schema::scalars")]
+    pub(super) mutability_exclusions: Option<Vec<String>>,
     /// Scan images as they are pushed.
     pub(super) scan_on_push: Option<bool>,
+    /// How images are encrypted; AES256 by default.
+    #[schemars(extend("enum" = ["AES256", "KMS", "KMS_DSSE", null]))]
+    pub(super) encryption: Option<String>,
     /// A KMS key: its alias, id or ARN.
     pub(super) kms_key: Option<String>,
+    /// A JSON file with the lifecycle policy.
+    pub(super) lifecycle_policy: Option<String>,
+    /// A JSON file with the repository policy.
+    pub(super) repository_policy: Option<String>,
     /// Tags of the repository as an AWS resource.
     #[schemars(schema_with = "schema::scalars_by_name")]
     pub(super) tags: Option<BTreeMap<String, String>>,

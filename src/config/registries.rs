@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
 use super::check::Findings;
-use super::raw::{RawCreate, RawEcr, RawEcrCreate, RawRegistry, RawSecret};
-use super::{ClientCertificate, EcrCreate, EcrSettings, Env, RegistrySettings, Secret, harbor};
+use super::ecr;
+use super::raw::{RawRegistry, RawSecret};
+use super::{ClientCertificate, EcrSettings, Env, RegistrySettings, Secret, harbor};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
-/// All settings. Environment variables are looked up for the hosts in `used` alone: a file may serve several jobs.
+/// All settings. Environment variables and policies are looked up for the hosts in `used` alone: a file may serve several
+/// jobs.
 pub(super) fn settings(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
     used: &BTreeSet<Registry>,
@@ -24,7 +26,7 @@ pub(super) fn settings(
         let Some(registry) = findings.ok(&path, host.parse::<Registry>()) else { continue };
         let default = RawRegistry::default();
         let raw = raw.as_ref().unwrap_or(&default);
-        let entry = one(raw, &registry, &path, findings);
+        let entry = one(raw, &registry, &path, used.contains(&registry), findings);
         if used.contains(&registry) {
             let secrets = [
                 ("username", &entry.username),
@@ -58,7 +60,13 @@ fn look_up(name: &str, path: &KeyPath, env: &Env<'_>, findings: &mut Findings<'_
     findings.add_hint(path, format!("the environment variable {name} {state}"), format!("export {name}, or use file:"));
 }
 
-fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> RegistrySettings {
+fn one(
+    raw: &RawRegistry,
+    registry: &Registry,
+    path: &KeyPath,
+    used: bool,
+    findings: &mut Findings<'_>,
+) -> RegistrySettings {
     let mut secret = |key: &str, raw: &Option<RawSecret>| secret(raw.as_ref()?, key, path, findings);
     let username = secret("username", &raw.username);
     let password = secret("password", &raw.password);
@@ -84,7 +92,7 @@ fn one(raw: &RawRegistry, registry: &Registry, path: &KeyPath, findings: &mut Fi
         plain_http: raw.plain_http,
         proxy,
         endpoint,
-        ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr(raw, &ecr_path, findings)),
+        ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr::settings(raw, &ecr_path, used, findings)),
         harbor: raw.harbor.as_ref().map(|raw| harbor::settings(raw, registry, &path.key("harbor"), findings)),
     }
 }
@@ -166,69 +174,4 @@ fn url(text: &str, path: &KeyPath, elsewhere: &str, findings: &mut Findings<'_>)
         return None;
     }
     Some(url)
-}
-
-fn ecr(raw: &RawEcr, path: &KeyPath, findings: &mut Findings<'_>) -> EcrSettings {
-    for (key, value) in [("profile", &raw.profile), ("external_id", &raw.external_id)] {
-        if value.as_deref() == Some("") {
-            findings.add(&path.key(key), "it is empty");
-        }
-    }
-    if let Some(arn) = &raw.role_arn
-        && !(arn.starts_with("arn:") && arn.contains(":role/"))
-    {
-        let hint = "write arn:aws:iam::ACCOUNT:role/NAME";
-        findings.add_hint(&path.key("role_arn"), format!("`{arn}` isn't the ARN of a role"), hint);
-    }
-    if raw.external_id.is_some() && raw.role_arn.is_none() {
-        findings.add(&path.key("external_id"), "role_arn is missing: external_id goes with it");
-    }
-    let create = match &raw.create {
-        None => Some(EcrCreate::default()),
-        Some(RawCreate::Never) => None,
-        Some(RawCreate::With(raw)) => Some(create(raw, &path.key("create"), findings)),
-    };
-    EcrSettings {
-        profile: raw.profile.clone(),
-        role_arn: raw.role_arn.clone(),
-        external_id: raw.external_id.clone(),
-        create,
-    }
-}
-
-fn create(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) -> EcrCreate {
-    match raw.tag_mutability.as_deref() {
-        None | Some("MUTABLE" | "IMMUTABLE") => {}
-        Some(later @ ("MUTABLE_WITH_EXCLUSION" | "IMMUTABLE_WITH_EXCLUSION")) => {
-            findings.not_yet(&path.key("tag_mutability"), later);
-        }
-        Some(other) => {
-            let message = format!("`{other}` isn't understood: expected MUTABLE or IMMUTABLE");
-            findings.add(&path.key("tag_mutability"), message);
-        }
-    }
-    if raw.kms_key.as_deref() == Some("") {
-        findings.add(&path.key("kms_key"), "it is empty");
-    }
-    let tags = raw.tags.clone().unwrap_or_default();
-    let list = path.key("tags");
-    // The limits of AWS resource tags.
-    if tags.len() > 50 {
-        findings.add(&list, format!("{} tags are more than the 50 that AWS takes", tags.len()));
-    }
-    for (key, value) in &tags {
-        let path = list.key(key);
-        if !(1..=128).contains(&key.chars().count()) || key.starts_with("aws:") {
-            findings.add(&path, "a key has 1 to 128 characters and doesn't begin with aws:");
-        }
-        if value.chars().count() > 256 {
-            findings.add(&path, "a value has at most 256 characters");
-        }
-    }
-    EcrCreate {
-        tag_mutability: raw.tag_mutability.clone(),
-        scan_on_push: raw.scan_on_push,
-        kms_key: raw.kms_key.clone(),
-        tags,
-    }
 }

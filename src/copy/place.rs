@@ -3,20 +3,19 @@
 //! Over the whole batch each blob leaves the upstream once, and enters each target registry once. Whoever needs it first
 //! leads: it streams the blob to its own repository. The others wait, without a permit, and then mount it from there, or
 //! read it from there where mounting is refused. The first of another registry leads there in its turn, and reads the blob
-//! where it has arrived. If a leader fails, the next takes over.
+//! where it has arrived. If a leader fails, the next takes over. Who has what and waits for whom is in `holders`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use tokio::sync::watch;
 
 use super::Engine;
+use super::holders::Claim;
 use super::stream;
 use super::walk::Route;
 use crate::error::{Error, Result, Side};
-use crate::oci::{Descriptor, Digest, Registry, Repository};
+use crate::oci::{Descriptor, Repository};
 use crate::store::{Mount, Source, Upload};
 
 /// From this size on the target is asked whether it has a blob even where a listing says that nothing is there: what an
@@ -40,87 +39,6 @@ pub(super) enum Ask {
     Always,
 }
 
-/// Which target repositories have which blob, and who is bringing it.
-#[derive(Debug, Default)]
-pub(super) struct Holders(Mutex<HashMap<Key, Held>>);
-
-/// A manifest that gives a blob another size than the rest do is wrong, and must not profit from what these brought.
-type Key = (Digest, u64);
-
-#[derive(Debug, Default)]
-struct Held {
-    at: Vec<Repository>,
-    /// Who is bringing it to each registry.
-    coming: Vec<(Registry, watch::Receiver<()>)>,
-}
-
-/// What there is to do for a blob.
-enum Claim<'a> {
-    /// Its registry lacks it: stream it, from a repository of another registry if one has it, else from upstream.
-    Lead(Lead<'a>, Option<Repository>),
-    /// Somebody brings it: wait.
-    Wait(watch::Receiver<()>),
-    /// A repository of the same registry has it.
-    Near(Repository),
-    /// It is there.
-    Here,
-}
-
-/// The duty to bring a blob; dropping it lets the next take over.
-struct Lead<'a> {
-    holders: &'a Holders,
-    blob: Descriptor,
-    registry: Registry,
-    /// Dropped with the lead, which wakes all who wait.
-    _done: watch::Sender<()>,
-}
-
-impl Holders {
-    pub(super) fn add(&self, blob: &Descriptor, repository: &Repository) {
-        self.with(blob, |held| {
-            if !held.at.contains(repository) {
-                held.at.push(repository.clone());
-            }
-        });
-    }
-
-    pub(super) fn remove(&self, blob: &Descriptor, repository: &Repository) {
-        self.with(blob, |held| held.at.retain(|at| at != repository));
-    }
-
-    fn claim(&self, blob: &Descriptor, here: &Repository) -> Claim<'_> {
-        let registry = here.registry();
-        self.with(blob, |held| {
-            if held.at.contains(here) {
-                return Claim::Here;
-            }
-            if let Some(donor) = held.at.iter().find(|at| at.registry() == registry) {
-                return Claim::Near(donor.clone());
-            }
-            // While nobody has it, whoever fetches it from upstream fetches it for all registries.
-            let mut coming = held.coming.iter();
-            if let Some((_, coming)) = coming.find(|(to, _)| to == registry || held.at.is_empty()) {
-                return Claim::Wait(coming.clone());
-            }
-            let (done, coming) = watch::channel(());
-            held.coming.push((registry.clone(), coming));
-            let lead = Lead { holders: self, blob: blob.clone(), registry: registry.clone(), _done: done };
-            Claim::Lead(lead, held.at.first().cloned())
-        })
-    }
-
-    fn with<T>(&self, blob: &Descriptor, act: impl FnOnce(&mut Held) -> T) -> T {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        act(map.entry((blob.digest.clone(), blob.size)).or_default())
-    }
-}
-
-impl Drop for Lead<'_> {
-    fn drop(&mut self) {
-        self.holders.with(&self.blob, |held| held.coming.retain(|(to, _)| *to != self.registry));
-    }
-}
-
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
@@ -129,22 +47,30 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
         engine.holders.add(blob, here);
         return Ok(Placed::Present);
     }
+    let mut rule = None;
     loop {
-        match engine.holders.claim(blob, here) {
+        // The lead is kept until the ledger knows that the blob is here.
+        let (placed, _lead) = match engine.holders.claim(blob, here, rule) {
             Claim::Here => return Ok(Placed::Present),
-            Claim::Near(donor) => return mount(engine, route, blob, &donor).await,
-            Claim::Lead(lead, elsewhere) => {
-                match elsewhere {
-                    Some(donor) => read_back(engine, route, blob, &donor, None).await?,
-                    None => send(engine, route, &route.source, blob, None).await?,
-                }
-                engine.holders.add(blob, here);
-                drop(lead);
-                return Ok(Placed::Copied);
+            Claim::AskRule => {
+                rule = Some(route.target.mount_rule().await);
+                continue;
             }
-            // An error says that the leader is done, one way or the other.
-            Claim::Wait(mut coming) => while coming.changed().await.is_ok() {},
-        }
+            Claim::Wait(mut change) => tokio::select! {
+                // An error says that who was to bring it is done, one way or the other.
+                _ = change.changed() => continue,
+                () = engine.stop.cancelled() => return Err(Error::interrupted()),
+            },
+            Claim::Mount(donor) => (mount(engine, route, blob, &donor).await?, None),
+            Claim::Read(donor) => (read_back(engine, route, blob, &donor, None).await?, None),
+            Claim::Lead(lead, Some(donor)) => (read_back(engine, route, blob, &donor, None).await?, Some(lead)),
+            Claim::Lead(lead, None) => {
+                send(engine, route, &route.source, blob, None).await?;
+                (Placed::Copied, Some(lead))
+            }
+        };
+        engine.holders.add(blob, here);
+        return Ok(placed);
     }
 }
 
@@ -156,16 +82,10 @@ async fn is_present(route: &Route, blob: &Descriptor) -> Result<bool> {
 /// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
 async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Placed> {
     engine.check_stop()?;
-    let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target))?;
-    let placed = match mounted {
-        Mount::Mounted => Placed::Mounted,
-        Mount::Declined(upload) => {
-            read_back(engine, route, blob, donor, upload).await?;
-            Placed::Copied
-        }
-    };
-    engine.holders.add(blob, route.target_repository());
-    Ok(placed)
+    match route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target))? {
+        Mount::Mounted => Ok(Placed::Mounted),
+        Mount::Declined(upload) => read_back(engine, route, blob, donor, upload).await,
+    }
 }
 
 /// Streams the blob from `donor`, where it has arrived. If that can't give it back, this costs the upstream a second read,
@@ -176,12 +96,13 @@ async fn read_back(
     blob: &Descriptor,
     donor: &Repository,
     upload: Option<Upload>,
-) -> Result<()> {
+) -> Result<Placed> {
     let donor: Arc<dyn Source> = engine.stores.source(donor)?;
     match send(engine, route, &donor, blob, upload).await {
-        Err(error) if error.side() == Some(Side::Source) => send(engine, route, &route.source, blob, None).await,
-        sent => sent,
+        Err(error) if error.side() == Some(Side::Source) => send(engine, route, &route.source, blob, None).await?,
+        sent => sent?,
     }
+    Ok(Placed::Copied)
 }
 
 /// Streams `blob` from `source` to the route's target, trying anew from a fresh upload when either side breaks.

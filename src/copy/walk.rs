@@ -185,5 +185,8 @@ async fn push(
         }
         other => other.map(|_| Bytes::default()),
     };
+    if repaired.is_ok() {
+        engine.holders.commit(manifest, &route.to);
+    }
     repaired.map_err(|error| error.on(Side::Target))
 }

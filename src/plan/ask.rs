@@ -56,8 +56,11 @@ pub async fn plan(request: Request<'_>) -> Plan {
     let found: Vec<Option<Result<Option<Digest>>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
-    let mut pulled = HashSet::new();
+    let (mut pulled, mut replaced) = (HashSet::new(), Vec::new());
     for (want, found) in wants.iter().zip(found) {
+        if let Some(Ok(Some(digest))) = &found {
+            replaced.push((plan.images.len(), digest.clone()));
+        }
         let mut planned = planned(request, want, found, &held);
         if let Planned::Image(transfer) = &mut planned {
             count_once(transfer, &mut pulled);
@@ -65,7 +68,21 @@ pub async fn plan(request: Request<'_>) -> Plan {
         plan.images.push(planned);
     }
     prepare(request, &mut plan, &held).await;
+    keep_immutable(request, &mut plan, replaced);
     plan
+}
+
+/// Makes conflicts of the images whose tag holds something else and can't be moved, before a byte of them does.
+fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, Digest)>) {
+    for (index, found) in replaced {
+        if let Planned::Image(transfer) = &mut plan.images[index]
+            && transfer.action.has_work()
+            && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
+        {
+            transfer.action = Action::Conflict { found };
+            (transfer.pulls, transfer.pulls_exact, transfer.bytes) = (0, true, Some(0));
+        }
+    }
 }
 
 /// The selections that have no tags to speak of: each is a failed image of its own, at each target.

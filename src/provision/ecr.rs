@@ -1,22 +1,27 @@
 //! Amazon ECR: repositories have to exist before a push.
 //!
-//! Facts: ECR's API reference, `DescribeRepositories` and `CreateRepository`.
+//! Facts: ECR's API reference, `DescribeRepositories`, `CreateRepository`, `PutLifecyclePolicy`, `SetRepositoryPolicy`.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use aws_sdk_ecr::Client;
+use aws_sdk_ecr::error::BuildError;
+use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentBuilder;
 use aws_sdk_ecr::types::{
-    EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability, Tag,
+    EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
+    ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Repository as Described, Tag,
 };
 use futures::future::try_join_all;
+use globset::Glob;
 use tokio::sync::Semaphore;
 
 use super::Provisioner;
 use crate::aws::Session;
-use crate::config::EcrCreate;
+use crate::config::{EcrCreate, Policy};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Repository;
+use crate::oci::{self, Repository};
 
 /// The most names that `DescribeRepositories` takes.
 const BATCH: usize = 100;
@@ -33,7 +38,58 @@ pub(super) struct Ecr {
     create: Option<EcrCreate>,
     /// One for each request in flight. What is throttled all the same, the SDK retries.
     permits: Semaphore,
+    /// By the name of each repository that was described and has tags which can't be moved.
+    immutable: Mutex<HashMap<String, Immutable>>,
 }
+
+/// Which tags of a repository can't be moved.
+#[derive(Debug)]
+struct Immutable {
+    /// Those that no pattern fits; else those that one does.
+    all_but: bool,
+    patterns: Vec<String>,
+}
+
+impl Immutable {
+    /// `None` if all tags can be moved.
+    fn of(described: &Described) -> Option<Self> {
+        let filters = described.image_tag_mutability_exclusion_filters().iter();
+        let patterns = filters.map(|filter| filter.filter().to_owned()).collect();
+        match described.image_tag_mutability()? {
+            ImageTagMutability::Immutable => Some(Self { all_but: true, patterns: Vec::new() }),
+            ImageTagMutability::ImmutableWithExclusion => Some(Self { all_but: true, patterns }),
+            ImageTagMutability::MutableWithExclusion => Some(Self { all_but: false, patterns }),
+            _ => None,
+        }
+    }
+
+    fn holds(&self, tag: &oci::Tag) -> bool {
+        // Of what a glob means something by, ECR's patterns have `*` alone.
+        let fits =
+            |pattern: &String| Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(tag.as_str()));
+        self.all_but != self.patterns.iter().any(fits)
+    }
+}
+
+/// A policy of a repository: its key in mirror.yaml, what it takes to set it, and how that is done by hand.
+#[derive(Debug, Clone, Copy)]
+struct PolicyKind {
+    key: &'static str,
+    action: &'static str,
+    command: (&'static str, &'static str),
+}
+
+const LIFECYCLE: PolicyKind = PolicyKind {
+    key: "lifecycle_policy",
+    action: "ecr:PutLifecyclePolicy",
+    command: ("put-lifecycle-policy", "--lifecycle-policy-text"),
+};
+
+const REPOSITORY: PolicyKind = PolicyKind {
+    key: "repository_policy",
+    action: "ecr:SetRepositoryPolicy",
+    command: ("set-repository-policy", "--policy-text"),
+};
 
 /// What is known of some repositories.
 enum Known {
@@ -48,7 +104,8 @@ enum Known {
 impl Ecr {
     /// `create` tells how; `None` = never.
     pub(super) fn new(session: Arc<Session>, account: String, region: String, create: Option<EcrCreate>) -> Self {
-        Self { session, account, region, create, permits: Semaphore::new(IN_FLIGHT) }
+        let (permits, immutable) = (Semaphore::new(IN_FLIGHT), Mutex::default());
+        Self { session, account, region, create, permits, immutable }
     }
 
     /// One `DescribeRepositories`, of at most [`BATCH`] names.
@@ -69,6 +126,9 @@ impl Ecr {
             .await;
         match answer {
             Ok(answer) => {
+                let found = answer.repositories().iter();
+                let found = found.filter_map(|one| Some((one.repository_name()?.to_owned(), Immutable::of(one)?)));
+                self.immutable.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
                 let names = answer.repositories().iter().filter_map(|one| one.repository_name());
                 Ok(Known::Existing(names.map(ToOwned::to_owned).collect()))
             }
@@ -103,43 +163,65 @@ impl Ecr {
         Ok(missing.cloned().collect())
     }
 
-    /// `CreateRepository`; `false` if somebody was faster.
+    /// `CreateRepository`, then its policies; `false` if somebody was faster, whose policies are then left alone.
     async fn create(&self, repository: &Repository, settings: &EcrCreate) -> Result<bool> {
+        let attempted = || format!("create repository {repository}");
         let _permit = self.permits.acquire().await.expect("never closed");
-        let mut request = self
-            .session
-            .ecr()
-            .await?
-            .create_repository()
-            .registry_id(&self.account)
-            .repository_name(repository.path())
-            .set_image_tag_mutability(settings.tag_mutability.as_deref().map(ImageTagMutability::from));
-        // `false` is ECR's default, and the SDK leaves it out of the body anyway.
-        if settings.scan_on_push == Some(true) {
-            request =
-                request.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
+        let client = self.session.ecr().await?;
+        let refused = |error: BuildError| Error::new(Kind::Configuration, attempted(), error.to_string());
+        let request = client.create_repository().registry_id(&self.account).repository_name(repository.path());
+        let created = with_settings(request, settings).map_err(refused)?.send().await;
+        if let Err(error) = created {
+            let error = self.session.failure(attempted(), "ecr:CreateRepository", error);
+            return match error.kind() {
+                Kind::Conflict => Ok(false),
+                Kind::Denied => {
+                    let grant = error.hint().unwrap_or_default().to_owned();
+                    Err(error.with_hint(format!("{grant}; or have it created by `{}`", self.command(repository))))
+                }
+                _ => Err(error),
+            };
         }
-        let refused = |error: &dyn std::fmt::Display| {
-            Error::new(Kind::Configuration, format!("create repository {repository}"), error.to_string())
-        };
-        if let Some(key) = &settings.kms_key {
-            let encryption = EncryptionConfiguration::builder().encryption_type(EncryptionType::Kms).kms_key(key);
-            request = request.encryption_configuration(encryption.build().map_err(|error| refused(&error))?);
-        }
-        for (key, value) in &settings.tags {
-            let tag = Tag::builder().key(key).value(value).build().map_err(|error| refused(&error))?;
-            request = request.tags(tag);
-        }
-        let Err(error) = request.send().await else { return Ok(true) };
-        let error = self.session.failure(format!("create repository {repository}"), "ecr:CreateRepository", error);
-        match error.kind() {
-            Kind::Conflict => Ok(false),
-            Kind::Denied => {
-                let grant = error.hint().unwrap_or_default().to_owned();
-                Err(error.with_hint(format!("{grant}; or have it created by `{}`", self.command(repository))))
+        for (kind, policy) in [(LIFECYCLE, &settings.lifecycle_policy), (REPOSITORY, &settings.repository_policy)] {
+            if let Some(policy) = policy {
+                self.set_policy(&client, repository, kind, policy).await?;
             }
-            _ => Err(error),
         }
+        Ok(true)
+    }
+
+    /// Sets a policy of a repository that was just created.
+    async fn set_policy(
+        &self,
+        client: &Client,
+        repository: &Repository,
+        kind: PolicyKind,
+        policy: &Policy,
+    ) -> Result<()> {
+        let attempted = format!("set {} of the new repository {repository}", kind.key);
+        let (account, name, text) = (&self.account, repository.path(), &policy.text);
+        let failed = match kind.key {
+            "lifecycle_policy" => {
+                let request = client.put_lifecycle_policy().registry_id(account).repository_name(name);
+                let answer = request.lifecycle_policy_text(text).send().await;
+                answer.err().map(|error| self.session.failure(attempted, kind.action, error))
+            }
+            _ => {
+                let request = client.set_repository_policy().registry_id(account).repository_name(name);
+                let answer = request.policy_text(text).send().await;
+                answer.err().map(|error| self.session.failure(attempted, kind.action, error))
+            }
+        };
+        let Some(error) = failed else { return Ok(()) };
+        // The next run finds the repository and leaves it alone: somebody has to finish what was begun.
+        let (operation, option) = kind.command;
+        let (region, file) = (&self.region, policy.file.display());
+        let finish = format!(
+            "the repository exists by now, without it: finish by `aws ecr {operation} --region {region} --registry-id \
+             {account} --repository-name {name} {option} file://{file}`, then run it again"
+        );
+        let hint = error.hint().map_or_else(|| finish.clone(), |hint| format!("{hint}; {finish}"));
+        Err(error.with_hint(hint))
     }
 
     /// What somebody with the right to may run instead.
@@ -148,6 +230,38 @@ impl Ecr {
         let name = repository.path();
         format!("aws ecr create-repository --region {region} --registry-id {account} --repository-name {name}")
     }
+}
+
+/// `request` with what `settings` say; what they leave out is the account's default.
+fn with_settings(
+    request: CreateRepositoryFluentBuilder,
+    settings: &EcrCreate,
+) -> Result<CreateRepositoryFluentBuilder, BuildError> {
+    let mutability = settings.tag_mutability.as_deref().map(|mutability| match settings.mutability_exclusions.len() {
+        0 => mutability.to_owned(),
+        _ => format!("{mutability}_WITH_EXCLUSION"),
+    });
+    let mut request = request.set_image_tag_mutability(mutability.as_deref().map(ImageTagMutability::from));
+    for pattern in &settings.mutability_exclusions {
+        let filter = ImageTagMutabilityExclusionFilter::builder()
+            .filter_type(ImageTagMutabilityExclusionFilterType::Wildcard)
+            .filter(pattern);
+        request = request.image_tag_mutability_exclusion_filters(filter.build()?);
+    }
+    // `false` is ECR's default, and the SDK leaves it out of the body anyway.
+    if settings.scan_on_push == Some(true) {
+        request =
+            request.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
+    }
+    let with_key = settings.kms_key.as_ref().map(|_| EncryptionType::Kms);
+    if let Some(kind) = settings.encryption.as_deref().map(EncryptionType::from).or(with_key) {
+        let encryption = EncryptionConfiguration::builder().encryption_type(kind);
+        request = request.encryption_configuration(encryption.set_kms_key(settings.kms_key.clone()).build()?);
+    }
+    for (key, value) in &settings.tags {
+        request = request.tags(Tag::builder().key(key).value(value).build()?);
+    }
+    Ok(request)
 }
 
 #[async_trait]
@@ -163,6 +277,11 @@ impl Provisioner for Ecr {
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
         Ok(try_join_all(repositories.chunks(BATCH).map(|batch| self.missing_of(batch))).await?.concat())
+    }
+
+    fn is_immutable(&self, repository: &Repository, tag: &oci::Tag) -> bool {
+        let immutable = self.immutable.lock().unwrap_or_else(PoisonError::into_inner);
+        immutable.get(repository.path()).is_some_and(|immutable| immutable.holds(tag))
     }
 
     async fn ensure(&self, repository: &Repository) -> Result<bool> {

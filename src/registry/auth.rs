@@ -220,6 +220,11 @@ impl Auth {
         self.credentials.has_ready_token() || self.known().is_some()
     }
 
+    /// Whether the AWS account of the host lets repositories mount each other's blobs.
+    pub(crate) async fn account_mounts(&self) -> bool {
+        self.credentials.account_mounts().await
+    }
+
     fn known(&self) -> Option<Challenge> {
         lock(&self.challenge).clone()
     }

@@ -27,6 +27,11 @@ pub trait BasicTokens: fmt::Debug + Send + Sync {
     /// # Errors
     /// If the chain has no credentials, or the service refuses them.
     async fn token(&self, registry: &Registry, settings: &EcrSettings) -> Result<(String, Duration)>;
+
+    /// Whether the account lets repositories mount each other's blobs.
+    async fn mounts(&self, _registry: &Registry, _settings: &EcrSettings) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -34,6 +39,10 @@ impl BasicTokens for Sessions {
     async fn token(&self, registry: &Registry, settings: &EcrSettings) -> Result<(String, Duration)> {
         let token = self.session(registry, settings).authorization_token().await?;
         Ok((token.basic, token.lifetime))
+    }
+
+    async fn mounts(&self, registry: &Registry, settings: &EcrSettings) -> bool {
+        self.session(registry, settings).blob_mounting().await
     }
 }
 
@@ -117,6 +126,8 @@ pub(crate) struct Credentials {
 pub(crate) struct State {
     /// By repository path: files may have entries for paths.
     found: HashMap<String, Found>,
+    /// What the AWS chain gave: one token for all repositories of the host.
+    chain: Option<Found>,
     files: Option<Vec<(PathBuf, docker::File)>>,
     /// What helpers said, by helper.
     asked: HashMap<String, Option<Credential>>,
@@ -128,7 +139,18 @@ struct Found {
     until: Option<Instant>,
 }
 
+impl Found {
+    fn is_good(&self) -> bool {
+        self.until.is_none_or(|until| until > Instant::now())
+    }
+}
+
 impl Credentials {
+    /// Whether the AWS account of the host lets repositories mount each other's blobs.
+    pub(crate) async fn account_mounts(&self) -> bool {
+        self.sessions.mounts(&self.registry, &self.settings.ecr).await
+    }
+
     /// The credentials for `path`, a repository of the host.
     ///
     /// # Errors
@@ -152,7 +174,7 @@ impl Credentials {
 
     async fn current(&self, state: &mut State, path: &str) -> Result<Option<Credential>> {
         if let Some(found) = state.found.get(path)
-            && found.until.is_none_or(|until| until > Instant::now())
+            && found.is_good()
         {
             return Ok(found.credential.clone());
         }
@@ -167,10 +189,14 @@ impl Credentials {
         }
         let mut refused = None;
         if Quirks::of(&self.registry).aws {
+            if let Some(found) = state.chain.as_ref().filter(|found| found.is_good()) {
+                return Ok(found.clone());
+            }
             match self.sessions.token(&self.registry, &self.settings.ecr).await {
                 Ok((basic, lifetime)) => {
                     let until = Instant::now() + lifetime.mul_f64(0.9);
-                    return Ok(Found { credential: Some(Credential::Basic(basic)), until: Some(until) });
+                    let found = Found { credential: Some(Credential::Basic(basic)), until: Some(until) };
+                    return Ok(state.chain.insert(found).clone());
                 }
                 Err(error) => refused = Some(error),
             }

@@ -1,5 +1,6 @@
 //! What is odd about a registry, as data: one row a service, so that nothing else asks who it talks to.
 
+use super::transport::Action;
 use crate::oci::{Registry, Service};
 
 /// What differs from a registry that does as the distribution specification says.
@@ -19,6 +20,18 @@ pub(crate) struct Quirks {
     pub(crate) most_at_once: u64,
     /// A blob may come in several chunks.
     pub(crate) chunks: bool,
+    /// How often what may be done; what isn't listed is free.
+    pub(crate) paces: &'static [Pace],
+}
+
+/// How often an action may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) action: Action,
+    /// So many in a second on and on …
+    pub(crate) per_second: u32,
+    /// … and so many at once after a rest.
+    pub(crate) burst: u32,
 }
 
 const PLAIN: Quirks = Quirks {
@@ -29,6 +42,7 @@ const PLAIN: Quirks = Quirks {
     tag_page: 1000,
     most_at_once: u64::MAX,
     chunks: true,
+    paces: &[],
 };
 
 const DOCKER_HUB: Quirks = Quirks {
@@ -39,7 +53,25 @@ const DOCKER_HUB: Quirks = Quirks {
 };
 
 /// Answers each chunk with 201, and keeps only the first.
-const ECR: Quirks = Quirks { aws: true, chunks: false, ..PLAIN };
+const ECR: Quirks = Quirks { aws: true, chunks: false, paces: ECR_PACES, ..PLAIN };
+
+/// About four fifths of what ECR's quotas allow an account in a region, by the API action that a request amounts to:
+/// PutImage 10, InitiateLayerUpload and CompleteLayerUpload 100, BatchCheckLayerAvailability 1000, BatchGetImage 2000,
+/// GetDownloadUrlForLayer 3000 a second. An index with twelve platforms takes 13 PutImage.
+const ECR_PACES: &[Pace] = &[
+    pace(Action::PushManifest, 8, 10),
+    pace(Action::OpenUpload, 80, 20),
+    pace(Action::MountBlob, 80, 20),
+    pace(Action::PushBlob, 80, 20),
+    pace(Action::FindBlob, 800, 100),
+    pace(Action::Resolve, 1600, 200),
+    pace(Action::PullManifest, 1600, 200),
+    pace(Action::PullBlob, 2400, 200),
+];
+
+const fn pace(action: Action, per_second: u32, burst: u32) -> Pace {
+    Pace { action, per_second, burst }
+}
 
 /// Keeps only the last of several chunks.
 const GHCR: Quirks = Quirks { chunks: false, ..PLAIN };

@@ -195,7 +195,7 @@ impl Transport {
     ) -> Result<(reqwest::Response, Permit)> {
         let traits = request.action.traits();
         let own = self.is_own(url);
-        let permit = if own { self.admission.admit(traits.bulk).await } else { None };
+        let permit = if own { self.admission.admit(request.action, traits.bulk).await } else { None };
         if own {
             self.counters.sent(request.action);
         }

@@ -14,7 +14,7 @@ use reqwest::header::{
 };
 use serde::Deserialize;
 
-use super::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Mount, MountRule, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
@@ -280,6 +280,15 @@ impl Target for RegistryStore {
         if let Ok(request) = self.upload_request(Action::AbandonUpload, &upload, "") {
             // Best effort: registries clear away what is left.
             let _ = self.host.send(&request).await;
+        }
+    }
+
+    /// ECR mounts if its account wants it, and then only what a committed manifest refers to.
+    async fn mount_rule(&self) -> MountRule {
+        match self.host.account_mounts().await {
+            None => MountRule::AtOnce,
+            Some(true) => MountRule::Committed,
+            Some(false) => MountRule::Never,
         }
     }
 

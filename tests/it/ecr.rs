@@ -36,6 +36,7 @@ async fn a_missing_repository_is_created_as_set_and_only_once() {
         scan_on_push: Some(true),
         kms_key: Some("alias/mirror".into()),
         tags: BTreeMap::from([("team".into(), "platform".into())]),
+        ..EcrCreate::default()
     };
     let ecr = EcrSettings { create: Some(create), ..EcrSettings::default() };
     let session = sessions.session(&registry, &ecr);

@@ -15,6 +15,7 @@ use transship::plan::{Action, Plan, Planned, Transfer};
 use transship::progress::Silent;
 use transship::provision::Provisioners;
 use transship::report::{Outcome, Reason, Status};
+use transship::store::MountRule;
 use transship::store::memory::Memory;
 
 use self::lying::Lying;
@@ -251,6 +252,97 @@ async fn where_mounting_is_refused_the_mirror_is_read_and_not_the_upstream() {
     assert!(batch.run().await.iter().all(|outcome| outcome.status == Status::Copied));
     // Three configs and one layer from upstream, the layer twice from the mirror.
     assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 2));
+}
+
+/// Three images that share a layer, in a registry with this rule.
+async fn three_that_share(rule: MountRule) -> (Batch, [Image; 3]) {
+    let mut batch = Batch::new();
+    let images = ["a", "b", "c"].map(|name| image(name).shared_layer("base", 5000).build());
+    for (name, image) in ["a", "b", "c"].iter().zip(&images) {
+        batch.image(image, &format!("src.test/{name}:1"), &format!("dst.test/{name}")).await;
+    }
+    batch.stores.mounts(&"dst.test".parse().unwrap(), rule);
+    (batch, images)
+}
+
+#[tokio::test]
+async fn where_only_what_is_committed_is_mounted_the_first_manifest_is_waited_for() {
+    let (batch, images) = three_that_share(MountRule::Committed).await;
+    assert_eq!(statuses(&batch.run().await), [Status::Copied; 3]);
+    for (name, image) in ["a", "b", "c"].iter().zip(&images) {
+        batch.assert_at(image, &format!("dst.test/{name}"), "1").await;
+    }
+    let of = |what: What, repository: &str| {
+        let wanted: Repository = repository.parse().unwrap();
+        batch.stores.calls().iter().position(|call| call.what == what && call.repository == wanted)
+    };
+    let committed = of(What::PushManifest, "dst.test/a").unwrap();
+    assert_eq!(of(What::Mount, "dst.test/a"), None);
+    for needer in ["dst.test/b", "dst.test/c"] {
+        assert!(of(What::Mount, needer).unwrap() > committed, "{:#?}", batch.stores.calls());
+    }
+    // Three configs and one layer.
+    assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 0));
+}
+
+#[tokio::test]
+async fn where_nothing_is_mounted_nobody_asks_for_it() {
+    let (batch, _) = three_that_share(MountRule::Never).await;
+    assert_eq!(statuses(&batch.run().await), [Status::Copied; 3]);
+    assert_eq!(batch.stores.count(What::Mount), 0);
+    assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 2));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_manifest_of_an_image_that_stands_later() {
+    let (batch, images) = three_that_share(MountRule::Committed).await;
+    let layer = images[0].blobs[1].digest().as_str();
+    let (late, last) = (Gate::closed(), Gate::closed());
+    batch.stores.on(What::Manifest).of(&"src.test/a".parse().unwrap()).then(Fault::Waits(late.clone()));
+    for name in ["b", "c"] {
+        let target = format!("dst.test/{name}").parse().unwrap();
+        batch.stores.on(What::PushManifest).of(&target).then(Fault::Waits(last.clone()));
+    }
+    let open = async {
+        while batch.stores.position(What::PushBlob, layer).is_none() {
+            tokio::task::yield_now().await;
+        }
+        late.open();
+        // The first arrives although no other has committed anything by then, and the last one mounts from it.
+        while !batch.has_tag("dst.test/a", "1").await {
+            tokio::task::yield_now().await;
+        }
+        last.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), open);
+    assert_eq!(statuses(&outcomes), [Status::Copied; 3]);
+    assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 1));
+    assert_eq!(batch.stores.count(What::Mount), 1);
+}
+
+#[tokio::test]
+async fn an_image_that_fails_isnt_waited_for_any_longer() {
+    let (batch, _) = three_that_share(MountRule::Committed).await;
+    let first = "dst.test/a".parse().unwrap();
+    batch.stores.on(What::PushManifest).of(&first).fails(Kind::Denied);
+    assert_eq!(statuses(&batch.run().await), [Status::Failed, Status::Copied, Status::Copied]);
+    // The others take what the first has brought: who reads it is one to wait for, if it stands before the other.
+    assert_eq!(batch.calls(What::Blob, "src."), 4);
+    assert_eq!(batch.calls(What::Blob, "dst.") + batch.stores.count(What::Mount), 2);
+}
+
+#[tokio::test]
+async fn repositories_that_need_each_other_dont_wait_in_a_circle() {
+    let mut batch = Batch::new();
+    // Two layers, each first brought by another repository; each repository gets two images, in alternation.
+    let of = |seed: &str, layer: &str| image(seed).shared_layer(layer, 5000).build();
+    let images = [of("1", "x"), of("2", "y"), of("3", "y"), of("4", "x")];
+    for (n, (repository, image)) in ["a", "b", "a", "b"].iter().zip(&images).enumerate() {
+        batch.image(image, &format!("src.test/{repository}:{n}"), &format!("dst.test/{repository}")).await;
+    }
+    batch.stores.mounts(&"dst.test".parse().unwrap(), MountRule::Committed);
+    assert_eq!(statuses(&batch.run().await), [Status::Copied; 4]);
+    assert_eq!(batch.calls(What::Blob, "src."), 6);
 }
 
 #[tokio::test]

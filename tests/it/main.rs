@@ -5,6 +5,7 @@ mod bad_input;
 mod check;
 mod conformance;
 mod ecr;
+mod ecr_whole;
 mod engine;
 mod harbor;
 mod harness;

@@ -5,6 +5,7 @@
 pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod docker_registry;
+pub(crate) mod ecr;
 pub(crate) mod gate;
 pub(crate) mod harbor;
 pub(crate) mod http;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use crate::aws::Sessions;
-use crate::config::{EcrCreate, EcrSettings, RegistrySettings};
+use crate::config::{EcrCreate, EcrSettings, Policy, RegistrySettings};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Registry, Repository};
 use crate::provision::Provisioners;
@@ -23,6 +23,9 @@ struct Account {
     /// Operations that are answered with this error code.
     refuse: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
+    /// What a repository's description says besides its name.
+    mutability: BTreeMap<String, Value>,
+    blob_mounting: Option<&'static str>,
     in_flight: usize,
     /// The most that were in flight at a time.
     peak: usize,
@@ -62,7 +65,12 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
             if names.iter().any(|name| !account.repositories.contains(name)) {
                 return error("RepositoryNotFoundException", "one of them does not exist");
             }
-            let found: Vec<_> = names.iter().map(|name| json!({"repositoryName": name})).collect();
+            let describe = |name: &String| {
+                let mut described = account.mutability.get(name).cloned().unwrap_or_else(|| json!({}));
+                described["repositoryName"] = json!(name);
+                described
+            };
+            let found: Vec<_> = names.iter().map(describe).collect();
             (StatusCode::OK, json!({"repositories": found}).to_string())
         }
         "CreateRepository" => {
@@ -76,6 +84,11 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
         "GetAuthorizationToken" => {
             let data = json!({"authorizationToken": "QVdTOnNlY3JldA==", "expiresAt": 1_420_070_400.0});
             (StatusCode::OK, json!({"authorizationData": [data]}).to_string())
+        }
+        "PutLifecyclePolicy" | "SetRepositoryPolicy" => (StatusCode::OK, json!({}).to_string()),
+        "GetAccountSetting" if account.blob_mounting.is_some() => {
+            let setting = json!({"name": body["name"], "value": account.blob_mounting});
+            (StatusCode::OK, setting.to_string())
         }
         _ => error("UnknownOperationException", operation),
     }
@@ -154,27 +167,111 @@ async fn one_that_is_missing_among_many_is_found() {
     assert!(account.lock().unwrap().peak <= 4);
 }
 
+/// The texts are passed on as they are: what they say was checked with mirror.yaml.
+fn with_policies() -> EcrCreate {
+    let policy = |text: &str| Some(Policy { file: "conf/policy.json".into(), text: text.to_owned() });
+    EcrCreate {
+        lifecycle_policy: policy("{the rules}"),
+        repository_policy: policy("{the statement}"),
+        ..EcrCreate::default()
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_is_denied_says_how_to_finish() {
+    let account = refusing(holding(&[]), &[("SetRepositoryPolicy", "AccessDeniedException")]);
+    let (account, provisioners) = provisioners(account, Some(with_policies())).await;
+    let error = ensure(&provisioners, "m/a").await.unwrap_err();
+    assert_eq!((error.kind(), error.stage()), (Kind::Denied, Some(Stage::Provision)));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "set repository_policy of the new repository {HOST}/m/a: ecr:SetRepositoryPolicy isn't allowed: because"
+        )
+    );
+    let hint = error.hint().unwrap();
+    assert!(hint.starts_with("allow ecr:SetRepositoryPolicy in the policies of this AWS identity; "), "{hint}");
+    assert!(hint.contains("aws ecr set-repository-policy --region eu-west-1 --registry-id 123456789012"), "{hint}");
+    assert!(hint.contains("--repository-name m/a --policy-text file://conf/policy.json"), "{hint}");
+    assert_eq!(operations(&account), ["CreateRepository", "PutLifecyclePolicy", "SetRepositoryPolicy"]);
+}
+
+#[tokio::test]
+async fn an_existing_repository_keeps_its_policies() {
+    let (account, provisioners) = provisioners(holding(&["m/a"]), Some(with_policies())).await;
+    assert!(!ensure(&provisioners, "m/a").await.unwrap());
+    assert_eq!(operations(&account), ["CreateRepository"]);
+}
+
+#[tokio::test]
+async fn which_tags_cant_be_moved_comes_with_the_description() {
+    let mut account = holding(&["m/a", "m/b", "m/c", "m/d"]);
+    account.mutability = BTreeMap::from([
+        ("m/b".to_owned(), json!({"imageTagMutability": "IMMUTABLE"})),
+        (
+            "m/c".to_owned(),
+            json!({
+                "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+                "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "latest*"}],
+            }),
+        ),
+        (
+            "m/d".to_owned(),
+            json!({
+                "imageTagMutability": "MUTABLE_WITH_EXCLUSION",
+                "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "v*"}],
+            }),
+        ),
+    ]);
+    let (_, provisioners) = provisioners(account, None).await;
+    let all = ["m/a", "m/b", "m/c", "m/d"].map(repository);
+    let held = |tag: &str| all.each_ref().map(|one| provisioners.is_immutable(one, &tag.parse().unwrap()));
+    assert_eq!(held("v1"), [false; 4], "nothing is known yet");
+    missing(&provisioners, &all).await;
+    assert_eq!(held("v1"), [false, true, true, true]);
+    assert_eq!(held("latest-2"), [false, true, false, false]);
+}
+
+#[tokio::test]
+async fn blob_mounting_is_asked_once_and_unknown_is_off() {
+    for (setting, mounts) in [(Some("ENABLED"), true), (Some("DISABLED"), false), (None, false)] {
+        let (account, sessions) = serve(Account { blob_mounting: setting, ..Account::default() }).await;
+        for _ in 0..3 {
+            assert_eq!(sessions.session(&registry(), &EcrSettings::default()).blob_mounting().await, mounts);
+        }
+        assert_eq!(operations(&account), ["GetAccountSetting"]);
+    }
+}
+
 #[tokio::test]
 async fn what_is_missing_is_created_as_the_settings_say() {
     let create = EcrCreate {
         tag_mutability: Some("IMMUTABLE".into()),
+        mutability_exclusions: vec!["latest*".into()],
         scan_on_push: Some(true),
+        encryption: Some("KMS_DSSE".into()),
         kms_key: Some("alias/mirror".into()),
         tags: BTreeMap::from([("team".into(), "platform".into())]),
+        ..with_policies()
     };
     let (account, provisioners) = provisioners(Account::default(), Some(create)).await;
     assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [true]);
     assert!(ensure(&provisioners, "m/a").await.unwrap());
     assert!(!ensure(&provisioners, "m/a").await.unwrap(), "the second time, it's known to be there");
-    assert_eq!(operations(&account), ["DescribeRepositories", "CreateRepository"]);
+    let done = ["DescribeRepositories", "CreateRepository", "PutLifecyclePolicy", "SetRepositoryPolicy"];
+    assert_eq!(operations(&account), done);
+    let asked = std::mem::take(&mut account.lock().unwrap().asked);
+    assert_eq!(asked[2].1["lifecyclePolicyText"], "{the rules}");
+    assert_eq!(asked[3].1["policyText"], "{the statement}");
     assert_eq!(
-        account.lock().unwrap().asked[1].1,
+        asked[1].1,
         json!({
             "registryId": "123456789012",
             "repositoryName": "m/a",
-            "imageTagMutability": "IMMUTABLE",
+            "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+            "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "latest*"}],
             "imageScanningConfiguration": {"scanOnPush": true},
-            "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": "alias/mirror"},
+            "encryptionConfiguration": {"encryptionType": "KMS_DSSE", "kmsKey": "alias/mirror"},
             "tags": [{"Key": "team", "Value": "platform"}],
         })
     );

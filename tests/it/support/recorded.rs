@@ -2,7 +2,7 @@
 //!
 //! Also part of the library's unit tests (`crate::recorded`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+use transship::store::{Accepted, BlobStream, Mount, MountRule, Source, Stores, Target, Upload};
 
 use super::gate::Gate;
 
@@ -95,6 +95,7 @@ struct Log {
     rules: Vec<Rule>,
     chunk: Option<usize>,
     counting: HashSet<Registry>,
+    mounting: HashMap<Registry, MountRule>,
 }
 
 impl Recorded {
@@ -140,6 +141,11 @@ impl Recorded {
     /// `registry` counts pulls.
     pub(crate) fn counts_pulls(&self, registry: &Registry) {
         self.log().counting.insert(registry.clone());
+    }
+
+    /// `registry` says this of when it mounts; what it does is the script's to say.
+    pub(crate) fn mounts(&self, registry: &Registry, rule: MountRule) {
+        self.log().mounting.insert(registry.clone(), rule);
     }
 
     fn log(&self) -> std::sync::MutexGuard<'_, Log> {
@@ -331,6 +337,14 @@ impl Target for Watched {
         // A script may make it wait; to fail means nothing here.
         let _ = self.enter(What::Abandon, "").await;
         self.target.abandon(upload).await;
+    }
+
+    async fn mount_rule(&self) -> MountRule {
+        let told = self.recorded.log().mounting.get(self.repository.registry()).copied();
+        match told {
+            Some(rule) => rule,
+            None => self.target.mount_rule().await,
+        }
     }
 
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {

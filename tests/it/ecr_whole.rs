@@ -1,0 +1,259 @@
+//! Mirroring into ECR as a user does it: the binary, the API and the registry.
+
+use serde_json::{Value, json};
+
+use crate::support::cli::Cli;
+use crate::support::docker_registry::{self, DockerRegistry};
+use crate::support::ecr::{Ecr, HOST};
+use crate::support::images::{Image, image};
+use crate::support::moto::Moto;
+use crate::support::registry::Registry;
+
+const CREATE: &str = "create: {tag_mutability: IMMUTABLE, scan_on_push: true, encryption: KMS, kms_key: alias/m, \
+                      lifecycle_policy: lifecycle.json, tags: {team: platform}}";
+
+const LIFECYCLE: &str = r#"{"rules": [{"rulePriority": 1, "description": "few", "action": {"type": "expire"},
+  "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 100}}]}"#;
+
+struct Scene {
+    source: Registry,
+    ecr: Ecr,
+    cli: Cli,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (source, ecr) = (Registry::start().await, Ecr::start().await);
+        let cli = aws(Cli::new(), &ecr.api()).file("lifecycle.json", LIFECYCLE);
+        Self { source, ecr, cli }
+    }
+
+    /// Each `NAME:TAG` is at the source, with a layer that all share, and in mirror.yaml.
+    async fn publish(&self, names: &[&str], ecr: &str) -> Vec<Image> {
+        let mut images = Vec::new();
+        for name in names {
+            let image = image(name).shared_layer("base", 20_000).build();
+            let (path, tag) = name.split_once(':').expect("NAME:TAG");
+            image.push(&self.source.inside(path), tag).await;
+            images.push(image);
+        }
+        self.cli.write("mirror.yaml", config(self.source.name().as_str(), names, &self.ecr.endpoint(), ecr));
+        images
+    }
+
+    async fn assert_mirrored(&self, images: &[Image], names: &[&str]) {
+        for (image, name) in images.iter().zip(names) {
+            let (path, tag) = name.split_once(':').expect("NAME:TAG");
+            image.assert_in(&self.ecr.account.inside(&format!("mirror/{path}")), tag).await;
+        }
+    }
+}
+
+fn aws(cli: Cli, endpoint: &str) -> Cli {
+    let cli = cli.env("AWS_ENDPOINT_URL_ECR", endpoint).env("AWS_ACCESS_KEY_ID", "test");
+    cli.env("AWS_SECRET_ACCESS_KEY", "test")
+}
+
+fn config(source: &str, names: &[&str], endpoint: &str, ecr: &str) -> String {
+    let images: String = names.iter().map(|name| format!("  - {source}/{name}\n")).collect();
+    format!(
+        "target: {HOST}/mirror\nlayout: \"{{repository}}\"\nimages:\n{images}registries:\n  {HOST}:\n    endpoint: \
+         {endpoint}\n    ecr:\n      {ecr}\n"
+    )
+}
+
+#[tokio::test]
+async fn eight_images_into_a_missing_repository_are_one_create_call() {
+    let scene = Scene::new().await;
+    let names = ["app:1", "app:2", "app:3", "app:4", "app:5", "app:6", "app:7", "app:8"];
+    let images = scene.publish(&names, CREATE).await;
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    scene.assert_mirrored(&images, &names).await;
+    let account = &scene.ecr.account;
+    let created = json!({
+        "registryId": "123456789012",
+        "repositoryName": "mirror/app",
+        "imageTagMutability": "IMMUTABLE",
+        "imageScanningConfiguration": {"scanOnPush": true},
+        "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": "alias/m"},
+        "tags": [{"Key": "team", "Value": "platform"}],
+    });
+    assert_eq!(account.asked("CreateRepository"), [created]);
+    let lifecycle = account.asked("PutLifecyclePolicy");
+    assert_eq!((lifecycle.len(), &lifecycle[0]["lifecyclePolicyText"]), (1, &json!(LIFECYCLE)));
+    assert_eq!(account.asked("GetAuthorizationToken").len(), 1);
+    assert_eq!(sync.json()["repositories"], json!([{"target": format!("{HOST}/mirror/app"), "created": true}]));
+
+    scene.ecr.script.clear();
+    let again = scene.cli.run("sync").await;
+    assert_eq!(again.code, 0, "{again}");
+    assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work asks for no more than a token");
+    assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one that learns what is wanted");
+}
+
+#[tokio::test]
+async fn without_the_right_to_create_nothing_is_pulled() {
+    let scene = Scene::new().await;
+    scene.publish(&["app:1", "app:2"], CREATE).await;
+    scene.ecr.account.refuse("CreateRepository", "AccessDeniedException");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    assert_eq!(scene.source.script.count("GET", ""), 0, "{:?}", scene.source.script.lines());
+    for image in sync.json()["images"].as_array().expect("images") {
+        let error = &image["error"];
+        assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("denied")));
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("ecr:CreateRepository isn't allowed")));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_amid_the_run_is_renewed_once() {
+    let scene = Scene::new().await;
+    let names = ["a:1", "b:1", "c:1"];
+    let images = scene.publish(&names, "create: true").await;
+    // Of about thirty requests the first fifteen or so.
+    scene.ecr.account.uses(16);
+    let sync = scene.cli.run("sync").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    scene.assert_mirrored(&images, &names).await;
+    assert_eq!(scene.ecr.account.asked("GetAuthorizationToken").len(), 2, "{:?}", scene.ecr.script.lines());
+}
+
+#[tokio::test]
+async fn an_immutable_tag_that_holds_something_else_is_a_conflict_before_a_byte_moves() {
+    let scene = Scene::new().await;
+    scene.ecr.account.create("mirror/app", json!({"imageTagMutability": "IMMUTABLE"}));
+    let old = image("old").build();
+    old.push(&scene.ecr.account.inside("mirror/app"), "1").await;
+    let new = scene.publish(&["app:1", "app:2"], "create: true").await;
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    let report = sync.json();
+    let statuses: Vec<&Value> =
+        report["images"].as_array().expect("images").iter().map(|image| &image["status"]).collect();
+    assert_eq!(statuses, ["conflict", "copied"]);
+    assert_eq!(report["images"][0]["error"]["stage"], "plan");
+    let message = report["images"][0]["error"]["message"].as_str().expect("a message");
+    assert!(message.contains(old.digest().as_str()), "{message}");
+    assert_eq!(report["images"][0]["digest"], new[0].digest().as_str());
+    assert_eq!(scene.ecr.script.count("PUT", "/manifests/1"), 0);
+}
+
+#[tokio::test]
+async fn blobs_are_mounted_if_the_account_wants_it_and_else_not_even_asked_for() {
+    for enabled in [false, true] {
+        let scene = Scene::new().await;
+        if enabled {
+            scene.ecr.account.enable_mounting();
+        }
+        let names = ["a:1", "b:1", "c:1"];
+        let images = scene.publish(&names, "create: true").await;
+        let sync = scene.cli.run("sync").await;
+        assert_eq!(sync.code, 0, "{sync}");
+        scene.assert_mirrored(&images, &names).await;
+        let lines = scene.ecr.script.lines();
+        let mounts: Vec<_> = lines.iter().filter(|line| line.contains("mount=")).collect();
+        assert_eq!(mounts.len(), if enabled { 2 } else { 0 }, "{lines:#?}");
+        assert!(mounts.iter().all(|line| line.ends_with(" 201")), "{mounts:?}");
+        assert_eq!(scene.ecr.account.asked("GetAccountSetting").len(), 1);
+        let layer = images[0].blobs[1].digest().as_str();
+        assert_eq!(scene.source.script.count("GET", layer), 1, "it leaves the upstream once");
+    }
+}
+
+#[tokio::test]
+async fn manifests_go_at_the_pace_that_the_account_allows() {
+    let scene = Scene::new().await;
+    let names: Vec<String> = (0..16).map(|tag| format!("app:{tag}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let images = scene.publish(&names, "create: true").await;
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    scene.assert_mirrored(&images, &names).await;
+    let report = sync.json();
+    let host = report["registries"].as_array().expect("registries").iter().find(|host| host["host"] == HOST);
+    assert_eq!(host.expect("the target")["throttled"], 0);
+}
+
+/// One request to the fake with the newest token: its status and the first error's code.
+async fn ask(ecr: &Ecr, request: &str, authorization: &str, body: Vec<u8>) -> (u16, String) {
+    let (method, path) = request.split_once(' ').expect("METHOD PATH");
+    let request = reqwest::Client::new().request(method.parse().expect("a method"), ecr.endpoint() + path);
+    let request = request.header("authorization", authorization).header("content-type", "application/octet-stream");
+    let answer = request.body(body).send().await.expect("an answer");
+    let status = answer.status().as_u16();
+    let location = answer.headers().get("location").map(|value| value.to_str().expect("text").to_owned());
+    let body: Value = serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default();
+    let code = body["errors"][0]["code"].as_str().map(str::to_owned);
+    (status, code.or(location).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_fake_refuses_what_ecr_refuses() {
+    let ecr = Ecr::start().await;
+    let (old, current) = (ecr.account.authorization(), ecr.account.authorization());
+    let shared = image("a").build();
+    let blob = &shared.blobs[1];
+    let status = async |request: &str| ask(&ecr, request, &current, Vec::new()).await;
+    assert_eq!(ask(&ecr, "GET /v2/", "", Vec::new()).await.0, 401);
+    assert_eq!(ask(&ecr, "GET /v2/", &old, Vec::new()).await, (403, "DENIED".into()));
+    assert_eq!(status("POST /v2/missing/blobs/uploads/").await, (404, "NAME_UNKNOWN".into()));
+    ecr.account.create("a", json!({"imageTagMutability": "IMMUTABLE"}));
+    ecr.account.create("b", json!({}));
+    assert_eq!(status("GET /v2/a/tags/list?n=1001").await.0, 405);
+
+    // In chunks: all of them are taken, and none is kept.
+    let (_, upload) = status("POST /v2/a/blobs/uploads/").await;
+    let (patched, next) = ask(&ecr, &format!("PATCH {upload}"), &current, blob.bytes.to_vec()).await;
+    assert_eq!(patched, 201);
+    let sign = if next.contains('?') { '&' } else { '?' };
+    assert_eq!(status(&format!("PUT {next}{sign}digest={}", blob.digest())).await.0, 400);
+
+    // A blob is mounted when mounting is on and a manifest refers to it; and a tag never moves.
+    ecr.account.enable_mounting();
+    let mount = format!("POST /v2/b/blobs/uploads/?mount={}&from=a", blob.digest());
+    blob.push(&ecr.account.inside("a")).await.expect("a push from within");
+    assert_eq!(status(&mount).await.0, 202);
+    shared.push(&ecr.account.inside("a"), "1").await;
+    assert_eq!(status(&mount).await.0, 201);
+    let put = ask(&ecr, "PUT /v2/a/manifests/1", &current, shared.manifest.bytes().to_vec()).await;
+    assert_eq!(put, (400, "TAG_INVALID".into()));
+
+    // Sooner or later, whoever sends manifests without a pause is told to wait.
+    let mut answers = Vec::new();
+    while answers.len() < 1000 && answers.last() != Some(&429) {
+        answers.push(status("PUT /v2/b/manifests/x").await.0);
+    }
+    assert_eq!(answers.last(), Some(&429));
+}
+
+#[tokio::test]
+async fn moto_and_a_registry_with_its_password_are_an_ecr() {
+    let user = Some(("AWS", "123456789012-auth-token"));
+    let settings = docker_registry::Settings { user, ..docker_registry::Settings::default() };
+    let (Some(moto), Some(registry)) = (Moto::start(), DockerRegistry::with(settings)) else { return };
+    let source = Registry::start().await;
+    let image = image("app").build();
+    image.push(&source.inside("app"), "1").await;
+    let endpoint = format!("http://{}", registry.name());
+    let cli = aws(Cli::new(), &moto.endpoint()).file("lifecycle.json", LIFECYCLE);
+    cli.write("mirror.yaml", config(source.name().as_str(), &["app:1"], &endpoint, CREATE));
+    let sync = cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    assert_eq!(sync.json()["images"][0]["status"], "copied");
+    assert_eq!(sync.json()["repositories"][0]["created"], true);
+
+    let sessions = transship::aws::Sessions::at_endpoint(moto.endpoint(), "test", "test");
+    let host = HOST.parse().expect("a registry");
+    let ecr = sessions.session(&host, &transship::config::EcrSettings::default()).ecr().await.expect("a client");
+    let described = ecr.describe_repositories().repository_names("mirror/app").send().await.expect("it exists");
+    let described = &described.repositories()[0];
+    assert_eq!(described.image_tag_mutability().map(|mutability| mutability.as_str()), Some("IMMUTABLE"));
+    let policy = ecr.get_lifecycle_policy().repository_name("mirror/app").send().await.expect("it has one");
+    let text: Value = serde_json::from_str(policy.lifecycle_policy_text().expect("a text")).expect("JSON");
+    assert_eq!(text, serde_json::from_str::<Value>(LIFECYCLE).expect("JSON"));
+
+    let again = cli.run("sync --json").await;
+    assert_eq!((again.code, &again.json()["images"][0]["status"]), (0, &json!("up_to_date")), "{again}");
+}
