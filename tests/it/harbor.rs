@@ -309,7 +309,7 @@ async fn a_limit_of_a_proxy_in_front_is_told() {
     scene.publish("app").await;
     scene.list(&["app:1"], "");
     scene.harbor.script.always("PUT", "/blobs/uploads/", Fault::html(413));
-    assert_error(&scene.cli.run("sync --json").await, "unsupported", "413", "proxy in front");
+    assert_error(&scene.cli.run("sync --json").await, "unsupported", "413", "limit of the proxy");
 }
 
 #[tokio::test]
