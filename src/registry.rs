@@ -296,7 +296,7 @@ impl Host {
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
         let mut refusals = 0;
         loop {
-            let authorization = self.auth.authorize(request).await?;
+            let authorization = self.auth.authorize(request).await.map_err(|error| self.about_account(error))?;
             let outcome = self.transport.exchange(request, authorization.header.clone()).await;
             let answer = match outcome {
                 Ok(answer) => answer,
@@ -339,7 +339,7 @@ impl Host {
     /// # Errors
     /// See [`UploadError`].
     pub(crate) async fn upload(&self, request: &Request, body: upload::Body, size: u64) -> Result<Answer, UploadError> {
-        let nothing_sent = |error| UploadError::Host { error, all_sent: false };
+        let nothing_sent = |error| UploadError::Host { error: self.about_account(error), all_sent: false };
         let authorization = self.auth.authorize(request).await.map_err(nothing_sent)?;
         let progress = Progress::new();
         let outgoing = Outgoing { body, size, progress: Arc::clone(&progress) };

@@ -16,6 +16,7 @@ use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Credentials};
 use super::gate::{Gate, Pass};
+use super::harbor;
 use super::token::{self, Token};
 use super::transport::{Request, Transport};
 use crate::error::{Error, Kind, Result};
@@ -319,11 +320,16 @@ impl Auth {
         let mut rotated = false;
         loop {
             let credential = self.credentials.get(path).await?;
-            let request = token::request((registry, path), &realm, service, scopes, credential.as_ref());
+            let mut request = token::request((registry, path), &realm, service, scopes, credential.as_ref());
             let pass = match &credential {
                 Some(credential) => self.try_login(&request, credential).await?,
                 None => None,
             };
+            // A Harbor tells a wrong password only to who asks for nothing.
+            let only_tries = pass.is_some() && service == Some(harbor::SERVICE) && *scopes != Scopes::default();
+            if only_tries {
+                request = token::request((registry, path), &realm, service, &Scopes::default(), credential.as_ref());
+            }
             let sent = Instant::now();
             let header = credential.as_ref().and_then(token::direct);
             let answer = self.transport.exchange(&request, header).await?;
@@ -347,7 +353,9 @@ impl Auth {
             if let Some(pass) = pass {
                 pass.open();
             }
-            return token::read(&request, &answer, sent);
+            if !only_tries {
+                return token::read(&request, &answer, sent);
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What a Harbor does in its own way: how it is told from others, its projects, and its 401s.
 //!
 //! It tells by its challenge, the service `harbor-registry`, so that no other registry is ever asked for anything more.
-//! Its API takes the credentials themselves. A 401 there can mean three things: no such project (the challenge is empty),
-//! no right, or a wrong password, for which the token service gives a token of no use instead of refusing it.
+//! Its API takes the credentials themselves. Its token service refuses a wrong password only to who asks for nothing in
+//! particular, and gives everybody else a token of no use: so that is asked first, once. A 401 from the registry can mean
+//! three things: no such project (the challenge is empty), no right, or a password that was good before.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
@@ -15,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::Repository;
 
 /// What every Harbor names as `service`.
-const SERVICE: &str = "harbor-registry";
+pub(super) const SERVICE: &str = "harbor-registry";
 
 const NO_PROJECT: &str = "create the project at Harbor, or have it created: `create: false` forbids it, and the account \
     needs the right to (see registries: in mirror.yaml)";
@@ -79,8 +80,11 @@ impl Host {
     /// `error`, a refusal, with what a Harbor leaves open: whether the password is wrong or a right is missing. One more
     /// request finds out, and a wrong password isn't sent again afterwards.
     pub(super) async fn who_is_wrong(&self, request: &Request, error: Error) -> Error {
-        if !self.is_harbor() || request.action.is_about_project() || request.action == Action::Ping {
+        if !self.is_harbor() {
             return error;
+        }
+        if request.action.is_about_project() || request.action == Action::Ping {
+            return self.about_account(error);
         }
         let status = error.status().unwrap_or(401);
         let why = error.why().to_owned();
@@ -88,10 +92,16 @@ impl Host {
             Ok(_) => request.error(Kind::Denied, why).with_status(status).with_hint(NO_RIGHT),
             Err(probed) if probed.kind() == Kind::Unauthorized => {
                 let why = "Harbor doesn't accept the user name or the password";
-                request.error(Kind::Unauthorized, why).with_status(status).with_hint(WRONG_PASSWORD)
+                self.about_account(request.error(Kind::Unauthorized, why).with_status(status))
             }
             Err(_) => error,
         }
+    }
+
+    /// `error`, from signing in, with what is special to the accounts of a Harbor.
+    pub(super) fn about_account(&self, error: Error) -> Error {
+        let is_refused = error.kind() == Kind::Unauthorized && self.is_harbor();
+        if is_refused { error.with_hint(WRONG_PASSWORD) } else { error }
     }
 }
 

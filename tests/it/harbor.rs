@@ -122,20 +122,31 @@ async fn eight_images_into_a_missing_project_make_one_call_with_the_settings() {
 
 #[tokio::test]
 async fn it_is_recognised_by_itself_and_a_private_project_is_created() {
-    let scene = Scene::new().await;
+    let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, Role::Admin)).await;
     let app = scene.publish("app").await;
     scene.list(&["app:1"], "");
     let sync = scene.cli.run("sync").await;
     assert_eq!(sync.code, 0, "{sync}");
     let expected = json!({ "project_name": "mirror", "metadata": { "public": "false" } });
     assert_eq!(scene.harbor.state.lock().creations, [expected]);
+    assert_eq!(scene.api_calls(), 2, "{:#?}", scene.harbor.script.lines());
     app.assert_in(&scene.harbor.inside("mirror/app"), "1").await;
+
+    // One that is there is looked at once; one that looks like a number is a name all the same.
+    scene.harbor.state.lock().projects.insert("12".into(), Project::default());
+    scene.clear();
+    let copy = format!("copy {}/app:1 {}/12/app", scene.source.name(), scene.harbor.name());
+    let copy = scene.cli.run(&copy).await;
+    assert_eq!(copy.code, 0, "{copy}");
+    assert_eq!((scene.api_calls(), scene.harbor.state.lock().creations.len()), (1, 1));
 }
 
 #[tokio::test]
 async fn tokens_from_before_the_project_are_not_used() {
     let scene = Scene::new().await;
-    let app = scene.publish("app").await;
+    // A big blob is asked for before it is sent, with a token like that of the plan.
+    let app = image("app").layer(9 << 20).build();
+    app.push(&scene.source.inside("app"), "1").await;
     scene.list(&["app:1"], "");
     scene.harbor.state.lock().now = 1000;
     // Between the token that the plan was made with and the creation more than a minute goes by.
@@ -298,7 +309,7 @@ async fn a_limit_of_a_proxy_in_front_is_told() {
     scene.publish("app").await;
     scene.list(&["app:1"], "");
     scene.harbor.script.always("PUT", "/blobs/uploads/", Fault::html(413));
-    assert_error(&scene.cli.run("sync --json").await, "unsupported", "413", "proxy in front");
+    assert_error(&scene.cli.run("sync --json").await, "unsupported", "413", "limit of the proxy");
 }
 
 #[tokio::test]
@@ -333,20 +344,32 @@ async fn an_immutable_tag_that_came_meanwhile_with_the_same_digest_is_fine() {
 async fn a_wrong_password_is_found_out_wherever_it_hides() {
     for project in [None, Some(Project::default()), Some(Project { public: true, ..Project::default() })] {
         let scene = Scene::new().await;
-        scene.harbor.state.lock().projects.extend(project.clone().map(|project| ("mirror".to_owned(), project)));
+        scene.harbor.state.lock().projects.extend(project.map(|project| ("mirror".to_owned(), project)));
         scene.publish("app").await;
+        scene.publish("other").await;
         scene.cli.write("secret", "wrong\n");
-        scene.list_as("{username: {env: ROBOT}, password: {file: secret}", &["app:1"], "");
+        scene.list_as("{username: {env: ROBOT}, password: {file: secret}", &["app:1", "other:1"], "");
         let sync = scene.cli.run("sync --json").await;
         assert!(sync.code == 1 || sync.code == 2, "{sync}");
         let error = error(&sync);
         assert_eq!((&error["kind"], &error["http_status"]), (&json!("unauthorized"), &json!(401)), "{error:#}");
-        // Where everybody may pull, the plan sees no reason to doubt, and the first push tells.
-        if project.is_none_or(|project| !project.public) {
-            scene.assert_nothing_pulled();
-        }
-        assert!(scene.harbor.script.lines().len() < 30, "{:#?}", scene.harbor.script.lines());
+        scene.assert_nothing_pulled();
+        assert!(error["hint"].as_str().unwrap_or_default().contains("robot$"), "{error:#}");
+        let lines = scene.harbor.script.lines();
+        assert_eq!(lines.iter().filter(|line| line.starts_with("GET /service/token")).count(), 1, "{lines:#?}");
+        assert!(lines.contains(&"GET /service/token?service=harbor-registry 401".to_owned()), "{lines:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_renewed_meanwhile_is_told_from_a_missing_right() {
+    let scene = Scene::new().await;
+    scene.publish("app").await;
+    scene.list(&["app:1"], "");
+    let state = scene.harbor.state.clone();
+    scene.harbor.script.once("POST", "/v2/", Fault::meanwhile(move || state.lock().renew(ROBOT, "another")));
+    let sync = scene.cli.run("sync --json").await;
+    assert_error(&sync, "unauthorized", "doesn't accept the user name or the password", "robot$");
 }
 
 #[tokio::test]

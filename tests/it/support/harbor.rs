@@ -43,6 +43,7 @@ pub(crate) struct World {
     pub(crate) projects: BTreeMap<String, Project>,
     accounts: HashMap<String, Account>,
     tokens: HashMap<String, Token>,
+    issued: usize,
     /// Seconds, as Harbor's clock tells them.
     pub(crate) now: u64,
     pub(crate) read_only: bool,
@@ -162,6 +163,14 @@ impl Shared {
 }
 
 impl World {
+    /// Gives an account another secret; the old one is no good any more, nor are its tokens.
+    pub(crate) fn renew(&mut self, name: &str, secret: &str) {
+        if let Some(account) = self.accounts.get_mut(name) {
+            secret.clone_into(&mut account.secret);
+        }
+        self.tokens.retain(|_, token| token.owner.as_deref() != Some(name));
+    }
+
     fn identify(&self, request: &Request) -> Identity {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some(header) = header else { return Identity::None };
@@ -229,7 +238,8 @@ impl World {
         let access = paths
             .map(|(path, _)| (path.to_owned(), self.rights(owner.as_deref(), project(path))))
             .collect::<HashMap<_, _>>();
-        let text = format!("token-{}", self.tokens.len() + 1);
+        self.issued += 1;
+        let text = format!("token-{}", self.issued);
         self.tokens.insert(text.clone(), Token { owner, issued: self.now, access });
         let body =
             json!({ "token": text, "access_token": "", "expires_in": 1800, "issued_at": "2026-11-25T00:00:00Z" });
