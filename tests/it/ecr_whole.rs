@@ -249,7 +249,7 @@ async fn moto_and_a_registry_with_its_password_are_an_ecr() {
     let ecr = sessions.session(&host, &transship::config::EcrSettings::default()).ecr().await.expect("a client");
     let described = ecr.describe_repositories().repository_names("mirror/app").send().await.expect("it exists");
     let described = &described.repositories()[0];
-    assert_eq!(described.image_tag_mutability().map(|mutability| mutability.as_str()), Some("IMMUTABLE"));
+    assert_eq!(described.image_tag_mutability().map(aws_sdk_ecr::types::ImageTagMutability::as_str), Some("IMMUTABLE"));
     let policy = ecr.get_lifecycle_policy().repository_name("mirror/app").send().await.expect("it has one");
     let text: Value = serde_json::from_str(policy.lifecycle_policy_text().expect("a text")).expect("JSON");
     assert_eq!(text, serde_json::from_str::<Value>(LIFECYCLE).expect("JSON"));

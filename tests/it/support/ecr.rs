@@ -140,7 +140,7 @@ impl Account {
     /// Whether a manifest in `from` refers to `digest`.
     fn refers(&self, from: &str, digest: &str) -> bool {
         let manifests = self.inside(from).manifests().unwrap_or_default();
-        let mut edges = manifests.iter().flat_map(|manifest| manifest.successors());
+        let mut edges = manifests.iter().flat_map(transship::oci::Manifest::successors);
         edges.any(|edge| matches!(edge, Edge::Blob(blob) if blob.digest.as_str() == digest))
     }
 }
