@@ -176,6 +176,7 @@ pub(super) struct RawEcrCreate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawHarbor {
+    /// How missing projects are created; false = never.
     pub(super) create: Option<RawCreate<RawHarborCreate>>,
 }
 

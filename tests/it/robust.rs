@@ -111,7 +111,7 @@ async fn quiet_shows_failures_and_the_summary() {
     exit 1
     -- stdout
     failed      127.0.0.1:[PORT]/missing:1
-      resolve 1 in 127.0.0.1:[PORT]/missing: 404 Not Found (HTTP 404)
+      resolve 1 in 127.0.0.1:[PORT]/missing: 404 Not Found
       hint: check the spelling, and that the tag still exists
 
     2 images: 1 copied, 1 failed; 3.0 kB copied in [SECONDS]

@@ -11,7 +11,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "wrote mirror.yaml; next: transship check\n"), "{run}");
     let text = cli.read("mirror.yaml").expect("a file");
     insta::assert_snapshot!(text, @r#"
-    # What is mirrored, and where to. Next: `transship check`, `transship plan`, `transship sync`.
+    # What is mirrored, and where to. Next: transship check, plan, sync.
     # Every key: mirror.yaml.example, or `transship schema`.
 
     # REGISTRY[/PREFIX]: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
@@ -29,15 +29,16 @@ async fn init_writes_what_was_named_as_it_was_written() {
       # Pinned by this list, whatever the tag says later:
       # - ghcr.io/OWNER/NAME:TAG@sha256:DIGEST
 
-    # Settings by registry. Without credentials here, those of docker login and podman login are used.
+    # Settings by registry. Without credentials here, those of docker login and
+    # podman login are used.
     # registries:
     #   docker.io:                               # logged in, more pulls are allowed
     #     username: {env: HUB_USER}
     #     password: {env: HUB_TOKEN}
     #   harbor.example.com:
-    #     username: {env: MIRROR_USER}           # a robot account's name goes in as it is: robot$mirror
+    #     username: {env: MIRROR_USER}           # robot$mirror goes in as it is
     #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
-    #     ca: ./ca.pem                           # for a certificate authority of your own
+    #     ca: ./ca.pem                           # a certificate authority of yours
     "#);
     let again = cli.run("init nginx --target harbor.example.com/mirror").await;
     assert_eq!((again.code, again.stdout.as_str()), (2, ""), "{again}");
