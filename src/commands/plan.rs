@@ -1,11 +1,10 @@
 //! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk.
 
-use super::session::{Session, Start};
+use super::session::Start;
 use crate::cli;
 use crate::plan::{Plan, Planned, weigh};
 use crate::report::Report;
-use crate::resolve::{Resolution, Update};
-use crate::select::Only;
+use crate::resolve::Update;
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
     let (session, pins) = start.session()?;
@@ -28,7 +27,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 }
 
 /// Registries may clear away what has no tag.
-fn warn_of_untagged(plan: &Plan) {
+pub(super) fn warn_of_untagged(plan: &Plan) {
     let images = plan.images.iter().filter_map(|planned| match planned {
         Planned::Image(transfer) if transfer.tag.is_none() && transfer.action.has_work() => Some(transfer),
         _ => None,
@@ -36,19 +35,4 @@ fn warn_of_untagged(plan: &Plan) {
     for transfer in images {
         tracing::warn!("{} lands without a tag, and may be cleared away: name one with as:", transfer.target_text());
     }
-}
-
-/// Stops after the plan.
-pub(super) async fn dry_run(
-    session: &Session,
-    command: &str,
-    resolution: &Resolution,
-    only: &Only,
-    check: bool,
-) -> anyhow::Result<Report> {
-    let plan = session.plan(resolution, only).await;
-    warn_of_untagged(&plan);
-    let mut report = session.report(command).with_plan(plan);
-    report.expect_no_work = check;
-    Ok(session.finish(command, report))
 }

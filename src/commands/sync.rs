@@ -1,6 +1,6 @@
 //! `sync`: list → lock → repositories → copy → report.
 
-use super::plan::dry_run;
+use super::plan::warn_of_untagged;
 use super::session::Start;
 use crate::cli::Sync;
 use crate::lock::Lock;
@@ -16,17 +16,19 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         let update = if arguments.update { Update::All } else { Update::Nothing };
         session.resolve(&pins.old, &update, &only).await
     };
-    if arguments.dry_run {
-        return dry_run(&session, "sync", &resolution, &only, false).await;
-    }
     // What was resolved until a stop isn't all: the file stays as it is.
-    let writes = !arguments.locked && !session.stop.is_cancelled();
-    if writes {
+    let is_whole = !session.stop.is_cancelled();
+    if is_whole && !arguments.locked && !arguments.dry_run {
         pins.write(&resolution.lock)?;
     }
     let plan = session.plan(&resolution, &only).await;
-    let mut report = session.execute(plan).await;
-    if writes && arguments.update {
+    let mut report = if arguments.dry_run {
+        warn_of_untagged(&plan);
+        session.report("sync").with_plan(plan)
+    } else {
+        session.execute(plan).await
+    };
+    if is_whole && arguments.update {
         report.changes = Some(changes(&pins.old, &resolution.lock));
     }
     Ok(session.finish("sync", report))

@@ -55,7 +55,7 @@ pub struct Manifest {
 
 /// The members that make edges. Lenient: unknown members are left alone, `null` counts as absent.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Shape {
     schema_version: Option<u64>,
     media_type: Option<MediaType>,

@@ -36,6 +36,14 @@ async fn a_pin_moves_only_when_it_is_told_to() {
     assert_eq!(difference["found"], new.digest().as_str());
     assert_eq!(scene.cli.read("mirror.lock").as_deref(), Some(lock.as_str()));
 
+    let rehearsal = scene.cli.run("sync --update --dry-run --json").await;
+    assert_eq!(
+        (rehearsal.code, &rehearsal.json()["changes"][0]["new"]),
+        (0, &new.digest().as_str().into()),
+        "{rehearsal}"
+    );
+    assert_eq!(scene.cli.read("mirror.lock").as_deref(), Some(lock.as_str()));
+
     let update = scene.cli.run("update SRC/app".replace("SRC", scene.source.name().as_str()).as_str()).await;
     assert_eq!(update.code, 0, "{update}");
     assert!(update.stdout.contains(&new.digest().as_str()[..19]), "{update}");
