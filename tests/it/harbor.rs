@@ -1,5 +1,6 @@
 //! Harbor as target: its projects, its refusals, and what it is never asked for.
 
+mod check;
 mod fake;
 
 use serde_json::{Value, json};
