@@ -34,6 +34,11 @@ pub trait Provisioner: Debug + Send + Sync {
     /// If the registry can't be asked at all, or nothing can be pushed to that unit whatever is done.
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>>;
 
+    /// Why nothing can be pushed to `repository`, though others of its unit may be: known without trying.
+    async fn refused(&self, _repository: &Repository) -> Option<Error> {
+        None
+    }
+
     /// Makes `repository` exist, and says whether that took creating it. Idempotent; somebody else's creating it in the
     /// meantime is a success.
     ///
@@ -120,8 +125,14 @@ impl Provisioners {
         let asked = by_unit.into_values().map(|(provisioner, repositories)| async move {
             let missing = provisioner.missing(&repositories).await.map_err(here);
             let missing = missing.map(|missing| missing.into_iter().collect::<HashSet<_>>());
-            let answer = |one: &Repository| missing.as_ref().map(|missing| missing.contains(one)).map_err(Clone::clone);
-            repositories.iter().map(|one| (one.clone(), answer(one))).collect::<Vec<_>>()
+            let answers = repositories.iter().map(|one| async {
+                let answer = match &missing {
+                    Ok(missing) => provisioner.refused(one).await.map(here).map_or(Ok(missing.contains(one)), Err),
+                    Err(error) => Err(error.clone()),
+                };
+                (one.clone(), answer)
+            });
+            join_all(answers).await
         });
         let answers: HashMap<Repository, Result<bool>> = join_all(asked).await.into_iter().flatten().collect();
         let answer = |repository: &Repository| answers.get(repository).cloned().unwrap_or(Ok(false));

@@ -2,6 +2,8 @@
 //!
 //! Facts: ECR's API reference, `DescribeRepositories`, `CreateRepository`, `PutLifecyclePolicy`, `SetRepositoryPolicy`.
 
+mod pull_through;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +17,9 @@ use aws_sdk_ecr::types::{
 };
 use futures::future::try_join_all;
 use globset::Glob;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
+use self::pull_through::Rule;
 use super::Provisioner;
 use crate::aws::Session;
 use crate::config::{EcrCreate, Policy};
@@ -40,6 +43,8 @@ pub(super) struct Ecr {
     permits: Semaphore,
     /// By the name of each repository that was described and has tags which can't be moved.
     immutable: Mutex<HashMap<String, Immutable>>,
+    /// The pull-through cache rules, asked for once.
+    rules: OnceCell<Vec<Rule>>,
 }
 
 /// Which tags of a repository can't be moved.
@@ -104,8 +109,8 @@ enum Known {
 impl Ecr {
     /// `create` tells how; `None` = never.
     pub(super) fn new(session: Arc<Session>, account: String, region: String, create: Option<EcrCreate>) -> Self {
-        let (permits, immutable) = (Semaphore::new(IN_FLIGHT), Mutex::default());
-        Self { session, account, region, create, permits, immutable }
+        let (permits, immutable, rules) = (Semaphore::new(IN_FLIGHT), Mutex::default(), OnceCell::new());
+        Self { session, account, region, create, permits, immutable, rules }
     }
 
     /// One `DescribeRepositories`, of at most [`BATCH`] names.
@@ -277,6 +282,10 @@ impl Provisioner for Ecr {
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
         Ok(try_join_all(repositories.chunks(BATCH).map(|batch| self.missing_of(batch))).await?.concat())
+    }
+
+    async fn refused(&self, repository: &Repository) -> Option<Error> {
+        self.refusal(repository).await
     }
 
     fn is_immutable(&self, repository: &Repository, tag: &oci::Tag) -> bool {

@@ -88,6 +88,7 @@ async fn eight_images_into_a_missing_repository_are_one_create_call() {
     scene.ecr.script.clear();
     let again = scene.cli.run("sync").await;
     assert_eq!(again.code, 0, "{again}");
+    assert_eq!(account.asked("DescribePullThroughCacheRules").len(), 1);
     assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work asks for no more than a token");
     assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one that learns what is wanted");
 }
@@ -105,6 +106,25 @@ async fn without_the_right_to_create_nothing_is_pulled() {
         assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("denied")));
         assert!(error["message"].as_str().is_some_and(|text| text.contains("ecr:CreateRepository isn't allowed")));
     }
+}
+
+#[tokio::test]
+async fn a_pull_through_cache_is_refused_before_anything_is_pulled() {
+    let scene = Scene::new().await;
+    scene.publish(&["app:1"], "create: true").await;
+    scene.ecr.account.pull_through("mirror");
+    for command in ["plan --json", "sync --json"] {
+        let run = scene.cli.run(command).await;
+        assert_eq!(run.code, 1, "{run}");
+        let error = &run.json()["images"][0]["error"];
+        assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("unsupported")));
+        let why = "everything under mirror/ is a pull-through cache of registry-1.docker.io, and can't be pushed to";
+        assert!(error["message"].as_str().is_some_and(|text| text.ends_with(why)), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|text| text.contains("another prefix than mirror/")), "{error}");
+    }
+    assert_eq!(scene.source.script.count("GET", ""), 0, "{:?}", scene.source.script.lines());
+    assert_eq!(scene.ecr.account.asked("CreateRepository").len(), 0);
+    assert_eq!(scene.ecr.account.asked("DescribePullThroughCacheRules").len(), 2, "once in each run");
 }
 
 #[tokio::test]

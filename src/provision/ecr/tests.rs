@@ -26,6 +26,10 @@ struct Account {
     /// What a repository's description says besides its name.
     mutability: BTreeMap<String, Value>,
     blob_mounting: Option<&'static str>,
+    /// Prefixes of pull-through caches; `None` = the operation isn't known.
+    rules: Option<Vec<&'static str>>,
+    /// How often they were asked for, which isn't in `asked`.
+    rules_asked: usize,
     in_flight: usize,
     /// The most that were in flight at a time.
     peak: usize,
@@ -35,6 +39,13 @@ type Shared = Arc<Mutex<Account>>;
 
 fn error(code: &str, message: &str) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, json!({"__type": code, "message": message}).to_string())
+}
+
+fn pull_through(rules: Option<&[&str]>) -> (StatusCode, String) {
+    // As moto, which doesn't know the operation.
+    let Some(rules) = rules else { return (StatusCode::INTERNAL_SERVER_ERROR, String::new()) };
+    let rule = |prefix| json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "quay.io"});
+    (StatusCode::OK, json!({"pullThroughCacheRules": rules.iter().map(rule).collect::<Vec<_>>()}).to_string())
 }
 
 async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String) -> (StatusCode, String) {
@@ -52,6 +63,10 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
     }
     let mut account = account.lock().unwrap();
     account.in_flight -= 1;
+    if operation == "DescribePullThroughCacheRules" {
+        account.rules_asked += 1;
+        return pull_through(account.rules.as_deref());
+    }
     account.asked.push((operation.to_owned(), body.clone()));
     if let Some(code) = account.refuse.get(operation) {
         return error(code, "because");
@@ -353,6 +368,43 @@ async fn a_registry_that_cant_be_asked_fails_its_own_repositories() {
     let answers = provisioners.missing(&[repository("m/a"), elsewhere]).await;
     assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), Kind::Unauthorized);
     assert!(!answers[1].1.as_ref().unwrap());
+}
+
+#[tokio::test]
+async fn what_a_pull_through_cache_fills_is_refused_alone() {
+    let account = Account { rules: Some(vec!["a", "b/c", "quay"]), ..holding(&["quay/x"]) };
+    let (account, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
+    let all = ["quay/x", "quayside/x", "quay", "b/c/x"].map(repository);
+    for _ in 0..2 {
+        let answers = provisioners.missing(&all).await;
+        let refused: Vec<bool> = answers.iter().map(|(_, answer)| answer.is_err()).collect();
+        assert_eq!(refused, [true, false, false, true]);
+        let error = answers[0].1.as_ref().unwrap_err();
+        assert_eq!((error.kind(), error.stage()), (Kind::Unsupported, Some(Stage::Provision)));
+        let why = "everything under quay/ is a pull-through cache of quay.io, and can't be pushed to";
+        assert_eq!(error.to_string(), format!("prepare repository {HOST}/quay/x: {why}"));
+        assert!(error.hint().unwrap().starts_with("choose another prefix than quay/ by target:"));
+    }
+    assert_eq!(account.lock().unwrap().rules_asked, 1, "once in a run");
+}
+
+#[tokio::test]
+async fn a_pull_through_cache_of_everything_leaves_nothing_to_push_to() {
+    let account = Account { rules: Some(vec!["ROOT"]), ..holding(&["m/a"]) };
+    let (_, provisioners) = provisioners(account, None).await;
+    let (_, answer) = provisioners.missing(&[repository("m/a")]).await.remove(0);
+    let error = answer.unwrap_err();
+    assert!(error.to_string().contains("every repository of this registry"), "{error}");
+    assert!(error.hint().unwrap().contains("another account or region"));
+}
+
+#[tokio::test]
+async fn rules_that_cant_be_had_are_none_and_not_asked_for_again() {
+    let (account, provisioners) = provisioners(holding(&["m/a"]), None).await;
+    for _ in 0..2 {
+        assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [false]);
+    }
+    assert_eq!(account.lock().unwrap().rules_asked, 3, "as often as the SDK tries");
 }
 
 #[tokio::test]

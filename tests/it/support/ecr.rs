@@ -55,6 +55,8 @@ struct Inner {
     refused: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
     mounting: bool,
+    /// Prefixes that are filled from elsewhere.
+    pull_through: Vec<&'static str>,
     issued: usize,
     /// For how many requests the next token is good: an expiry that needs no clock. Only the newest is good at all.
     uses: usize,
@@ -70,6 +72,7 @@ impl Ecr {
             refused: BTreeMap::new(),
             asked: Vec::new(),
             mounting: false,
+            pull_through: Vec::new(),
             issued: 0,
             uses: usize::MAX,
             uses_left: 0,
@@ -115,6 +118,11 @@ impl Account {
 
     pub(crate) fn enable_mounting(&self) {
         self.lock().mounting = true;
+    }
+
+    /// Repositories under `prefix` are a cache of Docker Hub.
+    pub(crate) fn pull_through(&self, prefix: &'static str) {
+        self.lock().pull_through.push(prefix);
     }
 
     /// The next token is good for so many requests, later ones for any number.
@@ -293,6 +301,10 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
         "GetAuthorizationToken" => {
             // Ends in 2015, as moto's.
             json!({ "authorizationData": [{ "authorizationToken": inner.issue(), "expiresAt": 1_420_070_400.0 }] })
+        }
+        "DescribePullThroughCacheRules" => {
+            let rule = |prefix| json!({ "ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "registry-1.docker.io" });
+            json!({ "pullThroughCacheRules": inner.pull_through.iter().map(rule).collect::<Vec<_>>() })
         }
         "GetAccountSetting" => {
             json!({ "name": body["name"], "value": if inner.mounting { "ENABLED" } else { "DISABLED" } })
