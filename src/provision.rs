@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::aws::Sessions;
-use crate::config::{EcrCreate, EcrSettings, HarborSettings, RegistrySettings};
+use crate::config::{EcrSettings, HarborSettings, RegistrySettings};
 use crate::error::{Error, Result, Side, Stage};
 use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
@@ -48,6 +48,23 @@ pub trait Provisioner: Debug + Send + Sync {
     /// as everywhere.
     async fn ensure(&self, repository: &Repository) -> Result<bool>;
 
+    /// The settings of `repository`, which exists, that [`Provisioner::reconcile`] would change.
+    ///
+    /// # Errors
+    /// `Denied` if they may not be seen; `Unauthorized` and `Unavailable` as everywhere.
+    async fn differing(&self, _repository: &Repository) -> Result<Vec<&'static str>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes `repository`, which exists, what it is configured to be, and says which settings that took. Costs no
+    /// request where it is known to be so, or is to be left alone.
+    ///
+    /// # Errors
+    /// As [`Provisioner::differing`]; `Denied` also if they may not be changed.
+    async fn reconcile(&self, _repository: &Repository) -> Result<Vec<&'static str>> {
+        Ok(Vec::new())
+    }
+
     /// Whether [`Provisioner::ensure`] would create what is missing: where not, asking it leaves no trace.
     fn creates(&self) -> bool {
         true
@@ -64,6 +81,7 @@ pub trait Provisioner: Debug + Send + Sync {
 pub struct Ready {
     repository: Repository,
     created: bool,
+    changes: Vec<&'static str>,
 }
 
 impl Ready {
@@ -75,6 +93,11 @@ impl Ready {
     /// Whether it was created just now: it is known to be empty.
     pub fn created(&self) -> bool {
         self.created
+    }
+
+    /// The settings that were changed just now, though it had existed before.
+    pub fn changes(&self) -> &[&'static str] {
+        &self.changes
     }
 }
 
@@ -142,6 +165,18 @@ impl Provisioners {
         answers
     }
 
+    /// The settings of each of `repositories`, which exist, that [`Provisioners::ensure`] would change.
+    pub async fn differing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Vec<&'static str>>)> {
+        let asked = repositories.iter().map(|repository| async move {
+            let differing = match self.provisioner(repository.registry()) {
+                Some(provisioner) => provisioner.differing(repository).await.map_err(here),
+                None => Ok(Vec::new()),
+            };
+            (repository.clone(), differing)
+        });
+        join_all(asked).await
+    }
+
     /// Makes each of `repositories` exist, in their order; one that can't be had is an error for itself only. What
     /// [`Provisioners::missing`] has found to be there, and what a push creates, costs no request.
     pub async fn ensure(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Ready>)> {
@@ -165,12 +200,17 @@ impl Provisioners {
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(repository);
-        let created = match self.provisioner(repository.registry()) {
+        let provisioner = self.provisioner(repository.registry());
+        let created = match &provisioner {
             Some(provisioner) if !there => provisioner.ensure(repository).await.map_err(here)?,
             _ => false,
         };
+        let changes = match &provisioner {
+            Some(provisioner) if !created => provisioner.reconcile(repository).await.map_err(here)?,
+            _ => Vec::new(),
+        };
         self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.clone());
-        Ok(Ready { repository: repository.clone(), created })
+        Ok(Ready { repository: repository.clone(), created, changes })
     }
 
     /// The provisioner of `registry`, if its repositories have to be created before a push.
@@ -181,13 +221,9 @@ impl Provisioners {
         }
         let provisioner: Arc<dyn Provisioner> = match Service::of(registry) {
             Service::Ecr { account, region, .. } => {
-                let settings = self
-                    .ecr
-                    .get(registry)
-                    .cloned()
-                    .unwrap_or_else(|| EcrSettings { create: Some(EcrCreate::default()), ..EcrSettings::default() });
+                let settings = self.ecr.get(registry).cloned().unwrap_or_default();
                 let session = self.sessions.session(registry, &settings);
-                Arc::new(ecr::Ecr::new(session, account, region, settings.create))
+                Arc::new(ecr::Ecr::new(session, account, region, settings.create, settings.reconcile))
             }
             _ => {
                 // One that can't be set up fails the requests to it.

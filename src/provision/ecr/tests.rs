@@ -1,5 +1,8 @@
 //! The real SDK against a few lines of the JSON API on loopback.
 
+mod policies;
+mod pull_through;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +29,8 @@ struct Account {
     /// What a repository's description says besides its name.
     mutability: BTreeMap<String, Value>,
     blob_mounting: Option<&'static str>,
+    /// What each repository has, by the operation that asks for it and the repository's name.
+    policies: BTreeMap<(&'static str, String), String>,
     /// Prefixes of pull-through caches; `None` = the operation isn't known.
     rules: Option<Vec<&'static str>>,
     /// How often they were asked for, which isn't in `asked`.
@@ -100,6 +105,15 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
             let data = json!({"authorizationToken": "QVdTOnNlY3JldA==", "expiresAt": 1_420_070_400.0});
             (StatusCode::OK, json!({"authorizationData": [data]}).to_string())
         }
+        "GetLifecyclePolicy" | "GetRepositoryPolicy" => {
+            let name = body["repositoryName"].as_str().unwrap();
+            let found = account.policies.iter().find(|((asks, of), _)| *asks == operation && of == name);
+            let (key, none) = match operation {
+                "GetLifecyclePolicy" => ("lifecyclePolicyText", "LifecyclePolicyNotFoundException"),
+                _ => ("policyText", "RepositoryPolicyNotFoundException"),
+            };
+            found.map_or_else(|| error(none, "none"), |(_, text)| (StatusCode::OK, json!({key: text}).to_string()))
+        }
         "PutLifecyclePolicy" | "SetRepositoryPolicy" => (StatusCode::OK, json!({}).to_string()),
         "GetAccountSetting" if account.blob_mounting.is_some() => {
             let setting = json!({"name": body["name"], "value": account.blob_mounting});
@@ -119,8 +133,20 @@ async fn serve(account: Account) -> (Shared, Arc<Sessions>) {
 }
 
 async fn provisioners(account: Account, create: Option<EcrCreate>) -> (Shared, Provisioners) {
+    with(account, EcrSettings { create, ..EcrSettings::default() }).await
+}
+
+/// Policies are set, and existing repositories are to have them.
+async fn reconciling(account: Account) -> (Shared, Provisioners) {
+    let create = EcrCreate {
+        lifecycle_policy: Some(Policy { file: "lifecycle.json".into(), text: LIFECYCLE.to_owned() }),
+        ..with_policies()
+    };
+    with(account, EcrSettings { create: Some(create), reconcile: true, ..EcrSettings::default() }).await
+}
+
+async fn with(account: Account, ecr: EcrSettings) -> (Shared, Provisioners) {
     let (shared, sessions) = serve(account).await;
-    let ecr = EcrSettings { create, ..EcrSettings::default() };
     let registries = BTreeMap::from([(registry(), RegistrySettings { ecr, ..RegistrySettings::default() })]);
     (shared, Provisioners::new(&registries, sessions))
 }
@@ -181,6 +207,8 @@ async fn one_that_is_missing_among_many_is_found() {
     assert_eq!(operations(&account).len(), 2 + 50);
     assert!(account.lock().unwrap().peak <= 4);
 }
+
+const LIFECYCLE: &str = r#"{"rules": [{"a": 1, "b": [2]}]}"#;
 
 /// The texts are passed on as they are: what they say was checked with mirror.yaml.
 fn with_policies() -> EcrCreate {
@@ -368,43 +396,6 @@ async fn a_registry_that_cant_be_asked_fails_its_own_repositories() {
     let answers = provisioners.missing(&[repository("m/a"), elsewhere]).await;
     assert_eq!(answers[0].1.as_ref().unwrap_err().kind(), Kind::Unauthorized);
     assert!(!answers[1].1.as_ref().unwrap());
-}
-
-#[tokio::test]
-async fn what_a_pull_through_cache_fills_is_refused_alone() {
-    let account = Account { rules: Some(vec!["a", "b/c", "quay"]), ..holding(&["quay/x"]) };
-    let (account, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
-    let all = ["quay/x", "quayside/x", "quay", "b/c/x"].map(repository);
-    for _ in 0..2 {
-        let answers = provisioners.missing(&all).await;
-        let refused: Vec<bool> = answers.iter().map(|(_, answer)| answer.is_err()).collect();
-        assert_eq!(refused, [true, false, false, true]);
-        let error = answers[0].1.as_ref().unwrap_err();
-        assert_eq!((error.kind(), error.stage()), (Kind::Unsupported, Some(Stage::Provision)));
-        let why = "everything under quay/ is a pull-through cache of quay.io, and can't be pushed to";
-        assert_eq!(error.to_string(), format!("prepare repository {HOST}/quay/x: {why}"));
-        assert!(error.hint().unwrap().starts_with("choose another prefix than quay/ by target:"));
-    }
-    assert_eq!(account.lock().unwrap().rules_asked, 1, "once in a run");
-}
-
-#[tokio::test]
-async fn a_pull_through_cache_of_everything_leaves_nothing_to_push_to() {
-    let account = Account { rules: Some(vec!["ROOT"]), ..holding(&["m/a"]) };
-    let (_, provisioners) = provisioners(account, None).await;
-    let (_, answer) = provisioners.missing(&[repository("m/a")]).await.remove(0);
-    let error = answer.unwrap_err();
-    assert!(error.to_string().contains("every repository of this registry"), "{error}");
-    assert!(error.hint().unwrap().contains("another account or region"));
-}
-
-#[tokio::test]
-async fn rules_that_cant_be_had_are_none_and_not_asked_for_again() {
-    let (account, provisioners) = provisioners(holding(&["m/a"]), None).await;
-    for _ in 0..2 {
-        assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [false]);
-    }
-    assert_eq!(account.lock().unwrap().rules_asked, 3, "as often as the SDK tries");
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ struct Inner {
     refused: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
     mounting: bool,
+    /// What was set, by the repository and by the operation that asks for it.
+    policies: BTreeMap<(String, &'static str), String>,
     /// Prefixes that are filled from elsewhere.
     pull_through: Vec<&'static str>,
     issued: usize,
@@ -72,6 +74,7 @@ impl Ecr {
             refused: BTreeMap::new(),
             asked: Vec::new(),
             mounting: false,
+            policies: BTreeMap::new(),
             pull_through: Vec::new(),
             issued: 0,
             uses: usize::MAX,
@@ -118,6 +121,11 @@ impl Account {
 
     pub(crate) fn enable_mounting(&self) {
         self.lock().mounting = true;
+    }
+
+    /// Sets the lifecycle policy of a repository from within.
+    pub(crate) fn set_lifecycle(&self, path: &str, text: &str) {
+        self.lock().policies.insert((path.to_owned(), "GetLifecyclePolicy"), text.to_owned());
     }
 
     /// Repositories under `prefix` are a cache of Docker Hub.
@@ -173,6 +181,21 @@ impl Inner {
         let message = "Your authorization token has expired. Reauthenticate and try again.";
         let known = (1..=self.issued).any(|number| basic == token(number));
         Some(refusal(403, "DENIED", if known { message } else { "Your authorization token is invalid." }))
+    }
+
+    /// The answer to a call about a policy of a repository that exists.
+    fn policy(&mut self, operation: &str, name: String, body: &Value) -> Result<Value, &'static str> {
+        let (get, key, none) = match operation {
+            "PutLifecyclePolicy" | "GetLifecyclePolicy" => {
+                ("GetLifecyclePolicy", "lifecyclePolicyText", "LifecyclePolicyNotFoundException")
+            }
+            _ => ("GetRepositoryPolicy", "policyText", "RepositoryPolicyNotFoundException"),
+        };
+        if operation == get {
+            return self.policies.get(&(name, get)).map(|text| json!({ key: text })).ok_or(none);
+        }
+        self.policies.insert((name, get), body[key].as_str().expect("a policy").to_owned());
+        Ok(json!({}))
     }
 
     /// Whether one more `PutImage` is within the quota.
@@ -275,6 +298,7 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
     if let Some(code) = inner.refused.get(operation) {
         return error(code, &format!("User: arn:aws:iam::1:user/u is not authorized to perform: ecr:{operation}"));
     }
+    let name = body["repositoryName"].as_str().unwrap_or_default().to_owned();
     let answer = match operation {
         "CreateRepository" => {
             let name = body["repositoryName"].as_str().expect("a name");
@@ -309,7 +333,15 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
         "GetAccountSetting" => {
             json!({ "name": body["name"], "value": if inner.mounting { "ENABLED" } else { "DISABLED" } })
         }
-        "PutLifecyclePolicy" | "SetRepositoryPolicy" => json!({}),
+        "PutLifecyclePolicy" | "SetRepositoryPolicy" | "GetLifecyclePolicy" | "GetRepositoryPolicy" => {
+            if !inner.repositories.contains_key(&name) {
+                return error("RepositoryNotFoundException", "it does not exist");
+            }
+            match inner.policy(operation, name, &body) {
+                Ok(answer) => answer,
+                Err(code) => return error(code, "it has none"),
+            }
+        }
         _ => return error("UnknownOperationException", operation),
     };
     (StatusCode::OK, answer.to_string())
