@@ -151,11 +151,13 @@ pub struct EcrSettings {
     pub external_id: Option<String>,
     /// How missing repositories are created; `None` = never.
     pub create: Option<EcrCreate>,
+    /// Whether existing repositories that get something are to have the policies of `create`, too.
+    pub reconcile: bool,
 }
 
 impl Default for EcrSettings {
     fn default() -> Self {
-        Self { profile: None, role_arn: None, external_id: None, create: Some(EcrCreate::default()) }
+        Self { profile: None, role_arn: None, external_id: None, create: Some(EcrCreate::default()), reconcile: false }
     }
 }
 

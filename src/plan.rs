@@ -21,6 +21,8 @@ pub struct Plan {
     pub images: Vec<Planned>,
     /// Target repositories that don't exist and will be created.
     pub missing: Vec<Repository>,
+    /// Existing target repositories whose settings will be changed, and which those are.
+    pub changes: Vec<(Repository, Vec<&'static str>)>,
     /// Target repositories that hold no tag: nothing of their content needs to be asked for.
     pub vacant: HashSet<Repository>,
 }

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::aws::Sessions;
-use crate::config::{EcrCreate, EcrSettings, HarborSettings, RegistrySettings};
+use crate::config::{EcrSettings, HarborSettings, RegistrySettings};
 use crate::error::{Error, Result, Side, Stage};
 use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
@@ -34,6 +34,11 @@ pub trait Provisioner: Debug + Send + Sync {
     /// If the registry can't be asked at all, or nothing can be pushed to that unit whatever is done.
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>>;
 
+    /// Why nothing can be pushed to `repository`, though others of its unit may be: known without trying.
+    async fn refused(&self, _repository: &Repository) -> Option<Error> {
+        None
+    }
+
     /// Makes `repository` exist, and says whether that took creating it. Idempotent; somebody else's creating it in the
     /// meantime is a success.
     ///
@@ -42,6 +47,23 @@ pub trait Provisioner: Debug + Send + Sync {
     /// are too many, `Configuration` if the registry refuses how it is to be created; `Unauthorized` and `Unavailable`
     /// as everywhere.
     async fn ensure(&self, repository: &Repository) -> Result<bool>;
+
+    /// The settings of `repository`, which exists, that [`Provisioner::reconcile`] would change.
+    ///
+    /// # Errors
+    /// `Denied` if they may not be seen; `Unauthorized` and `Unavailable` as everywhere.
+    async fn differing(&self, _repository: &Repository) -> Result<Vec<&'static str>> {
+        Ok(Vec::new())
+    }
+
+    /// Makes `repository`, which exists, what it is configured to be, and says which settings that took. Costs no
+    /// request where it is known to be so, or is to be left alone.
+    ///
+    /// # Errors
+    /// As [`Provisioner::differing`]; `Denied` also if they may not be changed.
+    async fn reconcile(&self, _repository: &Repository) -> Result<Vec<&'static str>> {
+        Ok(Vec::new())
+    }
 
     /// Whether [`Provisioner::ensure`] would create what is missing: where not, asking it leaves no trace.
     fn creates(&self) -> bool {
@@ -59,6 +81,7 @@ pub trait Provisioner: Debug + Send + Sync {
 pub struct Ready {
     repository: Repository,
     created: bool,
+    changes: Vec<&'static str>,
 }
 
 impl Ready {
@@ -70,6 +93,11 @@ impl Ready {
     /// Whether it was created just now: it is known to be empty.
     pub fn created(&self) -> bool {
         self.created
+    }
+
+    /// The settings that were changed just now, though it had existed before.
+    pub fn changes(&self) -> &[&'static str] {
+        &self.changes
     }
 }
 
@@ -120,8 +148,14 @@ impl Provisioners {
         let asked = by_unit.into_values().map(|(provisioner, repositories)| async move {
             let missing = provisioner.missing(&repositories).await.map_err(here);
             let missing = missing.map(|missing| missing.into_iter().collect::<HashSet<_>>());
-            let answer = |one: &Repository| missing.as_ref().map(|missing| missing.contains(one)).map_err(Clone::clone);
-            repositories.iter().map(|one| (one.clone(), answer(one))).collect::<Vec<_>>()
+            let answers = repositories.iter().map(|one| async {
+                let answer = match &missing {
+                    Ok(missing) => provisioner.refused(one).await.map(here).map_or(Ok(missing.contains(one)), Err),
+                    Err(error) => Err(error.clone()),
+                };
+                (one.clone(), answer)
+            });
+            join_all(answers).await
         });
         let answers: HashMap<Repository, Result<bool>> = join_all(asked).await.into_iter().flatten().collect();
         let answer = |repository: &Repository| answers.get(repository).cloned().unwrap_or(Ok(false));
@@ -129,6 +163,18 @@ impl Provisioners {
         let found = answers.iter().filter(|(_, answer)| matches!(answer, Ok(false))).map(|(one, _)| one.clone());
         self.there.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
         answers
+    }
+
+    /// The settings of each of `repositories`, which exist, that [`Provisioners::ensure`] would change.
+    pub async fn differing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Vec<&'static str>>)> {
+        let asked = repositories.iter().map(|repository| async move {
+            let differing = match self.provisioner(repository.registry()) {
+                Some(provisioner) => provisioner.differing(repository).await.map_err(here),
+                None => Ok(Vec::new()),
+            };
+            (repository.clone(), differing)
+        });
+        join_all(asked).await
     }
 
     /// Makes each of `repositories` exist, in their order; one that can't be had is an error for itself only. What
@@ -154,12 +200,17 @@ impl Provisioners {
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(repository);
-        let created = match self.provisioner(repository.registry()) {
+        let provisioner = self.provisioner(repository.registry());
+        let created = match &provisioner {
             Some(provisioner) if !there => provisioner.ensure(repository).await.map_err(here)?,
             _ => false,
         };
+        let changes = match &provisioner {
+            Some(provisioner) if !created => provisioner.reconcile(repository).await.map_err(here)?,
+            _ => Vec::new(),
+        };
         self.there.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.clone());
-        Ok(Ready { repository: repository.clone(), created })
+        Ok(Ready { repository: repository.clone(), created, changes })
     }
 
     /// The provisioner of `registry`, if its repositories have to be created before a push.
@@ -170,13 +221,9 @@ impl Provisioners {
         }
         let provisioner: Arc<dyn Provisioner> = match Service::of(registry) {
             Service::Ecr { account, region, .. } => {
-                let settings = self
-                    .ecr
-                    .get(registry)
-                    .cloned()
-                    .unwrap_or_else(|| EcrSettings { create: Some(EcrCreate::default()), ..EcrSettings::default() });
+                let settings = self.ecr.get(registry).cloned().unwrap_or_default();
                 let session = self.sessions.session(registry, &settings);
-                Arc::new(ecr::Ecr::new(session, account, region, settings.create))
+                Arc::new(ecr::Ecr::new(session, account, region, settings.create, settings.reconcile))
             }
             _ => {
                 // One that can't be set up fails the requests to it.

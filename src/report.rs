@@ -32,6 +32,8 @@ pub struct RepositoryOutcome {
     pub target: String,
     /// Whether this run created it.
     pub created: bool,
+    /// Settings that this run changed, or would change, by their keys in mirror.yaml; it had existed before.
+    pub changes: Vec<&'static str>,
 }
 
 /// What a run asked of one registry host.
@@ -170,9 +172,14 @@ impl Report {
     #[must_use]
     pub fn with_plan(mut self, plan: Plan) -> Self {
         self.outcomes.extend(plan.images.iter().filter_map(known_outcome));
-        let missing = plan.missing.iter();
-        self.repositories
-            .extend(missing.map(|target| RepositoryOutcome { target: target.to_string(), created: false }));
+        let missing = plan.missing.iter().map(|target| (target, Vec::new()));
+        let changes = plan.changes.iter().map(|(target, settings)| (target, settings.clone()));
+        let repositories = missing.chain(changes);
+        self.repositories.extend(repositories.map(|(target, changes)| RepositoryOutcome {
+            target: target.to_string(),
+            created: false,
+            changes,
+        }));
         self.plan = Some(plan);
         self
     }

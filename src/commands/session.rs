@@ -134,7 +134,11 @@ impl Session {
         self.progress.end();
         let prepared = ready.values().filter_map(|ready| ready.as_ref().ok());
         report.repositories = prepared
-            .map(|ready| RepositoryOutcome { target: ready.repository().to_string(), created: ready.created() })
+            .map(|ready| RepositoryOutcome {
+                target: ready.repository().to_string(),
+                created: ready.created(),
+                changes: ready.changes().to_vec(),
+            })
             .collect();
         report.repositories.sort_by(|a, b| a.target.cmp(&b.target));
         report

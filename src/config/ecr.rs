@@ -32,11 +32,18 @@ pub(super) fn settings(raw: &RawEcr, path: &KeyPath, used: bool, findings: &mut 
         Some(RawCreate::Never) => None,
         Some(RawCreate::With(raw)) => Some(create(raw, &path.key("create"), used, findings)),
     };
+    let policies = |raw: &RawEcrCreate| raw.lifecycle_policy.is_some() || raw.repository_policy.is_some();
+    let reconcile = raw.reconcile.unwrap_or(false);
+    if reconcile && !matches!(&raw.create, Some(RawCreate::With(raw)) if policies(raw)) {
+        let hint = "set create.lifecycle_policy or create.repository_policy, or remove reconcile";
+        findings.add_hint(&path.key("reconcile"), "there is no policy to be had by existing repositories", hint);
+    }
     EcrSettings {
         profile: raw.profile.clone(),
         role_arn: raw.role_arn.clone(),
         external_id: raw.external_id.clone(),
         create,
+        reconcile,
     }
 }
 

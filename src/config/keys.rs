@@ -36,7 +36,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
     ("registries.*.password", &["env", "file"], &[]),
     ("registries.*.token", &["env", "file"], &[]),
     ("registries.*.proxy", &["env", "file"], &[]),
-    ("registries.*.ecr", &["profile", "role_arn", "external_id", "create"], &["reconcile"]),
+    ("registries.*.ecr", &["profile", "role_arn", "external_id", "create", "reconcile"], &[]),
     (
         "registries.*.ecr.create",
         &[

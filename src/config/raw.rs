@@ -139,6 +139,9 @@ pub(super) struct RawEcr {
     pub(super) external_id: Option<String>,
     /// How missing repositories are created; false = never.
     pub(super) create: Option<RawCreate<RawEcrCreate>>,
+    /// Whether existing repositories get the policies of create, too, where theirs differ; false by default. Those that
+    /// nothing is pushed to in a run are left alone, and not asked for.
+    pub(super) reconcile: Option<bool>,
 }
 
 /// `true`, `false`, or how.

@@ -157,6 +157,10 @@ fn wrong_files_are_refused_with_position() {
             "target: [\n".into(),
             "2:1 target[0]: it isn't valid YAML: while parsing a node, did not find expected node content",
         ),
+        (
+            with(&format!("registries: {{{ECR}: {{ecr: {{reconcile: true, create: {{scan_on_push: true}}}}}}}}")),
+            "3:78 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.reconcile: there is no policy to be had by existing repositories",
+        ),
         // Targets and layout.
         ("images: [a]".into(), "1:1 targets: there is no target"),
         (with("targets: [a.example]"), "3:10 targets: there is target: already"),

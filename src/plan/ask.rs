@@ -69,6 +69,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
     }
     prepare(request, &mut plan, &held).await;
     keep_immutable(request, &mut plan, replaced);
+    compare_settings(request, &mut plan).await;
     plan
 }
 
@@ -207,12 +208,7 @@ fn unpinned(source: &Reference) -> Error {
 
 /// Finds out which of the repositories that get something must be created, and which hold nothing yet.
 async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
-    let mut seen = HashSet::new();
-    let with_work = plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.action.has_work() => Some(&transfer.target),
-        _ => None,
-    });
-    let repositories: Vec<Repository> = with_work.filter(|target| seen.insert(*target)).cloned().collect();
+    let repositories = with_work(plan);
     let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
     let missing = request.provisioners.missing(&repositories).await;
     let mut unavailable = HashMap::new();
@@ -228,6 +224,35 @@ async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repositor
     let vacant = to_list.map(|repository| async move { (repository, is_vacant(request, repository).await) });
     let answers: Vec<_> = futures::stream::iter(vacant).buffered(QUESTIONS).collect().await;
     plan.vacant.extend(answers.into_iter().filter(|(_, vacant)| *vacant).map(|(repository, _)| repository.clone()));
+    fail(plan, &unavailable);
+}
+
+/// The repositories that get something, in the order of the plan.
+fn with_work(plan: &Plan) -> Vec<Repository> {
+    let mut seen = HashSet::new();
+    let with_work = plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if transfer.action.has_work() => Some(&transfer.target),
+        _ => None,
+    });
+    with_work.filter(|target| seen.insert(*target)).cloned().collect()
+}
+
+/// Finds out which settings of the existing repositories that get something will be changed.
+async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
+    let existing: Vec<_> = with_work(plan).into_iter().filter(|one| !plan.missing.contains(one)).collect();
+    let mut unavailable = HashMap::new();
+    for (repository, answer) in request.provisioners.differing(&existing).await {
+        match answer {
+            Ok(settings) if settings.is_empty() => {}
+            Ok(settings) => plan.changes.push((repository, settings)),
+            Err(error) => drop(unavailable.insert(repository, error)),
+        }
+    }
+    fail(plan, &unavailable);
+}
+
+/// Makes failures of the images for repositories that can't be had.
+fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
     for planned in &mut plan.images {
         if let Planned::Image(transfer) = planned
             && let Some(error) = unavailable.get(&transfer.target)

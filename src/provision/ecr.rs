@@ -1,12 +1,14 @@
 //! Amazon ECR: repositories have to exist before a push.
 //!
-//! Facts: ECR's API reference, `DescribeRepositories`, `CreateRepository`, `PutLifecyclePolicy`, `SetRepositoryPolicy`.
+//! Facts: ECR's API reference, `DescribeRepositories`, `CreateRepository`.
+
+mod policies;
+mod pull_through;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use aws_sdk_ecr::Client;
 use aws_sdk_ecr::error::BuildError;
 use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentBuilder;
 use aws_sdk_ecr::types::{
@@ -15,11 +17,13 @@ use aws_sdk_ecr::types::{
 };
 use futures::future::try_join_all;
 use globset::Glob;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
+use self::policies::PolicyKind;
+use self::pull_through::Rule;
 use super::Provisioner;
 use crate::aws::Session;
-use crate::config::{EcrCreate, Policy};
+use crate::config::EcrCreate;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Repository};
 
@@ -36,10 +40,16 @@ pub(super) struct Ecr {
     account: String,
     region: String,
     create: Option<EcrCreate>,
+    /// Whether existing repositories are to have the policies of `create`, too.
+    reconcile: bool,
     /// One for each request in flight. What is throttled all the same, the SDK retries.
     permits: Semaphore,
     /// By the name of each repository that was described and has tags which can't be moved.
     immutable: Mutex<HashMap<String, Immutable>>,
+    /// The pull-through cache rules, asked for once.
+    rules: OnceCell<Vec<Rule>>,
+    /// By the name of each repository whose policies are known: those that it has otherwise than configured.
+    compared: Mutex<HashMap<String, Vec<&'static PolicyKind>>>,
 }
 
 /// Which tags of a repository can't be moved.
@@ -71,26 +81,6 @@ impl Immutable {
     }
 }
 
-/// A policy of a repository: its key in mirror.yaml, what it takes to set it, and how that is done by hand.
-#[derive(Debug, Clone, Copy)]
-struct PolicyKind {
-    key: &'static str,
-    action: &'static str,
-    command: (&'static str, &'static str),
-}
-
-const LIFECYCLE: PolicyKind = PolicyKind {
-    key: "lifecycle_policy",
-    action: "ecr:PutLifecyclePolicy",
-    command: ("put-lifecycle-policy", "--lifecycle-policy-text"),
-};
-
-const REPOSITORY: PolicyKind = PolicyKind {
-    key: "repository_policy",
-    action: "ecr:SetRepositoryPolicy",
-    command: ("set-repository-policy", "--policy-text"),
-};
-
 /// What is known of some repositories.
 enum Known {
     /// Which of them exist.
@@ -102,10 +92,25 @@ enum Known {
 }
 
 impl Ecr {
-    /// `create` tells how; `None` = never.
-    pub(super) fn new(session: Arc<Session>, account: String, region: String, create: Option<EcrCreate>) -> Self {
-        let (permits, immutable) = (Semaphore::new(IN_FLIGHT), Mutex::default());
-        Self { session, account, region, create, permits, immutable }
+    /// `create` tells how; `None` = never. `reconcile`: existing repositories are to have its policies, too.
+    pub(super) fn new(
+        session: Arc<Session>,
+        account: String,
+        region: String,
+        create: Option<EcrCreate>,
+        reconcile: bool,
+    ) -> Self {
+        Self {
+            session,
+            account,
+            region,
+            create,
+            reconcile,
+            permits: Semaphore::new(IN_FLIGHT),
+            immutable: Mutex::default(),
+            rules: OnceCell::new(),
+            compared: Mutex::default(),
+        }
     }
 
     /// One `DescribeRepositories`, of at most [`BATCH`] names.
@@ -182,46 +187,9 @@ impl Ecr {
                 _ => Err(error),
             };
         }
-        for (kind, policy) in [(LIFECYCLE, &settings.lifecycle_policy), (REPOSITORY, &settings.repository_policy)] {
-            if let Some(policy) = policy {
-                self.set_policy(&client, repository, kind, policy).await?;
-            }
-        }
+        self.set_policies(&client, repository, settings).await?;
+        self.remember(repository, Vec::new());
         Ok(true)
-    }
-
-    /// Sets a policy of a repository that was just created.
-    async fn set_policy(
-        &self,
-        client: &Client,
-        repository: &Repository,
-        kind: PolicyKind,
-        policy: &Policy,
-    ) -> Result<()> {
-        let attempted = format!("set {} of the new repository {repository}", kind.key);
-        let (account, name, text) = (&self.account, repository.path(), &policy.text);
-        let failed = match kind.key {
-            "lifecycle_policy" => {
-                let request = client.put_lifecycle_policy().registry_id(account).repository_name(name);
-                let answer = request.lifecycle_policy_text(text).send().await;
-                answer.err().map(|error| self.session.failure(attempted, kind.action, error))
-            }
-            _ => {
-                let request = client.set_repository_policy().registry_id(account).repository_name(name);
-                let answer = request.policy_text(text).send().await;
-                answer.err().map(|error| self.session.failure(attempted, kind.action, error))
-            }
-        };
-        let Some(error) = failed else { return Ok(()) };
-        // The next run finds the repository and leaves it alone: somebody has to finish what was begun.
-        let (operation, option) = kind.command;
-        let (region, file) = (&self.region, policy.file.display());
-        let finish = format!(
-            "the repository exists by now, without it: finish by `aws ecr {operation} --region {region} --registry-id \
-             {account} --repository-name {name} {option} file://{file}`, then run it again"
-        );
-        let hint = error.hint().map_or_else(|| finish.clone(), |hint| format!("{hint}; {finish}"));
-        Err(error.with_hint(hint))
     }
 
     /// What somebody with the right to may run instead.
@@ -277,6 +245,18 @@ impl Provisioner for Ecr {
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
         Ok(try_join_all(repositories.chunks(BATCH).map(|batch| self.missing_of(batch))).await?.concat())
+    }
+
+    async fn refused(&self, repository: &Repository) -> Option<Error> {
+        self.refusal(repository).await
+    }
+
+    async fn differing(&self, repository: &Repository) -> Result<Vec<&'static str>> {
+        Ok(policies::keys(&self.differing(repository).await?))
+    }
+
+    async fn reconcile(&self, repository: &Repository) -> Result<Vec<&'static str>> {
+        self.bring_in_line(repository).await
     }
 
     fn is_immutable(&self, repository: &Repository, tag: &oci::Tag) -> bool {

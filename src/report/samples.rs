@@ -71,11 +71,19 @@ pub(super) fn sync() -> Report {
         Outcome::interrupted(&transfer("ghcr.io/late/late:1", Action::Copy)),
     ];
     let target = "harbor.example.com/mirror/docker.io/library/nginx".to_owned();
+    let changed = "harbor.example.com/mirror/quay.io/a/b".to_owned();
     let quota = Quota { limit: 100, remaining: 65, window_seconds: Some(21600) };
     Report {
         outcomes,
         interrupted: true,
-        repositories: vec![RepositoryOutcome { target, created: true }],
+        repositories: vec![
+            RepositoryOutcome { target, created: true, changes: Vec::new() },
+            RepositoryOutcome {
+                target: changed,
+                created: false,
+                changes: vec!["lifecycle_policy", "repository_policy"],
+            },
+        ],
         registries: vec![registry("docker.io", 35, Some(quota)), registry("harbor.example.com", 2, None)],
         ..report("sync")
     }

@@ -86,6 +86,9 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     if !plan.missing.is_empty() {
         parts.push(format!("{} to create", count(plan.missing.len(), "repository", "repositories")));
     }
+    if !plan.changes.is_empty() {
+        parts.push(format!("{} to change", count(plan.changes.len(), "repository", "repositories")));
+    }
     let mut hosts: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
     for image in todo.iter().filter(|image| image.pulls > 0) {
         let (pulls, exact) = hosts.entry(image.source.repository().registry().as_str()).or_insert((0, true));

@@ -70,7 +70,7 @@ impl Report {
             Some(plan) => page.work(plan)?,
             None => {
                 page.results(&self.outcomes)?;
-                page.created(self)?;
+                page.repositories(self)?;
             }
         }
         page.differences(self)?;
@@ -138,11 +138,16 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn created(&mut self, report: &Report) -> io::Result<()> {
+    /// What has become of the target repositories.
+    fn repositories(&mut self, report: &Report) -> io::Result<()> {
         let quiet = self.style.quiet;
         for repository in report.repositories.iter().filter(|repository| repository.created && !quiet) {
             let word = self.word("created", GOOD);
             self.line(&format!("{word}  {}", escape(&repository.target)))?;
+        }
+        for repository in report.repositories.iter().filter(|repository| !repository.changes.is_empty() && !quiet) {
+            let (word, settings) = (self.word("changed", GOOD), spoken(&repository.changes));
+            self.line(&format!("{word}  {}  {settings}", escape(&repository.target)))?;
         }
         Ok(())
     }
@@ -170,6 +175,10 @@ impl Page<'_> {
         for repository in &plan.missing {
             let line = format!("{}  {}", self.word("create", GOOD), escape(&repository.to_string()));
             self.line(&line)?;
+        }
+        for (repository, settings) in &plan.changes {
+            let line = format!("{}  {}", self.word("change", GOOD), escape(&repository.to_string()));
+            self.line(&format!("{line}  {}", spoken(settings)))?;
         }
         Ok(())
     }
@@ -276,6 +285,11 @@ impl Page<'_> {
         }
         Ok(())
     }
+}
+
+/// Keys of mirror.yaml as words.
+fn spoken(settings: &[&str]) -> String {
+    settings.join(", ").replace('_', " ")
 }
 
 fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {

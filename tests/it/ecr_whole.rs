@@ -15,6 +15,9 @@ const CREATE: &str = "create: {tag_mutability: IMMUTABLE, scan_on_push: true, en
 const LIFECYCLE: &str = r#"{"rules": [{"rulePriority": 1, "description": "few", "action": {"type": "expire"},
   "selection": {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 100}}]}"#;
 
+const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Sid": "Pull", "Effect": "Allow", "Principal": "*",
+  "Action": ["ecr:BatchGetImage"]}]}"#;
+
 struct Scene {
     source: Registry,
     ecr: Ecr,
@@ -83,11 +86,15 @@ async fn eight_images_into_a_missing_repository_are_one_create_call() {
     let lifecycle = account.asked("PutLifecyclePolicy");
     assert_eq!((lifecycle.len(), &lifecycle[0]["lifecyclePolicyText"]), (1, &json!(LIFECYCLE)));
     assert_eq!(account.asked("GetAuthorizationToken").len(), 1);
-    assert_eq!(sync.json()["repositories"], json!([{"target": format!("{HOST}/mirror/app"), "created": true}]));
+    assert_eq!(
+        sync.json()["repositories"],
+        json!([{"target": format!("{HOST}/mirror/app"), "created": true, "changes": []}])
+    );
 
     scene.ecr.script.clear();
     let again = scene.cli.run("sync").await;
     assert_eq!(again.code, 0, "{again}");
+    assert_eq!(account.asked("DescribePullThroughCacheRules").len(), 1);
     assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work asks for no more than a token");
     assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one that learns what is wanted");
 }
@@ -104,6 +111,103 @@ async fn without_the_right_to_create_nothing_is_pulled() {
         let error = &image["error"];
         assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("denied")));
         assert!(error["message"].as_str().is_some_and(|text| text.contains("ecr:CreateRepository isn't allowed")));
+    }
+}
+
+#[tokio::test]
+async fn a_pull_through_cache_is_refused_before_anything_is_pulled() {
+    let scene = Scene::new().await;
+    scene.publish(&["app:1"], "create: true").await;
+    scene.ecr.account.pull_through("mirror");
+    for command in ["plan --json", "sync --json"] {
+        let run = scene.cli.run(command).await;
+        assert_eq!(run.code, 1, "{run}");
+        let error = &run.json()["images"][0]["error"];
+        assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("unsupported")));
+        let why = "everything under mirror/ is a pull-through cache of registry-1.docker.io, and can't be pushed to";
+        assert!(error["message"].as_str().is_some_and(|text| text.ends_with(why)), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|text| text.contains("another prefix than mirror/")), "{error}");
+    }
+    assert_eq!(scene.source.script.count("GET", ""), 0, "{:?}", scene.source.script.lines());
+    assert_eq!(scene.ecr.account.asked("CreateRepository").len(), 0);
+    assert_eq!(scene.ecr.account.asked("DescribePullThroughCacheRules").len(), 2, "once in each run");
+}
+
+const POLICIES: &str =
+    "reconcile: true\n      create: {lifecycle_policy: lifecycle.json, repository_policy: policy.json}";
+
+/// Three repositories that exist: one is as wanted, but for the order of keys; one isn't; one gets nothing.
+async fn existing(ecr: &str) -> (Scene, Vec<Image>) {
+    let mut scene = Scene::new().await;
+    scene.cli = scene.cli.file("policy.json", POLICY);
+    let account = &scene.ecr.account;
+    for name in ["mirror/same", "mirror/other", "mirror/done"] {
+        account.create(name, json!({}));
+    }
+    let lifecycle: Value = serde_json::from_str(LIFECYCLE).expect("JSON");
+    account.set_lifecycle("mirror/same", &lifecycle.to_string());
+    account.set_lifecycle("mirror/other", &LIFECYCLE.replace("100", "7"));
+    let images = scene.publish(&["same:1", "other:1", "done:1"], ecr).await;
+    images[2].push(&scene.ecr.account.inside("mirror/done"), "1").await;
+    (scene, images)
+}
+
+#[tokio::test]
+async fn policies_of_existing_repositories_are_reconciled_where_that_is_asked_for() {
+    let (scene, images) = existing(POLICIES).await;
+    let account = &scene.ecr.account;
+    let plan = scene.cli.run("plan").await;
+    assert_eq!(plan.code, 0, "{plan}");
+    for line in [
+        format!("change      {HOST}/mirror/same  repository policy\n"),
+        format!("change      {HOST}/mirror/other  lifecycle policy, repository policy\n"),
+        "2 repositories to change".to_owned(),
+    ] {
+        assert!(plan.stdout.contains(&line), "{plan}");
+    }
+    assert_eq!(account.asked("PutLifecyclePolicy").len() + account.asked("SetRepositoryPolicy").len(), 0);
+
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    scene.assert_mirrored(&images, &["same:1", "other:1", "done:1"]).await;
+    let entry = |name: &str, changes: &[&str]| json!({"target": format!("{HOST}/mirror/{name}"), "created": false, "changes": changes});
+    let both = ["lifecycle_policy", "repository_policy"];
+    assert_eq!(sync.json()["repositories"], json!([entry("other", &both), entry("same", &both[1..])]));
+    let lifecycle = account.asked("PutLifecyclePolicy");
+    assert_eq!((lifecycle.len(), &lifecycle[0]["repositoryName"]), (1, &json!("mirror/other")));
+    assert_eq!(account.asked("SetRepositoryPolicy").len(), 2);
+    let asked = account.asked("GetLifecyclePolicy").len();
+    assert_eq!(asked, 2 * 2, "plan and sync, of the two that get something");
+
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    assert_eq!(account.asked("GetLifecyclePolicy").len(), asked, "without work, nothing is compared");
+}
+
+#[tokio::test]
+async fn a_policy_that_may_not_be_set_fails_its_repository_before_anything_is_pulled_for_it() {
+    let (scene, images) = existing(POLICIES).await;
+    scene.ecr.account.refuse("PutLifecyclePolicy", "AccessDeniedException");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    let report = sync.json();
+    let statuses: Vec<&Value> = report["images"].as_array().expect("images").iter().map(|i| &i["status"]).collect();
+    assert_eq!(statuses, ["copied", "failed", "up_to_date"]);
+    let error = &report["images"][1]["error"];
+    assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("denied")));
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.starts_with("set lifecycle_policy of repository"), "{message}");
+    assert!(message.contains("ecr:PutLifecyclePolicy isn't allowed"), "{message}");
+    let config = images[1].blobs[0].digest().as_str();
+    assert_eq!(scene.source.script.count("GET", config), 0, "{:?}", scene.source.script.lines());
+}
+
+#[tokio::test]
+async fn policies_of_existing_repositories_are_left_alone_unless_told_otherwise() {
+    let (scene, _) = existing("create: {lifecycle_policy: lifecycle.json, repository_policy: policy.json}").await;
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    for operation in ["GetLifecyclePolicy", "GetRepositoryPolicy", "PutLifecyclePolicy", "SetRepositoryPolicy"] {
+        assert_eq!(scene.ecr.account.asked(operation).len(), 0, "{operation}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! The real SDK against a few lines of the JSON API on loopback.
 
+mod policies;
+mod pull_through;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +29,12 @@ struct Account {
     /// What a repository's description says besides its name.
     mutability: BTreeMap<String, Value>,
     blob_mounting: Option<&'static str>,
+    /// What each repository has, by the operation that asks for it and the repository's name.
+    policies: BTreeMap<(&'static str, String), String>,
+    /// Prefixes of pull-through caches; `None` = the operation isn't known.
+    rules: Option<Vec<&'static str>>,
+    /// How often they were asked for, which isn't in `asked`.
+    rules_asked: usize,
     in_flight: usize,
     /// The most that were in flight at a time.
     peak: usize,
@@ -35,6 +44,13 @@ type Shared = Arc<Mutex<Account>>;
 
 fn error(code: &str, message: &str) -> (StatusCode, String) {
     (StatusCode::BAD_REQUEST, json!({"__type": code, "message": message}).to_string())
+}
+
+fn pull_through(rules: Option<&[&str]>) -> (StatusCode, String) {
+    // As moto, which doesn't know the operation.
+    let Some(rules) = rules else { return (StatusCode::INTERNAL_SERVER_ERROR, String::new()) };
+    let rule = |prefix| json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "quay.io"});
+    (StatusCode::OK, json!({"pullThroughCacheRules": rules.iter().map(rule).collect::<Vec<_>>()}).to_string())
 }
 
 async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String) -> (StatusCode, String) {
@@ -52,6 +68,10 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
     }
     let mut account = account.lock().unwrap();
     account.in_flight -= 1;
+    if operation == "DescribePullThroughCacheRules" {
+        account.rules_asked += 1;
+        return pull_through(account.rules.as_deref());
+    }
     account.asked.push((operation.to_owned(), body.clone()));
     if let Some(code) = account.refuse.get(operation) {
         return error(code, "because");
@@ -85,6 +105,15 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
             let data = json!({"authorizationToken": "QVdTOnNlY3JldA==", "expiresAt": 1_420_070_400.0});
             (StatusCode::OK, json!({"authorizationData": [data]}).to_string())
         }
+        "GetLifecyclePolicy" | "GetRepositoryPolicy" => {
+            let name = body["repositoryName"].as_str().unwrap();
+            let found = account.policies.iter().find(|((asks, of), _)| *asks == operation && of == name);
+            let (key, none) = match operation {
+                "GetLifecyclePolicy" => ("lifecyclePolicyText", "LifecyclePolicyNotFoundException"),
+                _ => ("policyText", "RepositoryPolicyNotFoundException"),
+            };
+            found.map_or_else(|| error(none, "none"), |(_, text)| (StatusCode::OK, json!({key: text}).to_string()))
+        }
         "PutLifecyclePolicy" | "SetRepositoryPolicy" => (StatusCode::OK, json!({}).to_string()),
         "GetAccountSetting" if account.blob_mounting.is_some() => {
             let setting = json!({"name": body["name"], "value": account.blob_mounting});
@@ -104,8 +133,20 @@ async fn serve(account: Account) -> (Shared, Arc<Sessions>) {
 }
 
 async fn provisioners(account: Account, create: Option<EcrCreate>) -> (Shared, Provisioners) {
+    with(account, EcrSettings { create, ..EcrSettings::default() }).await
+}
+
+/// Policies are set, and existing repositories are to have them.
+async fn reconciling(account: Account) -> (Shared, Provisioners) {
+    let create = EcrCreate {
+        lifecycle_policy: Some(Policy { file: "lifecycle.json".into(), text: LIFECYCLE.to_owned() }),
+        ..with_policies()
+    };
+    with(account, EcrSettings { create: Some(create), reconcile: true, ..EcrSettings::default() }).await
+}
+
+async fn with(account: Account, ecr: EcrSettings) -> (Shared, Provisioners) {
     let (shared, sessions) = serve(account).await;
-    let ecr = EcrSettings { create, ..EcrSettings::default() };
     let registries = BTreeMap::from([(registry(), RegistrySettings { ecr, ..RegistrySettings::default() })]);
     (shared, Provisioners::new(&registries, sessions))
 }
@@ -166,6 +207,8 @@ async fn one_that_is_missing_among_many_is_found() {
     assert_eq!(operations(&account).len(), 2 + 50);
     assert!(account.lock().unwrap().peak <= 4);
 }
+
+const LIFECYCLE: &str = r#"{"rules": [{"a": 1, "b": [2]}]}"#;
 
 /// The texts are passed on as they are: what they say was checked with mirror.yaml.
 fn with_policies() -> EcrCreate {

@@ -17,6 +17,7 @@ fn a_run() {
     copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
+    changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -45,6 +46,7 @@ fn a_run_with_more_to_say() {
     up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
+    changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -159,6 +161,7 @@ fn a_target_is_named_where_it_says_something() {
     copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s
     copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
+    changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
 
     2 images: 2 copied; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
     ");

@@ -55,6 +55,10 @@ struct Inner {
     refused: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
     mounting: bool,
+    /// What was set, by the repository and by the operation that asks for it.
+    policies: BTreeMap<(String, &'static str), String>,
+    /// Prefixes that are filled from elsewhere.
+    pull_through: Vec<&'static str>,
     issued: usize,
     /// For how many requests the next token is good: an expiry that needs no clock. Only the newest is good at all.
     uses: usize,
@@ -70,6 +74,8 @@ impl Ecr {
             refused: BTreeMap::new(),
             asked: Vec::new(),
             mounting: false,
+            policies: BTreeMap::new(),
+            pull_through: Vec::new(),
             issued: 0,
             uses: usize::MAX,
             uses_left: 0,
@@ -115,6 +121,16 @@ impl Account {
 
     pub(crate) fn enable_mounting(&self) {
         self.lock().mounting = true;
+    }
+
+    /// Sets the lifecycle policy of a repository from within.
+    pub(crate) fn set_lifecycle(&self, path: &str, text: &str) {
+        self.lock().policies.insert((path.to_owned(), "GetLifecyclePolicy"), text.to_owned());
+    }
+
+    /// Repositories under `prefix` are a cache of Docker Hub.
+    pub(crate) fn pull_through(&self, prefix: &'static str) {
+        self.lock().pull_through.push(prefix);
     }
 
     /// The next token is good for so many requests, later ones for any number.
@@ -165,6 +181,21 @@ impl Inner {
         let message = "Your authorization token has expired. Reauthenticate and try again.";
         let known = (1..=self.issued).any(|number| basic == token(number));
         Some(refusal(403, "DENIED", if known { message } else { "Your authorization token is invalid." }))
+    }
+
+    /// The answer to a call about a policy of a repository that exists.
+    fn policy(&mut self, operation: &str, name: String, body: &Value) -> Result<Value, &'static str> {
+        let (get, key, none) = match operation {
+            "PutLifecyclePolicy" | "GetLifecyclePolicy" => {
+                ("GetLifecyclePolicy", "lifecyclePolicyText", "LifecyclePolicyNotFoundException")
+            }
+            _ => ("GetRepositoryPolicy", "policyText", "RepositoryPolicyNotFoundException"),
+        };
+        if operation == get {
+            return self.policies.get(&(name, get)).map(|text| json!({ key: text })).ok_or(none);
+        }
+        self.policies.insert((name, get), body[key].as_str().expect("a policy").to_owned());
+        Ok(json!({}))
     }
 
     /// Whether one more `PutImage` is within the quota.
@@ -267,6 +298,7 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
     if let Some(code) = inner.refused.get(operation) {
         return error(code, &format!("User: arn:aws:iam::1:user/u is not authorized to perform: ecr:{operation}"));
     }
+    let name = body["repositoryName"].as_str().unwrap_or_default().to_owned();
     let answer = match operation {
         "CreateRepository" => {
             let name = body["repositoryName"].as_str().expect("a name");
@@ -294,10 +326,22 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
             // Ends in 2015, as moto's.
             json!({ "authorizationData": [{ "authorizationToken": inner.issue(), "expiresAt": 1_420_070_400.0 }] })
         }
+        "DescribePullThroughCacheRules" => {
+            let rule = |prefix| json!({ "ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "registry-1.docker.io" });
+            json!({ "pullThroughCacheRules": inner.pull_through.iter().map(rule).collect::<Vec<_>>() })
+        }
         "GetAccountSetting" => {
             json!({ "name": body["name"], "value": if inner.mounting { "ENABLED" } else { "DISABLED" } })
         }
-        "PutLifecyclePolicy" | "SetRepositoryPolicy" => json!({}),
+        "PutLifecyclePolicy" | "SetRepositoryPolicy" | "GetLifecyclePolicy" | "GetRepositoryPolicy" => {
+            if !inner.repositories.contains_key(&name) {
+                return error("RepositoryNotFoundException", "it does not exist");
+            }
+            match inner.policy(operation, name, &body) {
+                Ok(answer) => answer,
+                Err(code) => return error(code, "it has none"),
+            }
+        }
         _ => return error("UnknownOperationException", operation),
     };
     (StatusCode::OK, answer.to_string())
