@@ -309,7 +309,10 @@ impl Host {
                 authorization.accepted();
                 return Err(error);
             }
-            if !refuses_us(&answer) {
+            // A 400 may mean anything: it is taken for a refusal only once.
+            let may_be_stale = refusals == 0 && self.quirks.stale_is_400 && authorization.is_kept_token();
+            let refused = refuses_us(&answer) || (may_be_stale && may_mean_stale(&answer));
+            if !refused {
                 authorization.accepted();
                 return answer.check(request);
             }
@@ -383,4 +386,10 @@ fn refuses_us(answer: &Answer) -> bool {
         403 => !answer.foreign && expired(),
         _ => false,
     }
+}
+
+/// A 400 that doesn't speak of something else than the token: the answer to a HEAD speaks of nothing.
+fn may_mean_stale(answer: &Answer) -> bool {
+    let said = String::from_utf8_lossy(&answer.body);
+    answer.status == 400 && !answer.foreign && (said.is_empty() || said.contains("Authorization Token is invalid"))
 }

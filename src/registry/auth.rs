@@ -116,6 +116,11 @@ impl Authorization {
         }
     }
 
+    /// Whether it is a token that was fetched for an earlier request, and may have ended since.
+    pub(crate) fn is_kept_token(&self) -> bool {
+        matches!(self.basis, Basis::Token { fresh: false, .. })
+    }
+
     /// There was no answer. Whoever waits for the host's first word need not wait in line for its silence.
     pub(crate) fn unanswered(self) {
         if matches!(self.basis, Basis::Unknown) {

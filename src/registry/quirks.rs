@@ -14,6 +14,8 @@ pub(crate) struct Quirks {
     pub(crate) counts_pulls: bool,
     /// Its credentials come from the AWS chain.
     pub(crate) aws: bool,
+    /// Answers a bearer token that has ended with 400 and no challenge.
+    pub(crate) stale_is_400: bool,
     /// Tags asked for at once: more than 1000 is an error on ECR, and no registry serves more.
     pub(crate) tag_page: u32,
     /// The most bytes of a blob that one request may carry.
@@ -39,6 +41,7 @@ const PLAIN: Quirks = Quirks {
     helper_key: None,
     counts_pulls: false,
     aws: false,
+    stale_is_400: false,
     tag_page: 1000,
     most_at_once: u64::MAX,
     chunks: true,
@@ -82,6 +85,9 @@ const GOOGLE: Quirks = Quirks { chunks: false, ..PLAIN };
 /// Refuses, or breaks off, a request of more than about 20 MB.
 const ACR: Quirks = Quirks { most_at_once: 16 << 20, ..PLAIN };
 
+/// Not an account's registry: tokens as elsewhere, but for how one is refused (aws/containers-roadmap#2835).
+const ECR_PUBLIC: Quirks = Quirks { stale_is_400: true, ..PLAIN };
+
 /// Services that a host's name gives away: it is this domain, or within it.
 const BY_DOMAIN: &[(&str, Quirks)] = &[
     ("azurecr.io", ACR),
@@ -90,6 +96,7 @@ const BY_DOMAIN: &[(&str, Quirks)] = &[
     ("ghcr.io", GHCR),
     ("gcr.io", GOOGLE),
     ("pkg.dev", GOOGLE),
+    ("public.ecr.aws", ECR_PUBLIC),
 ];
 
 impl Quirks {
@@ -124,6 +131,7 @@ mod tests {
             ("europe-docker.pkg.dev", (u64::MAX, false)),
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", (u64::MAX, false)),
             ("docker.io", anything),
+            ("public.ecr.aws", anything),
             ("quay.io", anything),
             ("notgcr.io", anything),
             ("gcr.io.example.com", anything),
@@ -131,6 +139,7 @@ mod tests {
         ] {
             let quirks = Quirks::of(&host.parse().unwrap());
             assert_eq!((quirks.most_at_once, quirks.chunks), expected, "{host}");
+            assert_eq!(quirks.stale_is_400, host == "public.ecr.aws", "{host}");
         }
     }
 }

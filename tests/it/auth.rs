@@ -136,6 +136,29 @@ async fn a_wrong_password_fails_its_registry_at_once() {
     assert_eq!(source.script.seen().len(), 2, "{:?}", source.script.lines());
 }
 
+#[tokio::test]
+async fn a_token_of_ecr_public_that_ends_is_fetched_again_once() {
+    for held in ["/manifests/sha256:", "/blobs/"] {
+        let tokens = Tokens::new().stale_is_400();
+        let (source, target) = (registry_of(&tokens).await, Registry::start().await);
+        let app = image("app").layer(1000).build();
+        app.push(&source.inside("team/app"), "1").await;
+        let list = format!(
+            "target: {}/m\nlayout: \"{{name}}\"\nimages: [\"public.ecr.aws/team/app:1\"]\nregistries:\n  public.ecr.aws: \
+             {{endpoint: \"{}\"}}\n",
+            target.name(),
+            source.url("")
+        );
+        let ended = tokens.clone();
+        source.script.once("GET", held, Fault::meanwhile(move || ended.revoke()));
+        let run = Cli::new().file("mirror.yaml", list).run("sync").await;
+        assert_eq!(run.code, 0, "{run}");
+        app.assert_in(&target.inside("m/app"), "1").await;
+        assert_eq!(tokens.issued(), 2, "{:?}", source.script.lines());
+        assert!(source.script.lines().iter().any(|line| line.ends_with(" 400")), "{:?}", source.script.lines());
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_helper_of_docker_is_asked() {

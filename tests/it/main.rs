@@ -10,6 +10,7 @@ mod engine;
 mod harbor;
 mod harness;
 mod layers;
+mod ministack;
 mod network;
 mod output;
 mod plan;

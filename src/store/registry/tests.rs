@@ -77,7 +77,10 @@ impl Script {
     }
 
     fn hosts(&self, settings: RegistrySettings) -> Arc<Hosts> {
-        let registry = self.repository().registry().clone();
+        Self::hosts_of(self.repository().registry().clone(), settings)
+    }
+
+    fn hosts_of(registry: Registry, settings: RegistrySettings) -> Arc<Hosts> {
         let limits = Limits { idle_timeout: Duration::from_secs(20), manifest_size: 1000, ..Limits::default() };
         let hosts = Hosts::with_environment(
             BTreeMap::from([(registry, settings)]),
@@ -95,6 +98,14 @@ impl Script {
 
     fn store_with(&self, settings: RegistrySettings) -> Arc<dyn Target> {
         RegistryStores::new(self.hosts(settings)).target(&self.repository()).unwrap()
+    }
+
+    /// As the registry of that name.
+    fn store_called(&self, registry: &str) -> Arc<dyn Target> {
+        let repository = Repository::new(registry.parse().unwrap(), "a/b").unwrap();
+        let endpoint = Some(format!("http://{}", self.address).parse().unwrap());
+        let settings = RegistrySettings { endpoint, ..RegistrySettings::default() };
+        RegistryStores::new(Self::hosts_of(repository.registry().clone(), settings)).target(&repository).unwrap()
     }
 }
 

@@ -27,6 +27,7 @@ struct Inner {
     uses: Option<usize>,
     signer: Option<Signer>,
     one_scope: bool,
+    stale_is_400: bool,
     issued: Vec<String>,
     requests: Vec<BTreeSet<String>>,
     refused: usize,
@@ -67,6 +68,12 @@ impl Tokens {
     /// Each token is good for so many requests: an expiry that needs no clock.
     pub(crate) fn uses(self, uses: usize) -> Self {
         self.lock().uses = Some(uses);
+        self
+    }
+
+    /// A token that isn't good any more is answered with 400 and no challenge, as ECR Public does it.
+    pub(crate) fn stale_is_400(self) -> Self {
+        self.lock().stale_is_400 = true;
         self
     }
 
@@ -171,6 +178,10 @@ async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
     let Some(why) = tokens.refuse(&request, &needed) else {
         return next.run(request).await;
     };
+    if why.contains("invalid_token") && tokens.lock().stale_is_400 {
+        let body = json!({ "errors": [{ "code": "DENIED", "message": "Your Authorization Token is invalid." }] });
+        return (StatusCode::BAD_REQUEST, body.to_string()).into_response();
+    }
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let needed = Vec::from_iter(needed).join(" ");
     let scope = if needed.is_empty() { String::new() } else { format!(r#",scope="{needed}""#) };

@@ -232,3 +232,38 @@ async fn a_busy_token_service_is_asked_again() {
     script.store().resolve(&tag("v1")).await.unwrap();
     assert_eq!(script.count("/token"), 2);
 }
+
+#[tokio::test]
+async fn where_400_may_mean_a_token_that_has_ended_it_is_renewed_once() {
+    let issued = AtomicUsize::new(0);
+    let script = Script::start(move |asked| {
+        let host = asked.headers["host"].to_str().unwrap();
+        match (asked.line.as_str(), asked.authorization.as_str()) {
+            (line, _) if line.starts_with("GET /token") => {
+                let n = issued.fetch_add(1, Ordering::SeqCst) + 1;
+                reply(200, &[], format!(r#"{{"token":"t{n}"}}"#))
+            }
+            (_, "") => reply(401, &[("www-authenticate", &format!(r#"Bearer realm="http://{host}/token""#))], ""),
+            (line, _) if line.starts_with("GET") => reply(400, &[], r#"{"errors":[{"code":"NAME_INVALID"}]}"#),
+            (line, token) if line.ends_with("v2") && token != "Bearer t1" => manifest_reply(),
+            (line, _) if line.ends_with("v1") => manifest_reply(),
+            _ => reply(400, &[], ""),
+        }
+    })
+    .await;
+    let public = script.store_called("public.ecr.aws");
+    public.resolve(&tag("v1")).await.unwrap();
+    public.resolve(&tag("v2")).await.unwrap();
+    assert_eq!((script.count("/token"), script.count("s/v2")), (2, 2), "{:?}", script.lines());
+    // A reason that isn't told, as after a HEAD, is taken for it once; one that is told, as after the GET then, never.
+    let error = public.resolve(&tag("v3")).await.unwrap_err();
+    assert_eq!((error.kind(), error.status(), error.attempts()), (Kind::Invalid, Some(400), 1));
+    assert_eq!((script.count("/token"), script.count("s/v3")), (3, 2 + 1), "{:?}", script.lines());
+    let error = public.manifest(&digest()).await.unwrap_err();
+    assert_eq!((error.status(), error.attempts(), script.count("/token")), (Some(400), 1, 3));
+
+    let elsewhere = script.store_called("registry.example.com");
+    elsewhere.resolve(&tag("v1")).await.unwrap();
+    let error = elsewhere.resolve(&tag("v4")).await.unwrap_err();
+    assert_eq!((error.status(), script.count("/token"), script.count("s/v4")), (Some(400), 4, 1 + 1));
+}

@@ -1,0 +1,38 @@
+//! ministack, a double of AWS whose ECR has both halves: the API and the registry share one state.
+//!
+//! Not strict: the registry lets anybody in, and takes manifests whose blobs are missing.
+
+use transship::oci::{Registry, Repository};
+
+use super::emulator::Emulator;
+use super::moto::ACCOUNT;
+
+/// A running server, with nothing in it; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct Ministack(Emulator);
+
+impl Ministack {
+    /// Starts one. `None`, said aloud, if it isn't installed.
+    ///
+    /// # Panics
+    /// As [`Emulator::start`].
+    pub(crate) fn start() -> Option<Self> {
+        let emulator = Emulator::start("ministack", ("TRANSSHIP_TEST_MINISTACK", "ministack"), |command, port| {
+            // Unless told so, it binds all addresses, and serves what starts processes of its own.
+            command.env("BIND_HOST", "127.0.0.1").env("SERVICES", "ecr,sts");
+            command.env("GATEWAY_PORT", port.to_string()).env("MINISTACK_ACCOUNT_ID", ACCOUNT);
+        });
+        emulator.map(Self)
+    }
+
+    /// The URL of both halves.
+    pub(crate) fn endpoint(&self) -> String {
+        self.0.endpoint()
+    }
+
+    /// A repository by the address of the registry, which asks nobody who they are.
+    pub(crate) fn repository(&self, path: &str) -> Repository {
+        let registry: Registry = self.0.address().to_string().parse().expect("a registry");
+        Repository::new(registry, path).expect("a repository path")
+    }
+}
