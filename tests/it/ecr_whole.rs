@@ -258,7 +258,9 @@ async fn blobs_are_mounted_if_the_account_wants_it_and_else_not_even_asked_for()
         scene.assert_mirrored(&images, &names).await;
         let lines = scene.ecr.script.lines();
         let mounts: Vec<_> = lines.iter().filter(|line| line.contains("mount=")).collect();
-        assert_eq!(mounts.len(), if enabled { 2 } else { 0 }, "{lines:#?}");
+        // Whoever comes first leads. Those before it in the plan don't wait for its manifest, those behind it do.
+        let expected = if enabled { 1..=2 } else { 0..=0 };
+        assert!(expected.contains(&mounts.len()), "{lines:#?}");
         assert!(mounts.iter().all(|line| line.ends_with(" 201")), "{mounts:?}");
         assert_eq!(scene.ecr.account.asked("GetAccountSetting").len(), 1);
         let layer = images[0].blobs[1].digest().as_str();
