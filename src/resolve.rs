@@ -49,12 +49,14 @@ pub enum Update {
 }
 
 impl Update {
+    /// Whether what is asked for as `repository` with `tag` may move; `None` is its selection, which a tag alone doesn't
+    /// move: that would bring and drop others.
     fn moves(&self, repository: &Repository, tag: Option<&Tag>) -> bool {
         match self {
             Self::Nothing => false,
             Self::All => true,
             Self::These(images) => images.iter().any(|(wanted, wanted_tag)| {
-                wanted == repository && (wanted_tag.is_none() || tag.is_none() || wanted_tag.as_ref() == tag)
+                wanted == repository && (wanted_tag.is_none() || wanted_tag.as_ref() == tag)
             }),
         }
     }

@@ -163,6 +163,12 @@ async fn selections_pick_tags_and_keep_their_pick() {
     scene.clear();
     assert_eq!(scene.cli.run("sync").await.code, 0);
     assert!(scene.source.script.lines().is_empty(), "an unchanged selection keeps its tags without a request");
+    let one = format!("update {}/app:1.2.0 --json", scene.source.name());
+    assert_eq!(scene.cli.run(&one).await.json()["changes"], serde_json::json!([]));
+    assert!(
+        !scene.cli.read("mirror.lock").expect("a lock").contains("app:1.2.1"),
+        "a tag alone doesn't move the selection"
+    );
     assert_eq!(scene.cli.run("sync --update").await.code, 0);
     assert!(scene.cli.read("mirror.lock").expect("a lock").contains("app:1.2.1"));
 
