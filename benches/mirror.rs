@@ -16,9 +16,11 @@ use transship::oci::{MediaType, Registry, Repository, Tag};
 use transship::plan::{Action, Plan, Planned, Transfer};
 use transship::progress::Silent;
 use transship::provision::Provisioners;
+use transship::referrers::Finder;
 use transship::registry::Hosts;
 use transship::report::{Outcome, Status};
 use transship::serve::{Options, Server};
+use transship::store::Stores;
 use transship::store::memory::Memory;
 use transship::store::registry::RegistryStores;
 
@@ -79,17 +81,10 @@ fn corpus() -> Vec<(String, String, Image)> {
 fn plan(corpus: &[(String, String, Image)], source: &Side, target: &Side, suffix: &str) -> Plan {
     let transfer = |(path, tag, image): &(String, String, Image)| {
         let reference = format!("{}:{tag}", source.repository(path));
-        Planned::Image(Transfer {
-            source: reference.parse().expect("a reference"),
-            root: image.descriptor().clone(),
-            target: target.repository(&format!("mirror/{path}")),
-            tag: Some(format!("{tag}{suffix}").parse::<Tag>().expect("a tag")),
-            action: Action::Copy,
-            pulls: 0,
-            pulls_exact: true,
-            bytes: None,
-            stale: None,
-        })
+        let source = reference.parse().expect("a reference");
+        let target = target.repository(&format!("mirror/{path}"));
+        let tag = format!("{tag}{suffix}").parse::<Tag>().expect("a tag");
+        Planned::Image(Transfer::new(source, image.descriptor().clone(), target, Some(tag), Action::Copy))
     };
     Plan { images: corpus.iter().map(transfer).collect(), ..Plan::default() }
 }
@@ -121,8 +116,10 @@ async fn measure(name: &str, mut plan: Plan, cold: bool) {
     }
     let ensured = Provisioners::new(&registries, Arc::new(Sessions::new())).ensure(&targets).await;
     let ready: Readiness = ensured.into_iter().collect();
+    let stores: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
     let means = Means {
-        stores: Arc::new(RegistryStores::new(Arc::clone(&hosts))),
+        finder: Arc::new(Finder::new(Arc::clone(&stores))),
+        stores,
         progress: Arc::new(Silent),
         stop: CancellationToken::new(),
         transfers: TRANSFERS,

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::oci::{Digest, Registry, Repository, Tag};
+use crate::oci::{Digest, Platform, Referrer, Registry, Repository, Tag};
 use crate::select::Selection;
 use crate::yaml::Document;
 pub use crate::yaml::{KeyPath, Problem, Problems};
@@ -60,8 +60,8 @@ pub struct ImageRule {
     pub wanted: Wanted,
     /// The repository under each target, instead of the layout's.
     pub to: Option<String>,
-    /// What to do about a target tag that holds something else.
-    pub overwrite: Overwrite,
+    /// How they are mirrored.
+    pub handling: Handling,
     /// Where it goes: one repository for each of [`Config::targets`], in their order.
     pub destinations: Vec<Repository>,
     /// The line of the file in which it begins.
@@ -79,6 +79,59 @@ pub enum Wanted {
     Digest(Digest, Option<Tag>),
     /// What a selection picks from the tag list.
     Select(Selection),
+}
+
+/// How an image is mirrored: what an entry and `defaults` may both say. An entry's word counts before that of `defaults`,
+/// and that before what is built in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Handling {
+    /// What to do about a target tag that holds something else.
+    pub overwrite: Overwrite,
+    /// The platforms that are mirrored; empty = all, byte for byte.
+    pub platforms: Vec<Platform>,
+    /// What is mirrored of that which refers to the image.
+    pub referrers: ReferrerRule,
+    /// What to do about layers that may not be distributed.
+    pub foreign: Foreign,
+}
+
+/// Which referrers are mirrored with an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReferrerRule {
+    /// Whether they are.
+    pub policy: ReferrerPolicy,
+    /// Only those of these artifact types; empty = all.
+    pub artifact_types: Vec<String>,
+}
+
+impl ReferrerRule {
+    /// Whether `referrer` is to be mirrored.
+    pub fn wants(&self, referrer: &Referrer) -> bool {
+        let listed = || self.artifact_types.iter().any(|wanted| Some(wanted.as_str()) == referrer.kind());
+        self.policy != ReferrerPolicy::None && (self.artifact_types.is_empty() || listed())
+    }
+}
+
+/// Whether referrers are mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReferrerPolicy {
+    /// Whatever there is.
+    #[default]
+    All,
+    /// None, and nobody is asked for them.
+    None,
+    /// Whatever there is, and an image that has none has failed.
+    Require,
+}
+
+/// What to do about layers that may not be distributed ("foreign" to Docker, "non-distributable" to OCI).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Foreign {
+    /// Mirror them as any other if the source registry serves them; their `urls` are never followed.
+    #[default]
+    Fetch,
+    /// An image that has one has failed.
+    Fail,
 }
 
 /// What to do about a target tag that holds something else.

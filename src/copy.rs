@@ -27,6 +27,7 @@ use crate::once::OnceMap;
 use crate::plan::{Plan, Planned, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
+use crate::referrers::Finder;
 use crate::report::{Bytes, Outcome, Status};
 use crate::store::Stores;
 
@@ -40,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Means {
     /// Where repositories are opened.
     pub stores: Arc<dyn Stores>,
+    /// Who finds what refers to what at the sources.
+    pub finder: Arc<Finder>,
     /// Who hears of what happens.
     pub progress: Arc<dyn Progress>,
     /// Cancelled when nothing new is to be started.
@@ -55,6 +58,7 @@ pub type Readiness = HashMap<Repository, Result<Ready>>;
 #[derive(Debug)]
 struct Engine {
     stores: Arc<dyn Stores>,
+    finder: Arc<Finder>,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
     permits: Arc<permits::Permits>,
@@ -71,6 +75,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
         permits: permits::Permits::new(means.transfers),
         stores: means.stores,
+        finder: means.finder,
         progress: means.progress,
         stop: means.stop,
         manifests: OnceMap::default(),

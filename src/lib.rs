@@ -18,11 +18,12 @@
 //! |---|---|
 //! | `commands` | everything below |
 //! | `cli` | – |
-//! | `copy` | plan, report, progress, provision, store, once, error, oci |
+//! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
 //! | `plan` | lock, config, select, provision, store, error, oci |
-//! | `resolve` | lock, config, select, store, error, oci |
+//! | `resolve` | lock, config, select, referrers, store, error, oci |
+//! | `referrers` | store, once, error, oci |
 //! | `serve` | store, error, oci |
 //! | `provision` | config, registry, aws, once, error, oci |
 //! | `store` | registry, error, oci |
@@ -48,12 +49,14 @@ pub mod once;
 pub mod plan;
 pub mod progress;
 pub mod provision;
+pub mod referrers;
 pub mod registry;
 pub mod report;
 pub mod resolve;
 pub mod select;
 pub mod serve;
 pub mod store;
+mod yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -88,4 +91,3 @@ pub(crate) mod images;
 #[path = "../tests/it/support/recorded.rs"]
 #[allow(dead_code, reason = "shared with the tests in tests/it")]
 pub(crate) mod recorded;
-mod yaml;

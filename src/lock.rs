@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Repository, Tag};
+use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Referrer, Repository, Tag};
 use crate::select::Spec;
 pub use crate::yaml::{Problem, Problems};
 
@@ -53,25 +53,10 @@ pub struct LockedImage {
     pub since: Option<Timestamp>,
     /// What refers to the image and is mirrored with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub referrers: Vec<LockedReferrer>,
+    pub referrers: Vec<Referrer>,
     /// What a verification of its signature found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
-}
-
-/// A signature, SBOM or other artifact about an image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LockedReferrer {
-    /// The digest of its manifest.
-    pub digest: Digest,
-    /// The media type of its manifest.
-    pub media_type: MediaType,
-    /// What kind of artifact it is, where it says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// The tag by which it is found, where it isn't found by its subject.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<Tag>,
 }
 
 /// What a verification found.
@@ -139,6 +124,11 @@ impl LockedImage {
         let since = Timestamp::now().round(jiff::Unit::Second).ok();
         let (platforms, referrers) = (Vec::new(), Vec::new());
         Self { source, platforms, digest, media_type, size, mirrored: None, since, referrers, verified: None }
+    }
+
+    /// The digest at the target.
+    pub fn lands_as(&self) -> &Digest {
+        self.mirrored.as_ref().unwrap_or(&self.digest)
     }
 }
 

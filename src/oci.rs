@@ -7,6 +7,7 @@ mod digest;
 mod manifest;
 mod platform;
 mod reference;
+mod referrer;
 mod service;
 
 pub use descriptor::{Descriptor, MediaType};
@@ -14,6 +15,7 @@ pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub use platform::Platform;
 pub use reference::{Reference, ReferenceError, Registry, Repository, Selector, Tag};
+pub use referrer::Referrer;
 pub use service::Service;
 
 /// Gives a newtype serde by its canonical text, so that `FromStr` stays the only parser.

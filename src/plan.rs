@@ -9,8 +9,9 @@ mod landing;
 use std::collections::HashSet;
 
 use crate::error::Error;
-use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
+use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
+pub use crate::config::{Foreign, Handling, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
 
@@ -50,6 +51,14 @@ pub struct Transfer {
     pub source: Reference,
     /// The pinned manifest.
     pub root: Descriptor,
+    /// The digest at the target, where a platform filter makes it another one.
+    pub mirrored: Option<Digest>,
+    /// How it is mirrored.
+    pub handling: Handling,
+    /// What the lock knows to refer to it.
+    pub referrers: Vec<Referrer>,
+    /// Whether to look for new referrers of what it consists of, though nothing else is to be done.
+    pub follow: bool,
     /// Where it goes.
     pub target: Repository,
     /// The tag that it gets there; `None` = untagged.
@@ -73,6 +82,8 @@ pub enum Action {
     Copy,
     /// The manifest is there by digest: one PUT under the tag.
     Tag,
+    /// The tag is right, but some of what the lock knows to refer to the image isn't there.
+    Refer,
     /// Nothing: the target holds it already.
     UpToDate,
     /// Nothing: the target's tag holds something else, and is to be left (`overwrite: keep`).
@@ -90,16 +101,40 @@ pub enum Action {
 impl Action {
     /// Whether anything is pushed.
     pub fn has_work(&self) -> bool {
-        matches!(self, Self::Copy | Self::Tag)
+        matches!(self, Self::Copy | Self::Tag | Self::Refer)
     }
 }
 
 impl Transfer {
+    /// `source`, pinned to `root`, to `target` under `tag`: all of it, for nothing, as far as is known by now.
+    pub fn new(source: Reference, root: Descriptor, target: Repository, tag: Option<Tag>, action: Action) -> Self {
+        Self {
+            source,
+            root,
+            mirrored: None,
+            handling: Handling::default(),
+            referrers: Vec::new(),
+            follow: false,
+            target,
+            tag,
+            action,
+            pulls: 0,
+            pulls_exact: true,
+            bytes: None,
+            stale: None,
+        }
+    }
+
+    /// The digest at the target.
+    pub fn lands_as(&self) -> &Digest {
+        self.mirrored.as_ref().unwrap_or(&self.root.digest)
+    }
+
     /// The target reference as text: with the tag, or with the digest where it has none.
     pub fn target_text(&self) -> String {
         let reference = match &self.tag {
             Some(tag) => Reference::tagged(self.target.clone(), tag.clone()),
-            None => Reference::digested(self.target.clone(), self.root.digest.clone()),
+            None => Reference::digested(self.target.clone(), self.lands_as().clone()),
         };
         reference.to_string()
     }

@@ -18,10 +18,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::oci::Digest;
-use crate::plan::{Action, Plan, Planned, Transfer};
+use crate::plan::{Plan, Planned, Transfer};
 
 pub use checks::{Check, Proof, Right};
-pub use outcome::{Bytes, Outcome, Reason, Status};
+pub use outcome::{Bytes, Outcome, Reason, ReferrerOutcome, Status};
 pub use phrase::escape;
 pub use text::Style;
 
@@ -233,7 +233,7 @@ impl Report {
 /// The image's transfer, if there is something to do for it.
 fn work(planned: &Planned) -> Option<&Transfer> {
     match planned {
-        Planned::Image(transfer) if matches!(transfer.action, Action::Copy | Action::Tag) => Some(transfer),
+        Planned::Image(transfer) if transfer.action.has_work() => Some(transfer),
         _ => None,
     }
 }

@@ -228,7 +228,7 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
             }
         }
         for (source, _) in rule.sources(old.tags(&rule.repository, rule.selection().map(Selection::spec))) {
-            match old.image(&source, &[]) {
+            match old.image(&source, &rule.handling.platforms) {
                 Some(found) => kept.pin(found.clone()),
                 None => missing.push(source.to_string()),
             }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
 
 /// The bytes of a blob, in chunks, not yet verified.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
@@ -39,9 +39,33 @@ pub trait Source: Debug + Display + Send + Sync {
     /// All tags, in the order in which they are served. `NotFound` if the repository doesn't exist.
     async fn tags(&self) -> Result<Vec<Tag>>;
 
+    /// What refers to `subject`, each digest once, and none if nothing does, whether `subject` is there or not.
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers>;
+
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
     fn counts_pulls(&self) -> bool {
         false
+    }
+}
+
+/// What refers to a manifest, and how the repository tells it.
+#[derive(Debug, Clone)]
+pub enum Referrers {
+    /// It has the referrers API, and knows what refers to what.
+    Listed(Vec<Referrer>),
+    /// It has none: clients keep an index under the fallback tag (distribution-spec, "Referrers Tag Schema").
+    Tagged(Option<Manifest>),
+}
+
+impl Referrers {
+    /// They themselves; none if what lies under the fallback tag is no index.
+    pub fn list(&self) -> Vec<Referrer> {
+        match self {
+            Self::Listed(referrers) => referrers.clone(),
+            Self::Tagged(index) => {
+                index.as_ref().and_then(|index| Referrer::in_index(index.bytes()).ok()).unwrap_or_default()
+            }
+        }
     }
 }
 

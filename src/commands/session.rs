@@ -21,6 +21,7 @@ use crate::oci::Repository;
 use crate::plan::{self, Plan, Planned};
 use crate::progress::{Progress, Task};
 use crate::provision::Provisioners;
+use crate::referrers::Finder;
 use crate::registry::{BasicTokens, Hosts};
 use crate::report::{Quota, RegistryUse, Report, RepositoryOutcome};
 use crate::resolve::{self, Resolution, Update};
@@ -44,6 +45,7 @@ pub(super) struct Session {
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
+    pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) provisioners: Provisioners,
     started: Timestamp,
@@ -65,9 +67,11 @@ impl Start {
         let Settings { registries, limits } = settings;
         let sessions = Arc::new(Sessions::new());
         let hosts = Arc::new(Hosts::new(registries.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
+        let stores: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
         Session {
+            finder: Arc::new(Finder::new(Arc::clone(&stores))),
+            stores,
             provisioners: Provisioners::new(&registries, sessions).with_hosts(Arc::clone(&hosts)),
-            stores: Arc::new(RegistryStores::new(Arc::clone(&hosts))),
             hosts,
             images,
             transfers: self.global.jobs.map_or(limits.transfers, usize::from),
@@ -126,6 +130,7 @@ impl Session {
         self.progress.begin(Task::Copy, to_copy, None);
         let means = Means {
             stores: Arc::clone(&self.stores),
+            finder: Arc::clone(&self.finder),
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
             transfers: self.transfers,

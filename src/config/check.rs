@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::{RawConfig, RawDefaults, RawLimits};
-use super::{Config, Env, Layout, Limits, Overwrite, TargetRoot, harbor, images, keys, registries};
+use super::{
+    Config, Env, Handling, Layout, Limits, Overwrite, ReferrerPolicy, TargetRoot, harbor, images, keys, registries,
+};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
 
@@ -82,7 +84,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
         findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
     }
     let places = images::Places { targets: &targets, layout: &layout, harbors: harbor::hosts(raw.registries.as_ref()) };
-    let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, defaults, findings);
+    let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, &defaults, findings);
     let used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
         Scope::Mirror => {
@@ -128,11 +130,13 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
     targets
 }
 
-fn defaults(raw: Option<&RawDefaults>, findings: &mut Findings<'_>) -> Overwrite {
-    let Some(raw) = raw else { return Overwrite::default() };
+fn defaults(raw: Option<&RawDefaults>, findings: &mut Findings<'_>) -> Handling {
+    let mut handling = Handling::default();
+    let Some(raw) = raw else { return handling };
     let path = KeyPath::default().key("defaults");
-    referrers(raw.referrers.as_deref(), &path, findings);
-    overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or_default()
+    handling.referrers.policy = referrers(raw.referrers.as_deref(), &path, findings).unwrap_or_default();
+    handling.overwrite = overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or_default();
+    handling
 }
 
 /// `overwrite` of the map at `path`; `None` if unsaid.
@@ -148,13 +152,16 @@ pub(super) fn overwrite(text: Option<&str>, path: &KeyPath, findings: &mut Findi
     }
 }
 
-/// `referrers` of the map at `path`: this version copies none.
-pub(super) fn referrers(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) {
-    let path = path.key("referrers");
-    match text {
-        None | Some("none") => {}
-        Some(later @ ("all" | "require")) => findings.not_yet(&path, &format!("referrers: {later}")),
-        Some(other) => findings.add(&path, format!("`{other}` isn't understood: expected none")),
+/// `referrers` of the map at `path`; `None` if unsaid.
+pub(super) fn referrers(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<ReferrerPolicy> {
+    match text? {
+        "all" => Some(ReferrerPolicy::All),
+        "none" => Some(ReferrerPolicy::None),
+        "require" => Some(ReferrerPolicy::Require),
+        other => {
+            findings.add(&path.key("referrers"), format!("`{other}` isn't understood: expected all, none or require"));
+            None
+        }
     }
 }
 

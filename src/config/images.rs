@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::check::{self, Findings};
 use super::raw::{RawImage, RawImageMap};
-use super::{ImageRule, Layout, Overwrite, TargetRoot, Wanted};
+use super::{Handling, ImageRule, Layout, TargetRoot, Wanted};
 use crate::oci::{Digest, Reference, ReferenceError, Registry, Repository, Service, Tag};
 use crate::select::{Selection, Spec};
 use crate::yaml::KeyPath;
@@ -20,7 +20,7 @@ pub(super) struct Places<'a> {
 pub(super) fn rules(
     raw: &[RawImage],
     places: &Places<'_>,
-    defaults: Overwrite,
+    defaults: &Handling,
     findings: &mut Findings<'_>,
 ) -> Vec<ImageRule> {
     let list = KeyPath::default().key("images");
@@ -40,7 +40,7 @@ pub(super) fn rules(
     rules
 }
 
-fn text_rule(text: &str, path: KeyPath, overwrite: Overwrite, findings: &mut Findings<'_>) -> Option<ImageRule> {
+fn text_rule(text: &str, path: KeyPath, defaults: &Handling, findings: &mut Findings<'_>) -> Option<ImageRule> {
     let reference = reference(text, &path, findings)?;
     let repository = reference.repository().clone();
     let line = findings.line(&path);
@@ -48,16 +48,21 @@ fn text_rule(text: &str, path: KeyPath, overwrite: Overwrite, findings: &mut Fin
         repository,
         wanted: by_reference(&reference),
         to: None,
-        overwrite,
+        handling: defaults.clone(),
         destinations: vec![],
         line,
         path,
     })
 }
 
-fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: Overwrite, findings: &mut Findings<'_>) -> Option<ImageRule> {
-    check::referrers(raw.referrers.as_deref(), &path, findings);
-    let overwrite = check::overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or(defaults);
+fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: &Handling, findings: &mut Findings<'_>) -> Option<ImageRule> {
+    let mut handling = defaults.clone();
+    if let Some(overwrite) = check::overwrite(raw.overwrite.as_deref(), &path, findings) {
+        handling.overwrite = overwrite;
+    }
+    if let Some(policy) = check::referrers(raw.referrers.as_deref(), &path, findings) {
+        handling.referrers.policy = policy;
+    }
     // Both are read even if one fails: all problems are told at once.
     let listed = raw.tags.as_deref().map(|texts| tags(texts, &path.key("tags"), findings));
     let selection = raw.select.as_ref().map(|spec| selection(spec, &path.key("select"), findings));
@@ -104,7 +109,7 @@ fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: Overwrite, findings: &mu
         ),
     }
     let line = findings.line(&path);
-    Some(ImageRule { repository, wanted, to: raw.to.clone(), overwrite, destinations: vec![], line, path })
+    Some(ImageRule { repository, wanted, to: raw.to.clone(), handling, destinations: vec![], line, path })
 }
 
 fn reference(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Reference> {

@@ -63,8 +63,8 @@ pub(super) struct RawImageMap {
     /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
-    /// Signatures, SBOMs and the like: `none` is the only value so far.
-    #[schemars(extend("enum" = ["none", null]))]
+    /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
+    #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
 }
 
@@ -74,8 +74,8 @@ pub(super) struct RawDefaults {
     /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
-    /// Signatures, SBOMs and the like: `none` is the only value so far.
-    #[schemars(extend("enum" = ["none", null]))]
+    /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
+    #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
 }
 

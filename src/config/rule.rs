@@ -1,14 +1,14 @@
 //! One entry of `images`: which sources it asks for.
 
-use super::{ImageRule, KeyPath, Overwrite, Wanted};
+use super::{Handling, ImageRule, KeyPath, Wanted};
 use crate::oci::{Reference, Repository, Tag};
 use crate::select::Selection;
 
 impl ImageRule {
-    /// The images of `repository` that are `wanted`, at `destinations`, replacing what is there.
+    /// The images of `repository` that are `wanted`, at `destinations`, handled as is built in.
     pub fn new(repository: Repository, wanted: Wanted, destinations: Vec<Repository>) -> Self {
-        let (overwrite, to, line, path) = (Overwrite::Replace, None, 0, KeyPath::default());
-        Self { repository, wanted, to, overwrite, destinations, line, path }
+        let (handling, to, line, path) = (Handling::default(), None, 0, KeyPath::default());
+        Self { repository, wanted, to, handling, destinations, line, path }
     }
 
     /// The selection, if the entry has one.

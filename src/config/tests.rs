@@ -64,7 +64,10 @@ fn images_are_named_in_many_ways() {
     assert_eq!(*wanted[4], Wanted::Digest(digest, Some("3.7-slim".parse().unwrap())));
     assert_eq!(*wanted[5], Wanted::Tags(vec![tag("v1")]));
     assert!(matches!(wanted[6], Wanted::Select(selection) if selection.spec().latest == Some(2)));
-    assert_eq!((config.images[0].overwrite, config.images[3].overwrite), (Overwrite::Refuse, Overwrite::Keep));
+    assert_eq!(
+        (config.images[0].handling.overwrite, config.images[3].handling.overwrite),
+        (Overwrite::Refuse, Overwrite::Keep)
+    );
     assert_eq!((config.images[3].line, config.images[3].path.to_string()), (6, "images[3]".into()));
     let sources: Vec<String> =
         config.images.iter().flat_map(|rule| rule.sources(&[])).map(|(r, _)| r.to_string()).collect();
@@ -214,8 +217,8 @@ fn wrong_files_are_refused_with_position() {
             "3:29 images[0].overwrite: `maybe` isn't understood: expected true, false or keep",
         ),
         (
-            images("  - {image: a:1, referrers: all}"),
-            "3:29 images[0].referrers: referrers: all isn't supported yet by this version of transship",
+            images("  - {image: a:1, referrers: some}"),
+            "3:29 images[0].referrers: `some` isn't understood: expected all, none or require",
         ),
         (
             images("  - {image: a:1, platforms: [linux/amd64]}"),

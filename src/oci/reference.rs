@@ -175,6 +175,18 @@ pub enum Selector {
     Digest(Digest),
 }
 
+impl From<Tag> for Selector {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
+    }
+}
+
+impl From<Digest> for Selector {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
 impl Selector {
     /// The text, as it stands in a URL.
     pub fn as_str(&self) -> &str {

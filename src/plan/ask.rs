@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::landing::Landings;
 use super::{Action, Plan, Planned, Transfer};
-use crate::config::{ImageRule, Overwrite};
+use crate::config::{Handling, ImageRule, Overwrite};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Descriptor, Digest, Reference, Repository, Selector, Tag};
@@ -43,7 +43,7 @@ struct Want<'a> {
     source: Reference,
     tag: Option<Tag>,
     target: Repository,
-    overwrite: Overwrite,
+    handling: &'a Handling,
     pin: Option<&'a LockedImage>,
     /// Why it can't have its tag: an image before it has.
     clash: Option<Error>,
@@ -117,12 +117,12 @@ fn wants(request: Request<'_>) -> Vec<Want<'_>> {
     for rule in request.images {
         for (source, tag) in rule.sources(request.lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
             let asked_for = request.only.matches(&source);
-            let pin = request.lock.image(&source, &[]);
+            let pin = request.lock.image(&source, &rule.handling.platforms);
             for target in &rule.destinations {
                 let clash = tag.as_ref().zip(pin).and_then(|(tag, pin)| landings.take(target, tag, pin));
                 if asked_for && seen.insert((source.clone(), target.clone(), tag.clone())) {
                     let (source, tag, target) = (source.clone(), tag.clone(), target.clone());
-                    wants.push(Want { source, tag, target, overwrite: rule.overwrite, pin, clash });
+                    wants.push(Want { source, tag, target, handling: &rule.handling, pin, clash });
                 }
             }
         }
@@ -173,7 +173,7 @@ fn planned(
     };
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
     let is_there = held.get(&want.target).is_some_and(|digests| digests.contains(&root.digest));
-    let action = match (found, want.overwrite) {
+    let action = match (found, want.handling.overwrite) {
         (Some(found), _) if found == root.digest => Action::UpToDate,
         (Some(found), Overwrite::Refuse) => Action::Conflict { found },
         (Some(found), Overwrite::Keep) => Action::Kept { found },
@@ -181,16 +181,17 @@ fn planned(
         _ => Action::Copy,
     };
     let counts = action.has_work() && request.stores.source(want.source.repository()).is_ok_and(|s| s.counts_pulls());
+    let pulls = counts && action == Action::Copy;
+    let pulls_exact = !(pulls && root.media_type.is_index());
+    let bytes = (action != Action::Copy).then_some(0);
+    let transfer = Transfer::new(want.source.clone(), root, want.target.clone(), want.tag.clone(), action);
     Planned::Image(Transfer {
-        source: want.source.clone(),
-        target: want.target.clone(),
-        tag: want.tag.clone(),
-        pulls: u64::from(counts && action == Action::Copy),
-        pulls_exact: !(counts && action == Action::Copy && root.media_type.is_index()),
-        bytes: (action != Action::Copy).then_some(0),
-        root,
-        action,
+        handling: want.handling.clone(),
+        pulls: u64::from(pulls),
+        pulls_exact,
+        bytes,
         stale: stale.cloned(),
+        ..transfer
     })
 }
 

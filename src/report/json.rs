@@ -9,8 +9,8 @@ use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use super::{
-    Bytes, Change, Check, Difference, Outcome, Proof, Reason, RegistryUse, Report, RepositoryOutcome, Right, Status,
-    known_outcome,
+    Bytes, Change, Check, Difference, Outcome, Proof, Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome,
+    Right, Status, known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -52,12 +52,21 @@ struct Image {
     reason: Option<Reason>,
     bytes: Amount,
     seconds: f64,
-    referrers: [(); 0],
+    referrers: Vec<Referred>,
     held: Later,
     verified: Later,
     error: Option<Failure>,
     #[serde(flatten)]
     planned: Option<Cost>,
+}
+
+/// What became of something that refers to the image.
+#[derive(Serialize)]
+struct Referred {
+    digest: Digest,
+    artifact_type: Option<String>,
+    status: Status,
+    error: Option<Failure>,
 }
 
 /// What was moved, by way; or what there is to move, as far as it is known.
@@ -161,7 +170,7 @@ impl Image {
             reason: outcome.reason,
             bytes: Amount::Moved(outcome.bytes),
             seconds: milliseconds(outcome.seconds),
-            referrers: [],
+            referrers: outcome.referrers.iter().map(Referred::of).collect(),
             held: None,
             verified: None,
             error: outcome.error.as_ref().map(Failure::of),
@@ -174,7 +183,7 @@ impl Image {
         let (cost, bytes) = match planned {
             Planned::Image(transfer) => {
                 let action = match transfer.action {
-                    Action::Copy => "copy",
+                    Action::Copy | Action::Refer => "copy",
                     Action::Tag => "tag",
                     Action::UpToDate | Action::Kept { .. } => "none",
                     Action::Conflict { .. } => "conflict",
@@ -191,6 +200,18 @@ impl Image {
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
         Self { bytes: Amount::Planned(bytes), planned: Some(cost), ..image }
+    }
+}
+
+impl Referred {
+    fn of(outcome: &ReferrerOutcome) -> Self {
+        let ReferrerOutcome { referrer, status, error } = outcome;
+        Self {
+            digest: referrer.digest.clone(),
+            artifact_type: referrer.kind().map(ToOwned::to_owned),
+            status: *status,
+            error: error.as_ref().map(Failure::of),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Side, Stage};
-use crate::oci::Digest;
+use crate::oci::{Digest, Referrer};
 use crate::plan::{Action, Planned, Transfer};
 
 /// What became of an image. The JSON report spells it in `snake_case`.
@@ -83,6 +83,17 @@ impl std::ops::AddAssign for Bytes {
     }
 }
 
+/// What became of something that refers to an image.
+#[derive(Debug, Clone)]
+pub struct ReferrerOutcome {
+    /// What it is.
+    pub referrer: Referrer,
+    /// What became of it.
+    pub status: Status,
+    /// What went wrong.
+    pub error: Option<Error>,
+}
+
 /// What became of one image at one target.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -100,6 +111,8 @@ pub struct Outcome {
     pub reason: Option<Reason>,
     /// What was moved, and what didn't have to be.
     pub bytes: Bytes,
+    /// What became of that which refers to it or to what it consists of.
+    pub referrers: Vec<ReferrerOutcome>,
     /// From the start of its work to the end, waiting included.
     pub seconds: f64,
     /// What went wrong.
@@ -113,10 +126,11 @@ impl Outcome {
             source: transfer.source.to_string(),
             digest: Some(transfer.root.digest.clone()),
             target: transfer.target_text(),
-            mirrored: None,
+            mirrored: transfer.mirrored.clone(),
             status: if transfer.stale.is_some() { Status::Failed } else { status },
             reason: None,
             bytes: Bytes::default(),
+            referrers: Vec::new(),
             seconds: 0.0,
             error: transfer.stale.clone(),
         }
@@ -144,11 +158,11 @@ impl Outcome {
             }
         };
         match &transfer.action {
-            Action::Copy | Action::Tag => None,
+            Action::Copy | Action::Tag | Action::Refer => None,
             Action::UpToDate => Some(Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }),
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
             Action::Conflict { found } => {
-                let (found, pinned) = (found.short(), transfer.root.digest.short());
+                let (found, pinned) = (found.short(), transfer.lands_as().short());
                 let why = format!("it holds {found}, not the pinned {pinned}, and may not be replaced");
                 let error = Error::new(Kind::Conflict, format!("set {}", transfer.target_text()), why);
                 Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
@@ -167,6 +181,7 @@ impl Outcome {
             status,
             reason,
             bytes: Bytes::default(),
+            referrers: Vec::new(),
             seconds: 0.0,
             error: Some(error),
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Descriptor;
-use crate::plan::Transfer;
+use crate::plan::{Action, Transfer};
 
 pub(super) fn digest(of: &str) -> Digest {
     Digest::of(of.as_bytes())
@@ -17,7 +17,7 @@ pub(super) fn transfer(source: &str, action: Action) -> Transfer {
     let tag = source.tag().cloned();
     let root = Descriptor { media_type, digest: digest(&source.to_string()), size: 1862 };
     let target = target.parse().unwrap();
-    Transfer { source, root, target, tag, action, pulls: 0, pulls_exact: true, bytes: None, stale: None }
+    Transfer::new(source, root, target, tag, action)
 }
 
 fn error(kind: Kind, attempted: &str, why: &str) -> Error {

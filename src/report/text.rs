@@ -163,7 +163,7 @@ impl Page<'_> {
         let width = column(&names);
         for (image, name) in all.into_iter().zip(&names) {
             let (word, color) = match image.action {
-                Action::Copy => ("copy", GOOD),
+                Action::Copy | Action::Refer => ("copy", GOOD),
                 Action::Tag => ("tag", GOOD),
                 Action::UpToDate => (Status::UpToDate.word(), PLAIN),
                 Action::Kept { .. } => ("kept", WAITING),

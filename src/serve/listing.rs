@@ -3,12 +3,12 @@
 use axum::http::HeaderName;
 use axum::http::header::{CONTENT_TYPE, LINK};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::reply::{Code, Refusal};
 use super::{Served, parameter};
 use crate::error::Kind;
-use crate::oci::{Digest, Manifest, MediaType, Repository};
+use crate::oci::{Digest, MediaType, Referrer, Repository};
 
 impl Served {
     pub(super) async fn list_tags(&self, repository: &Repository, query: Option<&str>) -> Result<Response, Refusal> {
@@ -49,7 +49,7 @@ impl Served {
         let referrers: Vec<Value> = manifests
             .iter()
             .filter(|manifest| manifest.subject().is_some_and(|of| of.digest == *subject))
-            .map(describe)
+            .map(Referrer::entry)
             .filter(wanted)
             .collect();
         let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": referrers });
@@ -60,23 +60,4 @@ impl Served {
         }
         Ok(response)
     }
-}
-
-/// The descriptor under which a referrer is listed: with its artifact type, else that of its config, and its annotations.
-fn describe(manifest: &Manifest) -> Value {
-    let of = manifest.descriptor();
-    let mut listed = Map::new();
-    listed.insert("mediaType".into(), of.media_type.to_string().into());
-    listed.insert("digest".into(), of.digest.to_string().into());
-    listed.insert("size".into(), of.size.into());
-    // It was read when it was pushed.
-    let inside: Value = serde_json::from_slice(manifest.bytes()).unwrap_or_default();
-    let artifact_type = inside["artifactType"].as_str().filter(|text| !text.is_empty());
-    if let Some(artifact_type) = artifact_type.or_else(|| inside["config"]["mediaType"].as_str()) {
-        listed.insert("artifactType".into(), artifact_type.into());
-    }
-    if inside["annotations"].is_object() {
-        listed.insert("annotations".into(), inside["annotations"].clone());
-    }
-    Value::Object(listed)
 }

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector, Tag, Verifier};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
 /// How many bytes a chunk of a blob has at most.
 const CHUNK: usize = 64 * 1024;
@@ -193,6 +193,13 @@ impl Source for MemoryRepository {
 
     async fn tags(&self) -> Result<Vec<Tag>> {
         self.read("list tags of", |contents| Ok(contents.tags.keys().cloned().collect()))
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        let world = self.world.lock();
+        let manifests = world.by_name.get(&self.name).into_iter().flat_map(|contents| contents.manifests.values());
+        let about = manifests.filter(|manifest| manifest.subject().is_some_and(|of| of.digest == *subject));
+        Ok(Referrers::Listed(about.map(Referrer::of).collect()))
     }
 }
 

@@ -14,9 +14,9 @@ use reqwest::header::{
 };
 use serde::Deserialize;
 
-use super::{Accepted, BlobStream, Mount, MountRule, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Repository, Selector, Tag};
+use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Referrer, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: &str = "docker-content-digest";
@@ -232,6 +232,23 @@ impl Source for RegistryStore {
                 return Err(request.error(Kind::Invalid, format!("the list has more than {MOST_PAGES} pages")));
             }
             request.url = next;
+        }
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        let request = self.request(Action::ListReferrers, subject.as_str(), &format!("referrers/{subject}"))?;
+        match self.host.send(&request).await {
+            Ok(answer) => {
+                let listed = Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
+                Ok(Referrers::Listed(listed))
+            }
+            Err(error) if error.status() == Some(404) => match self.get_manifest(&subject.referrers_tag().into()).await
+            {
+                Ok(index) => Ok(Referrers::Tagged(Some(index))),
+                Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
         }
     }
 

@@ -14,6 +14,7 @@ use transship::oci::{Reference, Repository};
 use transship::plan::{Action, Plan, Planned, Transfer};
 use transship::progress::Silent;
 use transship::provision::Provisioners;
+use transship::referrers::Finder;
 use transship::report::{Outcome, Reason, Status};
 use transship::store::MountRule;
 use transship::store::memory::Memory;
@@ -46,17 +47,9 @@ impl Batch {
         image.push(&self.memory.repository(source.repository()), tag.as_str()).await;
         let target: Repository = target.parse().unwrap();
         self.plan.vacant.insert(target.clone());
-        self.plan.images.push(Planned::Image(Transfer {
-            source,
-            root: image.descriptor().clone(),
-            target,
-            tag: Some(tag),
-            action: Action::Copy,
-            pulls: 0,
-            pulls_exact: true,
-            bytes: None,
-            stale: None,
-        }));
+        let root = image.descriptor().clone();
+        let transfer = Transfer::new(source, root, target, Some(tag), Action::Copy);
+        self.plan.images.push(Planned::Image(transfer));
     }
 
     /// The target repositories may hold something.
@@ -73,6 +66,7 @@ impl Batch {
         let ready = ready(targets.collect()).await;
         let means = Means {
             stores: Arc::new(self.stores.clone()),
+            finder: Arc::new(Finder::new(Arc::new(self.stores.clone()))),
             progress: Arc::new(Silent),
             stop: self.stop.clone(),
             transfers: self.transfers,
@@ -357,7 +351,8 @@ async fn what_a_target_says_is_missing_is_sent_after_all() {
     let lying = Lying { stores: batch.stores.clone(), about: layer.clone(), left: Arc::default() };
     let ready = ready(vec![target]).await;
     let stop = CancellationToken::new();
-    let means = Means { stores: Arc::new(lying), progress: Arc::new(Silent), stop, transfers: 2 };
+    let finder = Arc::new(Finder::new(Arc::new(batch.stores.clone())));
+    let means = Means { stores: Arc::new(lying), finder, progress: Arc::new(Silent), stop, transfers: 2 };
     let outcomes = copy(batch.plan.clone(), &ready, means).await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     batch.assert_at(&image, "dst.test/app", "1").await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use transship::error::Result;
 use transship::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, Source, Stores, Target, Upload};
+use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
 
 use crate::support::recorded::Recorded;
 
@@ -55,6 +55,9 @@ impl Source for Liar {
     }
     async fn tags(&self) -> Result<Vec<Tag>> {
         self.0.tags().await
+    }
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.0.referrers(subject).await
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, MountRule, Source, Stores, Target, Upload};
+use transship::store::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 
 use super::gate::Gate;
 
@@ -23,6 +23,7 @@ pub(crate) enum What {
     Blob,
     BlobSize,
     Tags,
+    Referrers,
     PushManifest,
     OpenUpload,
     PushBlob,
@@ -303,6 +304,10 @@ impl Source for Watched {
 
     async fn tags(&self) -> Result<Vec<Tag>> {
         self.simple(What::Tags, "", self.target.tags()).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.simple(What::Referrers, subject.as_str(), self.target.referrers(subject)).await
     }
 
     fn counts_pulls(&self) -> bool {
