@@ -103,6 +103,10 @@ pub struct Waiting {
     pub since: Option<Timestamp>,
 }
 
+/// What an image is known by, whether it is pinned or not: its canonical source and the platforms of it, sorted. A selection
+/// that has no tags is known by its repository.
+pub type Name = (String, Vec<Platform>);
+
 /// How the pin of one image differs between two locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -239,6 +243,11 @@ impl Lock {
 /// The lock that belongs to a config: beside it, its stem + `.lock`.
 pub fn lock_path(config: &Path) -> PathBuf {
     config.with_extension("lock")
+}
+
+/// The name of `source` with `platforms`, in whatever order these are.
+pub fn name(source: &impl ToString, platforms: &[Platform]) -> Name {
+    (source.to_string(), sorted(platforms))
 }
 
 fn sorted(platforms: &[Platform]) -> Vec<Platform> {
