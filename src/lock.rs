@@ -4,7 +4,7 @@
 //! bytes and a moved pin is two changed lines. A version that this program doesn't know is refused, whatever else is in
 //! the file.
 //!
-//! Version 1: the first. `referrers`, `verified`, `mirrored` and `waiting` are read and written; nothing fills them yet.
+//! Version 1: the first. `referrers`, `verified` and `waiting` are read and written; nothing fills them yet.
 
 mod text;
 

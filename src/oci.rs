@@ -18,8 +18,8 @@ pub use platform::Platform;
 pub use reference::{Reference, ReferenceError, Registry, Repository, Selector, Tag};
 pub use referrer::Referrer;
 pub use service::Service;
-pub use subset::{Subset, SubsetError};
 pub(crate) use subset::listed;
+pub use subset::{Subset, SubsetError};
 
 /// Gives a newtype serde by its canonical text, so that `FromStr` stays the only parser.
 macro_rules! serde_by_text {

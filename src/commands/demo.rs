@@ -163,7 +163,11 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
             let by_tag =
                 OciReference::with_tag(repository.registry().to_string(), repository.path().into(), tag.to_string());
             let (_, digest) = client.pull_manifest_raw(&by_tag, &RegistryAuth::Anonymous, &[ACCEPT]).await?;
-            anyhow::ensure!(digest == pin.lands_as().as_str(), "{by_tag} is {digest}, the lock pins {}", pin.lands_as());
+            anyhow::ensure!(
+                digest == pin.lands_as().as_str(),
+                "{by_tag} is {digest}, the lock pins {}",
+                pin.lands_as()
+            );
             read_graph(&client, repository, pin.lands_as(), &mut seen, &mut verified).await?;
         }
     }

@@ -68,12 +68,7 @@ pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, find
 }
 
 /// What `text` stands for; `None` if it is unsaid, or isn't understood.
-fn one_of<T: Copy>(
-    words: &[(&str, T)],
-    text: Option<&str>,
-    path: &KeyPath,
-    findings: &mut Findings<'_>,
-) -> Option<T> {
+fn one_of<T: Copy>(words: &[(&str, T)], text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<T> {
     let text = text?;
     let known = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
     if known.is_none() {
@@ -98,7 +93,11 @@ fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> V
         let path = path.index(index);
         match text.parse::<Platform>() {
             _ if text == "all" => findings.add_hint(&path, "`all` stands beside other platforms", all),
-            Err(why) => findings.add_hint(&path, why, "write it as indexes do: linux/amd64, linux/arm/v7, windows(10.0.17763)/amd64"),
+            Err(why) => findings.add_hint(
+                &path,
+                why,
+                "write it as indexes do: linux/amd64, linux/arm/v7, windows(10.0.17763)/amd64",
+            ),
             Ok(platform) if platforms.contains(&platform) => {
                 findings.add_hint(&path, format!("the platform `{platform}` stands twice"), "remove one of them");
             }

@@ -210,7 +210,8 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
             }
             let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
                 let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
-                let pinned = digest.is_some() && digest == theirs && rule.handling.platforms == other.handling.platforms;
+                let pinned =
+                    digest.is_some() && digest == theirs && rule.handling.platforms == other.handling.platforms;
                 let same = std::ptr::eq(other, rule) || pinned;
                 (!same)
                     .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))

@@ -164,7 +164,8 @@ async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer
 fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let attempted = || format!("pick the platforms of {}", transfer.source);
     let part = root.subset(&transfer.handling.platforms);
-    let part = part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
+    let part =
+        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
     if part.digest() == transfer.lands_as() {
         return Ok(part);
     }

@@ -121,7 +121,9 @@ mod tests {
 
     #[test]
     fn text_goes_both_ways() {
-        for text in ["linux/amd64", "linux/arm/v7", "windows(10.0.17763)/amd64", "windows(10.0)/arm64/v8", "wasip1/wasm"] {
+        for text in
+            ["linux/amd64", "linux/arm/v7", "windows(10.0.17763)/amd64", "windows(10.0)/arm64/v8", "wasip1/wasm"]
+        {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
         }
     }

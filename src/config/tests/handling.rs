@@ -49,10 +49,7 @@ fn wrong_handling_is_refused() {
     let image = |keys: &str| images(&format!("  - {{image: a:1, {keys}}}"));
     let default = |keys: &str| with(&format!("defaults: {{{keys}}}"));
     assert_problems(vec![
-        (
-            image("overwrite: maybe"),
-            "3:29 images[0].overwrite: `maybe` isn't understood: expected true, false or keep",
-        ),
+        (image("overwrite: maybe"), "3:29 images[0].overwrite: `maybe` isn't understood: expected true, false or keep"),
         (image("referrers: some"), "3:29 images[0].referrers: `some` isn't understood: expected all, none or require"),
         (default("foreign: skip"), "3:21 defaults.foreign: `skip` isn't understood: expected fetch or fail"),
         (image("platforms: linux/amd64"), "3:29 images[0].platforms: expected a list, found a single value"),
@@ -97,7 +94,8 @@ fn one_image_may_be_mirrored_for_several_platforms_but_not_under_one_tag() {
     let apart = images(&(entry("amd", "a:1", "linux/amd64") + &entry("arm", "a:1", "linux/arm64")));
     assert_eq!(destinations(&apart), ["h.example/m/amd", "h.example/m/arm"]);
     let pinned = format!("a:1@{D}");
-    let same = images(&(entry("x", &pinned, "linux/arm64, linux/amd64") + &entry("x", &pinned, "linux/amd64, linux/arm64")));
+    let same =
+        images(&(entry("x", &pinned, "linux/arm64, linux/amd64") + &entry("x", &pinned, "linux/amd64, linux/arm64")));
     assert_eq!(destinations(&same).len(), 2, "both give the same digest");
     assert_problems(vec![
         (

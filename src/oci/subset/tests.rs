@@ -65,7 +65,10 @@ fn version_1_gives_these_bytes_and_this_digest_for_ever() {
         \"mediaType\":\"application/vnd.oci.image.manifest.v1+json\" , \
         \"platform\": { \"architecture\":\"amd64\",\"os\" : \"linux\", \"features\":[ ] } }],\"schemaVersion\":2,\"null\":null}";
     assert_eq!(std::str::from_utf8(subset.manifest.bytes()).unwrap(), expected);
-    assert_eq!(subset.manifest.digest().as_str(), "sha256:92aade7217bd9a7a0122a4ebe5dccb0997f9331a833bab7e9d6f500a6db7343b");
+    assert_eq!(
+        subset.manifest.digest().as_str(),
+        "sha256:92aade7217bd9a7a0122a4ebe5dccb0997f9331a833bab7e9d6f500a6db7343b"
+    );
     assert_eq!(subset.manifest.media_type().as_str(), MediaType::OCI_INDEX);
     assert_eq!(subset.manifest.descriptor().size, expected.len() as u64);
 }
