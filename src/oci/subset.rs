@@ -139,7 +139,7 @@ impl Manifest {
         let kept = raw.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(entry, _)| entry.get());
         let manifests = format!("[{}]", kept.collect::<Vec<_>>().join(","));
         let bytes = joined(&members, &manifests);
-        let manifest = Manifest::new(Digest::of(&bytes), Some(self.media_type().as_str()), bytes);
+        let manifest = Self::new(Digest::of(&bytes), Some(self.media_type().as_str()), bytes);
         let manifest = manifest.map_err(|error: ManifestError| SubsetError::Invalid(error.to_string()))?;
         Ok(Subset { manifest, nameless: nameless(&entries, &keep), missing })
     }

@@ -160,6 +160,17 @@ async fn a_single_image_passes_if_it_is_for_the_platform() {
     let sync = scene.cli.run("sync --json").await;
     assert_eq!((statuses(&sync), &sync.json()["images"][0]["mirrored"]), (vec!["copied".into()], &Value::Null));
     scene.assert_mirrored(&single, "app", "1").await;
+    let config = format!("/v2/app/blobs/{}", single.blobs[0].digest());
+    let lie = r#"{"os":"linux","architecture":"amd64"}"#.to_owned();
+    scene.source.script.once("GET", config, Fault::Answer { status: 200, headers: Vec::new(), body: lie });
+    scene.only("linux/amd64");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(
+        sync.json()["images"][0]["error"]["kind"],
+        "mismatch",
+        "what a config says is believed by its digest: {sync}"
+    );
+
     let artifact = image("artifact").artifact("application/vnd.example.sbom.v1").build();
     let bare = image("bare").without_config().build();
     for (image, says) in [

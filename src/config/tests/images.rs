@@ -74,7 +74,6 @@ fn wrong_targets_and_layouts_are_refused() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_images_are_refused() {
     assert_problems(vec![
         ("target: h/m\nimages: []".into(), "2:9 images: there is nothing to mirror"),

@@ -36,7 +36,6 @@ fn registries_and_limits() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn wrong_registries_are_refused() {
     assert_problems(vec![
         (

@@ -74,3 +74,16 @@ async fn a_part_with_another_digest_than_the_lock_has_goes_nowhere() {
     assert_eq!((error.kind(), error.side()), (Kind::Mismatch, Some(Side::Source)), "{error}");
     assert_eq!(batch.stores.count(What::PushManifest) + batch.stores.count(What::OpenUpload), 0);
 }
+
+#[tokio::test]
+async fn weighing_reads_the_part_alone() {
+    let mut batch = Batch::new();
+    let app = app();
+    part(&mut batch, &app).await;
+    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    let stores: Arc<dyn transship::store::Stores> = Arc::new(batch.stores.clone());
+    transship::plan::weigh(&mut batch.plan, &stores).await;
+    let Planned::Image(transfer) = &batch.plan.images[0] else { unreachable!("it was just added") };
+    let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
+    assert_eq!((transfer.pulls, transfer.pulls_exact, transfer.bytes), (3, true, Some(bytes)));
+}
