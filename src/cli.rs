@@ -256,6 +256,13 @@ pub struct Copy {
     /// If there is a config, its registries and limits are used; no lock is.
     #[arg(verbatim_doc_comment, value_name = "DST")]
     pub target: String,
+
+    /// Only this platform, such as linux/arm64; repeatable
+    ///
+    /// OS/ARCH[/VARIANT]. Its attestations come with it. A part of an image
+    /// has a digest of its own, which signatures of the whole don't cover.
+    #[arg(verbatim_doc_comment, long = "platform", value_name = "PLATFORM")]
+    pub platforms: Vec<String>,
 }
 
 /// Arguments of `check`.

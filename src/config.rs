@@ -10,6 +10,7 @@
 
 mod check;
 mod ecr;
+mod handling;
 mod harbor;
 mod images;
 mod keys;
@@ -87,7 +88,7 @@ pub enum Wanted {
 pub struct Handling {
     /// What to do about a target tag that holds something else.
     pub overwrite: Overwrite,
-    /// The platforms that are mirrored; empty = all, byte for byte.
+    /// The platforms that are mirrored, sorted; empty = all, byte for byte.
     pub platforms: Vec<Platform>,
     /// What is mirrored of that which refers to the image.
     pub referrers: ReferrerRule,

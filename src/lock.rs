@@ -4,7 +4,7 @@
 //! bytes and a moved pin is two changed lines. A version that this program doesn't know is refused, whatever else is in
 //! the file.
 //!
-//! Version 1: the first. `referrers`, `verified`, `mirrored` and `waiting` are read and written; nothing fills them yet.
+//! Version 1: the first. `referrers`, `verified` and `waiting` are read and written; nothing fills them yet.
 
 mod text;
 
@@ -102,6 +102,10 @@ pub struct Waiting {
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
+
+/// What an image is known by, whether it is pinned or not: its canonical source and the platforms of it, sorted. A selection
+/// that has no tags is known by its repository.
+pub type Name = (String, Vec<Platform>);
 
 /// How the pin of one image differs between two locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,6 +243,11 @@ impl Lock {
 /// The lock that belongs to a config: beside it, its stem + `.lock`.
 pub fn lock_path(config: &Path) -> PathBuf {
     config.with_extension("lock")
+}
+
+/// The name of `source` with `platforms`, in whatever order these are.
+pub fn name(source: &impl ToString, platforms: &[Platform]) -> Name {
+    (source.to_string(), sorted(platforms))
 }
 
 fn sorted(platforms: &[Platform]) -> Vec<Platform> {

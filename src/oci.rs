@@ -9,6 +9,7 @@ mod platform;
 mod reference;
 mod referrer;
 mod service;
+mod subset;
 
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
@@ -17,6 +18,8 @@ pub use platform::Platform;
 pub use reference::{Reference, ReferenceError, Registry, Repository, Selector, Tag};
 pub use referrer::Referrer;
 pub use service::Service;
+pub(crate) use subset::listed;
+pub use subset::{Subset, SubsetError};
 
 /// Gives a newtype serde by its canonical text, so that `FromStr` stays the only parser.
 macro_rules! serde_by_text {

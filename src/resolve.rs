@@ -1,7 +1,10 @@
 //! Config + what the sources serve → Lock.
 //!
 //! HEADs and tag lists only, so that resolving costs no pull. A pin never moves by itself: what the old lock has is taken
-//! from it without a request, unless the caller wants it updated. What can't be resolved keeps its pin and is told.
+//! from it without a request, unless the caller wants it updated. What can't be resolved keeps its pin and is told. Only an
+//! image of which some platforms are wanted is read, to learn the digest of that part (`narrow`).
+
+mod narrow;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ImageRule, Wanted};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::lock::{Lock, LockedImage, LockedSelection};
-use crate::oci::{Reference, Repository, Tag};
+use crate::lock::{self, Lock, LockedImage, LockedSelection};
+use crate::oci::{Platform, Reference, Repository, Tag, listed};
 use crate::select::{Only, Selection};
 use crate::store::Stores;
+pub use narrow::narrow;
 
 /// Questions to the sources in flight.
 const QUESTIONS: usize = 64;
@@ -67,9 +71,8 @@ impl Update {
 pub struct Resolution {
     /// The pins.
     pub lock: Lock,
-    /// Why an image or selection has no pin, or has kept its old one: by canonical source, or by repository for a
-    /// selection whose tags couldn't be listed.
-    pub failed: BTreeMap<String, Error>,
+    /// Why an image or selection has no pin, or has kept its old one.
+    pub failed: BTreeMap<lock::Name, Error>,
     /// What each selection dropped at each step, for `plan -v`.
     pub notes: Vec<String>,
 }
@@ -108,17 +111,26 @@ async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
     while let Some((rule, selected, error, notes)) = answers.next().await {
         resolution.notes.extend(notes);
         if let Some(error) = error {
-            // With an old pick, each of its images carries the error; without one, the selection itself does.
-            let tags = selected.iter().flat_map(|selection| &selection.tags);
-            let mut names: Vec<_> =
-                tags.map(|tag| Reference::tagged(rule.repository.clone(), tag.clone()).to_string()).collect();
-            if names.is_empty() {
-                names.push(rule.repository.to_string());
-            }
+            let names = names(request, rule, selected.as_ref());
             resolution.failed.extend(names.into_iter().map(|name| (name, error.clone())));
         }
         selected.into_iter().for_each(|selection| resolution.lock.select(selection));
     }
+}
+
+/// Who carries the error of a selection: with an old pick each of its images, without one the selection itself.
+fn names(request: Request<'_>, rule: &ImageRule, selected: Option<&LockedSelection>) -> Vec<lock::Name> {
+    let tags: Vec<_> = selected.into_iter().flat_map(|selection| &selection.tags).collect();
+    if tags.is_empty() {
+        return vec![lock::name(&rule.repository, &[])];
+    }
+    // Other entries may ask for other platforms of the same pick.
+    let same = request.images.iter().filter(|o| o.repository == rule.repository && o.wanted == rule.wanted);
+    let each = same.flat_map(|rule| {
+        let sources = tags.iter().map(|tag| Reference::tagged(rule.repository.clone(), (*tag).clone()));
+        sources.map(|source| lock::name(&source, &rule.handling.platforms))
+    });
+    each.collect()
 }
 
 async fn list_tags(
@@ -144,33 +156,38 @@ async fn list_tags(
 /// Gives each image its digest: the lock's, the list's, or what the source serves now.
 async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
-    let sources = request
-        .images
-        .iter()
-        .flat_map(|rule| rule.sources(resolution.lock.tags(&rule.repository, rule.selection().map(Selection::spec))));
-    let wanted = sources.map(|(source, _)| source).filter(|source| request.only.matches(source));
-    let distinct: Vec<Reference> = wanted.filter(|source| seen.insert(source.clone())).collect();
-    let answers = distinct.into_iter().map(|source| async move {
-        let old = request.old.image(&source, &[]);
+    let sources = request.images.iter().flat_map(|rule| {
+        let sources = rule.sources(resolution.lock.tags(&rule.repository, rule.selection().map(Selection::spec)));
+        sources.into_iter().map(|(source, _)| (source, &rule.handling.platforms))
+    });
+    let wanted = sources.filter(|(source, _)| request.only.matches(source));
+    let distinct: Vec<_> = wanted.filter(|(source, platforms)| seen.insert(lock::name(source, platforms))).collect();
+    let answers = distinct.into_iter().map(|(source, platforms)| async move {
+        let old = request.old.image(&source, platforms);
         let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
         match old.filter(|_| !may_move) {
-            Some(old) => (source, Some(old.clone()), None),
-            None => match pin(request, &source).await {
-                Ok(pinned) => (source, Some(keep_since(pinned, old)), None),
-                Err(error) => (source, old.cloned(), Some(error)),
+            Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
+            None => match pin(request, &source, platforms, old).await {
+                Ok(pinned) => (lock::name(&source, platforms), Some(keep_since(pinned, old)), None),
+                Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
             },
         }
     });
     let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
-    while let Some((source, pinned, error)) = answers.next().await {
+    while let Some((name, pinned, error)) = answers.next().await {
         if let Some(error) = error {
-            resolution.failed.insert(source.to_string(), error);
+            resolution.failed.insert(name, error);
         }
         pinned.into_iter().for_each(|image| resolution.lock.pin(image));
     }
 }
 
-async fn pin(request: Request<'_>, source: &Reference) -> Result<LockedImage> {
+async fn pin(
+    request: Request<'_>,
+    source: &Reference,
+    platforms: &[Platform],
+    old: Option<&LockedImage>,
+) -> Result<LockedImage> {
     let resolved = async { request.stores.source(source.repository())?.resolve(&source.selector()).await };
     let root =
         unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
@@ -179,7 +196,13 @@ async fn pin(request: Request<'_>, source: &Reference) -> Result<LockedImage> {
         let hint = "registries no longer take schema 1: pull it with an old client and push it anew";
         return Err(error.with_hint(hint).on(Side::Source).at(Stage::Resolve));
     }
-    Ok(LockedImage::new(source.clone(), &root))
+    let pinned = LockedImage::new(source.clone(), &root);
+    if let Some(old) = old.filter(|old| old.digest == root.digest) {
+        // The same part of the same manifest.
+        return Ok(LockedImage { platforms: old.platforms.clone(), mirrored: old.mirrored.clone(), ..pinned });
+    }
+    let narrowed = async { narrow(&*request.stores.source(source.repository())?, pinned, platforms).await };
+    unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
 }
 
 /// `since` is when this digest was first seen: it stays as long as the digest does, and the lock's text with it.
@@ -230,9 +253,13 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
         for (source, _) in rule.sources(old.tags(&rule.repository, rule.selection().map(Selection::spec))) {
             match old.image(&source, &rule.handling.platforms) {
                 Some(found) => kept.pin(found.clone()),
-                None => missing.push(source.to_string()),
+                None => missing.push(missing_name(&source, &rule.handling.platforms)),
             }
         }
     }
     (kept, missing)
+}
+
+fn missing_name(source: &Reference, platforms: &[Platform]) -> String {
+    if platforms.is_empty() { source.to_string() } else { format!("{source} for {}", listed(platforms)) }
 }

@@ -54,9 +54,10 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
             targets.extend(rule.destinations.iter().map(|target| (target, None)));
         }
         for (source, tag) in wanted.iter().filter(|(source, _)| only.matches(source)) {
-            let pin = lock.image(source, &[]).map(|pin| pin.digest.clone());
-            let read = pin.map_or_else(|| source.selector(), Selector::Digest);
-            let set = tag.clone().map_or_else(|| read.clone(), Selector::Tag);
+            let pin = lock.image(source, &rule.handling.platforms);
+            let read = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.digest.clone()));
+            let untagged = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.lands_as().clone()));
+            let set = tag.clone().map_or(untagged, Selector::Tag);
             sources.push((&rule.repository, Some(read)));
             targets.extend(rule.destinations.iter().map(|target| (target, Some(set.clone()))));
         }

@@ -1,28 +1,32 @@
 //! `copy SRC DST`: one image, the same engine, no lock.
 
 use super::Unable;
+use super::plan::warn_of_subsets;
 use super::session::{Session, Start, read_config, variable};
 use crate::cli::{self, Global};
 use crate::config::{Config, ImageRule, Settings, Wanted};
 use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
-use crate::oci::{Reference, Registry, Repository, Tag};
+use crate::oci::{Platform, Reference, Registry, Repository, Tag};
 use crate::plan::Planned;
 use crate::report::{Outcome, Report};
-use crate::resolve::Resolution;
+use crate::resolve::{Resolution, narrow};
 use crate::select::Only;
 use std::collections::BTreeMap;
 
 pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<Report> {
     let source: Reference = arguments.source.parse()?;
     let (target, tag) = destination(&arguments.target, &source)?;
+    let platforms = platforms(&arguments.platforms)?;
     let hosts = [source.repository().registry().clone(), target.registry().clone()];
     let settings = settings(&start.global, &hosts)?;
     let mut session = start.with(Vec::new(), settings);
-    let lock = match pin(&session, &source).await {
+    let lock = match pin(&session, &source, &platforms).await {
         Ok(image) => {
             let wanted = Wanted::Digest(image.digest.clone(), tag);
-            session.images.push(ImageRule::new(source.repository().clone(), wanted, vec![target]));
+            let mut rule = ImageRule::new(source.repository().clone(), wanted, vec![target]);
+            rule.handling.platforms = platforms;
+            session.images.push(rule);
             let mut lock = Lock::default();
             lock.pin(image);
             lock
@@ -40,6 +44,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
             transfer.source = source.clone();
         }
     }
+    warn_of_subsets(&plan);
     let report = session.execute(plan).await;
     Ok(session.finish("copy", report))
 }
@@ -72,11 +77,23 @@ fn destination(text: &str, source: &Reference) -> anyhow::Result<(Repository, Op
     Ok((Repository::new(registry, path)?, tag))
 }
 
-/// What SRC names now.
-async fn pin(session: &Session, source: &Reference) -> Result<LockedImage> {
-    let resolved = async { session.stores.source(source.repository())?.resolve(&source.selector()).await };
-    let resolved = unless_stopped(&session.stop, resolved).await;
-    let root = resolved.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
-    let by_digest = Reference::digested(source.repository().clone(), root.digest.clone());
-    Ok(LockedImage::new(by_digest, &root))
+fn platforms(texts: &[String]) -> anyhow::Result<Vec<Platform>> {
+    let read = |text: &String| text.parse().map_err(|why| Unable::error(why, "such as --platform linux/arm64"));
+    let mut platforms = texts.iter().map(read).collect::<anyhow::Result<Vec<Platform>>>()?;
+    platforms.sort();
+    platforms.dedup();
+    Ok(platforms)
+}
+
+/// What SRC names now, by its digest.
+async fn pin(session: &Session, source: &Reference, platforms: &[Platform]) -> Result<LockedImage> {
+    let pinned = async {
+        let store = session.stores.source(source.repository())?;
+        let root = store.resolve(&source.selector()).await?;
+        narrow(&*store, LockedImage::new(source.clone(), &root), platforms).await
+    };
+    let pinned = unless_stopped(&session.stop, pinned).await;
+    let pinned = pinned.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let source = Reference::digested(source.repository().clone(), pinned.digest.clone());
+    Ok(LockedImage { source, ..pinned })
 }

@@ -158,13 +158,17 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
     let mut seen = std::collections::HashSet::new();
     for rule in &config.images {
         for (source, tag) in rule.sources(&[]) {
-            let pin = pins.image(&source, &[]).context("the lock has every image of the list")?;
+            let pin = pins.image(&source, &rule.handling.platforms).context("the lock has every image of the list")?;
             let (repository, tag) = (&rule.destinations[0], tag.context("the list names tags")?);
             let by_tag =
                 OciReference::with_tag(repository.registry().to_string(), repository.path().into(), tag.to_string());
             let (_, digest) = client.pull_manifest_raw(&by_tag, &RegistryAuth::Anonymous, &[ACCEPT]).await?;
-            anyhow::ensure!(digest == pin.digest.as_str(), "{by_tag} is {digest}, the lock pins {}", pin.digest);
-            read_graph(&client, repository, &pin.digest, &mut seen, &mut verified).await?;
+            anyhow::ensure!(
+                digest == pin.lands_as().as_str(),
+                "{by_tag} is {digest}, the lock pins {}",
+                pin.lands_as()
+            );
+            read_graph(&client, repository, pin.lands_as(), &mut seen, &mut verified).await?;
         }
     }
     Ok(verified)

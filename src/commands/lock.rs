@@ -32,6 +32,6 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
 pub(super) fn unresolved(session: &Session, resolution: &Resolution) -> Report {
     let mut report = session.report("lock");
     let failed = resolution.failed.iter();
-    report.outcomes = failed.map(|(source, error)| Outcome::unresolved(source.clone(), error.clone())).collect();
+    report.outcomes = failed.map(|((source, _), error)| Outcome::unresolved(source.clone(), error.clone())).collect();
     report
 }

@@ -2,7 +2,7 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::plan::{Plan, Planned, weigh};
+use crate::plan::{Plan, Planned, ReferrerPolicy, Transfer, weigh};
 use crate::report::Report;
 use crate::resolve::Update;
 
@@ -17,6 +17,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     }
     let mut plan = session.plan(&resolution, &only).await;
     warn_of_untagged(&plan);
+    warn_of_subsets(&plan);
     if arguments.bytes {
         // Asked to stop, the plan stays without.
         session.stop.run_until_cancelled(weigh(&mut plan, &session.stores)).await;
@@ -28,11 +29,30 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 
 /// Registries may clear away what has no tag.
 pub(super) fn warn_of_untagged(plan: &Plan) {
-    let images = plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.tag.is_none() && transfer.action.has_work() => Some(transfer),
-        _ => None,
-    });
-    for transfer in images {
+    for transfer in with_work(plan).filter(|transfer| transfer.tag.is_none()) {
         tracing::warn!("{} lands without a tag, and may be cleared away: name one with as:", transfer.target_text());
     }
+}
+
+/// A signature names the digest of what it signs, and a part of an image has another one.
+pub(super) fn warn_of_subsets(plan: &Plan) {
+    let signed = |transfer: &&Transfer| transfer.handling.referrers.policy != ReferrerPolicy::None;
+    let mut subsets = with_work(plan).filter(|transfer| transfer.mirrored.is_some()).filter(signed);
+    let Some(first) = subsets.next() else { return };
+    let others = match subsets.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    tracing::warn!(
+        "{}{others}: only some platforms are mirrored, as an index with a digest of its own; signatures of the whole image \
+         don't cover it, those of its platforms still hold",
+        first.source
+    );
+}
+
+fn with_work(plan: &Plan) -> impl Iterator<Item = &Transfer> {
+    plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if transfer.action.has_work() => Some(transfer),
+        _ => None,
+    })
 }

@@ -1,6 +1,6 @@
 //! `sync`: list → lock → repositories → copy → report.
 
-use super::plan::warn_of_untagged;
+use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::Start;
 use crate::cli::Sync;
 use crate::lock::Lock;
@@ -24,6 +24,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     let plan = session.plan(&resolution, &only).await;
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan);
+        warn_of_subsets(&plan);
         session.report("sync").with_plan(plan)
     } else {
         session.execute(plan).await

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::raw::{RawConfig, RawDefaults, RawLimits};
-use super::{
-    Config, Env, Handling, Layout, Limits, Overwrite, ReferrerPolicy, TargetRoot, harbor, images, keys, registries,
-};
+use super::raw::{RawConfig, RawLimits};
+use super::{Config, Env, Handling, Layout, Limits, TargetRoot, handling, harbor, images, keys, registries};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
 
@@ -78,7 +76,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let layout_path = root.key("layout");
     let layout = raw.layout.as_deref().and_then(|text| findings.ok(&layout_path, text.parse()));
     let layout: Layout = layout.unwrap_or_default();
-    let defaults = defaults(raw.defaults.as_ref(), findings);
+    let written = raw.defaults.as_ref().map(handling::Written::from).unwrap_or_default();
+    let defaults = handling::merged(&Handling::default(), written, &root.key("defaults"), findings);
     if raw.images.as_ref().is_none_or(Vec::is_empty) && matches!(scope, Scope::Mirror) {
         let path = root.key("images");
         findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
@@ -128,41 +127,6 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
         }
     }
     targets
-}
-
-fn defaults(raw: Option<&RawDefaults>, findings: &mut Findings<'_>) -> Handling {
-    let mut handling = Handling::default();
-    let Some(raw) = raw else { return handling };
-    let path = KeyPath::default().key("defaults");
-    handling.referrers.policy = referrers(raw.referrers.as_deref(), &path, findings).unwrap_or_default();
-    handling.overwrite = overwrite(raw.overwrite.as_deref(), &path, findings).unwrap_or_default();
-    handling
-}
-
-/// `overwrite` of the map at `path`; `None` if unsaid.
-pub(super) fn overwrite(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Overwrite> {
-    match text? {
-        "true" => Some(Overwrite::Replace),
-        "false" => Some(Overwrite::Refuse),
-        "keep" => Some(Overwrite::Keep),
-        other => {
-            findings.add(&path.key("overwrite"), format!("`{other}` isn't understood: expected true, false or keep"));
-            None
-        }
-    }
-}
-
-/// `referrers` of the map at `path`; `None` if unsaid.
-pub(super) fn referrers(text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<ReferrerPolicy> {
-    match text? {
-        "all" => Some(ReferrerPolicy::All),
-        "none" => Some(ReferrerPolicy::None),
-        "require" => Some(ReferrerPolicy::Require),
-        other => {
-            findings.add(&path.key("referrers"), format!("`{other}` isn't understood: expected all, none or require"));
-            None
-        }
-    }
 }
 
 fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Limits {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::check::{self, Findings};
+use super::check::Findings;
 use super::raw::{RawImage, RawImageMap};
-use super::{Handling, ImageRule, Layout, TargetRoot, Wanted};
+use super::{Handling, ImageRule, Layout, TargetRoot, Wanted, handling};
 use crate::oci::{Digest, Reference, ReferenceError, Registry, Repository, Service, Tag};
 use crate::select::{Selection, Spec};
 use crate::yaml::KeyPath;
@@ -56,13 +56,7 @@ fn text_rule(text: &str, path: KeyPath, defaults: &Handling, findings: &mut Find
 }
 
 fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: &Handling, findings: &mut Findings<'_>) -> Option<ImageRule> {
-    let mut handling = defaults.clone();
-    if let Some(overwrite) = check::overwrite(raw.overwrite.as_deref(), &path, findings) {
-        handling.overwrite = overwrite;
-    }
-    if let Some(policy) = check::referrers(raw.referrers.as_deref(), &path, findings) {
-        handling.referrers.policy = policy;
-    }
+    let handling = handling::merged(defaults, raw.into(), &path, findings);
     // Both are read even if one fails: all problems are told at once.
     let listed = raw.tags.as_deref().map(|texts| tags(texts, &path.key("tags"), findings));
     let selection = raw.select.as_ref().map(|spec| selection(spec, &path.key("select"), findings));
@@ -196,7 +190,8 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
     destinations
 }
 
-/// Two entries may land on one reference only if the list pins both to the same digest. What selections pick isn't known
+/// Two entries may land on one reference only if the list pins both to the same digest, and they want the same platforms
+/// of it. What selections pick isn't known
 /// yet: whoever resolves them holds them to the same rule.
 fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
     let mut landed: HashMap<(&Repository, &Tag), (&ImageRule, Option<&Digest>)> = HashMap::new();
@@ -215,12 +210,14 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
             }
             let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
                 let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
-                let same = std::ptr::eq(other, rule) || (digest.is_some() && digest == theirs);
+                let pinned =
+                    digest.is_some() && digest == theirs && rule.handling.platforms == other.handling.platforms;
+                let same = std::ptr::eq(other, rule) || pinned;
                 (!same)
                     .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))
             });
             if let Some(message) = collision {
-                let hint = "remove one of them, give one another path with to:, or pin both to one digest";
+                let hint = "remove one of them, give one another path with to:, or pin both to one digest and the same platforms";
                 findings.add_hint(&rule.path, message, hint);
                 break;
             }

@@ -63,9 +63,19 @@ pub(super) struct RawImageMap {
     /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
+    /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)
+    /// is all of the image, byte for byte. A part has a digest of its own, which signatures of the whole don't cover.
+    #[schemars(schema_with = "schema::texts")]
+    pub(super) platforms: Option<Vec<String>>,
     /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
     #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
+    /// Only referrers of these types; by default of all.
+    #[schemars(schema_with = "schema::texts")]
+    pub(super) artifact_types: Option<Vec<String>>,
+    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
+    #[schemars(extend("enum" = ["fetch", "fail", null]))]
+    pub(super) foreign: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -74,9 +84,19 @@ pub(super) struct RawDefaults {
     /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
+    /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)
+    /// is all of the image, byte for byte. A part has a digest of its own, which signatures of the whole don't cover.
+    #[schemars(schema_with = "schema::texts")]
+    pub(super) platforms: Option<Vec<String>>,
     /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
     #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
+    /// Only referrers of these types; by default of all.
+    #[schemars(schema_with = "schema::texts")]
+    pub(super) artifact_types: Option<Vec<String>>,
+    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
+    #[schemars(extend("enum" = ["fetch", "fail", null]))]
+    pub(super) foreign: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

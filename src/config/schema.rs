@@ -54,6 +54,10 @@ pub(super) fn scalars(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": scalar(generator), "minItems": 1 })
 }
 
+pub(super) fn texts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+}
+
 pub(super) fn scalars_by_name(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "additionalProperties": scalar(generator) })
 }

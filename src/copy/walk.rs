@@ -48,14 +48,14 @@ impl Route {
 
 /// Brings an image to the target and sets its tag.
 pub(super) async fn bring_image(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Bytes> {
-    let root = load_root(engine, route, &transfer.root.digest).await?;
+    let root = load_root(engine, route, transfer).await?;
     let mut tally = Bytes::default();
     if transfer.action == crate::plan::Action::Copy {
         tally = bring_successors(engine, route, &root, 0, Ask::IfLikely).await?;
     }
     let name = match &transfer.tag {
         Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(transfer.root.digest.clone()),
+        None => Selector::Digest(transfer.lands_as().clone()),
     };
     push(engine, route, &root, &name, 0).await.map(|repaired| tally + repaired)
 }
@@ -147,15 +147,31 @@ async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     }
 }
 
-/// The root's bytes: from the target where reading the source would count against a quota, reading the target leaves no
-/// mark, and the target has them.
-async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
+/// The root as it lands: from the target where reading the source would count against a quota, reading the target leaves no
+/// mark, and the target has it; else the source's, of which some platforms may be wanted only.
+async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    let lands_as = transfer.lands_as();
     let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
     let spares_a_pull = route.source.counts_pulls() && may_be_read;
-    if spares_a_pull && has_manifest(route, digest).await? {
-        return route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target));
+    if spares_a_pull && has_manifest(route, lands_as).await? {
+        return route.target.manifest(lands_as).await.map(Arc::new).map_err(|error| error.on(Side::Target));
     }
-    load(engine, route, digest).await
+    let root = load(engine, route, &transfer.root.digest).await?;
+    if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
+}
+
+/// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
+fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+    let attempted = || format!("pick the platforms of {}", transfer.source);
+    let part = root.subset(&transfer.handling.platforms);
+    let part =
+        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
+    if part.digest() == transfer.lands_as() {
+        return Ok(part);
+    }
+    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.lands_as());
+    let hint = "remove the image from the lock: the next sync pins it anew";
+    Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
 /// The manifest from the source, read once in a run.

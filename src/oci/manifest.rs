@@ -50,6 +50,7 @@ pub struct Manifest {
     bytes: Bytes,
     kind: Kind,
     successors: Vec<Edge>,
+    config: Option<Descriptor>,
     subject: Option<Descriptor>,
 }
 
@@ -92,8 +93,8 @@ impl Manifest {
             .or_else(|| kind.default_media_type())
             .ok_or_else(|| ManifestError::Invalid("no media type is given, inside or outside".into()))?;
         let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
-        let subject = shape.subject.clone();
-        Ok(Self { descriptor, bytes, kind, successors: shape.edges(), subject })
+        let (config, subject) = (shape.config.clone(), shape.subject.clone());
+        Ok(Self { descriptor, bytes, kind, successors: shape.edges(), config, subject })
     }
 
     /// Its media type, digest and size.
@@ -124,6 +125,11 @@ impl Manifest {
     /// What it points at, each once, in its own order. `subject` isn't among them: it may exist nowhere.
     pub fn successors(&self) -> &[Edge] {
         &self.successors
+    }
+
+    /// Its configuration, which says what platform an image is for.
+    pub fn config(&self) -> Option<&Descriptor> {
+        self.config.as_ref()
     }
 
     /// The manifest that this one refers to (distribution-spec, "Listing Referrers"): never an edge of a walk.

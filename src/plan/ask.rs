@@ -10,7 +10,7 @@ use super::landing::Landings;
 use super::{Action, Plan, Planned, Transfer};
 use crate::config::{Handling, ImageRule, Overwrite};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::lock::{Lock, LockedImage};
+use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Descriptor, Digest, Reference, Repository, Selector, Tag};
 use crate::provision::Provisioners;
 use crate::select::{Only, Selection};
@@ -27,7 +27,7 @@ pub struct Request<'a> {
     /// The pins.
     pub lock: &'a Lock,
     /// Why a source has no pin, or has kept an old one.
-    pub failed: &'a BTreeMap<String, Error>,
+    pub failed: &'a BTreeMap<lock::Name, Error>,
     /// Which images this run is about.
     pub only: &'a Only,
     /// Where repositories are opened.
@@ -89,7 +89,7 @@ fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, D
 /// The selections that have no tags to speak of: each is a failed image of its own, at each target.
 fn unlisted(request: Request<'_>) -> Vec<Planned> {
     let rules = request.images.iter().filter(|rule| rule.selection().is_some());
-    let failed = rules.filter_map(|rule| Some((rule, request.failed.get(&rule.repository.to_string())?)));
+    let failed = rules.filter_map(|rule| Some((rule, request.failed.get(&lock::name(&rule.repository, &[]))?)));
     let each = failed.flat_map(|(rule, error)| {
         rule.destinations.iter().map(|target| Planned::Failed {
             source: rule.repository.to_string(),
@@ -120,7 +120,8 @@ fn wants(request: Request<'_>) -> Vec<Want<'_>> {
             let pin = request.lock.image(&source, &rule.handling.platforms);
             for target in &rule.destinations {
                 let clash = tag.as_ref().zip(pin).and_then(|(tag, pin)| landings.take(target, tag, pin));
-                if asked_for && seen.insert((source.clone(), target.clone(), tag.clone())) {
+                let name = lock::name(&source, &rule.handling.platforms);
+                if asked_for && seen.insert((name, target.clone(), tag.clone())) {
                     let (source, tag, target) = (source.clone(), tag.clone(), target.clone());
                     wants.push(Want { source, tag, target, handling: &rule.handling, pin, clash });
                 }
@@ -135,7 +136,7 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<
     let pin = want.pin.filter(|_| want.clash.is_none())?;
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(pin.digest.clone()),
+        None => Selector::Digest(pin.lands_as().clone()),
     };
     let answer = async { request.stores.target(&want.target)?.resolve(&name).await };
     Some(match unless_stopped(request.stop, answer).await {
@@ -162,7 +163,7 @@ fn planned(
     found: Option<Result<Option<Digest>>>,
     held: &HashMap<Repository, HashSet<Digest>>,
 ) -> Planned {
-    let stale = request.failed.get(&want.source.to_string());
+    let stale = request.failed.get(&lock::name(&want.source, &want.handling.platforms));
     if let Some(clash) = &want.clash {
         return failed(want, clash.clone());
     }
@@ -172,9 +173,9 @@ fn planned(
         _ => return failed(want, stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
     };
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
-    let is_there = held.get(&want.target).is_some_and(|digests| digests.contains(&root.digest));
+    let is_there = held.get(&want.target).is_some_and(|digests| digests.contains(pin.lands_as()));
     let action = match (found, want.handling.overwrite) {
-        (Some(found), _) if found == root.digest => Action::UpToDate,
+        (Some(found), _) if found == *pin.lands_as() => Action::UpToDate,
         (Some(found), Overwrite::Refuse) => Action::Conflict { found },
         (Some(found), Overwrite::Keep) => Action::Kept { found },
         _ if is_there => Action::Tag,
@@ -186,6 +187,7 @@ fn planned(
     let bytes = (action != Action::Copy).then_some(0);
     let transfer = Transfer::new(want.source.clone(), root, want.target.clone(), want.tag.clone(), action);
     Planned::Image(Transfer {
+        mirrored: pin.mirrored.clone(),
         handling: want.handling.clone(),
         pulls: u64::from(pulls),
         pulls_exact,

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 
 use super::{Action, Plan, Planned, Transfer};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::store::{Stores, Target};
 
@@ -73,7 +73,11 @@ impl Scale<'_> {
             if !manifests.insert(digest.clone()) {
                 continue;
             }
-            for edge in self.manifest(from, &digest).await?.successors() {
+            let mut manifest = self.manifest(from, &digest).await?;
+            if digest == transfer.root.digest {
+                manifest = part(&manifest, transfer)?;
+            }
+            for edge in manifest.successors() {
                 match edge {
                     Edge::Blob(blob) => blobs.push(blob.clone()),
                     // As the copy does: what is there ends a branch.
@@ -92,6 +96,13 @@ impl Scale<'_> {
         let read = cell.get_or_try_init(|| async { self.stores.source(repository)?.manifest(digest).await });
         read.await.cloned()
     }
+}
+
+/// What of its root an image consists of.
+fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+    let part = root.subset(&transfer.handling.platforms);
+    let part = part.map_err(|e| Error::new(Kind::Invalid, format!("weigh {}", transfer.source), e.to_string()));
+    part.map(|part| part.manifest)
 }
 
 async fn has_manifest(target: &dyn Target, digest: &Digest) -> bool {

@@ -132,6 +132,9 @@ impl Page<'_> {
                 && let Some(digest) = &outcome.digest
             {
                 let _ = write!(line, "  {}", digest.short());
+                if let Some(mirrored) = &outcome.mirrored {
+                    let _ = write!(line, ", mirrored as {}", mirrored.short());
+                }
             }
             self.line(&line)?;
         }

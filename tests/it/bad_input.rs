@@ -7,7 +7,7 @@ use crate::support::registry::Registry;
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// mirror.yaml, and what the message must hold.
-const BAD: [(&str, &str, &[&str]); 19] = [
+const BAD: [(&str, &str, &[&str]); 21] = [
     ("unknown key", "target: DST/m\nimagez: []\nimages: [\"SRC/a:1\"]\n", &["mirror.yaml:2:1: imagez:", "hint: "]),
     ("duplicate key", "target: DST/m\nimages: [\"SRC/a:1\"]\ntarget: DST/n\n", &["mirror.yaml:3:1: target:"]),
     ("wrong type", "target: DST/m\nimages: 3\n", &["mirror.yaml:2:"]),
@@ -41,12 +41,22 @@ const BAD: [(&str, &str, &[&str]); 19] = [
         "target: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\nimages:\n  - {image: \"SRC/a:1\", to: x}\n",
         &["mirror.yaml:3:", "ECR would refuse"],
     ),
+    ("a later key", "target: DST/m\nlimits: {bandwidth: 1MB/s}\nimages: [\"SRC/a:1\"]\n", &["limits.bandwidth:"]),
     (
-        "a later key",
-        "target: DST/m\nimages:\n  - {image: \"SRC/a:1\", platforms: [linux/amd64]}\n",
-        &["images[0].platforms:"],
+        "an unknown value",
+        "target: DST/m\ndefaults: {referrers: some}\nimages: [\"SRC/a:1\"]\n",
+        &["defaults.referrers:"],
     ),
-    ("a later value", "target: DST/m\ndefaults: {referrers: all}\nimages: [\"SRC/a:1\"]\n", &["defaults.referrers:"]),
+    (
+        "no platform",
+        "target: DST/m\nimages:\n  - {image: \"SRC/a:1\", platforms: [linux/amd64, linux/x86_64]}\n",
+        &["mirror.yaml:3:", "images[0].platforms[1]:", "amd64", "hint: "],
+    ),
+    (
+        "a filter of nothing",
+        "target: DST/m\nimages:\n  - {image: \"SRC/a:1\", referrers: none, artifact_types: [a/b]}\n",
+        &["images[0].artifact_types:", "hint: "],
+    ),
     (
         "tag and tags",
         "target: DST/m\nimages:\n  - {image: \"SRC/a:1\", tags: [\"2\"]}\n",
@@ -169,6 +179,7 @@ async fn flags_that_exclude_each_other_are_refused() {
         "copy SRC/a:1",
         "copy SRC/a:1 norepository",
         "copy SRC/A DST/x",
+        "copy SRC/a:1 DST/x --platform amd64",
     ] {
         scene.assert_refused(line, &scene.fill(line), &[]).await;
     }

@@ -14,6 +14,7 @@ mod ministack;
 mod network;
 mod output;
 mod plan;
+mod platforms;
 mod real;
 mod requests;
 mod robust;

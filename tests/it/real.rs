@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use transship::oci::Digest;
+
 use crate::support::cli::Cli;
 use crate::support::docker_registry::{DockerRegistry, Settings, installed};
 use crate::support::images::{Image, ZSTD_LAYER, image, index, multi_platform};
@@ -210,4 +212,43 @@ async fn push_with_skopeo(registry: &DockerRegistry, image: &Image) {
     })
     .await
     .expect("it ran");
+}
+
+#[tokio::test]
+async fn a_part_of_an_image_is_taken_by_clients_that_arent_ours() {
+    let (Some(source), Some(target)) = (DockerRegistry::start(), DockerRegistry::start()) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = format!("{}/library/busybox", source.name());
+    if build_busybox(folder.path(), &format!("{from}:1.35")).is_none() {
+        return;
+    }
+    let list = format!(
+        "target: {}/mirror\nlayout: \"{{name}}\"\nimages:\n  - {{image: \"{from}:1.35\", platforms: [linux/amd64]}}\n",
+        target.name()
+    );
+    let cli = Cli::new().file("mirror.yaml", list);
+    let sync = cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    let report = sync.json();
+    let mirrored = report["images"][0]["mirrored"].as_str().expect("another digest");
+
+    let to = format!("{}/mirror/busybox:1.35", target.name());
+    let Some(index) = raw(&to) else { return };
+    assert_eq!(Digest::of(&index).as_str(), mirrored);
+    assert!(cli.read("mirror.lock").is_some_and(|lock| lock.contains(&format!("mirrored: {mirrored}"))));
+    let parsed: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+    let children = parsed["manifests"].as_array().expect("an index");
+    assert_eq!((children.len(), &children[0]["platform"]["architecture"]), (1, &"amd64".into()));
+
+    // Whole, and exactly so: a copy of all of it keeps its digest.
+    let layout = format!("oci:{}:copy", folder.path().join("layout").display());
+    let reference = format!("docker://{to}");
+    let copy = ["copy", "-q", "--all", "--preserve-digests", "--src-tls-verify=false", &reference, &layout];
+    if run("skopeo", &copy).is_none() {
+        return;
+    }
+    let blob = folder.path().join("layout/blobs/sha256").join(mirrored.trim_start_matches("sha256:"));
+    assert_eq!(std::fs::read(blob).expect("the index is in the layout"), index);
+    let pulled = buildah(folder.path(), &["pull", "-q", "--arch", "amd64", "--tls-verify=false", &reference]);
+    assert!(pulled.is_none_or(|image| !image.is_empty()));
 }

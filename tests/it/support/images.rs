@@ -216,6 +216,15 @@ impl ImageBuilder {
         self
     }
 
+    /// With a config that says what platform it is for, `linux/arm/v7`.
+    pub(crate) fn platform(mut self, platform: &str) -> Self {
+        let mut config = platform_of(platform);
+        config["seed"] = self.seed.clone().into();
+        let media_type = self.config.take().map_or(MediaType::OCI_CONFIG.to_owned(), |(media_type, _)| media_type);
+        self.config = Some((media_type, Some(config.to_string().into())));
+        self
+    }
+
     /// With no config at all, as the artifact manifest had it.
     pub(crate) fn without_config(mut self) -> Self {
         self.config = None;
@@ -308,13 +317,8 @@ impl IndexBuilder {
 
     /// With a child for a platform, `linux/arm/v7`.
     pub(crate) fn child(mut self, platform: &str, child: Image) -> Self {
-        let mut parts = platform.split('/');
-        let mut members = json!({ "os": parts.next(), "architecture": parts.next() });
-        if let Some(variant) = parts.next() {
-            members["variant"] = variant.into();
-        }
         let mut entry = json_of(child.descriptor());
-        entry["platform"] = members;
+        entry["platform"] = platform_of(platform);
         self.entries.push(entry);
         self.children.push(child);
         self
@@ -358,6 +362,16 @@ fn manifest(media_type: &str, mut members: Value, further: Map<String, Value>) -
     let text = serde_json::to_string_pretty(&members).expect("JSON");
     let bytes = Bytes::from(format!("{text}\n"));
     Manifest::new(Digest::of(&bytes), Some(media_type), bytes).expect("a manifest")
+}
+
+/// `linux/arm/v7`, as indexes and configs say it.
+fn platform_of(text: &str) -> Value {
+    let mut parts = text.split('/');
+    let mut platform = json!({ "os": parts.next(), "architecture": parts.next() });
+    if let Some(variant) = parts.next() {
+        platform["variant"] = variant.into();
+    }
+    platform
 }
 
 fn json_of(descriptor: &Descriptor) -> Value {

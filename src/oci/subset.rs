@@ -1,0 +1,204 @@
+//! The part of an index that is for some platforms: an index of its own, with a digest of its own.
+//!
+//! # The rule, version 1
+//!
+//! The digest of a subset is pinned in locks and set at targets, so the same index and the same platforms have to give the
+//! same bytes on every machine and for ever. Whoever changes a word of this makes a version 2 beside it.
+//!
+//! 1. An entry of `manifests` is kept if its `platform` matches one that is wanted ([`Platform::matches`]), or if its
+//!    annotation `vnd.docker.reference.digest` names an entry that is kept for its platform: then it is an attestation of
+//!    that. An index in the index is an entry like any other: it is kept, whole, if its own `platform` matches.
+//! 2. If that is every entry, the subset is the index itself, with its bytes as they are.
+//! 3. Else its bytes are `{`, the members of the index in their order, each as its name, `:` and its value, with `,` between
+//!    them, and `}`. Names and values are the bytes that the index has, without white space around them. The value of
+//!    `manifests` alone is another: `[`, the bytes of the entries that are kept, in their order, with `,` between them, and `]`.
+//! 4. The media type stays, and the digest is SHA-256.
+//!
+//! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside of values stay.
+//! An index in which a member stands twice is refused, as readers don't agree on what it says.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::manifest::Kind;
+use super::{Digest, Manifest, ManifestError, MediaType, Platform};
+
+/// The part of a manifest that is for some platforms.
+#[derive(Debug, Clone)]
+pub struct Subset {
+    /// It. The manifest itself, if nothing had to be left out.
+    pub manifest: Manifest,
+    /// What was left out though it names no platform, by digest and media type.
+    pub nameless: Vec<(Digest, MediaType)>,
+    /// What was wanted and isn't there.
+    pub missing: Vec<Platform>,
+}
+
+/// Why there is no subset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubsetError {
+    /// Nothing in the index is for any of the platforms.
+    #[error("there is no {} in it: it has {}", listed(.wanted), listed(.found))]
+    NoMatch {
+        /// What was wanted.
+        wanted: Vec<Platform>,
+        /// What there is, each once.
+        found: Vec<Platform>,
+    },
+    /// It can't be cut byte for byte.
+    #[error("it isn't an index that a part can be taken of: {0}")]
+    Invalid(String),
+}
+
+/// Platforms for a message.
+pub(crate) fn listed(platforms: &[Platform]) -> String {
+    if platforms.is_empty() {
+        return "no platforms at all".to_owned();
+    }
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The members of an object: name and value as they stand, in their order.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// What decides about an entry.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    digest: Digest,
+    media_type: MediaType,
+    #[serde(default)]
+    platform: Value,
+    #[serde(default)]
+    annotations: Value,
+}
+
+impl Entry {
+    fn is_for(&self, wanted: &[Platform]) -> bool {
+        Platform::listed(&self.platform).is_some_and(|listed| wanted.iter().any(|one| one.matches(&listed)))
+    }
+
+    /// What it is an attestation of.
+    fn reference(&self) -> Option<&str> {
+        self.annotations["vnd.docker.reference.digest"].as_str()
+    }
+}
+
+impl Manifest {
+    /// The part of it that is for `wanted`, by the rule above. What isn't an index has no parts, and where nothing is wanted
+    /// in particular, everything is: both come back as they are.
+    ///
+    /// # Errors
+    /// [`SubsetError`], if nothing is for any of `wanted`, or the index can't be cut byte for byte.
+    pub fn subset(&self, wanted: &[Platform]) -> Result<Subset, SubsetError> {
+        let whole = || Subset { manifest: self.clone(), nameless: Vec::new(), missing: Vec::new() };
+        if wanted.is_empty() || self.kind() != Kind::Index {
+            return Ok(whole());
+        }
+        let members = members(self.bytes())?;
+        let manifests = members.iter().find(|(name, _)| name == "manifests").map(|(_, (_, value))| value.get());
+        let raw: Vec<&RawValue> = serde_json::from_str(manifests.unwrap_or("[]")).map_err(invalid)?;
+        let entries: Vec<Entry> =
+            raw.iter().map(|entry| serde_json::from_str(entry.get())).collect::<Result<_, _>>().map_err(invalid)?;
+        let keep = kept(&entries, wanted);
+        let missing: Vec<Platform> =
+            wanted.iter().filter(|one| !entries.iter().any(|entry| entry.is_for(&[(*one).clone()]))).cloned().collect();
+        if missing.len() == wanted.len() {
+            return Err(SubsetError::NoMatch { wanted: wanted.to_vec(), found: found(&entries) });
+        }
+        if keep.iter().all(|keep| *keep) {
+            return Ok(Subset { missing, ..whole() });
+        }
+        let kept = raw.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(entry, _)| entry.get());
+        let manifests = format!("[{}]", kept.collect::<Vec<_>>().join(","));
+        let bytes = joined(&members, &manifests);
+        let manifest = Self::new(Digest::of(&bytes), Some(self.media_type().as_str()), bytes);
+        let manifest = manifest.map_err(|error: ManifestError| SubsetError::Invalid(error.to_string()))?;
+        Ok(Subset { manifest, nameless: nameless(&entries, &keep), missing })
+    }
+}
+
+/// A member by its name, and both as they stand.
+type Member<'a> = (String, (&'a RawValue, &'a RawValue));
+
+fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, SubsetError> {
+    let Members(raw) = serde_json::from_slice(bytes).map_err(invalid)?;
+    let mut members: Vec<Member<'_>> = Vec::new();
+    for member in raw {
+        let name: String = serde_json::from_str(member.0.get()).map_err(invalid)?;
+        if members.iter().any(|(other, _)| *other == name) {
+            return Err(SubsetError::Invalid(format!("the member `{name}` stands twice")));
+        }
+        members.push((name, member));
+    }
+    Ok(members)
+}
+
+/// Which entries are kept.
+fn kept(entries: &[Entry], wanted: &[Platform]) -> Vec<bool> {
+    let chosen: Vec<&str> =
+        entries.iter().filter(|entry| entry.is_for(wanted)).map(|entry| entry.digest.as_str()).collect();
+    let attests = |entry: &Entry| entry.reference().is_some_and(|of| chosen.contains(&of));
+    entries.iter().map(|entry| entry.is_for(wanted) || attests(entry)).collect()
+}
+
+/// What is left out and names no platform; of attestations that is expected.
+fn nameless(entries: &[Entry], keep: &[bool]) -> Vec<(Digest, MediaType)> {
+    let dropped = entries.iter().zip(keep).filter(|(_, keep)| !**keep).map(|(entry, _)| entry);
+    let nameless = dropped.filter(|entry| entry.reference().is_none() && Platform::listed(&entry.platform).is_none());
+    nameless.map(|entry| (entry.digest.clone(), entry.media_type.clone())).collect()
+}
+
+/// The platforms of the index, each once and in its order.
+fn found(entries: &[Entry]) -> Vec<Platform> {
+    let mut found = Vec::new();
+    for platform in entries.iter().filter_map(|entry| Platform::listed(&entry.platform)) {
+        if !platform.is_unknown() && !found.contains(&platform) {
+            found.push(platform);
+        }
+    }
+    found
+}
+
+fn joined(members: &[Member<'_>], manifests: &str) -> Bytes {
+    let members = members.iter().map(|(name, (raw_name, value))| {
+        let value = if name == "manifests" { manifests } else { value.get() };
+        format!("{}:{value}", raw_name.get())
+    });
+    format!("{{{}}}", members.collect::<Vec<_>>().join(",")).into()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn invalid(error: serde_json::Error) -> SubsetError {
+    SubsetError::Invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

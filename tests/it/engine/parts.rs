@@ -1,0 +1,89 @@
+//! An image of which only some platforms are wanted.
+
+use super::*;
+use transship::oci::{Digest, Platform};
+use transship::store::Target as _;
+
+/// `app` goes to its target for `linux/amd64` alone; the digest that it lands as.
+async fn part(batch: &mut Batch, app: &Image) -> Digest {
+    batch.image(app, "src.test/app:1", "dst.test/app").await;
+    let amd64: Platform = "linux/amd64".parse().unwrap();
+    let subset = app.manifest.subset(std::slice::from_ref(&amd64)).unwrap().manifest;
+    let Planned::Image(transfer) = &mut batch.plan.images[0] else { unreachable!("it was just added") };
+    transfer.handling.platforms = vec![amd64];
+    transfer.mirrored = Some(subset.digest().clone());
+    subset.digest().clone()
+}
+
+fn app() -> Image {
+    index().child("linux/amd64", image("amd").build()).attested().child("linux/arm64", image("arm").build()).build()
+}
+
+#[tokio::test]
+async fn only_the_part_is_read_and_its_index_goes_last_and_once() {
+    let mut batch = Batch::new();
+    let app = app();
+    let mirrored = part(&mut batch, &app).await;
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied]);
+    assert_eq!((outcomes[0].digest.as_ref(), outcomes[0].mirrored.as_ref()), (Some(app.digest()), Some(&mirrored)));
+    assert_eq!(batch.stores.count(What::Manifest), 3, "the index, the image and its attestation");
+    for child in &app.children[..2] {
+        let at = |name: &str| batch.stores.position(What::PushManifest, name);
+        assert!(at(child.digest().as_str()).unwrap() < at("1").unwrap());
+    }
+    assert_eq!(batch.stores.position(What::PushManifest, app.children[2].digest().as_str()), None);
+    assert_eq!(batch.stores.count(What::PushManifest), 3, "{:#?}", batch.stores.calls());
+}
+
+#[tokio::test]
+async fn without_a_tag_it_is_named_by_the_digest_that_it_lands_as() {
+    let mut batch = Batch::new();
+    let mirrored = part(&mut batch, &app()).await;
+    let Planned::Image(transfer) = &mut batch.plan.images[0] else { unreachable!("it was just added") };
+    transfer.tag = None;
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    assert!(batch.stores.position(What::PushManifest, mirrored.as_str()).is_some());
+}
+
+#[tokio::test]
+async fn a_part_that_the_target_has_spares_the_pull() {
+    let mut batch = Batch::new();
+    let app = app();
+    let mirrored = part(&mut batch, &app).await;
+    let target = batch.memory.repository(&"dst.test/app".parse().unwrap());
+    app.push(&target, "whole").await;
+    let subset = app.manifest.subset(&["linux/amd64".parse().unwrap()]).unwrap().manifest;
+    target.push_manifest(&subset, &transship::oci::Selector::Digest(mirrored.clone())).await.unwrap();
+    batch.not_vacant();
+    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    assert_eq!((batch.calls(What::Manifest, "src."), batch.calls(What::Manifest, "dst.")), (0, 1));
+    let tagged = transship::store::Source::resolve(&target, &crate::support::images::tagged("1")).await.unwrap();
+    assert_eq!(tagged.digest, mirrored);
+}
+
+#[tokio::test]
+async fn a_part_with_another_digest_than_the_lock_has_goes_nowhere() {
+    let mut batch = Batch::new();
+    part(&mut batch, &app()).await;
+    let Planned::Image(transfer) = &mut batch.plan.images[0] else { unreachable!("it was just added") };
+    transfer.mirrored = None;
+    let outcomes = batch.run().await;
+    let error = outcomes[0].error.as_ref().unwrap();
+    assert_eq!((error.kind(), error.side()), (Kind::Mismatch, Some(Side::Source)), "{error}");
+    assert_eq!(batch.stores.count(What::PushManifest) + batch.stores.count(What::OpenUpload), 0);
+}
+
+#[tokio::test]
+async fn weighing_reads_the_part_alone() {
+    let mut batch = Batch::new();
+    let app = app();
+    part(&mut batch, &app).await;
+    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    let stores: Arc<dyn transship::store::Stores> = Arc::new(batch.stores.clone());
+    transship::plan::weigh(&mut batch.plan, &stores).await;
+    let Planned::Image(transfer) = &batch.plan.images[0] else { unreachable!("it was just added") };
+    let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
+    assert_eq!((transfer.pulls, transfer.pulls_exact, transfer.bytes), (3, true, Some(bytes)));
+}
