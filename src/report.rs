@@ -105,7 +105,7 @@ pub struct Difference {
     pub expected: Option<Digest>,
     /// What there is; `None` = nothing, or, with a `why`, something whose digest isn't known.
     pub found: Option<Digest>,
-    /// How that which is there is damaged; `None` = it isn't.
+    /// How that which is there is damaged, or why a referrer can't be found though it is there; `None` = neither.
     pub why: Option<String>,
 }
 

@@ -83,8 +83,13 @@ pub async fn verify(request: Request<'_>) -> Verification {
     let task = if request.depth == Depth::Content { Task::Read } else { Task::Verify };
     request.progress.begin(task, planned.len(), None);
     let inspector = Arc::new(Inspector::new(request));
-    let looked = planned.iter().map(|planned| look(request, &inspector, planned));
-    let looked: Vec<Looked> = futures::stream::iter(looked).buffered(IMAGES).collect().await;
+    let looked = planned.iter().enumerate().map(|(index, planned)| {
+        let inspector = &inspector;
+        async move { (index, look(request, inspector, planned).await) }
+    });
+    let mut looked: Vec<_> = futures::stream::iter(looked).buffer_unordered(IMAGES).collect().await;
+    looked.sort_by_key(|(index, _)| *index);
+    let looked: Vec<Looked> = looked.into_iter().map(|(_, looked)| looked).collect();
     let mut verification = Verification::default();
     let mut told = HashSet::new();
     for Looked { outcome, differences, .. } in &looked {

@@ -47,7 +47,7 @@ fn check_summary(checks: &[Check], seconds: f64) -> String {
     format!("{}: {counts} in {}", count(checks.len(), "check", "checks"), duration(seconds))
 }
 
-/// `12 images at 1 target: 11 as pinned, 1 differs; 2 differences, 1.2 GB read in 12.3 s`.
+/// `12 images at 1 target: 11 as pinned, 1 differs; 2 differences, 1.2 GB checked in 12.3 s`.
 fn verification_summary(report: &Report) -> String {
     let mut targets: BTreeMap<&str, usize> = BTreeMap::new();
     report.outcomes.iter().for_each(|outcome| *targets.entry(&outcome.source).or_default() += 1);
@@ -66,7 +66,7 @@ fn verification_summary(report: &Report) -> String {
     let targets = count(targets.values().copied().max().unwrap_or(0), "target", "targets");
     let differences = count(report.differences.as_ref().map_or(0, Vec::len), "difference", "differences");
     let bytes = Some(report.bytes().present).filter(|bytes| *bytes > 0);
-    let bytes = bytes.map(|bytes| format!(", {} verified", size(bytes))).unwrap_or_default();
+    let bytes = bytes.map(|bytes| format!(", {} checked", size(bytes))).unwrap_or_default();
     let counts = counts.collect::<Vec<_>>().join(", ");
     format!("{images} at {targets}: {counts}; {differences}{bytes} in {}", duration(report.seconds))
 }

@@ -122,7 +122,9 @@ impl Page<'_> {
         if self.style.quiet {
             return Ok(());
         }
-        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !outcome.is_failure());
+        // Failures and what differs have their own place.
+        let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.reason == Some(Reason::Differs);
+        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !is_told(outcome));
         let shown: Vec<_> = outcomes.iter().filter(wanted).collect();
         let targets = Targets::of(outcomes.iter().map(|outcome| (outcome.source.as_str(), outcome.target.as_str())));
         let names: Vec<_> = shown.iter().map(|outcome| targets.name(&outcome.source, &outcome.target)).collect();
@@ -306,8 +308,7 @@ fn what_it_took(outcome: &Outcome) -> String {
         (_, Some(Reason::QuotaUsed)) => "quota is used up".to_owned(),
         (_, Some(Reason::Interrupted)) => "interrupted".to_owned(),
         (_, Some(Reason::Kept)) => "the target's tag is kept".to_owned(),
-        (_, Some(Reason::Differs)) => "differs".to_owned(),
-        (_, Some(Reason::Unchanged) | None) => String::new(),
+        (_, Some(Reason::Unchanged | Reason::Differs) | None) => String::new(),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Finding {
     pub(super) expected: Digest,
     /// `None` if it is missing, or damaged so that nobody can tell.
     pub(super) found: Option<Digest>,
-    /// How it is damaged.
+    /// How it is damaged, or out of reach.
     pub(super) why: Option<String>,
 }
 
@@ -72,11 +72,7 @@ impl Seen {
     }
 
     fn add(&mut self, other: Self) {
-        for finding in other.findings {
-            if !self.findings.contains(&finding) {
-                self.findings.push(finding);
-            }
-        }
+        self.findings.extend(other.findings);
         self.error = self.error.take().or(other.error);
         self.bytes += other.bytes;
     }
@@ -164,7 +160,32 @@ impl Inspector {
             seen.add(self.shared_manifest(&transfer.target, transfer.lands_as(), 0).await);
         }
         referrers.into_iter().for_each(|referrer| seen.add(referrer));
+        if self.depth > Depth::Tags {
+            seen.add(self.listed(transfer).await);
+        }
         seen
+    }
+
+    /// Whether referrers without a tag can be found by their subject: in the list that the target gives, or the index
+    /// that is kept under the fallback tag. A filtered image is still signed as the whole.
+    async fn listed(&self, transfer: &Transfer) -> Seen {
+        let mut untagged = transfer.referrers.iter().filter(|referrer| referrer.tag.is_none()).peekable();
+        if untagged.peek().is_none() {
+            return Seen::default();
+        }
+        let subject = &transfer.root.digest;
+        let listed = match self.ask(&transfer.target, |target| async move { target.referrers(subject).await }).await {
+            Ok(referrers) => referrers.list(),
+            Err(error) => return Seen { error: Some(error), ..Seen::default() },
+        };
+        let unlisted = untagged.filter(|referrer| listed.iter().all(|listed| listed.digest != referrer.digest));
+        let findings = unlisted.map(|referrer| Finding {
+            part: Part::Referrer,
+            expected: referrer.digest.clone(),
+            found: None,
+            why: Some("it isn't listed as referring to its image".to_owned()),
+        });
+        Seen { findings: findings.collect(), ..Seen::default() }
     }
 
     async fn referrer(self: &Arc<Self>, target: &Repository, referrer: &Referrer) -> Seen {

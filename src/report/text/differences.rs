@@ -16,28 +16,34 @@ enum Wrong {
     Extra,
 }
 
-/// What helps, in the order in which it is told.
-const REMEDIES: [(fn(&Difference) -> bool, &str); 4] = [
-    (Difference::is_seen_by_sync, "tag, referrer: `transship sync` sets it again"),
-    (
-        |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
-        "missing part: sync only sees the tag; delete the repository there, then sync",
-    ),
-    (
-        |difference| Wrong::of(difference) == Wrong::Damaged,
-        "damaged part: delete the repository there and collect the registry's garbage, then sync",
-    ),
-    (
-        |difference| Wrong::of(difference) == Wrong::Extra,
-        "extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml",
-    ),
+/// What helps against what.
+struct Remedy {
+    helps: fn(&Difference) -> bool,
+    text: &'static str,
+}
+
+/// In the order in which they are told.
+const REMEDIES: [Remedy; 4] = [
+    Remedy { helps: Difference::is_seen_by_sync, text: "tag, referrer: `transship sync` sets it again" },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
+        text: "missing part: sync only sees the tag; delete the repository there, then sync",
+    },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Damaged,
+        text: "damaged part: delete the repository there and collect the registry's garbage, then sync",
+    },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Extra,
+        text: "extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml",
+    },
 ];
 
 impl Wrong {
     fn of(difference: &Difference) -> Self {
         match difference {
             Difference { expected: None, .. } => Self::Extra,
-            Difference { why: Some(_), .. } => Self::Damaged,
+            Difference { why: Some(_), what, .. } if *what != Part::Referrer => Self::Damaged,
             Difference { found: None, .. } => Self::Missing,
             Difference { .. } => Self::Different,
         }
@@ -86,6 +92,9 @@ impl Page<'_> {
         if !pins.is_empty() {
             self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only what is new")?;
         }
+        if !parts.is_empty() {
+            self.gap()?;
+        }
         for of_target in parts.chunk_by(|one, next| one.target == next.target) {
             self.line(&escape(of_target[0].target.as_deref().unwrap_or_default()))?;
             for part in of_target {
@@ -94,9 +103,9 @@ impl Page<'_> {
                 self.line(&line)?;
             }
         }
-        for (helps, remedy) in REMEDIES {
-            if parts.iter().any(|part| helps(part)) {
-                self.line(&format!("  hint: {remedy}"))?;
+        for remedy in REMEDIES {
+            if parts.iter().any(|part| (remedy.helps)(part)) {
+                self.line(&format!("  hint: {}", remedy.text))?;
             }
         }
         Ok(())

@@ -196,6 +196,6 @@ fn a_verification_fits_a_terminal() {
       hint: damaged part: delete the repository there and collect the registry's garbage, then sync
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
 
-    3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB verified in 1 min 12 s
+    3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
     ");
 }
