@@ -1,6 +1,7 @@
 //! `verify`: a mirror held against its lock, with what is missing, moved, damaged and unknown in it.
 
 mod disk;
+mod turns;
 
 use serde_json::Value;
 use transship::serve::Options;
