@@ -4,27 +4,28 @@ use std::collections::HashSet;
 
 use crate::config::ImageRule;
 use crate::error::{Error, Kind, Stage};
-use crate::lock::{Lock, LockedImage};
+use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Descriptor, Reference, Repository, Tag};
 use crate::plan::{Action, Planned, Transfer};
 use crate::select::{Only, Selection};
 
 /// Each image at each target, in the order of the file, each once. One that the lock lacks has failed: nobody knows what
 /// it should be.
-pub(super) fn wanted(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<Planned> {
+pub(super) fn wanted(images: &[ImageRule], pins: &Lock, only: &Only) -> Vec<Planned> {
     let mut seen = HashSet::new();
     let mut wanted = Vec::new();
     for rule in images {
         let spec = rule.selection().map(Selection::spec);
-        if spec.is_some_and(|spec| lock.selection(&rule.repository, spec).is_none()) && only.may_match(&rule.repository)
+        if spec.is_some_and(|spec| pins.selection(&rule.repository, spec).is_none()) && only.may_match(&rule.repository)
         {
             let name = rule.repository.to_string();
             wanted.extend(rule.destinations.iter().map(|target| unpinned(&name, target.to_string())));
         }
-        for (source, tag) in rule.sources(lock.tags(&rule.repository, spec)) {
+        for (source, tag) in rule.sources(pins.tags(&rule.repository, spec)) {
             for target in &rule.destinations {
-                if only.matches(&source) && seen.insert((source.clone(), target.clone(), tag.clone())) {
-                    let pin = lock.image(&source, &rule.handling.platforms);
+                let name = lock::name(&source, &rule.handling.platforms);
+                if only.matches(&source) && seen.insert((name, target.clone(), tag.clone())) {
+                    let pin = pins.image(&source, &rule.handling.platforms);
                     wanted.push(match pin {
                         Some(pin) => Planned::Image(transfer(rule, pin, target.clone(), tag.clone())),
                         None => unpinned(&source.to_string(), name_at(target, tag.as_ref())),

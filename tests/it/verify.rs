@@ -353,6 +353,19 @@ async fn a_filtered_image_is_what_it_has_become() {
 }
 
 #[tokio::test]
+async fn what_a_sync_has_filtered_is_as_pinned() {
+    let scene = Scene::new().await;
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64", "linux/s390x"]);
+    app.push(&scene.source.inside("app"), "1").await;
+    scene.list("  - {image: \"SRC/app:1\", platforms: [linux/amd64, linux/arm64], referrers: none}\n");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    scene.clear();
+    let run = scene.verify("--content --extra").await;
+    assert_eq!((run.code, statuses(&run)), (0, vec!["up_to_date".into()]), "{run}");
+    assert_eq!(scene.target.script.count("GET", "/manifests/"), 3);
+}
+
+#[tokio::test]
 async fn an_image_without_a_tag_goes_by_its_digest() {
     let scene = Scene::new().await;
     let app = image("app").build();
