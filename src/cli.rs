@@ -18,6 +18,7 @@ Examples:
   transship sync                 mirror what mirror.lock pins
   transship sync --update        move the pins to what upstream serves, first
   transship sync --locked        for CI: fail if mirror.lock isn't complete
+  transship verify --deep        is the mirror what mirror.lock says it is?
   transship copy nginx:1.27 harbor.example.com/mirror/nginx
   transship demo                 see it work, on this machine alone";
 
@@ -26,7 +27,7 @@ Exit status:
   0    everything asked for is so
   1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
-  3    a difference was found (lock --check, plan --check)
+  3    a difference was found (lock --check, plan --check, verify)
   4    nothing failed, but some images were put off because a quota is used up
   130  interrupted; what was done is reported
 
@@ -153,6 +154,8 @@ pub enum Verb {
     Copy(Copy),
     /// Prove that a sync can work, and copy nothing
     Check(Check),
+    /// Compare the targets with the lock, and change nothing
+    Verify(Verify),
     /// Write a first mirror.yaml
     Init(Init),
     /// See it work, on this machine alone
@@ -168,7 +171,10 @@ pub enum Verb {
 impl Verb {
     /// Whether it is about what a lock pins.
     fn has_lock(&self) -> bool {
-        matches!(self, Self::Sync(_) | Self::Plan(_) | Self::Lock(_) | Self::Update(_) | Self::Check(_))
+        matches!(
+            self,
+            Self::Sync(_) | Self::Plan(_) | Self::Lock(_) | Self::Update(_) | Self::Check(_) | Self::Verify(_)
+        )
     }
 }
 
@@ -268,6 +274,36 @@ pub struct Copy {
 /// Arguments of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
+    /// Which images.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Also look at all that each image consists of
+    ///
+    /// Without it: is each tag what the lock pins, and is what refers to its
+    /// image there? That is one HEAD each, and never a GET. With it, each
+    /// manifest is read and each blob is asked for. Registries that keep
+    /// account of pulls, as Harbor does, count a manifest read as one.
+    #[arg(long, verbatim_doc_comment)]
+    pub deep: bool,
+
+    /// Also download each blob and compare every byte
+    ///
+    /// Implies --deep. Each blob is read once for each target repository.
+    #[arg(long, verbatim_doc_comment)]
+    pub content: bool,
+
+    /// Also list tags that the lock doesn't know
+    ///
+    /// In the repositories of the images that are verified. Tags that belong
+    /// to a digest, as signatures have them, are listed with --deep only.
+    #[arg(long, verbatim_doc_comment)]
+    pub extra: bool,
+
     /// Which images.
     #[command(flatten)]
     pub selection: Selection,

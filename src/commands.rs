@@ -16,6 +16,7 @@ mod plan;
 mod session;
 mod sync;
 mod update;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Update(arguments) => update::run(start, &arguments).await,
         Verb::Copy(arguments) => copy::run(start, &arguments).await,
         Verb::Check(arguments) => check::run(start, &arguments).await,
+        Verb::Verify(arguments) => verify::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
         Verb::Init(arguments) => return init::run(&global, &arguments).map(printed),
         Verb::Schema => return Ok(printed(Config::schema())),

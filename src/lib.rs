@@ -19,6 +19,7 @@
 //! | `commands` | everything below |
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
+//! | `verify` | plan, report, progress, lock, config, select, store, once, error, oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
 //! | `plan` | lock, config, select, provision, store, error, oci |
@@ -56,6 +57,7 @@ pub mod resolve;
 pub mod select;
 pub mod serve;
 pub mod store;
+pub mod verify;
 mod yaml;
 
 use std::ffi::OsString;

@@ -23,6 +23,10 @@ pub enum Task {
     Plan,
     /// Asking both what they would let us do.
     Check,
+    /// Asking the targets what they hold.
+    Verify,
+    /// Reading back what the targets hold.
+    Read,
     /// Moving bytes.
     Copy,
 }
@@ -33,6 +37,8 @@ impl Task {
             Self::Resolve => "resolving",
             Self::Plan => "planning",
             Self::Check => "checking",
+            Self::Verify => "verifying",
+            Self::Read => "reading",
             Self::Copy => "copying",
         }
     }
@@ -55,7 +61,7 @@ pub trait Progress: Debug + Send + Sync {
     /// Work on `image`, a canonical source reference, begins. The same image may be worked on for several targets at once.
     fn started(&self, image: &str);
 
-    /// So many more bytes have reached a target.
+    /// So many more bytes have reached a target, or were read back from one.
     fn bytes(&self, count: u64);
 
     /// Work on `image` has ended. It need not have been started.

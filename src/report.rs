@@ -76,17 +76,37 @@ pub struct Change {
     pub new: Option<Digest>,
 }
 
+/// What a difference is about. The JSON report spells it in `snake_case`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// A pin of the lock.
+    Pin,
+    /// A tag at a target.
+    Tag,
+    /// A manifest: the image's, where it has no tag, or one that it consists of.
+    Manifest,
+    /// A configuration or a layer.
+    Blob,
+    /// Something that the lock knows to refer to the image.
+    Referrer,
+}
+
 /// Something that isn't as it should be, found by a command that only looks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The canonical source reference.
+    /// The canonical source reference; of a tag that the lock doesn't know, the repository that is mirrored there.
     pub source: String,
-    /// The target reference; `None` where no target was asked.
+    /// The target reference, of a part that of its image; `None` where no target was asked.
     pub target: Option<String>,
-    /// What there should be; `None` = nothing.
+    /// What it is about.
+    pub what: Part,
+    /// What there should be: the digest of the part itself; `None` = nothing.
     pub expected: Option<Digest>,
-    /// What there is; `None` = nothing.
+    /// What there is; `None` = nothing, or, with a `why`, something whose digest isn't known.
     pub found: Option<Digest>,
+    /// How that which is there is damaged, or why a referrer can't be found though it is there; `None` = neither.
+    pub why: Option<String>,
 }
 
 /// How a run ended, for whoever started it.
@@ -143,6 +163,8 @@ pub struct Report {
     pub changes: Option<Vec<Change>>,
     /// What a command that only looks has found; `None` where none was looked for.
     pub differences: Option<Vec<Difference>>,
+    /// Whether the outcomes tell what the targets hold, and not what was done (`verify`).
+    pub verified: bool,
     /// What `check` has found, host by host; `None` elsewhere.
     pub checks: Option<Vec<Check>>,
     /// Whether the run was asked to stop.
@@ -163,6 +185,7 @@ impl Report {
             registries: Vec::new(),
             changes: None,
             differences: None,
+            verified: false,
             checks: None,
             interrupted: false,
         }

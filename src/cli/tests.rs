@@ -28,6 +28,7 @@ fn what_excludes_what() {
     for line in [
         "transship -c - sync",
         "transship -c - check",
+        "transship -c - verify",
         "transship init",
         "transship completions csh",
         "transship sync -j 0",
@@ -46,6 +47,7 @@ fn what_excludes_what() {
         "transship copy nginx:1.27 localhost:5000/nginx -j4 -vv --json",
         "transship demo --keep --color=never --progress none -q",
         "transship check --only a/* --lock x.lock --json",
+        "transship verify --deep --content --extra --only a/* --lock x.lock --json -q",
         "transship init --target h.example/m nginx:1.27 quay.io/a/b:1 -c -",
         "transship schema",
         "transship completions zsh",
@@ -85,6 +87,7 @@ fn help() {
       update       Move pins to what upstream serves now, and copy nothing
       copy         Copy one image; needs no configuration
       check        Prove that a sync can work, and copy nothing
+      verify       Compare the targets with the lock, and change nothing
       init         Write a first mirror.yaml
       demo         See it work, on this machine alone
       schema       Print the JSON schema of mirror.yaml, for editors
@@ -112,6 +115,7 @@ fn help() {
       transship sync                 mirror what mirror.lock pins
       transship sync --update        move the pins to what upstream serves, first
       transship sync --locked        for CI: fail if mirror.lock isn't complete
+      transship verify --deep        is the mirror what mirror.lock says it is?
       transship copy nginx:1.27 harbor.example.com/mirror/nginx
       transship demo                 see it work, on this machine alone
     ");

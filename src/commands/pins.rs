@@ -53,6 +53,21 @@ impl Pins {
         }
     }
 
+    /// The lock as it is, for who has nothing to say without one.
+    pub(super) fn existing(&self) -> anyhow::Result<&Lock> {
+        match (&self.path, &self.text) {
+            (Some(_), Some(_)) => Ok(&self.old),
+            (Some(path), None) => {
+                let hint = "pin the images with `transship lock`, mirror them with `transship sync`";
+                Err(Unable::error(format!("there is no {}, and nothing to compare with", path.display()), hint))
+            }
+            (None, _) => {
+                let hint = "leave out --no-lock, or name the lock file with --lock FILE";
+                Err(Unable::error("--no-lock leaves nothing to compare with", hint))
+            }
+        }
+    }
+
     /// The lock for `--locked`: the file, if it is exactly what `images` ask for.
     pub(super) fn locked(&self, images: &[ImageRule]) -> anyhow::Result<Lock> {
         let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();

@@ -28,6 +28,7 @@ use crate::resolve::{self, Resolution, Update};
 use crate::select::Only;
 use crate::store::Stores;
 use crate::store::registry::RegistryStores;
+use crate::verify::{self, Depth, Verification};
 
 /// What every verb is given.
 #[derive(Clone)]
@@ -147,6 +148,22 @@ impl Session {
             .collect();
         report.repositories.sort_by(|a, b| a.target.cmp(&b.target));
         report
+    }
+
+    /// Asks the targets what they hold of `lock`.
+    pub(super) async fn verify(&self, lock: &Lock, only: &Only, depth: Depth, extra: bool) -> Verification {
+        let request = verify::Request {
+            images: &self.images,
+            lock,
+            only,
+            depth,
+            extra,
+            stores: &self.stores,
+            progress: &self.progress,
+            stop: &self.stop,
+            transfers: self.transfers,
+        };
+        verify::verify(request).await
     }
 
     /// A proof for each repository that gets something, or why there is none.

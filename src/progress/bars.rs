@@ -91,9 +91,9 @@ impl Progress for Bars {
         }
         let mut state = self.lock();
         let template = match (task, bytes) {
-            (Task::Copy, Some(_)) => KNOWN,
-            (Task::Copy, None) => UNKNOWN,
-            (Task::Resolve | Task::Plan | Task::Check, _) => ASKING,
+            (Task::Copy | Task::Read, Some(_)) => KNOWN,
+            (Task::Copy | Task::Read, None) => UNKNOWN,
+            (Task::Resolve | Task::Plan | Task::Check | Task::Verify, _) => ASKING,
         };
         let bar = self.multi.add(ProgressBar::no_length()).with_style(style(template));
         if let Some(bytes) = bytes {

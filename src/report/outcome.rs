@@ -46,6 +46,8 @@ pub enum Reason {
     Interrupted,
     /// The target's tag holds something else, and is to be left.
     Kept,
+    /// The target doesn't hold what the lock pins, and was only looked at.
+    Differs,
 }
 
 /// Bytes of blobs and manifests, by the way they came to the target.

@@ -130,12 +130,48 @@ pub(super) fn lock_check() -> Report {
     let difference = |source: &str, expected: Option<&str>| Difference {
         source: source.to_owned(),
         target: None,
+        what: Part::Pin,
         expected: expected.map(digest),
         found: Some(digest("found")),
+        why: None,
     };
     let differences =
         vec![difference("docker.io/library/nginx:1.27", Some("a")), difference("docker.io/library/alpine:3.21", None)];
     Report { differences: Some(differences), ..report("lock") }
+}
+
+pub(super) fn verify() -> Report {
+    let outcome = |source: &str, status, reason, present| {
+        let outcome = Outcome::of(&transfer(source, Action::UpToDate), status);
+        Outcome { reason: Some(reason), bytes: Bytes { present, ..Bytes::default() }, seconds: 0.21, ..outcome }
+    };
+    let (nginx, redis, alpine) =
+        ("docker.io/library/nginx:1.27", "docker.io/library/redis:7", "docker.io/library/alpine:3.21");
+    let difference = |source: &str, what, of: &str, found: Option<&str>, why: Option<&str>| Difference {
+        source: source.to_owned(),
+        target: Some(format!("harbor.example.com/mirror/{source}")),
+        what,
+        expected: Some(digest(of)),
+        found: found.map(digest),
+        why: why.map(str::to_owned),
+    };
+    let extra =
+        Difference { expected: None, ..difference("docker.io/library/nginx:old", Part::Tag, "", Some("old"), None) };
+    let differences = vec![
+        difference(nginx, Part::Tag, nginx, Some("moved"), None),
+        difference(redis, Part::Manifest, "child", None, None),
+        difference(redis, Part::Blob, "layer", None, None),
+        difference(redis, Part::Blob, "cut", None, Some("3409 of 3410 bytes are there")),
+        difference(redis, Part::Blob, "flipped", Some("other"), Some("its bytes hash to sha256:…")),
+        difference(redis, Part::Referrer, "signature", None, None),
+        extra,
+    ];
+    let outcomes = vec![
+        outcome(nginx, Status::Skipped, Reason::Differs, 0),
+        outcome(redis, Status::Skipped, Reason::Differs, 3_620_000),
+        outcome(alpine, Status::UpToDate, Reason::Unchanged, 41_200_000),
+    ];
+    Report { outcomes, differences: Some(differences), verified: true, ..report("verify") }
 }
 
 pub(super) fn check() -> Report {
@@ -166,6 +202,6 @@ pub(super) fn check() -> Report {
     Report { checks: Some(checks), ..report("check") }
 }
 
-pub(super) fn all() -> [Report; 5] {
-    [sync(), plan(), update(), lock_check(), check()]
+pub(super) fn all() -> [Report; 6] {
+    [sync(), plan(), update(), lock_check(), verify(), check()]
 }

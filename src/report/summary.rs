@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::phrase::{count, duration, escape, size};
-use super::{Check, Outcome, Report, Status, work};
+use super::{Check, Outcome, Reason, Report, Status, work};
 use crate::plan::{Action, Plan};
 
 /// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
@@ -12,6 +12,9 @@ pub(super) fn summary(report: &Report) -> String {
     let mut parts = Vec::new();
     if let Some(changes) = &report.changes {
         parts.push(format!("{} changed", count(changes.len(), "pin", "pins")));
+    }
+    if report.verified {
+        return verification_summary(report);
     }
     if let Some(differences) = &report.differences {
         parts.push(count(differences.len(), "difference", "differences"));
@@ -42,6 +45,30 @@ fn check_summary(checks: &[Check], seconds: f64) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let counts = counts.collect::<Vec<_>>().join(", ");
     format!("{}: {counts} in {}", count(checks.len(), "check", "checks"), duration(seconds))
+}
+
+/// `12 images at 1 target: 11 as pinned, 1 differs; 2 differences, 1.2 GB checked in 12.3 s`.
+fn verification_summary(report: &Report) -> String {
+    let mut targets: BTreeMap<&str, usize> = BTreeMap::new();
+    report.outcomes.iter().for_each(|outcome| *targets.entry(&outcome.source).or_default() += 1);
+    let of = |wanted: &dyn Fn(&Outcome) -> bool| report.outcomes.iter().filter(|outcome| wanted(outcome)).count();
+    let with = |reason| of(&|outcome| outcome.status == Status::Skipped && outcome.reason == Some(reason));
+    let differ = with(Reason::Differs);
+    let counts = [
+        (of(&|outcome| outcome.status == Status::UpToDate), "as pinned"),
+        (differ, if differ == 1 { "differs" } else { "differ" }),
+        (with(Reason::Kept), "kept"),
+        (with(Reason::Interrupted), "not finished"),
+        (of(&Outcome::is_failure), "failed"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let images = count(targets.len(), "image", "images");
+    let targets = count(targets.values().copied().max().unwrap_or(0), "target", "targets");
+    let differences = count(report.differences.as_ref().map_or(0, Vec::len), "difference", "differences");
+    let bytes = Some(report.bytes().present).filter(|bytes| *bytes > 0);
+    let bytes = bytes.map(|bytes| format!(", {} checked", size(bytes))).unwrap_or_default();
+    let counts = counts.collect::<Vec<_>>().join(", ");
+    format!("{images} at {targets}: {counts}; {differences}{bytes} in {}", duration(report.seconds))
 }
 
 fn run_summary(report: &Report) -> Vec<String> {

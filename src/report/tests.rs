@@ -41,7 +41,14 @@ fn the_exit_status_of_a_run() {
 
 #[test]
 fn the_exit_status_of_a_look() {
-    let difference = Difference { source: "x".to_owned(), target: None, expected: None, found: Some(digest("x")) };
+    let difference = Difference {
+        source: "x".to_owned(),
+        target: None,
+        what: Part::Pin,
+        expected: None,
+        found: Some(digest("x")),
+        why: None,
+    };
     for (differences, exit) in [(vec![], Exit::Success), (vec![difference], Exit::Difference)] {
         assert_eq!(Report { differences: Some(differences), ..run(&[]) }.exit(), exit);
     }

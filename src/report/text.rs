@@ -3,12 +3,14 @@
 //! What needs somebody comes last, next to the summary, because that is what is still on the screen in the morning. What
 //! is as it should be is a number in the summary. Nothing depends on colour. Lines aren't folded: they are for grep too.
 
+mod differences;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Check, Difference, Exit, Outcome, Proof, Reason, Report, Status, work};
+use super::{Check, Exit, Outcome, Proof, Reason, Report, Status, work};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -120,7 +122,9 @@ impl Page<'_> {
         if self.style.quiet {
             return Ok(());
         }
-        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !outcome.is_failure());
+        // Failures and what differs have their own place.
+        let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.reason == Some(Reason::Differs);
+        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !is_told(outcome));
         let shown: Vec<_> = outcomes.iter().filter(wanted).collect();
         let targets = Targets::of(outcomes.iter().map(|outcome| (outcome.source.as_str(), outcome.target.as_str())));
         let names: Vec<_> = shown.iter().map(|outcome| targets.name(&outcome.source, &outcome.target)).collect();
@@ -182,19 +186,6 @@ impl Page<'_> {
         for (repository, settings) in &plan.changes {
             let line = format!("{}  {}", self.word("change", GOOD), escape(&repository.to_string()));
             self.line(&format!("{line}  {}", spoken(settings)))?;
-        }
-        Ok(())
-    }
-
-    fn differences(&mut self, report: &Report) -> io::Result<()> {
-        for difference in report.differences.iter().flatten() {
-            let place = difference.target.as_ref().unwrap_or(&difference.source);
-            let word = self.word("differs", WAITING);
-            self.line(&format!("{word}  {}  {}", escape(place), what_differs(difference)))?;
-        }
-        let pins = report.differences.iter().flatten().any(|difference| difference.target.is_none());
-        if pins {
-            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only what is new")?;
         }
         Ok(())
     }
@@ -283,10 +274,11 @@ impl Page<'_> {
         if report.exit() == Exit::Unable {
             self.line("no target answered: nothing was done")?;
         }
-        if report.interrupted {
-            self.line("interrupted: run it again, it goes on where it stopped")?;
+        match (report.interrupted, report.verified) {
+            (false, _) => Ok(()),
+            (true, false) => self.line("interrupted: run it again, it goes on where it stopped"),
+            (true, true) => self.line("interrupted: there may be more that differs"),
         }
-        Ok(())
     }
 }
 
@@ -299,18 +291,6 @@ fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     match planned {
         Planned::Image(transfer) if all => Some(transfer),
         _ => work(planned),
-    }
-}
-
-/// A difference at a target, or between a pin and what upstream serves.
-fn what_differs(difference: &Difference) -> String {
-    let short = |digest: &Option<Digest>| digest.as_ref().map_or("nothing", Digest::short).to_owned();
-    let (expected, found) = (short(&difference.expected), short(&difference.found));
-    match (&difference.target, &difference.expected, &difference.found) {
-        (Some(_), ..) => format!("expected {expected}, found {found}"),
-        (None, None, _) => format!("not pinned yet, upstream has {found}"),
-        (None, _, None) => format!("pinned to {expected}, not asked for any more"),
-        (None, ..) => format!("pinned to {expected}, upstream has {found}"),
     }
 }
 
@@ -328,7 +308,7 @@ fn what_it_took(outcome: &Outcome) -> String {
         (_, Some(Reason::QuotaUsed)) => "quota is used up".to_owned(),
         (_, Some(Reason::Interrupted)) => "interrupted".to_owned(),
         (_, Some(Reason::Kept)) => "the target's tag is kept".to_owned(),
-        (_, Some(Reason::Unchanged) | None) => String::new(),
+        (_, Some(Reason::Unchanged | Reason::Differs) | None) => String::new(),
     }
 }
 

@@ -25,3 +25,4 @@ mod strangers;
 mod support;
 mod sync;
 mod verbs;
+mod verify;

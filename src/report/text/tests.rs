@@ -173,3 +173,29 @@ fn colours_say_nothing_new() {
     let bare = [GOOD, BAD, WAITING, "0"].iter().fold(coloured, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
     assert_eq!(bare, plain(&samples::sync()));
 }
+
+#[test]
+fn a_verification_fits_a_terminal() {
+    let shown = plain(&samples::verify());
+    let differences = shown.lines().take_while(|line| !line.contains("hint: "));
+    let wide: Vec<_> = differences.filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+    insta::assert_snapshot!(shown, @"
+    harbor.example.com/mirror/docker.io/library/nginx:1.27
+      different   tag       expected sha256:6965a10c1529, found sha256:5edd1832df25
+    harbor.example.com/mirror/docker.io/library/redis:7
+      missing     manifest  sha256:ddc9e6691942
+      missing     blob      sha256:dac1d7cfa950
+      damaged     blob      sha256:378bfce5cda2: 3409 of 3410 bytes are there
+      damaged     blob      expected sha256:bf6e7814c35d, found sha256:d9298a10d1b0
+      missing     referrer  sha256:1a2fc26dc7ea
+    harbor.example.com/mirror/docker.io/library/nginx:old
+      extra       tag       sha256:cba06b5736fa, which the lock doesn't know
+      hint: tag, referrer: `transship sync` sets it again
+      hint: missing part: sync only sees the tag; delete the repository there, then sync
+      hint: damaged part: delete the repository there and collect the registry's garbage, then sync
+      hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
+
+    3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
+    ");
+}

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use transship::oci::{Registry as Name, Repository};
+use transship::oci::{Digest, Registry as Name, Repository};
 
 use super::certificates::Authority;
 use super::jwt;
@@ -76,8 +76,23 @@ impl DockerRegistry {
         Repository::new(self.name(), path).expect("a repository path")
     }
 
+    /// Where the bytes of a blob lie, of a layer as of a manifest; all repositories share them.
+    pub(crate) fn blob_file(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.storage().join("blobs/sha256").join(&hex[..2]).join(hex).join("data")
+    }
+
+    /// Where a repository lies: its tags, and links to what belongs to it.
+    pub(crate) fn repository_folder(&self, path: &str) -> PathBuf {
+        self.storage().join("repositories").join(path)
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.folder.path().join("data/docker/registry/v2")
+    }
+
     /// The certificate to trust, with [`Settings::tls`].
-    pub(crate) fn ca(&self) -> std::path::PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 }

@@ -1,0 +1,23 @@
+//! `verify`: whether the targets hold what the lock pins. Nothing is changed, and no source is asked.
+
+use super::session::Start;
+use crate::cli;
+use crate::report::Report;
+use crate::verify::Depth;
+
+pub(super) async fn run(start: Start, arguments: &cli::Verify) -> anyhow::Result<Report> {
+    let (session, pins) = start.session()?;
+    let lock = pins.existing()?;
+    let only = session.only(&arguments.selection.only, lock)?;
+    let depth = match arguments {
+        cli::Verify { content: true, .. } => Depth::Content,
+        cli::Verify { deep: true, .. } => Depth::Graph,
+        cli::Verify { .. } => Depth::Tags,
+    };
+    let verification = session.verify(lock, &only, depth, arguments.extra).await;
+    let mut report = session.report("verify");
+    report.outcomes = verification.outcomes;
+    report.differences = Some(verification.differences);
+    report.verified = true;
+    Ok(session.finish("verify", report))
+}

@@ -1,0 +1,138 @@
+//! What differs, and what to do about it: at the targets image by image, between lock and upstream pin by pin.
+
+use std::io;
+
+use super::super::phrase::escape;
+use super::super::{Difference, Part, Report};
+use super::{BAD, Page, WAITING};
+use crate::oci::Digest;
+
+/// What is wrong with a part at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Missing,
+    Different,
+    Damaged,
+    Extra,
+}
+
+/// What helps against what.
+struct Remedy {
+    helps: fn(&Difference) -> bool,
+    text: &'static str,
+}
+
+/// In the order in which they are told.
+const REMEDIES: [Remedy; 4] = [
+    Remedy { helps: Difference::is_seen_by_sync, text: "tag, referrer: `transship sync` sets it again" },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
+        text: "missing part: sync only sees the tag; delete the repository there, then sync",
+    },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Damaged,
+        text: "damaged part: delete the repository there and collect the registry's garbage, then sync",
+    },
+    Remedy {
+        helps: |difference| Wrong::of(difference) == Wrong::Extra,
+        text: "extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml",
+    },
+];
+
+impl Wrong {
+    fn of(difference: &Difference) -> Self {
+        match difference {
+            Difference { expected: None, .. } => Self::Extra,
+            Difference { why: Some(_), what, .. } if *what != Part::Referrer => Self::Damaged,
+            Difference { found: None, .. } => Self::Missing,
+            Difference { .. } => Self::Different,
+        }
+    }
+
+    fn look(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Missing => ("missing", BAD),
+            Self::Different => ("different", BAD),
+            Self::Damaged => ("damaged", BAD),
+            Self::Extra => ("extra", WAITING),
+        }
+    }
+}
+
+impl Part {
+    /// The word for people; it never has more than eight letters.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pin => "pin",
+            Self::Tag => "tag",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Referrer => "referrer",
+        }
+    }
+}
+
+impl Difference {
+    /// Whether a sync asks for this very thing, and so brings it back: tags, referrers, and what has no tag.
+    fn is_seen_by_sync(&self) -> bool {
+        let is_root = || self.target.as_ref().zip(self.expected.as_ref()).is_some_and(|(t, d)| t.ends_with(d.as_str()));
+        let wrong = matches!(Wrong::of(self), Wrong::Missing | Wrong::Different);
+        wrong && (matches!(self.what, Part::Tag | Part::Referrer) || self.what == Part::Manifest && is_root())
+    }
+}
+
+impl Page<'_> {
+    pub(super) fn differences(&mut self, report: &Report) -> io::Result<()> {
+        let all = report.differences.as_deref().unwrap_or_default();
+        let (pins, parts): (Vec<_>, Vec<_>) = all.iter().partition(|difference| difference.target.is_none());
+        for pin in &pins {
+            let word = self.word("differs", WAITING);
+            self.line(&format!("{word}  {}  {}", escape(&pin.source), how_it_differs(pin)))?;
+        }
+        if !pins.is_empty() {
+            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only what is new")?;
+        }
+        if !parts.is_empty() {
+            self.gap()?;
+        }
+        for of_target in parts.chunk_by(|one, next| one.target == next.target) {
+            self.line(&escape(of_target[0].target.as_deref().unwrap_or_default()))?;
+            for part in of_target {
+                let (word, color) = Wrong::of(part).look();
+                let line = format!("  {}  {:<8}  {}", self.word(word, color), part.what.word(), what_is_wrong(part));
+                self.line(&line)?;
+            }
+        }
+        for remedy in REMEDIES {
+            if parts.iter().any(|part| (remedy.helps)(part)) {
+                self.line(&format!("  hint: {}", remedy.text))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn short(digest: Option<&Digest>) -> &str {
+    digest.map_or("nothing", Digest::short)
+}
+
+/// A difference between a pin and what upstream serves.
+fn how_it_differs(pin: &Difference) -> String {
+    let (expected, found) = (short(pin.expected.as_ref()), short(pin.found.as_ref()));
+    match (&pin.expected, &pin.found) {
+        (None, _) => format!("not pinned yet, upstream has {found}"),
+        (_, None) => format!("pinned to {expected}, not asked for any more"),
+        _ => format!("pinned to {expected}, upstream has {found}"),
+    }
+}
+
+/// A difference at a target.
+fn what_is_wrong(part: &Difference) -> String {
+    let (expected, found) = (short(part.expected.as_ref()), short(part.found.as_ref()));
+    match part {
+        Difference { expected: None, .. } => format!("{found}, which the lock doesn't know"),
+        Difference { found: Some(_), .. } => format!("expected {expected}, found {found}"),
+        Difference { why: Some(why), .. } => format!("{expected}: {}", escape(why)),
+        Difference { .. } => expected.to_owned(),
+    }
+}

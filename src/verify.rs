@@ -1,0 +1,194 @@
+//! Lock + what the targets hold → Outcomes and differences: whether a mirror is what the lock says it is.
+//!
+//! From the lock alone: no source is asked. Each question is asked once for each target repository, and below what is
+//! missing nothing is asked, so that one cause is one difference, told of the first image that it befalls. An error is
+//! never a difference: who gets no answer knows nothing, and that image has failed.
+//!
+//! `wanted` says what should be where, `graph` looks, `content` reads, `extra` turns it around: what is there that the
+//! lock doesn't know.
+
+mod content;
+mod extra;
+mod graph;
+mod wanted;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ImageRule, Overwrite};
+use crate::error::Stage;
+use crate::lock::Lock;
+use crate::oci::Repository;
+use crate::plan::{Planned, Transfer};
+use crate::progress::{Finished, Progress, Task};
+use crate::report::{Bytes, Difference, Outcome, Part, Reason, Status};
+use crate::select::Only;
+use crate::store::Stores;
+use graph::{Finding, Inspector, Seen};
+
+/// Images in flight.
+const IMAGES: usize = 64;
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// At the tags and what refers to their images, by HEAD.
+    Tags,
+    /// At each manifest's bytes, and whether each blob is there with its size.
+    Graph,
+    /// At each byte.
+    Content,
+}
+
+/// What to verify.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What is asked for, and where it goes.
+    pub images: &'a [ImageRule],
+    /// The pins.
+    pub lock: &'a Lock,
+    /// Which images this run is about.
+    pub only: &'a Only,
+    /// How closely to look.
+    pub depth: Depth,
+    /// Whether to list tags that the lock doesn't know.
+    pub extra: bool,
+    /// Where targets are opened.
+    pub stores: &'a Arc<dyn Stores>,
+    /// Who hears of what happens.
+    pub progress: &'a Arc<dyn Progress>,
+    /// Cancelled when nothing more is to be asked.
+    pub stop: &'a CancellationToken,
+    /// Blobs that are read at once.
+    pub transfers: usize,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Verification {
+    /// One for each image and target, in the order of mirror.yaml. `up_to_date` is as pinned; one that differs is
+    /// `skipped` with the reason `differs`, as nothing was done about it. `bytes.present` is what was looked at and is right.
+    pub outcomes: Vec<Outcome>,
+    /// Where the targets differ from the lock, in the same order; then what the lock doesn't know.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares the targets with the lock.
+pub async fn verify(request: Request<'_>) -> Verification {
+    let planned = wanted::wanted(request.images, request.lock, request.only);
+    let task = if request.depth == Depth::Content { Task::Read } else { Task::Verify };
+    request.progress.begin(task, planned.len(), None);
+    let inspector = Arc::new(Inspector::new(request));
+    let looked = planned.iter().enumerate().map(|(index, planned)| {
+        let inspector = &inspector;
+        async move { (index, look(request, inspector, planned).await) }
+    });
+    let mut looked: Vec<_> = futures::stream::iter(looked).buffer_unordered(IMAGES).collect().await;
+    looked.sort_by_key(|(index, _)| *index);
+    let looked: Vec<Looked> = looked.into_iter().map(|(_, looked)| looked).collect();
+    let mut verification = Verification::default();
+    let mut told = HashSet::new();
+    for Looked { outcome, differences, .. } in &looked {
+        verification.outcomes.push(outcome.clone());
+        let fresh = differences.iter().filter(|(cause, _)| told.insert(cause.clone()));
+        verification.differences.extend(fresh.map(|(_, difference)| difference.clone()));
+    }
+    if request.extra {
+        let answered = answered(request, &planned, &looked);
+        let extra = extra::extra(request, &inspector, answered).await;
+        verification.outcomes.extend(extra.outcomes);
+        verification.differences.extend(extra.differences);
+    }
+    request.progress.end();
+    verification
+}
+
+/// What is known of one image at one target.
+struct Looked {
+    outcome: Outcome,
+    /// By their causes, which other images may share.
+    differences: Vec<(String, Difference)>,
+    /// Whether all of its graph was seen.
+    whole: bool,
+}
+
+async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planned) -> Looked {
+    let transfer = match planned {
+        Planned::Image(transfer) => transfer,
+        Planned::Failed { source, target, error } => {
+            let outcome = Outcome { target: target.clone(), ..Outcome::unresolved(source.clone(), error.clone()) };
+            request.progress.finished(source, Finished { word: outcome.status.word(), ok: false });
+            return Looked { outcome, differences: Vec::new(), whole: false };
+        }
+    };
+    let (started, source) = (Instant::now(), transfer.source.to_string());
+    request.progress.started(&source);
+    let looked = judge(transfer, inspector.image(transfer).await, request.depth);
+    let word = match looked.outcome.reason {
+        Some(Reason::Differs) => "differs",
+        _ => looked.outcome.status.word(),
+    };
+    request.progress.finished(&source, Finished { word, ok: !looked.outcome.is_failure() && word != "differs" });
+    let seconds = started.elapsed().as_secs_f64();
+    Looked { outcome: Outcome { seconds, ..looked.outcome }, ..looked }
+}
+
+/// Makes words of what was seen.
+fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
+    let is_kept = |finding: &Finding| {
+        transfer.handling.overwrite == Overwrite::Keep && finding.part == Part::Tag && finding.found.is_some()
+    };
+    let Seen { findings, error, bytes } = seen;
+    let whole = depth > Depth::Tags && findings.is_empty() && error.is_none();
+    let bytes = Bytes { present: bytes, ..Bytes::default() };
+    let outcome = |status, reason| Outcome { reason: Some(reason), bytes, ..Outcome::of(transfer, status) };
+    let outcome = match error {
+        Some(error) => Outcome { bytes, ..Outcome::failed(transfer, error.at(Stage::Verify)) },
+        None if findings.is_empty() => outcome(Status::UpToDate, Reason::Unchanged),
+        None if findings.iter().all(is_kept) => outcome(Status::Skipped, Reason::Kept),
+        None => outcome(Status::Skipped, Reason::Differs),
+    };
+    let differences = findings.into_iter().filter(|finding| !is_kept(finding));
+    let differences = differences.map(|finding| (cause(transfer, &finding), difference(transfer, finding)));
+    Looked { outcome, differences: differences.collect(), whole }
+}
+
+/// What tells two differences apart: tags by their names, everything else by its digest in its repository.
+fn cause(transfer: &Transfer, finding: &Finding) -> String {
+    match finding.part {
+        Part::Tag => transfer.target_text(),
+        _ => format!("{}@{}", transfer.target, finding.expected),
+    }
+}
+
+fn difference(transfer: &Transfer, finding: Finding) -> Difference {
+    let Finding { part, expected, found, why } = finding;
+    Difference {
+        source: transfer.source.to_string(),
+        target: Some(transfer.target_text()),
+        what: part,
+        expected: Some(expected),
+        found,
+        why,
+    }
+}
+
+/// The target repositories that have said something, and whether all that the lock knows of them was seen.
+fn answered(request: Request<'_>, planned: &[Planned], looked: &[Looked]) -> Vec<(Repository, bool)> {
+    let mut order: Vec<&Repository> = Vec::new();
+    let mut states: HashMap<&Repository, (bool, bool)> = HashMap::new();
+    for (planned, looked) in planned.iter().zip(looked) {
+        let Planned::Image(transfer) = planned else { continue };
+        let state = states.entry(&transfer.target).or_insert_with(|| {
+            order.push(&transfer.target);
+            (false, request.only.is_everything())
+        });
+        state.0 |= looked.outcome.error.is_none();
+        state.1 &= looked.whole;
+    }
+    order.into_iter().filter(|target| states[target].0).map(|target| (target.clone(), states[target].1)).collect()
+}

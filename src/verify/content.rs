@@ -1,0 +1,68 @@
+//! Reads a blob to its end and compares every byte, a chunk at a time.
+
+use futures::StreamExt as _;
+
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Mismatch, Verifier};
+use crate::progress::Progress;
+use crate::store::{BlobStream, Target};
+
+/// How often in a row a download may break without having brought a byte. Opening it has attempts of its own.
+const BREAKS: usize = 3;
+
+/// How a stream ended.
+enum End {
+    /// With its last byte.
+    Clean,
+    /// In the middle, for a reason that may pass.
+    Broken(Error),
+}
+
+/// Whether `target` has the very bytes that `blob` names. One that breaks is read on from where it broke.
+///
+/// # Errors
+/// Those of the target: `NotFound` if it isn't there, others if that can't be told.
+pub(super) async fn read(
+    target: &dyn Target,
+    blob: &Descriptor,
+    progress: &dyn Progress,
+) -> Result<Result<(), Mismatch>> {
+    let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
+    let mut breaks = 0;
+    loop {
+        let before = verifier.seen();
+        let stream = target.blob(&blob.digest, before).await?;
+        match drain(stream, &mut verifier, progress).await? {
+            Err(mismatch) => return Ok(Err(mismatch)),
+            Ok(End::Clean) => return Ok(verifier.finish()),
+            Ok(End::Broken(_)) if verifier.is_full() => return Ok(verifier.finish()),
+            Ok(End::Broken(error)) => {
+                breaks = if verifier.seen() > before { 0 } else { breaks + 1 };
+                if breaks == BREAKS {
+                    return Err(error);
+                }
+                tracing::debug!(blob = %blob.digest, offset = verifier.seen(), "reading on, as it broke: {error}");
+            }
+        }
+    }
+}
+
+async fn drain(
+    mut stream: BlobStream,
+    verifier: &mut Verifier,
+    progress: &dyn Progress,
+) -> Result<Result<End, Mismatch>> {
+    while let Some(chunk) = stream.next().await {
+        match chunk {
+            Ok(chunk) => {
+                progress.bytes(chunk.len() as u64);
+                if let Err(mismatch) = verifier.update(&chunk) {
+                    return Ok(Err(mismatch));
+                }
+            }
+            Err(error) if error.kind().retry() => return Ok(Ok(End::Broken(error))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Ok(End::Clean))
+}

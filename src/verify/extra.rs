@@ -1,0 +1,146 @@
+//! `--extra`: tags in the target repositories that the lock doesn't know.
+//!
+//! Tags that name a digest (`sha256-…`, cosign's among them) go with what they name. What an image consists of is known
+//! only once its graph was walked, so they are listed only with `--deep`, and where all that the lock knows of the
+//! repository was there to be walked.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::StreamExt as _;
+
+use super::graph::Inspector;
+use super::{Request, Verification};
+use crate::error::{Error, Kind, Result, Side, Stage};
+use crate::oci::{Digest, Reference, Repository, Selector, Tag};
+use crate::report::{Difference, Outcome, Part};
+use crate::select::Selection;
+
+/// Repositories, and tags of one, that are asked about at once.
+const QUESTIONS: usize = 16;
+
+/// What the lock and the list know of a target repository.
+struct Known {
+    /// What is mirrored there; the first, where several are.
+    source: Repository,
+    tags: HashSet<Tag>,
+    digests: HashSet<Digest>,
+}
+
+/// What is there besides in each of `targets`, of which the flag says whether all that should be there was seen.
+pub(super) async fn extra(
+    request: Request<'_>,
+    inspector: &Inspector,
+    targets: Vec<(Repository, bool)>,
+) -> Verification {
+    let mut known = known(request);
+    let asked = targets.into_iter().filter_map(|(target, whole)| {
+        let mut known = known.remove(&target)?;
+        known.digests.extend(inspector.met(&target));
+        Some(async move {
+            let found = unknown(inspector, &target, &known, whole).await;
+            (target, known, found)
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut asked = futures::stream::iter(asked).buffered(QUESTIONS);
+    let mut extra = Verification::default();
+    while let Some((target, known, found)) = asked.next().await {
+        match found {
+            Ok(tags) => extra.differences.extend(tags.into_iter().map(|(tag, digest)| Difference {
+                source: known.source.to_string(),
+                target: Some(Reference::tagged(target.clone(), tag).to_string()),
+                what: Part::Tag,
+                expected: None,
+                found: Some(digest),
+                why: None,
+            })),
+            Err(error) => {
+                let error = error.at(Stage::Verify);
+                let outcome = Outcome::unresolved(known.source.to_string(), error);
+                extra.outcomes.push(Outcome { target: target.to_string(), ..outcome });
+            }
+        }
+    }
+    extra
+}
+
+/// Whatever a run is about, a tag is known.
+fn known(request: Request<'_>) -> HashMap<Repository, Known> {
+    let mut all: HashMap<Repository, Known> = HashMap::new();
+    for rule in request.images {
+        let asked_for = rule.sources(request.lock.tags(&rule.repository, rule.selection().map(Selection::spec)));
+        let pins = || request.lock.images().filter(|pin| *pin.source.repository() == rule.repository);
+        for target in &rule.destinations {
+            let known = all.entry(target.clone()).or_insert_with(|| Known {
+                source: rule.repository.clone(),
+                tags: HashSet::new(),
+                digests: HashSet::new(),
+            });
+            known.tags.extend(asked_for.iter().filter_map(|(_, tag)| tag.clone()));
+            for pin in pins() {
+                known.tags.extend(pin.source.tag().cloned());
+                known.tags.extend(pin.referrers.iter().filter_map(|referrer| referrer.tag.clone()));
+                let referrers = pin.referrers.iter().map(|referrer| &referrer.digest);
+                known.digests.extend([&pin.digest, pin.lands_as()].into_iter().chain(referrers).cloned());
+            }
+        }
+    }
+    all
+}
+
+/// The tags of `target` that nobody knows, and what they name.
+async fn unknown(inspector: &Inspector, target: &Repository, known: &Known, whole: bool) -> Result<Vec<(Tag, Digest)>> {
+    let tags = match inspector.ask(target, |target| async move { target.tags().await }).await {
+        Ok(tags) => tags,
+        Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let stems: HashSet<Tag> = known.digests.iter().map(Digest::referrers_tag).collect();
+    let is_known = |tag: &Tag| match named_digest(tag) {
+        Some(stem) => known.tags.contains(tag) || !whole || stems.iter().any(|known| known.as_str() == stem),
+        None => known.tags.contains(tag),
+    };
+    let asked = tags.into_iter().filter(|tag| !is_known(tag)).map(|tag| async move {
+        let name = Selector::Tag(tag.clone());
+        match inspector.ask(target, |target| async move { target.resolve(&name).await }).await {
+            Ok(found) => Ok(Some((tag, found.digest))),
+            // Some registries list tags whose manifest is gone.
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err::<_, Error>(error.on(Side::Target)),
+        }
+    });
+    let answers: Vec<_> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
+    answers.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// The part of `tag` that stands for a digest, as the fallback tag and cosign's have it.
+fn named_digest(tag: &Tag) -> Option<&str> {
+    let stem = tag.as_str().split('.').next()?;
+    let (algorithm, hex) = stem.split_once('-')?;
+    // That of a sha512 is cut to what a tag can have.
+    let digits = match algorithm {
+        "sha256" => 64,
+        "sha512" => 121,
+        _ => return None,
+    };
+    (hex.len() == digits && hex.bytes().all(|b| b.is_ascii_hexdigit())).then_some(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_may_stand_for_a_digest() {
+        let digest = Digest::of(b"x");
+        let long: Digest = format!("sha512:{}", "a".repeat(128)).parse().unwrap();
+        let tags = digest.cosign_tags().chain([digest.referrers_tag(), long.referrers_tag()]);
+        for tag in tags {
+            let of = if tag.as_str().starts_with("sha256") { &digest } else { &long };
+            assert_eq!(named_digest(&tag), Some(of.referrers_tag().as_str()), "{tag}");
+        }
+        for tag in ["1.27", "sha256-abc", "sha256-", "sha1-2", "latest.sig"] {
+            assert_eq!(named_digest(&tag.parse().unwrap()), None, "{tag}");
+        }
+    }
+}

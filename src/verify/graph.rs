@@ -1,0 +1,317 @@
+//! Looks at an image where it should be: at its tag, at what refers to it, and if so wanted down to its blobs.
+//!
+//! Manifests and blobs are looked at once for each target repository, however many images share them. Questions and bytes
+//! have permits of their own, so that no question waits behind a download; none is held while waiting for other work.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Depth, Request, content};
+use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
+use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selector};
+use crate::once::{Lost, OnceMap};
+use crate::plan::Transfer;
+use crate::progress::Progress;
+use crate::report::Part;
+use crate::store::{Stores, Target};
+
+/// Questions to the targets in flight.
+const QUESTIONS: usize = 64;
+/// Branches of one manifest that are followed at once.
+const BRANCHES: usize = 16;
+/// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
+const MAX_DEPTH: usize = 16;
+
+/// Something that isn't as the lock has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) part: Part,
+    pub(super) expected: Digest,
+    /// `None` if it is missing, or damaged so that nobody can tell.
+    pub(super) found: Option<Digest>,
+    /// How it is damaged, or out of reach.
+    pub(super) why: Option<String>,
+}
+
+/// What looking came to: an image's, or a branch's of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) findings: Vec<Finding>,
+    /// The first that kept us from looking.
+    pub(super) error: Option<Error>,
+    /// How much is right; whoever asks again isn't credited.
+    pub(super) bytes: u64,
+}
+
+impl Seen {
+    fn right(bytes: u64) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
+    fn differs(finding: Finding) -> Self {
+        Self { findings: vec![finding], ..Self::default() }
+    }
+
+    /// What an error says of `digest`: that it isn't there, that it is damaged, or nothing.
+    fn of(error: Error, part: Part, digest: &Digest) -> Self {
+        let finding = |why| Finding { part, expected: digest.clone(), found: None, why };
+        match error.kind() {
+            Kind::NotFound => Self::differs(finding(None)),
+            Kind::Mismatch => Self::differs(finding(Some(error.why().to_owned()))),
+            _ => Self { error: Some(error), ..Self::default() },
+        }
+    }
+
+    fn is_right(&self) -> bool {
+        self.findings.is_empty() && self.error.is_none()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.error = self.error.take().or(other.error);
+        self.bytes += other.bytes;
+    }
+}
+
+/// One view over the run.
+pub(super) struct Inspector {
+    stores: Arc<dyn Stores>,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+    depth: Depth,
+    questions: Semaphore,
+    transfers: Semaphore,
+    seen: OnceMap<(Repository, Digest), Seen>,
+    /// The manifests that were met, by target repository.
+    met: Mutex<HashMap<Repository, HashSet<Digest>>>,
+}
+
+impl Inspector {
+    pub(super) fn new(request: Request<'_>) -> Self {
+        Self {
+            stores: Arc::clone(request.stores),
+            progress: Arc::clone(request.progress),
+            stop: request.stop.clone(),
+            depth: request.depth,
+            questions: Semaphore::new(QUESTIONS),
+            transfers: Semaphore::new(request.transfers.max(1)),
+            seen: OnceMap::default(),
+            met: Mutex::default(),
+        }
+    }
+
+    /// The manifests that were read in `target`.
+    pub(super) fn met(&self, target: &Repository) -> HashSet<Digest> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned().unwrap_or_default()
+    }
+
+    fn meet(&self, target: &Repository, digest: &Digest) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.entry(target.clone()).or_default().insert(digest.clone());
+    }
+
+    /// Puts a question to `repository` when it is its turn.
+    pub(super) async fn ask<T, F>(
+        &self,
+        repository: &Repository,
+        question: impl FnOnce(Arc<dyn Target>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        self.within(&self.questions, repository, question).await
+    }
+
+    async fn within<T, F>(
+        &self,
+        permits: &Semaphore,
+        repository: &Repository,
+        work: impl FnOnce(Arc<dyn Target>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let asked = async {
+            let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
+            work(self.stores.target(repository)?).await
+        };
+        unless_stopped(&self.stop, asked).await.map_err(|error| error.on(Side::Target))
+    }
+
+    /// What became of an image at its target. Nothing more is asked where the tag isn't right.
+    pub(super) async fn image(self: &Arc<Self>, transfer: &Transfer) -> Seen {
+        let (name, part) = match &transfer.tag {
+            Some(tag) => (Selector::Tag(tag.clone()), Part::Tag),
+            None => (Selector::Digest(transfer.lands_as().clone()), Part::Manifest),
+        };
+        // Who doesn't answer here hasn't answered at all.
+        let mut seen = self.named(&transfer.target, name, transfer.lands_as(), part, Stage::Plan).await;
+        if !seen.is_right() {
+            return seen;
+        }
+        let referrers = transfer.referrers.iter().map(|referrer| self.referrer(&transfer.target, referrer));
+        let referrers: Vec<Seen> = futures::stream::iter(referrers).buffered(BRANCHES).collect().await;
+        if self.depth > Depth::Tags {
+            seen.add(self.shared_manifest(&transfer.target, transfer.lands_as(), 0).await);
+        }
+        referrers.into_iter().for_each(|referrer| seen.add(referrer));
+        if self.depth > Depth::Tags {
+            seen.add(self.listed(transfer).await);
+        }
+        seen
+    }
+
+    /// Whether referrers without a tag can be found by their subject: in the list that the target gives, or the index
+    /// that is kept under the fallback tag. A filtered image is still signed as the whole.
+    async fn listed(&self, transfer: &Transfer) -> Seen {
+        let mut untagged = transfer.referrers.iter().filter(|referrer| referrer.tag.is_none()).peekable();
+        if untagged.peek().is_none() {
+            return Seen::default();
+        }
+        let subject = &transfer.root.digest;
+        let listed = match self.ask(&transfer.target, |target| async move { target.referrers(subject).await }).await {
+            Ok(referrers) => referrers.list(),
+            Err(error) => return Seen { error: Some(error), ..Seen::default() },
+        };
+        let unlisted = untagged.filter(|referrer| listed.iter().all(|listed| listed.digest != referrer.digest));
+        let findings = unlisted.map(|referrer| Finding {
+            part: Part::Referrer,
+            expected: referrer.digest.clone(),
+            found: None,
+            why: Some("it isn't listed as referring to its image".to_owned()),
+        });
+        Seen { findings: findings.collect(), ..Seen::default() }
+    }
+
+    async fn referrer(self: &Arc<Self>, target: &Repository, referrer: &Referrer) -> Seen {
+        let name = match &referrer.tag {
+            Some(tag) => Selector::Tag(tag.clone()),
+            None => Selector::Digest(referrer.digest.clone()),
+        };
+        let seen = self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
+        if !seen.is_right() || self.depth == Depth::Tags {
+            return seen;
+        }
+        self.shared_manifest(target, &referrer.digest, 0).await
+    }
+
+    /// Whether `name` is `expected`: one HEAD.
+    async fn named(&self, target: &Repository, name: Selector, expected: &Digest, part: Part, stage: Stage) -> Seen {
+        match self.ask(target, |target| async move { target.resolve(&name).await }).await {
+            Ok(found) if found.digest == *expected => Seen::default(),
+            Ok(found) => {
+                let found = Some(found.digest);
+                Seen::differs(Finding { part, expected: expected.clone(), found, why: None })
+            }
+            Err(error) => Seen::of(error.at(stage), part, expected),
+        }
+    }
+
+    /// [`Inspector::manifest`], once for each repository.
+    fn shared_manifest(
+        self: &Arc<Self>,
+        target: &Repository,
+        digest: &Digest,
+        level: usize,
+    ) -> BoxFuture<'static, Seen> {
+        let (inspector, key) = (Arc::clone(self), (target.clone(), digest.clone()));
+        async move {
+            let work = {
+                let (inspector, (target, digest)) = (Arc::clone(&inspector), key.clone());
+                || async move { inspector.manifest(&target, &digest, level).await }
+            };
+            credited(inspector.seen.get_or_work(key, work).await)
+        }
+        .boxed()
+    }
+
+    /// [`Inspector::blob`], once for each repository.
+    fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
+        let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
+        async move {
+            let key = (target.clone(), blob.digest.clone());
+            let work = {
+                let inspector = Arc::clone(&inspector);
+                || async move { inspector.blob(&target, &blob).await }
+            };
+            credited(inspector.seen.get_or_work(key, work).await)
+        }
+        .boxed()
+    }
+
+    /// A manifest, read, and what it points at.
+    async fn manifest(self: &Arc<Self>, target: &Repository, digest: &Digest, level: usize) -> Seen {
+        if level > MAX_DEPTH {
+            let why = format!("indexes nest deeper than {MAX_DEPTH}");
+            let error = Error::new(Kind::Invalid, format!("follow {digest} in {target}"), why);
+            return Seen { error: Some(error.on(Side::Target)), ..Seen::default() };
+        }
+        let read = self.ask(target, |from| async move { from.manifest(digest).await }).await;
+        let manifest = match read {
+            Ok(manifest) => manifest,
+            Err(error) => return Seen::of(error, Part::Manifest, digest),
+        };
+        self.meet(target, digest);
+        let branches: Vec<_> = manifest.successors().iter().map(|edge| self.edge(target, edge, level)).collect();
+        let mut branches = futures::stream::iter(branches).buffered(BRANCHES);
+        let mut seen = Seen::right(manifest.descriptor().size);
+        while let Some(branch) = branches.next().await {
+            seen.add(branch);
+        }
+        seen
+    }
+
+    fn edge(self: &Arc<Self>, target: &Repository, edge: &Edge, level: usize) -> BoxFuture<'static, Seen> {
+        match edge {
+            Edge::Manifest(child) => self.shared_manifest(target, &child.digest, level + 1),
+            Edge::Blob(blob) => self.shared_blob(target, blob),
+        }
+    }
+
+    async fn blob(&self, target: &Repository, blob: &Descriptor) -> Seen {
+        let looked = if self.depth == Depth::Content {
+            let progress = &*self.progress;
+            self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, progress).await })
+                .await
+        } else {
+            self.ask(target, |from| async move { size(&*from, blob).await }).await
+        };
+        match looked {
+            Ok(Ok(())) => Seen::right(blob.size),
+            Ok(Err(mismatch)) => Seen::differs(damaged(blob, &mismatch)),
+            Err(error) => Seen::of(error, Part::Blob, &blob.digest),
+        }
+    }
+}
+
+/// Whether the target has as many bytes of `blob` as it should have: one HEAD.
+async fn size(target: &dyn Target, blob: &Descriptor) -> Result<Result<(), Mismatch>> {
+    match target.blob_size(&blob.digest).await? {
+        Some(size) if size == blob.size => Ok(Ok(())),
+        Some(got) => Ok(Err(Mismatch::Length { expected: blob.size, got })),
+        None => Err(Error::new(Kind::NotFound, format!("find blob {} in {target}", blob.digest), "it isn't there")),
+    }
+}
+
+fn damaged(blob: &Descriptor, mismatch: &Mismatch) -> Finding {
+    let (found, why) = match mismatch {
+        Mismatch::Digest { got } => (Some(got.clone()), format!("its bytes hash to {got}")),
+        Mismatch::Length { expected, got } if got < expected => (None, format!("{got} of {expected} bytes are there")),
+        Mismatch::Length { expected, .. } => (None, format!("more than its {expected} bytes are there")),
+    };
+    Finding { part: Part::Blob, expected: blob.digest.clone(), found, why: Some(why) }
+}
+
+/// Only the first who asks is credited with the bytes.
+fn credited(worked: Result<(Seen, bool), Lost>) -> Seen {
+    match worked {
+        Ok((seen, true)) => seen,
+        Ok((seen, false)) => Seen { bytes: 0, ..seen },
+        Err(lost) => Seen { error: Some(Error::defect("look at it", lost)), ..Seen::default() },
+    }
+}

@@ -1,0 +1,556 @@
+//! `verify`: a mirror held against its lock, with what is missing, moved, damaged and unknown in it.
+
+mod disk;
+mod turns;
+
+use serde_json::Value;
+use transship::serve::Options;
+
+use crate::support::cli::Run;
+use crate::support::gate::Gate;
+use crate::support::images::{Image, image, index, multi_platform};
+use crate::support::registry::{Registry, Settings};
+use crate::support::scene::{Scene, statuses};
+use crate::support::script::Fault;
+
+/// A lock as it is written by hand: only pins.
+#[derive(Default)]
+struct Pins(String);
+
+impl Pins {
+    fn pin(self, source: &str, image: &Image) -> Self {
+        let root = image.descriptor();
+        let (digest, media_type, size) = (&root.digest, &root.media_type, root.size);
+        self.line(&format!("- source: {source}"))
+            .line(&format!("  digest: {digest}\n  media_type: {media_type}\n  size: {size}"))
+    }
+
+    /// What refers to the last one, found by its subject, or under a tag.
+    fn referrers(self, referrers: &[(&Image, Option<&str>)]) -> Self {
+        referrers.iter().fold(self.line("  referrers:"), |pins, (referrer, tag)| {
+            let of = referrer.descriptor();
+            let pins = pins.line(&format!("  - digest: {}\n    media_type: {}", of.digest, of.media_type));
+            tag.iter().fold(pins, |pins, tag| pins.line(&format!("    tag: {tag}")))
+        })
+    }
+
+    fn line(mut self, line: &str) -> Self {
+        self.0.push_str(line);
+        self.0.push('\n');
+        self
+    }
+}
+
+impl Scene {
+    /// mirror.yaml with these images, and a lock with these pins.
+    fn mirror(&self, entries: &str, pins: &Pins) {
+        self.list(entries);
+        self.write("mirror.lock", &format!("version: 1\nimages:\n{}", pins.0));
+        self.clear();
+    }
+
+    /// An image in the mirror.
+    async fn mirrored(&self, name: &str, tag: &str, image: &Image) {
+        image.push(&self.target.inside(&format!("mirror/{name}")), tag).await;
+    }
+
+    /// From now on the target says that it has nothing of this path.
+    fn delete(&self, path: &str) {
+        for method in ["HEAD", "GET"] {
+            self.target.script.always(method, path, Fault::refuse(404, "MANIFEST_UNKNOWN"));
+        }
+    }
+
+    /// Runs `verify`; the sources are never asked.
+    async fn verify(&self, flags: &str) -> Run {
+        let run = self.cli.run(&format!("verify --json {flags}")).await;
+        assert_eq!(self.source.script.lines(), Vec::<String>::new(), "{run}");
+        run
+    }
+
+    /// The requests to the target, sorted: some are sent side by side.
+    fn asked(&self) -> Vec<String> {
+        let mut lines = self.target.script.lines();
+        lines.sort();
+        lines
+    }
+
+    /// Each difference as `TARGET WHAT EXPECTED FOUND`, with `DST` for the registry.
+    fn differences(&self, run: &Run) -> Vec<String> {
+        let report = run.json();
+        let text = |value: &Value| value.as_str().unwrap_or("-").replace(self.target.name().as_str(), "DST");
+        let line = |one: &Value| ["target", "what", "expected", "found"].map(|key| text(&one[key])).join(" ");
+        report["differences"].as_array().unwrap_or_else(|| panic!("{run}")).iter().map(line).collect()
+    }
+}
+
+fn reasons(run: &Run) -> Vec<String> {
+    let report = run.json();
+    let images = report["images"].as_array().expect("images");
+    images.iter().map(|image| image["reason"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+/// Two images in one repository and one in another, all in the mirror.
+async fn three() -> (Scene, [Image; 3]) {
+    let scene = Scene::new().await;
+    let images = ["app:1", "app:2", "db:1"].map(|name| image(name).build());
+    let mut pins = Pins::default();
+    for (name, tag, image) in [("app", "1", &images[0]), ("app", "2", &images[1]), ("db", "1", &images[2])] {
+        scene.mirrored(name, tag, image).await;
+        pins = pins.pin(&format!("SRC/{name}:{tag}"), image);
+    }
+    scene.mirror("  - {image: SRC/app, tags: [\"1\", \"2\"]}\n  - SRC/db:1\n", &pins);
+    (scene, images)
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_right_costs_one_head_a_tag() {
+    let (scene, _) = three().await;
+    let run = scene.verify("").await;
+    assert_eq!((run.code, scene.differences(&run)), (0, Vec::new()), "{run}");
+    assert_eq!(statuses(&run), ["up_to_date"; 3]);
+    let heads = ["app/manifests/1", "app/manifests/2", "db/manifests/1"];
+    assert_eq!(scene.asked(), heads.map(|path| format!("HEAD /v2/mirror/{path} 200")));
+
+    scene.clear();
+    assert_eq!(scene.verify("--only */db:*").await.code, 0);
+    assert_eq!(scene.asked(), ["HEAD /v2/mirror/db/manifests/1 200"]);
+    let none = scene.verify("--only nothing").await;
+    assert_eq!((none.code, none.stdout.as_str()), (2, ""), "{none}");
+}
+
+#[tokio::test]
+async fn a_deleted_and_a_moved_tag_are_found_and_nothing_below_them_is_asked() {
+    let (scene, [first, second, _]) = three().await;
+    scene.delete("/v2/mirror/app/manifests/1");
+    let moved = image("moved").build();
+    scene.mirrored("app", "2", &moved).await;
+    for flags in ["", "--deep"] {
+        let run = scene.verify(flags).await;
+        let expected = [
+            format!("DST/mirror/app:1 tag {} -", first.digest()),
+            format!("DST/mirror/app:2 tag {} {}", second.digest(), moved.digest()),
+        ];
+        assert_eq!((run.code, scene.differences(&run)), (3, expected.to_vec()), "{run}");
+        assert_eq!(statuses(&run), ["skipped", "skipped", "up_to_date"]);
+        assert_eq!(reasons(&run), ["differs", "differs", "unchanged"]);
+    }
+    assert_eq!(scene.target.script.count("GET", "/v2/mirror/app/"), 0, "nothing is asked below them");
+    assert_eq!(scene.target.script.count("HEAD", "/v2/mirror/app/"), 4);
+}
+
+#[tokio::test]
+async fn what_is_left_alone_is_no_difference() {
+    let scene = Scene::new().await;
+    scene.mirrored("app", "1", &image("theirs").build()).await;
+    let pins = Pins::default().pin("SRC/app:1", &image("ours").build());
+    scene.mirror("  - {image: \"SRC/app:1\", overwrite: keep}\n", &pins);
+    let run = scene.verify("--deep").await;
+    assert_eq!((run.code, statuses(&run), reasons(&run)), (0, vec!["skipped".into()], vec!["kept".into()]), "{run}");
+    scene.delete("/v2/mirror/app/manifests/1");
+    assert_eq!(scene.verify("").await.code, 3, "what isn't there isn't kept");
+}
+
+#[tokio::test]
+async fn deep_reads_each_manifest_once_and_asks_for_each_blob_once() {
+    let scene = Scene::new().await;
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    let base = image("one").shared_layer("base", 5000).build();
+    let other = image("two").shared_layer("base", 5000).build();
+    let mut pins = Pins::default();
+    for (tag, image) in [("1", &app), ("2", &app), ("3", &base), ("4", &other)] {
+        scene.mirrored("app", tag, image).await;
+        pins = pins.pin(&format!("SRC/app:{tag}"), image);
+    }
+    scene.mirror("  - {image: SRC/app, tags: [\"1\", \"2\", \"3\", \"4\"]}\n", &pins);
+    let run = scene.verify("--deep").await;
+    assert_eq!(run.code, 0, "{run}");
+    let blobs: std::collections::HashSet<_> =
+        [&app, &base, &other].iter().flat_map(|image| image.blobs()).map(|blob| blob.digest().clone()).collect();
+    let script = &scene.target.script;
+    assert_eq!((script.count("HEAD", "/manifests/"), script.count("GET", "/manifests/")), (4, 5));
+    assert_eq!((script.count("HEAD", "/blobs/"), script.count("GET", "/blobs/")), (blobs.len(), 0));
+}
+
+#[tokio::test]
+async fn a_deleted_child_is_one_difference() {
+    let scene = Scene::new().await;
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    scene.mirrored("app", "1", &app).await;
+    scene.mirrored("app", "2", &app).await;
+    let pins = Pins::default().pin("SRC/app:1", &app).pin("SRC/app:2", &app);
+    scene.mirror("  - SRC/app:1\n  - SRC/app:2\n", &pins);
+    let child = &app.children[1];
+    scene.delete(&format!("/manifests/{}", child.digest()));
+    let run = scene.verify("--deep").await;
+    let expected = format!("DST/mirror/app:1 manifest {} -", child.digest());
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+    assert_eq!(reasons(&run), ["differs", "differs"]);
+    for blob in &child.blobs {
+        assert_eq!(scene.target.script.count("HEAD", blob.digest().as_str()), 0, "nothing is asked below it");
+    }
+    assert_eq!(scene.verify("").await.code, 0, "the tag is right");
+}
+
+#[tokio::test]
+async fn a_deleted_blob_is_one_difference_though_two_images_share_it() {
+    let scene = Scene::new().await;
+    let images = ["one", "two"].map(|seed| image(seed).shared_layer("base", 5000).build());
+    let pins = Pins::default().pin("SRC/app:1", &images[0]).pin("SRC/app:2", &images[1]);
+    scene.mirrored("app", "1", &images[0]).await;
+    scene.mirrored("app", "2", &images[1]).await;
+    scene.mirror("  - SRC/app:1\n  - SRC/app:2\n", &pins);
+    let base = images[0].blobs[1].digest();
+    scene.delete(&format!("/blobs/{base}"));
+    for flags in ["--deep", "--content"] {
+        let run = scene.verify(flags).await;
+        let expected = format!("DST/mirror/app:1 blob {base} -");
+        assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+        assert_eq!(reasons(&run), ["differs", "differs"]);
+    }
+}
+
+#[tokio::test]
+async fn content_reads_each_blob_once_and_finds_the_flipped_byte() {
+    let (scene, [app, ..]) = three().await;
+    let fine = scene.verify("--content").await;
+    let bytes = fine.json()["totals"]["bytes"]["present"].as_u64().expect("a number");
+    assert!(fine.code == 0 && bytes > 9000, "{fine}");
+    assert_eq!(scene.target.script.count("GET", "/blobs/"), 9);
+    assert_eq!(scene.target.script.count("HEAD", "/blobs/"), 0, "who gets it needn't be asked");
+
+    let blob = app.blobs[1].digest();
+    scene.target.script.always("GET", format!("/blobs/{blob}"), Fault::Corrupt);
+    let run = scene.verify("--content").await;
+    let [difference] = &scene.differences(&run)[..] else { panic!("{run}") };
+    assert_eq!(run.code, 3);
+    assert!(difference.starts_with(&format!("DST/mirror/app:1 blob {blob} sha256:")), "{difference}");
+    let why = run.json()["differences"][0]["why"].as_str().expect("a reason").to_owned();
+    assert!(why.starts_with("its bytes hash to sha256:"), "{why}");
+    assert_eq!(scene.verify("--deep").await.code, 0, "presence and size are right");
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_is_read_on() {
+    let scene = Scene::new().await;
+    let app = image("app").layer(300_000).build();
+    scene.mirrored("app", "1", &app).await;
+    scene.mirror("  - SRC/app:1\n", &Pins::default().pin("SRC/app:1", &app));
+    let path = format!("/blobs/{}", app.blobs[1].digest());
+    scene.target.script.times(2, "GET", path.clone(), Fault::Cut { after: 100_000 });
+    let run = scene.verify("--content").await;
+    assert_eq!((run.code, scene.target.script.count("GET", &path)), (0, 3), "{run}");
+    // A server that breaks without a byte, again and again, can't be verified: that isn't a difference.
+    scene.target.script.always("GET", path, Fault::Cut { after: 0 });
+    let run = scene.verify("--content").await;
+    assert_eq!((run.code, scene.differences(&run).len()), (1, 0), "{run}");
+    assert_eq!(run.json()["images"][0]["error"]["stage"], "verify");
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_a_difference() {
+    let (scene, [app, ..]) = three().await;
+    scene.target.script.always("GET", format!("/manifests/{}", app.digest()), Fault::Corrupt);
+    let run = scene.verify("--deep").await;
+    let expected = format!("DST/mirror/app:1 manifest {} -", app.digest());
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+    let why = run.json()["differences"][0]["why"].as_str().expect("a reason").to_owned();
+    assert!(why.contains("hash to sha256:"), "{why}");
+}
+
+#[tokio::test]
+async fn referrers_are_one_head_each() {
+    let scene = Scene::new().await;
+    let app = image("app").build();
+    let referrer = |seed: &str| image(seed).artifact("application/x").subject(app.descriptor()).build();
+    let [signature, sbom, bundle] = ["signature", "sbom", "bundle"].map(referrer);
+    let tags: Vec<String> = app.digest().cosign_tags().map(|tag| tag.to_string()).collect();
+    scene.mirrored("app", "1", &app).await;
+    scene.mirrored("app", &tags[0], &signature).await;
+    scene.mirrored("app", &tags[2], &sbom).await;
+    bundle.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let all = [(&signature, Some(tags[0].as_str())), (&sbom, Some(tags[2].as_str())), (&bundle, None)];
+    let pins = Pins::default().pin("SRC/app:1", &app).referrers(&all);
+    scene.mirror("  - SRC/app:1\n", &pins);
+    let run = scene.verify("").await;
+    assert_eq!((run.code, scene.asked().len(), scene.target.script.count("GET", "")), (0, 4, 0), "{run}");
+    assert_eq!(scene.target.script.count("HEAD", bundle.digest().as_str()), 1);
+    let deep = scene.verify("--deep").await;
+    assert_eq!((deep.code, scene.target.script.count("GET", "/manifests/")), (0, 4), "{deep}");
+    assert_eq!(scene.target.script.count("GET", "/referrers/"), 1);
+
+    let other = referrer("another signature");
+    scene.mirrored("app", &tags[0], &other).await;
+    scene.delete(&format!("/manifests/{}", tags[2]));
+    scene.delete(&format!("/manifests/{}", bundle.digest()));
+    let run = scene.verify("--deep").await;
+    let mut found = scene.differences(&run);
+    found.sort();
+    let mut expected = [
+        format!("DST/mirror/app:1 referrer {} {}", signature.digest(), other.digest()),
+        format!("DST/mirror/app:1 referrer {} -", sbom.digest()),
+        format!("DST/mirror/app:1 referrer {} -", bundle.digest()),
+    ];
+    expected.sort();
+    assert_eq!((run.code, found), (3, expected.to_vec()), "{run}");
+
+    scene.mirror("  - {image: \"SRC/app:1\", referrers: none}\n", &pins);
+    assert_eq!(scene.verify("").await.code, 0, "who wants none misses none");
+    assert_eq!(scene.asked(), ["HEAD /v2/mirror/app/manifests/1 200"]);
+}
+
+#[tokio::test]
+async fn deep_goes_down_into_referrers() {
+    let scene = Scene::new().await;
+    let app = image("app").build();
+    let signature = image("signature").artifact("application/x").subject(app.descriptor()).build();
+    scene.mirrored("app", "1", &app).await;
+    signature.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let pins = Pins::default().pin("SRC/app:1", &app).referrers(&[(&signature, None)]);
+    scene.mirror("  - SRC/app:1\n", &pins);
+    let payload = signature.blobs[1].digest();
+    scene.delete(&format!("/blobs/{payload}"));
+    let run = scene.verify("--deep").await;
+    let expected = format!("DST/mirror/app:1 blob {payload} -");
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+}
+
+#[tokio::test]
+async fn a_referrer_that_nobody_can_find_is_missing() {
+    let settings = Settings { options: Options { referrers: false, ..Options::default() }, ..Settings::default() };
+    let scene = Scene { target: Registry::with(settings).await, ..Scene::new().await };
+    let app = image("app").build();
+    let signature = image("signature").artifact("application/x").subject(app.descriptor()).build();
+    scene.mirrored("app", "1", &app).await;
+    signature.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let fallback = app.digest().referrers_tag().to_string();
+    let pins = Pins::default().pin("SRC/app:1", &app).referrers(&[(&signature, None)]);
+    scene.mirror("  - SRC/app:1\n", &pins);
+    let run = scene.verify("--deep").await;
+    let expected = format!("DST/mirror/app:1 referrer {} -", signature.digest());
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+    let text = scene.cli.run("verify --deep").await.stdout;
+    assert!(text.contains("  missing     referrer  ") && text.contains(": it isn't listed as referring to"), "{text}");
+    let index = index().nested(signature).build();
+    scene.mirrored("app", &fallback, &index).await;
+    assert_eq!(scene.verify("--deep").await.code, 0);
+}
+
+#[tokio::test]
+async fn a_filtered_image_is_what_it_has_become() {
+    let scene = Scene::new().await;
+    let (whole, part) = (multi_platform("app", &["linux/amd64", "linux/arm64"]), image("app linux/amd64").build());
+    scene.mirrored("app", "1", &part).await;
+    let pins = Pins::default().pin("SRC/app:1", &whole).line(&format!("  mirrored: {}", part.digest()));
+    scene.mirror("  - SRC/app:1\n", &pins);
+    let run = scene.verify("--deep").await;
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(run.json()["images"][0]["mirrored"], part.digest().as_str());
+    scene.mirrored("app", "1", &whole).await;
+    let run = scene.verify("").await;
+    let expected = format!("DST/mirror/app:1 tag {} {}", part.digest(), whole.digest());
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+}
+
+#[tokio::test]
+async fn what_a_sync_has_filtered_is_as_pinned() {
+    let scene = Scene::new().await;
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64", "linux/s390x"]);
+    app.push(&scene.source.inside("app"), "1").await;
+    scene.list("  - {image: \"SRC/app:1\", platforms: [linux/amd64, linux/arm64], referrers: none}\n");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    scene.clear();
+    let run = scene.verify("--content --extra").await;
+    assert_eq!((run.code, statuses(&run)), (0, vec!["up_to_date".into()]), "{run}");
+    assert_eq!(scene.target.script.count("GET", "/manifests/"), 3);
+}
+
+#[tokio::test]
+async fn an_image_without_a_tag_goes_by_its_digest() {
+    let scene = Scene::new().await;
+    let app = image("app").build();
+    app.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let source = format!("SRC/app@{}", app.digest());
+    scene.mirror(&format!("  - image: {source}\n"), &Pins::default().pin(&source, &app));
+    assert_eq!(scene.verify("").await.code, 0);
+    assert_eq!(scene.asked(), [format!("HEAD /v2/mirror/app/manifests/{} 200", app.digest())]);
+    scene.delete("/manifests/");
+    let run = scene.verify("").await;
+    let expected = format!("DST/mirror/app@{0} manifest {0} -", app.digest());
+    assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
+}
+
+#[tokio::test]
+async fn extra_lists_the_tags_that_the_lock_does_not_know() {
+    let scene = Scene::new().await;
+    let app = multi_platform("app", &["linux/amd64"]);
+    let (stray, signature) = (image("stray").build(), image("signature").artifact("application/x").build());
+    let own = app.children[0].digest().cosign_tags().next().expect("a tag").to_string();
+    let foreign = stray.digest().cosign_tags().next().expect("a tag").to_string();
+    let fallback = app.digest().referrers_tag().to_string();
+    for (tag, image) in [("1", &app), ("2", &app), ("old", &stray)] {
+        scene.mirrored("app", tag, image).await;
+    }
+    for tag in [&own, &foreign, &fallback] {
+        scene.mirrored("app", tag, &signature).await;
+    }
+    let pins = Pins::default().pin("SRC/app:1", &app).pin("SRC/app:2", &app);
+    scene.mirror("  - SRC/app:1\n  - SRC/app:2\n", &pins);
+    assert_eq!(scene.verify("").await.code, 0);
+    let old = format!("DST/mirror/app:old tag - {}", stray.digest());
+    for flags in ["--extra", "--extra --only */app:1", "--extra --deep --only */app:1"] {
+        let run = scene.verify(flags).await;
+        assert_eq!((run.code, scene.differences(&run)), (3, vec![old.clone()]), "{flags}: {run}");
+    }
+    assert!(scene.verify("--extra").await.json()["differences"][0]["source"].as_str().unwrap().ends_with("/app"));
+    let run = scene.verify("--extra --deep").await;
+    let mut found = scene.differences(&run);
+    found.sort();
+    assert_eq!(found, [old, format!("DST/mirror/app:{foreign} tag - {}", signature.digest())], "{run}");
+}
+
+#[tokio::test]
+async fn without_a_lock_there_is_nothing_to_compare_with() {
+    let (scene, _) = three().await;
+    std::fs::remove_file(scene.cli.path("mirror.lock")).expect("a lock");
+    for (line, says) in [
+        ("verify", "error: there is no mirror.lock, and nothing to compare with\nhint: pin"),
+        ("verify --no-lock", "error: --no-lock leaves nothing to compare with\nhint: leave out"),
+    ] {
+        let run = scene.cli.run(line).await;
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
+        assert!(run.stderr.contains(says), "{run}");
+    }
+    assert_eq!(scene.asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn list_and_lock_may_differ() {
+    let (scene, _) = three().await;
+    scene.list("  - SRC/db:1\n  - SRC/new:1\n  - {image: SRC/some, select: {latest: 1}}\n");
+    let run = scene.verify("").await;
+    assert_eq!((run.code, scene.differences(&run)), (1, Vec::new()), "{run}");
+    assert_eq!(statuses(&run), ["up_to_date", "failed", "failed"], "what nobody asks for any more isn't looked at");
+    let error = &run.json()["images"][1]["error"];
+    assert_eq!((&error["stage"], &error["kind"]), (&"resolve".into(), &"not_found".into()));
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("transship lock")), "{error}");
+    assert_eq!(scene.asked(), ["HEAD /v2/mirror/db/manifests/1 200"]);
+}
+
+#[tokio::test]
+async fn an_error_is_a_failure_and_no_difference() {
+    let (scene, images) = three().await;
+    scene.target.script.always("HEAD", "/v2/mirror/app/manifests/1", Fault::refuse(403, "DENIED"));
+    scene.delete("/v2/mirror/app/manifests/2");
+    let blob = images[2].blobs[0].digest();
+    scene.target.script.always("HEAD", format!("/blobs/{blob}"), Fault::refuse(403, "DENIED"));
+    let run = scene.verify("--deep --extra").await;
+    assert_eq!((run.code, statuses(&run)), (1, ["failed", "skipped", "failed"].map(String::from).to_vec()), "{run}");
+    let expected = format!("DST/mirror/app:2 tag {} -", images[1].digest());
+    assert_eq!(scene.differences(&run), [expected], "{run}");
+    let report = run.json();
+    let stages = [0, 2]
+        .map(|at| (report["images"][at]["error"]["stage"].clone(), report["images"][at]["error"]["side"].clone()));
+    assert_eq!(stages, [("plan".into(), "target".into()), ("verify".into(), "target".into())]);
+}
+
+#[tokio::test]
+async fn each_target_has_its_own_differences_and_one_that_is_down_fails() {
+    let (scene, [app, ..]) = three().await;
+    let second = Registry::start().await;
+    app.push(&second.inside("m/app"), "1").await;
+    let list = |first: &str, second: &str| {
+        let text = format!(
+            "targets: [{first}, {second}]\nlayout: \"{{repository}}\"\nlimits: {{idle_timeout: 1s}}\nimages: [\"SRC/app:1\"]\n"
+        );
+        scene.write("mirror.yaml", &text);
+    };
+    list("DST/mirror", &format!("{}/m", second.name()));
+    assert_eq!(scene.verify("").await.code, 0);
+    scene.delete("/v2/mirror/app/manifests/1");
+    let run = scene.verify("").await;
+    assert_eq!(
+        (run.code, scene.differences(&run).len(), reasons(&run)),
+        (3, 1, vec!["differs".into(), "unchanged".into()])
+    );
+    list("127.0.0.1:1/m", &format!("{}/m", second.name()));
+    let run = scene.verify("--deep").await;
+    assert_eq!((run.code, statuses(&run)), (1, vec!["failed".into(), "up_to_date".into()]), "{run}");
+    list("127.0.0.1:1/m", "127.0.0.1:1/n");
+    let run = scene.verify("--extra").await;
+    assert_eq!((run.code, statuses(&run)), (2, vec!["failed".into(), "failed".into()]), "{run}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_run_tells_what_it_has_seen() {
+    let (scene, images) = three().await;
+    scene.delete("/v2/mirror/app/manifests/1");
+    let gate = Gate::closed();
+    scene.target.script.always(
+        "GET",
+        format!("/v2/mirror/db/manifests/{}", images[2].digest()),
+        Fault::Wait(gate.clone()),
+    );
+    let run = scene.cli.interrupted("verify --json --deep", gate.reached(1)).await;
+    assert_eq!(run.code, 130, "{run}");
+    assert_eq!(run.json()["images"][2]["reason"], "interrupted", "{run}");
+    assert_eq!(run.json()["images"][2]["status"], "skipped");
+}
+
+/// What a run shows, with `SRC` and `DST` for the registries.
+async fn shown(scene: &Scene, line: &str) -> String {
+    let mut run = scene.cli.run(line).await;
+    run.stdout = run.stdout.replace(scene.source.name().as_str(), "SRC").replace(scene.target.name().as_str(), "DST");
+    run.filtered()
+}
+
+#[tokio::test]
+async fn what_a_person_sees() {
+    let (scene, images) = three().await;
+    insta::assert_snapshot!(shown(&scene, "verify --deep").await, @"
+    exit 0
+    -- stdout
+    3 images at 1 target: 3 as pinned; 0 differences, 11.0 kB checked in [SECONDS]
+    -- stderr
+    ");
+    scene.mirrored("app", "2", &image("moved").build()).await;
+    scene.mirrored("app", "old", &image("old").build()).await;
+    scene.delete(&format!("/blobs/{}", images[0].blobs[1].digest()));
+    scene.target.script.always("GET", format!("/blobs/{}", images[0].blobs[2].digest()), Fault::Corrupt);
+    scene.target.script.always("HEAD", "/v2/mirror/db/", Fault::refuse(403, "DENIED"));
+    insta::assert_snapshot!(shown(&scene, "verify --content --extra --progress none").await, @"
+    exit 1
+    -- stdout
+    DST/mirror/app:1
+      missing     blob      sha256:[DIGEST]
+      damaged     blob      expected sha256:[DIGEST], found sha256:[DIGEST]
+    DST/mirror/app:2
+      different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
+    DST/mirror/app:old
+      extra       tag       sha256:[DIGEST], which the lock doesn't know
+      hint: tag, referrer: `transship sync` sets it again
+      hint: missing part: sync only sees the tag; delete the repository there, then sync
+      hint: damaged part: delete the repository there and collect the registry's garbage, then sync
+      hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
+
+    failed      SRC/db:1
+      resolve 1 in DST/mirror/db: 403 Forbidden
+      hint: the account is known but lacks the right: ask the registry's owner for it
+
+    3 images at 1 target: 2 differ, 1 failed; 4 differences, 682 B checked in [SECONDS]
+    -- stderr
+    ");
+    insta::assert_snapshot!(shown(&scene, "verify -q --only */app:2").await, @"
+    exit 3
+    -- stdout
+    DST/mirror/app:2
+      different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
+      hint: tag, referrer: `transship sync` sets it again
+
+    1 image at 1 target: 1 differs; 1 difference in [SECONDS]
+    -- stderr
+    ");
+    let said = scene.cli.run("verify -v --only */app:*").await.stdout;
+    assert!(said.starts_with("up to date ") && said.contains("\n\n") && !said.contains("skipped"), "{said}");
+}
