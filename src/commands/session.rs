@@ -99,8 +99,15 @@ impl Session {
     /// Asks the sources.
     pub(super) async fn resolve(&self, old: &Lock, update: &Update, only: &Only) -> Resolution {
         self.progress.begin(Task::Resolve, self.images.len(), None);
-        let request =
-            resolve::Request { images: &self.images, old, update, only, stores: &self.stores, stop: &self.stop };
+        let request = resolve::Request {
+            images: &self.images,
+            old,
+            update,
+            only,
+            stores: &self.stores,
+            finder: &self.finder,
+            stop: &self.stop,
+        };
         let resolution = resolve::resolve(request).await;
         self.progress.end();
         resolution
