@@ -247,9 +247,8 @@ impl Lock {
                 _ => vec![(digest(old), digest(new))],
             };
             let (source, platforms) = key.clone();
-            let change = move |(old, new)| {
-                Change { source: source.clone(), platforms: platforms.clone(), old, new, referrer }
-            };
+            let change =
+                move |(old, new)| Change { source: source.clone(), platforms: platforms.clone(), old, new, referrer };
             pairs.into_iter().map(change)
         });
         changes.collect()

@@ -5,6 +5,7 @@
 mod ask;
 mod bytes;
 mod landing;
+mod refer;
 
 use std::collections::HashSet;
 

@@ -113,8 +113,8 @@ impl Session {
         resolution
     }
 
-    /// Asks the targets.
-    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only) -> Plan {
+    /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done.
+    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool) -> Plan {
         self.progress.begin(Task::Plan, resolution.lock.images().len(), None);
         let request = plan::Request {
             images: &self.images,
@@ -123,6 +123,7 @@ impl Session {
             only,
             stores: &self.stores,
             provisioners: &self.provisioners,
+            follow,
             stop: &self.stop,
         };
         let plan = plan::plan(request).await;

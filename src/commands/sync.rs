@@ -21,7 +21,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if is_whole && !arguments.locked && !arguments.dry_run {
         pins.write(&resolution.lock)?;
     }
-    let plan = session.plan(&resolution, &only).await;
+    let plan = session.plan(&resolution, &only, arguments.update).await;
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan);
         warn_of_subsets(&plan);

@@ -94,7 +94,10 @@ mod tests {
     }
 
     /// How many of ten who ask at once do ask, and what the last one hears.
-    async fn asked(api: &ReferrersApi, answer: impl Fn(usize) -> Result<Result<u8, Absence>> + Sync) -> (usize, String) {
+    async fn asked(
+        api: &ReferrersApi,
+        answer: impl Fn(usize) -> Result<Result<u8, Absence>> + Sync,
+    ) -> (usize, String) {
         let count = AtomicUsize::new(0);
         let each = (0..10).map(|_| {
             api.ask(|| async {

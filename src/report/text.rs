@@ -315,7 +315,8 @@ fn what_it_took(outcome: &Outcome) -> String {
 
 /// What a planned image's line ends with.
 fn what_it_will_take(image: &Transfer) -> String {
-    let bytes = image.bytes.filter(|_| image.action == Action::Copy).map(size).unwrap_or_default();
+    let moves = matches!(image.action, Action::Copy | Action::Refer);
+    let bytes = image.bytes.filter(|_| moves).map(size).unwrap_or_default();
     let pulls = match (image.pulls, image.pulls_exact) {
         (0, true) => String::new(),
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),

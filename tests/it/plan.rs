@@ -53,6 +53,7 @@ async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
         only: &only,
         stores: &stores,
         provisioners: &provisioners,
+        follow: false,
         stop: &stop,
     };
     let mut plan = plan(request).await;

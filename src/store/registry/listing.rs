@@ -142,7 +142,7 @@ fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
 }
 
 /// The targets of `rel=next` in a `Link` header (RFC 8288).
-fn next_link(value: &str) -> Option<&str> {
+pub(super) fn next_link(value: &str) -> Option<&str> {
     let mut rest = value;
     while let Some((_, after)) = rest.split_once('<') {
         let (target, after) = after.split_once('>')?;
