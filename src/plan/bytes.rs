@@ -33,7 +33,7 @@ pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
     });
     let weighed: Vec<_> = to_weigh.map(|transfer| scale.weigh(transfer)).collect();
     let lacking: Vec<_> = futures::stream::iter(weighed).buffered(IMAGES).collect().await;
-    let (mut moved, mut pulled) = (HashSet::new(), HashSet::new());
+    let (mut moved, mut pulled, mut roots) = (HashSet::new(), HashSet::new(), HashSet::new());
     let transfers = plan.images.iter_mut().filter_map(|planned| match planned {
         Planned::Image(transfer) if is_weighed(transfer) => Some(transfer),
         _ => None,
@@ -44,7 +44,8 @@ pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
         transfer.bytes = Some(fresh.map(|blob| blob.size).sum());
         let source = transfer.source.repository();
         let fresh = pulls.into_iter().filter(|digest| pulled.insert((source.clone(), digest.clone())));
-        (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, !may_have_more(transfer));
+        let may_have_more = may_have_more(transfer) && roots.insert((source.clone(), transfer.root.digest.clone()));
+        (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, !may_have_more);
     }
 }
 
