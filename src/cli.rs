@@ -270,7 +270,7 @@ pub struct Copy {
     #[arg(verbatim_doc_comment, long = "platform", value_name = "PLATFORM")]
     pub platforms: Vec<String>,
 
-    /// Signatures and other referrers: all, none or require
+    /// Signatures and the like: all, none or require
     ///
     /// require: an image that has none isn't copied.
     #[arg(long, value_name = "WHICH", default_value = "all", hide_default_value = true)]

@@ -174,7 +174,8 @@ fn referrers_that_came_and_went_are_told_where_the_image_stays() {
     let of = |text: &str| Some(Digest::of(text.as_bytes()));
     let mut expected = vec![(of("gone"), None), (of("sig"), of("sig2")), (None, of("come"))];
     let mut found = pairs(old.diff(&new));
-    (expected.sort(), found.sort());
+    expected.sort();
+    found.sort();
     assert_eq!(found, expected);
     assert_eq!(old.diff(&old), []);
     // The others are about another manifest.

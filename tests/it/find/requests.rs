@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use transship::error::Kind;
-use transship::oci::{Digest, Repository};
+use transship::error::{Error, Kind};
+use transship::oci::{Digest, Manifest, Repository};
 use transship::referrers::{Finder, Found};
 use transship::serve::Options;
 use transship::store::memory::Memory;
@@ -145,7 +145,7 @@ async fn without_the_api_the_list_of_tags_tells_of_all_images() {
         tagged.push(&inside, &cosign(b, "att")).await;
         let found = place.find(0..3).await;
         assert_eq!(digests(&found), [vec![listed.digest().clone()], vec![tagged.digest().clone()], vec![]]);
-        assert_eq!(found[0].index.as_ref().map(|found| found.bytes()), Some(index.manifest.bytes()));
+        assert_eq!(found[0].index.as_ref().map(Manifest::bytes), Some(index.manifest.bytes()));
         let asked = place.asked();
         assert_eq!(asked.iter().filter(|line| line.starts_with("GET referrers/") && line.ends_with(" 404")).count(), 1);
         let rest: Vec<_> = asked.iter().filter(|line| !line.starts_with("GET referrers/")).collect();
@@ -169,7 +169,7 @@ async fn a_list_of_too_many_pages_is_given_up() {
         // Nor is it asked for anew.
         let new = [Digest::of(b"x"), Digest::of(b"y"), Digest::of(b"z")];
         place.finder.find(&place.repository(), &new).await.unwrap();
-        assert_eq!(place.asked().iter().any(|line| line.contains("GET tags/list")), false);
+        assert!(!place.asked().iter().any(|line| line.contains("GET tags/list")));
     }
 }
 
@@ -202,7 +202,7 @@ async fn an_error_about_one_is_not_one_about_the_others_and_nobody_asks_twice() 
     let third = Digest::of(b"3");
     let finder = Finder::new(Arc::new(recorded.clone()));
     let (each, again) = tokio::join!(finder.find_each(&repository, &subjects), finder.find(&repository, &subjects));
-    let kinds: Vec<_> = each.iter().map(|found| found.as_ref().map_err(|e| e.kind()).map(|_| ())).collect();
+    let kinds: Vec<_> = each.iter().map(|found| found.as_ref().map_err(Error::kind).map(|_| ())).collect();
     assert_eq!(kinds, [Err(Kind::RateLimited), Err(Kind::Denied)]);
     assert_eq!(again.unwrap_err().kind(), Kind::RateLimited);
     assert_eq!(recorded.count(What::Referrers), 2);
