@@ -62,7 +62,8 @@ async fn referrers_are_locked_asked_for_on_update_and_told_as_drift() {
     let check = scene.cli.run("lock --check --json").await.json();
     let differences = check["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 1);
-    assert_eq!((&differences[0]["found"], &differences[0]["referrer"]), (&late.digest().as_str().into(), &true.into()));
+    let told = [&differences[0]["what"], &differences[0]["found"]];
+    assert_eq!(told, ["referrer", late.digest().as_str()]);
     assert_eq!(locked(&scene), old);
 
     let update = scene.cli.run("update").await;
