@@ -1,11 +1,25 @@
 //! What the targets lack of the locked referrers is work, and to find that out costs a request for each form.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use transship::aws::Sessions;
+use transship::config::{ImageRule, ReferrerPolicy, Wanted};
+use transship::lock::{Lock, LockedImage};
+use transship::oci::{Reference, Referrer, Repository, Tag};
+use transship::plan::{Action, Planned, Request};
+use transship::provision::Provisioners;
+use transship::select::Only;
+use transship::serve::Options;
+use transship::store::Stores;
+use transship::store::memory::Memory;
+
 use super::{attach, cosign, list_under_tag, signature};
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::{Registry, Settings};
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
-use transship::serve::Options;
 
 /// An image with a signature by its subject and one by its tag, locked and mirrored without them.
 async fn signed(api_at_target: bool) -> (Scene, Image, Image, Image) {
@@ -91,4 +105,58 @@ async fn the_cost_counts_what_is_locked() {
     scene.cli.run("update").await;
     let image = scene.cli.run("plan --no-lock --json").await.json()["images"][0].clone();
     assert_eq!((&image["pulls"], &image["pulls_exact"]), (&3.into(), &false.into()), "{image}");
+}
+
+#[tokio::test]
+async fn an_update_follows_what_is_there_and_has_parts() {
+    let memory = Memory::new();
+    let from: Repository = "src.test/app".parse().unwrap();
+    let to: Repository = "dst.test/app".parse().unwrap();
+    let (parts, single) = (multi_platform("parts", &["linux/amd64"]), image("single").build());
+    let referrer = Referrer::of(&signature("s", &parts).manifest);
+    let mut lock = Lock::default();
+    let mut rules = Vec::new();
+    // What the target has of it, and whether anything that refers to it is wanted.
+    for (tag, image, there, policy) in [
+        ("there", &parts, Some("there"), ReferrerPolicy::All),
+        ("none", &parts, Some("none"), ReferrerPolicy::None),
+        ("single", &single, Some("single"), ReferrerPolicy::All),
+        ("untagged", &parts, None, ReferrerPolicy::All),
+    ] {
+        if let Some(there) = there {
+            image.push(&memory.repository(&to), there).await;
+        }
+        let tag: Tag = tag.parse().unwrap();
+        let pinned = LockedImage::new(Reference::tagged(from.clone(), tag.clone()), image.descriptor());
+        let referrers = if tag.as_str() == "untagged" { vec![referrer.clone()] } else { vec![] };
+        lock.pin(LockedImage { referrers, ..pinned });
+        let mut rule = ImageRule::new(from.clone(), Wanted::Tags(vec![(tag, None)]), vec![to.clone()]);
+        rule.handling.referrers.policy = policy;
+        rules.push(rule);
+    }
+    let stores: Arc<dyn Stores> = Arc::new(memory);
+    for follow in [false, true] {
+        let plan = transship::plan::plan(Request {
+            images: &rules,
+            lock: &lock,
+            failed: &BTreeMap::new(),
+            only: &Only::default(),
+            stores: &stores,
+            provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
+            follow,
+            stop: &CancellationToken::new(),
+        })
+        .await;
+        let told = plan.images.iter().map(|planned| match planned {
+            Planned::Image(transfer) => (transfer.action.clone(), transfer.follow, transfer.referrers.len()),
+            Planned::Failed { error, .. } => panic!("{error}"),
+        });
+        let expected = [
+            (Action::UpToDate, follow, 0),
+            (Action::UpToDate, false, 0),
+            (Action::UpToDate, false, 0),
+            (Action::Tag, false, 1),
+        ];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
 }
