@@ -269,6 +269,24 @@ pub struct Copy {
     /// has a digest of its own, which signatures of the whole don't cover.
     #[arg(verbatim_doc_comment, long = "platform", value_name = "PLATFORM")]
     pub platforms: Vec<String>,
+
+    /// Signatures and the like: all, none or require
+    ///
+    /// require: an image that has none isn't copied.
+    #[arg(long, value_name = "WHICH", default_value = "all", hide_default_value = true)]
+    #[arg(hide_possible_values = true, verbatim_doc_comment)]
+    pub referrers: Referrers,
+}
+
+/// Which referrers to copy with an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Referrers {
+    /// Whatever there is
+    All,
+    /// None, and nobody is asked for them
+    None,
+    /// Whatever there is, and there has to be some
+    Require,
 }
 
 /// Arguments of `check`.

@@ -4,7 +4,7 @@
 //! bytes and a moved pin is two changed lines. A version that this program doesn't know is refused, whatever else is in
 //! the file.
 //!
-//! Version 1: the first. `referrers`, `verified` and `waiting` are read and written; nothing fills them yet.
+//! Version 1: the first. `verified` and `waiting` are read and written; nothing fills them yet.
 
 mod text;
 
@@ -107,7 +107,7 @@ pub struct Waiting {
 /// that has no tags is known by its repository.
 pub type Name = (String, Vec<Platform>);
 
-/// How the pin of one image differs between two locks.
+/// How the pin of one image, or one of its referrers, differs between two locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The image.
@@ -118,6 +118,8 @@ pub struct Change {
     pub old: Option<Digest>,
     /// The digest after; `None` = it is no longer pinned.
     pub new: Option<Digest>,
+    /// The digests are those of something that refers to the image, which is pinned to the same in both.
+    pub referrer: bool,
 }
 
 impl LockedImage {
@@ -207,6 +209,11 @@ impl Lock {
         self.images.insert((image.source.clone(), image.platforms.clone()), image);
     }
 
+    /// Takes a pin away, if it is there.
+    pub fn unpin(&mut self, source: &Reference, platforms: &[Platform]) {
+        self.images.remove(&(source.clone(), sorted(platforms)));
+    }
+
     /// Adds a selection; one of the same source and text is replaced.
     pub fn select(&mut self, selection: LockedSelection) {
         self.selections.insert((selection.source.clone(), selection.select.clone()), selection);
@@ -231,12 +238,20 @@ impl Lock {
     /// What changes from this lock to `newer`, sorted by source.
     pub fn diff(&self, newer: &Self) -> Vec<Change> {
         let keys: BTreeSet<_> = self.images.keys().chain(newer.images.keys()).collect();
-        let changes = keys.into_iter().map(|key| {
-            let digest = |lock: &Self| lock.images.get(key).map(|image| image.digest.clone());
+        let changes = keys.into_iter().flat_map(|key| {
+            let (old, new) = (self.images.get(key), newer.images.get(key));
+            let digest = |image: Option<&LockedImage>| image.map(|image| image.digest.clone());
+            let referrer = old.is_some() && digest(old) == digest(new);
+            let pairs = match (old, new) {
+                (Some(old), Some(new)) if referrer => referrers_differ(&old.referrers, &new.referrers),
+                _ => vec![(digest(old), digest(new))],
+            };
             let (source, platforms) = key.clone();
-            Change { source, platforms, old: digest(self), new: digest(newer) }
+            let change =
+                move |(old, new)| Change { source: source.clone(), platforms: platforms.clone(), old, new, referrer };
+            pairs.into_iter().map(change)
         });
-        changes.filter(|change| change.old != change.new).collect()
+        changes.collect()
     }
 }
 
@@ -248,6 +263,22 @@ pub fn lock_path(config: &Path) -> PathBuf {
 /// The name of `source` with `platforms`, in whatever order these are.
 pub fn name(source: &impl ToString, platforms: &[Platform]) -> Name {
     (source.to_string(), sorted(platforms))
+}
+
+/// What went and what came; a tag that names something else now makes a pair.
+fn referrers_differ(old: &[Referrer], new: &[Referrer]) -> Vec<(Option<Digest>, Option<Digest>)> {
+    let without = |all: &[Referrer], others: &[Referrer]| -> Vec<Referrer> {
+        let others: BTreeSet<&Digest> = others.iter().map(|referrer| &referrer.digest).collect();
+        all.iter().filter(|referrer| !others.contains(&referrer.digest)).cloned().collect()
+    };
+    let (gone, mut come) = (without(old, new), without(new, old));
+    let mut pairs = Vec::new();
+    for gone in gone {
+        let next = come.iter().position(|come| come.tag.is_some() && come.tag == gone.tag);
+        pairs.push((Some(gone.digest), next.map(|next| come.remove(next).digest)));
+    }
+    pairs.extend(come.into_iter().map(|come| (None, Some(come.digest))));
+    pairs
 }
 
 fn sorted(platforms: &[Platform]) -> Vec<Platform> {

@@ -5,6 +5,7 @@
 mod ask;
 mod bytes;
 mod landing;
+mod refer;
 
 use std::collections::HashSet;
 
@@ -30,6 +31,7 @@ pub struct Plan {
 
 /// One image at one target.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are images, and there are hundreds, not millions")]
 pub enum Planned {
     /// It can be worked on.
     Image(Transfer),

@@ -2,8 +2,8 @@
 //!
 //! `transport` sends, `admit` says when, `retry` how often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as
 //! whom, `answer` understands what comes back, `shown` says what the log may tell of it, `probe` looks before anything is
-//! copied, and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
-//! Follows the OCI distribution specification 1.1.
+//! copied, `referrers` knows whether they can be listed, and `quirks` holds what is odd about a service. What a request
+//! *means* is the business of `store/registry.rs`. Follows the OCI distribution specification 1.1.
 
 mod admit;
 mod answer;
@@ -16,6 +16,7 @@ mod gate;
 mod harbor;
 mod probe;
 mod quirks;
+mod referrers;
 mod retry;
 mod setup;
 mod shown;
@@ -43,6 +44,7 @@ use self::credentials::Credentials;
 pub(crate) use self::credentials::Environment;
 pub(crate) use self::probe::{Login, Probe};
 use self::quirks::Quirks;
+pub(crate) use self::referrers::{Absence, ReferrersApi};
 pub use self::retry::Backoff;
 use self::transport::Transport;
 pub(crate) use self::transport::{Action, Request, in_time};
@@ -145,7 +147,8 @@ impl Hosts {
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
         let portions = Portions::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
-        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor })
+        let referrers = ReferrersApi::default();
+        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor, referrers })
     }
 }
 
@@ -160,6 +163,7 @@ pub struct Host {
     manifest_size: u64,
     /// It is a Harbor because its settings say so.
     set_as_harbor: bool,
+    referrers: ReferrersApi,
 }
 
 /// Why a streamed upload failed.
@@ -189,6 +193,11 @@ impl Host {
     /// As many tags as may be asked for at once.
     pub(crate) fn tag_page(&self) -> u32 {
         self.quirks.tag_page
+    }
+
+    /// What is known of its referrers API.
+    pub(crate) fn referrers_api(&self) -> &ReferrersApi {
+        &self.referrers
     }
 
     /// How much of a blob it takes at once.

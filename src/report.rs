@@ -65,11 +65,13 @@ pub struct Quota {
     pub window_seconds: Option<u64>,
 }
 
-/// A pin that moved, appeared or went.
+/// A pin that moved, appeared or went, or a referrer that did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// The canonical source reference.
     pub source: String,
+    /// What it is about: the pin, or something that refers to the image.
+    pub what: Part,
     /// What it was pinned to; `None` = it is new.
     pub old: Option<Digest>,
     /// What it is pinned to now; `None` = it has been dropped.

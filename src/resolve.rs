@@ -1,10 +1,12 @@
 //! Config + what the sources serve → Lock.
 //!
-//! HEADs and tag lists only, so that resolving costs no pull. A pin never moves by itself: what the old lock has is taken
-//! from it without a request, unless the caller wants it updated. What can't be resolved keeps its pin and is told. Only an
-//! image of which some platforms are wanted is read, to learn the digest of that part (`narrow`).
+//! HEADs and lists only, so that resolving costs no pull, but for an index under a referrers' fallback tag. A pin never moves
+//! by itself: what the old lock has is taken from it without a request, unless the caller wants it updated. What can't be
+//! resolved keeps its pin and is told. Only an image of which some platforms are wanted is read, to learn the digest of that
+//! part (`narrow`).
 
 mod narrow;
+mod referrers;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::config::{ImageRule, Wanted};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
 use crate::oci::{Platform, Reference, Repository, Tag, listed};
+use crate::referrers::Finder;
 use crate::select::{Only, Selection};
 use crate::store::Stores;
 pub use narrow::narrow;
@@ -36,6 +39,8 @@ pub struct Request<'a> {
     pub only: &'a Only,
     /// Where sources are opened.
     pub stores: &'a Arc<dyn Stores>,
+    /// Who finds what refers to the images.
+    pub finder: &'a Finder,
     /// Cancelled when nothing more is to be asked.
     pub stop: &'a CancellationToken,
 }
@@ -82,6 +87,7 @@ pub async fn resolve(request: Request<'_>) -> Resolution {
     let mut resolution = Resolution::default();
     select_tags(request, &mut resolution).await;
     pin_images(request, &mut resolution).await;
+    referrers::find(request, &mut resolution).await;
     if !request.only.is_everything() {
         keep_the_others(request, &mut resolution);
     }
@@ -240,7 +246,7 @@ pub fn may_match(images: &[ImageRule], old: &Lock, only: &Only) -> bool {
     })
 }
 
-/// What of `old` the list asks for, and the names of what `old` lacks. Nobody is asked.
+/// What of `old` the list asks for, referrers and all, and the names of what `old` lacks. Nobody is asked.
 pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
     let (mut kept, mut missing) = (Lock::default(), Vec::new());
     for rule in images {
@@ -257,6 +263,7 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
             }
         }
     }
+    referrers::drop_unwanted(images, &mut kept);
     (kept, missing)
 }
 

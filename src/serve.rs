@@ -64,12 +64,12 @@ pub struct Options {
     pub port: u16,
     /// Whether there is a referrers API.
     pub referrers: bool,
-    /// How many tags a page has at most.
+    /// How many tags, or referrers, a page has at most.
     pub page: usize,
 }
 
 impl Default for Options {
-    /// `localhost`, on a free port, with referrers and pages of 1000 tags.
+    /// `localhost`, on a free port, with referrers and pages of 1000.
     fn default() -> Self {
         let registry = "localhost".parse().expect("a constant host");
         Self { registry, port: 0, referrers: true, page: 1000 }

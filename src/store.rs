@@ -39,8 +39,23 @@ pub trait Source: Debug + Display + Send + Sync {
     /// All tags, in the order in which they are served. `NotFound` if the repository doesn't exist.
     async fn tags(&self) -> Result<Vec<Tag>>;
 
-    /// What refers to `subject`, each digest once, and none if nothing does, whether `subject` is there or not.
+    /// All tags, as [`Source::tags`] has them, if they come in at most `pages` pages, one request each; else `None`.
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        let _ = pages;
+        self.tags().await.map(Some)
+    }
+
+    /// What refers to `subject`, each digest once and never `subject` itself, and none if nothing does, whether `subject` is
+    /// there or not.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers>;
+
+    /// The same by the referrers API alone; `None` where there is none, so that clients keep it under the fallback tag.
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        match self.referrers(subject).await? {
+            Referrers::Listed(listed) => Ok(Some(listed)),
+            Referrers::Tagged(_) => Ok(None),
+        }
+    }
 
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
     fn counts_pulls(&self) -> bool {
@@ -53,7 +68,8 @@ pub trait Source: Debug + Display + Send + Sync {
 pub enum Referrers {
     /// It has the referrers API, and knows what refers to what.
     Listed(Vec<Referrer>),
-    /// It has none: clients keep an index under the fallback tag (distribution-spec, "Referrers Tag Schema").
+    /// It has none: clients keep an index under the fallback tag (distribution-spec, "Referrers Tag Schema"). Where it is no
+    /// index, it is a referrer itself: what cosign 3 leaves at GHCR.
     Tagged(Option<Manifest>),
 }
 

@@ -4,7 +4,7 @@ use super::Unable;
 use super::plan::warn_of_subsets;
 use super::session::{Session, Start, read_config, variable};
 use crate::cli::{self, Global};
-use crate::config::{Config, ImageRule, Settings, Wanted};
+use crate::config::{Config, Handling, ImageRule, ReferrerPolicy, ReferrerRule, Settings, Wanted};
 use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Platform, Reference, Registry, Repository, Tag};
@@ -21,11 +21,13 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let hosts = [source.repository().registry().clone(), target.registry().clone()];
     let settings = settings(&start.global, &hosts)?;
     let mut session = start.with(Vec::new(), settings);
-    let lock = match pin(&session, &source, &platforms).await {
+    let referrers = ReferrerRule { policy: policy(arguments.referrers), ..ReferrerRule::default() };
+    let handling = Handling { platforms, referrers, ..Handling::default() };
+    let lock = match pin(&session, &source, &handling).await {
         Ok(image) => {
             let wanted = Wanted::Digest(image.digest.clone(), tag);
             let mut rule = ImageRule::new(source.repository().clone(), wanted, vec![target]);
-            rule.handling.platforms = platforms;
+            rule.handling = handling;
             session.images.push(rule);
             let mut lock = Lock::default();
             lock.pin(image);
@@ -38,7 +40,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
         }
     };
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
-    let mut plan = session.plan(&resolution, &Only::default()).await;
+    let mut plan = session.plan(&resolution, &Only::default(), false).await;
     for planned in &mut plan.images {
         if let Planned::Image(transfer) = planned {
             transfer.source = source.clone();
@@ -85,15 +87,33 @@ fn platforms(texts: &[String]) -> anyhow::Result<Vec<Platform>> {
     Ok(platforms)
 }
 
-/// What SRC names now, by its digest.
-async fn pin(session: &Session, source: &Reference, platforms: &[Platform]) -> Result<LockedImage> {
-    let pinned = async {
-        let store = session.stores.source(source.repository())?;
+fn policy(word: cli::Referrers) -> ReferrerPolicy {
+    match word {
+        cli::Referrers::All => ReferrerPolicy::All,
+        cli::Referrers::None => ReferrerPolicy::None,
+        cli::Referrers::Require => ReferrerPolicy::Require,
+    }
+}
+
+/// What SRC names now, by its digest, and what refers to it. None of that is about a part of it.
+async fn pin(session: &Session, source: &Reference, handling: &Handling) -> Result<LockedImage> {
+    let (repository, rule) = (source.repository(), &handling.referrers);
+    let asked = async {
+        let store = session.stores.source(repository)?;
         let root = store.resolve(&source.selector()).await?;
-        narrow(&*store, LockedImage::new(source.clone(), &root), platforms).await
+        let pinned = narrow(&*store, LockedImage::new(source.clone(), &root), &handling.platforms).await?;
+        let found = match rule.policy {
+            ReferrerPolicy::All | ReferrerPolicy::Require if pinned.mirrored.is_none() => {
+                session.finder.find(repository, std::slice::from_ref(&root.digest)).await?
+            }
+            _ => Vec::new(),
+        };
+        Ok((pinned, found))
     };
-    let pinned = unless_stopped(&session.stop, pinned).await;
-    let pinned = pinned.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
-    let source = Reference::digested(source.repository().clone(), pinned.digest.clone());
-    Ok(LockedImage { source, ..pinned })
+    let asked = unless_stopped(&session.stop, asked).await;
+    let (pinned, found) = asked.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let referrers = found.iter().flat_map(|found| &found.referrers);
+    let referrers = referrers.filter(|referrer| rule.wants(referrer)).cloned().collect();
+    let source = Reference::digested(repository.clone(), pinned.digest.clone());
+    Ok(LockedImage { source, referrers, ..pinned })
 }

@@ -3,7 +3,7 @@
 use super::session::{Session, Start};
 use super::sync::changes;
 use crate::cli;
-use crate::report::{Difference, Outcome, Part, Report};
+use crate::report::{Difference, Outcome, Report};
 use crate::resolve::{Resolution, Update};
 use crate::select::Only;
 
@@ -17,7 +17,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
         let drift = changed.into_iter().map(|change| Difference {
             source: change.source,
             target: None,
-            what: Part::Pin,
+            what: change.what,
             expected: change.old,
             found: change.new,
             why: None,

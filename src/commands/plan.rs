@@ -15,7 +15,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
             session.progress.log(format!("{note}\n").as_bytes());
         }
     }
-    let mut plan = session.plan(&resolution, &only).await;
+    let mut plan = session.plan(&resolution, &only, false).await;
     warn_of_untagged(&plan);
     warn_of_subsets(&plan);
     if arguments.bytes {

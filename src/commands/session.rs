@@ -99,15 +99,22 @@ impl Session {
     /// Asks the sources.
     pub(super) async fn resolve(&self, old: &Lock, update: &Update, only: &Only) -> Resolution {
         self.progress.begin(Task::Resolve, self.images.len(), None);
-        let request =
-            resolve::Request { images: &self.images, old, update, only, stores: &self.stores, stop: &self.stop };
+        let request = resolve::Request {
+            images: &self.images,
+            old,
+            update,
+            only,
+            stores: &self.stores,
+            finder: &self.finder,
+            stop: &self.stop,
+        };
         let resolution = resolve::resolve(request).await;
         self.progress.end();
         resolution
     }
 
-    /// Asks the targets.
-    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only) -> Plan {
+    /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done.
+    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool) -> Plan {
         self.progress.begin(Task::Plan, resolution.lock.images().len(), None);
         let request = plan::Request {
             images: &self.images,
@@ -116,6 +123,7 @@ impl Session {
             only,
             stores: &self.stores,
             provisioners: &self.provisioners,
+            follow,
             stop: &self.stop,
         };
         let plan = plan::plan(request).await;

@@ -3,8 +3,8 @@
 use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::Start;
 use crate::cli::Sync;
-use crate::lock::Lock;
-use crate::report::{Change, Report};
+use crate::lock::{self, Lock};
+use crate::report::{Change, Part, Report};
 use crate::resolve::{Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
@@ -21,7 +21,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if is_whole && !arguments.locked && !arguments.dry_run {
         pins.write(&resolution.lock)?;
     }
-    let plan = session.plan(&resolution, &only).await;
+    let plan = session.plan(&resolution, &only, arguments.update).await;
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan);
         warn_of_subsets(&plan);
@@ -38,5 +38,10 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
 /// Pins that differ, in the report's terms.
 pub(super) fn changes(old: &Lock, new: &Lock) -> Vec<Change> {
     let differ = old.diff(new).into_iter();
-    differ.map(|change| Change { source: change.source.to_string(), old: change.old, new: change.new }).collect()
+    let spoken = differ.map(|change| {
+        let lock::Change { source, old, new, referrer, .. } = change;
+        let what = if referrer { Part::Referrer } else { Part::Pin };
+        Change { source: source.to_string(), what, old, new }
+    });
+    spoken.collect()
 }

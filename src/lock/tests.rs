@@ -156,6 +156,33 @@ fn a_diff_tells_what_moved_came_and_went() {
 }
 
 #[test]
+fn referrers_that_came_and_went_are_told_where_the_image_stays() {
+    let referrer = |of: &str, tag: Option<&str>| Referrer {
+        digest: Digest::of(of.as_bytes()),
+        media_type: MediaType::OCI_MANIFEST.parse().unwrap(),
+        artifact_type: None,
+        tag: tag.map(|tag| tag.parse().unwrap()),
+    };
+    let with =
+        |digest: &str, referrers: Vec<Referrer>| lock(vec![LockedImage { referrers, ..image("a:1", &[], digest) }]);
+    let old = with(D, vec![referrer("same", None), referrer("gone", None), referrer("sig", Some("s.sig"))]);
+    let new = with(D, vec![referrer("same", None), referrer("come", None), referrer("sig2", Some("s.sig"))]);
+    let pairs = |changes: Vec<Change>| -> Vec<_> {
+        assert!(changes.iter().all(|change| change.referrer), "{changes:?}");
+        changes.into_iter().map(|change| (change.old, change.new)).collect()
+    };
+    let of = |text: &str| Some(Digest::of(text.as_bytes()));
+    let mut expected = vec![(of("gone"), None), (of("sig"), of("sig2")), (None, of("come"))];
+    let mut found = pairs(old.diff(&new));
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    assert_eq!(old.diff(&old), []);
+    // The others are about another manifest.
+    assert!(matches!(old.diff(&with(E, vec![])).as_slice(), [change] if !change.referrer));
+}
+
+#[test]
 fn a_lock_is_written_whole_and_only_if_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mirror.lock");

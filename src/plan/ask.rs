@@ -1,4 +1,5 @@
 //! Asks the targets what they hold: one HEAD for each tag, and for a repository in which none was found one list of tags.
+//! What refers to an image is asked for where its tag is right (`refer`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::landing::Landings;
-use super::{Action, Plan, Planned, Transfer};
-use crate::config::{Handling, ImageRule, Overwrite};
+use super::{Action, Plan, Planned, Transfer, refer};
+use crate::config::{Handling, ImageRule, Overwrite, ReferrerPolicy};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Descriptor, Digest, Reference, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Selector, Tag};
 use crate::provision::Provisioners;
 use crate::select::{Only, Selection};
 use crate::store::Stores;
 
 /// Questions to the targets in flight.
-const QUESTIONS: usize = 64;
+pub(super) const QUESTIONS: usize = 64;
 
 /// What to plan.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +35,8 @@ pub struct Request<'a> {
     pub stores: &'a Arc<dyn Stores>,
     /// Who knows which repositories have to be created.
     pub provisioners: &'a Provisioners,
+    /// Whether to look for new referrers of what the images consist of, also where nothing else is to be done.
+    pub follow: bool,
     /// Cancelled when nothing more is to be asked.
     pub stop: &'a CancellationToken,
 }
@@ -61,11 +64,13 @@ pub async fn plan(request: Request<'_>) -> Plan {
         if let Some(Ok(Some(digest))) = &found {
             replaced.push((plan.images.len(), digest.clone()));
         }
-        let mut planned = planned(request, want, found, &held);
-        if let Planned::Image(transfer) = &mut planned {
+        plan.images.push(planned(request, want, found, &held));
+    }
+    refer::find_lacking(request, &mut plan).await;
+    for planned in &mut plan.images {
+        if let Planned::Image(transfer) = planned {
             count_once(transfer, &mut pulled);
         }
-        plan.images.push(planned);
     }
     prepare(request, &mut plan, &held).await;
     keep_immutable(request, &mut plan, replaced);
@@ -77,7 +82,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
 fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, Digest)>) {
     for (index, found) in replaced {
         if let Planned::Image(transfer) = &mut plan.images[index]
-            && transfer.action.has_work()
+            && matches!(transfer.action, Action::Copy | Action::Tag)
             && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
         {
             transfer.action = Action::Conflict { found };
@@ -100,7 +105,7 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
     each.collect()
 }
 
-/// A manifest is pulled once from its repository in a run, however many tags and targets it is for.
+/// A manifest, and what refers to it, is pulled once from its repository in a run, however many tags and targets it is for.
 fn count_once(transfer: &mut Transfer, pulled: &mut HashSet<(Repository, Digest)>) {
     let manifest = (transfer.source.repository().clone(), transfer.root.digest.clone());
     if transfer.pulls > 0 && !pulled.insert(manifest) {
@@ -181,15 +186,25 @@ fn planned(
         _ if is_there => Action::Tag,
         _ => Action::Copy,
     };
+    let rule = &want.handling.referrers;
+    let referrers: Vec<Referrer> = pin.referrers.iter().filter(|one| rule.wants(one)).cloned().collect();
     let counts = action.has_work() && request.stores.source(want.source.repository()).is_ok_and(|s| s.counts_pulls());
-    let pulls = counts && action == Action::Copy;
-    let pulls_exact = !(pulls && root.media_type.is_index());
+    let copies = counts && action == Action::Copy;
+    let pulls = if copies { 1 + referrers.len() as u64 } else { 0 };
+    // What an unread index points at is unknown, and so is what refers to it, and to the referrers.
+    let pulls_exact = !(copies && root.media_type.is_index() || counts && !referrers.is_empty());
     let bytes = (action != Action::Copy).then_some(0);
+    let follow = request.follow
+        && action == Action::UpToDate
+        && rule.policy != ReferrerPolicy::None
+        && root.media_type.is_index();
     let transfer = Transfer::new(want.source.clone(), root, want.target.clone(), want.tag.clone(), action);
     Planned::Image(Transfer {
         mirrored: pin.mirrored.clone(),
         handling: want.handling.clone(),
-        pulls: u64::from(pulls),
+        referrers,
+        follow,
+        pulls,
         pulls_exact,
         bytes,
         stale: stale.cloned(),

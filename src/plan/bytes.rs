@@ -1,5 +1,6 @@
-//! `plan --bytes`: reads the manifests of what is to be copied and asks the targets for their parts, so that bytes and
-//! pulls are exact. The manifest GETs count where pulls are counted.
+//! `plan --bytes`: reads the manifests of what is to be copied, and of what the lock knows to refer to it, and asks the
+//! targets for their parts, so that bytes and pulls are exact for all that is known. What refers to the children of an index
+//! is found only by the copy. The manifest GETs count where pulls are counted.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 
-use super::{Action, Plan, Planned, Transfer};
+use super::{Action, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::store::{Stores, Target};
@@ -26,12 +27,15 @@ struct Lacking {
 /// to the first image that needs it. An image whose manifests can't be read keeps what it has.
 pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
     let scale = Scale { stores, vacant: &plan.vacant, read: Mutex::default() };
-    let to_copy = plan.images.iter().filter_map(to_copy);
-    let weighed: Vec<_> = to_copy.map(|transfer| scale.weigh(transfer)).collect();
+    let to_weigh = plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if is_weighed(transfer) => Some(transfer),
+        _ => None,
+    });
+    let weighed: Vec<_> = to_weigh.map(|transfer| scale.weigh(transfer)).collect();
     let lacking: Vec<_> = futures::stream::iter(weighed).buffered(IMAGES).collect().await;
-    let (mut moved, mut pulled) = (HashSet::new(), HashSet::new());
+    let (mut moved, mut pulled, mut roots) = (HashSet::new(), HashSet::new(), HashSet::new());
     let transfers = plan.images.iter_mut().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.action == Action::Copy => Some(transfer),
+        Planned::Image(transfer) if is_weighed(transfer) => Some(transfer),
         _ => None,
     });
     for (transfer, lacking) in transfers.zip(lacking) {
@@ -40,15 +44,20 @@ pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
         transfer.bytes = Some(fresh.map(|blob| blob.size).sum());
         let source = transfer.source.repository();
         let fresh = pulls.into_iter().filter(|digest| pulled.insert((source.clone(), digest.clone())));
-        (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, true);
+        let may_have_more = may_have_more(transfer) && roots.insert((source.clone(), transfer.root.digest.clone()));
+        (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, !may_have_more);
     }
 }
 
-fn to_copy(planned: &Planned) -> Option<&Transfer> {
-    match planned {
-        Planned::Image(transfer) if transfer.action == Action::Copy => Some(transfer),
-        _ => None,
-    }
+fn is_weighed(transfer: &Transfer) -> bool {
+    matches!(transfer.action, Action::Copy | Action::Refer)
+}
+
+/// Nobody has asked yet what refers to the children of an index, and to referrers.
+fn may_have_more(transfer: &Transfer) -> bool {
+    let has_parts = transfer.root.media_type.is_index() && transfer.action == Action::Copy;
+    let follows = transfer.handling.referrers.policy != ReferrerPolicy::None;
+    follows && (has_parts || !transfer.referrers.is_empty())
 }
 
 /// A manifest, once somebody has read it.
@@ -68,7 +77,15 @@ impl Scale<'_> {
         let counts = self.stores.source(from)?.counts_pulls();
         let vacant = self.vacant.contains(&transfer.target);
         let (mut manifests, mut blobs) = (HashSet::new(), Vec::new());
-        let mut to_read = vec![transfer.root.digest.clone()];
+        let mut to_read: Vec<Digest> = Vec::new();
+        if transfer.action == Action::Copy {
+            to_read.push(transfer.root.digest.clone());
+        }
+        for referrer in &transfer.referrers {
+            if vacant || !has_manifest(&*target, &referrer.digest).await {
+                to_read.push(referrer.digest.clone());
+            }
+        }
         while let Some(digest) = to_read.pop() {
             if !manifests.insert(digest.clone()) {
                 continue;

@@ -64,12 +64,18 @@ impl Answer {
         request.error(Kind::Invalid, why).with_status(self.status.as_u16())
     }
 
-    /// Itself, if it is a success.
+    /// Itself, if it is a success, or the clear word that there are no referrers to list.
     ///
     /// # Errors
     /// What the registry says instead, as an error of the right kind.
     pub(crate) fn check(self, request: &Request) -> Result<Self> {
-        if self.status.is_success() { Ok(self) } else { Err(self.failure(request)) }
+        let tells_absence = request.action == Action::ListReferrers && self.absence().is_some();
+        if self.status.is_success() || tells_absence { Ok(self) } else { Err(self.failure(request)) }
+    }
+
+    /// The codes of an error envelope, as they are spelled, in capitals.
+    pub(super) fn codes(&self) -> Vec<String> {
+        Refusal::read(self).codes
     }
 
     /// What the registry says, fit to be shown.

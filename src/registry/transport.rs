@@ -259,6 +259,8 @@ impl Transport {
     fn redirection(&self, request: &Request, from: &Url, response: &reqwest::Response) -> Result<Option<Url>> {
         let method = request.action.traits().method;
         let follows = match response.status().as_u16() {
+            // GHCR's way to say that it has no referrers API: what it leads to is a page for people.
+            303 if request.action == Action::ListReferrers => false,
             301..=303 => matches!(method, Method::GET | Method::HEAD),
             307 | 308 => true,
             _ => false,

@@ -115,13 +115,16 @@ pub(super) fn plan() -> Report {
 pub(super) fn update() -> Report {
     let change = |source: &str, old: Option<&str>, new: Option<&str>| Change {
         source: source.to_owned(),
+        what: Part::Pin,
         old: old.map(digest),
         new: new.map(digest),
     };
+    let signed = Change { what: Part::Referrer, ..change("quay.io/cilium/cilium:v1.16.4", None, Some("sig")) };
     let changes = vec![
         change("docker.io/library/nginx:1.27", Some("a"), Some("b")),
         change("docker.io/library/alpine:3.21", None, Some("c")),
         change("docker.io/library/alpine:3.18", Some("d"), None),
+        signed,
     ];
     Report { changes: Some(changes), ..report("update") }
 }
@@ -135,8 +138,14 @@ pub(super) fn lock_check() -> Report {
         found: Some(digest("found")),
         why: None,
     };
-    let differences =
-        vec![difference("docker.io/library/nginx:1.27", Some("a")), difference("docker.io/library/alpine:3.21", None)];
+    let referrer = |difference: Difference| Difference { what: Part::Referrer, ..difference };
+    let differences = vec![
+        difference("docker.io/library/nginx:1.27", Some("a")),
+        difference("docker.io/library/alpine:3.21", None),
+        referrer(difference("quay.io/cilium/cilium:v1.16.4", None)),
+        referrer(difference("quay.io/minio/minio:1", Some("sig"))),
+        Difference { found: None, ..referrer(difference("quay.io/a/b:2", Some("sbom"))) },
+    ];
     Report { differences: Some(differences), ..report("lock") }
 }
 

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::phrase::{count, duration, escape, size};
-use super::{Check, Outcome, Reason, Report, Status, work};
+use super::{Check, Outcome, Part, Reason, Report, Status, work};
 use crate::plan::{Action, Plan};
 
 /// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
 pub(super) fn summary(report: &Report) -> String {
     let mut parts = Vec::new();
     if let Some(changes) = &report.changes {
-        parts.push(format!("{} changed", count(changes.len(), "pin", "pins")));
+        let referrers = changes.iter().filter(|change| change.what == Part::Referrer).count();
+        let mut changed = count(changes.len() - referrers, "pin", "pins");
+        if referrers > 0 {
+            let _ = write!(changed, ", {}", count(referrers, "referrer", "referrers"));
+        }
+        parts.push(format!("{changed} changed"));
     }
     if report.verified {
         return verification_summary(report);

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Check, Exit, Outcome, Proof, Reason, Report, Status, work};
+use super::{Check, Exit, Outcome, Part, Proof, Reason, Report, Status, work};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -113,7 +113,8 @@ impl Page<'_> {
         for change in report.changes.iter().flatten() {
             let old = change.old.as_ref().map_or("new", Digest::short);
             let new = change.new.as_ref().map_or("dropped", Digest::short);
-            self.line(&format!("{}  {old} → {new}", escape(&change.source)))?;
+            let of = if change.what == Part::Referrer { "referrer " } else { "" };
+            self.line(&format!("{}  {of}{old} → {new}", escape(&change.source)))?;
         }
         Ok(())
     }
@@ -314,7 +315,8 @@ fn what_it_took(outcome: &Outcome) -> String {
 
 /// What a planned image's line ends with.
 fn what_it_will_take(image: &Transfer) -> String {
-    let bytes = image.bytes.filter(|_| image.action == Action::Copy).map(size).unwrap_or_default();
+    let moves = matches!(image.action, Action::Copy | Action::Refer);
+    let bytes = image.bytes.filter(|_| moves).map(size).unwrap_or_default();
     let pulls = match (image.pulls, image.pulls_exact) {
         (0, true) => String::new(),
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),

@@ -52,8 +52,21 @@ impl Served {
             .map(Referrer::entry)
             .filter(wanted)
             .collect();
-        let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": referrers });
+        // The world lists manifests in a stable order: a page begins behind the last one of the page before.
+        let last = parameter(query, "last");
+        let skip = last.and_then(|last| Some(referrers.iter().position(|entry| entry["digest"] == last)? + 1));
+        let mut page: Vec<Value> = referrers.into_iter().skip(skip.unwrap_or(0)).collect();
+        let more = page.len() > self.options.page;
+        page.truncate(self.options.page);
+        let last = page.last().filter(|_| more).and_then(|entry| entry["digest"].as_str().map(str::to_owned));
+        let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": page });
         let mut response = ([(CONTENT_TYPE, MediaType::OCI_INDEX)], index.to_string()).into_response();
+        if let Some(last) = last {
+            let mut next = url::form_urlencoded::Serializer::new(String::new());
+            next.append_pair("last", &last).extend_pairs(filter.iter().map(|filter| ("artifactType", filter)));
+            let link = format!("</v2/{}/referrers/{subject}?{}>; rel=\"next\"", repository.path(), next.finish());
+            response.headers_mut().insert(LINK, link.parse().expect("names and what is encoded"));
+        }
         if filter.is_some() {
             let name = HeaderName::from_static("oci-filters-applied");
             response.headers_mut().insert(name, "artifactType".parse().expect("a constant value"));

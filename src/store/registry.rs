@@ -1,18 +1,15 @@
 //! A repository in a registry, by the OCI distribution specification 1.1: what each request means, and what its answers do.
 
+mod listing;
 mod push;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK, LOCATION, RANGE,
-};
-use serde::Deserialize;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 use super::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
@@ -22,9 +19,6 @@ use crate::registry::{Action, Answer, Host, Hosts, Request};
 const DIGEST: &str = "docker-content-digest";
 const SUBJECT: &str = "oci-subject";
 const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
-
-/// More pages of tags than any repository has.
-const MOST_PAGES: usize = 10_000;
 
 /// A repository in a registry.
 pub struct RegistryStore {
@@ -68,12 +62,6 @@ impl fmt::Debug for RegistryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RegistryStore({})", self.repository)
     }
-}
-
-#[derive(Deserialize)]
-struct TagPage {
-    /// GHCR and Nexus say `null` for none.
-    tags: Option<Vec<Option<String>>>,
 }
 
 impl RegistryStore {
@@ -146,19 +134,6 @@ impl RegistryStore {
     fn upload_request(&self, action: Action, upload: &Upload, object: &str) -> Result<Request> {
         self.host.request_to(action, &self.repository, object, upload.0.parse())
     }
-
-    /// The page after this one. Only its path and query are followed: a proxy may have got scheme and port wrong.
-    fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
-        let values = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-        let Some(target) = values.flat_map(next_link).next() else { return Ok(None) };
-        let base = self.host.base();
-        let next = request.url.join(target).ok().filter(|next| next.host_str() == base.host_str());
-        let next = next.ok_or_else(|| request.error(Kind::Invalid, "the next page of tags is on another host"))?;
-        let mut url = base.clone();
-        url.set_path(next.path());
-        url.set_query(next.query());
-        Ok(Some(url))
-    }
 }
 
 #[async_trait]
@@ -217,39 +192,23 @@ impl Source for RegistryStore {
     }
 
     async fn tags(&self) -> Result<Vec<Tag>> {
-        let mut request = self.request(Action::ListTags, "", &format!("tags/list?n={}", self.host.tag_page()))?;
-        let (mut tags, mut seen) = (Vec::new(), HashSet::from([request.url.clone()]));
-        loop {
-            let answer = self.host.send(&request).await?;
-            let page: TagPage = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
-            // What the grammar forbids can't be asked for: Artifactory lists digests here.
-            tags.extend(page.tags.into_iter().flatten().flatten().filter_map(|text| text.parse::<Tag>().ok()));
-            let Some(next) = self.next_page(&request, &answer)? else { return Ok(tags) };
-            if !seen.insert(next.clone()) {
-                return Err(request.error(Kind::Invalid, "the pages of the list lead back to one that was read"));
-            }
-            if seen.len() > MOST_PAGES {
-                return Err(request.error(Kind::Invalid, format!("the list has more than {MOST_PAGES} pages")));
-            }
-            request.url = next;
-        }
+        let all = self.list_tags(listing::MOST_PAGES).await?;
+        Ok(all.unwrap_or_default())
+    }
+
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.list_tags(pages).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
-        let request = self.request(Action::ListReferrers, subject.as_str(), &format!("referrers/{subject}"))?;
-        match self.host.send(&request).await {
-            Ok(answer) => {
-                let listed = Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
-                Ok(Referrers::Listed(listed))
-            }
-            Err(error) if error.status() == Some(404) => match self.get_manifest(&subject.referrers_tag().into()).await
-            {
-                Ok(index) => Ok(Referrers::Tagged(Some(index))),
-                Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
+        match self.list_referrers(subject).await? {
+            Some(listed) => Ok(Referrers::Listed(listed)),
+            None => self.fallback(subject).await,
         }
+    }
+
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.list_referrers(subject).await
     }
 
     fn counts_pulls(&self) -> bool {
@@ -280,7 +239,11 @@ impl Target for RegistryStore {
         {
             return Err(request.error(Kind::Mismatch, format!("the registry stored it as {stored}")));
         }
-        Ok(Accepted { subject_processed: answer.headers.contains_key(SUBJECT) })
+        let subject_processed = answer.headers.contains_key(SUBJECT);
+        if subject_processed {
+            self.host.referrers_api().is_there();
+        }
+        Ok(Accepted { subject_processed })
     }
 
     async fn open_upload(&self) -> Result<Upload> {
@@ -389,25 +352,6 @@ fn length(answer: &Answer) -> Option<u64> {
 fn range_start(answer: &Answer) -> Option<u64> {
     let range = answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes")?.trim_start();
     range.split_once('-')?.0.trim().parse().ok()
-}
-
-/// The targets of `rel=next` in a `Link` header (RFC 8288).
-fn next_link(value: &str) -> Option<&str> {
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once('<') {
-        let (target, after) = after.split_once('>')?;
-        let parameters = after.split('<').next().unwrap_or_default();
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            let (key, relation) = parameter.split_once('=').unwrap_or_default();
-            let relation = relation.trim().trim_matches('"');
-            key.trim().eq_ignore_ascii_case("rel") && relation.split(' ').any(|word| word.eq_ignore_ascii_case("next"))
-        });
-        if is_next {
-            return Some(target);
-        }
-        rest = after;
-    }
-    None
 }
 
 #[cfg(test)]

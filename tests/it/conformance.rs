@@ -8,7 +8,7 @@ use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind};
 use transship::oci::{Digest, Manifest, MediaType, Registry as Name, Repository, Selector};
 use transship::store::memory::Memory;
-use transship::store::{Mount, Stores, Target};
+use transship::store::{Mount, Referrers, Stores, Target};
 
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::{self, Blob, Image, image, read, tagged};
@@ -238,6 +238,25 @@ async fn tags_are_listed(subject: Subject) {
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
+    // They fit on one page.
+    assert_eq!(target.tags_within(1).await.unwrap().map(|tags| tags.len()), Some(expected.len()));
+}
+
+/// What refers to a manifest is known to the store, or kept under a tag by clients; nothing refers to what isn't there.
+async fn referrers_are_listed_or_tagged(subject: Subject) {
+    let target = subject.target("conformance/referrers");
+    let of = image("referred to").build();
+    of.push(&*target, "1").await;
+    let referrer = image("refers").artifact("application/x.signature").subject(of.descriptor()).build();
+    referrer.try_push(&*target, None).await.unwrap();
+    for (subject, expected) in [(of.digest(), vec![referrer.digest()]), (&Digest::of(b"absent"), vec![])] {
+        let listed = target.listed_referrers(subject).await.unwrap();
+        let digests = listed.as_ref().map(|listed| listed.iter().map(|one| &one.digest).collect::<Vec<_>>());
+        match target.referrers(subject).await.unwrap() {
+            Referrers::Listed(all) => assert_eq!((Some(&all), digests), (listed.as_ref(), Some(expected))),
+            Referrers::Tagged(index) => assert!(index.is_none() && listed.is_none()),
+        }
+    }
 }
 
 /// A tag moves to what is pushed last; what it named before stays.
@@ -270,6 +289,7 @@ macro_rules! conformance {
         a_subject_may_be_absent, blobs_are_read_from_an_offset, a_blob_may_be_empty, chunks_make_a_blob,
         wrong_bytes_are_refused, a_broken_body_leaves_nothing, uploads_are_abandoned, blobs_are_mounted,
         a_declined_mount_is_no_failure, tags_are_listed, tags_move, pushing_again_changes_nothing,
+        referrers_are_listed_or_tagged,
     ); })+ };
     (@checks $open:expr => $($check:ident,)+) => { $(
         #[tokio::test]

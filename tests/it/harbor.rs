@@ -64,7 +64,7 @@ impl Scene {
 
     /// Nothing was read from the source but what tags name.
     fn assert_nothing_pulled(&self) {
-        assert_eq!(self.source.script.count("GET", ""), 0, "{:#?}", self.source.script.lines());
+        assert_eq!(self.source.script.reads(), 0, "{:#?}", self.source.script.lines());
     }
 }
 

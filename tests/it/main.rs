@@ -7,6 +7,7 @@ mod conformance;
 mod ecr;
 mod ecr_whole;
 mod engine;
+mod find;
 mod harbor;
 mod harness;
 mod layers;

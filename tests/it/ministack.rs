@@ -86,7 +86,7 @@ async fn a_repository_that_may_not_be_created_fails_before_anything_is_pulled() 
     assert_eq!((&error["stage"], &error["kind"]), (&json!("provision"), &json!("not_found")), "{sync}");
     let message = error["message"].as_str().unwrap_or_default();
     assert!(message.contains("mirror/app"), "{message}");
-    assert_eq!(scene.source.script.count("GET", ""), 0, "{:?}", scene.source.script.lines());
+    assert_eq!(scene.source.script.reads(), 0, "{:?}", scene.source.script.lines());
 }
 
 #[tokio::test]

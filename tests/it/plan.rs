@@ -53,6 +53,7 @@ async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
         only: &only,
         stores: &stores,
         provisioners: &provisioners,
+        follow: false,
         stop: &stop,
     };
     let mut plan = plan(request).await;
@@ -60,8 +61,8 @@ async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
 
     recorded.clear();
     weigh(&mut plan, &stores).await;
-    // Root and one child for the first target; the other child for the second.
-    assert_eq!(pulls(&plan), [(2, true), (1, true), (0, true), (0, true)]);
+    // Root and one child for the first target; the other child for the second. What refers to the children isn't known yet.
+    assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
     let read =
         recorded.calls_of(What::Manifest).into_iter().filter(|call| call.repository.registry().as_str() == "src.test");
     assert_eq!(read.count(), 3, "weighing reads each once, too");

@@ -29,6 +29,7 @@ impl Scene {
     fn image(&mut self, name: &str) -> Image {
         let image = image(name).shared_layer("base", self.base).layer(1000).build();
         self.names.insert(image.digest().to_string(), format!("{{{name}}}"));
+        self.names.insert(image.digest().referrers_tag().to_string(), format!("{{{name}-tag}}"));
         for (blob, part) in
             image.blobs.iter().zip([format!("{name}-config"), "base-layer".into(), format!("{name}-layer")])
         {

@@ -265,6 +265,21 @@ async fn referrers_are_listed_unless_switched_off() {
     let none = get(&registry, &format!("/v2/a/referrers/{}", report.digest())).await;
     assert_eq!((none.status, none.json()["manifests"].clone()), (200, json!([])));
 
+    let settings = Settings { options: Options { page: 1, ..Options::default() }, ..Settings::default() };
+    let registry = Registry::with(settings).await;
+    for referrer in [&signature, &report] {
+        put(&registry, referrer).await;
+    }
+    let first = get(&registry, &path).await;
+    let (next, relation) = first.header("link").split_once("; ").unwrap();
+    let second = get(&registry, next.trim_matches(['<', '>'])).await;
+    assert_eq!((relation, second.header("link")), ("rel=\"next\"", ""));
+    let mut digests = [first, second].map(|page| page.json()["manifests"][0]["digest"].clone().to_string());
+    digests.sort();
+    let mut expected = [&signature, &report].map(|referrer| json!(referrer.digest()).to_string());
+    expected.sort();
+    assert_eq!(digests, expected);
+
     let settings = Settings { options: Options { referrers: false, ..Options::default() }, ..Settings::default() };
     let registry = Registry::with(settings).await;
     assert_eq!(put(&registry, &signature).await.header("oci-subject"), "");

@@ -120,6 +120,9 @@ fn short(digest: Option<&Digest>) -> &str {
 fn how_it_differs(pin: &Difference) -> String {
     let (expected, found) = (short(pin.expected.as_ref()), short(pin.found.as_ref()));
     match (&pin.expected, &pin.found) {
+        (None, _) if pin.what == Part::Referrer => format!("upstream has a new referrer {found}"),
+        (_, None) if pin.what == Part::Referrer => format!("upstream lacks the pinned referrer {expected}"),
+        _ if pin.what == Part::Referrer => format!("pinned to referrer {expected}, upstream has {found}"),
         (None, _) => format!("not pinned yet, upstream has {found}"),
         (_, None) => format!("pinned to {expected}, not asked for any more"),
         _ => format!("pinned to {expected}, upstream has {found}"),

@@ -93,8 +93,9 @@ fn pins_that_moved() {
     docker.io/library/nginx:1.27  sha256:ca978112ca1b → sha256:3e23e8160039
     docker.io/library/alpine:3.21  new → sha256:2e7d2c03a950
     docker.io/library/alpine:3.18  sha256:18ac3e7343f0 → dropped
+    quay.io/cilium/cilium:v1.16.4  referrer new → sha256:a543997d84f1
 
-    3 pins changed
+    3 pins, 1 referrer changed
     ");
 }
 
@@ -103,9 +104,12 @@ fn pins_that_differ() {
     insta::assert_snapshot!(plain(&samples::lock_check()), @"
     differs     docker.io/library/nginx:1.27  pinned to sha256:ca978112ca1b, upstream has sha256:bcc649cfdb8c
     differs     docker.io/library/alpine:3.21  not pinned yet, upstream has sha256:bcc649cfdb8c
+    differs     quay.io/cilium/cilium:v1.16.4  upstream has a new referrer sha256:bcc649cfdb8c
+    differs     quay.io/minio/minio:1  pinned to referrer sha256:a543997d84f1, upstream has sha256:bcc649cfdb8c
+    differs     quay.io/a/b:2  upstream lacks the pinned referrer sha256:98f3ae1ef671
       hint: `transship update` takes over what upstream serves, `transship lock` only what is new
 
-    2 differences
+    5 differences
     ");
 }
 

@@ -12,6 +12,7 @@ use axum::response::Response;
 
 mod auth;
 mod blobs;
+mod listing;
 mod requests;
 
 use super::*;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
-use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
+use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 
 use super::gate::Gate;
@@ -306,8 +306,16 @@ impl Source for Watched {
         self.simple(What::Tags, "", self.target.tags()).await
     }
 
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.simple(What::Tags, "", self.target.tags_within(pages)).await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         self.simple(What::Referrers, subject.as_str(), self.target.referrers(subject)).await
+    }
+
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.simple(What::Referrers, subject.as_str(), self.target.listed_referrers(subject)).await
     }
 
     fn counts_pulls(&self) -> bool {

@@ -174,6 +174,11 @@ impl Script {
         self.seen().iter().filter(|seen| seen.method == method && seen.path.contains(path)).count()
     }
 
+    /// How many manifests and blobs were read.
+    pub(crate) fn reads(&self) -> usize {
+        self.count("GET", "/manifests/") + self.count("GET", "/blobs/")
+    }
+
     /// Forgets the requests so far; the rules stay.
     pub(crate) fn clear(&self) {
         self.lock().seen.clear();

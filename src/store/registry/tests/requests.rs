@@ -103,37 +103,3 @@ async fn answers_that_are_no_manifest_have_a_kind() {
         assert_eq!(error.kind(), kind, "{error}");
     }
 }
-
-#[tokio::test]
-async fn lists_of_tags_are_followed_to_their_end() {
-    let script = Script::start(|asked| match asked.line.as_str() {
-        "GET /v2/a/b/tags/list?n=1000" => {
-            reply(200, &[("link", r#"</v2/a/b/tags/list?last=2>; rel="next""#)], r#"{"tags":["1","sha256:x"]}"#)
-        }
-        "GET /v2/a/b/tags/list?last=2" => reply(200, &[], r#"{"tags":["2",null]}"#),
-        _ => reply(500, &[], ""),
-    })
-    .await;
-    let tags = script.store().tags().await.unwrap();
-    assert_eq!(tags.iter().map(crate::oci::Tag::as_str).collect::<Vec<_>>(), ["1", "2"]);
-    let empty = Script::start(|_| reply(200, &[], r#"{"name":"a/b","tags":null}"#)).await;
-    assert_eq!(empty.store().tags().await.unwrap(), []);
-    let round = Script::start(|_| reply(200, &[("link", "<list?n=1000>; rel=next")], r#"{"tags":[]}"#)).await;
-    assert!(round.store().tags().await.unwrap_err().to_string().contains("lead back"));
-    let away = Script::start(|_| reply(200, &[("link", "<http://h.example.com/x>; rel=next")], r#"{"tags":[]}"#)).await;
-    assert!(away.store().tags().await.unwrap_err().to_string().contains("another host"));
-}
-
-#[test]
-fn next_links_are_found() {
-    for (value, expected) in [
-        (r#"</v2/a/tags/list?last=x&n=1>; rel="next""#, Some("/v2/a/tags/list?last=x&n=1")),
-        ("</x>; rel=next", Some("/x")),
-        (r#"</first>; rel="first", </x,y>; REL="prev next""#, Some("/x,y")),
-        (r#"</x>; rel="prev""#, None),
-        ("</x", None),
-        ("", None),
-    ] {
-        assert_eq!(next_link(value), expected, "{value}");
-    }
-}

@@ -1,0 +1,100 @@
+//! Asks the targets for what the lock knows to refer to images that are there: one question for each form that a root has,
+//! the list of what names it as subject and each tag.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use futures::StreamExt as _;
+use futures::future::try_join_all;
+
+use super::ask::{QUESTIONS, Request};
+use super::{Action, Plan, Planned, Transfer};
+use crate::error::{Kind, Result, Side, Stage, unless_stopped};
+use crate::oci::{Digest, Referrer, Repository, Selector};
+use crate::store::Target;
+
+/// A root at a target.
+type Place = (Repository, Digest);
+
+/// Gives those images work whose tag is right, but of whose referrers the target lacks some.
+pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
+    // The same root may have several tags there.
+    let mut questions: HashMap<Place, BTreeSet<Referrer>> = HashMap::new();
+    for transfer in plan.images.iter().filter_map(to_ask_for) {
+        questions.entry(place(transfer)).or_default().extend(transfer.referrers.iter().cloned());
+    }
+    let asked = questions.into_iter().map(|(place, referrers)| async move {
+        let (repository, root) = &place;
+        let answer = async { lacking(&*request.stores.target(repository)?, root, &referrers).await };
+        let answer = unless_stopped(request.stop, answer).await;
+        (place, answer.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+    });
+    let answers: HashMap<Place, Result<HashSet<Referrer>>> =
+        futures::stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;
+    for planned in &mut plan.images {
+        let Some(transfer) = to_ask_for(planned) else { continue };
+        match answers.get(&place(transfer)) {
+            Some(Ok(lacking)) => refer(request, planned, lacking),
+            Some(Err(error)) => {
+                let (source, target) = (transfer.source.to_string(), transfer.target_text());
+                *planned = Planned::Failed { source, target, error: error.clone() };
+            }
+            None => {}
+        }
+    }
+}
+
+fn to_ask_for(planned: &Planned) -> Option<&Transfer> {
+    match planned {
+        Planned::Image(transfer) if transfer.action == Action::UpToDate && !transfer.referrers.is_empty() => {
+            Some(transfer)
+        }
+        _ => None,
+    }
+}
+
+fn place(transfer: &Transfer) -> Place {
+    (transfer.target.clone(), transfer.lands_as().clone())
+}
+
+fn refer(request: Request<'_>, planned: &mut Planned, lacking: &HashSet<Referrer>) {
+    let Planned::Image(transfer) = planned else { return };
+    let missing = transfer.referrers.iter().filter(|referrer| lacking.contains(referrer)).count();
+    if missing > 0 {
+        let counts = request.stores.source(transfer.source.repository()).is_ok_and(|source| source.counts_pulls());
+        transfer.action = Action::Refer;
+        transfer.pulls = if counts { missing as u64 } else { 0 };
+        // They may have referrers themselves.
+        transfer.pulls_exact = !counts;
+        transfer.bytes = None;
+    }
+}
+
+/// Those of `referrers` that `target` lacks.
+async fn lacking(target: &dyn Target, root: &Digest, referrers: &BTreeSet<Referrer>) -> Result<HashSet<Referrer>> {
+    let (tagged, listed): (Vec<_>, Vec<_>) = referrers.iter().partition(|referrer| referrer.tag.is_some());
+    let by_tag = try_join_all(tagged.into_iter().map(|referrer| unless_tagged(target, referrer)));
+    let by_subject = async {
+        if listed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = match target.referrers(root).await {
+            Ok(found) => found.list().into_iter().map(|referrer| referrer.digest).collect(),
+            Err(error) if error.kind() == Kind::NotFound => HashSet::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(listed.into_iter().filter(|referrer| !there.contains(&referrer.digest)).cloned().collect())
+    };
+    let (by_tag, by_subject) = futures::try_join!(by_tag, by_subject)?;
+    Ok(by_tag.into_iter().flatten().chain(by_subject).collect())
+}
+
+/// `referrer`, if its tag doesn't name it.
+async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Option<Referrer>> {
+    let Some(tag) = &referrer.tag else { return Ok(None) };
+    match target.resolve(&Selector::Tag(tag.clone())).await {
+        Ok(found) if found.digest == referrer.digest => Ok(None),
+        Ok(_) => Ok(Some(referrer.clone())),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Some(referrer.clone())),
+        Err(error) => Err(error),
+    }
+}

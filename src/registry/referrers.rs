@@ -1,0 +1,135 @@
+//! Whether a registry has the referrers API (distribution-spec, "Listing Referrers", "Backwards Compatibility").
+//!
+//! That is found out once in a run: by whoever asks first, for whom all others wait, or from a registry that names the
+//! subject of what is pushed to it (`OCI-Subject`).
+
+use tokio::sync::OnceCell;
+
+use super::answer::Answer;
+use crate::error::Result;
+
+/// What is missing where referrers can't be listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The registry has no referrers API.
+    Api,
+    /// The repository: so nothing in it refers to anything. This tells nothing about the API.
+    Repository,
+}
+
+impl Answer {
+    /// What the answer to a request for referrers says to be missing; `None` if that isn't what it says.
+    ///
+    /// Besides the 404 of the specification, registries without the API were seen to redirect to a page for people (GHCR,
+    /// 303), and to refuse the method, the media type, or a request that they don't know (400). A 400 with a code speaks of
+    /// something else.
+    pub(crate) fn absence(&self) -> Option<Absence> {
+        // Only the registry itself can know.
+        if self.foreign {
+            return None;
+        }
+        let codes = self.codes();
+        match self.status.as_u16() {
+            404 if codes.iter().any(|code| code == "NAME_UNKNOWN") => Some(Absence::Repository),
+            303 | 404 | 405 | 406 | 501 => Some(Absence::Api),
+            400 if codes.iter().all(|code| code == "UNSUPPORTED") => Some(Absence::Api),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a registry's referrers API.
+///
+/// `Some(None)` is a first question that failed: from then on everybody asks for himself, as to wait for one another would
+/// make a long row of failures.
+#[derive(Debug, Default)]
+pub(crate) struct ReferrersApi(OnceCell<Option<bool>>);
+
+impl ReferrersApi {
+    /// A registry that names subjects has the API.
+    pub(crate) fn is_there(&self) {
+        // Who has asked already knows as much.
+        let _ = self.0.set(Some(true));
+    }
+
+    /// What `ask` answers; `Err(Absence::Api)` without asking where the API is known to be missing.
+    ///
+    /// # Errors
+    /// What `ask` meets.
+    pub(crate) async fn ask<T: Send, F>(&self, ask: impl Fn() -> F + Send + Sync) -> Result<Result<T, Absence>>
+    where
+        F: Future<Output = Result<Result<T, Absence>>> + Send,
+    {
+        let mut own: Option<Result<Result<T, Absence>>> = None;
+        let (slot, ask) = (&mut own, &ask);
+        let first = move || async move {
+            let answer = ask().await;
+            let told = match &answer {
+                Ok(Ok(_)) => Ok(Some(true)),
+                Ok(Err(Absence::Api)) => Ok(Some(false)),
+                Ok(Err(Absence::Repository)) => Err(()),
+                Err(_) => Ok(None),
+            };
+            *slot = Some(answer);
+            told
+        };
+        let known = self.0.get_or_try_init(first).await.copied();
+        match (own, known) {
+            (Some(answer), _) => answer,
+            (None, Ok(Some(false))) => Ok(Err(Absence::Api)),
+            (None, _) => ask().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::{Error, Kind};
+
+    fn failed() -> Error {
+        Error::new(Kind::Unavailable, "list", "as the test has it")
+    }
+
+    /// How many of ten who ask at once do ask, and what the last one hears.
+    async fn asked(
+        api: &ReferrersApi,
+        answer: impl Fn(usize) -> Result<Result<u8, Absence>> + Sync,
+    ) -> (usize, String) {
+        let count = AtomicUsize::new(0);
+        let each = (0..10).map(|_| {
+            api.ask(|| async {
+                let turn = count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                answer(turn)
+            })
+        });
+        let answers = futures::future::join_all(each).await;
+        (count.load(Ordering::Relaxed), format!("{:?}", answers[9].as_ref().map_err(Error::kind)))
+    }
+
+    #[tokio::test]
+    async fn a_missing_api_is_asked_for_once_and_one_that_is_there_by_all() {
+        let api = ReferrersApi::default();
+        assert_eq!(asked(&api, |_| Ok(Err(Absence::Api))).await, (1, "Ok(Err(Api))".into()));
+        assert_eq!(asked(&api, |_| Ok(Ok(1))).await, (0, "Ok(Err(Api))".into()));
+        assert_eq!(asked(&ReferrersApi::default(), |_| Ok(Ok(1))).await, (10, "Ok(Ok(1))".into()));
+        let api = ReferrersApi::default();
+        api.is_there();
+        assert_eq!(asked(&api, |_| Ok(Err(Absence::Api))).await, (10, "Ok(Err(Api))".into()));
+    }
+
+    #[tokio::test]
+    async fn what_tells_nothing_teaches_nothing() {
+        let first = |turn, then| if turn == 0 { Ok(Err(Absence::Repository)) } else { Ok(Err(then)) };
+        let api = ReferrersApi::default();
+        assert_eq!(asked(&api, |turn| first(turn, Absence::Api)).await, (2, "Ok(Err(Api))".into()));
+        let api = ReferrersApi::default();
+        let answer = |turn| if turn == 0 { Err(failed()) } else { Ok(Err(Absence::Api)) };
+        assert_eq!(asked(&api, answer).await, (10, "Ok(Err(Api))".into()));
+        let api = ReferrersApi::default();
+        assert_eq!(asked(&api, |_| Err(failed())).await, (10, "Err(Unavailable)".into()));
+    }
+}

@@ -1,0 +1,116 @@
+//! What refers to the roots, for the lock: asked for when an image is pinned, and again when its pin may move.
+//!
+//! A signature often comes after its image, and a `tag@digest` gets new ones, too: so an update asks for the referrers also
+//! of what hasn't moved. Otherwise they are the lock's, and the source isn't asked. What no rule wants is dropped without a
+//! question; what a rule has come to want is found by the next update.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Request, Resolution};
+use crate::config::{ImageRule, ReferrerPolicy, ReferrerRule};
+use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::lock::{self, Lock, LockedImage};
+use crate::oci::{Digest, Platform, Reference, Referrer, Repository};
+use crate::select::{Only, Selection};
+
+/// A pin of the lock, as it is looked up.
+type Key = (Reference, Vec<Platform>);
+
+/// Gives each pin the referrers that are wanted of it. An image about which the source can't say keeps its old pin, with the
+/// old referrers, or has none.
+pub(super) async fn find(request: Request<'_>, resolution: &mut Resolution) {
+    let wishes = wishes(request.images, &resolution.lock, request.only);
+    let mut to_ask: BTreeMap<Repository, Vec<(Key, Digest)>> = BTreeMap::new();
+    for (key, rules) in &wishes {
+        let Some(image) = resolution.lock.image(&key.0, &key.1) else { continue };
+        if is_asked(request, key, image, rules) && !resolution.failed.contains_key(&name(key)) {
+            to_ask.entry(key.0.repository().clone()).or_default().push((key.clone(), image.digest.clone()));
+        }
+        let kept = wanted(&image.referrers, image, rules);
+        resolution.lock.pin(LockedImage { referrers: kept, ..image.clone() });
+    }
+    let asked = to_ask.into_iter().map(|(repository, images)| async move {
+        let digests: Vec<Digest> = images.iter().map(|(_, digest)| digest.clone()).collect();
+        let answer = async { Ok(request.finder.find_each(&repository, &digests).await) };
+        let found = match unless_stopped(request.stop, answer).await {
+            Ok(found) => found,
+            Err(stopped) => digests.iter().map(|_| Err(stopped.clone())).collect(),
+        };
+        images.into_iter().map(|(key, _)| key).zip(found).collect::<Vec<_>>()
+    });
+    for (key, found) in futures::future::join_all(asked).await.into_iter().flatten() {
+        let found = found.map(|found| found.referrers.clone());
+        settle(request, resolution, &key, &wishes[&key], found);
+    }
+}
+
+fn settle(
+    request: Request<'_>,
+    resolution: &mut Resolution,
+    key: &Key,
+    rules: &[&ReferrerRule],
+    found: Result<Vec<Referrer>>,
+) {
+    let Some(image) = resolution.lock.image(&key.0, &key.1) else { return };
+    match (found, request.old.image(&key.0, &key.1)) {
+        (Ok(found), _) => {
+            let referrers = wanted(&found, image, rules);
+            resolution.lock.pin(LockedImage { referrers, ..image.clone() });
+        }
+        (Err(error), old) => {
+            match old {
+                Some(old) => {
+                    let referrers = wanted(&old.referrers, old, rules);
+                    resolution.lock.pin(LockedImage { referrers, ..old.clone() });
+                }
+                None => resolution.lock.unpin(&key.0, &key.1),
+            }
+            resolution.failed.insert(name(key), error.on(Side::Source).at(Stage::Resolve));
+        }
+    }
+}
+
+/// Under which a failure is told.
+fn name((source, platforms): &Key) -> lock::Name {
+    lock::name(source, platforms)
+}
+
+/// What each pin that the run is about is to have: the rules of all entries that ask for it.
+fn wishes<'a>(images: &'a [ImageRule], lock: &Lock, only: &Only) -> HashMap<Key, Vec<&'a ReferrerRule>> {
+    let mut wishes: HashMap<Key, Vec<&ReferrerRule>> = HashMap::new();
+    for rule in images {
+        for (source, _) in rule.sources(lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
+            if only.matches(&source)
+                && let Some(image) = lock.image(&source, &rule.handling.platforms)
+            {
+                let key = (source, image.platforms.clone());
+                wishes.entry(key).or_default().push(&rule.handling.referrers);
+            }
+        }
+    }
+    wishes
+}
+
+/// Whether the source is asked what refers to `image`.
+fn is_asked(request: Request<'_>, (source, platforms): &Key, image: &LockedImage, rules: &[&ReferrerRule]) -> bool {
+    let is_new = || request.old.image(source, platforms).is_none();
+    let is_wanted = rules.iter().any(|rule| rule.policy != ReferrerPolicy::None);
+    let may_change = || request.update.moves(source.repository(), source.tag());
+    is_wanted && image.mirrored.is_none() && (is_new() || may_change())
+}
+
+/// Those of `referrers` that some entry wants. None of what refers to the whole image is about a part of it.
+fn wanted(referrers: &[Referrer], image: &LockedImage, rules: &[&ReferrerRule]) -> Vec<Referrer> {
+    let wanted = |one: &&Referrer| image.mirrored.is_none() && rules.iter().any(|rule| rule.wants(one));
+    referrers.iter().filter(wanted).cloned().collect()
+}
+
+/// `kept` with those referrers only that `images` want.
+pub(super) fn drop_unwanted(images: &[ImageRule], kept: &mut Lock) {
+    for (key, rules) in wishes(images, kept, &Only::default()) {
+        if let Some(image) = kept.image(&key.0, &key.1) {
+            let referrers = wanted(&image.referrers, image, &rules);
+            kept.pin(LockedImage { referrers, ..image.clone() });
+        }
+    }
+}

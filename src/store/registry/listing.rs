@@ -1,0 +1,161 @@
+//! Lists: tags and referrers, in pages (distribution-spec, "Listing Tags", "Listing Referrers").
+//!
+//! A list comes whole or is an error: a page that was read before, one on another host and one too many are.
+
+use std::collections::HashSet;
+
+use reqwest::header::{ACCEPT, HeaderValue, LINK};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::RegistryStore;
+use crate::error::{Kind, Result};
+use crate::oci::{Digest, Manifest, MediaType, Referrer, Selector, Tag};
+use crate::registry::{Absence, Action, Answer, Request};
+use crate::store::{Referrers, Source as _};
+
+/// More pages than any list has.
+pub(super) const MOST_PAGES: usize = 10_000;
+
+#[derive(Deserialize)]
+struct TagPage {
+    /// GHCR and Nexus say `null` for none.
+    tags: Option<Vec<Option<String>>>,
+}
+
+impl RegistryStore {
+    /// All tags; `None` if they have more than `most` pages.
+    pub(super) async fn list_tags(&self, most: usize) -> Result<Option<Vec<Tag>>> {
+        let request = self.request(Action::ListTags, "", &format!("tags/list?n={}", self.host.tag_page()))?;
+        let mut tags = Vec::new();
+        let read = |request: &Request, answer: &Answer| {
+            let page: TagPage = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(request, e))?;
+            // What the grammar forbids can't be asked for: Artifactory lists digests here.
+            tags.extend(page.tags.into_iter().flatten().flatten().filter_map(|text| text.parse::<Tag>().ok()));
+            Ok(())
+        };
+        let whole = self.pages(request, most, read).await?;
+        Ok(whole.then_some(tags))
+    }
+
+    /// What the referrers API lists for `subject`; `None` if there is no such API. The registry isn't asked to filter:
+    /// several artifact types may be wanted, of which it takes one, and cosign's tags stand for types that it doesn't know.
+    pub(super) async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        match self.host.referrers_api().ask(|| self.ask_for_referrers(subject)).await? {
+            Ok(listed) => Ok(Some(listed)),
+            Err(Absence::Repository) => Ok(Some(Vec::new())),
+            Err(Absence::Api) => Ok(None),
+        }
+    }
+
+    async fn ask_for_referrers(&self, subject: &Digest) -> Result<Result<Vec<Referrer>, Absence>> {
+        let mut request = self.request(Action::ListReferrers, subject.as_str(), &format!("referrers/{subject}"))?;
+        request.headers.insert(ACCEPT, HeaderValue::from_static(MediaType::OCI_INDEX));
+        let (mut listed, mut seen, mut absent) = (Vec::new(), HashSet::from([subject.clone()]), None);
+        let mut is_first = true;
+        let read = |request: &Request, answer: &Answer| {
+            match answer.absence() {
+                None => {
+                    let page = referrers_in(request, answer)?;
+                    listed.extend(page.into_iter().filter(|referrer| seen.insert(referrer.digest.clone())));
+                }
+                absence if is_first => absent = absence,
+                Some(_) => return Err(answer.failure(request)),
+            }
+            is_first = false;
+            Ok(())
+        };
+        self.pages(request, MOST_PAGES, read).await?;
+        Ok(absent.map_or(Ok(listed), Err))
+    }
+
+    /// What lies under the fallback tag of `subject`, unless it is `subject` itself, which somebody may have tagged so.
+    pub(super) async fn fallback(&self, subject: &Digest) -> Result<Referrers> {
+        let tag = Selector::Tag(subject.referrers_tag());
+        // Most have none, and a HEAD is free where a GET may not be.
+        let found = match self.counts_pulls() {
+            true => self.resolve(&tag).await.map(|_| ()),
+            false => Ok(()),
+        };
+        let index = match found {
+            Ok(()) => self.get_manifest(&tag).await.map(Some),
+            Err(error) => Err(error),
+        };
+        match index {
+            Ok(index) => Ok(Referrers::Tagged(index.filter(|index: &Manifest| index.digest() != subject))),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the pages of a list, at most `most` of them, each by `read`; says whether those were all.
+    async fn pages(
+        &self,
+        mut request: Request,
+        most: usize,
+        mut read: impl FnMut(&Request, &Answer) -> Result<()> + Send,
+    ) -> Result<bool> {
+        let mut seen = HashSet::from([request.url.clone()]);
+        loop {
+            let answer = self.host.send(&request).await?;
+            read(&request, &answer)?;
+            let Some(next) = self.next_page(&request, &answer)? else { return Ok(true) };
+            if !seen.insert(next.clone()) {
+                return Err(request.error(Kind::Invalid, "the pages of the list lead back to one that was read"));
+            }
+            if seen.len() > MOST_PAGES {
+                return Err(request.error(Kind::Invalid, format!("the list has more than {MOST_PAGES} pages")));
+            }
+            if seen.len() > most {
+                return Ok(false);
+            }
+            request.url = next;
+        }
+    }
+
+    /// The page after this one. Only its path and query are followed: a proxy may have got scheme and port wrong.
+    fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
+        let values = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let Some(target) = values.flat_map(next_link).next() else { return Ok(None) };
+        let base = self.host.base();
+        let next = request.url.join(target).ok().filter(|next| next.host_str() == base.host_str());
+        let next = next.ok_or_else(|| request.error(Kind::Invalid, "the next page of the list is on another host"))?;
+        let mut url = base.clone();
+        url.set_path(next.path());
+        url.set_query(next.query());
+        Ok(Some(url))
+    }
+}
+
+/// The entries of one page. JSON that isn't a list of manifests is no answer: else a proxy's word would mean "none".
+fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
+    let is_json = |text: &str| text.split(';').next().unwrap_or_default().trim().ends_with("json");
+    if answer.content_type().is_some_and(|text| !is_json(text)) {
+        return Err(answer.unreadable(request, "it isn't JSON"));
+    }
+    let members: Map<String, Value> =
+        serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(request, e))?;
+    if !members.contains_key("manifests") {
+        return Err(answer.unreadable(request, "it is no index"));
+    }
+    Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(request, e))
+}
+
+/// The targets of `rel=next` in a `Link` header (RFC 8288).
+pub(super) fn next_link(value: &str) -> Option<&str> {
+    let mut rest = value;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, after) = after.split_once('>')?;
+        let parameters = after.split('<').next().unwrap_or_default();
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let (key, relation) = parameter.split_once('=').unwrap_or_default();
+            let relation = relation.trim().trim_matches('"');
+            key.trim().eq_ignore_ascii_case("rel") && relation.split(' ').any(|word| word.eq_ignore_ascii_case("next"))
+        });
+        if is_next {
+            return Some(target);
+        }
+        rest = after;
+    }
+    None
+}

@@ -1,0 +1,246 @@
+//! Lists: their pages, and who has the referrers API.
+
+use super::super::listing::next_link;
+use super::*;
+
+#[tokio::test]
+async fn lists_of_tags_are_followed_to_their_end() {
+    let script = Script::start(|asked| match asked.line.as_str() {
+        "GET /v2/a/b/tags/list?n=1000" => {
+            reply(200, &[("link", r#"</v2/a/b/tags/list?last=2>; rel="next""#)], r#"{"tags":["1","sha256:x"]}"#)
+        }
+        "GET /v2/a/b/tags/list?last=2" => reply(200, &[], r#"{"tags":["2",null]}"#),
+        _ => reply(500, &[], ""),
+    })
+    .await;
+    let tags = script.store().tags().await.unwrap();
+    assert_eq!(tags.iter().map(crate::oci::Tag::as_str).collect::<Vec<_>>(), ["1", "2"]);
+    let empty = Script::start(|_| reply(200, &[], r#"{"name":"a/b","tags":null}"#)).await;
+    assert_eq!(empty.store().tags().await.unwrap(), []);
+    let round = Script::start(|_| reply(200, &[("link", "<list?n=1000>; rel=next")], r#"{"tags":[]}"#)).await;
+    assert!(round.store().tags().await.unwrap_err().to_string().contains("lead back"));
+    let away = Script::start(|_| reply(200, &[("link", "<http://h.example.com/x>; rel=next")], r#"{"tags":[]}"#)).await;
+    assert!(away.store().tags().await.unwrap_err().to_string().contains("another host"));
+}
+
+#[test]
+fn next_links_are_found() {
+    for (value, expected) in [
+        (r#"</v2/a/tags/list?last=x&n=1>; rel="next""#, Some("/v2/a/tags/list?last=x&n=1")),
+        ("</x>; rel=next", Some("/x")),
+        (r#"</first>; rel="first", </x,y>; REL="prev next""#, Some("/x,y")),
+        (r#"</x>; rel="prev""#, None),
+        ("</x", None),
+        ("", None),
+    ] {
+        assert_eq!(next_link(value), expected, "{value}");
+    }
+}
+
+const LIST: &str = "/v2/a/b/referrers/";
+
+/// A list of referrers with these entries, by what their digests are of.
+fn list(entries: &[&str]) -> String {
+    let entry = |of: &&str| {
+        let digest = Digest::of(of.as_bytes());
+        let manifest = "application/vnd.oci.image.manifest.v1+json";
+        let of = of.chars().next().unwrap();
+        format!(r#"{{"mediaType":"{manifest}","digest":"{digest}","size":1,"artifactType":"k/{of}"}}"#)
+    };
+    let entries: Vec<_> = entries.iter().map(entry).collect();
+    format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, entries.join(","))
+}
+
+fn listed(found: Result<Referrers>) -> Vec<String> {
+    match found.unwrap() {
+        Referrers::Listed(listed) => listed.into_iter().filter_map(|one| one.artifact_type).collect(),
+        Referrers::Tagged(tagged) => panic!("{tagged:?}"),
+    }
+}
+
+fn refuse(status: u16, code: &str) -> Response {
+    reply(status, &[], format!(r#"{{"errors":[{{"code":"{code}","message":"m"}}]}}"#))
+}
+
+#[tokio::test]
+async fn referrers_come_in_pages_each_once_and_never_the_subject_itself() {
+    let script = Script::start(|asked| {
+        assert_eq!(asked.headers["accept"], INDEX);
+        match asked.line.as_str() {
+            line if line.ends_with("?page=2") => {
+                reply(200, &[("content-type", INDEX)], list(&["b", "a", MANIFEST, "c"]))
+            }
+            _ => {
+                let next = format!("<{LIST}{}?page=2>; rel=next", digest());
+                reply(200, &[("content-type", "application/json; charset=utf-8"), ("link", &next)], list(&["b", "a"]))
+            }
+        }
+    })
+    .await;
+    assert_eq!(listed(script.store().referrers(&digest()).await), ["k/b", "k/a", "k/c"]);
+    assert_eq!(script.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn without_the_api_one_finds_out_and_all_look_under_the_tag() {
+    let script = Script::start(|asked| match asked.line.contains("/referrers/") {
+        true => reply(404, &[("content-type", "text/html")], "<html>"),
+        false => refuse(404, "MANIFEST_UNKNOWN"),
+    })
+    .await;
+    let store = script.store();
+    let subjects: Vec<Digest> = (0..20u8).map(|n| Digest::of(&[n])).collect();
+    let found = futures::future::join_all(subjects.iter().map(|subject| store.referrers(subject))).await;
+    assert!(found.iter().all(|found| matches!(found, Ok(Referrers::Tagged(None)))), "{found:?}");
+    assert_eq!((script.count(LIST), script.count("GET /v2/a/b/manifests/sha256-"), script.lines().len()), (1, 20, 21));
+    assert_eq!(store.listed_referrers(&digest()).await.unwrap(), None);
+    assert_eq!(script.lines().len(), 21);
+}
+
+#[tokio::test]
+async fn whoever_has_no_api_says_so_in_many_ways() {
+    for (status, body) in [
+        (404, "404 page not found\n"),
+        (404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+        (405, ""),
+        (406, ""),
+        (501, ""),
+        (400, "Bad Request"),
+        (400, r#"{"errors":[{"code":"UNSUPPORTED"}]}"#),
+    ] {
+        let script = Script::start(move |asked| match asked.line.contains("/referrers/") {
+            true => reply(status, &[], body),
+            false => manifest_reply(),
+        })
+        .await;
+        let subject = Digest::of(b"subject");
+        match script.store().referrers(&subject).await {
+            Ok(Referrers::Tagged(Some(index))) => assert_eq!(index.digest(), &digest()),
+            other => panic!("{status} {body}: {other:?}"),
+        }
+        // Somebody has tagged the image so.
+        let itself = script.store().referrers(&digest()).await;
+        assert!(matches!(itself, Ok(Referrers::Tagged(None))), "{itself:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_a_page_for_people_is_not_followed() {
+    let script = Script::start(|asked| match asked.line.contains("/referrers/") {
+        true => reply(303, &[("location", "/people")], ""),
+        false => refuse(404, "MANIFEST_UNKNOWN"),
+    })
+    .await;
+    assert!(matches!(script.store().referrers(&digest()).await, Ok(Referrers::Tagged(None))));
+    assert_eq!(script.count("/people"), 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_missing_teaches_nothing() {
+    let script = Script::start(|asked| match asked.line.contains(digest().as_str()) {
+        true => refuse(404, "NAME_UNKNOWN"),
+        false => reply(200, &[("content-type", INDEX)], list(&["a"])),
+    })
+    .await;
+    let store = script.store();
+    assert_eq!(listed(store.referrers(&digest()).await), [""; 0]);
+    assert_eq!(listed(store.referrers(&Digest::of(b"other")).await), ["k/a"]);
+    assert_eq!(script.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_neither_yes_nor_no_is_an_error() {
+    let looped = format!("<{LIST}{}>; rel=next", digest());
+    let away = "<http://h.example.com/x>; rel=next";
+    for (status, headers, body, kind, attempts) in [
+        (429, vec![], String::new(), Kind::RateLimited, 5),
+        (500, vec![], String::new(), Kind::Unavailable, 5),
+        (403, vec![], String::new(), Kind::Denied, 1),
+        (400, vec![], r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#.into(), Kind::Mismatch, 1),
+        (200, vec![("content-type", "text/html")], "<html>".into(), Kind::Invalid, 1),
+        (200, vec![("content-type", "text/html")], list(&[]), Kind::Invalid, 1),
+        (200, vec![], "{}".into(), Kind::Invalid, 1),
+        (200, vec![], "[]".into(), Kind::Invalid, 1),
+        (200, vec![], list(&["a"])[..90].to_owned(), Kind::Invalid, 1),
+        (200, vec![], r#"{"manifests":[{"digest":"sha256:1"}]}"#.into(), Kind::Invalid, 1),
+        (200, vec![("link", looped.as_str())], list(&["a"]), Kind::Invalid, 1),
+        (200, vec![("link", away)], list(&["a"]), Kind::Invalid, 1),
+    ] {
+        let (sent, owned) = (body.clone(), headers.iter().map(|(k, v)| (*k, (*v).to_owned())).collect::<Vec<_>>());
+        let script = Script::start(move |_| {
+            let headers: Vec<_> = owned.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            reply(status, &headers, sent.clone())
+        })
+        .await;
+        let error = script.store().referrers(&digest()).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (kind, attempts), "{status} {headers:?} {body}: {error}");
+        assert_eq!(script.count("/manifests/"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_gone_is_no_end_of_the_list() {
+    let script = Script::start(|asked| match asked.line.ends_with("?page=2") {
+        true => reply(404, &[], ""),
+        false => reply(200, &[("link", &format!("<{LIST}{}?page=2>; rel=next", digest()))], list(&["a"])),
+    })
+    .await;
+    assert_eq!(script.store().referrers(&digest()).await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_given_up() {
+    let script = Script::start(|asked| {
+        let page: usize = asked.line.rsplit_once("p=").map_or(0, |(_, page)| page.parse().unwrap());
+        let next = format!("<{LIST}{}?p={}>; rel=next", digest(), page + 1);
+        reply(200, &[("link", &next)], list(&["a"]))
+    })
+    .await;
+    let error = script.store().referrers(&digest()).await.unwrap_err();
+    assert!(error.to_string().contains("more than 10000 pages"), "{error}");
+}
+
+#[tokio::test]
+async fn a_list_of_tags_is_given_up_after_so_many_pages() {
+    let script = Script::start(|asked| {
+        let page: usize = asked.line.rsplit_once("p=").map_or(1, |(_, page)| page.parse().unwrap());
+        let next = format!("<list?p={}>; rel=next", page + 1);
+        let link = [("link", next.as_str())];
+        reply(200, if page < 3 { &link } else { &[] }, format!(r#"{{"tags":["t{page}"]}}"#))
+    })
+    .await;
+    for (pages, expected) in [(1, None), (2, None), (3, Some(3)), (9, Some(3))] {
+        let before = script.lines().len();
+        assert_eq!(script.store().tags_within(pages).await.unwrap().map(|tags| tags.len()), expected);
+        assert_eq!(script.lines().len() - before, pages.min(3));
+    }
+}
+
+#[tokio::test]
+async fn a_subject_that_was_linked_tells_of_the_api() {
+    let script = Script::start(|asked| match asked.line.starts_with("PUT") {
+        true => reply(201, &[("oci-subject", digest().as_str())], ""),
+        false if asked.line.contains(digest().as_str()) => reply(404, &[], ""),
+        false => reply(200, &[("content-type", INDEX)], list(&["a"])),
+    })
+    .await;
+    let store = script.store();
+    let manifest = Manifest::new(digest(), Some(INDEX), Bytes::from(MANIFEST)).unwrap();
+    assert!(store.push_manifest(&manifest, &Selector::Digest(digest())).await.unwrap().subject_processed);
+    // Whatever is the matter with one subject, the others are asked for.
+    assert_eq!(store.listed_referrers(&digest()).await.unwrap(), None);
+    assert_eq!(listed(store.referrers(&Digest::of(b"other")).await), ["k/a"]);
+}
+
+#[tokio::test]
+async fn where_pulls_count_a_head_comes_before_the_fallback_tag_is_read() {
+    let script = Script::start(|asked| match asked.line.contains("/referrers/") {
+        true => reply(404, &[], ""),
+        false => refuse(404, "MANIFEST_UNKNOWN"),
+    })
+    .await;
+    let store = script.store_called("docker.io");
+    assert!(matches!(store.referrers(&digest()).await, Ok(Referrers::Tagged(None))));
+    let asked = script.lines();
+    assert!(asked.len() == 2 && asked[1].starts_with("HEAD /v2/a/b/manifests/sha256-"), "{asked:?}");
+}

@@ -1,0 +1,31 @@
+//! Referrers are found: at the source for the lock, and at the targets for the plan.
+
+mod lock;
+mod plan;
+mod requests;
+
+use transship::store::Target;
+
+use crate::support::images::{Image, image, index};
+
+/// A signature that names `of` as its subject.
+fn signature(seed: &str, of: &Image) -> Image {
+    image(seed).artifact("application/x.signature").subject(of.descriptor()).build()
+}
+
+/// The tag under which cosign keeps what ends so.
+fn cosign(of: &Image, suffix: &str) -> String {
+    format!("{}.{suffix}", of.digest().referrers_tag())
+}
+
+/// Puts `referrer` where its subject is.
+async fn attach(referrer: &Image, target: &dyn Target) {
+    referrer.try_push(target, None).await.unwrap();
+}
+
+/// Puts `referrers` where there is no referrers API: listed by the index under the fallback tag, which is given back.
+async fn list_under_tag(of: &Image, referrers: &[&Image], target: &dyn Target) -> Image {
+    let listed = referrers.iter().fold(index(), |index, referrer| index.nested((*referrer).clone())).build();
+    listed.push(target, of.digest().referrers_tag().as_str()).await;
+    listed
+}
