@@ -163,7 +163,7 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
     };
     let mut destinations = Vec::new();
     for target in places.targets {
-        let destination = match target.repository(&under) {
+        let destination = match target.place(&rule.repository, &under) {
             Ok(destination) => destination,
             Err(error) => {
                 let hint = match &rule.to {
@@ -210,9 +210,10 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
             }
             let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
                 let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
-                let pinned =
-                    digest.is_some() && digest == theirs && rule.handling.platforms == other.handling.platforms;
-                let same = std::ptr::eq(other, rule) || pinned;
+                let alike = digest == theirs && rule.handling.platforms == other.handling.platforms;
+                // A layout calls the same image the same, however often it is asked for.
+                let again = destination.registry().layout().is_some() && rule.repository == other.repository;
+                let same = std::ptr::eq(other, rule) || (alike && (digest.is_some() || again));
                 (!same)
                     .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))
             });

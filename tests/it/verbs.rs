@@ -14,7 +14,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
     # What is mirrored, and where to. Next: transship check, plan, sync.
     # Every key: mirror.yaml.example, or `transship schema`.
 
-    # REGISTRY[/PREFIX]: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
+    # REGISTRY[/PREFIX], or oci:DIR: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
     target: harbor.example.com/mirror
 
     images:
