@@ -181,7 +181,7 @@ impl Verb {
 /// Which images a verb is about.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selection {
-    /// Only images whose canonical source matches; repeatable
+    /// Only images whose source matches; repeatable
     ///
     /// Sources are matched as in the lock: docker.io/library/nginx:1.27.
     /// A * also matches /. Other pins stay as they are.
@@ -275,8 +275,8 @@ pub struct Copy {
 
     /// Where to; without a tag it gets SRC's
     ///
-    /// REGISTRY/REPOSITORY[:TAG], or oci:DIR[:REFERENCE], an OCI image layout;
-    /// without REFERENCE it is called there what SRC is.
+    /// REGISTRY/REPOSITORY[:TAG], or oci:DIR[:REFERENCE], an image layout,
+    /// where it is called what SRC is without REFERENCE.
     /// The repository is created if it is missing and its registry allows it.
     /// If there is a config, its registries and limits are used; no lock is.
     #[arg(verbatim_doc_comment, value_name = "DST")]

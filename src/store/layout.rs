@@ -220,8 +220,8 @@ impl Source for LayoutStore {
             let why = format!("offset {offset} lies behind its {length} bytes");
             return Err(self.error(Kind::Invalid, &attempted, why));
         }
-        file.seek(SeekFrom::Start(offset))
-            .map_err(|error| self.error(Kind::Unavailable, &attempted, error.to_string()))?;
+        let sought = file.seek(SeekFrom::Start(offset));
+        sought.map_err(|error| self.contents.unread(digest, &error))?;
         let verifier = (offset == 0).then(|| Verifier::new(digest.clone(), length));
         let (contents, digest) = (Arc::clone(&self.contents), digest.clone());
         let reading = Reading { contents, digest, file, verifier, held: None };
@@ -299,10 +299,7 @@ impl Target for LayoutStore {
                 if contents.directory.length(pushed.digest())? == Some(pushed.bytes().len() as u64) {
                     return Ok(());
                 }
-                let mut file = contents.directory.ingest()?;
-                std::io::Write::write_all(&mut file, pushed.bytes())
-                    .map_err(|error| Error::new(Kind::Unavailable, attempted, error.to_string()))?;
-                contents.directory.keep(file, pushed.digest())
+                contents.directory.keep_bytes(pushed.bytes(), pushed.digest())
             })
             .await?;
         let name = match name {
@@ -321,11 +318,7 @@ impl Target for LayoutStore {
         let attempted = format!("push blob {} to {self}", blob.digest);
         let file = self.contents.take_upload(&upload.0);
         let file = file.ok_or_else(|| Error::new(Kind::NotFound, attempted.as_str(), "there is no such upload"))?;
-        let failed = |error: std::io::Error| {
-            let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-            let kind = if full { Kind::QuotaExceeded } else { Kind::Unavailable };
-            Error::new(kind, attempted.as_str(), error.to_string()).with_hint("check the room on that file system")
-        };
+        let failed = |error: std::io::Error| directory::failed("write", file.path(), &error);
         let mismatch = |e: crate::oci::Mismatch| Error::new(Kind::Mismatch, attempted.as_str(), e.to_string());
         let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone().map_err(failed)?);
@@ -367,10 +360,7 @@ impl Reading {
         loop {
             let mut chunk = vec![0; CHUNK];
             let read = self.file.read(&mut chunk);
-            let read = read.map_err(|error| {
-                let path = self.contents.directory.path(&self.digest);
-                Error::new(Kind::Unavailable, format!("read {}", path.display()), error.to_string())
-            })?;
+            let read = read.map_err(|error| self.contents.unread(&self.digest, &error))?;
             chunk.truncate(read);
             if read == 0 {
                 let verified = self.verifier.take().map_or(Ok(()), Verifier::finish);

@@ -10,6 +10,7 @@ mod engine;
 mod harbor;
 mod harness;
 mod layers;
+mod layout;
 mod ministack;
 mod network;
 mod output;

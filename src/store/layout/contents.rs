@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::sync::{OnceCell, oneshot};
 
-use super::directory::{Directory, Stamp};
+use super::directory::{self, Directory, Stamp};
 use super::index::{Change, Index, Says};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, ManifestError, MediaType, Referrer, Registry};
@@ -34,8 +34,11 @@ struct Seen {
     subjects: HashMap<Digest, Option<(Digest, Referrer)>>,
     /// As those say who point there: a manifest needn't say it itself.
     types: HashMap<Digest, MediaType>,
-    referrers: Option<(Stamp, Arc<HashMap<Digest, Vec<Referrer>>>)>,
+    referrers: Option<(Stamp, BySubject)>,
 }
+
+/// What refers to each manifest.
+type BySubject = Arc<HashMap<Digest, Vec<Referrer>>>;
 
 impl Contents {
     pub(super) fn new(registry: Registry, directory: Directory, largest: u64) -> Self {
@@ -93,9 +96,8 @@ impl Contents {
             let why = format!("it has {length} bytes, and limits.manifest_size is {}", self.largest);
             return Err(refused(Kind::Unsupported, why).with_hint("is it one? Then raise limits.manifest_size"));
         }
-        file.take(self.largest + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| Error::new(Kind::Unavailable, format!("read {}", path.display()), error.to_string()))?;
+        let taken = file.take(self.largest + 1).read_to_end(&mut bytes);
+        taken.map_err(|error| self.unread(digest, &error))?;
         if !digest.matches(&bytes) {
             return Err(self.damaged(digest, format!("its {} bytes hash to {}", bytes.len(), Digest::of(&bytes))));
         }
@@ -191,6 +193,11 @@ impl Contents {
         let path = self.directory.path(digest);
         Error::new(Kind::Mismatch, format!("read {digest} from {}", path.display()), why)
             .with_hint("the layout is damaged: bring a fresh copy of it, or remove that file and mirror into it again")
+    }
+
+    /// A file that couldn't be read to its end.
+    pub(super) fn unread(&self, digest: &Digest, error: &std::io::Error) -> Error {
+        directory::failed("read", &self.directory.path(digest), error)
     }
 
     /// Makes it a layout, once.

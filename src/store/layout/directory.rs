@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,10 @@ const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
 const OWN: &str = ".transship";
+/// More than any index.json or oci-layout has, in bytes.
+const LARGEST_INDEX: u64 = 256 << 20;
+const LARGEST_MARKER: u64 = 4 << 10;
+const HINT: &str = "check the spelling of the directory, and that all of the layout is there";
 /// What a run left behind that was killed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -51,29 +55,11 @@ impl Directory {
         Self(path.to_owned())
     }
 
-    /// Says that `path` couldn't be used, and what to do about it.
-    fn failed(&self, verb: &str, path: &Path, error: &io::Error) -> Error {
-        use io::ErrorKind as Io;
-        let (kind, hint) = match error.kind() {
-            Io::NotFound => (Kind::NotFound, "check the spelling of the directory"),
-            Io::PermissionDenied | Io::ReadOnlyFilesystem => (Kind::Denied, "check who may read and write there"),
-            Io::StorageFull | Io::QuotaExceeded => (Kind::QuotaExceeded, "make room on that file system"),
-            Io::NotADirectory | Io::IsADirectory | Io::AlreadyExists => {
-                (Kind::Configuration, "a layout is a directory with blobs/, index.json and oci-layout in it")
-            }
-            _ => (Kind::Unavailable, "check that file system, then run it again"),
-        };
-        Error::new(kind, format!("{verb} {}", path.display()), error.to_string()).with_hint(hint)
-    }
-
     /// Reads index.json, and checks that it is that of a layout. `NotFound` where nothing is yet.
     pub(super) fn index(&self) -> Result<(Index, Stamp)> {
         self.check_marker()?;
         let path = self.0.join(INDEX);
-        let mut file = File::open(&path).map_err(|error| self.broken(&path, &error))?;
-        let stamp = Stamp::of(&file.metadata().map_err(|error| self.failed("read", &path, &error))?);
-        let mut text = Vec::new();
-        io::Read::read_to_end(&mut file, &mut text).map_err(|error| self.failed("read", &path, &error))?;
+        let (text, stamp) = read(&path, LARGEST_INDEX).map_err(|error| self.broken(Kind::Invalid, &path, &error))?;
         let index = Index::read(&text)
             .map_err(|error| self.invalid(&path, format!("it isn't the index of a layout: {error}")))?;
         Ok((index, stamp))
@@ -86,23 +72,16 @@ impl Directory {
 
     fn check_marker(&self) -> Result<()> {
         let path = self.0.join(MARKER);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.strangers().map_err(|error| self.failed("read", &self.0, &error))? {
-                    return Err(self.broken(&path, &error));
-                }
-                return Err(Error::new(Kind::NotFound, format!("read {}", self.0.display()), "there is no layout yet"));
-            }
-            Err(error) => return Err(self.failed("read", &path, &error)),
-        };
+        let text = read(&path, LARGEST_MARKER).map(|(text, _)| text).map_err(|error| {
+            let is_something_else = self.strangers().unwrap_or(false);
+            self.broken(if is_something_else { Kind::Invalid } else { Kind::NotFound }, &path, &error)
+        })?;
         let version = serde_json::from_slice::<Marker>(&text)
             .map_err(|error| self.invalid(&path, format!("it doesn't say which version of a layout this is: {error}")))?
             .version;
         if version != VERSION {
-            return Err(
-                self.invalid(&path, format!("imageLayoutVersion is `{version}`, and only {VERSION} is understood"))
-            );
+            let why = format!("imageLayoutVersion is `{version}`, and only {VERSION} is understood");
+            return Err(self.invalid(&path, why));
         }
         Ok(())
     }
@@ -117,17 +96,17 @@ impl Directory {
         Ok(false)
     }
 
-    /// A file that every layout has isn't there.
-    fn broken(&self, path: &Path, error: &io::Error) -> Error {
+    /// A file that every layout has can't be read; if it isn't there, that is an error of this kind.
+    fn broken(&self, absent: Kind, path: &Path, error: &io::Error) -> Error {
         if error.kind() != io::ErrorKind::NotFound {
-            return self.failed("read", path, error);
+            return failed("read", path, error);
         }
-        self.invalid(path, "it isn't there, so that this is no OCI image layout".into())
+        let why = "it isn't there, so that this is no OCI image layout";
+        Error::new(absent, format!("read {}", path.display()), why).with_hint(HINT)
     }
 
     fn invalid(&self, path: &Path, why: String) -> Error {
-        Error::new(Kind::Invalid, format!("read {}", path.display()), why)
-            .with_hint("is it an OCI image layout, and whole? Else name another directory")
+        Error::new(Kind::Invalid, format!("read {}", path.display()), why).with_hint(HINT)
     }
 
     /// Makes it a layout if it is none yet, and clears away what killed runs have left.
@@ -138,7 +117,7 @@ impl Directory {
         }
         let made = fs::create_dir_all(self.0.join(OWN))
             .and_then(|()| fs::create_dir_all(self.0.join(BLOBS).join(Algorithm::Sha256.name())));
-        made.map_err(|error| self.failed("make a layout in", &self.0, &error))?;
+        made.map_err(|error| failed("make a layout in", &self.0, &error))?;
         let turn = self.turn()?;
         for (name, text) in [(INDEX, Index::EMPTY), (MARKER, "{\"imageLayoutVersion\":\"1.0.0\"}")] {
             if !self.0.join(name).exists() {
@@ -168,13 +147,20 @@ impl Directory {
             file.lock()?;
             Ok(Turn(file))
         });
-        locked.map_err(|error| self.failed("lock", &path, &error))
+        locked.map_err(|error| failed("lock", &path, &error))
     }
 
     /// Writes index.json anew, once all that it lists is on disk.
     pub(super) fn write_index(&self, _turn: &Turn, index: &Index) -> Result<()> {
-        let blobs = self.0.join(BLOBS).join(Algorithm::Sha256.name());
-        sync_folder(&blobs).map_err(|error| self.failed("sync", &blobs, &error))?;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let blobs = self.0.join(BLOBS).join(algorithm.name());
+            match sync_folder(&blobs) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("sync", &blobs, &error));
+                }
+                _ => {}
+            }
+        }
         self.replace(INDEX, &index.to_text())
     }
 
@@ -186,12 +172,12 @@ impl Directory {
             file.persist(&path).map_err(|error| error.error)?;
             sync_folder(&self.0)
         });
-        written.map_err(|error| self.failed("write", &path, &error))
+        written.map_err(|error| failed("write", &path, &error))
     }
 
     /// A file to write a blob to; it is gone when it is dropped.
     pub(super) fn ingest(&self) -> Result<NamedTempFile> {
-        self.temporary().map_err(|error| self.failed("write to", &self.0.join(OWN), &error))
+        self.temporary().map_err(|error| failed("write to", &self.0.join(OWN), &error))
     }
 
     fn temporary(&self) -> io::Result<NamedTempFile> {
@@ -208,6 +194,13 @@ impl Directory {
         builder.tempfile_in(self.0.join(OWN))
     }
 
+    /// Writes the blob `digest`, whose verified bytes these are.
+    pub(super) fn keep_bytes(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        let mut file = self.ingest()?;
+        file.write_all(bytes).map_err(|error| failed("write", file.path(), &error))?;
+        self.keep(file, digest)
+    }
+
     /// Gives `file`, whose bytes are verified, its place as the blob `digest`.
     pub(super) fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
@@ -218,7 +211,7 @@ impl Directory {
             file.as_file().sync_all()?;
             file.persist(&path).map(drop).map_err(|error| error.error)
         })();
-        kept.map_err(|error| self.failed("write", &path, &error))
+        kept.map_err(|error| failed("write", &path, &error))
     }
 
     /// Where the blob `digest` is or would be.
@@ -237,9 +230,7 @@ impl Directory {
             if !real.starts_with(root) {
                 return Ok(None);
             }
-            let file = File::open(real)?;
-            let length = file.metadata()?.len();
-            Ok(Some((file, length)))
+            open_file(&real).map(|(file, metadata)| Some((file, metadata.len())))
         };
         match found() {
             Ok(Some(found)) => Ok(Some(found)),
@@ -249,7 +240,7 @@ impl Directory {
                     .with_hint("put the file itself in its place, if it is to be mirrored"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read", &path, &error)),
+            Err(error) => Err(failed("read", &path, &error)),
         }
     }
 
@@ -267,6 +258,42 @@ impl Stamp {
         let file = 0;
         Self { modified: metadata.modified().ok(), length: metadata.len(), file }
     }
+}
+
+/// Says that `path` couldn't be used, and what to do about it.
+pub(super) fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
+    use io::ErrorKind as Io;
+    let (kind, hint) = match error.kind() {
+        Io::NotFound => (Kind::NotFound, "check the spelling of the directory"),
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => (Kind::Denied, "check who may read and write there"),
+        Io::StorageFull | Io::QuotaExceeded => (Kind::QuotaExceeded, "make room on that file system"),
+        Io::NotADirectory | Io::IsADirectory | Io::AlreadyExists => {
+            (Kind::Configuration, "a layout is a directory with blobs/, index.json and oci-layout in it")
+        }
+        _ => (Kind::Unavailable, "check that file system, then run it again"),
+    };
+    Error::new(kind, format!("{verb} {}", path.display()), error.to_string()).with_hint(hint)
+}
+
+/// A file, opened; anything else is refused, as it may have no end, or keep its reader waiting for ever.
+fn open_file(path: &Path) -> io::Result<(File, fs::Metadata)> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it isn't a file"));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// All of the file at `path`, unless that is more than `most` bytes.
+fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
+    let (file, metadata) = open_file(path)?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, format!("it has more than {most} bytes")));
+    }
+    Ok((bytes, Stamp::of(&metadata)))
 }
 
 /// Makes renames in `folder` last.

@@ -44,7 +44,7 @@ pub(super) struct Says {
 /// A manifest that the layout is to list.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
-    digest: Digest,
+    descriptor: Descriptor,
     name: Option<String>,
     entry: Value,
     /// What it points at: that needs no entry of its own any more.
@@ -71,7 +71,7 @@ impl Change {
             members.insert("annotations".into(), annotations.into());
         }
         let children = manifest.successors().iter().map(|edge| edge.descriptor().digest.clone()).collect();
-        Self { digest: manifest.digest().clone(), name, entry, children }
+        Self { descriptor: manifest.descriptor().clone(), name, entry, children }
     }
 }
 
@@ -113,12 +113,14 @@ impl Index {
         let before = self.entries.len();
         self.entries.retain(|entry| !entry.makes_way_for(change));
         let made_way = self.entries.len() < before;
+        let Descriptor { digest, size, .. } = &change.descriptor;
+        let is_same = |says: &Says| says.descriptor.digest == *digest && says.descriptor.size == *size;
         let is_listed = match &change.name {
             Some(name) => {
                 let mut named = self.entries().filter(|says| says.name.as_ref() == Some(name)).peekable();
-                named.peek().is_some() && named.all(|says| says.descriptor.digest == change.digest)
+                named.peek().is_some() && named.all(is_same)
             }
-            None => self.entries().any(|says| says.descriptor.digest == change.digest),
+            None => self.entries().any(is_same),
         };
         if is_listed {
             return Ok(made_way);
@@ -142,7 +144,8 @@ impl Entry {
     /// Whether it is there only until `change` is: as a part of it, or by its digest alone.
     fn makes_way_for(&self, change: &Change) -> bool {
         let Some(Says { descriptor, untagged: Some(_), .. }) = &self.says else { return false };
-        change.children.contains(&descriptor.digest) || (change.name.is_some() && descriptor.digest == change.digest)
+        change.children.contains(&descriptor.digest)
+            || (change.name.is_some() && descriptor.digest == change.descriptor.digest)
     }
 }
 
