@@ -89,7 +89,11 @@ impl Directory {
     /// Whether something is in the directory that no layout in the making has.
     fn strangers(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.0)? {
-            if ![OWN, BLOBS, INDEX].iter().any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own)) {
+            // The marker may have come this very moment.
+            if ![OWN, BLOBS, INDEX, MARKER]
+                .iter()
+                .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
+            {
                 return Ok(true);
             }
         }
