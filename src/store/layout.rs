@@ -23,7 +23,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, Reference, Registry, Repository, Selector, Tag, Verifier};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, Referrer, Registry, Repository, Selector, Tag, Verifier};
 use contents::Contents;
 use directory::Directory;
 use index::{Change, Says};
@@ -154,6 +154,11 @@ impl LayoutStore {
         Error::new(kind, format!("{attempted} {self}"), why)
     }
 
+    fn absent(&self, attempted: &str, what: &str) -> Error {
+        let error = self.error(Kind::NotFound, attempted, format!("there is no such {what}"));
+        error.with_hint("mirror it into that layout first, or name another one")
+    }
+
     /// What an image of this tag is called.
     fn ref_name(&self, tag: &Tag) -> String {
         if self.repository.is_nameless() { tag.to_string() } else { format!("{}:{tag}", self.repository.path()) }
@@ -175,7 +180,7 @@ impl fmt::Debug for LayoutStore {
 #[async_trait]
 impl Source for LayoutStore {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
-        let absent = self.error(Kind::NotFound, &format!("resolve {selector} in"), "there is no such manifest");
+        let absent = self.absent(&format!("resolve {selector} in"), "manifest");
         let ambiguous = format!("resolve {selector} in {self}");
         let name = match selector {
             Selector::Tag(tag) => Ok(self.ref_name(tag)),
@@ -205,14 +210,14 @@ impl Source for LayoutStore {
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
-        let absent = self.error(Kind::NotFound, &format!("get manifest {digest} from"), "there is no such manifest");
+        let absent = self.absent(&format!("get manifest {digest} from"), "manifest");
         let digest = digest.clone();
         self.contents.blocking(move |contents| contents.manifest(&digest)).await?.ok_or(absent)
     }
 
     async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
         let attempted = format!("get blob {digest} from");
-        let absent = self.error(Kind::NotFound, &attempted, "there is no such blob");
+        let absent = self.absent(&attempted, "blob");
         let wanted = digest.clone();
         let opened = self.contents.blocking(move |contents| contents.directory.open(&wanted)).await?;
         let (mut file, length) = opened.ok_or(absent)?;
@@ -256,9 +261,23 @@ impl Source for LayoutStore {
         Ok(tags)
     }
 
+    /// What index.json lists with this subject, and what an index under the fallback tag says, which tools that copy by tags
+    /// bring along.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
-        let subject = subject.clone();
-        self.contents.blocking(move |contents| contents.referrers(&subject)).await.map(Referrers::Listed)
+        let wanted = subject.clone();
+        let mut found = self.contents.blocking(move |contents| contents.referrers(&wanted)).await?;
+        match self.resolve(&subject.referrers_tag().into()).await {
+            Ok(index) => {
+                let index = self.manifest(&index.digest).await?;
+                let listed = Referrer::in_index(index.bytes()).unwrap_or_default();
+                let new = |one: &Referrer| found.iter().all(|other| other.digest != one.digest);
+                let new: Vec<Referrer> = listed.into_iter().filter(new).collect();
+                found.extend(new);
+            }
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Referrers::Listed(found))
     }
 }
 

@@ -251,7 +251,18 @@ async fn a_signature_goes_with_its_image_without_a_name() {
     assert_eq!(found[0].artifact_type.as_deref(), Some("application/vnd.example.signature"));
     assert_eq!(names(&dir), ["r/app:1", "-"]);
     assert_valid(&dir);
-    // It isn't an image that could be meant.
+    // As tools bring it that copy by tags: under the fallback tag, and in no list else.
+    let other = image("other signature").artifact("a/other").subject(app.descriptor()).build();
+    other.try_push(&*inside(&dir, "elsewhere"), None).await.expect("a push");
+    let fallback = images::index().nested(other.clone()).build();
+    fallback.push(&*target, app.digest().referrers_tag().as_str()).await;
+    let text = scene.cli.read("out/index.json").expect("index.json");
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains(other.digest().as_str())).collect();
+    scene.cli.write("out/index.json", lines.join("\n"));
+    let found = inside(&dir, "r/app").referrers(app.digest()).await.expect("an answer").list();
+    assert_eq!(found.iter().map(|one| &one.digest).collect::<Vec<_>>(), [signature.digest(), other.digest()]);
+    assert_valid(&dir);
+    // None of this is an image that could be meant.
     let copy = scene.cli.run(&format!("copy oci:out {}/app", scene.target.name())).await;
     assert_eq!(copy.code, 0, "{copy}");
     app.assert_in(&scene.target.inside("app"), "1").await;
