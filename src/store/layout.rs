@@ -4,8 +4,9 @@
 //! and manifests belong to the layout, not to one of its names: what is there is there for all. An image without a tag and
 //! a referrer have entries without a name, so that whatever was pushed can be reached from index.json.
 //!
-//! `directory` knows the files, `index` the text of index.json, `contents` what both come to.
+//! `directory` knows the files, `index` the text of index.json, `contents` what both come to, and `choose` what a person means.
 
+mod choose;
 mod contents;
 mod directory;
 mod index;
@@ -26,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Referrer, Registry, Repository, Selector, Tag, Verifier};
 use contents::Contents;
 use directory::Directory;
-use index::{Change, Says};
+use index::Change;
 
 /// How many bytes a chunk of a blob has at most.
 const CHUNK: usize = 256 * 1024;
@@ -74,7 +75,7 @@ impl LayoutStores {
     pub async fn choose(&self, layout: &Registry, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
         let contents = self.contents(layout)?;
         let wanted = wanted.map(str::to_owned);
-        contents.blocking(move |contents| choose(contents, wanted.as_deref())).await
+        contents.blocking(move |contents| choose::choose(contents, wanted.as_deref())).await
     }
 }
 
@@ -86,67 +87,6 @@ impl Stores for LayoutStores {
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
         Ok(self.store(repository)?)
     }
-}
-
-fn choose(contents: &Contents, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
-    let layout = &contents.registry;
-    let index = contents.index()?;
-    let entries: Vec<&Says> = index.entries().collect();
-    let called = |name: &str| entries.iter().copied().find(|says| says.name.as_deref() == Some(name));
-    let attempted = || format!("find {} in {layout}", wanted.unwrap_or("the image"));
-    let Some(text) = wanted else {
-        let mut images = Vec::new();
-        for says in &entries {
-            if !is_about_another(says) && contents.subject(says)?.is_none() {
-                images.push(*says);
-            }
-        }
-        let mut others = images.iter().filter(|says| says.descriptor.digest != images[0].descriptor.digest);
-        return match (images.first(), others.next()) {
-            (Some(only), None) => Ok(named(layout, only)),
-            (None, _) => Err(Error::new(Kind::NotFound, attempted(), "it has no image")),
-            (Some(_), Some(_)) => {
-                let error = Error::new(Kind::NotFound, attempted(), "it has more than one");
-                Err(error.with_hint(format!("say which, as in {layout}:NAME:TAG; {}", list(&images))))
-            }
-        };
-    };
-    let canonical = || called(&text.parse::<Reference>().ok()?.to_string());
-    if let Some(found) = called(text).or_else(canonical) {
-        return Ok(named(layout, found));
-    }
-    if let Ok((repository, tag, Some(digest))) = Repository::called(layout, text)
-        && let Some(manifest) = contents.manifest(&digest)?
-    {
-        let reference = Reference::of(repository, tag, Some(digest));
-        return Ok((reference.expect("it has a digest"), manifest.descriptor().clone()));
-    }
-    let error = Error::new(Kind::NotFound, attempted(), "nothing there is called that");
-    Err(error.with_hint(list(&entries)))
-}
-
-/// Whether its tag says that it is a signature or the like, or a list of such.
-fn is_about_another(says: &Says) -> bool {
-    let tag = says.name.as_deref().and_then(|name| name.rsplit(':').next()).unwrap_or_default();
-    tag.starts_with("sha256-") || tag.starts_with("sha512-")
-}
-
-fn named(layout: &Registry, says: &Says) -> (Reference, Descriptor) {
-    let digest = says.descriptor.digest.clone();
-    let called = says.name.as_deref().and_then(|name| Repository::called(layout, name).ok());
-    let reference = called.and_then(|(repository, tag, _)| Reference::of(repository, tag, None));
-    let home = || Repository::new(layout.clone(), says.untagged.as_deref().unwrap_or_default()).ok();
-    let bare = || Repository::new(layout.clone(), "").expect("no name is a name in a layout");
-    let reference = reference.unwrap_or_else(|| Reference::digested(home().unwrap_or_else(bare), digest));
-    (reference, says.descriptor.clone())
-}
-
-fn list(entries: &[&Says]) -> String {
-    const SHOWN: usize = 20;
-    let name = |says: &&Says| says.name.clone().unwrap_or_else(|| format!("@{}", says.descriptor.digest));
-    let names: Vec<String> = entries.iter().take(SHOWN).map(name).collect();
-    let more = if entries.len() > SHOWN { format!(" and {} more", entries.len() - SHOWN) } else { String::new() };
-    if names.is_empty() { "it is empty".to_owned() } else { format!("it has {}{more}", names.join(", ")) }
 }
 
 impl LayoutStore {
@@ -192,16 +132,8 @@ impl Source for LayoutStore {
                 Ok(name) => says.name.as_ref() == Some(name),
                 Err(digest) => says.descriptor.digest == *digest,
             });
-            let listed: Vec<&Descriptor> = listed.map(|says| &says.descriptor).collect();
-            match (listed.first(), &name) {
-                (Some(first), _) => {
-                    if listed.iter().any(|other| other.digest != first.digest) {
-                        let why = "index.json has several images of that name";
-                        let hint = "name the one that is meant by its digest, @sha256:…";
-                        return Err(Error::new(Kind::Invalid, ambiguous, why).with_hint(hint));
-                    }
-                    check(contents, first)
-                }
+            match (choose::one(listed, &ambiguous)?, &name) {
+                (Some(says), _) => check(contents, &says.descriptor),
                 (None, Ok(_)) => Ok(None),
                 (None, Err(digest)) => Ok(contents.manifest(digest)?.map(|manifest| manifest.descriptor().clone())),
             }

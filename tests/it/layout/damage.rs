@@ -7,7 +7,7 @@ use transship::oci::{Digest, MediaType};
 
 use crate::support::cli::Cli;
 use crate::support::gate::Gate;
-use crate::support::images::{Image, image, multi_platform, read, tagged};
+use crate::support::images::{Blob, Image, image, multi_platform, read, tagged};
 use crate::support::layout::{assert_valid, file, inside, names};
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
@@ -147,6 +147,37 @@ async fn what_others_have_written_stays() {
     assert!(written.starts_with(r#"{"annotations":{"b":"1","a":"2"},"manifests":["#), "{written}");
     assert!(written.contains(&entry) && written.contains(r#"{"odd":true}"#), "{written}");
     assert!(written.contains("new:1"));
+}
+
+#[tokio::test]
+async fn two_images_of_one_name_are_not_told_apart_by_it() {
+    let cli = Cli::new();
+    let dir = cli.path("in");
+    let [one, two] = ["one", "two"].map(|seed| image(seed).build());
+    one.push(&*inside(&dir, "app"), "1").await;
+    two.push(&*inside(&dir, "app"), "2").await;
+    cli.write("in/index.json", cli.read("in/index.json").expect("index.json").replace("app:2", "app:1"));
+    let error = inside(&dir, "app").resolve(&tagged("1")).await.expect_err("which?");
+    assert_eq!(error.kind(), Kind::Invalid);
+    let run = cli.run("copy oci:in:app:1 oci:out").await;
+    assert!(run.code == 1 && run.stdout.contains("several images of that name"), "{run}");
+    let run = cli.run(&format!("copy oci:in:app@{} oci:out:app:2", two.digest())).await;
+    assert_eq!(run.code, 0, "{run}");
+    two.assert_in(&*inside(&cli.path("out"), "app"), "2").await;
+}
+
+#[tokio::test]
+async fn sha512_has_a_place_of_its_own() {
+    use sha2::Digest as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut layer = Blob::seeded(MediaType::OCI_LAYER, "long", 1000);
+    let hex: String = sha2::Sha512::digest(&layer.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    layer.descriptor.digest = format!("sha512:{hex}").parse().expect("a digest");
+    let app = image("long").blob(layer.clone()).build();
+    app.push(&*inside(folder.path(), "app"), "1").await;
+    app.assert_in(&*inside(folder.path(), "app"), "1").await;
+    assert!(folder.path().join("blobs/sha512").join(hex).exists());
+    assert_valid(folder.path());
 }
 
 /// Gives up when so many blobs have left the source, or at its manifests.
