@@ -268,15 +268,15 @@ pub struct Update {
 pub struct Copy {
     /// The image, such as nginx:1.27
     ///
-    /// Or oci:DIR[:REFERENCE], in an OCI image layout; without REFERENCE it
-    /// is the only image there.
+    /// Or oci:DIR:REFERENCE, in an OCI image layout; oci:DIR is the only
+    /// image there.
     #[arg(verbatim_doc_comment, value_name = "SRC")]
     pub source: String,
 
     /// Where to; without a tag it gets SRC's
     ///
-    /// REGISTRY/REPOSITORY[:TAG], or oci:DIR[:REFERENCE], an image layout,
-    /// where it is called what SRC is without REFERENCE.
+    /// REGISTRY/REPOSITORY:TAG, or oci:DIR:REFERENCE, in an OCI image layout;
+    /// in oci:DIR it is called what SRC is.
     /// The repository is created if it is missing and its registry allows it.
     /// If there is a config, its registries and limits are used; no lock is.
     #[arg(verbatim_doc_comment, value_name = "DST")]
