@@ -179,9 +179,9 @@ impl Verb {
 }
 
 /// Which images a verb is about.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Selection {
-    /// Only images whose canonical source matches; repeatable
+    /// Only images whose source matches; repeatable
     ///
     /// Sources are matched as in the lock: docker.io/library/nginx:1.27.
     /// A * also matches /. Other pins stay as they are.
@@ -190,7 +190,7 @@ pub struct Selection {
 }
 
 /// Arguments of `sync`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Sync {
     /// Move all pins to what upstream serves now, first
     ///
@@ -206,6 +206,20 @@ pub struct Sync {
     /// Stop after the plan, and show it
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Mirror to LOCATION, not to the config's targets
+    ///
+    /// REGISTRY[/PREFIX], or oci:DIR, an OCI image layout.
+    #[arg(long, value_name = "LOCATION", verbatim_doc_comment)]
+    pub target: Option<String>,
+
+    /// Take everything from the layout oci:DIR
+    ///
+    /// Nothing upstream is asked. Images are found there by their canonical
+    /// source, as sync --target oci:DIR writes them. What the lock lacks is
+    /// pinned for this run only.
+    #[arg(long, value_name = "oci:DIR", verbatim_doc_comment)]
+    pub from: Option<String>,
 
     /// Which images.
     #[command(flatten)]
@@ -253,11 +267,16 @@ pub struct Update {
 #[derive(Debug, Clone, Args)]
 pub struct Copy {
     /// The image, such as nginx:1.27
-    #[arg(value_name = "SRC")]
+    ///
+    /// Or oci:DIR:REFERENCE, in an OCI image layout; oci:DIR is the only
+    /// image there.
+    #[arg(verbatim_doc_comment, value_name = "SRC")]
     pub source: String,
 
     /// Where to; without a tag it gets SRC's
     ///
+    /// REGISTRY/REPOSITORY:TAG, or oci:DIR:REFERENCE, in an OCI image layout;
+    /// in oci:DIR it is called what SRC is.
     /// The repository is created if it is missing and its registry allows it.
     /// If there is a config, its registries and limits are used; no lock is.
     #[arg(verbatim_doc_comment, value_name = "DST")]
@@ -334,7 +353,7 @@ pub struct Init {
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
 
-    /// Where to: REGISTRY[/PREFIX]
+    /// Where to: REGISTRY[/PREFIX], or oci:DIR
     ///
     /// harbor.example.com/mirror, for one. The file is written to where
     /// --config says; -c - prints it.
@@ -360,8 +379,13 @@ pub struct Demo {
 
 /// What excludes what. Here and not in clap's attributes, because clap doesn't compare a flag before the verb with one
 /// behind it.
-const EXCLUSIONS: [(&str, &str); 4] =
-    [("--locked", "--update"), ("--locked", "--no-lock"), ("--no-lock", "--lock"), ("--no-lock", "--update")];
+const EXCLUSIONS: [(&str, &str); 5] = [
+    ("--locked", "--update"),
+    ("--locked", "--no-lock"),
+    ("--no-lock", "--lock"),
+    ("--no-lock", "--update"),
+    ("--from", "--update"),
+];
 
 impl Cli {
     /// Reads a command line, whose first argument is the program's name.
@@ -387,6 +411,7 @@ impl Cli {
             ("--no-lock", _) => self.global.no_lock,
             ("--locked", Verb::Sync(sync)) => sync.locked,
             ("--update", Verb::Sync(sync)) => sync.update,
+            ("--from", Verb::Sync(sync)) => sync.from.is_some(),
             _ => false,
         }
     }

@@ -29,7 +29,7 @@ use crate::select::Selection;
 use crate::yaml::Document;
 pub use crate::yaml::{KeyPath, Problem, Problems};
 use check::{Findings, Scope};
-pub use target::{Layout, TargetRoot};
+pub use target::{Detour, Layout, TargetRoot};
 
 /// The largest file that is read: far above any list that a person or a generator writes.
 const MAX_BYTES: usize = 4 << 20;
@@ -319,7 +319,16 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn read(text: &str, origin: &Path, env: &Env<'_>) -> Result<Self, Problems> {
-        Self::read_scope(text, origin, Scope::Mirror, env)
+        Self::read_for(text, origin, &Detour::default(), env)
+    }
+
+    /// [`Config::read`] for a run that departs from the file: its targets are those of `detour`, and registries that are
+    /// out of the way aren't in use.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn read_for(text: &str, origin: &Path, detour: &Detour, env: &Env<'_>) -> Result<Self, Problems> {
+        Self::read_scope(text, origin, Scope::Mirror(detour), env)
     }
 
     /// Reads `registries` and `limits` for a command that talks to `hosts` and mirrors no list. Targets and images may

@@ -15,7 +15,7 @@ pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub use platform::Platform;
-pub use reference::{Reference, ReferenceError, Registry, Repository, Selector, Tag};
+pub use reference::{Location, Reference, ReferenceError, Registry, Repository, Selector, Tag};
 pub use referrer::Referrer;
 pub use service::Service;
 pub(crate) use subset::listed;

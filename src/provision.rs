@@ -1,6 +1,6 @@
 //! Makes target repositories exist before anything is pushed to them.
 //!
-//! Most registries create a repository at the first push; Amazon ECR doesn't, nor does Harbor in a project that doesn't
+//! Most registries create a repository at the first push, and so does a layout; Amazon ECR doesn't, nor does Harbor in a project that doesn't
 //! exist. Nothing is pushed without a [`Ready`],
 //! and only this file can make one: a registry that wants its repositories created first can't be forgotten.
 
@@ -9,6 +9,7 @@ mod harbor;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use futures::future::join_all;
 
 use crate::aws::Sessions;
 use crate::config::{EcrSettings, HarborSettings, RegistrySettings};
-use crate::error::{Error, Result, Side, Stage};
+use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
 
@@ -199,6 +200,9 @@ impl Provisioners {
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
+        if let Some(directory) = repository.registry().layout() {
+            make(directory).await.map_err(here)?;
+        }
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(repository);
         let provisioner = self.provisioner(repository.registry());
         let created = match &provisioner {
@@ -225,6 +229,7 @@ impl Provisioners {
                 let session = self.sessions.session(registry, &settings);
                 Arc::new(ecr::Ecr::new(session, account, region, settings.create, settings.reconcile))
             }
+            _ if registry.layout().is_some() => return None,
             _ => {
                 // One that can't be set up fails the requests to it.
                 let host = self.hosts.as_ref()?.host(registry).ok().filter(|host| host.is_harbor())?;
@@ -235,6 +240,18 @@ impl Provisioners {
         open.insert(registry.clone(), Arc::clone(&provisioner));
         Some(provisioner)
     }
+}
+
+/// Makes the directory of a layout, so that one that can't be had is known before anything is read.
+async fn make(directory: &Path) -> Result<()> {
+    tokio::fs::create_dir_all(directory).await.map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,
+            _ => Kind::Configuration,
+        };
+        Error::new(kind, format!("make the directory {}", directory.display()), error.to_string())
+            .with_hint("name a directory that can be written to")
+    })
 }
 
 fn here(error: Error) -> Error {

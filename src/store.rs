@@ -3,7 +3,9 @@
 //! The seam between deciding and moving: everything above speaks of these two traits, in our own terms, and one
 //! conformance suite holds every implementation to them.
 
+pub mod layout;
 pub mod memory;
+pub mod places;
 pub mod registry;
 
 use std::fmt::{Debug, Display};

@@ -19,6 +19,7 @@ fn what_excludes_what() {
         "transship sync --locked --no-lock",
         "transship --no-lock sync --locked",
         "transship sync --no-lock --update",
+        "transship sync --from oci:dir --update",
         "transship sync --no-lock --lock x.lock",
         "transship --lock x.lock sync --no-lock",
         "transship --no-lock --lock x.lock plan",
@@ -40,6 +41,7 @@ fn what_excludes_what() {
     for line in [
         "transship sync --locked --lock x.lock --only a/* --only b:1 --dry-run",
         "transship sync --update --lock x.lock",
+        "transship sync --target oci:dir --from oci:other --locked",
         "transship --no-lock sync",
         "transship -c - --no-lock plan --check --bytes --only *",
         "transship lock --check --lock x.lock",

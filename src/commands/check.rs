@@ -4,6 +4,7 @@
 //! and given up again; nothing is created, and nothing stays.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use futures::StreamExt as _;
 use futures::future::join_all;
@@ -79,6 +80,9 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
 
 /// Who can't connect or log in needn't hear the same of each repository.
 async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Vec<Check> {
+    if let Some(directory) = registry.layout() {
+        return check_layout(session, registry, directory, needs).await;
+    }
     let about = |right, repository: Option<&Repository>, proof: Proof| Check {
         host: registry.to_string(),
         repository: repository.map(|repository| repository.path().to_owned()),
@@ -108,6 +112,18 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
         checks.extend(proofs.into_iter().map(|(repository, right, proof)| about(right, Some(&repository), proof)));
     }
     checks
+}
+
+/// One question tells it of all: what is in a layout is in one directory.
+async fn check_layout(session: &Session, layout: &Registry, directory: &Path, needs: &Needs) -> Vec<Check> {
+    let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
+    if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
+        let why = "the directory doesn't exist yet, and sync will make it: whether it may isn't provable before";
+        return vec![about(Right::Create, Proof::Unprovable { why: why.to_owned(), hint: None })];
+    }
+    let Some(((repository, _), names)) = needs.iter().next() else { return Vec::new() };
+    let proofs = check_target(session, repository, names).await;
+    proofs.into_iter().map(|(right, proof)| about(right, proof)).collect()
 }
 
 async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {

@@ -7,7 +7,7 @@ use crate::cli::{self, Global};
 use crate::config::{Config, Handling, ImageRule, ReferrerPolicy, ReferrerRule, Settings, Wanted};
 use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
-use crate::oci::{Platform, Reference, Registry, Repository, Tag};
+use crate::oci::{Descriptor, Location, Platform, Reference, Registry, Repository, Tag};
 use crate::plan::Planned;
 use crate::report::{Outcome, Report};
 use crate::resolve::{Resolution, narrow};
@@ -15,30 +15,29 @@ use crate::select::Only;
 use std::collections::BTreeMap;
 
 pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<Report> {
-    let source: Reference = arguments.source.parse()?;
-    let (target, tag) = destination(&arguments.target, &source)?;
+    let origin = origin(&arguments.source)?;
+    let destination = destination(&arguments.target)?;
     let platforms = platforms(&arguments.platforms)?;
-    let hosts = [source.repository().registry().clone(), target.registry().clone()];
+    let hosts = [origin.registry().clone(), destination.registry().clone()];
     let settings = settings(&start.global, &hosts)?;
-    let mut session = start.with(Vec::new(), settings);
+    let mut session = start.with(Vec::new(), settings, None);
     let referrers = ReferrerRule { policy: policy(arguments.referrers), ..ReferrerRule::default() };
     let handling = Handling { platforms, referrers, ..Handling::default() };
-    let lock = match pin(&session, &source, &handling).await {
-        Ok(image) => {
-            let wanted = Wanted::Digest(image.digest.clone(), tag);
-            let mut rule = ImageRule::new(source.repository().clone(), wanted, vec![target]);
-            rule.handling = handling;
-            session.images.push(rule);
-            let mut lock = Lock::default();
-            lock.pin(image);
-            lock
-        }
+    let (source, image) = match pin(&session, &origin, &handling).await {
+        Ok(pinned) => pinned,
         Err(error) => {
             let mut report = session.report("copy");
-            report.outcomes.push(Outcome::unresolved(source.to_string(), error));
+            report.outcomes.push(Outcome::unresolved(origin.to_string(), error));
             return Ok(session.finish("copy", report));
         }
     };
+    let (target, tag) = destination.of(&source)?;
+    let wanted = Wanted::Digest(image.digest.clone(), tag);
+    let mut rule = ImageRule::new(source.repository().clone(), wanted, vec![target]);
+    rule.handling = handling;
+    session.images.push(rule);
+    let mut lock = Lock::default();
+    lock.pin(image);
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
     let mut plan = session.plan(&resolution, &Only::default(), false).await;
     for planned in &mut plan.images {
@@ -61,22 +60,36 @@ fn settings(global: &Global, hosts: &[Registry]) -> anyhow::Result<Settings> {
     Ok(Config::read_settings(&text, path, hosts, &variable)?)
 }
 
-/// `REGISTRY/REPOSITORY[:TAG]`: the first segment is always the registry; without tag it takes SRC's.
-fn destination(text: &str, source: &Reference) -> anyhow::Result<(Repository, Option<Tag>)> {
-    let example = "such as harbor.example.com/mirror/nginx:1.27";
-    let Some((registry, rest)) = text.split_once('/') else {
-        return Err(Unable::error(
-            format!("`{text}` has no registry"),
-            format!("DST is REGISTRY/REPOSITORY[:TAG], {example}"),
-        ));
-    };
-    let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
-    let registry: Registry = registry.parse()?;
-    let tag = match tag {
-        Some(tag) => Some(tag.parse()?),
-        None => source.tag().cloned(),
-    };
-    Ok((Repository::new(registry, path)?, tag))
+/// What SRC says.
+enum Origin {
+    Registry(Reference),
+    Layout { layout: Registry, wanted: Option<String> },
+}
+
+fn origin(text: &str) -> anyhow::Result<Origin> {
+    Ok(match text.parse()? {
+        Location::Registry(text) => Origin::Registry(text.parse()?),
+        Location::Layout { layout, reference: wanted } => Origin::Layout { layout, wanted },
+    })
+}
+
+impl Origin {
+    fn registry(&self) -> &Registry {
+        match self {
+            Self::Registry(reference) => reference.repository().registry(),
+            Self::Layout { layout, .. } => layout,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout { layout, wanted: None } => layout.fmt(f),
+            Self::Layout { layout, wanted: Some(wanted) } => write!(f, "{layout}:{wanted}"),
+        }
+    }
 }
 
 fn platforms(texts: &[String]) -> anyhow::Result<Vec<Platform>> {
@@ -95,25 +108,86 @@ fn policy(word: cli::Referrers) -> ReferrerPolicy {
     }
 }
 
-/// What SRC names now, by its digest, and what refers to it. None of that is about a part of it.
-async fn pin(session: &Session, source: &Reference, handling: &Handling) -> Result<LockedImage> {
-    let (repository, rule) = (source.repository(), &handling.referrers);
-    let asked = async {
-        let store = session.stores.source(repository)?;
-        let root = store.resolve(&source.selector()).await?;
-        let pinned = narrow(&*store, LockedImage::new(source.clone(), &root), &handling.platforms).await?;
+/// What SRC names now: what it is called, and its pin by digest with what refers to it. None of that is about a part of it.
+async fn pin(session: &Session, origin: &Origin, handling: &Handling) -> Result<(Reference, LockedImage)> {
+    let rule = &handling.referrers;
+    let pinned = async {
+        let (source, root) = find(session, origin).await?;
+        let store = session.stores.source(source.repository())?;
+        let image = narrow(&*store, LockedImage::new(source.clone(), &root), &handling.platforms).await?;
         let found = match rule.policy {
-            ReferrerPolicy::All | ReferrerPolicy::Require if pinned.mirrored.is_none() => {
-                session.finder.find(repository, std::slice::from_ref(&root.digest)).await?
+            ReferrerPolicy::All | ReferrerPolicy::Require if image.mirrored.is_none() => {
+                session.finder.find(source.repository(), std::slice::from_ref(&root.digest)).await?
             }
             _ => Vec::new(),
         };
-        Ok((pinned, found))
+        Ok((source, image, found))
     };
-    let asked = unless_stopped(&session.stop, asked).await;
-    let (pinned, found) = asked.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let pinned = unless_stopped(&session.stop, pinned).await;
+    let (source, pinned, found) = pinned.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
     let referrers = found.iter().flat_map(|found| &found.referrers);
     let referrers = referrers.filter(|referrer| rule.wants(referrer)).cloned().collect();
-    let source = Reference::digested(repository.clone(), pinned.digest.clone());
-    Ok(LockedImage { source, referrers, ..pinned })
+    let by_digest = Reference::digested(source.repository().clone(), pinned.digest.clone());
+    Ok((source, LockedImage { source: by_digest, referrers, ..pinned }))
+}
+
+async fn find(session: &Session, origin: &Origin) -> Result<(Reference, Descriptor)> {
+    match origin {
+        Origin::Layout { layout, wanted } => session.layouts.choose(layout, wanted.as_deref()).await,
+        Origin::Registry(source) => {
+            let root = session.stores.source(source.repository())?.resolve(&source.selector()).await?;
+            Ok((source.clone(), root))
+        }
+    }
+}
+
+/// What DST says: a repository, or all of a layout, which calls things what SRC calls them.
+enum Destination {
+    Repository(Repository, Option<Tag>),
+    Layout(Registry),
+}
+
+/// `REGISTRY/REPOSITORY[:TAG]`, whose first segment is always the registry, or `oci:DIR[:REFERENCE]`.
+fn destination(text: &str) -> anyhow::Result<Destination> {
+    let example = "such as harbor.example.com/mirror/nginx:1.27";
+    if let Location::Layout { layout, reference } = text.parse()? {
+        let Some(reference) = reference else { return Ok(Destination::Layout(layout)) };
+        let (repository, tag, digest) = Repository::called(&layout, &reference)?;
+        if digest.is_some() {
+            let hint = "DST is oci:DIR[:REFERENCE], such as oci:images:nginx:1.27";
+            return Err(Unable::error(format!("`{text}` says what the image is, not what it is called"), hint));
+        }
+        return Ok(Destination::Repository(repository, tag));
+    }
+    let Some((registry, rest)) = text.split_once('/') else {
+        return Err(Unable::error(
+            format!("`{text}` has no registry"),
+            format!("DST is REGISTRY/REPOSITORY[:TAG], {example}"),
+        ));
+    };
+    let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
+    let tag = tag.map(str::parse).transpose()?;
+    Ok(Destination::Repository(Repository::new(registry.parse()?, path)?, tag))
+}
+
+impl Destination {
+    fn registry(&self) -> &Registry {
+        match self {
+            Self::Repository(repository, _) => repository.registry(),
+            Self::Layout(layout) => layout,
+        }
+    }
+
+    /// Where `source` goes: what isn't said is as it is there.
+    fn of(self, source: &Reference) -> anyhow::Result<(Repository, Option<Tag>)> {
+        match self {
+            Self::Repository(repository, tag) => Ok((repository, tag.or_else(|| source.tag().cloned()))),
+            Self::Layout(layout) => {
+                let from = source.repository();
+                let is_layout = from.registry().layout().is_some();
+                let name = if is_layout { from.path().to_owned() } else { from.to_string() };
+                Ok((Repository::new(layout, &name)?, source.tag().cloned()))
+            }
+        }
+    }
 }

@@ -96,15 +96,12 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
         return Ok((exit, None));
     }
     say("\n3. transship sync: copies; what two images share travels once.\n");
-    let exit = show(
-        &sync::run(start.clone(), &cli::Sync { update: false, locked: false, dry_run: false, selection: all() })
-            .await?,
-    );
+    let exit = show(&sync::run(start.clone(), &cli::Sync::default()).await?);
     if exit != Exit::Success {
         return Ok((exit, None));
     }
     say("\n4. transship sync, once more: nothing to do.\n");
-    let again = sync::run(start, &cli::Sync { update: false, locked: false, dry_run: false, selection: all() }).await?;
+    let again = sync::run(start, &cli::Sync::default()).await?;
     let exit = show(&again);
     let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|(name, ..)| *name == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();

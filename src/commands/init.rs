@@ -66,7 +66,7 @@ pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
 
 fn compose(arguments: &Init) -> anyhow::Result<String> {
     let target: TargetRoot = arguments.target.parse().map_err(|error| {
-        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror";
+        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
         Unable::error(format!("`{}` is no target: {error}", arguments.target), hint)
     })?;
     let mut images = String::new();
@@ -80,10 +80,11 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
     if images.is_empty() {
         images = format!("  - {EXAMPLE}\n");
     }
+    let nginx = target.place(&"nginx".parse()?, "docker.io/library/nginx")?;
     Ok(format!(
         "# What is mirrored, and where to. Next: transship check, plan, sync.\n\
          # Every key: mirror.yaml.example, or `transship schema`.\n\n\
-         # REGISTRY[/PREFIX]: nginx becomes {target}/docker.io/library/nginx\n\
+         # REGISTRY[/PREFIX], or oci:DIR: nginx becomes {nginx}\n\
          target: {}\n\n\
          images:\n{images}{MORE_IMAGES}\n\
          # Settings by registry. Without credentials here, those of docker login and\n\
@@ -96,6 +97,9 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
 
 /// Settings that are likely to be wanted.
 fn registries(target: &Registry) -> String {
+    if target.layout().is_some() {
+        return HUB.to_owned();
+    }
     let own = match Service::of(target) {
         Service::Ecr { .. } => ECR,
         Service::DockerHub => return HUB.to_owned(),

@@ -14,10 +14,10 @@ use super::Unable;
 use super::pins::Pins;
 use crate::aws::Sessions;
 use crate::cli::Global;
-use crate::config::{Config, ImageRule, Settings};
+use crate::config::{Config, Detour, ImageRule, Settings};
 use crate::copy::{Means, Readiness};
 use crate::lock::Lock;
-use crate::oci::Repository;
+use crate::oci::{Registry, Repository};
 use crate::plan::{self, Plan, Planned};
 use crate::progress::{Progress, Task};
 use crate::provision::Provisioners;
@@ -27,6 +27,8 @@ use crate::report::{Quota, RegistryUse, Report, RepositoryOutcome};
 use crate::resolve::{self, Resolution, Update};
 use crate::select::Only;
 use crate::store::Stores;
+use crate::store::layout::LayoutStores;
+use crate::store::places::Places;
 use crate::store::registry::RegistryStores;
 use crate::verify::{self, Depth, Verification};
 
@@ -46,6 +48,7 @@ pub(super) struct Session {
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
+    pub(super) layouts: Arc<LayoutStores>,
     pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) provisioners: Provisioners,
@@ -56,23 +59,31 @@ pub(super) struct Session {
 impl Start {
     /// Reads mirror.yaml and what lies beside it.
     pub(super) fn session(self) -> anyhow::Result<(Session, Pins)> {
-        let text = read_config(self.global.config())?;
-        let config = Config::read(&text, self.global.config(), &variable)?;
-        let pins = Pins::of(&self.global)?;
-        let settings = Settings { registries: config.registries, limits: config.limits };
-        Ok((self.with(config.images, settings), pins))
+        self.session_for(&Detour::default())
     }
 
-    /// A run that is about `images`.
-    pub(super) fn with(self, images: Vec<ImageRule>, settings: Settings) -> Session {
-        let Settings { registries, limits } = settings;
+    /// [`Start::session`] for a run that departs from mirror.yaml.
+    pub(super) fn session_for(self, detour: &Detour) -> anyhow::Result<(Session, Pins)> {
+        let text = read_config(self.global.config())?;
+        let config = Config::read_for(&text, self.global.config(), detour, &variable)?;
+        let pins = Pins::of(&self.global)?;
+        let settings = Settings { registries: config.registries, limits: config.limits };
+        Ok((self.with(config.images, settings, detour.from.clone()), pins))
+    }
+
+    /// A run that is about `images`, taken `from` a layout if there is one.
+    pub(super) fn with(self, images: Vec<ImageRule>, settings: Settings, from: Option<Registry>) -> Session {
+        let Settings { registries: set, limits } = settings;
         let sessions = Arc::new(Sessions::new());
-        let hosts = Arc::new(Hosts::new(registries.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
-        let stores: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
+        let hosts = Arc::new(Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
+        let registries = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
+        let layouts = Arc::new(LayoutStores::new(limits.manifest_size));
+        let stores: Arc<dyn Stores> = Arc::new(Places::new(registries, Arc::clone(&layouts), from));
         Session {
             finder: Arc::new(Finder::new(Arc::clone(&stores))),
             stores,
-            provisioners: Provisioners::new(&registries, sessions).with_hosts(Arc::clone(&hosts)),
+            layouts,
+            provisioners: Provisioners::new(&set, sessions).with_hosts(Arc::clone(&hosts)),
             hosts,
             images,
             transfers: self.global.jobs.map_or(limits.transfers, usize::from),

@@ -1,16 +1,23 @@
 //! `sync`: list → lock → repositories → copy → report.
 
+use super::Unable;
 use super::plan::{warn_of_subsets, warn_of_untagged};
-use super::session::Start;
+use super::session::{Session, Start};
 use crate::cli::Sync;
-use crate::lock::{self, Lock};
+use crate::config::{Detour, TargetRoot};
+use crate::lock::{self, Lock, LockedImage};
+use crate::oci::{Location, Registry, Selector};
 use crate::report::{Change, Part, Report};
 use crate::resolve::{Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
-    let (session, pins) = start.session()?;
+    let detour = Detour {
+        target: arguments.target.as_deref().map(target).transpose()?,
+        from: arguments.from.as_deref().map(layout).transpose()?,
+    };
+    let (session, pins) = start.session_for(&detour)?;
     let only = session.only(&arguments.selection.only, &pins.old)?;
-    let resolution = if arguments.locked {
+    let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
     } else {
         let update = if arguments.update { Update::All } else { Update::Nothing };
@@ -18,8 +25,12 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     };
     // What was resolved until a stop isn't all: the file stays as it is.
     let is_whole = !session.stop.is_cancelled();
-    if is_whole && !arguments.locked && !arguments.dry_run {
+    // A pin is what upstream serves, and a layout doesn't tell that.
+    if is_whole && !arguments.locked && !arguments.dry_run && detour.from.is_none() {
         pins.write(&resolution.lock)?;
+    }
+    if detour.from.is_some() {
+        resolution.lock = as_mirrored(&session, &resolution.lock).await;
     }
     let plan = session.plan(&resolution, &only, arguments.update).await;
     let mut report = if arguments.dry_run {
@@ -33,6 +44,38 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         report.changes = Some(changes(&pins.old, &resolution.lock));
     }
     Ok(session.finish("sync", report))
+}
+
+fn target(text: &str) -> anyhow::Result<TargetRoot> {
+    text.parse().map_err(|error| {
+        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
+        Unable::error(format!("`{text}` is no target: {error}"), hint)
+    })
+}
+
+fn layout(text: &str) -> anyhow::Result<Registry> {
+    match text.parse() {
+        Ok(Location::Layout { layout, reference: None }) => Ok(layout),
+        _ => Err(Unable::error(
+            format!("`{text}` is no layout to take everything from"),
+            "--from is oci:DIR, an OCI image layout, without REFERENCE: --only picks images",
+        )),
+    }
+}
+
+/// The pins as a mirror holds them, which is what was mirrored of each image: the lock's own digests may be nowhere but
+/// upstream.
+async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
+    let mut here = lock.clone();
+    for image in lock.images() {
+        let Some(digest) = &image.mirrored else { continue };
+        let Ok(source) = session.stores.source(image.source.repository()) else { continue };
+        // One that isn't there fails when it is copied, and is told by the name that it has there.
+        let found = source.resolve(&Selector::Digest(digest.clone())).await.ok();
+        let size = found.map_or(image.size, |found| found.size);
+        here.pin(LockedImage { digest: digest.clone(), size, mirrored: None, ..image.clone() });
+    }
+    here
 }
 
 /// Pins that differ, in the report's terms.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::{RawConfig, RawLimits};
-use super::{Config, Env, Handling, Layout, Limits, TargetRoot, handling, harbor, images, keys, registries};
+use super::{Config, Detour, Env, Handling, Layout, Limits, TargetRoot, handling, harbor, images, registries};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
 
@@ -32,11 +32,6 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// For what a later version will understand.
-    pub(super) fn not_yet(&mut self, path: &KeyPath, what: &str) {
-        self.problems.push(keys::not_yet(self.document.position(path), path.clone(), what));
-    }
-
     /// The value, or a problem at `path`.
     pub(super) fn ok<T, E: std::fmt::Display>(&mut self, path: &KeyPath, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(path, error.to_string())).ok()
@@ -60,7 +55,7 @@ impl<'a> Findings<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope<'a> {
     /// All: it is going to be mirrored.
-    Mirror,
+    Mirror(&'a Detour),
     /// Only registries and limits are used, for these hosts; targets and images may be missing.
     Settings(&'a [Registry]),
 }
@@ -78,7 +73,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let layout: Layout = layout.unwrap_or_default();
     let written = raw.defaults.as_ref().map(handling::Written::from).unwrap_or_default();
     let defaults = handling::merged(&Handling::default(), written, &root.key("defaults"), findings);
-    if raw.images.as_ref().is_none_or(Vec::is_empty) && matches!(scope, Scope::Mirror) {
+    if raw.images.as_ref().is_none_or(Vec::is_empty) && matches!(scope, Scope::Mirror(_)) {
         let path = root.key("images");
         findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
     }
@@ -86,8 +81,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, &defaults, findings);
     let used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
-        Scope::Mirror => {
-            let sources = images.iter().map(|rule| rule.repository.registry());
+        Scope::Mirror(detour) => {
+            let sources = images.iter().map(|rule| rule.repository.registry()).filter(|_| detour.from.is_none());
             sources.chain(targets.iter().map(|target| &target.registry)).cloned().collect()
         }
     };
@@ -96,6 +91,9 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
 }
 
 fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Vec<TargetRoot> {
+    if let Scope::Mirror(Detour { target: Some(target), .. }) = scope {
+        return vec![target.clone()];
+    }
     let root = KeyPath::default();
     let list = root.key("targets");
     let written: Vec<(KeyPath, &str)> = match (&raw.target, &raw.targets) {
@@ -107,18 +105,17 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
         (None, Some(targets)) => targets.iter().enumerate().map(|(i, text)| (list.index(i), text.as_str())).collect(),
         (None, None) => Vec::new(),
     };
-    if written.is_empty() && matches!(scope, Scope::Mirror) {
+    if written.is_empty() && matches!(scope, Scope::Mirror(_)) {
         let message = "there is no target";
         findings.add_hint(&list, message, "say where images go: target: registry.example.com/mirror");
     }
     let mut targets: Vec<TargetRoot> = Vec::new();
     for (path, text) in written {
-        if text.starts_with("oci:") {
-            findings.not_yet(&path, "an OCI layout as target");
-        } else if text.contains("://") {
+        if text.contains("://") {
             let hint = "write host[:port][/prefix]; plain HTTP is set under registries:";
             findings.add_hint(&path, format!("`{text}` has a scheme"), hint);
-        } else if let Some(target) = findings.ok(&path, text.parse()) {
+        } else if let Some(target) = findings.ok(&path, text.parse::<TargetRoot>()) {
+            let target = target.seen_from(findings.folder);
             if targets.contains(&target) {
                 findings.add(&path, format!("`{target}` is a target already"));
             } else {

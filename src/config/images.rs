@@ -163,7 +163,7 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
     };
     let mut destinations = Vec::new();
     for target in places.targets {
-        let destination = match target.repository(&under) {
+        let destination = match target.place(&rule.repository, &under) {
             Ok(destination) => destination,
             Err(error) => {
                 let hint = match &rule.to {
@@ -198,7 +198,9 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
     let mut selected: HashMap<&Repository, Vec<&ImageRule>> = HashMap::new();
     for rule in rules {
         for destination in &rule.destinations {
-            if let Wanted::Select(_) = &rule.wanted {
+            // In a layout it is the same wherever it lands elsewhere, and harmless.
+            let is_layout = destination.registry().layout().is_some();
+            if let (Wanted::Select(_), false) = (&rule.wanted, is_layout) {
                 let others = selected.entry(destination).or_default();
                 if let Some(other) = others.iter().find(|o| o.repository == rule.repository && o.wanted == rule.wanted)
                 {
@@ -210,14 +212,19 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
             }
             let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
                 let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
-                let pinned =
-                    digest.is_some() && digest == theirs && rule.handling.platforms == other.handling.platforms;
-                let same = std::ptr::eq(other, rule) || pinned;
+                let alike = digest == theirs && rule.handling.platforms == other.handling.platforms;
+                let again = is_layout && rule.repository == other.repository;
+                let same = std::ptr::eq(other, rule) || (alike && (digest.is_some() || again));
                 (!same)
                     .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))
             });
             if let Some(message) = collision {
-                let hint = "remove one of them, give one another path with to:, or pin both to one digest and the same platforms";
+                let hint = match destination.registry().layout() {
+                    Some(_) => "remove one of them, or mirror one to another layout",
+                    None => {
+                        "remove one of them, give one another path with to:, or pin both to one digest and the same platforms"
+                    }
+                };
                 findings.add_hint(&rule.path, message, hint);
                 break;
             }

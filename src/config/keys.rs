@@ -95,7 +95,7 @@ pub(super) fn unknown(path: KeyPath, at: Position) -> Problem {
 }
 
 /// The problem with something that a later version will understand.
-pub(super) fn not_yet(at: Position, path: KeyPath, what: &str) -> Problem {
+fn not_yet(at: Position, path: KeyPath, what: &str) -> Problem {
     Problem::new(at, path, format!("{what} isn't supported yet by this version of transship"))
         .with_hint("remove it, or update transship")
 }

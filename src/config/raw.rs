@@ -19,7 +19,7 @@ pub(super) struct RawConfig {
     /// The version of this file's format: 1.
     #[schemars(schema_with = "schema::version")]
     pub(super) version: Option<String>,
-    /// Where images go: REGISTRY[/PREFIX]. The first segment is always the registry.
+    /// Where images go: REGISTRY[/PREFIX], of which the first segment is always the registry, or oci:DIR, an OCI image layout.
     pub(super) target: Option<String>,
     /// Several targets, instead of `target`: each blob leaves the upstream once.
     pub(super) targets: Option<Vec<String>>,

@@ -1,11 +1,12 @@
 //! Where images go: target roots and the layout under them.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
-use crate::oci::{ReferenceError, Registry, Repository};
+use crate::oci::{Location, ReferenceError, Registry, Repository};
 
-/// `REGISTRY[/PREFIX]`. The first segment is always the registry: Docker Hub's defaults don't apply.
+/// `REGISTRY[/PREFIX]`, where the first segment is always the registry and Docker Hub's defaults don't apply; or `oci:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRoot {
     /// The registry.
@@ -14,7 +15,34 @@ pub struct TargetRoot {
     pub prefix: String,
 }
 
+/// Where a run departs from what the file says.
+#[derive(Debug, Clone, Default)]
+pub struct Detour {
+    /// Where images go, instead of the file's targets.
+    pub target: Option<TargetRoot>,
+    /// The layout that they are taken from, instead of their registries.
+    pub from: Option<Registry>,
+}
+
 impl TargetRoot {
+    /// Where the images of `source` land: in a registry at `path` under this root. A layout calls them what they are called
+    /// at their source, whatever `path` says: by that name they are found again.
+    ///
+    /// # Errors
+    /// As [`TargetRoot::repository`].
+    pub fn place(&self, source: &Repository, path: &str) -> Result<Repository, ReferenceError> {
+        match self.registry.layout() {
+            Some(_) => Repository::new(self.registry.clone(), &source.to_string()),
+            None => self.repository(path),
+        }
+    }
+
+    /// The same, with a layout's directory as seen from `folder`.
+    pub(super) fn seen_from(self, folder: &Path) -> Self {
+        let inside = self.registry.layout().and_then(|dir| Registry::in_directory(&folder.join(dir)));
+        inside.map_or(self.clone(), |registry| Self { registry, ..self })
+    }
+
     /// The repository `path` under this root.
     ///
     /// # Errors
@@ -32,6 +60,13 @@ impl FromStr for TargetRoot {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        match text.parse()? {
+            Location::Layout { layout, reference: None } => {
+                return Ok(Self { registry: layout, prefix: String::new() });
+            }
+            Location::Layout { .. } => return Err(ReferenceError::NotBare(text.to_owned())),
+            Location::Registry(_) => {}
+        }
         let (registry, prefix) = text.split_once('/').unwrap_or((text, ""));
         let registry: Registry = registry.parse()?;
         let prefix = prefix.trim_end_matches('/');

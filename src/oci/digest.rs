@@ -24,7 +24,8 @@ impl Algorithm {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Its name, which stands before the colon.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
             Self::Sha512 => "sha512",

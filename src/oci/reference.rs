@@ -9,6 +9,10 @@ use std::sync::Arc;
 
 use super::{Digest, DigestError};
 
+mod location;
+
+pub use location::Location;
+
 /// Why a text is no reference, or no part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
@@ -32,26 +36,44 @@ pub enum ReferenceError {
     /// Longer than the 255 characters that registries take.
     #[error("`{0}` is longer than 255 characters")]
     Length(String),
+    /// Not `oci:DIR[:REFERENCE]`.
+    #[error("`{0}` isn't a layout: expected oci:DIR[:REFERENCE], with no : in DIR")]
+    Layout(String),
+    /// A name that nothing in a layout can have.
+    #[error("`{0}` isn't a name within a layout: expected letters, digits and . _ - : / + without spaces")]
+    Name(String),
 }
 
-/// `host[:port]`, in lower case. `docker.io`, `index.docker.io` and `registry-1.docker.io` are one. Cheap to clone.
+/// Where repositories are: `host[:port]`, in lower case, or an OCI image layout. `docker.io`, `index.docker.io` and
+/// `registry-1.docker.io` are one. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Registry(Arc<str>);
+pub struct Registry(Place);
+
+/// A host may well be called `oci`: the text alone doesn't tell which it is.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Place {
+    Host(Arc<str>),
+    /// `oci:DIR`
+    Layout(Arc<str>),
+}
 
 impl Registry {
     /// The canonical name of Docker Hub.
     pub const DOCKER_HUB: &'static str = "docker.io";
 
-    /// `host[:port]`.
+    /// `host[:port]`, or `oci:DIR`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Place::Host(text) | Place::Layout(text) => text,
+        }
     }
 
-    /// The host without port and brackets.
+    /// The host without port and brackets; nothing for a layout.
     pub fn host(&self) -> &str {
-        let host = match self.0.rsplit_once(':') {
+        let Place::Host(text) = &self.0 else { return "" };
+        let host = match text.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => &self.0,
+            _ => text,
         };
         host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -76,14 +98,14 @@ impl FromStr for Registry {
         if !plain || lower.is_empty() || !lower.bytes().all(sane) || lower.ends_with(':') {
             return Err(error());
         }
-        Ok(Self(match lower.as_str() {
+        Ok(Self(Place::Host(match lower.as_str() {
             "index.docker.io" | "registry-1.docker.io" => Self::DOCKER_HUB.into(),
             other => other.into(),
-        }))
+        })))
     }
 }
 
-/// A repository in a registry. Cheap to clone.
+/// A repository in a registry, or what bears one name in a layout. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     registry: Registry,
@@ -91,11 +113,15 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository `path` of `registry`, both as they stand: no defaults apply.
+    /// The repository `path` of `registry`, both as they stand: no defaults apply. In a layout it may have no name at all.
     ///
     /// # Errors
-    /// If the grammar of repository names forbids `path`.
+    /// If the grammar of repository names forbids `path`; in a layout that of names there, which takes a whole
+    /// `host:port/repository`.
     pub fn new(registry: Registry, path: &str) -> Result<Self, ReferenceError> {
+        if registry.layout().is_some() {
+            return Self::in_layout(registry, path);
+        }
         let error = || ReferenceError::Repository(path.to_owned());
         if !path.split('/').all(is_path_component) {
             return Err(error());
@@ -298,13 +324,17 @@ fn is_path_component(component: &str) -> bool {
 
 impl fmt::Display for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.registry, self.path)
+        match (&self.registry.0, &*self.path) {
+            (Place::Host(host), path) => write!(f, "{host}/{path}"),
+            (Place::Layout(layout), "") => f.write_str(layout),
+            (Place::Layout(layout), name) => write!(f, "{layout}:{name}"),
+        }
     }
 }
 
@@ -323,6 +353,9 @@ impl fmt::Display for Selector {
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.repository)?;
+        if self.repository.is_nameless() && self.tag.is_none() {
+            f.write_str(":")?;
+        }
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }

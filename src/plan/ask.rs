@@ -238,7 +238,10 @@ async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repositor
         }
     }
     plan.vacant.extend(plan.missing.iter().cloned());
-    let to_list = empty_so_far.iter().filter(|r| !plan.vacant.contains(r) && !unavailable.contains_key(r));
+    // In a layout asking costs nothing, and what there is may be there under another name.
+    let asks_cost = |repository: &&Repository| repository.registry().layout().is_none();
+    let to_list = empty_so_far.iter().filter(asks_cost);
+    let to_list = to_list.filter(|r| !plan.vacant.contains(r) && !unavailable.contains_key(r));
     let vacant = to_list.map(|repository| async move { (repository, is_vacant(request, repository).await) });
     let answers: Vec<_> = futures::stream::iter(vacant).buffered(QUESTIONS).collect().await;
     plan.vacant.extend(answers.into_iter().filter(|(_, vacant)| *vacant).map(|(repository, _)| repository.clone()));

@@ -11,6 +11,7 @@ mod find;
 mod harbor;
 mod harness;
 mod layers;
+mod layout;
 mod ministack;
 mod network;
 mod output;

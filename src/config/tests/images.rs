@@ -45,6 +45,13 @@ fn layout_and_targets_place_images() {
         ("target: h.example", "'[::1]:5000/a:1'", "h.example/1-5000/a"),
         ("target: h.example\nlayout: x/{name}", "quay.io/a/b/c:1", "h.example/x/c"),
         ("targets: [h.example/a, g.example]", "quay.io/c:1", "h.example/a/quay.io/c g.example/quay.io/c"),
+        // Relative to the file, and by the name of the source, whatever the layout of registries.
+        ("target: oci:out\nlayout: x/{name}", "nginx", "oci:conf/out:docker.io/library/nginx"),
+        (
+            "targets: [oci:/var/o, h.example]",
+            "localhost:5000/a:1",
+            "oci:/var/o:localhost:5000/a h.example/localhost-5000/a",
+        ),
     ] {
         assert_eq!(destinations(&format!("{top}\nimages: [{image}]")).join(" "), expected);
     }
@@ -53,6 +60,23 @@ fn layout_and_targets_place_images() {
         "  - {{image: 'a/x:1@{D}', to: x}}\n  - {{image: 'b/x:1@{D}', to: x}}\n  - {{image: 'c/x@{D}', as: '1', to: x}}\n"
     ));
     assert_eq!(destinations(&same).len(), 3);
+    // In a layout the same image is the same wherever it lands elsewhere.
+    let twice = "targets: [oci:o]\nimages: [a/x:1, {image: a/x, tags: ['1'], to: y}]";
+    assert_eq!(destinations(twice), ["oci:conf/o:docker.io/a/x"; 2]);
+    assert_eq!(problems(&twice.replace("oci:o", "oci:o, h").replace(", to: y", "")).len(), 1);
+}
+
+#[test]
+fn a_detour_has_targets_of_its_own_and_may_leave_the_sources_out() {
+    let text = "images: [nginx]\nregistries: {docker.io: {username: u, password: {env: UNSET}}}";
+    let detour = |from: &[&str]| Detour {
+        target: Some("h.example/m".parse().unwrap()),
+        from: from.iter().map(|dir| Registry::in_directory(Path::new(dir)).unwrap()).next(),
+    };
+    let read = |detour: &Detour| Config::read_for(text, Path::new("mirror.yaml"), detour, &env);
+    let config = read(&detour(&["dir"])).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.images[0].destinations[0].to_string(), "h.example/m/docker.io/library/nginx");
+    assert_eq!(read(&detour(&[])).unwrap_err().len(), 1, "the secret of a source in use has to be there");
 }
 
 #[test]
@@ -62,8 +86,12 @@ fn wrong_targets_and_layouts_are_refused() {
         (with("targets: [a.example]"), "3:10 targets: there is target: already"),
         ("target: https://h\nimages: [a]".into(), "1:9 target: `https://h` has a scheme"),
         (
-            "target: oci:dir\nimages: [a]".into(),
-            "1:9 target: an OCI layout as target isn't supported yet by this version of transship",
+            "target: oci:dir:a/b\nimages: [a]".into(),
+            "1:9 target: `oci:dir:a/b` names a tag or digest, where a repository alone is expected",
+        ),
+        (
+            "target: 'oci:'\nimages: [a]".into(),
+            "1:9 target: `oci:` isn't a layout: expected oci:DIR[:REFERENCE], with no : in DIR",
         ),
         ("targets: [h/a, h/a/]\nimages: [a]".into(), "1:16 targets[1]: `h/a` is a target already"),
         (

@@ -1,0 +1,167 @@
+//! OCI image layouts as places: `oci:DIR[:REFERENCE]`, as skopeo writes it, where the first `:` behind `oci:` ends DIR.
+//!
+//! A layout stands where a registry does. What bears one name in it, `docker.io/library/nginx` of
+//! `docker.io/library/nginx:1.27`, stands for a repository; what is called by a tag alone has none (image-spec
+//! `annotations.md`, `org.opencontainers.image.ref.name`).
+
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use super::{Place, Reference, ReferenceError, Registry, Repository, Tag};
+use crate::oci::Digest;
+
+/// The prefix that tells a layout from a registry.
+const PREFIX: &str = "oci:";
+
+/// What a user names: something in a layout, or in a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// As it was written: what it is short for depends on where it stands.
+    Registry(String),
+    /// In a layout: what is called REFERENCE there, or all of it.
+    Layout {
+        /// `oci:DIR`.
+        layout: Registry,
+        /// As it was written.
+        reference: Option<String>,
+    },
+}
+
+impl FromStr for Location {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let Some(rest) = text.strip_prefix(PREFIX) else { return Ok(Self::Registry(text.to_owned())) };
+        let (dir, reference) = rest.split_once(':').unwrap_or((rest, ""));
+        let layout = Registry::in_directory(Path::new(dir)).ok_or_else(|| ReferenceError::Layout(text.to_owned()))?;
+        Ok(Self::Layout { layout, reference: (!reference.is_empty()).then(|| reference.to_owned()) })
+    }
+}
+
+impl Registry {
+    /// The layout in the directory `dir`, which needn't exist. `None` for no path at all, and for one that isn't UTF-8.
+    pub fn in_directory(dir: &Path) -> Option<Self> {
+        // Two spellings of a path are one place, as far as that can be told without looking.
+        let plain: PathBuf = dir.components().filter(|part| *part != Component::CurDir).collect();
+        let shown = match plain.to_str()? {
+            "" if dir.as_os_str().is_empty() => return None,
+            "" => ".",
+            shown => shown,
+        };
+        Some(Self(Place::Layout(format!("{PREFIX}{shown}").into())))
+    }
+
+    /// The directory, if it is a layout.
+    pub fn layout(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Host(_) => None,
+            Place::Layout(text) => Some(Path::new(&text[PREFIX.len()..])),
+        }
+    }
+}
+
+impl Repository {
+    pub(super) fn in_layout(layout: Registry, name: &str) -> Result<Self, ReferenceError> {
+        let sane = |b: u8| b.is_ascii_alphanumeric() || b"-._:/+[]".contains(&b);
+        if !name.bytes().all(sane) {
+            return Err(ReferenceError::Name(name.to_owned()));
+        }
+        if name.len() > 255 {
+            return Err(ReferenceError::Length(name.to_owned()));
+        }
+        Ok(Self { registry: layout, path: name.into() })
+    }
+
+    /// What is called by a tag alone, in a layout.
+    pub fn is_nameless(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// What `text` means in `layout`, `[NAME:]TAG` or `[NAME][@DIGEST]`: the last `:` that no `/` follows begins the tag,
+    /// and a word alone is one.
+    ///
+    /// # Errors
+    /// If a part of it can't be one.
+    pub fn called(layout: &Registry, text: &str) -> Result<(Self, Option<Tag>, Option<Digest>), ReferenceError> {
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        let (name, tag) = match rest.rsplit_once(':') {
+            Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+            _ if digest.is_none() && !rest.contains('/') => ("", Some(rest)),
+            _ => (rest, None),
+        };
+        let tag = tag.map(str::parse).transpose()?;
+        Ok((Self::in_layout(layout.clone(), name)?, tag, digest.map(str::parse).transpose()?))
+    }
+}
+
+impl Reference {
+    /// By what is given of tag and digest; `None` if neither is.
+    pub fn of(repository: Repository, tag: Option<Tag>, digest: Option<Digest>) -> Option<Self> {
+        (tag.is_some() || digest.is_some()).then_some(Self { repository, tag, digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn layout(dir: &str) -> Registry {
+        Registry::in_directory(Path::new(dir)).unwrap()
+    }
+
+    #[test]
+    fn the_first_colon_ends_the_directory() {
+        for (text, dir, reference) in [
+            ("oci:dir", "dir", None),
+            ("oci:dir:", "dir", None),
+            ("oci:./a/./b/", "a/b", None),
+            ("oci:.", ".", None),
+            ("oci:../up", "../up", None),
+            ("oci:/var/images:1.27", "/var/images", Some("1.27")),
+            ("oci:5000:localhost:5000/a:1", "5000", Some("localhost:5000/a:1")),
+        ] {
+            let expected = Location::Layout { layout: layout(dir), reference: reference.map(str::to_owned) };
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+            assert_eq!(layout(dir).layout(), Some(Path::new(dir)));
+        }
+        assert_eq!("oci/dir:1".parse(), Ok(Location::Registry("oci/dir:1".into())));
+        for bad in ["oci:", "oci::1.27"] {
+            assert_eq!(bad.parse::<Location>(), Err(ReferenceError::Layout(bad.into())));
+        }
+    }
+
+    #[test]
+    fn names_in_a_layout_are_shown_as_skopeo_takes_them() {
+        let pinned = format!("docker.io/library/python@{D}");
+        let nameless = format!("@{D}");
+        for (text, name, tag) in [
+            ("1.27", "", Some("1.27")),
+            ("nginx:1.27", "nginx", Some("1.27")),
+            ("localhost:5000/a/b:V_1", "localhost:5000/a/b", Some("V_1")),
+            ("[::1]:5000/a:1", "[::1]:5000/a", Some("1")),
+            (pinned.as_str(), "docker.io/library/python", None),
+            (nameless.as_str(), "", None),
+        ] {
+            let (repository, found, digest) = Repository::called(&layout("a/b"), text).unwrap();
+            assert_eq!((repository.path(), found.as_ref().map(Tag::as_str)), (name, tag), "{text}");
+            let reference = Reference::of(repository, found, digest).unwrap();
+            assert_eq!(reference.to_string(), format!("oci:a/b:{text}"));
+        }
+        let (bare, tag, digest) = Repository::called(&layout("d"), "localhost:5000/a").unwrap();
+        assert_eq!((bare.to_string().as_str(), Reference::of(bare, tag, digest)), ("oci:d:localhost:5000/a", None));
+        for bad in ["a b:1", "nginx:1+2", "a/b:é", "a@sha256:x"] {
+            assert!(Repository::called(&layout("d"), bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_layout_is_no_host() {
+        let (layout, host) = (layout("5000"), "oci:5000".parse::<Registry>().unwrap());
+        assert_eq!(layout.to_string(), host.to_string());
+        assert_ne!(layout, host);
+        assert_eq!((layout.host(), layout.is_loopback()), ("", false));
+        assert!(Repository::new(layout, "localhost:5000/A").is_ok() && Repository::new(host, "A").is_err());
+    }
+}

@@ -1,0 +1,330 @@
+//! OCI image layouts: a directory that holds the images of any number of repositories (image-spec `image-layout.md`).
+//!
+//! `org.opencontainers.image.ref.name` of an entry in index.json is `NAME:TAG`, where NAME stands for the repository. Blobs
+//! and manifests belong to the layout, not to one of its names: what is there is there for all. An image without a tag and
+//! a referrer have entries without a name, so that whatever was pushed can be reached from index.json.
+//!
+//! `directory` knows the files, `index` the text of index.json, `contents` what both come to, and `choose` what a person means.
+
+mod choose;
+mod contents;
+mod directory;
+mod index;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, Referrer, Registry, Repository, Selector, Tag, Verifier};
+use contents::Contents;
+use directory::Directory;
+use index::Change;
+
+/// How many bytes a chunk of a blob has at most.
+const CHUNK: usize = 256 * 1024;
+
+/// Opens layouts, each once.
+#[derive(Debug)]
+pub struct LayoutStores {
+    largest_manifest: u64,
+    open: Mutex<HashMap<Registry, Arc<Contents>>>,
+}
+
+/// What bears one name in a layout.
+pub struct LayoutStore {
+    contents: Arc<Contents>,
+    repository: Repository,
+}
+
+impl LayoutStores {
+    /// None is open yet; a manifest of more than `largest_manifest` bytes isn't read.
+    pub fn new(largest_manifest: u64) -> Self {
+        Self { largest_manifest, open: Mutex::default() }
+    }
+
+    fn contents(&self, layout: &Registry) -> Result<Arc<Contents>> {
+        let Some(path) = layout.layout() else {
+            return Err(Error::new(Kind::Configuration, format!("open {layout}"), "it isn't an OCI image layout"));
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = open
+            .entry(layout.clone())
+            .or_insert_with(|| Arc::new(Contents::new(layout.clone(), Directory::new(path), self.largest_manifest)));
+        Ok(Arc::clone(contents))
+    }
+
+    fn store(&self, repository: &Repository) -> Result<Arc<LayoutStore>> {
+        let contents = self.contents(repository.registry())?;
+        Ok(Arc::new(LayoutStore { contents, repository: repository.clone() }))
+    }
+
+    /// What is called `wanted` in `layout`, word for word or by the reference that it is short for; without `wanted`, the
+    /// only image there. A reference without tag and name stands for what has none, or one that has no tag.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, or several: which there are is in the hint.
+    pub async fn choose(&self, layout: &Registry, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
+        let contents = self.contents(layout)?;
+        let wanted = wanted.map(str::to_owned);
+        contents.blocking(move |contents| choose::choose(contents, wanted.as_deref())).await
+    }
+}
+
+impl Stores for LayoutStores {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(self.store(repository)?)
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        Ok(self.store(repository)?)
+    }
+}
+
+impl LayoutStore {
+    fn error(&self, kind: Kind, attempted: &str, why: impl Into<String>) -> Error {
+        Error::new(kind, format!("{attempted} {self}"), why)
+    }
+
+    fn absent(&self, attempted: &str, what: &str) -> Error {
+        let error = self.error(Kind::NotFound, attempted, format!("there is no such {what}"));
+        error.with_hint("mirror it into that layout first, or name another one")
+    }
+
+    /// What an image of this tag is called.
+    fn ref_name(&self, tag: &Tag) -> String {
+        if self.repository.is_nameless() { tag.to_string() } else { format!("{}:{tag}", self.repository.path()) }
+    }
+}
+
+impl fmt::Display for LayoutStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.fmt(f)
+    }
+}
+
+impl fmt::Debug for LayoutStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LayoutStore({self})")
+    }
+}
+
+#[async_trait]
+impl Source for LayoutStore {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        let absent = self.absent(&format!("resolve {selector} in"), "manifest");
+        let ambiguous = format!("resolve {selector} in {self}");
+        let name = match selector {
+            Selector::Tag(tag) => Ok(self.ref_name(tag)),
+            Selector::Digest(digest) => Err(digest.clone()),
+        };
+        let found = self.contents.blocking(move |contents| {
+            let index = contents.index()?;
+            let listed = index.entries().filter(|says| match &name {
+                Ok(name) => says.name.as_ref() == Some(name),
+                Err(digest) => says.descriptor.digest == *digest,
+            });
+            match (choose::one(listed, &ambiguous)?, &name) {
+                (Some(says), _) => check(contents, &says.descriptor),
+                (None, Ok(_)) => Ok(None),
+                (None, Err(digest)) => Ok(contents.manifest(digest)?.map(|manifest| manifest.descriptor().clone())),
+            }
+        });
+        found.await?.ok_or(absent)
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        let absent = self.absent(&format!("get manifest {digest} from"), "manifest");
+        let digest = digest.clone();
+        self.contents.blocking(move |contents| contents.manifest(&digest)).await?.ok_or(absent)
+    }
+
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+        let attempted = format!("get blob {digest} from");
+        let absent = self.absent(&attempted, "blob");
+        let wanted = digest.clone();
+        let opened = self.contents.blocking(move |contents| contents.directory.open(&wanted)).await?;
+        let (mut file, length) = opened.ok_or(absent)?;
+        if offset > length {
+            let why = format!("offset {offset} lies behind its {length} bytes");
+            return Err(self.error(Kind::Invalid, &attempted, why));
+        }
+        let sought = file.seek(SeekFrom::Start(offset));
+        sought.map_err(|error| self.contents.unread(digest, &error))?;
+        let verifier = (offset == 0).then(|| Verifier::new(digest.clone(), length));
+        let (contents, digest) = (Arc::clone(&self.contents), digest.clone());
+        let reading = Reading { contents, digest, file, verifier, held: None };
+        let chunks = stream::try_unfold(Box::new(reading), |reading| async move {
+            let contents = Arc::clone(&reading.contents);
+            contents.blocking(move |_| reading.next()).await
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let digest = digest.clone();
+        self.contents.blocking(move |contents| contents.directory.length(&digest)).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        let index = self.contents.blocking(Contents::index).await?;
+        let names = index.entries().filter_map(|says| says.name.as_deref());
+        let tag = |name: &str| {
+            let (repository, tag, _) = Repository::called(self.repository.registry(), name).ok()?;
+            tag.filter(|_| repository == self.repository)
+        };
+        let mut tags: Vec<Tag> = Vec::new();
+        for tag in names.filter_map(tag) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        if tags.is_empty() {
+            return Err(self.error(Kind::NotFound, "list tags of", "nothing in the layout has that name"));
+        }
+        Ok(tags)
+    }
+
+    /// What index.json lists with this subject, and what an index under the fallback tag says, which tools that copy by tags
+    /// bring along.
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        let wanted = subject.clone();
+        let mut found = self.contents.blocking(move |contents| contents.referrers(&wanted)).await?;
+        match self.resolve(&subject.referrers_tag().into()).await {
+            Ok(index) => {
+                let index = self.manifest(&index.digest).await?;
+                let listed = Referrer::in_index(index.bytes()).unwrap_or_default();
+                let new = |one: &Referrer| found.iter().all(|other| other.digest != one.digest);
+                let new: Vec<Referrer> = listed.into_iter().filter(new).collect();
+                found.extend(new);
+            }
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Referrers::Listed(found))
+    }
+}
+
+/// `listed` if the file is there, and has the length that index.json says.
+fn check(contents: &Contents, listed: &Descriptor) -> Result<Option<Descriptor>> {
+    match contents.directory.length(&listed.digest)? {
+        None => Ok(None),
+        Some(length) if length == listed.size => Ok(Some(listed.clone())),
+        Some(length) => {
+            let why = format!("index.json says that it has {} bytes, and it has {length}", listed.size);
+            Err(contents.damaged(&listed.digest, why))
+        }
+    }
+}
+
+#[async_trait]
+impl Target for LayoutStore {
+    async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
+        let digest = manifest.digest();
+        let attempted = format!("push manifest {name} to {self}");
+        let named_otherwise = matches!(name, Selector::Digest(asked) if asked != digest);
+        if named_otherwise || !digest.matches(manifest.bytes()) {
+            return Err(Error::new(Kind::Mismatch, attempted, "the bytes don't hash to the digest"));
+        }
+        self.contents.prepare().await?;
+        let pushed = manifest.clone();
+        self.contents
+            .blocking(move |contents| {
+                let missing = contents.missing(&pushed)?;
+                if !missing.is_empty() {
+                    return Err(Error::new(
+                        Kind::MissingContent,
+                        attempted,
+                        format!("it lacks {}", missing.join(", ")),
+                    ));
+                }
+                contents.remember(&pushed);
+                if contents.directory.length(pushed.digest())? == Some(pushed.bytes().len() as u64) {
+                    return Ok(());
+                }
+                contents.directory.keep_bytes(pushed.bytes(), pushed.digest())
+            })
+            .await?;
+        let name = match name {
+            Selector::Tag(tag) => Some(self.ref_name(tag)),
+            Selector::Digest(_) => None,
+        };
+        self.contents.list(Change::new(manifest, name, self.repository.path())).await?;
+        Ok(Accepted { subject_processed: manifest.subject().is_some() })
+    }
+
+    async fn open_upload(&self) -> Result<Upload> {
+        self.contents.open_upload().await.map(Upload)
+    }
+
+    async fn push_blob(&self, upload: Upload, blob: &Descriptor, mut body: BlobStream) -> Result<()> {
+        let attempted = format!("push blob {} to {self}", blob.digest);
+        let file = self.contents.take_upload(&upload.0);
+        let file = file.ok_or_else(|| Error::new(Kind::NotFound, attempted.as_str(), "there is no such upload"))?;
+        let failed = |error: std::io::Error| directory::failed("write", file.path(), &error);
+        let mismatch = |e: crate::oci::Mismatch| Error::new(Kind::Mismatch, attempted.as_str(), e.to_string());
+        let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
+        let mut writer = tokio::fs::File::from_std(file.as_file().try_clone().map_err(failed)?);
+        while let Some(chunk) = body.try_next().await? {
+            verifier.update(&chunk).map_err(mismatch)?;
+            writer.write_all(&chunk).await.map_err(failed)?;
+        }
+        verifier.finish().map_err(mismatch)?;
+        writer.flush().await.map_err(failed)?;
+        let digest = blob.digest.clone();
+        self.contents.blocking(move |contents| contents.directory.keep(file, &digest)).await
+    }
+
+    async fn abandon(&self, upload: Upload) {
+        drop(self.contents.take_upload(&upload.0));
+    }
+
+    /// A blob of the layout is one of all its repositories; another layout gives nothing.
+    async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        let is_there = from.registry() == self.repository.registry() && self.blob_size(digest).await?.is_some();
+        Ok(if is_there { Mount::Mounted } else { Mount::Declined(None) })
+    }
+}
+
+/// A blob as it is read. The last chunk is held back until it is clear that the file is what its name says: whoever reads
+/// would find out, but couldn't tell which file it is.
+struct Reading {
+    contents: Arc<Contents>,
+    digest: Digest,
+    file: File,
+    /// None if it isn't read from its beginning.
+    verifier: Option<Verifier>,
+    held: Option<Bytes>,
+}
+
+impl Reading {
+    /// The next chunk, and the rest; `None` after the last.
+    fn next(mut self: Box<Self>) -> Result<Option<(Bytes, Box<Self>)>> {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let read = self.file.read(&mut chunk);
+            let read = read.map_err(|error| self.contents.unread(&self.digest, &error))?;
+            chunk.truncate(read);
+            if read == 0 {
+                let verified = self.verifier.take().map_or(Ok(()), Verifier::finish);
+                verified.map_err(|mismatch| self.contents.damaged(&self.digest, mismatch.to_string()))?;
+                return Ok(self.held.take().map(|last| (last, self)));
+            }
+            if let Some(verifier) = &mut self.verifier {
+                let grown = verifier.update(&chunk);
+                grown.map_err(|mismatch| self.contents.damaged(&self.digest, mismatch.to_string()))?;
+            }
+            if let Some(ready) = self.held.replace(chunk.into()) {
+                return Ok(Some((ready, self)));
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The directory of a layout: where its files are, how they come into being, and what is wrong with them.
+//!
+//! Nothing is seen before it is whole: a file is written beside its place, synced and renamed into it, `oci-layout` last of
+//! all. Everything here blocks. Files under way and the lock are in `.transship`, which no specification knows of.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use tempfile::NamedTempFile;
+
+use super::index::Index;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Algorithm, Digest};
+
+const MARKER: &str = "oci-layout";
+const VERSION: &str = "1.0.0";
+const INDEX: &str = "index.json";
+const BLOBS: &str = "blobs";
+const OWN: &str = ".transship";
+/// More than any index.json or oci-layout has, in bytes.
+const LARGEST_INDEX: u64 = 256 << 20;
+const LARGEST_MARKER: u64 = 4 << 10;
+const HINT: &str = "check the spelling of the directory, and that all of the layout is there";
+/// What a run left behind that was killed.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a layout is.
+#[derive(Debug, Clone)]
+pub(super) struct Directory(PathBuf);
+
+/// Tells one index.json from the next without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    file: u64,
+}
+
+/// Held while index.json is read, changed and written; no other process does that meanwhile.
+#[derive(Debug)]
+pub(super) struct Turn(File);
+
+#[derive(Deserialize)]
+struct Marker {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+impl Directory {
+    pub(super) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Reads index.json, and checks that it is that of a layout. `NotFound` where nothing is yet.
+    pub(super) fn index(&self) -> Result<(Index, Stamp)> {
+        self.check_marker()?;
+        let path = self.0.join(INDEX);
+        let (text, stamp) = read(&path, LARGEST_INDEX).map_err(|error| self.broken(Kind::Invalid, &path, &error))?;
+        let index = Index::read(&text)
+            .map_err(|error| self.invalid(&path, format!("it isn't the index of a layout: {error}")))?;
+        Ok((index, stamp))
+    }
+
+    /// What index.json is by now; `None` if there is none.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        fs::metadata(self.0.join(INDEX)).ok().map(|metadata| Stamp::of(&metadata))
+    }
+
+    fn check_marker(&self) -> Result<()> {
+        let path = self.0.join(MARKER);
+        let text = read(&path, LARGEST_MARKER).map(|(text, _)| text).map_err(|error| {
+            let is_something_else = self.strangers().unwrap_or(false);
+            self.broken(if is_something_else { Kind::Invalid } else { Kind::NotFound }, &path, &error)
+        })?;
+        let version = serde_json::from_slice::<Marker>(&text)
+            .map_err(|error| self.invalid(&path, format!("it doesn't say which version of a layout this is: {error}")))?
+            .version;
+        if version != VERSION {
+            let why = format!("imageLayoutVersion is `{version}`, and only {VERSION} is understood");
+            return Err(self.invalid(&path, why));
+        }
+        Ok(())
+    }
+
+    /// Whether something is in the directory that no layout in the making has.
+    fn strangers(&self) -> io::Result<bool> {
+        for entry in fs::read_dir(&self.0)? {
+            // The marker may have come this very moment.
+            if ![OWN, BLOBS, INDEX, MARKER]
+                .iter()
+                .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A file that every layout has can't be read; if it isn't there, that is an error of this kind.
+    fn broken(&self, absent: Kind, path: &Path, error: &io::Error) -> Error {
+        if error.kind() != io::ErrorKind::NotFound {
+            return failed("read", path, error);
+        }
+        let why = "it isn't there, so that this is no OCI image layout";
+        Error::new(absent, format!("read {}", path.display()), why).with_hint(HINT)
+    }
+
+    fn invalid(&self, path: &Path, why: String) -> Error {
+        Error::new(Kind::Invalid, format!("read {}", path.display()), why).with_hint(HINT)
+    }
+
+    /// Makes it a layout if it is none yet, and clears away what killed runs have left.
+    pub(super) fn prepare(&self) -> Result<()> {
+        match self.check_marker() {
+            Err(error) if error.kind() == Kind::NotFound => {}
+            checked => checked?,
+        }
+        let made = fs::create_dir_all(self.0.join(OWN))
+            .and_then(|()| fs::create_dir_all(self.0.join(BLOBS).join(Algorithm::Sha256.name())));
+        made.map_err(|error| failed("make a layout in", &self.0, &error))?;
+        let turn = self.turn()?;
+        for (name, text) in [(INDEX, Index::EMPTY), (MARKER, "{\"imageLayoutVersion\":\"1.0.0\"}")] {
+            if !self.0.join(name).exists() {
+                self.replace(name, text)?;
+            }
+        }
+        self.sweep();
+        drop(turn);
+        Ok(())
+    }
+
+    /// Best effort: what can't be cleared away does no harm.
+    fn sweep(&self) {
+        let old = |entry: &fs::DirEntry| {
+            let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            entry.file_name() != "lock" && age.is_ok_and(|age| age.is_ok_and(|age| age > STALE))
+        };
+        for entry in fs::read_dir(self.0.join(OWN)).into_iter().flatten().flatten().filter(old) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+
+    /// Waits until no other process changes index.json.
+    pub(super) fn turn(&self) -> Result<Turn> {
+        let path = self.0.join(OWN).join("lock");
+        let locked = File::options().create(true).truncate(false).write(true).open(&path).and_then(|file| {
+            file.lock()?;
+            Ok(Turn(file))
+        });
+        locked.map_err(|error| failed("lock", &path, &error))
+    }
+
+    /// Writes index.json anew, once all that it lists is on disk.
+    pub(super) fn write_index(&self, _turn: &Turn, index: &Index) -> Result<()> {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let blobs = self.0.join(BLOBS).join(algorithm.name());
+            match sync_folder(&blobs) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed("sync", &blobs, &error));
+                }
+                _ => {}
+            }
+        }
+        self.replace(INDEX, &index.to_text())
+    }
+
+    fn replace(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.0.join(name);
+        let written = self.temporary().and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            sync_folder(&self.0)
+        });
+        written.map_err(|error| failed("write", &path, &error))
+    }
+
+    /// A file to write a blob to; it is gone when it is dropped.
+    pub(super) fn ingest(&self) -> Result<NamedTempFile> {
+        self.temporary().map_err(|error| failed("write to", &self.0.join(OWN), &error))
+    }
+
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("ingest-");
+        #[cfg(unix)]
+        let readable = {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Less the umask, as for any other file; temporary files are private by default.
+            fs::Permissions::from_mode(0o666)
+        };
+        #[cfg(unix)]
+        builder.permissions(readable);
+        builder.tempfile_in(self.0.join(OWN))
+    }
+
+    /// Writes the blob `digest`, whose verified bytes these are.
+    pub(super) fn keep_bytes(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
+        let mut file = self.ingest()?;
+        file.write_all(bytes).map_err(|error| failed("write", file.path(), &error))?;
+        self.keep(file, digest)
+    }
+
+    /// Gives `file`, whose bytes are verified, its place as the blob `digest`.
+    pub(super) fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
+        let path = self.path(digest);
+        let kept = (|| {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            file.as_file().sync_all()?;
+            file.persist(&path).map(drop).map_err(|error| error.error)
+        })();
+        kept.map_err(|error| failed("write", &path, &error))
+    }
+
+    /// Where the blob `digest` is or would be.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.0.join(BLOBS).join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// The blob `digest`, opened, and its length; `None` if it isn't there.
+    ///
+    /// A link that leads out of the layout is refused: a layout that somebody else has made must not show what only the
+    /// reader may see.
+    pub(super) fn open(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
+        let path = self.path(digest);
+        let found = || -> io::Result<Option<(File, u64)>> {
+            let (real, root) = (fs::canonicalize(&path)?, fs::canonicalize(&self.0)?);
+            if !real.starts_with(root) {
+                return Ok(None);
+            }
+            open_file(&real).map(|(file, metadata)| Some((file, metadata.len())))
+        };
+        match found() {
+            Ok(Some(found)) => Ok(Some(found)),
+            Ok(None) => {
+                let why = "it is a link that leads out of the layout";
+                Err(Error::new(Kind::Denied, format!("read {}", path.display()), why)
+                    .with_hint("put the file itself in its place, if it is to be mirrored"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path, &error)),
+        }
+    }
+
+    /// The length of the blob `digest` in bytes; `None` if it isn't there.
+    pub(super) fn length(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.open(digest)?.map(|(_, length)| length))
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        let file = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let file = 0;
+        Self { modified: metadata.modified().ok(), length: metadata.len(), file }
+    }
+}
+
+/// Says that `path` couldn't be used, and what to do about it.
+pub(super) fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
+    use io::ErrorKind as Io;
+    let (kind, hint) = match error.kind() {
+        Io::NotFound => (Kind::NotFound, "check the spelling of the directory"),
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => (Kind::Denied, "check who may read and write there"),
+        Io::StorageFull | Io::QuotaExceeded => (Kind::QuotaExceeded, "make room on that file system"),
+        Io::NotADirectory | Io::IsADirectory | Io::AlreadyExists => {
+            (Kind::Configuration, "a layout is a directory with blobs/, index.json and oci-layout in it")
+        }
+        _ => (Kind::Unavailable, "check that file system, then run it again"),
+    };
+    Error::new(kind, format!("{verb} {}", path.display()), error.to_string()).with_hint(hint)
+}
+
+/// A file, opened; anything else is refused, as it may have no end, or keep its reader waiting for ever.
+fn open_file(path: &Path) -> io::Result<(File, fs::Metadata)> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it isn't a file"));
+    }
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// All of the file at `path`, unless that is more than `most` bytes.
+fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
+    let (file, metadata) = open_file(path)?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, format!("it has more than {most} bytes")));
+    }
+    Ok((bytes, Stamp::of(&metadata)))
+}
+
+/// Makes renames in `folder` last.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Closing it would do; this says so.
+        let _ = self.0.unlock();
+    }
+}
