@@ -123,7 +123,7 @@ async fn bring_child(
         let attempted = format!("follow {} in {}", child.digest, route.source);
         return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {MAX_DEPTH}")));
     }
-    if child_may_be_there(engine, route, ask) && has_manifest(route, &child.digest).await? {
+    if child_may_be_there(engine, route, child, ask).await && has_manifest(route, &child.digest).await? {
         return Ok(Bytes { present: child.size, ..Bytes::default() });
     }
     let manifest = load(engine, route, &child.digest).await?;
@@ -135,8 +135,10 @@ async fn bring_child(
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
-fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
-    ask == Ask::Always || !engine.vacant.contains(&route.to) || route.source.counts_pulls()
+async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
+    ask == Ask::Always
+        || !engine.vacant.contains(&route.to)
+        || route.source.counts_pulls() && route.source.at_hand(&child.digest).await.is_none()
 }
 
 async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
@@ -147,16 +149,21 @@ async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     }
 }
 
-/// The root as it lands: from the target where reading the source would count against a quota, reading the target leaves no
-/// mark, and the target has it; else the source's, of which some platforms may be wanted only.
+/// The root as it lands: from nobody if it is at hand; from the target where reading the source would count against a
+/// quota, reading the target leaves no mark, and the target has it; else the source's, of which some platforms may be
+/// wanted only.
 async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    let lands_as = transfer.lands_as();
+    let (digest, lands_as) = (&transfer.root.digest, transfer.lands_as());
+    let at_hand = route.source.at_hand(digest).await;
     let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
-    let spares_a_pull = route.source.counts_pulls() && may_be_read;
+    let spares_a_pull = at_hand.is_none() && route.source.counts_pulls() && may_be_read;
     if spares_a_pull && has_manifest(route, lands_as).await? {
         return route.target.manifest(lands_as).await.map(Arc::new).map_err(|error| error.on(Side::Target));
     }
-    let root = load(engine, route, &transfer.root.digest).await?;
+    let root = match at_hand {
+        Some(root) => Arc::new(root),
+        None => load(engine, route, digest).await?,
+    };
     if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
 }
 
