@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::{Engine, repair};
+use super::{Engine, foreign, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::plan::Transfer;
@@ -51,6 +51,7 @@ pub(super) async fn bring_image(engine: &Arc<Engine>, route: &Arc<Route>, transf
     let root = load_root(engine, route, transfer).await?;
     let mut tally = Bytes::default();
     if transfer.action == crate::plan::Action::Copy {
+        foreign::check(engine, route, &root, transfer.handling.foreign).await?;
         tally = bring_successors(engine, route, &root, 0, Ask::IfLikely).await?;
     }
     let name = match &transfer.tag {
@@ -92,7 +93,10 @@ pub(super) async fn bring_edge(
     let (engine_, route_, edge_) = (Arc::clone(engine), Arc::clone(route), edge.clone());
     let work = || async move {
         match &edge_ {
-            Edge::Blob(blob) => place::place(&engine_, &route_, blob, ask).await.map(|placed| credit(placed, blob)),
+            Edge::Blob(blob) => {
+                let placed = place::place(&engine_, &route_, blob, ask).await;
+                placed.map(|placed| credit(placed, blob)).map_err(|error| foreign::explain(error, blob))
+            }
             Edge::Manifest(child) => bring_child(&engine_, &route_, child, depth + 1, ask).await,
         }
     };
@@ -135,13 +139,13 @@ async fn bring_child(
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
-async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
+pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
     ask == Ask::Always
         || !engine.vacant.contains(&route.to)
         || route.source.counts_pulls() && route.source.at_hand(&child.digest).await.is_none()
 }
 
-async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
+pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     match route.target.resolve(&Selector::Digest(digest.clone())).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
@@ -182,7 +186,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
 }
 
 /// The manifest from the source, read once in a run.
-async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
+pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
@@ -204,12 +208,13 @@ async fn push(
         Err(error) if error.kind() == Kind::MissingContent => {
             tracing::info!("{error}: asking for each part and sending what is missing");
             let repaired = repair::repair(engine, route, manifest, depth).await?;
-            route.target.push_manifest(manifest, name).await.map(|_| repaired)
+            let again = route.target.push_manifest(manifest, name).await;
+            again.map(|_| repaired).map_err(repair::in_vain)
         }
         other => other.map(|_| Bytes::default()),
     };
     if repaired.is_ok() {
         engine.holders.commit(manifest, &route.to);
     }
-    repaired.map_err(|error| error.on(Side::Target))
+    repaired.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest))
 }

@@ -1,6 +1,7 @@
 //! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
 
 mod cached;
+mod foreign;
 mod lying;
 mod parts;
 mod sharing;

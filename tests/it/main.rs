@@ -15,6 +15,7 @@ mod layers;
 mod layout;
 mod ministack;
 mod network;
+mod odd;
 mod output;
 mod plan;
 mod platforms;
