@@ -245,7 +245,7 @@ pub struct Plan {
     /// Find out how many bytes there are to move
     ///
     /// Manifests have to be read for that, which may count against the
-    /// quota of a source.
+    /// quota of a source. With the cache, sync doesn't read them again.
     #[arg(long, verbatim_doc_comment)]
     pub bytes: bool,
 
