@@ -189,7 +189,7 @@ const BY_CODE: &[ByCode] = &[
     row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid)
         .hint("Harbor wants PROJECT/NAME: name a project in target:, layout: or to:"),
     row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported)
-        .hint("the registry takes no manifest of this kind: mirror the image to one that does"),
+        .hint("the registry takes no manifest of this kind: leave it out, or mirror it to one that does"),
     row("DENIED", "", None, Kind::Denied),
     row("DIGEST_INVALID", "", None, Kind::Mismatch),
     row("SIZE_INVALID", "", None, Kind::Mismatch),

@@ -29,7 +29,7 @@ async fn what_is_at_hand_is_asked_of_nobody() {
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     batch.assert_at(&image, "dst.test/app", "1").await;
     // A child that is at hand costs no pull, so it isn't looked for where nothing is likely to be.
-    assert_eq!((batch.stores.count(What::Manifest), batch.stores.count(What::Resolve)), (0, 0));
+    assert_eq!((batch.stores.count(What::Manifest), batch.calls(What::Resolve, "dst.")), (0, 0));
 }
 
 #[tokio::test]
@@ -45,6 +45,8 @@ async fn a_further_tag_needs_neither_side_but_for_its_put() {
     }
     read(&batch, &image).await;
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    assert_eq!(batch.stores.count(What::Manifest), 0);
     let calls: Vec<String> = batch.stores.calls().iter().map(ToString::to_string).collect();
-    assert_eq!(calls, ["PushManifest dst.test/app 2"]);
+    let of_target: Vec<&String> = calls.iter().filter(|call| call.contains("dst.test")).collect();
+    assert_eq!(of_target, ["PushManifest dst.test/app 2"]);
 }
