@@ -17,7 +17,7 @@ use bytes::Bytes;
 use self::folder::Folder;
 use super::{BlobStream, Referrers, Source, Stores, Target};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
 
 /// Opens repositories whose manifests are read from a folder where it has them, and kept there where it hasn't.
 ///
@@ -102,8 +102,16 @@ impl Source for Cached {
         self.source.tags().await
     }
 
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.source.tags_within(pages).await
+    }
+
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         self.source.referrers(subject).await
+    }
+
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.source.listed_referrers(subject).await
     }
 
     fn counts_pulls(&self) -> bool {
