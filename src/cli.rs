@@ -32,11 +32,13 @@ Exit status:
   130  interrupted; what was done is reported
 
 Environment:
-  TRANSSHIP_LOG       the log's filter, such as transship=debug; wins over -v
-  DOCKER_CONFIG       where Docker's config.json is, for credentials
-  REGISTRY_AUTH_FILE  a file with credentials, read before Docker's
-  NO_COLOR            set to anything: no colours
-  CI                  set to anything: no bars";
+  TRANSSHIP_LOG        the log's filter, such as transship=debug; wins over -v
+  TRANSSHIP_CACHE_DIR  where manifests are kept from run to run; else in
+                       $XDG_CACHE_HOME/transship, else in ~/.cache/transship
+  DOCKER_CONFIG        where Docker's config.json is, for credentials
+  REGISTRY_AUTH_FILE   a file with credentials, read before Docker's
+  NO_COLOR             set to anything: no colours
+  CI                   set to anything: no bars";
 
 /// Mirrors container images into a private registry
 ///
@@ -73,6 +75,13 @@ pub struct Global {
     /// Read and write no lock: everything is resolved anew
     #[arg(long, global = true)]
     pub no_lock: bool,
+
+    /// Keep no manifests from run to run, and use none
+    ///
+    /// They are kept by digest, so that none is pulled twice; deleting them
+    /// does no harm. TRANSSHIP_CACHE_DIR says where.
+    #[arg(verbatim_doc_comment, long, global = true)]
+    pub no_cache: bool,
 
     /// Move at most N blobs at a time
     ///
@@ -236,7 +245,7 @@ pub struct Plan {
     /// Find out how many bytes there are to move
     ///
     /// Manifests have to be read for that, which may count against the
-    /// quota of a source.
+    /// quota of a source. With the cache, sync doesn't read them again.
     #[arg(long, verbatim_doc_comment)]
     pub bytes: bool,
 

@@ -62,7 +62,8 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
-    let start = session::Start { global: cli.global, progress, stop };
+    let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
+    let start = session::Start { global: cli.global, cache, progress, stop };
     let global = start.global.clone();
     let report = match cli.verb {
         Verb::Sync(arguments) => sync::run(start, &arguments).await,

@@ -7,6 +7,7 @@
 //! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
 //! circle to wait in.
 
+mod foreign;
 mod holders;
 mod permits;
 mod place;

@@ -163,6 +163,13 @@ impl Error {
         }))
     }
 
+    /// The same attempt, by somebody who knows more about it: of this kind, for this reason.
+    #[must_use]
+    pub fn retold(mut self, kind: Kind, why: impl Into<String>) -> Self {
+        (self.0.kind, self.0.why) = (kind, why.into());
+        self
+    }
+
     /// With the HTTP status that said so.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {

@@ -3,6 +3,7 @@
 //! The seam between deciding and moving: everything above speaks of these two traits, in our own terms, and one
 //! conformance suite holds every implementation to them.
 
+pub mod cache;
 pub mod layout;
 pub mod memory;
 pub mod places;
@@ -13,13 +14,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 
-use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
 /// The bytes of a blob, in chunks, not yet verified.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
+
+/// The most bytes that [`Source::small_blob`] takes into memory.
+pub const SMALL: u64 = 4 << 20;
 
 /// A repository that can be read. Errors are of kind `NotFound` where something isn't there.
 #[async_trait]
@@ -31,9 +36,20 @@ pub trait Source: Debug + Display + Send + Sync {
     /// The manifest `digest`, verified: its bytes hash to it. Counts as a pull where pulls are counted.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 
+    /// The manifest `digest` if it can be had without a request. That it can says nothing about the repository.
+    async fn at_hand(&self, _digest: &Digest) -> Option<Manifest> {
+        None
+    }
+
     /// The bytes of blob `digest` from `offset` (in bytes) on, as they come: the caller verifies. The stream is `'static`
     /// and may fail at any chunk.
     async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream>;
+
+    /// All bytes of `blob`, verified: for what is read to be understood, such as a configuration. `Unsupported` if it has
+    /// more than [`SMALL`] of them, `Mismatch` if others come.
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        read_whole(self, blob).await
+    }
 
     /// The size in bytes of blob `digest`, `None` if it isn't there.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
@@ -63,6 +79,22 @@ pub trait Source: Debug + Display + Send + Sync {
     fn counts_pulls(&self) -> bool {
         false
     }
+}
+
+async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result<Bytes> {
+    let error = |kind, why| Error::new(kind, format!("read blob {} from {source}", blob.digest), why);
+    if blob.size > SMALL {
+        return Err(error(Kind::Unsupported, format!("{} bytes are more than anything to be read has", blob.size)));
+    }
+    let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
+    let mut stream = source.blob(&blob.digest, 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.try_next().await? {
+        verifier.update(&chunk).map_err(|mismatch| error(Kind::Mismatch, mismatch.to_string()))?;
+        bytes.extend_from_slice(&chunk);
+    }
+    verifier.finish().map_err(|mismatch| error(Kind::Mismatch, mismatch.to_string()))?;
+    Ok(bytes.into())
 }
 
 /// What refers to a manifest, and how the repository tells it.

@@ -43,6 +43,8 @@ fn what_excludes_what() {
         "transship sync --update --lock x.lock",
         "transship sync --target oci:dir --from oci:other --locked",
         "transship --no-lock sync",
+        "transship --no-cache sync --locked",
+        "transship copy a h.example/a --no-cache",
         "transship -c - --no-lock plan --check --bytes --only *",
         "transship lock --check --lock x.lock",
         "transship update nginx ghcr.io/a/b:1",
@@ -101,6 +103,7 @@ fn help() {
       -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
           --lock <FILE>     Where the pins are [default: mirror.lock]
           --no-lock         Read and write no lock: everything is resolved anew
+          --no-cache        Keep no manifests from run to run, and use none
       -j, --jobs <N>        Move at most N blobs at a time
           --json            Print one JSON document instead of text
       -q, --quiet           Print failures and the summary only

@@ -50,6 +50,8 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
         config.display(),
         indented(&list)
     ));
+    // The user's own cache is none of the demo's business.
+    let start = Start { cache: start.cache.map(|_| folder.path().join("cache")), ..start };
     let (exit, verified) = tour(start.clone(), &config).await?;
     if let Some(verified) = verified {
         say(&format!(

@@ -1,4 +1,4 @@
-//! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk.
+//! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk, but to the cache.
 
 use super::session::Start;
 use crate::cli;

@@ -1,8 +1,9 @@
 //! What a run works with: the configuration, the pins, and the ways to the registries.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,6 +28,7 @@ use crate::report::{Quota, RegistryUse, Report, RepositoryOutcome};
 use crate::resolve::{self, Resolution, Update};
 use crate::select::Only;
 use crate::store::Stores;
+use crate::store::cache::CachedStores;
 use crate::store::layout::LayoutStores;
 use crate::store::places::Places;
 use crate::store::registry::RegistryStores;
@@ -36,6 +38,8 @@ use crate::verify::{self, Depth, Verification};
 #[derive(Clone)]
 pub(super) struct Start {
     pub(super) global: Global,
+    /// Where manifests are kept from run to run, if anywhere.
+    pub(super) cache: Option<PathBuf>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
 }
@@ -76,7 +80,11 @@ impl Start {
         let Settings { registries: set, limits } = settings;
         let sessions = Arc::new(Sessions::new());
         let hosts = Arc::new(Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
-        let registries = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
+        let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
+        let registries = match self.cache {
+            Some(folder) => Arc::new(CachedStores::new(registries, folder, limits.manifest_size)),
+            None => registries,
+        };
         let layouts = Arc::new(LayoutStores::new(limits.manifest_size));
         let stores: Arc<dyn Stores> = Arc::new(Places::new(registries, Arc::clone(&layouts), from));
         Session {
@@ -230,6 +238,17 @@ impl Session {
         });
         uses.collect()
     }
+}
+
+/// Where the user's cache is: as told, else where the XDG base directory specification has it.
+pub(super) fn cache_folder(global: &Global, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if global.no_cache {
+        return None;
+    }
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
+    let caches = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    set("TRANSSHIP_CACHE_DIR").or_else(|| Some(caches()?.join("transship")))
 }
 
 /// The environment, as the configuration may refer to it.

@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, join_all};
 use super::Engine;
 use super::place::Ask;
 use super::walk::{Route, bring_edge};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::oci::Manifest;
 use crate::report::Bytes;
 
@@ -36,4 +36,15 @@ pub(super) fn repair<'a>(
         Ok(tally)
     }
     .boxed()
+}
+
+/// A target that still says so, though it was asked for each part and has it, means something else.
+pub(super) fn in_vain(error: Error) -> Error {
+    match error.kind() {
+        Kind::MissingContent => error.with_hint(
+            "it has been asked for each part and has it: perhaps it doesn't take manifests of this kind, such as those \
+             without config; mirror it to a registry that does",
+        ),
+        _ => error,
+    }
 }

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::{Engine, repair};
+use super::{Engine, foreign, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::plan::Transfer;
@@ -51,6 +51,7 @@ pub(super) async fn bring_image(engine: &Arc<Engine>, route: &Arc<Route>, transf
     let root = load_root(engine, route, transfer).await?;
     let mut tally = Bytes::default();
     if transfer.action == crate::plan::Action::Copy {
+        foreign::check(engine, route, &root, transfer.handling.foreign).await?;
         tally = bring_successors(engine, route, &root, 0, Ask::IfLikely).await?;
     }
     let name = match &transfer.tag {
@@ -92,7 +93,10 @@ pub(super) async fn bring_edge(
     let (engine_, route_, edge_) = (Arc::clone(engine), Arc::clone(route), edge.clone());
     let work = || async move {
         match &edge_ {
-            Edge::Blob(blob) => place::place(&engine_, &route_, blob, ask).await.map(|placed| credit(placed, blob)),
+            Edge::Blob(blob) => {
+                let placed = place::place(&engine_, &route_, blob, ask).await;
+                placed.map(|placed| credit(placed, blob)).map_err(|error| foreign::explain(error, blob))
+            }
             Edge::Manifest(child) => bring_child(&engine_, &route_, child, depth + 1, ask).await,
         }
     };
@@ -123,7 +127,7 @@ async fn bring_child(
         let attempted = format!("follow {} in {}", child.digest, route.source);
         return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {MAX_DEPTH}")));
     }
-    if child_may_be_there(engine, route, ask) && has_manifest(route, &child.digest).await? {
+    if child_may_be_there(engine, route, child, ask).await && has_manifest(route, &child.digest).await? {
         return Ok(Bytes { present: child.size, ..Bytes::default() });
     }
     let manifest = load(engine, route, &child.digest).await?;
@@ -135,11 +139,13 @@ async fn bring_child(
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
-fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
-    ask == Ask::Always || !engine.vacant.contains(&route.to) || route.source.counts_pulls()
+pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
+    ask == Ask::Always
+        || !engine.vacant.contains(&route.to)
+        || route.source.counts_pulls() && route.source.at_hand(&child.digest).await.is_none()
 }
 
-async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
+pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     match route.target.resolve(&Selector::Digest(digest.clone())).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
@@ -147,16 +153,21 @@ async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
     }
 }
 
-/// The root as it lands: from the target where reading the source would count against a quota, reading the target leaves no
-/// mark, and the target has it; else the source's, of which some platforms may be wanted only.
+/// The root as it lands: from nobody if it is at hand; from the target where reading the source would count against a
+/// quota, reading the target leaves no mark, and the target has it; else the source's, of which some platforms may be
+/// wanted only.
 async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    let lands_as = transfer.lands_as();
+    let (digest, lands_as) = (&transfer.root.digest, transfer.lands_as());
+    let at_hand = route.source.at_hand(digest).await;
     let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
-    let spares_a_pull = route.source.counts_pulls() && may_be_read;
+    let spares_a_pull = at_hand.is_none() && route.source.counts_pulls() && may_be_read;
     if spares_a_pull && has_manifest(route, lands_as).await? {
         return route.target.manifest(lands_as).await.map(Arc::new).map_err(|error| error.on(Side::Target));
     }
-    let root = load(engine, route, &transfer.root.digest).await?;
+    let root = match at_hand {
+        Some(root) => Arc::new(root),
+        None => load(engine, route, digest).await?,
+    };
     if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
 }
 
@@ -175,7 +186,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
 }
 
 /// The manifest from the source, read once in a run.
-async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
+pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
@@ -197,12 +208,13 @@ async fn push(
         Err(error) if error.kind() == Kind::MissingContent => {
             tracing::info!("{error}: asking for each part and sending what is missing");
             let repaired = repair::repair(engine, route, manifest, depth).await?;
-            route.target.push_manifest(manifest, name).await.map(|_| repaired)
+            let again = route.target.push_manifest(manifest, name).await;
+            again.map(|_| repaired).map_err(repair::in_vain)
         }
         other => other.map(|_| Bytes::default()),
     };
     if repaired.is_ok() {
         engine.holders.commit(manifest, &route.to);
     }
-    repaired.map_err(|error| error.on(Side::Target))
+    repaired.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest))
 }

@@ -41,6 +41,14 @@ impl MediaType {
         matches!(self.as_str(), Self::OCI_MANIFEST | Self::DOCKER_MANIFEST)
     }
 
+    /// A layer that isn't meant to be kept in registries (image-spec `layer.md`, "Non-Distributable Layers"; Docker says
+    /// foreign).
+    pub fn is_foreign(&self) -> bool {
+        ["application/vnd.oci.image.layer.nondistributable.v1.", "application/vnd.docker.image.rootfs.foreign."]
+            .iter()
+            .any(|prefix| self.0.starts_with(prefix))
+    }
+
     /// Docker's image manifest version 2 schema 1, signed or not: its digest isn't one of its bytes.
     pub fn is_schema1(&self) -> bool {
         self.0.starts_with("application/vnd.docker.distribution.manifest.v1")

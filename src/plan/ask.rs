@@ -7,15 +7,16 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
+use super::bytes::{may_have_more, part};
 use super::landing::Landings;
 use super::{Action, Plan, Planned, Transfer, refer};
 use crate::config::{Handling, ImageRule, Overwrite, ReferrerPolicy};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Reference, Referrer, Repository, Selector, Tag};
 use crate::provision::Provisioners;
 use crate::select::{Only, Selection};
-use crate::store::Stores;
+use crate::store::{Source, Stores, Target};
 
 /// Questions to the targets in flight.
 pub(super) const QUESTIONS: usize = 64;
@@ -69,6 +70,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
     refer::find_lacking(request, &mut plan).await;
     for planned in &mut plan.images {
         if let Planned::Image(transfer) = planned {
+            spare(request, transfer).await;
             count_once(transfer, &mut pulled);
         }
     }
@@ -103,6 +105,45 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
         })
     });
     each.collect()
+}
+
+/// What is at hand isn't pulled. Of an index that is, the children may be to pull or not: the target may have them.
+async fn spare(request: Request<'_>, transfer: &mut Transfer) {
+    let Ok(source) = request.stores.source(transfer.source.repository()) else { return };
+    if transfer.pulls == 0 {
+        return;
+    }
+    let mut spared = 0;
+    for referrer in &transfer.referrers {
+        spared += u64::from(source.at_hand(&referrer.digest).await.is_some());
+    }
+    if transfer.action == Action::Copy
+        && let Some(root) = source.at_hand(&transfer.root.digest).await
+    {
+        spared += 1;
+        let part = part(&root, transfer).ok().filter(|_| !may_have_more(transfer));
+        transfer.pulls_exact |= match part {
+            Some(part) => is_all_at_hand(&*source, part).await,
+            None => false,
+        };
+    }
+    transfer.pulls = transfer.pulls.saturating_sub(spared);
+}
+
+/// Whether all manifests below `root` are at hand.
+async fn is_all_at_hand(source: &dyn Source, root: Manifest) -> bool {
+    let (mut to_follow, mut seen) = (vec![root], HashSet::new());
+    while let Some(manifest) = to_follow.pop() {
+        for edge in manifest.successors() {
+            if let Edge::Manifest(child) = edge
+                && seen.insert(child.digest.clone())
+            {
+                let Some(child) = source.at_hand(&child.digest).await else { return false };
+                to_follow.push(child);
+            }
+        }
+    }
+    true
 }
 
 /// A manifest, and what refers to it, is pulled once from its repository in a run, however many tags and targets it is for.
@@ -143,12 +184,23 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<
         Some(tag) => Selector::Tag(tag.clone()),
         None => Selector::Digest(pin.lands_as().clone()),
     };
-    let answer = async { request.stores.target(&want.target)?.resolve(&name).await };
+    let answer = async {
+        let target = request.stores.target(&want.target)?;
+        let found = target.resolve(&name).await?.digest;
+        Ok(if is_pin(&*target, &found, pin.lands_as()).await { pin.lands_as().clone() } else { found })
+    };
     Some(match unless_stopped(request.stop, answer).await {
-        Ok(descriptor) => Ok(Some(descriptor.digest)),
+        Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error.on(Side::Target).at(Stage::Plan)),
     })
+}
+
+/// Whether `found` is `pin` by another algorithm: registries call what a tag holds by sha256, whatever it was pinned by.
+/// Only its bytes can tell.
+async fn is_pin(target: &dyn Target, found: &Digest, pin: &Digest) -> bool {
+    found.algorithm() != pin.algorithm()
+        && target.manifest(found).await.is_ok_and(|manifest| pin.matches(manifest.bytes()))
 }
 
 /// The manifests that the answers have shown to be in each target repository.

@@ -1,6 +1,6 @@
 //! `plan --bytes`: reads the manifests of what is to be copied, and of what the lock knows to refer to it, and asks the
 //! targets for their parts, so that bytes and pulls are exact for all that is known. What refers to the children of an index
-//! is found only by the copy. The manifest GETs count where pulls are counted.
+//! is found only by the copy. The manifest GETs count where pulls are counted; a cache spares the copy the same ones.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use super::{Action, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
-use crate::store::{Stores, Target};
+use crate::store::{Source, Stores, Target};
 
 /// Images that are weighed side by side, and questions about the blobs of one.
 const IMAGES: usize = 16;
@@ -54,7 +54,7 @@ fn is_weighed(transfer: &Transfer) -> bool {
 }
 
 /// Nobody has asked yet what refers to the children of an index, and to referrers.
-fn may_have_more(transfer: &Transfer) -> bool {
+pub(super) fn may_have_more(transfer: &Transfer) -> bool {
     let has_parts = transfer.root.media_type.is_index() && transfer.action == Action::Copy;
     let follows = transfer.handling.referrers.policy != ReferrerPolicy::None;
     follows && (has_parts || !transfer.referrers.is_empty())
@@ -74,7 +74,8 @@ impl Scale<'_> {
     async fn weigh(&self, transfer: &Transfer) -> Result<Lacking> {
         let from = transfer.source.repository();
         let target = self.stores.target(&transfer.target)?;
-        let counts = self.stores.source(from)?.counts_pulls();
+        let source = self.stores.source(from)?;
+        let counts = source.counts_pulls();
         let vacant = self.vacant.contains(&transfer.target);
         let (mut manifests, mut blobs) = (HashSet::new(), Vec::new());
         let mut to_read: Vec<Digest> = Vec::new();
@@ -103,7 +104,7 @@ impl Scale<'_> {
                 }
             }
         }
-        let pulls = if counts { manifests.into_iter().collect() } else { Vec::new() };
+        let pulls = if counts { not_at_hand(&*source, manifests).await } else { Vec::new() };
         Ok(Lacking { pulls, blobs: if vacant { blobs } else { lacking(&*target, blobs).await? } })
     }
 
@@ -116,10 +117,21 @@ impl Scale<'_> {
 }
 
 /// What of its root an image consists of.
-fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.subset(&transfer.handling.platforms);
     let part = part.map_err(|e| Error::new(Kind::Invalid, format!("weigh {}", transfer.source), e.to_string()));
     part.map(|part| part.manifest)
+}
+
+/// Those that a copy will have to read: where there is a cache, it holds by now what was read for the plan.
+async fn not_at_hand(source: &dyn Source, manifests: HashSet<Digest>) -> Vec<Digest> {
+    let mut to_read = Vec::new();
+    for digest in manifests {
+        if source.at_hand(&digest).await.is_none() {
+            to_read.push(digest);
+        }
+    }
+    to_read
 }
 
 async fn has_manifest(target: &dyn Target, digest: &Digest) -> bool {

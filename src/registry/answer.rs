@@ -188,7 +188,8 @@ const BY_CODE: &[ByCode] = &[
         .hint("compare registries.HOST.harbor.create in mirror.yaml with what this Harbor allows"),
     row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid)
         .hint("Harbor wants PROJECT/NAME: name a project in target:, layout: or to:"),
-    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported),
+    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported)
+        .hint("the registry takes no manifest of this kind: leave it out, or mirror it to one that does"),
     row("DENIED", "", None, Kind::Denied),
     row("DIGEST_INVALID", "", None, Kind::Mismatch),
     row("SIZE_INVALID", "", None, Kind::Mismatch),

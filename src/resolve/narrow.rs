@@ -2,15 +2,10 @@
 //!
 //! An index costs one GET of its manifest, anything else that and its configuration, which says what it is for.
 
-use futures::TryStreamExt as _;
-
 use crate::error::{Error, Kind, Result};
 use crate::lock::LockedImage;
-use crate::oci::{self, Descriptor, Manifest, Platform, Subset, SubsetError, Verifier, listed};
-use crate::store::Source;
-
-/// The largest configuration that is read to learn a platform, in bytes.
-const MAX_CONFIG: u64 = 4 << 20;
+use crate::oci::{self, Manifest, Platform, Subset, SubsetError, listed};
+use crate::store::{SMALL, Source};
 
 /// `image` with only `platforms` of it, if there are any: with the digest that it lands as.
 ///
@@ -55,9 +50,11 @@ async fn check_single(
     platforms: &[Platform],
     attempted: impl Fn() -> String,
 ) -> Result<()> {
-    let config = manifest.config().filter(|config| config.size <= MAX_CONFIG);
+    let config = manifest.config().filter(|config| config.size <= SMALL);
     let platform = match config {
-        Some(config) => Platform::listed(&serde_json::from_slice(&read(source, config).await?).unwrap_or_default()),
+        Some(config) => {
+            Platform::listed(&serde_json::from_slice(&source.small_blob(config).await?).unwrap_or_default())
+        }
         None => None,
     };
     match platform {
@@ -71,18 +68,4 @@ async fn check_single(
             Err(Error::new(Kind::Unsupported, attempted(), why).with_hint("name no platforms for it"))
         }
     }
-}
-
-async fn read(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
-    let attempted = || format!("read the configuration {} of {source}", config.digest);
-    let mismatch = |why: oci::Mismatch| Error::new(Kind::Mismatch, attempted(), why.to_string());
-    let mut verifier = Verifier::new(config.digest.clone(), config.size);
-    let mut stream = source.blob(&config.digest, 0).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.try_next().await? {
-        verifier.update(&chunk).map_err(mismatch)?;
-        bytes.extend_from_slice(&chunk);
-    }
-    verifier.finish().map_err(mismatch)?;
-    Ok(bytes)
 }

@@ -231,7 +231,8 @@ impl Target for RegistryStore {
             Err(error) if error.kind() == Kind::Conflict && self.holds(name, manifest).await => {
                 return Ok(Accepted::default());
             }
-            answer => answer?,
+            Err(error) => return Err(push::about_sha512(error, "manifest", name.as_str())),
+            Ok(answer) => answer,
         };
         let stored = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
         if let Some(stored) = stored.filter(|stored| stored.algorithm() == manifest.digest().algorithm())

@@ -14,6 +14,7 @@ use transship::store::{Mount, Referrers, Stores, Target};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::{self, Blob, Image, image, read, tagged};
 use crate::support::registry::Registry;
+use crate::support::shapes::every_shape;
 use crate::support::stores::registry_stores;
 
 /// An implementation under test, and what keeps it alive.
@@ -79,7 +80,7 @@ fn assert_kind<T>(result: Result<T, Error>, kind: Kind) {
 
 /// Graphs of every shape arrive byte for byte, and are found by tag and by digest.
 async fn graphs_arrive_verbatim(subject: Subject) {
-    let graphs = images::every_shape();
+    let graphs = every_shape();
     let target = subject.target("conformance/graphs");
     for (tag, graph) in &graphs {
         graph.push(&*target, tag).await;

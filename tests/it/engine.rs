@@ -1,5 +1,7 @@
 //! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
 
+mod cached;
+mod foreign;
 mod lying;
 mod parts;
 mod sharing;
@@ -17,8 +19,8 @@ use transship::progress::Silent;
 use transship::provision::Provisioners;
 use transship::referrers::Finder;
 use transship::report::{Outcome, Reason, Status};
-use transship::store::MountRule;
 use transship::store::memory::Memory;
+use transship::store::{MountRule, Stores};
 
 use self::lying::Lying;
 use crate::support::gate::Gate;
@@ -32,13 +34,16 @@ struct Batch {
     plan: Plan,
     transfers: usize,
     stop: CancellationToken,
+    /// What the engine is given: `stores`, or what is around them.
+    given: Arc<dyn Stores>,
 }
 
 impl Batch {
     fn new() -> Self {
         let memory = Memory::new();
         let stores = Recorded::new(Arc::new(memory.clone()));
-        Self { memory, stores, plan: Plan::default(), transfers: 4, stop: CancellationToken::new() }
+        let given = Arc::new(stores.clone());
+        Self { memory, stores, plan: Plan::default(), transfers: 4, stop: CancellationToken::new(), given }
     }
 
     /// `image` is at `source` and is to go to `target`, which holds nothing unless it is said to.
@@ -66,7 +71,7 @@ impl Batch {
         });
         let ready = ready(targets.collect()).await;
         let means = Means {
-            stores: Arc::new(self.stores.clone()),
+            stores: Arc::clone(&self.given),
             finder: Arc::new(Finder::new(Arc::new(self.stores.clone()))),
             progress: Arc::new(Silent),
             stop: self.stop.clone(),

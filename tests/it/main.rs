@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod cache;
 mod check;
 mod conformance;
 mod ecr;
@@ -14,6 +15,7 @@ mod layers;
 mod layout;
 mod ministack;
 mod network;
+mod odd;
 mod output;
 mod plan;
 mod platforms;

@@ -8,13 +8,14 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Repository};
-use transship::plan::{Plan, Planned, Request, plan, weigh};
+use transship::plan::{Plan, Planned, ReferrerPolicy, Request, plan, weigh};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
+use transship::store::cache::CachedStores;
 use transship::store::memory::Memory;
 
-use crate::support::images::multi_platform;
+use crate::support::images::{Image, multi_platform};
 use crate::support::recorded::{Recorded, What};
 
 fn pulls(plan: &Plan) -> Vec<(u64, bool)> {
@@ -25,45 +26,90 @@ fn pulls(plan: &Plan) -> Vec<(u64, bool)> {
     transfers.collect()
 }
 
+/// An image with two tags, for two targets, at a source that counts pulls.
+struct Scene {
+    recorded: Recorded,
+    stores: Arc<dyn Stores>,
+    app: Image,
+    lock: Lock,
+    images: Vec<ImageRule>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let memory = Memory::new();
+        let recorded = Recorded::new(Arc::new(memory.clone()));
+        recorded.counts_pulls(&"src.test".parse().unwrap());
+        let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+        let from: Repository = "src.test/app".parse().unwrap();
+        let targets: Vec<Repository> = ["a.test/app", "b.test/app"].map(|text| text.parse().unwrap()).into();
+        // One target has a child of it already.
+        app.children[0].push(&memory.repository(&targets[0]), "child").await;
+        let mut lock = Lock::default();
+        let tags: [transship::oci::Tag; 2] = ["1", "1.0"].map(|tag| tag.parse().unwrap());
+        for tag in &tags {
+            app.push(&memory.repository(&from), tag.as_str()).await;
+            lock.pin(LockedImage::new(Reference::tagged(from.clone(), tag.clone()), app.descriptor()));
+        }
+        let wanted = Wanted::Tags(tags.into_iter().map(|tag| (tag, None)).collect());
+        let images = vec![ImageRule::new(from, wanted, targets)];
+        let stores: Arc<dyn Stores> = Arc::new(recorded.clone());
+        Self { recorded, stores, app, lock, images }
+    }
+
+    async fn plan(&self) -> Plan {
+        let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
+        let request = Request {
+            images: &self.images,
+            lock: &self.lock,
+            failed: &BTreeMap::new(),
+            only: &Only::default(),
+            stores: &self.stores,
+            provisioners: &provisioners,
+            follow: false,
+            stop: &CancellationToken::new(),
+        };
+        plan(request).await
+    }
+
+    /// Manifests that were read at the source.
+    fn read(&self) -> usize {
+        let calls = self.recorded.calls_of(What::Manifest).into_iter();
+        calls.filter(|call| call.repository.registry().as_str() == "src.test").count()
+    }
+}
+
 #[tokio::test]
 async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
-    let memory = Memory::new();
-    let recorded = Recorded::new(Arc::new(memory.clone()));
-    recorded.counts_pulls(&"src.test".parse().unwrap());
-    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
-    let from: Repository = "src.test/app".parse().unwrap();
-    let targets: Vec<Repository> = ["a.test/app", "b.test/app"].map(|text| text.parse().unwrap()).into();
-    // One target has a child of it already.
-    app.children[0].push(&memory.repository(&targets[0]), "child").await;
-    let mut lock = Lock::default();
-    let tags: [transship::oci::Tag; 2] = ["1", "1.0"].map(|tag| tag.parse().unwrap());
-    for tag in &tags {
-        app.push(&memory.repository(&from), tag.as_str()).await;
-        lock.pin(LockedImage::new(Reference::tagged(from.clone(), tag.clone()), app.descriptor()));
-    }
-    let wanted = Wanted::Tags(tags.into_iter().map(|tag| (tag, None)).collect());
-    let images = [ImageRule::new(from, wanted, targets)];
-    let stores: Arc<dyn Stores> = Arc::new(recorded.clone());
-    let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
-    let (failed, only, stop) = (BTreeMap::new(), Only::default(), CancellationToken::new());
-    let request = Request {
-        images: &images,
-        lock: &lock,
-        failed: &failed,
-        only: &only,
-        stores: &stores,
-        provisioners: &provisioners,
-        follow: false,
-        stop: &stop,
-    };
-    let mut plan = plan(request).await;
+    let scene = Scene::new().await;
+    let mut plan = scene.plan().await;
     assert_eq!(pulls(&plan), [(1, false), (0, true), (0, true), (0, true)]);
 
-    recorded.clear();
-    weigh(&mut plan, &stores).await;
+    scene.recorded.clear();
+    weigh(&mut plan, &scene.stores).await;
     // Root and one child for the first target; the other child for the second. What refers to the children isn't known yet.
     assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
-    let read =
-        recorded.calls_of(What::Manifest).into_iter().filter(|call| call.repository.registry().as_str() == "src.test");
-    assert_eq!(read.count(), 3, "weighing reads each once, too");
+    assert_eq!(scene.read(), 3, "weighing reads each once, too");
+}
+
+#[tokio::test]
+async fn what_the_cache_has_is_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new().await;
+    // What refers to the children would be to find.
+    scene.images[0].handling.referrers.policy = ReferrerPolicy::None;
+    scene.stores = Arc::new(CachedStores::new(Arc::clone(&scene.stores), folder.path().to_owned(), 1 << 20));
+    let source = scene.stores.source(&scene.images[0].repository).unwrap();
+    assert_eq!(pulls(&scene.plan().await), [(1, false), (0, true), (0, true), (0, true)]);
+
+    source.manifest(scene.app.digest()).await.unwrap();
+    let mut plan = scene.plan().await;
+    // The children may be at the target or not: nobody has asked.
+    assert_eq!(pulls(&plan), [(0, false); 4]);
+    scene.recorded.clear();
+    weigh(&mut plan, &scene.stores).await;
+    assert_eq!(scene.read(), 2);
+    // They have been read now, and so cost the copy nothing.
+    assert_eq!(pulls(&plan), [(0, true); 4]);
+    assert_eq!(pulls(&scene.plan().await), [(0, true); 4]);
 }

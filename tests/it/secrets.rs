@@ -140,7 +140,7 @@ async fn no_secret_is_shown_however_loud_it_is() {
         let image = format!("{}/app:1", source.name());
         cli.write("mirror.yaml", format!("targets: [{to}]\nlayout: \"{{name}}\"\nimages: [\"{image}\"]\n{registries}"));
         let run = cli.run(line).await;
-        let all = format!("{run}\n{}", cli.read("mirror.lock").unwrap_or_default());
+        let all = format!("{run}\n{}\n{}", cli.read("mirror.lock").unwrap_or_default(), cached(&cli));
         let services = [&hub_tokens, &file_tokens, &docker_tokens, &identity_tokens];
         let issued: Vec<String> = services.iter().flat_map(|tokens| tokens.secrets()).collect();
         assert_nothing_shown(line, &all, &issued);
@@ -149,6 +149,12 @@ async fn no_secret_is_shown_however_loud_it_is() {
     assert!(
         !hub_tokens.secrets().is_empty() && !file_tokens.secrets().is_empty() && !docker_tokens.secrets().is_empty()
     );
+}
+
+/// All that the cache holds.
+fn cached(cli: &Cli) -> String {
+    let files = std::fs::read_dir(cli.path("cache/blobs/sha256")).expect("a cache");
+    files.map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("JSON")).collect()
 }
 
 /// What isn't used can't be shown: all got the image but the one whose identity token is refused.

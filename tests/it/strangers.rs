@@ -12,6 +12,7 @@ use crate::support::docker_registry::{self, DockerRegistry};
 use crate::support::http::{ask, get};
 use crate::support::images::{self, Image, image};
 use crate::support::registry::{Registry, Settings};
+use crate::support::shapes::every_shape;
 use crate::support::tokens::Tokens;
 
 /// A client that isn't ours, on plain HTTP.
@@ -64,7 +65,7 @@ async fn push_manifest(client: &Client, reference: &Reference, manifest: &Manife
 #[tokio::test]
 async fn oci_client_gets_along_with_ours() {
     let registry = Registry::start().await;
-    let mut graphs = images::every_shape();
+    let mut graphs = every_shape();
     graphs.push(("big", image("big").layer(3_000_000).build()));
     pushes_and_pulls(registry.name().as_str(), &RegistryAuth::Anonymous, &graphs).await;
     for (tag, graph) in &graphs {
@@ -123,7 +124,7 @@ async fn oci_client_gets_a_token_first() {
 #[tokio::test]
 async fn docker_registry_takes_every_shape() {
     let Some(registry) = DockerRegistry::start() else { return };
-    pushes_and_pulls(registry.name().as_str(), &RegistryAuth::Anonymous, &images::every_shape()).await;
+    pushes_and_pulls(registry.name().as_str(), &RegistryAuth::Anonymous, &every_shape()).await;
 }
 
 #[tokio::test]

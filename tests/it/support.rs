@@ -21,6 +21,7 @@ pub(crate) mod registry;
 pub(crate) mod scene;
 pub(crate) mod script;
 pub(crate) mod services;
+pub(crate) mod shapes;
 pub(crate) mod stores;
 pub(crate) mod tls;
 pub(crate) mod tokens;

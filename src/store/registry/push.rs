@@ -7,7 +7,7 @@
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 
 use super::{RegistryStore, insert};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
 use crate::registry::{Action, Answer, Pieces, Request, UploadError};
 use crate::store::{BlobStream, Source as _, Upload};
@@ -47,7 +47,7 @@ impl RegistryStore {
         match sent {
             Ok(()) => Ok(()),
             Err(Failed::Surely(error)) if blob.size == 0 => Err(of_empty(error)),
-            Err(Failed::Surely(error)) => Err(error),
+            Err(Failed::Surely(error)) => Err(about_sha512(error, "blob", blob.digest.as_str())),
             // The commit's answer was lost, or somebody else was faster: the blob itself tells.
             Err(Failed::Perhaps(error)) => match self.blob_size(&blob.digest).await {
                 Ok(Some(size)) if size == blob.size => Ok(()),
@@ -161,6 +161,21 @@ fn again(request: &Request, error: Error, why: &str) -> Error {
         Some(status) => error.with_status(status),
         None => error,
     }
+}
+
+/// What to make of a refusal of what goes by a sha512 digest: registries need take none (image-spec, "Digests"), and some
+/// say so by denying that the bytes hash to it.
+pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
+    let may_be_why = matches!(error.kind(), Kind::Mismatch | Kind::Invalid | Kind::Unsupported);
+    // What the body met on its way here isn't an answer of this registry.
+    let answered = error.status().is_some() && error.side() != Some(Side::Source);
+    if !name.starts_with("sha512:") || !may_be_why || !answered {
+        return error;
+    }
+    let why = format!("the registry takes no {what} by a sha512 digest: {}", error.why());
+    error
+        .retold(Kind::Unsupported, why)
+        .with_hint("mirror the image to a registry that does, or ask its publisher for one with sha256 digests")
 }
 
 fn of_empty(error: Error) -> Error {

@@ -130,6 +130,7 @@ pub(crate) fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
     vec![
         ("PATH".into(), path),
         ("HOME".into(), folder.join("home").into()),
+        ("TRANSSHIP_CACHE_DIR".into(), folder.join("cache").into()),
         ("AWS_EC2_METADATA_DISABLED".into(), "true".into()),
     ]
 }

@@ -14,6 +14,8 @@ use transship::store::{BlobStream, Target};
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 pub(crate) const ZSTD_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+pub(crate) const FOREIGN_LAYER: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+pub(crate) const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 pub(crate) const EMPTY_JSON: &str = "application/vnd.oci.empty.v1+json";
 
 /// A blob and its name.
@@ -27,6 +29,12 @@ impl Blob {
     pub(crate) fn new(media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { descriptor: descriptor(media_type, &bytes), bytes }
+    }
+
+    /// The same under its sha512 digest.
+    pub(crate) fn by_sha512(mut self) -> Self {
+        self.descriptor.digest = sha512(&self.bytes);
+        self
     }
 
     /// `size` bytes that no compression would shrink, the same for the same seed and size.
@@ -77,6 +85,18 @@ impl Image {
 
     pub(crate) fn descriptor(&self) -> &Descriptor {
         self.manifest.descriptor()
+    }
+
+    /// The manifest that `members` make, whatever that is.
+    pub(crate) fn of(media_type: &str, members: Value, blobs: Vec<Blob>) -> Self {
+        Self { manifest: manifest(media_type, members, Map::new()), blobs, children: Vec::new() }
+    }
+
+    /// The same under its sha512 digest.
+    pub(crate) fn by_sha512(mut self) -> Self {
+        let (media_type, bytes) = (self.manifest.media_type().to_string(), self.manifest.bytes().clone());
+        self.manifest = Manifest::new(sha512(&bytes), Some(&media_type), bytes).expect("a manifest");
+        self
     }
 
     /// Every manifest of the graph once, children before parents: the root is last.
@@ -147,6 +167,12 @@ pub(crate) fn tagged(tag: &str) -> Selector {
     Selector::Tag(tag.parse::<Tag>().expect("a tag"))
 }
 
+fn sha512(bytes: &[u8]) -> Digest {
+    let hash = <sha2::Sha512 as sha2::Digest>::digest(bytes);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha512:{hex}").parse().expect("a digest")
+}
+
 pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     let media_type: MediaType = media_type.parse().expect("a media type");
     Descriptor { media_type, digest: Digest::of(bytes), size: bytes.len() as u64 }
@@ -160,6 +186,7 @@ pub(crate) fn image(seed: &str) -> ImageBuilder {
         layer_type: MediaType::OCI_LAYER,
         config: Some((MediaType::OCI_CONFIG.to_owned(), None)),
         layers: Vec::new(),
+        urls: false,
         members: Map::new(),
     }
 }
@@ -173,6 +200,8 @@ pub(crate) struct ImageBuilder {
     /// Its type, and its bytes where they aren't from the seed.
     config: Option<(String, Option<Bytes>)>,
     layers: Vec<Blob>,
+    /// Whether foreign layers say where else they are.
+    urls: bool,
     /// Further members of the manifest.
     members: Map<String, Value>,
 }
@@ -210,6 +239,12 @@ impl ImageBuilder {
         self
     }
 
+    /// Its foreign layers say where else they are: nowhere.
+    pub(crate) fn urls(mut self) -> Self {
+        self.urls = true;
+        self
+    }
+
     /// With a config of this type.
     pub(crate) fn config_type(mut self, media_type: &str) -> Self {
         self.config = Some((media_type.to_owned(), None));
@@ -222,6 +257,12 @@ impl ImageBuilder {
         config["seed"] = self.seed.clone().into();
         let media_type = self.config.take().map_or(MediaType::OCI_CONFIG.to_owned(), |(media_type, _)| media_type);
         self.config = Some((media_type, Some(config.to_string().into())));
+        self
+    }
+
+    /// With this config.
+    pub(crate) fn config(mut self, config: Blob) -> Self {
+        self.config = Some((config.descriptor.media_type.to_string(), Some(config.bytes)));
         self
     }
 
@@ -261,9 +302,17 @@ impl ImageBuilder {
         if let Some(config) = &config {
             members["config"] = json_of(&config.descriptor);
         }
-        members["layers"] = self.layers.iter().map(|layer| json_of(&layer.descriptor)).collect();
+        members["layers"] = self.layers.iter().map(|layer| self.layer_json(&layer.descriptor)).collect();
         let blobs = config.into_iter().chain(self.layers).collect();
         Image { manifest: manifest(self.media_type, members, self.members), blobs, children: Vec::new() }
+    }
+
+    fn layer_json(&self, layer: &Descriptor) -> Value {
+        let mut json = json_of(layer);
+        if self.urls && layer.media_type.is_foreign() {
+            json["urls"] = json!([format!("https://layers.invalid/{}", layer.digest)]);
+        }
+        json
     }
 }
 
@@ -277,26 +326,6 @@ pub(crate) fn multi_platform(seed: &str, platforms: &[&str]) -> Image {
     let add =
         |index: IndexBuilder, platform: &&str| index.child(platform, image(&format!("{seed} {platform}")).build());
     platforms.iter().fold(index(), add).build()
-}
-
-/// One graph of every shape that registries take, each with a tag for it.
-pub(crate) fn every_shape() -> Vec<(&'static str, Image)> {
-    let odd = image("odd").config_type("application/vnd.example.model.v1+json").build();
-    let list = index().docker().child("linux/amd64", image("list").docker().build()).build();
-    let attested = index().child("linux/amd64", image("attested").build()).attested().build();
-    let nested = index().nested(multi_platform("inner", &["linux/amd64"])).build();
-    vec![
-        ("oci", image("oci").build()),
-        ("docker", image("docker").docker().build()),
-        ("empty", image("empty").layer(0).layer(5).build()),
-        ("zstd", image("zstd").layer(10).layer_of(ZSTD_LAYER, 20_000).build()),
-        ("odd-config", odd),
-        ("artifact", image("artifact").artifact("application/vnd.example.sbom.v1").build()),
-        ("multi", multi_platform("multi", &["linux/amd64", "linux/arm/v7"])),
-        ("list", list),
-        ("attested", attested),
-        ("nested", nested),
-    ]
 }
 
 /// Builds an [`Image`] with children.
@@ -374,7 +403,7 @@ fn platform_of(text: &str) -> Value {
     platform
 }
 
-fn json_of(descriptor: &Descriptor) -> Value {
+pub(crate) fn json_of(descriptor: &Descriptor) -> Value {
     let Descriptor { media_type, digest, size } = descriptor;
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }

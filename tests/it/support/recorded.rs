@@ -283,6 +283,10 @@ impl Source for Watched {
         self.simple(What::Manifest, digest.as_str(), self.target.manifest(digest)).await
     }
 
+    async fn at_hand(&self, digest: &Digest) -> Option<Manifest> {
+        self.target.at_hand(digest).await
+    }
+
     async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
         let subject = if offset == 0 { digest.to_string() } else { format!("{digest}@{offset}") };
         let fault = self.enter(What::Blob, &subject).await?;

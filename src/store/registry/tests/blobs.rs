@@ -287,3 +287,29 @@ async fn an_upload_location_elsewhere_gets_no_credentials() {
     store.abandon(upload).await;
     assert_eq!(elsewhere.lines().len(), 2);
 }
+
+#[tokio::test]
+async fn a_registry_that_takes_no_sha512_is_told_from_one_that_got_wrong_bytes() {
+    let script = Script::start(|asked| match asked.line.contains("sha512") {
+        true => reply(400, &[], r#"{"errors":[{"code":"DIGEST_INVALID","message":"did not match"}]}"#),
+        false => reply(201, &[], ""),
+    })
+    .await;
+    let (store, upload) = (script.store(), Upload(format!("http://{}/up", script.address)));
+    let app = crate::images::image("app").build().by_sha512();
+    let blob = app.blobs[0].clone().by_sha512();
+    let by_digest = Selector::Digest(app.digest().clone());
+    let refused = [
+        store.push_manifest(&app.manifest, &by_digest).await.unwrap_err(),
+        store.push_blob(upload.clone(), &blob.descriptor, blob.stream(100)).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!((error.kind(), error.status()), (Kind::Unsupported, Some(400)), "{error}");
+        assert!(error.why().contains("by a sha512 digest") && error.hint().is_some(), "{error}");
+    }
+    // A tag has no algorithm.
+    store.push_manifest(&app.manifest, &tag("1")).await.unwrap();
+    let broken = Error::new(Kind::Mismatch, "read", "broken").on(crate::error::Side::Source).with_status(200);
+    let error = store.push_blob(upload, &blob.descriptor, body(vec![Err(broken)])).await.unwrap_err();
+    assert_eq!((error.kind(), error.why()), (Kind::Mismatch, "broken"));
+}

@@ -1,0 +1,74 @@
+//! Foreign layers: what its publisher wants to be fetched from elsewhere (image-spec `layer.md`, "Non-Distributable Layers").
+//!
+//! The source registry is asked for them as for any other layer. The `urls` of a manifest are never followed: they would
+//! let whoever writes one choose where this machine connects to.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Engine;
+use super::place::Ask;
+use super::walk::{self, Route};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Descriptor, Edge, Manifest};
+use crate::plan::Foreign;
+
+/// Refuses an image that has a foreign layer, if none may have one, before any byte of it moves. What the target has isn't
+/// read for that: it has been taken already.
+pub(super) async fn check(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>, rule: Foreign) -> Result<()> {
+    if rule == Foreign::Fetch {
+        return Ok(());
+    }
+    let (mut unread, mut seen) = (vec![Arc::clone(root)], HashSet::new());
+    while let Some(manifest) = unread.pop() {
+        for edge in manifest.successors() {
+            let Descriptor { digest, media_type, .. } = edge.descriptor();
+            match edge {
+                Edge::Blob(_) if media_type.is_foreign() => return Err(refused(route, &manifest, edge.descriptor())),
+                Edge::Manifest(child) if seen.insert(digest.clone()) => {
+                    let may_be_there = walk::child_may_be_there(engine, route, child, Ask::IfLikely).await;
+                    if !may_be_there || !walk::has_manifest(route, digest).await? {
+                        unread.push(walk::load(engine, route, digest).await?);
+                    }
+                }
+                Edge::Blob(_) | Edge::Manifest(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refused(route: &Route, manifest: &Manifest, layer: &Descriptor) -> Error {
+    let attempted = format!("mirror {} of {}", manifest.digest(), route.source);
+    let why = format!("its layer {} is a foreign one ({})", layer.digest, layer.media_type);
+    Error::new(Kind::Unsupported, attempted, why)
+        .with_hint("set foreign: fetch to have it fetched from the source registry, or leave the image out")
+        .on(Side::Source)
+}
+
+/// Why `blob` couldn't be brought, if what is missing is a foreign layer.
+pub(super) fn explain(error: Error, blob: &Descriptor) -> Error {
+    if error.kind() != Kind::NotFound || error.side() != Some(Side::Source) || !blob.media_type.is_foreign() {
+        return error;
+    }
+    let why = "it is a foreign layer, which the source registry doesn't serve, and its urls are never followed";
+    error.retold(Kind::NotFound, why).with_hint(
+        "have its publisher push the layer too (docker: allow-nondistributable-artifacts), or leave the image out",
+    )
+}
+
+/// Why `manifest` was refused, perhaps: distribution's registry answers 500 unless it is told to allow the `urls` in it.
+pub(super) fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
+    let points_at_some = manifest.successors().iter().any(|edge| edge.descriptor().media_type.is_foreign());
+    let may_be_why = match error.kind() {
+        Kind::Unavailable => error.status() == Some(500),
+        kind => matches!(kind, Kind::Unsupported | Kind::Invalid | Kind::MissingContent),
+    };
+    if !points_at_some || !may_be_why {
+        return error;
+    }
+    error.with_hint(
+        "it points at a foreign layer: have the registry allow its urls (distribution's: validation.manifests.urls.allow), \
+         or leave the image out",
+    )
+}

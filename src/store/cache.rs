@@ -1,0 +1,127 @@
+//! The cache: a Source around a Source, which asks a folder first.
+//!
+//! What a digest names never changes, so nothing in here grows old. What a tag names does, and never gets in. A cache spares
+//! requests and does nothing else: with an empty one, or none, everything comes out the same.
+
+mod folder;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::folder::Folder;
+use super::{BlobStream, Referrers, Source, Stores, Target};
+use crate::error::Result;
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
+
+/// Opens repositories whose manifests are read from a folder where it has them, and kept there where it hasn't.
+///
+/// Targets are opened as they are: what one of them holds is a question that only it can answer.
+#[derive(Debug)]
+pub struct CachedStores {
+    stores: Arc<dyn Stores>,
+    folder: Arc<Folder>,
+}
+
+impl CachedStores {
+    /// Around `stores`, with what is in the folder `path`, which needn't exist. What has more than `largest` bytes is
+    /// neither kept nor read.
+    pub fn new(stores: Arc<dyn Stores>, path: PathBuf, largest: u64) -> Self {
+        Self { stores, folder: Arc::new(Folder::new(path, largest)) }
+    }
+}
+
+impl Stores for CachedStores {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(Cached { source: self.stores.source(repository)?, folder: Arc::clone(&self.folder) }))
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        self.stores.target(repository)
+    }
+}
+
+/// One repository of [`CachedStores`].
+#[derive(Debug)]
+struct Cached {
+    source: Arc<dyn Source>,
+    folder: Arc<Folder>,
+}
+
+impl fmt::Display for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Source for Cached {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        self.source.resolve(selector).await
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        if let Some(manifest) = self.at_hand(digest).await {
+            return Ok(manifest);
+        }
+        let manifest = self.source.manifest(digest).await?;
+        if tells_its_type(&manifest) {
+            self.folder.keep(digest, manifest.bytes()).await;
+        }
+        Ok(manifest)
+    }
+
+    async fn at_hand(&self, digest: &Digest) -> Option<Manifest> {
+        let bytes = self.folder.read(digest).await?;
+        Manifest::new(digest.clone(), None, bytes).ok()
+    }
+
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+        self.source.blob(digest, offset).await
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        if let Some(bytes) = self.folder.read(&blob.digest).await {
+            return Ok(bytes);
+        }
+        let bytes = self.source.small_blob(blob).await?;
+        self.folder.keep(&blob.digest, &bytes).await;
+        Ok(bytes)
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.source.blob_size(digest).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.source.tags().await
+    }
+
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.source.tags_within(pages).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.source.referrers(subject).await
+    }
+
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.source.listed_referrers(subject).await
+    }
+
+    fn counts_pulls(&self) -> bool {
+        self.source.counts_pulls()
+    }
+}
+
+/// Whether the bytes alone tell the media type that they were served with. Only then are they kept: so the folder holds
+/// bytes and nothing about them, and what one repository serves under a false type can't come out for another.
+fn tells_its_type(manifest: &Manifest) -> bool {
+    let read = Manifest::new(manifest.digest().clone(), None, manifest.bytes().clone());
+    read.is_ok_and(|read| read.media_type() == manifest.media_type())
+}

@@ -1,0 +1,115 @@
+//! Bytes by digest in a folder, laid out as the blobs of an image layout are (image-spec `image-layout.md`):
+//! `blobs/sha256/<hex>` holds exactly the bytes that hash to its name.
+//!
+//! Nothing that is read is believed: it is there if it has the right digest. So any number of processes may use the folder
+//! at once, anybody may delete any of it at any time, and nothing is flushed to the disk: what a crash has cut short is as
+//! good as absent. Files and folders are the user's alone, as manifests of private repositories are among them.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+
+use crate::oci::Digest;
+
+/// How often a file is written anew while somebody deletes the folders around it.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    largest: u64,
+    /// It was told that nothing can be kept.
+    unwritable: AtomicBool,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf, largest: u64) -> Self {
+        Self { path, largest, unwritable: AtomicBool::new(false) }
+    }
+
+    /// The bytes that `digest` names, if they are there and sound.
+    pub(super) async fn read(&self, digest: &Digest) -> Option<Bytes> {
+        let (file, largest, name) = (self.file(digest), self.largest, digest.clone());
+        let work = move || {
+            let bytes = read(&file, largest).inspect_err(|error| tell_unreadable(&file, error)).ok()?;
+            let sound = name.matches(&bytes);
+            if !sound {
+                tracing::debug!(file = %file.display(), "damaged: it counts as absent");
+            }
+            sound.then(|| Bytes::from(bytes))
+        };
+        tokio::task::spawn_blocking(work).await.ok()?
+    }
+
+    /// Keeps `bytes`, which hash to `digest`, if that is possible; the first time that it isn't is told.
+    pub(super) async fn keep(&self, digest: &Digest, bytes: &Bytes) {
+        if bytes.len() as u64 > self.largest || self.unwritable.load(Ordering::Relaxed) {
+            return;
+        }
+        let (file, bytes) = (self.file(digest), bytes.clone());
+        let written = tokio::task::spawn_blocking(move || write(&file, &bytes)).await;
+        if let Ok(Err(error)) = written
+            && !self.unwritable.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "manifests can't be kept in {}: {error}; going on without: name another folder with \
+                 TRANSSHIP_CACHE_DIR, or use --no-cache",
+                self.path.display()
+            );
+        }
+    }
+
+    fn file(&self, digest: &Digest) -> PathBuf {
+        self.path.join("blobs").join(digest.as_str().replace(':', "/"))
+    }
+}
+
+fn read(file: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(file)?;
+    if !metadata.is_file() || metadata.len() > largest {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file, or a larger one than is kept"));
+    }
+    fs::read(file)
+}
+
+fn tell_unreadable(file: &Path, error: &io::Error) {
+    if error.kind() != io::ErrorKind::NotFound {
+        tracing::debug!(file = %file.display(), "unreadable, it counts as absent: {error}");
+    }
+}
+
+/// Puts a whole file in its place, or none.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(file);
+    let mut attempts = 1;
+    loop {
+        match write_once(folder, file, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => attempts += 1,
+            written => return written,
+        }
+    }
+}
+
+fn write_once(folder: &Path, file: &Path, bytes: &[u8]) -> io::Result<()> {
+    private().recursive(true).create(folder)?;
+    // It is the user's alone, and gone if it doesn't get its name.
+    let mut temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.persist(file).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(unix)]
+fn private() -> DirBuilder {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder
+}
+
+#[cfg(not(unix))]
+fn private() -> DirBuilder {
+    DirBuilder::new()
+}

@@ -1,0 +1,188 @@
+use std::path::Path;
+
+use futures::future::join_all;
+
+use super::*;
+use crate::error::Kind;
+use crate::images::{Image, image, multi_platform};
+use crate::recorded::{Fault, Recorded, What};
+use crate::store::memory::Memory;
+
+const LARGEST: u64 = 1 << 20;
+
+/// A source behind a cache.
+struct Scene {
+    recorded: Recorded,
+    memory: Memory,
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn with(image: &Image) -> Self {
+        let memory = Memory::new();
+        image.push(&memory.repository(&name()), "1").await;
+        let recorded = Recorded::new(Arc::new(memory.clone()));
+        Self { recorded, memory, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// As another process opens it.
+    fn source(&self) -> Arc<dyn Source> {
+        self.source_in(self.folder.path())
+    }
+
+    fn source_in(&self, folder: &Path) -> Arc<dyn Source> {
+        let stores = CachedStores::new(Arc::new(self.recorded.clone()), folder.to_owned(), LARGEST);
+        stores.source(&name()).unwrap()
+    }
+
+    fn file(&self, digest: &Digest) -> PathBuf {
+        self.folder.path().join("blobs/sha256").join(digest.hex())
+    }
+
+    fn reads(&self) -> usize {
+        self.recorded.count(What::Manifest) + self.recorded.count(What::Blob)
+    }
+}
+
+fn name() -> Repository {
+    "src.test/app".parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_digest_names_is_read_once_and_what_a_tag_names_each_time() {
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    assert!(scene.source().at_hand(app.digest()).await.is_none());
+    for _ in 0..2 {
+        let source = scene.source();
+        let manifest = source.manifest(app.digest()).await.unwrap();
+        assert_eq!((manifest.bytes(), manifest.media_type()), (app.manifest.bytes(), app.manifest.media_type()));
+        let config = source.small_blob(&app.blobs[0].descriptor).await.unwrap();
+        assert_eq!(config, app.blobs[0].bytes);
+        assert_eq!(source.resolve(&crate::images::tagged("1")).await.unwrap(), *app.descriptor());
+    }
+    assert_eq!(scene.recorded.count(What::Manifest), 1);
+    assert_eq!(scene.recorded.count(What::Blob), 1);
+    assert_eq!(scene.recorded.count(What::Resolve), 2);
+    assert_eq!(scene.source().at_hand(app.digest()).await.unwrap().descriptor(), app.descriptor());
+    assert_eq!(std::fs::read(scene.file(app.digest())).unwrap(), app.manifest.bytes()[..]);
+    // A blob that isn't a manifest is none, whoever asks for it as one.
+    assert!(scene.source().at_hand(app.blobs[0].digest()).await.is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_entry_counts_as_absent_and_is_replaced() {
+    let (app, other) = (image("app").build(), image("other").build());
+    let scene = Scene::with(&app).await;
+    scene.source().manifest(app.digest()).await.unwrap();
+    let file = scene.file(app.digest());
+    let whole = std::fs::read(&file).unwrap();
+    let mut flipped = whole.clone();
+    flipped[40] ^= 1;
+    let huge = vec![b' '; usize::try_from(LARGEST).unwrap() + 1];
+    let damages =
+        [Vec::new(), whole[..whole.len() - 1].to_vec(), flipped, other.manifest.bytes().to_vec(), huge, b"\0".into()];
+    for damaged in damages {
+        std::fs::write(&file, damaged).unwrap();
+        scene.recorded.clear();
+        assert!(scene.source().at_hand(app.digest()).await.is_none());
+        let manifest = scene.source().manifest(app.digest()).await.unwrap();
+        assert_eq!((manifest.bytes(), scene.reads()), (app.manifest.bytes(), 1));
+        assert_eq!(std::fs::read(&file).unwrap(), whole);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_under_a_type_that_its_bytes_deny_is_not_kept() {
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    let bytes = app.manifest.bytes().clone();
+    let falsely = Manifest::new(app.digest().clone(), Some("application/x-false"), bytes).unwrap();
+    let repository = scene.memory.repository(&name());
+    repository.push_manifest(&falsely, &Selector::Digest(app.digest().clone())).await.unwrap();
+    let served = scene.source().manifest(app.digest()).await.unwrap();
+    assert_eq!(served.media_type().as_str(), "application/x-false");
+    assert!(scene.source().at_hand(app.digest()).await.is_none());
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_refused_and_not_kept() {
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    scene.recorded.on(What::Blob).then(Fault::Corrupts);
+    let config = &app.blobs[0].descriptor;
+    assert_eq!(scene.source().small_blob(config).await.unwrap_err().kind(), Kind::Mismatch);
+    let large = Descriptor { size: super::super::SMALL + 1, ..config.clone() };
+    assert_eq!(scene.source().small_blob(&large).await.unwrap_err().kind(), Kind::Unsupported);
+    assert!(!scene.file(&config.digest).exists());
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_not_kept() {
+    let padding = "x".repeat(usize::try_from(LARGEST).unwrap());
+    let app = image("app").annotation("padding", &padding).build();
+    let scene = Scene::with(&app).await;
+    scene.source().manifest(app.digest()).await.unwrap();
+    assert!(!scene.file(app.digest()).exists());
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_keeps_nothing_and_harms_nothing() {
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    let file = scene.folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let source = scene.source_in(&file.join("below"));
+    for _ in 0..2 {
+        assert_eq!(source.manifest(app.digest()).await.unwrap().bytes(), app.manifest.bytes());
+    }
+    assert_eq!(scene.reads(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_use_one_folder_while_somebody_deletes_it() {
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64", "linux/s390x", "linux/riscv64"]);
+    let scene = Arc::new(Scene::with(&app).await);
+    let readers = (0..4).map(|_| {
+        let (scene, app) = (Arc::clone(&scene), app.clone());
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                let source = scene.source();
+                for manifest in app.manifests() {
+                    assert_eq!(source.manifest(manifest.digest()).await.unwrap().bytes(), manifest.bytes());
+                }
+            }
+        })
+    });
+    let readers = join_all(readers);
+    let blobs = scene.folder.path().join("blobs");
+    let deleting = tokio::task::spawn_blocking(move || {
+        for _ in 0..50 {
+            let _ = std::fs::remove_dir_all(&blobs);
+            std::thread::yield_now();
+        }
+    });
+    for reader in readers.await {
+        reader.unwrap();
+    }
+    deleting.await.unwrap();
+    for manifest in app.manifests() {
+        scene.source().manifest(manifest.digest()).await.unwrap();
+        assert_eq!(std::fs::read(scene.file(manifest.digest())).unwrap(), manifest.bytes()[..]);
+    }
+    let files = std::fs::read_dir(scene.folder.path().join("blobs/sha256")).unwrap();
+    assert_eq!(files.count(), app.manifests().len(), "nothing temporary is left");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_and_folders_are_the_users_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    let folder = scene.folder.path().join("new");
+    scene.source_in(&folder).manifest(app.digest()).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = folder.join("blobs/sha256").join(app.digest().hex());
+    assert_eq!((mode(&folder), mode(file.parent().unwrap()), mode(&file)), (0o700, 0o700, 0o600));
+}

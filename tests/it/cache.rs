@@ -1,0 +1,129 @@
+//! The cache, as runs of the program meet it: what it spares them, and that nothing depends on it.
+
+use std::fs;
+
+use crate::support::cli::Cli;
+use crate::support::images::{image, multi_platform};
+use crate::support::registry::Registry;
+use crate::support::scene::Scene;
+
+/// A multi-platform image that is mirrored, and then wanted in another repository.
+async fn mirrored_then_moved() -> Scene {
+    let scene = Scene::new().await;
+    multi_platform("app", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("app"), "1").await;
+    scene.list("  - SRC/app:1\n");
+    let sync = scene.cli.run("sync").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    scene.write("mirror.yaml", "target: DST/other\nlayout: \"{repository}\"\nimages: [\"SRC/app:1\"]\n");
+    scene.clear();
+    scene
+}
+
+#[tokio::test]
+async fn a_manifest_leaves_the_source_once() {
+    for (flag, gets) in [("", 0), (" --no-cache", 3)] {
+        let scene = mirrored_then_moved().await;
+        let sync = scene.cli.run(&format!("sync{flag}")).await;
+        assert_eq!(sync.code, 0, "{sync}");
+        assert_eq!(scene.source.script.count("GET", "/manifests/"), gets, "{flag}");
+        multi_platform("app", &["linux/amd64", "linux/arm64"]).assert_in(&scene.target.inside("other/app"), "1").await;
+    }
+}
+
+#[tokio::test]
+async fn without_it_nothing_is_written() {
+    let scene = Scene::new().await;
+    scene.publish("app", "1").await;
+    scene.list("  - SRC/app:1\n");
+    let sync = scene.cli.run("sync --no-cache").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    assert!(!scene.cli.path("cache").exists());
+}
+
+#[tokio::test]
+async fn a_plan_that_reads_manifests_reads_them_for_the_sync_as_well() {
+    let scene = Scene::new().await;
+    multi_platform("app", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("app"), "1").await;
+    scene.list("  - SRC/app:1\n");
+    let plan = scene.cli.run("plan --bytes").await;
+    assert_eq!(plan.code, 0, "{plan}");
+    assert_eq!(scene.source.script.count("GET", "/manifests/"), 3);
+    scene.clear();
+    let sync = scene.cli.run("sync").await;
+    assert_eq!((sync.code, scene.source.script.count("GET", "/manifests/")), (0, 0), "{sync}");
+}
+
+#[tokio::test]
+async fn the_config_that_tells_a_platform_is_read_once() {
+    let scene = Scene::new().await;
+    image("app").platform("linux/arm64").build().push(&scene.source.inside("app"), "1").await;
+    scene.list("  - {image: \"SRC/app:1\", platforms: [linux/arm64], referrers: none}\n");
+    for gets in [2, 0] {
+        scene.clear();
+        let plan = scene.cli.run("plan --no-lock").await;
+        assert_eq!((plan.code, scene.source.script.count("GET", "/")), (0, gets), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_told_once() {
+    let scene = Scene::new().await;
+    for name in ["a", "b", "c"] {
+        scene.publish(name, "1").await;
+    }
+    scene.list("  - SRC/a:1\n  - SRC/b:1\n  - SRC/c:1\n");
+    let Scene { source, target, cli } = scene;
+    let cli = cli.file("file", "");
+    let below = cli.path("file/below");
+    let scene = Scene { source, target, cli: cli.env("TRANSSHIP_CACHE_DIR", &below) };
+    let sync = scene.cli.run("sync").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    let told: Vec<_> = sync.stderr.lines().filter(|line| line.contains("can't be kept")).collect();
+    assert_eq!(told.len(), 1, "{sync}");
+    for words in [below.to_str().unwrap(), "Not a directory", "TRANSSHIP_CACHE_DIR", "--no-cache"] {
+        assert!(told[0].contains(words), "{words}: {sync}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_where_it_is_said_to_be_else_where_caches_are() {
+    let source = Registry::start().await;
+    image("app").build().push(&source.inside("app"), "1").await;
+    for (told, caches, expected) in
+        [("told", "/caches", "told"), ("", "/caches", "caches/transship"), ("", "relative", "home/.cache/transship")]
+    {
+        let target = Registry::start().await;
+        let list = format!("target: {}/m\nimages: [\"{}/app:1\"]\n", target.name(), source.name());
+        let cli = Cli::new().file("mirror.yaml", list);
+        let caches = caches.strip_prefix('/').map_or_else(|| caches.into(), |name| cli.path(name));
+        let cli = cli.env("TRANSSHIP_CACHE_DIR", told).env("XDG_CACHE_HOME", caches);
+        let run = cli.run("sync").await;
+        assert_eq!(run.code, 0, "{run}");
+        let kept = fs::read_dir(cli.path(expected).join("blobs/sha256")).expect("a cache");
+        assert_eq!(kept.count(), 1, "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn two_processes_share_one() {
+    let scene = Scene::new().await;
+    let tags: Vec<String> = (0..20).map(|tag| tag.to_string()).collect();
+    for tag in &tags {
+        scene.publish("app", tag).await;
+    }
+    let list = |target: &str| {
+        let images: String = tags.iter().map(|tag| format!("  - SRC/app:{tag}\n")).collect();
+        format!("target: DST/{target}\nlayout: \"{{repository}}\"\nimages:\n{images}")
+    };
+    scene.write("one.yaml", &list("one"));
+    scene.write("two.yaml", &list("two"));
+    let (one, two) = tokio::join!(scene.cli.run("sync -c one.yaml"), scene.cli.run("sync -c two.yaml"));
+    assert_eq!((one.code, two.code), (0, 0), "{one}{two}");
+    for tag in &tags {
+        for target in ["one/app", "two/app"] {
+            image(&format!("app:{tag}")).build().assert_in(&scene.target.inside(target), tag).await;
+        }
+    }
+    let files = fs::read_dir(scene.cli.path("cache/blobs/sha256")).expect("a cache");
+    assert_eq!(files.count(), tags.len());
+}

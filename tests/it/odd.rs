@@ -1,0 +1,207 @@
+//! Content that isn't an image as anybody would expect it: what arrives, byte for byte, and what is told where it can't.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use transship::oci::{Digest, MediaType};
+
+use crate::support::cli::Run;
+use crate::support::docker_registry::{DockerRegistry, installed};
+use crate::support::images::{Blob, DOCKER_FOREIGN_LAYER, Image, image, index, read};
+use crate::support::registry::Registry;
+use crate::support::scene::{Scene, statuses};
+use crate::support::shapes::every_shape;
+use crate::support::stores::registry_target;
+
+/// What Debian's registry refuses, with words of the reason or the hint that it comes with.
+fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
+    let typed = |kind: &str, members: Value, blob: Blob| Image::of(kind, members, vec![blob]);
+    let (unknown, artifact) =
+        ("application/vnd.example.manifest.v1+json", "application/vnd.oci.artifact.manifest.v1+json");
+    let blob = |seed: &str| Blob::seeded("application/x-thing", seed, 300);
+    let entry = |blob: &Blob| json!([{ "mediaType": "application/x-thing", "digest": blob.digest(), "size": 300 }]);
+    let (one, other) = (blob("one"), blob("other"));
+    let of_unknown = json!({ "mediaType": unknown, "layers": entry(&one), "odd": 1.50 });
+    let of_artifact = json!({ "mediaType": artifact, "artifactType": "x/y", "blobs": entry(&other) });
+    let child = image("child by sha512").build().by_sha512();
+    vec![
+        ("no-config", image("bare").without_config().layer(500).build(), "without config"),
+        ("unknown", typed(unknown, of_unknown, one), "takes no manifest of this kind"),
+        ("artifact-manifest", typed(artifact, of_artifact, other), "takes no manifest of this kind"),
+        ("sha512-child", index().child("linux/amd64", child).build(), "takes no manifest by a sha512 digest"),
+        ("foreign-urls", image("urls").docker().layer_of(DOCKER_FOREIGN_LAYER, 900).urls().build(), "allow its urls"),
+    ]
+}
+
+/// A chart as `helm push` leaves it. `None` if there is no tar.
+fn chart() -> Option<Image> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, archive) = (folder.path().join("hello"), folder.path().join("hello-0.1.0.tgz"));
+    std::fs::create_dir_all(root.join("templates")).expect("a folder");
+    std::fs::write(root.join("Chart.yaml"), "apiVersion: v2\nname: hello\nversion: 0.1.0\n").expect("a file");
+    std::fs::write(root.join("values.yaml"), "greeting: hello\n").expect("a file");
+    let template = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: hello}\ndata: {say: {{ .Values.greeting }}}\n";
+    std::fs::write(root.join("templates/hello.yaml"), template).expect("a file");
+    let packed = Command::new("tar").arg("-C").arg(folder.path()).arg("-czf").arg(&archive).arg("hello").status();
+    assert!(installed("tar", packed)?.success());
+    let config = Blob::new(
+        "application/vnd.cncf.helm.config.v1+json",
+        r#"{"name":"hello","version":"0.1.0","apiVersion":"v2"}"#,
+    );
+    let content = std::fs::read(&archive).expect("the archive");
+    let content = Blob::new("application/vnd.cncf.helm.chart.content.v1.tar+gzip", content);
+    Some(image("chart").config(config).blob(content).annotation("org.opencontainers.image.title", "hello").build())
+}
+
+fn files_of(archive: &[u8], folder: &Path) -> String {
+    let file = folder.join("archive.tgz");
+    std::fs::write(&file, archive).expect("a file");
+    let listed = Command::new("tar").arg("-tzf").arg(&file).output().expect("tar, which packed it");
+    String::from_utf8(listed.stdout).expect("UTF-8")
+}
+
+/// The outcome of `name` at `target`.
+fn outcome(run: &Run, name: &str, target: &transship::oci::Registry) -> Value {
+    let report = run.json();
+    let mut images = report["images"].as_array().expect("images").iter();
+    let target = format!("{target}/m/{name}:1");
+    let found = images.find(|image| image["target"] == target.as_str());
+    found.cloned().unwrap_or_else(|| panic!("no {target} in {run}"))
+}
+
+#[tokio::test]
+async fn every_shape_arrives_byte_for_byte_where_it_is_taken_and_is_explained_where_not() {
+    let (Some(real), Some(chart)) = (DockerRegistry::start(), chart()) else { return };
+    let (source, served) = (Registry::start().await, Registry::start().await);
+    let (refused, chart_layer) = (refused_shapes(), chart.blobs[1].digest().clone());
+    let mut taken = every_shape();
+    taken.push(("chart", chart));
+    let all =
+        || taken.iter().map(|(name, image)| (*name, image)).chain(refused.iter().map(|(n, image, _)| (*n, image)));
+    let mut list =
+        format!("targets: [\"{}/m\", \"{}/m\"]\nlayout: \"{{repository}}\"\nimages:\n", served.name(), real.name());
+    for (name, image) in all() {
+        image.push(&source.inside(name), "1").await;
+        list.push_str(&format!("  - {}/{name}:1\n", source.name()));
+    }
+    let cli = crate::support::cli::Cli::new().file("mirror.yaml", list);
+    let sync = cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    for (name, image) in all() {
+        assert_eq!(outcome(&sync, name, &served.name())["status"], "copied", "{name}: {sync}");
+        image.assert_in(&served.inside(&format!("m/{name}")), "1").await;
+    }
+    for (name, image) in &taken {
+        assert_eq!(outcome(&sync, name, &real.name())["status"], "copied", "{name}: {sync}");
+        image.assert_in(&*registry_target(&real.repository(&format!("m/{name}"))), "1").await;
+    }
+    for (name, _, words) in &refused {
+        let outcome = outcome(&sync, name, &real.name());
+        assert_eq!(outcome["status"], "failed", "{name}: {sync}");
+        let error = &outcome["error"];
+        let told = format!("{} {}", error["message"], error["hint"]);
+        assert!(told.contains(words) && error["side"] == "target" && error["hint"].is_string(), "{name}: {error:#}");
+    }
+    let at_target = registry_target(&real.repository("m/chart"));
+    let archive = read(at_target.blob(&chart_layer, 0).await).await.expect("the chart");
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(files_of(&archive, folder.path()).contains("hello/templates/hello.yaml"));
+    // What was refused is tried again and nothing else; what was taken is left alone.
+    let again = cli.run("sync --json").await;
+    let (done, failed): (Vec<_>, Vec<_>) = statuses(&again).into_iter().partition(|status| status == "up_to_date");
+    assert_eq!((done.len(), failed.len()), (2 * taken.len() + refused.len(), refused.len()), "{again}");
+}
+
+#[tokio::test]
+async fn several_tags_on_one_digest_are_one_copy() {
+    let scene = Scene::new().await;
+    let app = scene.publish("app", "1").await;
+    let artifact = image("sbom").artifact("application/vnd.example.sbom").build();
+    artifact.push(&scene.source.inside("app"), "sbom").await;
+    for tag in ["1.2", "latest"] {
+        app.push(&scene.source.inside("app"), tag).await;
+    }
+    scene.list("  - {image: SRC/app, tags: [\"1\", \"1.2\", latest, sbom]}\n");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    for tag in ["1", "1.2", "latest"] {
+        scene.assert_mirrored(&app, "app", tag).await;
+    }
+    // A tag on nothing but an artifact is a tag like any other.
+    scene.assert_mirrored(&artifact, "app", "sbom").await;
+    let path = format!("/manifests/{}", app.digest());
+    assert_eq!(scene.source.script.count("GET", &path), 1);
+    assert_eq!(scene.target.script.count("PUT", "/manifests/"), 4);
+}
+
+#[tokio::test]
+async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do() {
+    let scene = Scene::new().await;
+    let app = index().child("linux/amd64", image("app").build().by_sha512()).build().by_sha512();
+    app.try_push(&scene.source.inside("app"), None).await.unwrap();
+    scene.list(&format!("  - {{image: \"SRC/app@{}\", as: \"1\"}}\n", app.digest()));
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    let target = scene.target.inside("mirror/app");
+    let child = transship::store::Source::manifest(&target, app.children[0].digest()).await.unwrap();
+    assert_eq!(child.bytes(), app.children[0].manifest.bytes());
+    // The registry calls what a tag holds by its own digest.
+    let tagged = transship::store::Source::resolve(&target, &crate::support::images::tagged("1")).await.unwrap();
+    assert_eq!(tagged.digest, Digest::of(app.manifest.bytes()));
+    scene.clear();
+    let again = scene.cli.run("sync --json").await;
+    assert_eq!((again.code, statuses(&again)), (0, vec!["up_to_date".to_owned()]), "{again}");
+    assert_eq!(scene.source.script.lines(), Vec::<String>::new());
+    assert_eq!(scene.target.script.count("PUT", "/"), 0);
+}
+
+#[tokio::test]
+async fn schema_1_is_refused_by_name_however_it_is_met() {
+    let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let text = r#"{"schemaVersion":1,"name":"old","tag":"1","fsLayers":[],"history":[]}"#;
+    let scene = Scene::new().await;
+    let of = |kind: &str| {
+        format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}","digest":"{}","size":{}}}]}}"#,
+            Digest::of(text.as_bytes()),
+            text.len()
+        )
+    };
+    let answer = |kind: &'static str, body: &str| crate::support::script::Fault::Answer {
+        status: 200,
+        headers: vec![
+            ("content-type", kind.to_owned()),
+            ("docker-content-digest", Digest::of(body.as_bytes()).to_string()),
+        ],
+        body: body.to_owned(),
+    };
+    let script = &scene.source.script;
+    // By the type that a HEAD tells; by the body alone; as a child of an index, told or not.
+    script.always("HEAD", "/v2/head/manifests/1", answer(signed, text));
+    for name in ["get", "told", "untold"] {
+        let child = format!("/v2/{name}/manifests/{}", Digest::of(text.as_bytes()));
+        script.always("GET", child, answer("application/json", text));
+    }
+    script.always("HEAD", "/v2/get/manifests/1", answer(MediaType::OCI_MANIFEST, text));
+    for (name, kind) in [("told", signed), ("untold", MediaType::DOCKER_MANIFEST)] {
+        let index = of(kind);
+        script.always("HEAD", format!("/v2/{name}/manifests/1"), answer(MediaType::OCI_INDEX, &index));
+        script.always(
+            "GET",
+            format!("/v2/{name}/manifests/{}", Digest::of(index.as_bytes())),
+            answer(MediaType::OCI_INDEX, &index),
+        );
+    }
+    scene.list("  - SRC/head:1\n  - SRC/get:1\n  - SRC/told:1\n  - SRC/untold:1\n");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    let report = sync.json();
+    for outcome in report["images"].as_array().unwrap() {
+        let error = &outcome["error"];
+        assert_eq!((&error["kind"], &error["side"]), (&"unsupported".into(), &"source".into()), "{outcome:#}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("schema 1") && error["hint"].is_string(), "{outcome:#}");
+    }
+    assert_eq!(scene.target.script.count("PUT", "/"), 0);
+}
