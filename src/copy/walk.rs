@@ -1,6 +1,7 @@
-//! The graph of an image, walked from the root: what the target has ends a branch, children go before parents, the root
-//! goes last and once, by its tag.
+//! The graph of an image, walked from the root: what the target has ends a branch, children go before parents. When the
+//! root goes is for `image` to say.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -13,10 +14,10 @@ use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::plan::Transfer;
 use crate::provision::Ready;
 use crate::report::Bytes;
-use crate::store::{Source, Stores, Target};
+use crate::store::{Accepted, Source, Stores, Target};
 
 /// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// From where to where an image goes.
 #[derive(Debug)]
@@ -36,6 +37,10 @@ impl Route {
         Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone() }))
     }
 
+    pub(super) fn source_repository(&self) -> &Repository {
+        &self.from
+    }
+
     pub(super) fn target_repository(&self) -> &Repository {
         &self.to
     }
@@ -46,23 +51,9 @@ impl Route {
     }
 }
 
-/// Brings an image to the target and sets its tag.
-pub(super) async fn bring_image(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Bytes> {
-    let root = load_root(engine, route, transfer).await?;
-    let mut tally = Bytes::default();
-    if transfer.action == crate::plan::Action::Copy {
-        tally = bring_successors(engine, route, &root, 0, Ask::IfLikely).await?;
-    }
-    let name = match &transfer.tag {
-        Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(transfer.lands_as().clone()),
-    };
-    push(engine, route, &root, &name, 0).await.map(|repaired| tally + repaired)
-}
-
 /// Brings what `manifest` points at. Every branch is followed to its end even if one fails: what arrives is of use to the
 /// next run, and other images may wait for it.
-fn bring_successors<'a>(
+pub(super) fn bring_successors<'a>(
     engine: &'a Arc<Engine>,
     route: &'a Arc<Route>,
     manifest: &'a Manifest,
@@ -128,20 +119,24 @@ async fn bring_child(
     }
     let manifest = load(engine, route, &child.digest).await?;
     let tally = bring_successors(engine, route, &manifest, depth, ask).await?;
-    push(engine, route, &manifest, &Selector::Digest(child.digest.clone()), depth)
-        .await
-        .map(|repaired| tally + repaired)
+    let name = Selector::Digest(child.digest.clone());
+    push(engine, route, &manifest, &name, depth).await.map(|(_, repaired)| tally + repaired)
 }
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
-fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
+pub(super) fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
     ask == Ask::Always || !engine.vacant.contains(&route.to) || route.source.counts_pulls()
 }
 
-async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
-    match route.target.resolve(&Selector::Digest(digest.clone())).await {
-        Ok(_) => Ok(true),
+pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
+    holds(route, &Selector::Digest(digest.clone()), digest).await
+}
+
+/// Whether the target has `digest` under this name.
+pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
+    match route.target.resolve(name).await {
+        Ok(found) => Ok(found.digest == *digest),
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
         Err(error) => Err(error.on(Side::Target)),
     }
@@ -149,15 +144,45 @@ async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
 
 /// The root as it lands: from the target where reading the source would count against a quota, reading the target leaves no
 /// mark, and the target has it; else the source's, of which some platforms may be wanted only.
-async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    let lands_as = transfer.lands_as();
-    let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
-    let spares_a_pull = route.source.counts_pulls() && may_be_read;
-    if spares_a_pull && has_manifest(route, lands_as).await? {
-        return route.target.manifest(lands_as).await.map(Arc::new).map_err(|error| error.on(Side::Target));
+pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    match read_instead(engine, route, transfer.lands_as()).await? {
+        Some(root) => Ok(root),
+        None => load_part(engine, route, transfer).await,
     }
+}
+
+/// The root as it landed, where reading it leaves no mark at the target, or doesn't count at the source.
+pub(super) async fn load_landed(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    transfer: &Transfer,
+) -> Result<Option<Arc<Manifest>>> {
+    if !route.target.marks_pulls() {
+        return read_back(route, transfer.lands_as()).await.map(Some);
+    }
+    match route.source.counts_pulls() {
+        true => Ok(None),
+        false => load_part(engine, route, transfer).await.map(Some),
+    }
+}
+
+async fn load_part(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
     let root = load(engine, route, &transfer.root.digest).await?;
     if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
+}
+
+/// The manifest from the target, where that spares a pull that counts and leaves no mark.
+async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
+    let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
+    let spares_a_pull = route.source.counts_pulls() && may_be_read;
+    match spares_a_pull && has_manifest(route, digest).await? {
+        true => read_back(route, digest).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
+    route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target))
 }
 
 /// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
@@ -174,8 +199,61 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
+/// How much reading an index may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A pull, if it must be: it is needed anyway.
+    Sparing,
+    /// Nothing: else it is left unread.
+    Free,
+}
+
+/// The manifests that `root` consists of, each once, its children first.
+pub(super) async fn parts(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    root: &Manifest,
+    reading: Reading,
+) -> Result<Vec<Digest>> {
+    let (mut parts, mut seen) = (Vec::new(), HashSet::new());
+    let mut indexes = VecDeque::from([(Arc::new(root.clone()), 0)]);
+    while let Some((index, depth)) = indexes.pop_front() {
+        for edge in index.successors() {
+            let Edge::Manifest(child) = edge else { continue };
+            if !seen.insert(child.digest.clone()) {
+                continue;
+            }
+            parts.push(child.digest.clone());
+            // What lies deeper than that isn't brought.
+            if child.media_type.is_index() && depth < MAX_DEPTH {
+                let read = read_nested(engine, route, &child.digest, reading).await?;
+                indexes.extend(read.map(|read| (read, depth + 1)));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+async fn read_nested(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    digest: &Digest,
+    reading: Reading,
+) -> Result<Option<Arc<Manifest>>> {
+    if reading == Reading::Free && !route.target.marks_pulls() {
+        return read_back(route, digest).await.map(Some);
+    }
+    if reading == Reading::Free && route.source.counts_pulls() {
+        return Ok(None);
+    }
+    match read_instead(engine, route, digest).await? {
+        Some(index) => Ok(Some(index)),
+        None => load(engine, route, digest).await.map(Some),
+    }
+}
+
 /// The manifest from the source, read once in a run.
-async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
+pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
@@ -184,25 +262,24 @@ async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Resu
 }
 
 /// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.
-/// Returns what the repair moved.
-async fn push(
+/// Returns what the target says of it, and what the repair moved.
+pub(super) async fn push(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     manifest: &Manifest,
     name: &Selector,
     depth: usize,
-) -> Result<Bytes> {
-    let pushed = route.target.push_manifest(manifest, name).await;
-    let repaired = match pushed {
+) -> Result<(Accepted, Bytes)> {
+    let pushed = match route.target.push_manifest(manifest, name).await {
         Err(error) if error.kind() == Kind::MissingContent => {
             tracing::info!("{error}: asking for each part and sending what is missing");
             let repaired = repair::repair(engine, route, manifest, depth).await?;
-            route.target.push_manifest(manifest, name).await.map(|_| repaired)
+            route.target.push_manifest(manifest, name).await.map(|accepted| (accepted, repaired))
         }
-        other => other.map(|_| Bytes::default()),
+        other => other.map(|accepted| (accepted, Bytes::default())),
     };
-    if repaired.is_ok() {
+    if pushed.is_ok() {
         engine.holders.commit(manifest, &route.to);
     }
-    repaired.map_err(|error| error.on(Side::Target))
+    pushed.map_err(|error| error.on(Side::Target))
 }

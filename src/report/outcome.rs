@@ -189,6 +189,11 @@ impl Outcome {
         }
     }
 
+    /// Whether something that refers to it was brought.
+    pub fn brought_a_referrer(&self) -> bool {
+        self.referrers.iter().any(|row| row.status == Status::Copied)
+    }
+
     /// Whether it isn't as it should be: failed, or in conflict.
     pub fn is_failure(&self) -> bool {
         matches!(self.status, Status::Failed | Status::Conflict)
