@@ -127,9 +127,7 @@ fn may_push(transfer: &Transfer) -> bool {
 
 /// Whether its tag is right, and it is only asked whether something new refers to what it consists of.
 fn follows(transfer: &Transfer) -> bool {
-    transfer.action == Action::UpToDate
-        && transfer.follow
-        && transfer.handling.referrers.policy != ReferrerPolicy::None
+    transfer.action == Action::UpToDate && transfer.follow && transfer.handling.referrers.policy != ReferrerPolicy::None
 }
 
 impl Engine {

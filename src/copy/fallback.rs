@@ -1,8 +1,8 @@
 //! The fallback index of a target without referrers API (distribution-spec, "Referrers Tag Schema").
 //!
 //! The source's own bytes where the target has none yet and has all that they list; else what is there, with what it
-//! lacks at its end. No registry can swap a tag, so the tag is read again after each push: whoever finds that somebody
-//! else was faster adds to what there is then, and nobody's entries are lost.
+//! lacks at its end. No registry can compare and swap a tag, so it is read just before each push and again after it: a
+//! run that finds its entries overwritten by another one adds them to what there is then.
 
 use std::collections::HashSet;
 
@@ -108,4 +108,5 @@ fn oci_index() -> MediaType {
 fn occupied(route: &Route, tag: &Selector) -> Error {
     let attempted = format!("read the index of referrers {tag} of {}", route.target);
     Error::new(Kind::Unsupported, attempted, format!("the tag {tag} holds something else than an index of referrers"))
+        .with_hint(format!("remove the tag {tag} from the target, and run it again"))
 }

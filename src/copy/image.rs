@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::place::Ask;
 use super::referrers::{self, Family};
 use super::walk::{self, Reading, Route};
-use super::Engine;
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
 use crate::plan::{Action, ReferrerPolicy, Transfer};

@@ -233,7 +233,8 @@ async fn bring_one(
         None => Selector::Digest(member.digest.clone()),
     };
     let absent = absent.filter(|root| Some(root.digest()) == subject).cloned();
-    let (engine_, route_, manifest_, name_) = (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
+    let (engine_, route_, manifest_, name_) =
+        (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
     let work = || async move { send(&engine_, &route_, &manifest_, &name_, absent.as_ref()).await };
     let sent = engine.referred.get_or_work((route.key(&member.digest), name), work).await;
     let (sent, first) = sent.map_err(|lost| Error::defect(format!("push referrer {}", member.digest), lost))?;
@@ -281,9 +282,11 @@ pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
 }
 
 fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
+    let general = "the image is mirrored without it: leave its kind out by artifact_types:, or set referrers: none";
     let hint = match why.kind() {
         Kind::Conflict => "the target's tags can't be moved: except sha256-* from that, or set referrers: none",
-        _ => "the image is mirrored without it: leave its kind out by artifact_types:, or set referrers: none",
+        Kind::Unsupported => why.hint().unwrap_or(general),
+        _ => general,
     };
     let attempted = format!("push referrer {} to {}", member.digest, route.target);
     let error = Error::new(Kind::Unsupported, attempted, why.why()).with_hint(hint).with_source(why.clone());
