@@ -63,8 +63,7 @@ enum Fate {
 impl Family {
     /// Those of the root that the lock has; `seen` if the plan has found all of them at the target.
     pub(super) fn of_root(transfer: &Transfer, seen: bool) -> Self {
-        let wanted = transfer.referrers.iter().filter(|referrer| transfer.handling.referrers.wants(referrer));
-        Self { subject: transfer.root.digest.clone(), members: wanted.cloned().collect(), seen }
+        Self { subject: transfer.root.digest.clone(), members: transfer.wanted_referrers().cloned().collect(), seen }
     }
 
     /// Those of each of `subjects` that the source has, if there are any.
@@ -189,7 +188,8 @@ async fn there<'a>(engine: &Engine, route: &Route, family: &'a Family) -> Result
     if family.seen {
         return Ok(family.members.iter().collect());
     }
-    if !walk::child_may_be_there(engine, route, Ask::IfLikely) {
+    // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
+    if engine.vacant.contains(route.target_repository()) && !route.source.counts_pulls() {
         return Ok(HashSet::new());
     }
     let listed = async {
@@ -228,13 +228,11 @@ async fn bring_one(
     if subject.map_or(member.tag.is_none(), |subject| *subject != family.subject) {
         return Ok(Fate::Stranger);
     }
-    let name = match &member.tag {
-        Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(member.digest.clone()),
-    };
+    let name = name(route, family, member).await?;
     let absent = absent.filter(|root| Some(root.digest()) == subject).cloned();
     let (engine_, route_, manifest_, name_) =
         (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
+    let is_alone = name.as_str() == family.subject.referrers_tag().as_str();
     let work = || async move { send(&engine_, &route_, &manifest_, &name_, absent.as_ref()).await };
     let sent = engine.referred.get_or_work((route.key(&member.digest), name), work).await;
     let (sent, first) = sent.map_err(|lost| Error::defect(format!("push referrer {}", member.digest), lost))?;
@@ -242,9 +240,26 @@ async fn bring_one(
         Verdict::Refused(error) => Fate::Refused(refused(route, member, &error)),
         Verdict::Taken(Sent { bytes, listed }) => {
             let bytes = if first { bytes } else { Bytes { present: bytes.total(), ..Bytes::default() } };
-            Fate::Arrived { bytes, new: first, to_list: (!listed).then(|| Listing::of(&manifest)) }
+            Fate::Arrived { bytes, new: first, to_list: (!listed && !is_alone).then(|| Listing::of(&manifest)) }
         }
     })
+}
+
+/// The name that a referrer gets. One that lies under the fallback tag by itself, in place of an index, has to make room
+/// for an index.
+async fn name(route: &Route, family: &Family, member: &Referrer) -> Result<Selector> {
+    let by_digest = Selector::Digest(member.digest.clone());
+    let Some(tag) = &member.tag else { return Ok(by_digest) };
+    let by_tag = Selector::Tag(tag.clone());
+    if *tag != family.subject.referrers_tag() {
+        return Ok(by_tag);
+    }
+    match route.target.resolve(&by_tag).await {
+        Ok(found) if found.media_type.is_index() => Ok(by_digest),
+        Ok(_) => Ok(by_tag),
+        Err(error) if error.kind() == Kind::NotFound => Ok(by_tag),
+        Err(error) => Err(error.on(Side::Target)),
+    }
 }
 
 /// Sends a referrer with all that it points at.

@@ -125,7 +125,7 @@ async fn bring_child(
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
-pub(super) fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
+fn child_may_be_there(engine: &Engine, route: &Route, ask: Ask) -> bool {
     ask == Ask::Always || !engine.vacant.contains(&route.to) || route.source.counts_pulls()
 }
 

@@ -2,8 +2,6 @@
 
 mod fallback;
 mod lying;
-mod fallback;
-mod lying;
 mod odd;
 mod parts;
 mod referrers;
