@@ -18,6 +18,7 @@ mod output;
 mod plan;
 mod platforms;
 mod real;
+mod referrers;
 mod requests;
 mod robust;
 mod secrets;

@@ -198,3 +198,30 @@ async fn a_tag_that_holds_something_else_isnt_overwritten() {
     batch.transfer(0).handling.referrers.policy = transship::plan::ReferrerPolicy::Require;
     assert_eq!(statuses(&batch.run().await), [Status::Failed]);
 }
+
+#[tokio::test]
+async fn a_referrer_in_place_of_an_index_stays_there_or_makes_room_for_one() {
+    for occupied in [false, true] {
+        let mut batch = Batch::new();
+        batch.oddities.without_api("src.test");
+        batch.oddities.without_api("dst.test");
+        let root = image("app").build();
+        let (alone, tag) = (cosign::bundle(root.descriptor()), root.digest().referrers_tag());
+        batch.image(&root, "src.test/app:1", "dst.test/app").await;
+        batch.put(&alone, "src.test/app", Some(tag.as_str())).await;
+        batch.transfer(0).referrers = vec![Referrer { tag: Some(tag), ..Referrer::of(&alone.manifest) }];
+        let theirs = sbom(&root, "theirs");
+        if occupied {
+            batch.put(&theirs, "dst.test/app", None).await;
+            batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;
+            batch.not_vacant();
+        }
+        assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+        let found = batch.listed(&root).await;
+        if occupied {
+            assert_eq!(digests(&found), [theirs.digest().clone(), alone.digest().clone()]);
+        } else {
+            assert_eq!(found.bytes(), alone.manifest.bytes());
+        }
+    }
+}
