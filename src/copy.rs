@@ -1,8 +1,9 @@
 //! Plan → Outcomes: the engine.
 //!
 //! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph, `referrers` what
-//! refers to it, `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `repair` believes a
-//! target that says something is missing, `order` and `fallback` help a target that wants its referrers in another way.
+//! refers to it, level by level, and `family` what refers to one manifest, `place` decides how a blob gets to where it is
+//! needed, `stream` carries its bytes, `repair` believes a target that says something is missing, `order` and `fallback`
+//! help a target that wants its referrers in another way, `turns` lets one at a time do so.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
 //! fails is an [`Outcome`], and the others go on.
 //!
@@ -10,6 +11,7 @@
 //! circle to wait in.
 
 mod fallback;
+mod family;
 mod holders;
 mod image;
 mod order;
@@ -77,7 +79,7 @@ struct Engine {
     /// What was brought.
     brought: OnceMap<Key, Result<Bytes>>,
     /// Referrers that were pushed, by the name that they get.
-    referred: OnceMap<(Key, Selector), referrers::Verdicts>,
+    referred: OnceMap<(Key, Selector), family::Verdicts>,
     /// Roots that were pushed by digest, because what refers to them couldn't go before them.
     rooted: OnceMap<Key, Result<()>>,
     /// Who goes first at which registry.

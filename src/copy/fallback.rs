@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::referrers::{Verdict, judge};
+use super::family::{Verdict, judge};
 use super::walk::Route;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::family::Family;
 use super::place::Ask;
-use super::referrers::{self, Family};
+use super::referrers;
 use super::walk::{self, Reading, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
@@ -66,11 +67,11 @@ async fn bring_late(
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
-    let mut families = vec![Family::of_root(transfer, transfer.action == Action::UpToDate)];
+    let mut families = vec![referrers::of_root(transfer, transfer.action == Action::UpToDate)];
     if transfer.follow {
         match parts_for_nothing(engine, route, transfer).await? {
             Some(parts) => {
-                families.extend(Family::find(engine, route, transfer, &parts).await?);
+                families.extend(referrers::find(engine, route, transfer, &parts).await?);
                 require_some(transfer, &families)?;
             }
             None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
@@ -102,10 +103,10 @@ async fn families(
     transfer: &Transfer,
     root: &Manifest,
 ) -> Result<Vec<Family>> {
-    let mut families = vec![Family::of_root(transfer, false)];
+    let mut families = vec![referrers::of_root(transfer, false)];
     if transfer.handling.referrers.policy != ReferrerPolicy::None {
         let parts = walk::parts(engine, route, root, Reading::Sparing).await?;
-        families.extend(Family::find(engine, route, transfer, &parts).await?);
+        families.extend(referrers::find(engine, route, transfer, &parts).await?);
     }
     Ok(families)
 }
@@ -116,7 +117,7 @@ fn requires(transfer: &Transfer) -> bool {
 
 /// An image without any referrer fails before anything of it is sent, if it must have one.
 fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
-    if !requires(transfer) || families.iter().any(|family| !family.is_empty()) {
+    if !requires(transfer) || families.iter().any(|family| !family.members.is_empty()) {
         return Ok(());
     }
     let types = transfer.handling.referrers.artifact_types.join(", ");

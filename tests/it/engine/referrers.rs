@@ -1,14 +1,18 @@
 //! What refers to an image: what of it is brought, in which order, and what becomes of the image if that fails.
 
+use std::time::Duration;
+
 use transship::error::{Kind, Side};
 use transship::oci::{Digest, Referrer, Repository};
 use transship::plan::{Action, Planned, ReferrerPolicy, Transfer};
 use transship::report::{Outcome, Status};
+use transship::store::MountRule;
 
 use super::{Batch, statuses};
 use crate::support::cosign;
+use crate::support::gate::Gate;
 use crate::support::images::{Image, image, index, multi_platform};
-use crate::support::recorded::What;
+use crate::support::recorded::{Fault, What};
 
 pub(super) const SBOM: &str = "application/spdx+json";
 
@@ -314,4 +318,53 @@ async fn a_further_tag_waits_for_the_referrers_too() {
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     assert!(batch.pushed_at(of_child.digest().as_str()) < batch.pushed_at("1"));
     assert_eq!(batch.stores.count(What::PushManifest), 2);
+}
+
+#[tokio::test]
+async fn what_all_referrers_share_makes_nobody_wait_for_a_later_image() {
+    for rule in [MountRule::AtOnce, MountRule::Committed, MountRule::Never] {
+        let mut batch = Batch::new();
+        batch.transfers = 1;
+        batch.stores.mounts(&"dst.test".parse().unwrap(), rule);
+        // More than are in flight, in few repositories, all with the same empty config.
+        for n in 0..80 {
+            let root = image(&format!("app{n}")).build();
+            batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{}", n % 7)).await;
+            batch.transfer(n).tag = Some(format!("t{n}").parse().unwrap());
+            batch.locked(n, &cosign::bundle(root.descriptor())).await;
+            if n % 3 == 0 {
+                batch.put(&root, &format!("dst.test/app{}", n % 7), Some(&format!("t{n}"))).await;
+                batch.transfer(n).action = Action::Refer;
+            }
+        }
+        let outcomes = tokio::time::timeout(Duration::from_secs(60), batch.run()).await.expect("nobody waits for ever");
+        assert_eq!(statuses(&outcomes), [Status::Copied; 80], "{rule:?}");
+        let empty = Digest::of(b"{}");
+        let read = batch
+            .stores
+            .calls_of(What::Blob)
+            .into_iter()
+            .filter(|call| call.subject == empty.as_str() && call.repository.registry().as_str() == "src.test");
+        assert_eq!(read.count(), 1, "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_stop_no_referrer_is_begun_and_no_tag_is_set() {
+    let mut batch = Batch::new();
+    let root = image("app").build();
+    batch.image(&root, "src.test/app:1", "dst.test/app").await;
+    let referrer = cosign::bundle(root.descriptor());
+    batch.locked(0, &referrer).await;
+    let gate = Gate::closed();
+    batch.stores.on(What::PushBlob).for_subject(root.blobs[0].digest()).then(Fault::Waits(gate.clone()));
+    let stop = async {
+        gate.reached(1).await;
+        batch.stop.cancel();
+        gate.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), stop);
+    assert_eq!(statuses(&outcomes), [Status::Skipped]);
+    assert!(rows(&outcomes[0]).iter().all(|(_, status)| *status == Status::Skipped), "{outcomes:?}");
+    assert_eq!(batch.stores.count(What::PushManifest), 0);
 }
