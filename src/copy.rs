@@ -1,9 +1,10 @@
 //! Plan → Outcomes: the engine.
 //!
-//! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph, `referrers` what
-//! refers to it, level by level, and `family` what refers to one manifest, `place` decides how a blob gets to where it is
-//! needed, `stream` carries its bytes, `repair` believes a target that says something is missing, `order` and `fallback`
-//! help a target that wants its referrers in another way, `turns` lets one at a time do so.
+//! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
+//! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
+//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `repair` believes a target that says
+//! something is missing, `order` and `fallback` help a target that wants its referrers in another way, and `turns` lets
+//! one at a time do so.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
 //! fails is an [`Outcome`], and the others go on.
 //!
@@ -17,6 +18,7 @@ mod image;
 mod order;
 mod permits;
 mod place;
+mod read;
 mod referrers;
 mod repair;
 mod stream;

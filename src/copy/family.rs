@@ -7,7 +7,7 @@ use futures::future::{join_all, try_join_all};
 
 use super::place::Ask;
 use super::walk::{self, Route};
-use super::{Engine, fallback, order};
+use super::{Engine, fallback, order, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Listing, Manifest, Referrer, Selector};
 use crate::report::Bytes;
@@ -125,7 +125,7 @@ async fn bring_one(
     member: &Referrer,
     absent: Option<&Arc<Manifest>>,
 ) -> Result<Fate> {
-    let manifest = walk::load(engine, route, &member.digest).await?;
+    let manifest = read::load(engine, route, &member.digest).await?;
     let subject = manifest.subject().map(|subject| &subject.digest);
     // What cosign keeps under a tag has no subject.
     if subject.map_or(member.tag.is_none(), |subject| *subject != family.subject) {

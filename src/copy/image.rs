@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Engine;
 use super::family::Family;
 use super::place::Ask;
+use super::read::{self, Reading};
 use super::referrers;
-use super::walk::{self, Reading, Route};
+use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
@@ -33,7 +34,7 @@ async fn bring_whole(
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
-    let root = walk::load_root(engine, route, transfer).await?;
+    let root = read::load_root(engine, route, transfer).await?;
     let is_new = transfer.action == Action::Copy;
     let content = async {
         match is_new {
@@ -90,8 +91,8 @@ async fn parts_for_nothing(
     if !transfer.root.media_type.is_index() {
         return Ok(Some(Vec::new()));
     }
-    match walk::load_landed(engine, route, transfer).await? {
-        Some(root) => walk::parts(engine, route, &root, Reading::Free).await.map(Some),
+    match read::load_landed(engine, route, transfer).await? {
+        Some(root) => read::parts(engine, route, &root, Reading::Free).await.map(Some),
         None => Ok(None),
     }
 }
@@ -105,7 +106,7 @@ async fn families(
 ) -> Result<Vec<Family>> {
     let mut families = vec![referrers::of_root(transfer, false)];
     if transfer.handling.referrers.policy != ReferrerPolicy::None {
-        let parts = walk::parts(engine, route, root, Reading::Sparing).await?;
+        let parts = read::parts(engine, route, root, Reading::Sparing).await?;
         families.extend(referrers::find(engine, route, transfer, &parts).await?);
     }
     Ok(families)

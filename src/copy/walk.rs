@@ -1,17 +1,15 @@
 //! The graph of an image, walked from the root: what the target has ends a branch, children go before parents. When the
 //! root goes is for `image` to say.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::{Engine, repair};
+use super::{Engine, read, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
-use crate::plan::Transfer;
 use crate::provision::Ready;
 use crate::report::Bytes;
 use crate::store::{Accepted, Source, Stores, Target};
@@ -117,7 +115,7 @@ async fn bring_child(
     if child_may_be_there(engine, route, ask) && has_manifest(route, &child.digest).await? {
         return Ok(Bytes { present: child.size, ..Bytes::default() });
     }
-    let manifest = load(engine, route, &child.digest).await?;
+    let manifest = read::load(engine, route, &child.digest).await?;
     let tally = bring_successors(engine, route, &manifest, depth, ask).await?;
     let name = Selector::Digest(child.digest.clone());
     push(engine, route, &manifest, &name, depth).await.map(|(_, repaired)| tally + repaired)
@@ -140,125 +138,6 @@ pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Re
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
         Err(error) => Err(error.on(Side::Target)),
     }
-}
-
-/// The root as it lands: from the target where reading the source would count against a quota, reading the target leaves no
-/// mark, and the target has it; else the source's, of which some platforms may be wanted only.
-pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    match read_instead(engine, route, transfer.lands_as()).await? {
-        Some(root) => Ok(root),
-        None => load_part(engine, route, transfer).await,
-    }
-}
-
-/// The root as it landed, where reading it leaves no mark at the target, or doesn't count at the source.
-pub(super) async fn load_landed(
-    engine: &Arc<Engine>,
-    route: &Arc<Route>,
-    transfer: &Transfer,
-) -> Result<Option<Arc<Manifest>>> {
-    if !route.target.marks_pulls() {
-        return read_back(route, transfer.lands_as()).await.map(Some);
-    }
-    match route.source.counts_pulls() {
-        true => Ok(None),
-        false => load_part(engine, route, transfer).await.map(Some),
-    }
-}
-
-async fn load_part(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    let root = load(engine, route, &transfer.root.digest).await?;
-    if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
-}
-
-/// The manifest from the target, where that spares a pull that counts and leaves no mark.
-async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
-    let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
-    let spares_a_pull = route.source.counts_pulls() && may_be_read;
-    match spares_a_pull && has_manifest(route, digest).await? {
-        true => read_back(route, digest).await.map(Some),
-        false => Ok(None),
-    }
-}
-
-async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
-    route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target))
-}
-
-/// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
-fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
-    let attempted = || format!("pick the platforms of {}", transfer.source);
-    let part = root.subset(&transfer.handling.platforms);
-    let part =
-        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
-    if part.digest() == transfer.lands_as() {
-        return Ok(part);
-    }
-    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.lands_as());
-    let hint = "remove the image from the lock: the next sync pins it anew";
-    Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
-}
-
-/// How much reading an index may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// A pull, if it must be: it is needed anyway.
-    Sparing,
-    /// Nothing: else it is left unread.
-    Free,
-}
-
-/// The manifests that `root` consists of, each once, its children first.
-pub(super) async fn parts(
-    engine: &Arc<Engine>,
-    route: &Arc<Route>,
-    root: &Manifest,
-    reading: Reading,
-) -> Result<Vec<Digest>> {
-    let (mut parts, mut seen) = (Vec::new(), HashSet::new());
-    let mut indexes = VecDeque::from([(Arc::new(root.clone()), 0)]);
-    while let Some((index, depth)) = indexes.pop_front() {
-        for edge in index.successors() {
-            let Edge::Manifest(child) = edge else { continue };
-            if !seen.insert(child.digest.clone()) {
-                continue;
-            }
-            parts.push(child.digest.clone());
-            // What lies deeper than that isn't brought.
-            if child.media_type.is_index() && depth < MAX_DEPTH {
-                let read = read_nested(engine, route, &child.digest, reading).await?;
-                indexes.extend(read.map(|read| (read, depth + 1)));
-            }
-        }
-    }
-    Ok(parts)
-}
-
-async fn read_nested(
-    engine: &Arc<Engine>,
-    route: &Arc<Route>,
-    digest: &Digest,
-    reading: Reading,
-) -> Result<Option<Arc<Manifest>>> {
-    if reading == Reading::Free && !route.target.marks_pulls() {
-        return read_back(route, digest).await.map(Some);
-    }
-    if reading == Reading::Free && route.source.counts_pulls() {
-        return Ok(None);
-    }
-    match read_instead(engine, route, digest).await? {
-        Some(index) => Ok(Some(index)),
-        None => load(engine, route, digest).await.map(Some),
-    }
-}
-
-/// The manifest from the source, read once in a run.
-pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
-    engine.check_stop()?;
-    let (source, wanted) = (Arc::clone(&route.source), digest.clone());
-    let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
-    let loaded = engine.manifests.get_or_work((route.from.clone(), digest.clone()), work).await;
-    loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?.0
 }
 
 /// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.

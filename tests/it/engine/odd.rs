@@ -16,6 +16,7 @@ pub(super) struct Oddities(Arc<Mutex<Known>>);
 struct Known {
     without_api: HashSet<Registry>,
     subject_first: HashSet<Registry>,
+    marking: HashSet<Registry>,
     refused: HashSet<Digest>,
 }
 
@@ -28,6 +29,11 @@ impl Oddities {
     /// `registry` takes no manifest whose subject it lacks.
     pub(super) fn subject_first(&self, registry: &str) {
         self.0.lock().unwrap().subject_first.insert(registry.parse().unwrap());
+    }
+
+    /// `registry` marks what is read as pulled.
+    pub(super) fn marks_pulls(&self, registry: &str) {
+        self.0.lock().unwrap().marking.insert(registry.parse().unwrap());
     }
 
     /// Nobody takes this manifest.
@@ -146,5 +152,8 @@ impl Target for Opened {
     }
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         self.target.mount(digest, from).await
+    }
+    fn marks_pulls(&self) -> bool {
+        self.oddities.0.lock().unwrap().marking.contains(&self.registry)
     }
 }

@@ -307,6 +307,27 @@ async fn an_image_that_is_up_to_date_is_followed_for_what_is_new() {
 }
 
 #[tokio::test]
+async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it() {
+    for counts in [true, false] {
+        let mut batch = Batch::new();
+        let root = two_platforms(&mut batch).await;
+        batch.not_vacant();
+        batch.put(&root, "dst.test/app", Some("1")).await;
+        let late = cosign::bundle(root.children[1].descriptor());
+        batch.put(&late, "src.test/app", None).await;
+        (batch.transfer(0).action, batch.transfer(0).follow) = (Action::UpToDate, true);
+        batch.oddities.marks_pulls("dst.test");
+        if counts {
+            batch.stores.counts_pulls(&"src.test".parse().unwrap());
+        }
+        let wanted = if counts { Status::UpToDate } else { Status::Copied };
+        assert_eq!(statuses(&batch.run().await), [wanted]);
+        assert_eq!(batch.calls(What::Manifest, "dst."), 0);
+        assert_eq!(batch.calls(What::Manifest, "src."), if counts { 0 } else { 2 });
+    }
+}
+
+#[tokio::test]
 async fn a_further_tag_waits_for_the_referrers_too() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
