@@ -1,5 +1,7 @@
 //! Targets without referrers API: the index that clients keep there instead.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use transship::error::Kind;
 use transship::oci::{Digest, Manifest, MediaType, Referrer, Repository, Selector};
@@ -162,7 +164,9 @@ async fn two_runs_at_once_lose_no_entry() {
         batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;
         gate.open();
     };
-    let (outcomes, ()) = tokio::join!(batch.run(), other);
+    let both = async { tokio::join!(batch.run(), other) };
+    let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+    let (outcomes, ()) = both.expect("the index is read again after its push");
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     let all = [&theirs, &referrers[0], &referrers[1]].map(|image| image.digest().clone());
     assert_eq!(digests(&batch.listed(&root).await), all);
