@@ -1,18 +1,29 @@
 //! Plan → Outcomes: the engine.
 //!
-//! Four ideas in four files: `walk` follows the graph of an image, `place` decides how a blob gets to where it is needed,
-//! `stream` carries its bytes, `repair` believes a target that says something is missing. They share one view over the
-//! whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that fails is an [`Outcome`], and the others go on.
+//! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
+//! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
+//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `repair` believes a target that says
+//! something is missing, `order` and `fallback` help a target that wants its referrers in another way, and `turns` lets
+//! one at a time do so.
+//! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
+//! fails is an [`Outcome`], and the others go on.
 //!
 //! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
 //! circle to wait in.
 
+mod fallback;
+mod family;
 mod foreign;
 mod holders;
+mod image;
+mod order;
 mod permits;
 mod place;
+mod read;
+mod referrers;
 mod repair;
 mod stream;
+mod turns;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -23,13 +34,13 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result, Stage};
-use crate::oci::{Digest, Manifest, Repository};
+use crate::oci::{Digest, Manifest, Registry, Repository, Selector};
 use crate::once::OnceMap;
-use crate::plan::{Plan, Planned, Transfer};
+use crate::plan::{Action, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
 use crate::referrers::Finder;
-use crate::report::{Bytes, Outcome, Status};
+use crate::report::{Bytes, Outcome, ReferrerOutcome, Status};
 use crate::store::Stores;
 
 /// Images in flight: enough to keep every transfer busy, few enough to finish what was begun.
@@ -55,6 +66,9 @@ pub struct Means {
 /// Target repositories that may be pushed to, and why not where not.
 pub type Readiness = HashMap<Repository, Result<Ready>>;
 
+/// Content on its way: source repository, target repository and digest.
+type Key = (Repository, Repository, Digest);
+
 /// One view over the batch.
 #[derive(Debug)]
 struct Engine {
@@ -65,8 +79,16 @@ struct Engine {
     permits: Arc<permits::Permits>,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
-    /// What was brought, by source repository, target repository and digest.
-    brought: OnceMap<(Repository, Repository, Digest), Result<Bytes>>,
+    /// What was brought.
+    brought: OnceMap<Key, Result<Bytes>>,
+    /// Referrers that were pushed, by the name that they get.
+    referred: OnceMap<(Key, Selector), family::Verdicts>,
+    /// Roots that were pushed by digest, because what refers to them couldn't go before them.
+    rooted: OnceMap<Key, Result<()>>,
+    /// Who goes first at which registry.
+    orders: turns::Turns<Registry, Option<order::Order>>,
+    /// Who writes which fallback index, by target repository and subject.
+    listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
     vacant: HashSet<Repository>,
 }
@@ -81,6 +103,10 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         stop: means.stop,
         manifests: OnceMap::default(),
         brought: OnceMap::default(),
+        referred: OnceMap::default(),
+        rooted: OnceMap::default(),
+        orders: turns::Turns::default(),
+        listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
         vacant: plan.vacant,
     });
@@ -99,12 +125,29 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+/// Whether something may be pushed for it.
+fn may_push(transfer: &Transfer) -> bool {
+    transfer.action.has_work() || follows(transfer)
+}
+
+/// Whether its tag is right, and it is only asked whether something new refers to what it consists of.
+fn follows(transfer: &Transfer) -> bool {
+    transfer.action == Action::UpToDate && transfer.follow && transfer.handling.referrers.policy != ReferrerPolicy::None
+}
+
 impl Engine {
     async fn image(self: &Arc<Self>, planned: &Planned, ready: &Readiness) -> Outcome {
         let started = Instant::now();
         let outcome = match (Outcome::without_work(planned), planned) {
-            (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
+            // It was ready before, so it isn't reported as finished.
+            (Some(outcome), Planned::Image(transfer)) if follows(transfer) => {
+                let followed = self.work(transfer, ready).await;
+                let nothing_new = followed.status == Status::Copied && !followed.brought_a_referrer();
+                let outcome = if nothing_new { Outcome { referrers: followed.referrers, ..outcome } } else { followed };
+                return Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome };
+            }
             (Some(outcome), _) => return outcome,
+            (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
         let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure() };
@@ -117,27 +160,39 @@ impl Engine {
             self.stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
+        let mut referrers = Vec::new();
         let brought = tokio::select! {
-            brought = self.bring(transfer, ready) => brought,
-            () = drained => return Outcome::interrupted(transfer),
+            brought = self.bring(transfer, ready, &mut referrers) => brought,
+            () = drained => Err(Error::interrupted()),
         };
-        match brought {
+        let outcome = match brought {
             Ok(bytes) => Outcome { bytes, ..Outcome::of(transfer, Status::Copied) },
             Err(error) if error.kind() == Kind::Interrupted => Outcome::interrupted(transfer),
             Err(error) => Outcome::failed(transfer, error.at(Stage::Copy)),
-        }
+        };
+        Outcome { referrers, ..outcome }
     }
 
-    async fn bring(self: &Arc<Self>, transfer: &Transfer, ready: &Readiness) -> Result<Bytes> {
-        let ready = match ready.get(&transfer.target) {
-            Some(Ok(ready)) => ready,
-            Some(Err(error)) => return Err(error.clone()),
+    async fn bring(
+        self: &Arc<Self>,
+        transfer: &Transfer,
+        ready: &Readiness,
+        referrers: &mut Vec<ReferrerOutcome>,
+    ) -> Result<Bytes> {
+        let seen = Ready::seen(&transfer.target);
+        let ready = match (ready.get(&transfer.target), &transfer.action) {
+            (Some(Ok(ready)), _) => ready,
+            (Some(Err(error)), _) => return Err(error.clone()),
+            // Its tag was found there.
+            (None, Action::Refer | Action::UpToDate) => &seen,
             // Repositories are prepared for all images with work, unless the run was stopped before.
-            None => return Err(Error::interrupted()),
+            (None, _) => return Err(Error::interrupted()),
         };
         self.check_stop()?;
-        self.progress.started(&transfer.source.to_string());
+        if !follows(transfer) {
+            self.progress.started(&transfer.source.to_string());
+        }
         let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready)?;
-        walk::bring_image(self, &route, transfer).await
+        image::bring(self, &route, transfer, referrers).await
     }
 }

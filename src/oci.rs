@@ -4,6 +4,7 @@
 
 mod descriptor;
 mod digest;
+mod listing;
 mod manifest;
 mod platform;
 mod reference;
@@ -13,6 +14,7 @@ mod subset;
 
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
+pub use listing::Listing;
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub use platform::Platform;
 pub use reference::{Location, Reference, ReferenceError, Registry, Repository, Selector, Tag};

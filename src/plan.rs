@@ -132,6 +132,11 @@ impl Transfer {
         self.mirrored.as_ref().unwrap_or(&self.root.digest)
     }
 
+    /// What of that which the lock knows to refer to it is to be mirrored.
+    pub fn wanted_referrers(&self) -> impl Iterator<Item = &Referrer> {
+        self.referrers.iter().filter(|referrer| self.handling.referrers.wants(referrer))
+    }
+
     /// The target reference as text: with the tag, or with the digest where it has none.
     pub fn target_text(&self) -> String {
         let reference = match &self.tag {

@@ -86,6 +86,11 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// `repository` exists, as a tag was seen in it: nothing has to be created for a push to it.
+    pub(crate) fn seen(repository: &Repository) -> Self {
+        Self { repository: repository.clone(), created: false, changes: Vec::new() }
+    }
+
     /// The repository.
     pub fn repository(&self) -> &Repository {
         &self.repository

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::place::Ask;
+use super::read;
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Edge, Manifest};
@@ -28,7 +29,7 @@ pub(super) async fn check(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<M
                 Edge::Manifest(child) if seen.insert(digest.clone()) => {
                     let may_be_there = walk::child_may_be_there(engine, route, child, Ask::IfLikely).await;
                     if !may_be_there || !walk::has_manifest(route, digest).await? {
-                        unread.push(walk::load(engine, route, digest).await?);
+                        unread.push(read::load(engine, route, digest).await?);
                     }
                 }
                 Edge::Blob(_) | Edge::Manifest(_) => {}

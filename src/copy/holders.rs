@@ -80,7 +80,7 @@ impl Holders {
         let mut ledger = Ledger::default();
         for (place, planned) in plan.images.iter().enumerate() {
             if let Planned::Image(transfer) = planned
-                && transfer.action.has_work()
+                && super::may_push(transfer)
             {
                 ledger.first.entry(transfer.target.clone()).or_insert(place);
                 ledger.open.entry(transfer.target.clone()).or_default().insert(place);

@@ -1,5 +1,5 @@
-//! The graph of an image, walked from the root: what the target has ends a branch, children go before parents, the root
-//! goes last and once, by its tag.
+//! The graph of an image, walked from the root: what the target has ends a branch, children go before parents. When the
+//! root goes is for `image` to say.
 
 use std::sync::Arc;
 
@@ -7,16 +7,15 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::{Engine, foreign, repair};
+use super::{Engine, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
-use crate::plan::Transfer;
 use crate::provision::Ready;
 use crate::report::Bytes;
-use crate::store::{Source, Stores, Target};
+use crate::store::{Accepted, Source, Stores, Target};
 
 /// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// From where to where an image goes.
 #[derive(Debug)]
@@ -36,6 +35,10 @@ impl Route {
         Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone() }))
     }
 
+    pub(super) fn source_repository(&self) -> &Repository {
+        &self.from
+    }
+
     pub(super) fn target_repository(&self) -> &Repository {
         &self.to
     }
@@ -46,24 +49,9 @@ impl Route {
     }
 }
 
-/// Brings an image to the target and sets its tag.
-pub(super) async fn bring_image(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Bytes> {
-    let root = load_root(engine, route, transfer).await?;
-    let mut tally = Bytes::default();
-    if transfer.action == crate::plan::Action::Copy {
-        foreign::check(engine, route, &root, transfer.handling.foreign).await?;
-        tally = bring_successors(engine, route, &root, 0, Ask::IfLikely).await?;
-    }
-    let name = match &transfer.tag {
-        Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(transfer.lands_as().clone()),
-    };
-    push(engine, route, &root, &name, 0).await.map(|repaired| tally + repaired)
-}
-
 /// Brings what `manifest` points at. Every branch is followed to its end even if one fails: what arrives is of use to the
 /// next run, and other images may wait for it.
-fn bring_successors<'a>(
+pub(super) fn bring_successors<'a>(
     engine: &'a Arc<Engine>,
     route: &'a Arc<Route>,
     manifest: &'a Manifest,
@@ -130,11 +118,10 @@ async fn bring_child(
     if child_may_be_there(engine, route, child, ask).await && has_manifest(route, &child.digest).await? {
         return Ok(Bytes { present: child.size, ..Bytes::default() });
     }
-    let manifest = load(engine, route, &child.digest).await?;
+    let manifest = read::load(engine, route, &child.digest).await?;
     let tally = bring_successors(engine, route, &manifest, depth, ask).await?;
-    push(engine, route, &manifest, &Selector::Digest(child.digest.clone()), depth)
-        .await
-        .map(|repaired| tally + repaired)
+    let name = Selector::Digest(child.digest.clone());
+    push(engine, route, &manifest, &name, depth).await.map(|(_, repaired)| tally + repaired)
 }
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
@@ -146,75 +133,38 @@ pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &D
 }
 
 pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
-    match route.target.resolve(&Selector::Digest(digest.clone())).await {
-        Ok(_) => Ok(true),
+    holds(route, &Selector::Digest(digest.clone()), digest).await
+}
+
+/// Whether the target has `digest` under this name.
+pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
+    match route.target.resolve(name).await {
+        Ok(found) => Ok(found.digest == *digest),
         Err(error) if error.kind() == Kind::NotFound => Ok(false),
         Err(error) => Err(error.on(Side::Target)),
     }
 }
 
-/// The root as it lands: from nobody if it is at hand; from the target where reading the source would count against a
-/// quota, reading the target leaves no mark, and the target has it; else the source's, of which some platforms may be
-/// wanted only.
-async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    let (digest, lands_as) = (&transfer.root.digest, transfer.lands_as());
-    let at_hand = route.source.at_hand(digest).await;
-    let may_be_read = !engine.vacant.contains(&route.to) && !route.target.marks_pulls();
-    let spares_a_pull = at_hand.is_none() && route.source.counts_pulls() && may_be_read;
-    if spares_a_pull && has_manifest(route, lands_as).await? {
-        return route.target.manifest(lands_as).await.map(Arc::new).map_err(|error| error.on(Side::Target));
-    }
-    let root = match at_hand {
-        Some(root) => Arc::new(root),
-        None => load(engine, route, digest).await?,
-    };
-    if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
-}
-
-/// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
-fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
-    let attempted = || format!("pick the platforms of {}", transfer.source);
-    let part = root.subset(&transfer.handling.platforms);
-    let part =
-        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
-    if part.digest() == transfer.lands_as() {
-        return Ok(part);
-    }
-    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.lands_as());
-    let hint = "remove the image from the lock: the next sync pins it anew";
-    Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
-}
-
-/// The manifest from the source, read once in a run.
-pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
-    engine.check_stop()?;
-    let (source, wanted) = (Arc::clone(&route.source), digest.clone());
-    let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
-    let loaded = engine.manifests.get_or_work((route.from.clone(), digest.clone()), work).await;
-    loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?.0
-}
-
 /// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.
-/// Returns what the repair moved.
-async fn push(
+/// Returns what the target says of it, and what the repair moved.
+pub(super) async fn push(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     manifest: &Manifest,
     name: &Selector,
     depth: usize,
-) -> Result<Bytes> {
-    let pushed = route.target.push_manifest(manifest, name).await;
-    let repaired = match pushed {
+) -> Result<(Accepted, Bytes)> {
+    let pushed = match route.target.push_manifest(manifest, name).await {
         Err(error) if error.kind() == Kind::MissingContent => {
             tracing::info!("{error}: asking for each part and sending what is missing");
             let repaired = repair::repair(engine, route, manifest, depth).await?;
             let again = route.target.push_manifest(manifest, name).await;
-            again.map(|_| repaired).map_err(repair::in_vain)
+            again.map(|accepted| (accepted, repaired)).map_err(repair::in_vain)
         }
-        other => other.map(|_| Bytes::default()),
+        other => other.map(|accepted| (accepted, Bytes::default())),
     };
-    if repaired.is_ok() {
+    if pushed.is_ok() {
         engine.holders.commit(manifest, &route.to);
     }
-    repaired.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest))
+    pushed.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest))
 }

@@ -96,6 +96,12 @@ pub struct ReferrerOutcome {
     pub error: Option<Error>,
 }
 
+impl ReferrerOutcome {
+    fn up_to_date(referrer: &Referrer) -> Self {
+        Self { referrer: referrer.clone(), status: Status::UpToDate, error: None }
+    }
+}
+
 /// What became of one image at one target.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -161,7 +167,12 @@ impl Outcome {
         };
         match &transfer.action {
             Action::Copy | Action::Tag | Action::Refer => None,
-            Action::UpToDate => Some(Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }),
+            Action::UpToDate => Some(Self {
+                reason: Some(Reason::Unchanged),
+                // The plan has asked for them.
+                referrers: transfer.wanted_referrers().map(ReferrerOutcome::up_to_date).collect(),
+                ..Self::of(transfer, Status::UpToDate)
+            }),
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
             Action::Conflict { found } => {
                 let (found, pinned) = (found.short(), transfer.lands_as().short());
@@ -187,6 +198,11 @@ impl Outcome {
             seconds: 0.0,
             error: Some(error),
         }
+    }
+
+    /// Whether something that refers to it was brought.
+    pub fn brought_a_referrer(&self) -> bool {
+        self.referrers.iter().any(|row| row.status == Status::Copied)
     }
 
     /// Whether it isn't as it should be: failed, or in conflict.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::{Error, Kind, Side, Stage};
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, Referrer};
 use crate::plan::{Action, Transfer};
 
 pub(super) fn digest(of: &str) -> Digest {
@@ -27,6 +27,25 @@ fn error(kind: Kind, attempted: &str, why: &str) -> Error {
 pub(super) fn outcome(source: &str, status: Status, copied: u64, mounted: u64, seconds: f64) -> Outcome {
     let outcome = Outcome::of(&transfer(source, Action::Copy), status);
     Outcome { bytes: Bytes { copied, mounted, present: 31_000 }, seconds, ..outcome }
+}
+
+/// An image with three referrers, of which its target doesn't take one.
+fn signed(outcome: Outcome) -> Outcome {
+    let of = |seed: &str, kind: &str, status: Status, error: Option<Error>| {
+        let (digest, media_type) = (digest(seed), "application/vnd.oci.image.manifest.v1+json".parse().unwrap());
+        let referrer = Referrer { digest, media_type, artifact_type: Some(kind.to_owned()), tag: None };
+        ReferrerOutcome { referrer, status, error }
+    };
+    let attempted = "push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx";
+    let refused = error(Kind::Unsupported, attempted, "405 Method Not Allowed").with_status(405);
+    let refused = refused.on(Side::Target).at(Stage::Copy).with_hint("leave its kind out by artifact_types:");
+    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let referrers = vec![
+        of("bundle", bundle, Status::Copied, None),
+        of("sbom", "application/spdx+json", Status::Failed, Some(refused)),
+        of("old", bundle, Status::UpToDate, None),
+    ];
+    Outcome { referrers, ..outcome }
 }
 
 fn registry(host: &str, manifest_gets: u64, quota: Option<Quota>) -> RegistryUse {
@@ -56,7 +75,7 @@ pub(super) fn sync() -> Report {
     let lost = error(Kind::NotFound, "get manifest sha256:1234 of ghcr.io/c/d", "no such manifest").on(Side::Source);
     let taken = transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") });
     let outcomes = vec![
-        outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23),
+        signed(outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23)),
         outcome("ghcr.io/prometheus/prometheus:v2.55.1", Status::Copied, 104_000_000, 29_000_000, 65.0),
         Outcome::without_work(&Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate))).unwrap(),
         Outcome::without_work(&Planned::Failed {

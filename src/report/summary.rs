@@ -102,7 +102,8 @@ fn run_summary(report: &Report) -> Vec<String> {
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     let todo: Vec<_> = plan.images.iter().filter_map(work).collect();
     let of = |action: &Action| todo.iter().filter(|image| image.action == *action).count();
-    let actions = [(of(&Action::Copy), "to copy"), (of(&Action::Tag), "to tag")];
+    let copies = of(&Action::Copy) + of(&Action::Refer);
+    let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag")];
     let actions = actions.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let statuses: Vec<_> = actions.chain(by_status(&report.outcomes)).collect();
     let mut images = count(plan.images.len(), "image", "images");

@@ -4,6 +4,7 @@
 //! is as it should be is a number in the summary. Nothing depends on colour. Lines aren't folded: they are for grep too.
 
 mod differences;
+mod referrers;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -125,14 +126,19 @@ impl Page<'_> {
         }
         // Failures and what differs have their own place.
         let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.reason == Some(Reason::Differs);
-        let wanted = |outcome: &&Outcome| outcome.status.look().line || (self.style.verbose && !is_told(outcome));
+        let wanted = |outcome: &&Outcome| {
+            let asked_for = self.style.verbose && !is_told(outcome);
+            outcome.status.look().line || asked_for || referrers::is_notable(outcome)
+        };
         let shown: Vec<_> = outcomes.iter().filter(wanted).collect();
         let targets = Targets::of(outcomes.iter().map(|outcome| (outcome.source.as_str(), outcome.target.as_str())));
         let names: Vec<_> = shown.iter().map(|outcome| targets.name(&outcome.source, &outcome.target)).collect();
         let width = column(&names);
         for (outcome, name) in shown.into_iter().zip(&names) {
             let look = outcome.status.look();
-            let mut line = format!("{}  {name:<width$}  {}", self.word(look.word, look.color), what_it_took(outcome));
+            let took = [what_it_took(outcome), referrers::beside(outcome)].concat();
+            let took = took.strip_prefix(", ").unwrap_or(&took);
+            let mut line = format!("{}  {name:<width$}  {took}", self.word(look.word, look.color));
             if self.style.verbose
                 && let Some(digest) = &outcome.digest
             {
@@ -142,6 +148,7 @@ impl Page<'_> {
                 }
             }
             self.line(&line)?;
+            self.referrers(outcome)?;
         }
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
 
 mod cached;
+mod fallback;
 mod foreign;
 mod lying;
+mod odd;
 mod parts;
+mod referrers;
 mod sharing;
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +26,7 @@ use transship::store::memory::Memory;
 use transship::store::{MountRule, Stores};
 
 use self::lying::Lying;
+use self::odd::{Odd, Oddities};
 use crate::support::gate::Gate;
 use crate::support::images::{Image, image, index, multi_platform};
 use crate::support::recorded::{Fault, Recorded, What};
@@ -31,6 +35,7 @@ use crate::support::recorded::{Fault, Recorded, What};
 struct Batch {
     memory: Memory,
     stores: Recorded,
+    oddities: Oddities,
     plan: Plan,
     transfers: usize,
     stop: CancellationToken,
@@ -41,9 +46,12 @@ struct Batch {
 impl Batch {
     fn new() -> Self {
         let memory = Memory::new();
-        let stores = Recorded::new(Arc::new(memory.clone()));
+        let oddities = Oddities::default();
+        let odd = Odd { stores: Arc::new(memory.clone()), oddities: oddities.clone() };
+        let stores = Recorded::new(Arc::new(odd));
         let given = Arc::new(stores.clone());
-        Self { memory, stores, plan: Plan::default(), transfers: 4, stop: CancellationToken::new(), given }
+        let (plan, stop) = (Plan::default(), CancellationToken::new());
+        Self { memory, stores, oddities, plan, transfers: 4, stop, given }
     }
 
     /// `image` is at `source` and is to go to `target`, which holds nothing unless it is said to.
@@ -66,8 +74,8 @@ impl Batch {
     async fn run(&self) -> Vec<Outcome> {
         self.stores.clear();
         let targets = self.plan.images.iter().filter_map(|planned| match planned {
-            Planned::Image(transfer) => Some(transfer.target.clone()),
-            Planned::Failed { .. } => None,
+            Planned::Image(transfer) if transfer.action != Action::Refer => Some(transfer.target.clone()),
+            _ => None,
         });
         let ready = ready(targets.collect()).await;
         let means = Means {
@@ -126,7 +134,7 @@ async fn children_go_before_parents_and_the_root_goes_last_and_once_by_its_tag()
     assert_eq!(batch.stores.position(What::PushManifest, root.digest().as_str()), None);
     assert_eq!(batch.stores.count(What::PushManifest), root.manifests().len());
     // Nothing can be there, so nothing was asked for.
-    assert_eq!((batch.stores.count(What::BlobSize), batch.stores.count(What::Resolve)), (0, 0));
+    assert_eq!((batch.stores.count(What::BlobSize), batch.calls(What::Resolve, "dst.")), (0, 0));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod output;
 mod plan;
 mod platforms;
 mod real;
+mod referrers;
 mod requests;
 mod robust;
 mod secrets;

@@ -14,7 +14,10 @@ fn plain(report: &Report) -> String {
 #[test]
 fn a_run() {
     insta::assert_snapshot!(plain(&samples::sync()), @r"
-    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s
+    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s, +2 referrers
+      failed      sha256:98f3ae1ef671  application/spdx+json
+        push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
+        hint: leave its kind out by artifact_types:
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
@@ -41,7 +44,12 @@ fn a_run() {
 #[test]
 fn a_run_with_more_to_say() {
     insta::assert_snapshot!(text(&samples::sync(), Style { verbose: true, ..Style::default() }), @r"
-    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s  sha256:6965a10c1529
+    copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s, +2 referrers  sha256:6965a10c1529
+      copied      sha256:1e6ed65d77d6  application/vnd.dev.sigstore.bundle.v0.3+json
+      failed      sha256:98f3ae1ef671  application/spdx+json
+        push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
+        hint: leave its kind out by artifact_types:
+      up to date  sha256:cba06b5736fa  application/vnd.dev.sigstore.bundle.v0.3+json
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
     up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
@@ -162,7 +170,10 @@ fn a_target_is_named_where_it_says_something() {
     run.interrupted = false;
     run.outcomes[1].target = "other.example.com/prometheus:v2.55.1".to_owned();
     insta::assert_snapshot!(plain(&run), @r"
-    copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s
+    copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s, +2 referrers
+      failed      sha256:98f3ae1ef671  application/spdx+json
+        push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
+        hint: leave its kind out by artifact_types:
     copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy

@@ -1,6 +1,7 @@
 //! An image of which only some platforms are wanted.
 
 use super::*;
+use crate::support::cosign;
 use transship::oci::{Digest, Platform};
 use transship::store::Target as _;
 
@@ -87,4 +88,19 @@ async fn weighing_reads_the_part_alone() {
     let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
     // What refers to the children isn't known yet.
     assert_eq!((transfer.pulls, transfer.pulls_exact, transfer.bytes), (3, false, Some(bytes)));
+}
+
+#[tokio::test]
+async fn only_what_refers_to_the_part_is_looked_for() {
+    let mut batch = Batch::new();
+    let app = app();
+    part(&mut batch, &app).await;
+    let [kept, attestation, dropped] = [0, 1, 2].map(|at| cosign::bundle(app.children[at].descriptor()));
+    for referrer in [&kept, &attestation, &dropped] {
+        batch.put(referrer, "src.test/app", None).await;
+    }
+    let outcomes = batch.run().await;
+    let wanted = [&kept, &attestation].map(|image| (image.digest().clone(), Status::Copied));
+    assert_eq!(referrers::rows(&outcomes[0]), wanted);
+    assert_eq!(batch.stores.position(What::Referrers, app.children[2].digest().as_str()), None);
 }

@@ -364,6 +364,10 @@ impl Target for Watched {
         }
     }
 
+    fn marks_pulls(&self) -> bool {
+        self.target.marks_pulls()
+    }
+
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         match self.enter(What::Mount, digest.as_str()).await? {
             Some(Fault::Declines) => Ok(Mount::Declined(None)),

@@ -1,0 +1,147 @@
+//! Where a manifest is read: nowhere if it is at hand; at the target where that spares a pull that counts and leaves no mark;
+//! else at the source, once in a run.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::Engine;
+use super::walk::{MAX_DEPTH, Route, has_manifest};
+use crate::error::{Error, Kind, Result, Side};
+use crate::oci::{Digest, Edge, Manifest};
+use crate::plan::Transfer;
+
+/// The root as it lands: what is at hand; from the target where reading the source would count against a quota, reading the
+/// target leaves no mark, and the target has it; else the source's. Of the source's some platforms may be wanted only.
+pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    if let Some(root) = root_at_hand(route, transfer).await? {
+        return Ok(root);
+    }
+    match read_instead(engine, route, transfer.lands_as()).await? {
+        Some(root) => Ok(root),
+        None => load_part(engine, route, transfer).await,
+    }
+}
+
+/// The root as it landed, where reading it leaves no mark at the target, or doesn't count at the source.
+pub(super) async fn load_landed(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    transfer: &Transfer,
+) -> Result<Option<Arc<Manifest>>> {
+    if let Some(root) = root_at_hand(route, transfer).await? {
+        return Ok(Some(root));
+    }
+    if !route.target.marks_pulls() {
+        return read_back(route, transfer.lands_as()).await.map(Some);
+    }
+    match route.source.counts_pulls() {
+        true => Ok(None),
+        false => load_part(engine, route, transfer).await.map(Some),
+    }
+}
+
+async fn load_part(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    wanted(load(engine, route, &transfer.root.digest).await?, transfer)
+}
+
+async fn root_at_hand(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Manifest>>> {
+    let root = route.source.at_hand(&transfer.root.digest).await;
+    root.map(|root| wanted(Arc::new(root), transfer)).transpose()
+}
+
+fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
+}
+
+/// The manifest from the target, where that spares a pull that counts and leaves no mark.
+async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
+    let may_be_read = !engine.vacant.contains(route.target_repository()) && !route.target.marks_pulls();
+    let spares_a_pull = route.source.counts_pulls() && may_be_read;
+    match spares_a_pull && has_manifest(route, digest).await? {
+        true => read_back(route, digest).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
+    route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target))
+}
+
+/// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
+fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+    let attempted = || format!("pick the platforms of {}", transfer.source);
+    let part = root.subset(&transfer.handling.platforms);
+    let part =
+        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
+    if part.digest() == transfer.lands_as() {
+        return Ok(part);
+    }
+    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.lands_as());
+    let hint = "remove the image from the lock: the next sync pins it anew";
+    Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
+}
+
+/// How much reading an index may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// A pull, if it must be: it is needed anyway.
+    Sparing,
+    /// Nothing: else it is left unread.
+    Free,
+}
+
+/// The manifests that `root` consists of, each once, its children first.
+pub(super) async fn parts(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    root: &Manifest,
+    reading: Reading,
+) -> Result<Vec<Digest>> {
+    let (mut parts, mut seen) = (Vec::new(), HashSet::new());
+    let mut indexes = VecDeque::from([(Arc::new(root.clone()), 0)]);
+    while let Some((index, depth)) = indexes.pop_front() {
+        for edge in index.successors() {
+            let Edge::Manifest(child) = edge else { continue };
+            if !seen.insert(child.digest.clone()) {
+                continue;
+            }
+            parts.push(child.digest.clone());
+            // What lies deeper than that isn't brought.
+            if child.media_type.is_index() && depth < MAX_DEPTH {
+                let read = read_nested(engine, route, &child.digest, reading).await?;
+                indexes.extend(read.map(|read| (read, depth + 1)));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+async fn read_nested(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    digest: &Digest,
+    reading: Reading,
+) -> Result<Option<Arc<Manifest>>> {
+    if let Some(index) = route.source.at_hand(digest).await {
+        return Ok(Some(Arc::new(index)));
+    }
+    if reading == Reading::Free && !route.target.marks_pulls() {
+        return read_back(route, digest).await.map(Some);
+    }
+    if reading == Reading::Free && route.source.counts_pulls() {
+        return Ok(None);
+    }
+    match read_instead(engine, route, digest).await? {
+        Some(index) => Ok(Some(index)),
+        None => load(engine, route, digest).await.map(Some),
+    }
+}
+
+/// The manifest from the source, read once in a run.
+pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
+    engine.check_stop()?;
+    let (source, wanted) = (Arc::clone(&route.source), digest.clone());
+    let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
+    let loaded = engine.manifests.get_or_work((route.source_repository().clone(), digest.clone()), work).await;
+    loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?.0
+}

@@ -1,0 +1,105 @@
+//! What refers to an image and to what it consists of: found level by level, and brought before the image gets its tag.
+//!
+//! The referrers of the root are those that the lock has; for everything else the source is asked. What refers to a
+//! referrer comes after it. No circle is possible, as a manifest names its subject by digest: what says of something
+//! that it refers to another thing than the manifest itself says isn't followed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::Engine;
+use super::family::{self, Family, Fate};
+use super::walk::{MAX_DEPTH, Route};
+use crate::error::{Error, Kind, Result, Side, Stage};
+use crate::oci::{Digest, Manifest, Referrer};
+use crate::plan::{ReferrerPolicy, Transfer};
+use crate::report::{Bytes, ReferrerOutcome, Status};
+
+/// Those of the root that the lock has; `seen` if the plan has found all of them at the target.
+pub(super) fn of_root(transfer: &Transfer, seen: bool) -> Family {
+    Family { subject: transfer.root.digest.clone(), members: transfer.wanted_referrers().cloned().collect(), seen }
+}
+
+/// Those of each of `subjects` that the source has, if there are any.
+pub(super) async fn find(
+    engine: &Engine,
+    route: &Route,
+    transfer: &Transfer,
+    subjects: &[Digest],
+) -> Result<Vec<Family>> {
+    let rule = &transfer.handling.referrers;
+    if rule.policy == ReferrerPolicy::None || subjects.is_empty() {
+        return Ok(Vec::new());
+    }
+    engine.check_stop()?;
+    let found = engine.finder.find(route.source_repository(), subjects).await;
+    let found = found.map_err(|error| error.on(Side::Source))?;
+    let families = subjects.iter().zip(found).map(|(subject, found)| {
+        let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
+        Family { subject: subject.clone(), members, seen: false }
+    });
+    Ok(families.filter(|family| !family.members.is_empty()).collect())
+}
+
+/// Brings `families` and what refers to them in turn, and tells in `rows` what became of each. `absent` is the root if
+/// the target doesn't have it yet. `all` = also what refers to those that are there already is looked for.
+pub(super) async fn bring(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    transfer: &Transfer,
+    absent: Option<&Arc<Manifest>>,
+    mut families: Vec<Family>,
+    all: bool,
+    rows: &mut Vec<ReferrerOutcome>,
+) -> Result<Bytes> {
+    let (mut tally, mut followed) = (Bytes::default(), HashSet::new());
+    for _ in 0..=MAX_DEPTH {
+        families.retain(|family| !family.members.is_empty());
+        if families.is_empty() {
+            return Ok(tally);
+        }
+        let brought = join_all(families.iter().map(|family| family::bring(engine, route, family, absent))).await;
+        let (mut next, mut failed) = (Vec::new(), None);
+        for (referrer, fate) in families.iter().flat_map(|family| &family.members).zip(brought.into_iter().flatten()) {
+            let follow = matches!(fate, Fate::Arrived { .. }) || (all && matches!(fate, Fate::There));
+            if follow && followed.insert(referrer.digest.clone()) {
+                next.push(referrer.digest.clone());
+            }
+            if let Fate::Arrived { bytes, .. } = fate {
+                tally += bytes;
+            }
+            if let Fate::Failed(error) = &fate {
+                failed.get_or_insert_with(|| error.clone());
+            }
+            tell(rows, referrer, fate);
+        }
+        match failed {
+            Some(error) => return Err(error),
+            None => families = find(engine, route, transfer, &next).await?,
+        }
+    }
+    let attempted = format!("follow what refers to {} in {}", transfer.root.digest, route.source);
+    Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {MAX_DEPTH}")))
+}
+
+/// Each digest has one row, also if it was found in two ways.
+fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
+    let (status, error) = match fate {
+        Fate::There | Fate::Arrived { new: false, .. } => (Status::UpToDate, None),
+        Fate::Arrived { .. } => (Status::Copied, None),
+        Fate::Stranger => (Status::Skipped, None),
+        Fate::Failed(error) if error.kind() == Kind::Interrupted => (Status::Skipped, Some(error.at(Stage::Copy))),
+        Fate::Refused(error) | Fate::Failed(error) => (Status::Failed, Some(error.at(Stage::Copy))),
+    };
+    let weight = |status| {
+        let weights = [Status::Skipped, Status::UpToDate, Status::Copied, Status::Failed];
+        weights.iter().position(|one| *one == status)
+    };
+    match rows.iter_mut().find(|row| row.referrer.digest == referrer.digest) {
+        Some(row) if weight(row.status) >= weight(status) => {}
+        Some(row) => (row.status, row.error) = (status, error),
+        None => rows.push(ReferrerOutcome { referrer: referrer.clone(), status, error }),
+    }
+}

@@ -1,0 +1,47 @@
+//! What refers to an image, below its line: a number beside it, and lines only for those that the target doesn't take.
+
+use std::io;
+
+use super::{BAD, Page};
+use crate::report::phrase::{circumstances, escape};
+use crate::report::{Outcome, ReferrerOutcome, Status};
+
+/// `, +3 referrers`: those that are at the target with it.
+pub(super) fn beside(outcome: &Outcome) -> String {
+    let there = outcome.referrers.iter().filter(|row| matches!(row.status, Status::Copied | Status::UpToDate)).count();
+    match there {
+        0 => String::new(),
+        1 => ", +1 referrer".to_owned(),
+        more => format!(", +{more} referrers"),
+    }
+}
+
+/// Whether one of them needs somebody to look at it, though the image is as it should be.
+pub(super) fn is_notable(outcome: &Outcome) -> bool {
+    !outcome.is_failure() && outcome.referrers.iter().any(is_failed)
+}
+
+fn is_failed(row: &ReferrerOutcome) -> bool {
+    row.status == Status::Failed
+}
+
+impl Page<'_> {
+    /// Those that failed, or all of them, each with what it is; a hint once for those in a row that share it.
+    pub(super) fn referrers(&mut self, outcome: &Outcome) -> io::Result<()> {
+        let shown: Vec<_> = outcome.referrers.iter().filter(|row| self.style.verbose || is_failed(row)).collect();
+        for (index, row) in shown.iter().enumerate() {
+            let look = row.status.look();
+            let kind = row.referrer.kind().unwrap_or_else(|| row.referrer.media_type.as_str());
+            let color = if is_failed(row) { BAD } else { look.color };
+            let word = self.word(look.word, color);
+            self.line(&format!("  {word}  {}  {}", row.referrer.digest.short(), escape(kind)))?;
+            let Some(error) = &row.error else { continue };
+            self.line(&format!("    {}{}", escape(&error.to_string()), circumstances(error)))?;
+            let next = shown.get(index + 1).and_then(|next| next.error.as_ref()?.hint());
+            if let Some(hint) = error.hint().filter(|hint| next != Some(hint)) {
+                self.line(&format!("    hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
+    }
+}

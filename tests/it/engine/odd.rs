@@ -1,0 +1,159 @@
+//! Registries that are odd about referrers: without the API, wanting the subject first, refusing some.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use transship::error::{Error, Kind, Result};
+use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
+use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+
+/// What is odd about which. A clone is another handle on the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Oddities(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    without_api: HashSet<Registry>,
+    subject_first: HashSet<Registry>,
+    marking: HashSet<Registry>,
+    refused: HashSet<Digest>,
+}
+
+impl Oddities {
+    /// `registry` has no referrers API.
+    pub(super) fn without_api(&self, registry: &str) {
+        self.0.lock().unwrap().without_api.insert(registry.parse().unwrap());
+    }
+
+    /// `registry` takes no manifest whose subject it lacks.
+    pub(super) fn subject_first(&self, registry: &str) {
+        self.0.lock().unwrap().subject_first.insert(registry.parse().unwrap());
+    }
+
+    /// `registry` marks what is read as pulled.
+    pub(super) fn marks_pulls(&self, registry: &str) {
+        self.0.lock().unwrap().marking.insert(registry.parse().unwrap());
+    }
+
+    /// Nobody takes this manifest.
+    pub(super) fn refuse(&self, digest: &Digest) {
+        self.0.lock().unwrap().refused.insert(digest.clone());
+    }
+
+    /// It is taken after all.
+    pub(super) fn allow(&self, digest: &Digest) {
+        self.0.lock().unwrap().refused.remove(digest);
+    }
+}
+
+/// Stores of odd registries.
+#[derive(Debug, Clone)]
+pub(super) struct Odd {
+    pub(super) stores: Arc<dyn Stores>,
+    pub(super) oddities: Oddities,
+}
+
+#[derive(Debug)]
+struct Opened {
+    target: Arc<dyn Target>,
+    registry: Registry,
+    oddities: Oddities,
+}
+
+impl Opened {
+    fn has_no_api(&self) -> bool {
+        self.oddities.0.lock().unwrap().without_api.contains(&self.registry)
+    }
+
+    fn refuse(&self, why: &str) -> Error {
+        Error::new(Kind::Unsupported, format!("push to {self}"), why).with_status(405)
+    }
+}
+
+impl std::fmt::Display for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl Odd {
+    fn open(&self, repository: &Repository) -> Result<Arc<Opened>> {
+        let (target, registry) = (self.stores.target(repository)?, repository.registry().clone());
+        Ok(Arc::new(Opened { target, registry, oddities: self.oddities.clone() }))
+    }
+}
+
+impl Stores for Odd {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(self.open(repository)?)
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        Ok(self.open(repository)?)
+    }
+}
+
+#[async_trait]
+impl Source for Opened {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        self.target.resolve(selector).await
+    }
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        self.target.manifest(digest).await
+    }
+    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+        self.target.blob(digest, offset).await
+    }
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.target.blob_size(digest).await
+    }
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.target.tags().await
+    }
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        if !self.has_no_api() {
+            return self.target.referrers(subject).await;
+        }
+        match self.resolve(&Selector::Tag(subject.referrers_tag())).await {
+            Ok(found) => Ok(Referrers::Tagged(Some(self.manifest(&found.digest).await?))),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Target for Opened {
+    async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
+        let (refused, subject_first) = {
+            let known = self.oddities.0.lock().unwrap();
+            (known.refused.contains(manifest.digest()), known.subject_first.contains(&self.registry))
+        };
+        if refused {
+            return Err(self.refuse("405 Method Not Allowed"));
+        }
+        if let Some(subject) = manifest.subject().filter(|_| subject_first)
+            && self.resolve(&Selector::Digest(subject.digest.clone())).await.is_err()
+        {
+            return Err(self.refuse("405 no such subject"));
+        }
+        let accepted = self.target.push_manifest(manifest, name).await?;
+        Ok(if self.has_no_api() { Accepted::default() } else { accepted })
+    }
+    async fn open_upload(&self) -> Result<Upload> {
+        self.target.open_upload().await
+    }
+    async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
+        self.target.push_blob(upload, blob, body).await
+    }
+    async fn abandon(&self, upload: Upload) {
+        self.target.abandon(upload).await;
+    }
+    async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        self.target.mount(digest, from).await
+    }
+    fn marks_pulls(&self) -> bool {
+        self.oddities.0.lock().unwrap().marking.contains(&self.registry)
+    }
+}

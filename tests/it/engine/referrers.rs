@@ -1,0 +1,391 @@
+//! What refers to an image: what of it is brought, in which order, and what becomes of the image if that fails.
+
+use std::time::Duration;
+
+use transship::error::{Kind, Side};
+use transship::oci::{Digest, Referrer, Repository};
+use transship::plan::{Action, Planned, ReferrerPolicy, Transfer};
+use transship::report::{Outcome, Status};
+use transship::store::MountRule;
+
+use super::{Batch, statuses};
+use crate::support::cosign;
+use crate::support::gate::Gate;
+use crate::support::images::{Image, image, index, multi_platform};
+use crate::support::recorded::{Fault, What};
+
+pub(super) const SBOM: &str = "application/spdx+json";
+
+/// A referrer to `subject` that isn't a signature.
+pub(super) fn sbom(subject: &Image, seed: &str) -> Image {
+    image(&format!("{seed} of {}", subject.digest())).artifact(SBOM).layer(500).subject(subject.descriptor()).build()
+}
+
+impl Batch {
+    pub(super) async fn put(&self, image: &Image, repository: &str, tag: Option<&str>) {
+        let repository: Repository = repository.parse().unwrap();
+        image.try_push(&self.memory.repository(&repository), tag).await.unwrap();
+    }
+
+    pub(super) fn transfer(&mut self, at: usize) -> &mut Transfer {
+        match &mut self.plan.images[at] {
+            Planned::Image(transfer) => transfer,
+            Planned::Failed { .. } => panic!("image {at} has failed"),
+        }
+    }
+
+    /// `referrer` is at the source, and the lock has it.
+    pub(super) async fn locked(&mut self, at: usize, referrer: &Image) {
+        let source = self.transfer(at).source.repository().to_string();
+        self.put(referrer, &source, None).await;
+        self.transfer(at).referrers.push(Referrer::of(&referrer.manifest));
+    }
+
+    /// How often `name` was pushed to repositories of `registry`.
+    fn pushes(&self, name: &str) -> usize {
+        self.stores.calls_of(What::PushManifest).iter().filter(|call| call.subject == name).count()
+    }
+
+    fn pushed_at(&self, name: &str) -> usize {
+        self.stores.position(What::PushManifest, name).unwrap_or_else(|| panic!("{name} wasn't pushed"))
+    }
+}
+
+pub(super) fn rows(outcome: &Outcome) -> Vec<(Digest, Status)> {
+    outcome.referrers.iter().map(|row| (row.referrer.digest.clone(), row.status)).collect()
+}
+
+/// An index of two, at the source and to be copied.
+async fn two_platforms(batch: &mut Batch) -> Image {
+    let root = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    batch.image(&root, "src.test/app:1", "dst.test/app").await;
+    root
+}
+
+#[tokio::test]
+async fn referrers_of_all_kinds_go_before_the_one_push_of_the_root() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    let [amd, arm] = [&root.children[0], &root.children[1]];
+    let of_root = cosign::bundle(root.descriptor());
+    let of_child = cosign::bundle(amd.descriptor());
+    let of_referrer = sbom(&of_root, "deep");
+    let deepest = cosign::bundle(of_referrer.descriptor());
+    batch.locked(0, &of_root).await;
+    for referrer in [&of_child, &of_referrer, &deepest] {
+        batch.put(referrer, "src.test/app", None).await;
+    }
+    let tagged = [cosign::signature(arm.digest()), cosign::attestation(arm.digest()), cosign::sbom(arm.digest())];
+    for (tag, image) in &tagged {
+        batch.put(image, "src.test/app", Some(tag)).await;
+    }
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    batch.assert_at(&root, "dst.test/app", "1").await;
+    for (tag, image) in &tagged {
+        batch.assert_at(image, "dst.test/app", tag).await;
+        assert_eq!((batch.pushes(tag), batch.pushes(image.digest().as_str())), (1, 0));
+        assert!(batch.pushed_at(tag) > batch.pushed_at(arm.digest().as_str()));
+        assert!(batch.pushed_at(tag) < batch.pushed_at("1"));
+    }
+    let chain = [&of_root, &of_referrer, &deepest].map(|image| batch.pushed_at(image.digest().as_str()));
+    assert!(chain.is_sorted() && chain[2] < batch.pushed_at("1"));
+    for image in [&of_root, &of_child, &of_referrer, &deepest] {
+        assert_eq!(batch.pushes(image.digest().as_str()), 1);
+        let target = batch.memory.repository(&"dst.test/app".parse().unwrap());
+        let found = transship::store::Source::manifest(&target, image.digest()).await.unwrap();
+        assert_eq!(found.bytes(), image.manifest.bytes());
+    }
+    // The root once, by its tag; nothing was asked of a target that is empty.
+    assert_eq!((batch.pushes("1"), batch.pushes(root.digest().as_str())), (1, 0));
+    assert_eq!((batch.calls(What::Referrers, "dst."), batch.calls(What::Resolve, "dst.")), (0, 0));
+    // The root's are the lock's.
+    let asked = batch.stores.calls_of(What::Referrers);
+    assert!(asked.iter().all(|call| call.subject != root.digest().as_str()), "{asked:?}");
+    let by_tag = tagged.each_ref().map(|(_, image)| image);
+    let order = [&of_root, &of_child].into_iter().chain(by_tag).chain([&of_referrer, &deepest]);
+    let wanted: Vec<_> = order.map(|image| (image.digest().clone(), Status::Copied)).collect();
+    assert_eq!(rows(&outcomes[0]), wanted);
+}
+
+#[tokio::test]
+async fn with_none_nobody_is_asked_and_nothing_comes() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    batch.locked(0, &cosign::bundle(root.descriptor())).await;
+    batch.transfer(0).handling.referrers.policy = ReferrerPolicy::None;
+    let outcomes = batch.run().await;
+    assert_eq!((statuses(&outcomes), rows(&outcomes[0])), (vec![Status::Copied], vec![]));
+    assert_eq!(batch.stores.count(What::Referrers), 0);
+    assert_eq!(batch.stores.count(What::PushManifest), 3);
+}
+
+#[tokio::test]
+async fn only_the_wanted_types_come() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    let (wanted, other) = (sbom(&root, "a"), cosign::bundle(root.descriptor()));
+    let of_child = sbom(&root.children[1], "b");
+    for referrer in [&wanted, &other] {
+        batch.locked(0, referrer).await;
+    }
+    batch.put(&of_child, "src.test/app", None).await;
+    batch.transfer(0).handling.referrers.artifact_types = vec![SBOM.to_owned()];
+    let outcomes = batch.run().await;
+    let both = [&wanted, &of_child].map(|image| (image.digest().clone(), Status::Copied));
+    assert_eq!(rows(&outcomes[0]), both);
+    assert_eq!(batch.pushes(other.digest().as_str()), 0);
+}
+
+#[tokio::test]
+async fn what_many_images_share_is_asked_for_and_sent_once() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    let other = index().child("linux/amd64", root.children[0].clone()).build();
+    batch.image(&other, "src.test/app:2", "dst.test/app").await;
+    batch.image(&root, "src.test/app:3", "dst.test/app").await;
+    let of_child = cosign::bundle(root.children[0].descriptor());
+    batch.put(&of_child, "src.test/app", None).await;
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied; 3], "{outcomes:?}");
+    assert_eq!(batch.pushes(of_child.digest().as_str()), 1);
+    assert_eq!(batch.calls(What::Referrers, "src."), 3, "two platforms, one referrer");
+    assert!(outcomes.iter().all(|outcome| outcome.referrers.len() == 1));
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_the_subject_first_is_learnt_once() {
+    let mut batch = Batch::new();
+    batch.oddities.subject_first("dst.test");
+    let mut images = Vec::new();
+    for n in 0..3 {
+        let root = image(&format!("app{n}")).build();
+        let referrer = cosign::bundle(root.descriptor());
+        batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{n}")).await;
+        batch.locked(n, &referrer).await;
+        images.push((root, referrer));
+    }
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied; 3], "{outcomes:?}");
+    for (root, referrer) in &images {
+        let [by_digest, about] = [root, referrer].map(|image| image.digest().as_str());
+        assert_eq!(batch.pushes(by_digest), 1);
+        let pushes = batch.stores.calls();
+        let last = pushes.iter().rposition(|call| call.what == What::PushManifest && call.subject == about).unwrap();
+        assert!(batch.pushed_at(by_digest) < last);
+    }
+    // Three referrers, and one refusal.
+    let about: usize = images.iter().map(|(_, referrer)| batch.pushes(referrer.digest().as_str())).sum();
+    assert_eq!((about, batch.pushes("1")), (4, 3));
+}
+
+#[tokio::test]
+async fn a_referrer_that_is_refused_keeps_the_image() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    let (refused, taken) = (sbom(&root, "no"), cosign::bundle(root.descriptor()));
+    let about_refused = cosign::bundle(refused.descriptor());
+    batch.locked(0, &refused).await;
+    batch.locked(0, &taken).await;
+    batch.put(&about_refused, "src.test/app", None).await;
+    batch.oddities.refuse(refused.digest());
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    batch.assert_at(&root, "dst.test/app", "1").await;
+    let wanted = [(refused.digest().clone(), Status::Failed), (taken.digest().clone(), Status::Copied)];
+    assert_eq!(rows(&outcomes[0]), wanted);
+    let error = outcomes[0].referrers[0].error.as_ref().unwrap();
+    assert_eq!((error.kind(), error.side(), error.status()), (Kind::Unsupported, Some(Side::Target), Some(405)));
+    assert!(error.hint().unwrap().contains("artifact_types"), "{error}");
+}
+
+#[tokio::test]
+async fn any_other_failure_of_a_referrer_fails_the_image() {
+    for (what, kind) in [(What::PushManifest, Kind::Unavailable), (What::Manifest, Kind::NotFound)] {
+        let mut batch = Batch::new();
+        let root = two_platforms(&mut batch).await;
+        let referrer = cosign::bundle(root.descriptor());
+        batch.locked(0, &referrer).await;
+        batch.stores.on(what).for_subject(referrer.digest()).times(usize::MAX).fails(kind);
+        let outcomes = batch.run().await;
+        assert_eq!(statuses(&outcomes), [Status::Failed]);
+        assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), kind);
+        assert_eq!(rows(&outcomes[0]), [(referrer.digest().clone(), Status::Failed)]);
+        assert!(!batch.has_tag("dst.test/app", "1").await);
+    }
+}
+
+#[tokio::test]
+async fn an_error_while_asking_is_never_no_signatures() {
+    for kind in [Kind::RateLimited, Kind::Unavailable, Kind::Invalid] {
+        let mut batch = Batch::new();
+        let root = two_platforms(&mut batch).await;
+        batch.stores.on(What::Referrers).for_subject(root.children[1].digest()).times(usize::MAX).fails(kind);
+        let outcomes = batch.run().await;
+        let error = outcomes[0].error.as_ref().unwrap();
+        assert_eq!((outcomes[0].status, error.kind(), error.side()), (Status::Failed, kind, Some(Side::Source)));
+        assert!(!batch.has_tag("dst.test/app", "1").await);
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_must_have_a_referrer_and_has_none_isnt_begun() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    batch.locked(0, &cosign::bundle(root.descriptor())).await;
+    let rule = &mut batch.transfer(0).handling.referrers;
+    (rule.policy, rule.artifact_types) = (ReferrerPolicy::Require, vec!["application/x-other".to_owned()]);
+    let outcomes = batch.run().await;
+    let error = outcomes[0].error.as_ref().unwrap();
+    assert_eq!((outcomes[0].status, error.kind(), error.side()), (Status::Failed, Kind::NotFound, Some(Side::Source)));
+    assert!(error.to_string().contains("application/x-other"), "{error}");
+    assert_eq!((batch.stores.count(What::PushManifest), batch.stores.count(What::OpenUpload)), (0, 0));
+
+    // A signature of a part will do, but it has to arrive.
+    let of_child = sbom(&root.children[0], "a");
+    batch.put(&of_child, "src.test/app", None).await;
+    batch.transfer(0).handling.referrers.artifact_types = vec![SBOM.to_owned()];
+    batch.oddities.refuse(of_child.digest());
+    let outcomes = batch.run().await;
+    assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), Kind::Unsupported);
+    assert!(!batch.has_tag("dst.test/app", "1").await);
+    batch.oddities.allow(of_child.digest());
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+}
+
+#[tokio::test]
+async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    batch.not_vacant();
+    batch.put(&root, "dst.test/app", Some("1")).await;
+    let (old, new) = (sbom(&root, "old"), cosign::bundle(root.descriptor()));
+    batch.put(&old, "dst.test/app", None).await;
+    batch.locked(0, &old).await;
+    batch.locked(0, &new).await;
+    let (tag, signature) = cosign::signature(root.digest());
+    batch.put(&signature, "src.test/app", Some(&tag)).await;
+    let tagged = Referrer { tag: Some(tag.parse().unwrap()), ..Referrer::of(&signature.manifest) };
+    batch.transfer(0).referrers.push(tagged);
+    batch.transfer(0).action = Action::Refer;
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    let wanted = [(&old, Status::UpToDate), (&new, Status::Copied), (&signature, Status::Copied)];
+    assert_eq!(rows(&outcomes[0]), wanted.map(|(image, status)| (image.digest().clone(), status)));
+    assert_eq!((batch.pushes("1"), batch.pushes(&tag), batch.stores.count(What::PushManifest)), (0, 1, 2));
+    // One question for each form that the root has.
+    assert_eq!((batch.calls(What::Referrers, "dst."), batch.calls(What::Resolve, "dst.")), (1, 1));
+}
+
+#[tokio::test]
+async fn an_image_that_is_up_to_date_is_followed_for_what_is_new() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    batch.not_vacant();
+    batch.put(&root, "dst.test/app", Some("1")).await;
+    let known = sbom(&root, "known");
+    batch.locked(0, &known).await;
+    batch.put(&known, "dst.test/app", None).await;
+    let (late, of_known) = (cosign::bundle(root.children[1].descriptor()), cosign::bundle(known.descriptor()));
+    batch.put(&late, "src.test/app", None).await;
+    batch.put(&of_known, "src.test/app", None).await;
+    batch.transfer(0).action = Action::UpToDate;
+    let outcomes = batch.run().await;
+    assert_eq!((statuses(&outcomes), batch.stores.calls()), (vec![Status::UpToDate], vec![]));
+
+    batch.transfer(0).follow = true;
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    let wanted = [(&known, Status::UpToDate), (&late, Status::Copied), (&of_known, Status::Copied)];
+    assert_eq!(rows(&outcomes[0]), wanted.map(|(image, status)| (image.digest().clone(), status)));
+    assert_eq!((batch.pushes("1"), batch.calls(What::Manifest, "src.")), (0, 2));
+
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::UpToDate]);
+    assert_eq!(batch.stores.count(What::PushManifest), 0);
+    assert!(rows(&outcomes[0]).iter().all(|(_, status)| *status == Status::UpToDate));
+}
+
+#[tokio::test]
+async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it() {
+    for counts in [true, false] {
+        let mut batch = Batch::new();
+        let root = two_platforms(&mut batch).await;
+        batch.not_vacant();
+        batch.put(&root, "dst.test/app", Some("1")).await;
+        let late = cosign::bundle(root.children[1].descriptor());
+        batch.put(&late, "src.test/app", None).await;
+        (batch.transfer(0).action, batch.transfer(0).follow) = (Action::UpToDate, true);
+        batch.oddities.marks_pulls("dst.test");
+        if counts {
+            batch.stores.counts_pulls(&"src.test".parse().unwrap());
+        }
+        let wanted = if counts { Status::UpToDate } else { Status::Copied };
+        assert_eq!(statuses(&batch.run().await), [wanted]);
+        assert_eq!(batch.calls(What::Manifest, "dst."), 0);
+        assert_eq!(batch.calls(What::Manifest, "src."), if counts { 0 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn a_further_tag_waits_for_the_referrers_too() {
+    let mut batch = Batch::new();
+    let root = two_platforms(&mut batch).await;
+    batch.not_vacant();
+    batch.put(&root, "dst.test/app", Some("0")).await;
+    let of_child = cosign::bundle(root.children[0].descriptor());
+    batch.put(&of_child, "src.test/app", None).await;
+    batch.transfer(0).action = Action::Tag;
+    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
+    assert!(batch.pushed_at(of_child.digest().as_str()) < batch.pushed_at("1"));
+    assert_eq!(batch.stores.count(What::PushManifest), 2);
+}
+
+#[tokio::test]
+async fn what_all_referrers_share_makes_nobody_wait_for_a_later_image() {
+    for rule in [MountRule::AtOnce, MountRule::Committed, MountRule::Never] {
+        let mut batch = Batch::new();
+        batch.transfers = 1;
+        batch.stores.mounts(&"dst.test".parse().unwrap(), rule);
+        // More than are in flight, in few repositories, all with the same empty config.
+        for n in 0..80 {
+            let root = image(&format!("app{n}")).build();
+            batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{}", n % 7)).await;
+            batch.transfer(n).tag = Some(format!("t{n}").parse().unwrap());
+            batch.locked(n, &cosign::bundle(root.descriptor())).await;
+            if n % 3 == 0 {
+                batch.put(&root, &format!("dst.test/app{}", n % 7), Some(&format!("t{n}"))).await;
+                batch.transfer(n).action = Action::Refer;
+            }
+        }
+        let outcomes = tokio::time::timeout(Duration::from_secs(60), batch.run()).await.expect("nobody waits for ever");
+        assert_eq!(statuses(&outcomes), [Status::Copied; 80], "{rule:?}");
+        let empty = Digest::of(b"{}");
+        let read = batch
+            .stores
+            .calls_of(What::Blob)
+            .into_iter()
+            .filter(|call| call.subject == empty.as_str() && call.repository.registry().as_str() == "src.test");
+        assert_eq!(read.count(), 1, "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_stop_no_referrer_is_begun_and_no_tag_is_set() {
+    let mut batch = Batch::new();
+    let root = image("app").build();
+    batch.image(&root, "src.test/app:1", "dst.test/app").await;
+    let referrer = cosign::bundle(root.descriptor());
+    batch.locked(0, &referrer).await;
+    let gate = Gate::closed();
+    batch.stores.on(What::PushBlob).for_subject(root.blobs[0].digest()).then(Fault::Waits(gate.clone()));
+    let stop = async {
+        gate.reached(1).await;
+        batch.stop.cancel();
+        gate.open();
+    };
+    let (outcomes, ()) = tokio::join!(batch.run(), stop);
+    assert_eq!(statuses(&outcomes), [Status::Skipped]);
+    assert!(rows(&outcomes[0]).iter().all(|(_, status)| *status == Status::Skipped), "{outcomes:?}");
+    assert_eq!(batch.stores.count(What::PushManifest), 0);
+}
