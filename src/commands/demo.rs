@@ -12,6 +12,7 @@ use oci_client::Reference as OciReference;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 
+use self::images::Image;
 use super::session::Start;
 use super::{lock, plan, print, sync};
 use crate::cli;
@@ -21,14 +22,20 @@ use crate::report::{Exit, Report};
 use crate::serve::{Options, Server};
 use crate::store::memory::Memory;
 
-/// What is upstream: host, repository, tag, base, bytes of the image's own layer, attested.
-const UPSTREAM: [(&str, &str, &str, &str, usize, bool); 5] = [
-    ("docker.io", "library/nginx", "1.27", "debian", 600_000, true),
-    ("docker.io", "library/nginx", "1.26", "debian", 580_000, false),
-    ("docker.io", "library/redis", "7.4", "debian", 400_000, false),
-    ("docker.io", "grafana/grafana", "11.3.0", "alpine", 900_000, false),
-    ("quay.io", "prometheus/prometheus", "v2.55.1", "busybox", 700_000, false),
-];
+/// What is upstream.
+const UPSTREAM: [Image; 5] = {
+    const fn image(path: &'static str, tag: &'static str, base: &'static str, size: usize) -> Image {
+        let host = Registry::DOCKER_HUB;
+        Image { host, path, tag, base, size, attested: false, signed: false, platforms: "" }
+    }
+    [
+        Image { attested: true, signed: true, ..image("library/nginx", "1.27", "debian", 600_000) },
+        image("library/nginx", "1.26", "debian", 580_000),
+        image("library/redis", "7.4", "debian", 400_000),
+        Image { platforms: "linux/amd64", ..image("grafana/grafana", "11.3.0", "alpine", 900_000) },
+        Image { host: "quay.io", ..image("prometheus/prometheus", "v2.55.1", "busybox", 700_000) },
+    ]
+};
 
 pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<Exit> {
     let upstream = Memory::new();
@@ -105,7 +112,7 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
     say("\n4. transship sync, once more: nothing to do.\n");
     let again = sync::run(start, &cli::Sync::default()).await?;
     let exit = show(&again);
-    let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|(name, ..)| *name == host.host));
+    let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|image| image.host == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();
     say(&format!("Requests to Docker Hub and Quay: {asked}\n\n"));
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
@@ -118,22 +125,25 @@ fn all() -> cli::Selection {
 
 async fn fill(upstream: &Memory) -> anyhow::Result<()> {
     let inside = Options::default().registry;
-    for (_, path, tag, base, size, attested) in UPSTREAM {
-        let repository = upstream.repository(&Repository::new(inside.clone(), path)?);
-        images::publish(&repository, &tag.parse()?, base, size, attested).await?;
+    for image in &UPSTREAM {
+        let repository = upstream.repository(&Repository::new(inside.clone(), image.path)?);
+        images::publish(&repository, image).await?;
     }
     Ok(())
 }
 
 /// mirror.yaml as for the real Docker Hub and Quay, but for `endpoint`, which leads to this machine.
 fn list(source: &Registry, target: &Registry) -> String {
-    let images = UPSTREAM.iter().map(|(host, path, tag, ..)| {
+    let images = UPSTREAM.iter().map(|Image { host, path, tag, platforms, .. }| {
         let name = if *host == Registry::DOCKER_HUB {
             path.trim_start_matches("library/").into()
         } else {
             format!("{host}/{path}")
         };
-        format!("  - {name}:{tag}\n")
+        match platforms.is_empty() {
+            true => format!("  - {name}:{tag}\n"),
+            false => format!("  - {{image: \"{name}:{tag}\", platforms: [{platforms}]}}\n"),
+        }
     });
     format!(
         "target: {target}/mirror\nimages:\n{}registries:\n  docker.io: {{endpoint: \"http://{source}\"}}\n  \

@@ -11,17 +11,35 @@ use crate::store::Target;
 
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
 /// The size of a base layer, which images share.
 const BASE: usize = 3_000_000;
 
-/// Puts a two-platform image into `repository`: the layer of `base`, one of its own of `size` bytes, and if wanted an attestation for
-/// each platform, as buildkit makes them.
-pub(super) async fn publish(repository: &dyn Target, tag: &Tag, base: &str, size: usize, attested: bool) -> Result<()> {
+/// What is upstream under one tag.
+pub(super) struct Image {
+    pub(super) host: &'static str,
+    pub(super) path: &'static str,
+    pub(super) tag: &'static str,
+    /// The name of its base layer.
+    pub(super) base: &'static str,
+    /// Bytes of its own layer.
+    pub(super) size: usize,
+    /// Whether it has an attestation for each platform, as buildkit makes them.
+    pub(super) attested: bool,
+    /// Whether it has a signature, as cosign makes it.
+    pub(super) signed: bool,
+    /// The platforms that the demo's list asks for; empty = all.
+    pub(super) platforms: &'static str,
+}
+
+/// Puts `of` into `repository`, for two platforms.
+pub(super) async fn publish(repository: &dyn Target, of: &Image) -> Result<()> {
     let mut entries = Vec::new();
     let mut attestations = Vec::new();
     for architecture in PLATFORMS {
         let mut layers = Vec::new();
-        for (seed, size) in [(base.to_owned(), BASE), (format!("{repository}:{tag}"), size)] {
+        for (seed, size) in [(of.base.to_owned(), BASE), (format!("{repository}:{}", of.tag), of.size)] {
             let bytes = noise(&format!("{seed}/{architecture}"), size);
             layers.push(put(repository, MediaType::OCI_LAYER, bytes).await?);
         }
@@ -30,7 +48,7 @@ pub(super) async fn publish(repository: &dyn Target, tag: &Tag, base: &str, size
         let image = put_manifest(repository, &image(&config, &layers), None).await?;
         let platform = json!({"os": "linux", "architecture": architecture});
         entries.push(entry(&image, &platform, None));
-        if attested {
+        if of.attested {
             let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": image.digest}]});
             let layer = put(repository, "application/vnd.in-toto+json", statement.to_string().into()).await?;
             let attestation = put_manifest(repository, &self::image(&config, &[layer]), None).await?;
@@ -40,7 +58,20 @@ pub(super) async fn publish(repository: &dyn Target, tag: &Tag, base: &str, size
     }
     entries.extend(attestations);
     let index = json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries});
-    put_manifest(repository, &index, Some(tag)).await?;
+    let tag = of.tag.parse().expect("a tag of the demo");
+    let root = put_manifest(repository, &index, Some(&tag)).await?;
+    if of.signed { sign(repository, &root).await } else { Ok(()) }
+}
+
+/// Puts a signature of `subject` beside it, a bundle that refers to it.
+async fn sign(repository: &dyn Target, subject: &Descriptor) -> Result<()> {
+    let config = put(repository, "application/vnd.oci.empty.v1+json", Bytes::from_static(b"{}")).await?;
+    let signed = json!({"payload": subject.digest, "signature": Digest::of(subject.digest.as_str().as_bytes())});
+    let bundle = put(repository, BUNDLE, signed.to_string().into()).await?;
+    let mut signature = image(&config, &[bundle]);
+    signature["artifactType"] = BUNDLE.into();
+    signature["subject"] = plain(subject);
+    put_manifest(repository, &signature, None).await?;
     Ok(())
 }
 
