@@ -44,7 +44,9 @@ pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
         transfer.bytes = Some(fresh.map(|blob| blob.size).sum());
         let source = transfer.source.repository();
         let fresh = pulls.into_iter().filter(|digest| pulled.insert((source.clone(), digest.clone())));
-        let may_have_more = may_have_more(transfer) && roots.insert((source.clone(), transfer.root.digest.clone()));
+        let counts = stores.source(source).is_ok_and(|source| source.counts_pulls());
+        let may_have_more =
+            counts && may_have_more(transfer) && roots.insert((source.clone(), transfer.root.digest.clone()));
         (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, !may_have_more);
     }
 }
