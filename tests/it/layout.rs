@@ -164,6 +164,25 @@ async fn a_filtered_image_is_found_as_it_was_mirrored() {
 }
 
 #[tokio::test]
+async fn a_part_is_cut_of_an_image_that_the_layout_has_whole() {
+    let scene = Scene::new().await;
+    let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
+    list.push(&scene.source.inside("app"), "1").await;
+    scene.list("  - {image: SRC/app:1, platforms: [linux/arm64], referrers: none}\n");
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    assert_eq!(scene.cli.run(&format!("copy {}/app:1 oci:out", scene.source.name())).await.code, 0);
+    scene.clear();
+    for line in ["--no-lock --target DST/bare", "--locked", "--locked --target oci:part"] {
+        let line = line.replace("DST", scene.target.name().as_str());
+        let run = scene.cli.run(&format!("sync --from oci:out {line} --json")).await;
+        assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned()]), "{line}: {run}");
+    }
+    assert_eq!(scene.source.script.lines(), Vec::<String>::new());
+    let run = scene.cli.run("verify --deep --json").await;
+    assert_eq!(run.code, 0, "it is what the lock has: {run}");
+}
+
+#[tokio::test]
 async fn a_layout_is_verified_as_any_target() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
