@@ -1,6 +1,6 @@
 //! Looks at an image where it should be: at its tag, at what refers to it, and if so wanted down to its blobs.
 //!
-//! Manifests and blobs are looked at once for each target repository, however many images share them. Questions and bytes
+//! Manifests and blobs are looked at once for each target repository, or layout, however many images share them. Questions and bytes
 //! have permits of their own, so that no question waits behind a download; none is held while waiting for other work.
 
 use std::collections::{HashMap, HashSet};
@@ -87,7 +87,7 @@ pub(super) struct Inspector {
     questions: Semaphore,
     transfers: Semaphore,
     seen: OnceMap<(Repository, Digest), Seen>,
-    /// The manifests that were met, by target repository.
+    /// The manifests that were met, by pool.
     met: Mutex<HashMap<Repository, HashSet<Digest>>>,
 }
 
@@ -107,12 +107,12 @@ impl Inspector {
 
     /// The manifests that were read in `target`.
     pub(super) fn met(&self, target: &Repository) -> HashSet<Digest> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned().unwrap_or_default()
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(&target.pool()).cloned().unwrap_or_default()
     }
 
     fn meet(&self, target: &Repository, digest: &Digest) {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        met.entry(target.clone()).or_default().insert(digest.clone());
+        met.entry(target.pool()).or_default().insert(digest.clone());
     }
 
     /// Puts a question to `repository` when it is its turn.
@@ -212,17 +212,18 @@ impl Inspector {
         }
     }
 
-    /// [`Inspector::manifest`], once for each repository.
+    /// [`Inspector::manifest`], once for each pool.
     fn shared_manifest(
         self: &Arc<Self>,
         target: &Repository,
         digest: &Digest,
         level: usize,
     ) -> BoxFuture<'static, Seen> {
-        let (inspector, key) = (Arc::clone(self), (target.clone(), digest.clone()));
+        let (inspector, key) = (Arc::clone(self), (target.pool(), digest.clone()));
+        let target = target.clone();
         async move {
             let work = {
-                let (inspector, (target, digest)) = (Arc::clone(&inspector), key.clone());
+                let (inspector, digest) = (Arc::clone(&inspector), key.1.clone());
                 || async move { inspector.manifest(&target, &digest, level).await }
             };
             credited(inspector.seen.get_or_work(key, work).await)
@@ -230,11 +231,11 @@ impl Inspector {
         .boxed()
     }
 
-    /// [`Inspector::blob`], once for each repository.
+    /// [`Inspector::blob`], once for each pool.
     fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
         let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
         async move {
-            let key = (target.clone(), blob.digest.clone());
+            let key = (target.pool(), blob.digest.clone());
             let work = {
                 let inspector = Arc::clone(&inspector);
                 || async move { inspector.blob(&target, &blob).await }

@@ -204,6 +204,34 @@ async fn a_layout_is_verified_as_any_target() {
 }
 
 #[tokio::test]
+async fn a_file_of_a_layout_that_several_images_share_is_one_difference() {
+    let scene = Scene::new().await;
+    let [a, b] = ["a", "b"].map(|seed| image(seed).shared_layer("base", 3000).build());
+    a.push(&scene.source.inside("a"), "1").await;
+    b.push(&scene.source.inside("b"), "1").await;
+    scene.write("mirror.yaml", "target: oci:out\nimages: [SRC/a:1, SRC/b:1]\n");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let whole = scene.cli.run("verify --content --json").await;
+    let present = whole.json()["totals"]["bytes"]["present"].as_u64();
+    let files: u64 = assert_valid(&scene.cli.path("out"))
+        .iter()
+        .map(|digest| std::fs::metadata(file(&scene.cli.path("out"), &digest.parse().unwrap())).unwrap().len())
+        .sum();
+    assert_eq!((whole.code, present), (0, Some(files)), "each file is read once: {whole}");
+    std::fs::remove_file(file(&scene.cli.path("out"), a.blobs[1].digest())).expect("it was there");
+    let run = scene.cli.run("verify --deep --json").await;
+    assert_eq!((run.code, run.json()["differences"].as_array().map(Vec::len)), (3, Some(1)), "{run}");
+    let reasons = [0, 1].map(|at| run.json()["images"][at]["reason"].as_str().map(str::to_owned));
+    assert_eq!(reasons, [Some("differs".to_owned()), Some("differs".to_owned())], "but both images lack it: {run}");
+    let shown = scene.cli.run("verify --deep").await.stdout;
+    assert!(shown.contains("mirror into another directory") && !shown.contains("repository"), "{shown}");
+    // What that says helps.
+    assert_eq!(scene.cli.run("sync --target oci:new").await.code, 0);
+    scene.write("mirror.yaml", "target: oci:new\nimages: [SRC/a:1, SRC/b:1]\n");
+    assert_eq!(scene.cli.run("verify --content").await.code, 0);
+}
+
+#[tokio::test]
 async fn copy_takes_a_layout_on_either_side() {
     let scene = Scene::new().await;
     let (app, host) = (scene.publish("app", "1").await, scene.source.name());
