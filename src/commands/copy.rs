@@ -41,8 +41,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
     let mut plan = session.plan(&resolution, &Only::default(), false).await;
     for planned in &mut plan.images {
-        if let Planned::Image(transfer) = planned {
-            transfer.source = source.clone();
+        match planned {
+            Planned::Image(transfer) => transfer.source = source.clone(),
+            Planned::Failed { source: named, .. } => *named = source.to_string(),
         }
     }
     warn_of_subsets(&plan);

@@ -64,7 +64,7 @@ impl FromStr for TargetRoot {
             Location::Layout { layout, reference: None } => {
                 return Ok(Self { registry: layout, prefix: String::new() });
             }
-            Location::Layout { .. } => return Err(ReferenceError::NotBare(text.to_owned())),
+            Location::Layout { .. } => return Err(ReferenceError::PartOfLayout(text.to_owned())),
             Location::Registry(_) => {}
         }
         let (registry, prefix) = text.split_once('/').unwrap_or((text, ""));

@@ -127,7 +127,7 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
         ("sync --from oci:nowhere --locked", "exit 2"),
         ("sync --from nowhere", "is no layout"),
         ("sync --from oci:out:1.27", "is no layout"),
-        ("sync --target oci:out:1.27", "is no target"),
+        ("sync --target oci:out:1.27", "names an image in a layout, where all of it is expected"),
     ] {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.to_string().contains(says), "{line}: {run}");
@@ -329,6 +329,11 @@ async fn plan_and_check_know_layouts() {
     let check = cli.run("check").await;
     assert!(check.code == 0 && check.stdout.contains("oci:out"), "{check}");
     cli.write("file", "");
+    let copy = cli.run(&format!("copy {}/app:1 oci:file", source.name())).await;
+    assert!(
+        copy.stdout.contains(&format!("failed      {}/app:1\n", source.name())),
+        "it is told as it was named: {copy}"
+    );
     for (target, why) in [("oci:file", "file"), ("oci:home/..", "oci-layout")] {
         let check = cli.run(&format!("sync --target {target}")).await;
         assert!(check.code != 0 && check.stdout.contains(why), "{check}");

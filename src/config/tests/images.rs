@@ -87,7 +87,7 @@ fn wrong_targets_and_layouts_are_refused() {
         ("target: https://h\nimages: [a]".into(), "1:9 target: `https://h` has a scheme"),
         (
             "target: oci:dir:a/b\nimages: [a]".into(),
-            "1:9 target: `oci:dir:a/b` names a tag or digest, where a repository alone is expected",
+            "1:9 target: `oci:dir:a/b` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR",
         ),
         (
             "target: 'oci:'\nimages: [a]".into(),
