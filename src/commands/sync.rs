@@ -14,6 +14,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     let detour = Detour {
         target: arguments.target.as_deref().map(target).transpose()?,
         from: arguments.from.as_deref().map(layout).transpose()?,
+        ..Detour::default()
     };
     let (session, pins) = start.session_for(&detour)?;
     let only = session.only(&arguments.selection.only, &pins.old)?;

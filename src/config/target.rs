@@ -22,6 +22,8 @@ pub struct Detour {
     pub target: Option<TargetRoot>,
     /// The layout that they are taken from, instead of their registries.
     pub from: Option<Registry>,
+    /// Only targets are asked: what it takes to talk to the sources isn't needed.
+    pub targets_only: bool,
 }
 
 impl TargetRoot {

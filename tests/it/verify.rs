@@ -104,6 +104,22 @@ async fn three() -> (Scene, [Image; 3]) {
 }
 
 #[tokio::test]
+async fn who_verifies_needs_no_secret_of_a_source() {
+    let scene = Scene::new().await;
+    scene.publish("app", "1").await;
+    let list = "target: DST/m\nimages: [SRC/app:1]\n";
+    scene.write("mirror.yaml", list);
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let of = |host: &str| format!("{list}registries: {{\"{host}\": {{username: u, password: {{env: NOT_SET}}}}}}\n");
+    scene.write("mirror.yaml", &of("SRC"));
+    let run = scene.cli.run("verify --deep").await;
+    assert_eq!(run.code, 0, "{run}");
+    scene.write("mirror.yaml", &of("DST"));
+    let run = scene.cli.run("verify").await;
+    assert!(run.code == 2 && run.stderr.contains("NOT_SET isn't set"), "{run}");
+}
+
+#[tokio::test]
 async fn a_mirror_that_is_right_costs_one_head_a_tag() {
     let (scene, _) = three().await;
     let run = scene.verify("").await;
