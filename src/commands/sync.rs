@@ -35,7 +35,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     let plan = session.plan(&resolution, &only, arguments.update).await;
     let mut report = if arguments.dry_run {
-        warn_of_untagged(&plan);
+        warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);
         session.report("sync").with_plan(plan)
     } else {
