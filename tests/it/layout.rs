@@ -342,4 +342,9 @@ async fn plan_and_check_know_layouts() {
         assert!(check.code != 0 && check.stdout.contains(why), "{check}");
     }
     assert!(!cli.path(".transship").exists(), "a folder that is no layout stays as it is");
+    // A fresh disk isn't quite empty.
+    std::fs::create_dir_all(cli.path("disk/lost+found")).expect("a folder");
+    let sync = cli.run("sync --target oci:disk").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    assert_valid(&cli.path("disk"));
 }

@@ -21,10 +21,21 @@ const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
 const OWN: &str = ".transship";
+/// What a volume has that is empty otherwise.
+const FURNITURE: [&str; 7] = [
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trashes",
+    ".fseventsd",
+];
 /// More than any index.json or oci-layout has, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 const LARGEST_MARKER: u64 = 4 << 10;
-const HINT: &str = "check the spelling of the directory, and that all of the layout is there";
+const HINT: &str =
+    "check the spelling of the directory, and that all of the layout is there; a new one wants an empty directory";
 /// What a run left behind that was killed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -86,14 +97,12 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether something is in the directory that no layout in the making has.
+    /// Whether something is in the directory that neither a layout in the making has nor an empty volume.
     fn strangers(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.0)? {
+            let name = entry?.file_name();
             // The marker may have come this very moment.
-            if ![OWN, BLOBS, INDEX, MARKER]
-                .iter()
-                .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
-            {
+            if ![OWN, BLOBS, INDEX, MARKER].iter().chain(&FURNITURE).any(|own| name == *own) {
                 return Ok(true);
             }
         }
