@@ -309,9 +309,15 @@ fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
     Ok((bytes, Stamp::of(&metadata)))
 }
 
-/// Makes renames in `folder` last.
+/// Makes renames in `folder` last, where the file system knows how to.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 impl fmt::Display for Directory {
@@ -324,5 +330,19 @@ impl Drop for Turn {
     fn drop(&mut self) {
         // Closing it would do; this says so.
         let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_system_that_syncs_no_folders_is_written_to() {
+        // As those of network shares, /proc answers EINVAL.
+        assert!(File::open("/proc").unwrap().sync_all().is_err());
+        sync_folder(Path::new("/proc")).unwrap();
+        assert_eq!(sync_folder(Path::new("/proc/absent")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
