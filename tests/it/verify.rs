@@ -316,6 +316,31 @@ async fn referrers_are_one_head_each() {
 }
 
 #[tokio::test]
+async fn referrers_that_several_tags_share_are_asked_for_once() {
+    let scene = Scene::new().await;
+    let app = image("app").build();
+    let referrer = |seed: &str| image(seed).artifact("application/x").subject(app.descriptor()).build();
+    let [signature, bundle] = ["signature", "bundle"].map(referrer);
+    let tag = app.digest().cosign_tags().next().expect("a tag").to_string();
+    for name in ["1", "latest"] {
+        scene.mirrored("app", name, &app).await;
+    }
+    scene.mirrored("app", &tag, &signature).await;
+    bundle.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let all = [(&signature, Some(tag.as_str())), (&bundle, None)];
+    let pins = Pins::default().pin("SRC/app:1", &app).referrers(&all).pin("SRC/app:latest", &app).referrers(&all);
+    scene.mirror("  - {image: SRC/app, tags: [\"1\", latest]}\n", &pins);
+    assert_eq!(
+        (scene.verify("").await.code, scene.asked().len()),
+        (0, 4),
+        "two tags, two referrers: {:?}",
+        scene.asked()
+    );
+    scene.clear();
+    assert_eq!((scene.verify("--deep").await.code, scene.target.script.count("GET", "/referrers/")), (0, 1));
+}
+
+#[tokio::test]
 async fn deep_goes_down_into_referrers() {
     let scene = Scene::new().await;
     let app = image("app").build();
