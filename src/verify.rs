@@ -1,8 +1,8 @@
 //! Lock + what the targets hold → Outcomes and differences: whether a mirror is what the lock says it is.
 //!
-//! From the lock alone: no source is asked. Each question is asked once for each target repository, and below what is
-//! missing nothing is asked, so that one cause is one difference, told of the first image that it befalls. An error is
-//! never a difference: who gets no answer knows nothing, and that image has failed.
+//! From the lock alone: no source is asked. Each question is asked once for each target repository, or layout, and below
+//! what is missing nothing is asked, so that one cause is one difference, told of the first image that it befalls. An error
+//! is never a difference: who gets no answer knows nothing, and that image has failed.
 //!
 //! `wanted` says what should be where, `graph` looks, `content` reads, `extra` turns it around: what is there that the
 //! lock doesn't know.
@@ -157,10 +157,12 @@ fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     Looked { outcome, differences: differences.collect(), whole }
 }
 
-/// What tells two differences apart: tags by their names, everything else by its digest in its repository.
+/// What tells two differences apart: tags by their names, referrers by their digests in their repositories, and content by
+/// its digest where it is shared.
 fn cause(transfer: &Transfer, finding: &Finding) -> String {
     match finding.part {
         Part::Tag => transfer.target_text(),
+        Part::Manifest | Part::Blob => format!("{}@{}", transfer.target.pool(), finding.expected),
         _ => format!("{}@{}", transfer.target, finding.expected),
     }
 }

@@ -1,7 +1,7 @@
 //! `copy SRC DST`: one image, the same engine, no lock.
 
 use super::Unable;
-use super::plan::warn_of_subsets;
+use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start, read_config, variable};
 use crate::cli::{self, Global};
 use crate::config::{Config, Handling, ImageRule, ReferrerPolicy, ReferrerRule, Settings, Wanted};
@@ -41,10 +41,12 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
     let mut plan = session.plan(&resolution, &Only::default(), false).await;
     for planned in &mut plan.images {
-        if let Planned::Image(transfer) = planned {
-            transfer.source = source.clone();
+        match planned {
+            Planned::Image(transfer) => transfer.source = source.clone(),
+            Planned::Failed { source: named, .. } => *named = source.to_string(),
         }
     }
+    warn_of_untagged(&plan, "give DST one");
     warn_of_subsets(&plan);
     let report = session.execute(plan).await;
     Ok(session.finish("copy", report))

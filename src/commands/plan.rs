@@ -16,7 +16,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
         }
     }
     let mut plan = session.plan(&resolution, &only, false).await;
-    warn_of_untagged(&plan);
+    warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
     if arguments.bytes {
         // Asked to stop, the plan stays without.
@@ -28,9 +28,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 }
 
 /// Registries may clear away what has no tag.
-pub(super) fn warn_of_untagged(plan: &Plan) {
+pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
     for transfer in with_work(plan).filter(|transfer| transfer.tag.is_none()) {
-        tracing::warn!("{} lands without a tag, and may be cleared away: name one with as:", transfer.target_text());
+        tracing::warn!("{} lands without a tag, and may be cleared away: {what_helps}", transfer.target_text());
     }
 }
 

@@ -6,7 +6,7 @@ use super::session::{Session, Start};
 use crate::cli::Sync;
 use crate::config::{Detour, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Location, Registry, Selector};
+use crate::oci::{Digest, Location, Registry, Selector};
 use crate::report::{Change, Part, Report};
 use crate::resolve::{Resolution, Update};
 
@@ -14,6 +14,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     let detour = Detour {
         target: arguments.target.as_deref().map(target).transpose()?,
         from: arguments.from.as_deref().map(layout).transpose()?,
+        ..Detour::default()
     };
     let (session, pins) = start.session_for(&detour)?;
     let only = session.only(&arguments.selection.only, &pins.old)?;
@@ -34,7 +35,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     let plan = session.plan(&resolution, &only, arguments.update).await;
     let mut report = if arguments.dry_run {
-        warn_of_untagged(&plan);
+        warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);
         session.report("sync").with_plan(plan)
     } else {
@@ -64,14 +65,18 @@ fn layout(text: &str) -> anyhow::Result<Registry> {
 }
 
 /// The pins as a mirror holds them, which is what was mirrored of each image: the lock's own digests may be nowhere but
-/// upstream.
+/// upstream. Where the layout has an image whole, its part is cut of that, as it would be upstream.
 async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
     let mut here = lock.clone();
     for image in lock.images() {
         let Some(digest) = &image.mirrored else { continue };
         let Ok(source) = session.stores.source(image.source.repository()) else { continue };
+        let find = async |digest: &Digest| source.resolve(&Selector::Digest(digest.clone())).await.ok();
+        let found = find(digest).await;
+        if found.is_none() && find(&image.digest).await.is_some() {
+            continue;
+        }
         // One that isn't there fails when it is copied, and is told by the name that it has there.
-        let found = source.resolve(&Selector::Digest(digest.clone())).await.ok();
         let size = found.map_or(image.size, |found| found.size);
         here.pin(LockedImage { digest: digest.clone(), size, mirrored: None, ..image.clone() });
     }

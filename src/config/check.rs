@@ -82,7 +82,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
         Scope::Mirror(detour) => {
-            let sources = images.iter().map(|rule| rule.repository.registry()).filter(|_| detour.from.is_none());
+            let asks_sources = detour.from.is_none() && !detour.targets_only;
+            let sources = images.iter().map(|rule| rule.repository.registry()).filter(|_| asks_sources);
             sources.chain(targets.iter().map(|target| &target.registry)).cloned().collect()
         }
     };

@@ -22,6 +22,8 @@ pub struct Detour {
     pub target: Option<TargetRoot>,
     /// The layout that they are taken from, instead of their registries.
     pub from: Option<Registry>,
+    /// Only targets are asked: what it takes to talk to the sources isn't needed.
+    pub targets_only: bool,
 }
 
 impl TargetRoot {
@@ -64,7 +66,7 @@ impl FromStr for TargetRoot {
             Location::Layout { layout, reference: None } => {
                 return Ok(Self { registry: layout, prefix: String::new() });
             }
-            Location::Layout { .. } => return Err(ReferenceError::NotBare(text.to_owned())),
+            Location::Layout { .. } => return Err(ReferenceError::PartOfLayout(text.to_owned())),
             Location::Registry(_) => {}
         }
         let (registry, prefix) = text.split_once('/').unwrap_or((text, ""));

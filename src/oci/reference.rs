@@ -39,6 +39,9 @@ pub enum ReferenceError {
     /// Not `oci:DIR[:REFERENCE]`.
     #[error("`{0}` isn't a layout: expected oci:DIR[:REFERENCE], with no : in DIR")]
     Layout(String),
+    /// A name in a layout where only a layout may stand.
+    #[error("`{0}` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR")]
+    PartOfLayout(String),
     /// A name that nothing in a layout can have.
     #[error("`{0}` isn't a name within a layout: expected letters, digits and . _ - : / + without spaces")]
     Name(String),

@@ -169,10 +169,11 @@ fn kept(entries: &[Entry], wanted: &[Platform]) -> Vec<bool> {
     entries.iter().map(|entry| entry.is_for(wanted) || attests(entry)).collect()
 }
 
-/// What is left out and names no platform; of attestations that is expected.
+/// What is left out and is for no platform; of attestations that is expected.
 fn nameless(entries: &[Entry], keep: &[bool]) -> Vec<(Digest, MediaType)> {
     let dropped = entries.iter().zip(keep).filter(|(_, keep)| !**keep).map(|(entry, _)| entry);
-    let nameless = dropped.filter(|entry| entry.reference().is_none() && Platform::listed(&entry.platform).is_none());
+    let is_named = |entry: &Entry| Platform::listed(&entry.platform).is_some_and(|platform| !platform.is_unknown());
+    let nameless = dropped.filter(|entry| entry.reference().is_none() && !is_named(entry));
     nameless.map(|entry| (entry.digest.clone(), entry.media_type.clone())).collect()
 }
 

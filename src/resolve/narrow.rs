@@ -65,7 +65,8 @@ async fn check_single(
         }
         None => {
             let why = "it is a single manifest without a platform: an artifact, perhaps";
-            Err(Error::new(Kind::Unsupported, attempted(), why).with_hint("name no platforms for it"))
+            Err(Error::new(Kind::Unsupported, attempted(), why)
+                .with_hint("name no platforms for it; platforms: [all] takes a default back"))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Looks at an image where it should be: at its tag, at what refers to it, and if so wanted down to its blobs.
 //!
-//! Manifests and blobs are looked at once for each target repository, however many images share them. Questions and bytes
+//! Manifests and blobs are looked at once for each target repository, or layout, however many images share them. Questions and bytes
 //! have permits of their own, so that no question waits behind a download; none is held while waiting for other work.
 
 use std::collections::{HashMap, HashSet};
@@ -86,8 +86,10 @@ pub(super) struct Inspector {
     depth: Depth,
     questions: Semaphore,
     transfers: Semaphore,
+    names: OnceMap<(Repository, Selector), Result<Digest>>,
+    lists: OnceMap<(Repository, Digest), Result<Vec<Referrer>>>,
     seen: OnceMap<(Repository, Digest), Seen>,
-    /// The manifests that were met, by target repository.
+    /// The manifests that were met, by pool.
     met: Mutex<HashMap<Repository, HashSet<Digest>>>,
 }
 
@@ -100,6 +102,8 @@ impl Inspector {
             depth: request.depth,
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(request.transfers.max(1)),
+            names: OnceMap::default(),
+            lists: OnceMap::default(),
             seen: OnceMap::default(),
             met: Mutex::default(),
         }
@@ -107,12 +111,12 @@ impl Inspector {
 
     /// The manifests that were read in `target`.
     pub(super) fn met(&self, target: &Repository) -> HashSet<Digest> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned().unwrap_or_default()
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(&target.pool()).cloned().unwrap_or_default()
     }
 
     fn meet(&self, target: &Repository, digest: &Digest) {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        met.entry(target.clone()).or_default().insert(digest.clone());
+        met.entry(target.pool()).or_default().insert(digest.clone());
     }
 
     /// Puts a question to `repository` when it is its turn.
@@ -168,14 +172,21 @@ impl Inspector {
 
     /// Whether referrers without a tag can be found by their subject: in the list that the target gives, or the index
     /// that is kept under the fallback tag. A filtered image is still signed as the whole.
-    async fn listed(&self, transfer: &Transfer) -> Seen {
+    async fn listed(self: &Arc<Self>, transfer: &Transfer) -> Seen {
         let mut untagged = transfer.referrers.iter().filter(|referrer| referrer.tag.is_none()).peekable();
         if untagged.peek().is_none() {
             return Seen::default();
         }
-        let subject = &transfer.root.digest;
-        let listed = match self.ask(&transfer.target, |target| async move { target.referrers(subject).await }).await {
-            Ok(referrers) => referrers.list(),
+        let key = (transfer.target.clone(), transfer.root.digest.clone());
+        let work = {
+            let (inspector, (target, subject)) = (Arc::clone(self), key.clone());
+            || async move {
+                let found = inspector.ask(&target, |target| async move { target.referrers(&subject).await }).await;
+                found.map(|referrers| referrers.list())
+            }
+        };
+        let listed = match shared(self.lists.get_or_work(key, work).await) {
+            Ok(listed) => listed,
             Err(error) => return Seen { error: Some(error), ..Seen::default() },
         };
         let unlisted = untagged.filter(|referrer| listed.iter().all(|listed| listed.digest != referrer.digest));
@@ -201,28 +212,41 @@ impl Inspector {
     }
 
     /// Whether `name` is `expected`: one HEAD.
-    async fn named(&self, target: &Repository, name: Selector, expected: &Digest, part: Part, stage: Stage) -> Seen {
-        match self.ask(target, |target| async move { target.resolve(&name).await }).await {
-            Ok(found) if found.digest == *expected => Seen::default(),
-            Ok(found) => {
-                let found = Some(found.digest);
-                Seen::differs(Finding { part, expected: expected.clone(), found, why: None })
+    async fn named(
+        self: &Arc<Self>,
+        target: &Repository,
+        name: Selector,
+        expected: &Digest,
+        part: Part,
+        stage: Stage,
+    ) -> Seen {
+        let key = (target.clone(), name);
+        let work = {
+            let (inspector, (target, name)) = (Arc::clone(self), key.clone());
+            || async move {
+                let found = inspector.ask(&target, |target| async move { target.resolve(&name).await }).await;
+                found.map(|found| found.digest)
             }
+        };
+        match shared(self.names.get_or_work(key, work).await) {
+            Ok(found) if found == *expected => Seen::default(),
+            Ok(found) => Seen::differs(Finding { part, expected: expected.clone(), found: Some(found), why: None }),
             Err(error) => Seen::of(error.at(stage), part, expected),
         }
     }
 
-    /// [`Inspector::manifest`], once for each repository.
+    /// [`Inspector::manifest`], once for each pool.
     fn shared_manifest(
         self: &Arc<Self>,
         target: &Repository,
         digest: &Digest,
         level: usize,
     ) -> BoxFuture<'static, Seen> {
-        let (inspector, key) = (Arc::clone(self), (target.clone(), digest.clone()));
+        let (inspector, key) = (Arc::clone(self), (target.pool(), digest.clone()));
+        let target = target.clone();
         async move {
             let work = {
-                let (inspector, (target, digest)) = (Arc::clone(&inspector), key.clone());
+                let (inspector, digest) = (Arc::clone(&inspector), key.1.clone());
                 || async move { inspector.manifest(&target, &digest, level).await }
             };
             credited(inspector.seen.get_or_work(key, work).await)
@@ -230,11 +254,11 @@ impl Inspector {
         .boxed()
     }
 
-    /// [`Inspector::blob`], once for each repository.
+    /// [`Inspector::blob`], once for each pool.
     fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
         let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
         async move {
-            let key = (target.clone(), blob.digest.clone());
+            let key = (target.pool(), blob.digest.clone());
             let work = {
                 let inspector = Arc::clone(&inspector);
                 || async move { inspector.blob(&target, &blob).await }
@@ -305,6 +329,11 @@ fn damaged(blob: &Descriptor, mismatch: &Mismatch) -> Finding {
         Mismatch::Length { expected, .. } => (None, format!("more than its {expected} bytes are there")),
     };
     Finding { part: Part::Blob, expected: blob.digest.clone(), found, why: Some(why) }
+}
+
+/// An answer that others may have waited for, too.
+fn shared<T>(worked: Result<(Result<T>, bool), Lost>) -> Result<T> {
+    worked.unwrap_or_else(|lost| (Err(Error::defect("look at it", lost)), true)).0
 }
 
 /// Only the first who asks is credited with the bytes.

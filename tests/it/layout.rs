@@ -127,7 +127,7 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
         ("sync --from oci:nowhere --locked", "exit 2"),
         ("sync --from nowhere", "is no layout"),
         ("sync --from oci:out:1.27", "is no layout"),
-        ("sync --target oci:out:1.27", "is no target"),
+        ("sync --target oci:out:1.27", "names an image in a layout, where all of it is expected"),
     ] {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.to_string().contains(says), "{line}: {run}");
@@ -164,6 +164,25 @@ async fn a_filtered_image_is_found_as_it_was_mirrored() {
 }
 
 #[tokio::test]
+async fn a_part_is_cut_of_an_image_that_the_layout_has_whole() {
+    let scene = Scene::new().await;
+    let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
+    list.push(&scene.source.inside("app"), "1").await;
+    scene.list("  - {image: SRC/app:1, platforms: [linux/arm64], referrers: none}\n");
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    assert_eq!(scene.cli.run(&format!("copy {}/app:1 oci:out", scene.source.name())).await.code, 0);
+    scene.clear();
+    for line in ["--no-lock --target DST/bare", "--locked", "--locked --target oci:part"] {
+        let line = line.replace("DST", scene.target.name().as_str());
+        let run = scene.cli.run(&format!("sync --from oci:out {line} --json")).await;
+        assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned()]), "{line}: {run}");
+    }
+    assert_eq!(scene.source.script.lines(), Vec::<String>::new());
+    let run = scene.cli.run("verify --deep --json").await;
+    assert_eq!(run.code, 0, "it is what the lock has: {run}");
+}
+
+#[tokio::test]
 async fn a_layout_is_verified_as_any_target() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
@@ -182,6 +201,34 @@ async fn a_layout_is_verified_as_any_target() {
     assert_eq!(run.code, 3, "{run}");
     std::fs::remove_file(&layer).expect("it was there");
     assert_eq!(scene.cli.run("verify --deep").await.code, 3);
+}
+
+#[tokio::test]
+async fn a_file_of_a_layout_that_several_images_share_is_one_difference() {
+    let scene = Scene::new().await;
+    let [a, b] = ["a", "b"].map(|seed| image(seed).shared_layer("base", 3000).build());
+    a.push(&scene.source.inside("a"), "1").await;
+    b.push(&scene.source.inside("b"), "1").await;
+    scene.write("mirror.yaml", "target: oci:out\nimages: [SRC/a:1, SRC/b:1]\n");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let whole = scene.cli.run("verify --content --json").await;
+    let present = whole.json()["totals"]["bytes"]["present"].as_u64();
+    let files: u64 = assert_valid(&scene.cli.path("out"))
+        .iter()
+        .map(|digest| std::fs::metadata(file(&scene.cli.path("out"), &digest.parse().unwrap())).unwrap().len())
+        .sum();
+    assert_eq!((whole.code, present), (0, Some(files)), "each file is read once: {whole}");
+    std::fs::remove_file(file(&scene.cli.path("out"), a.blobs[1].digest())).expect("it was there");
+    let run = scene.cli.run("verify --deep --json").await;
+    assert_eq!((run.code, run.json()["differences"].as_array().map(Vec::len)), (3, Some(1)), "{run}");
+    let reasons = [0, 1].map(|at| run.json()["images"][at]["reason"].as_str().map(str::to_owned));
+    assert_eq!(reasons, [Some("differs".to_owned()), Some("differs".to_owned())], "but both images lack it: {run}");
+    let shown = scene.cli.run("verify --deep").await.stdout;
+    assert!(shown.contains("mirror into another directory") && !shown.contains("repository"), "{shown}");
+    // What that says helps.
+    assert_eq!(scene.cli.run("sync --target oci:new").await.code, 0);
+    scene.write("mirror.yaml", "target: oci:new\nimages: [SRC/a:1, SRC/b:1]\n");
+    assert_eq!(scene.cli.run("verify --content").await.code, 0);
 }
 
 #[tokio::test]
@@ -216,6 +263,9 @@ async fn copy_takes_a_layout_on_either_side() {
     other.push(&*inside(&scene.cli.path("a"), "docker.io/library/nginx"), "2").await;
     ok(&format!("copy oci:a:nginx:2 {}/short", scene.target.name())).await;
     other.assert_in(&scene.target.inside("short"), "2").await;
+    let untagged = scene.cli.run(&format!("copy oci:a:@{} {}/digest", other.digest(), scene.target.name())).await;
+    let warning = "lands without a tag, and may be cleared away: give DST one";
+    assert!(untagged.code == 0 && untagged.stderr.contains(warning), "{untagged}");
     ok(&format!("copy oci:a:@{} {}/digest:x", other.digest(), scene.target.name())).await;
     other.assert_in(&scene.target.inside("digest"), "x").await;
     for (line, why, hint) in [
@@ -282,9 +332,19 @@ async fn plan_and_check_know_layouts() {
     let check = cli.run("check").await;
     assert!(check.code == 0 && check.stdout.contains("oci:out"), "{check}");
     cli.write("file", "");
+    let copy = cli.run(&format!("copy {}/app:1 oci:file", source.name())).await;
+    assert!(
+        copy.stdout.contains(&format!("failed      {}/app:1\n", source.name())),
+        "it is told as it was named: {copy}"
+    );
     for (target, why) in [("oci:file", "file"), ("oci:home/..", "oci-layout")] {
         let check = cli.run(&format!("sync --target {target}")).await;
         assert!(check.code != 0 && check.stdout.contains(why), "{check}");
     }
     assert!(!cli.path(".transship").exists(), "a folder that is no layout stays as it is");
+    // A fresh disk isn't quite empty.
+    std::fs::create_dir_all(cli.path("disk/lost+found")).expect("a folder");
+    let sync = cli.run("sync --target oci:disk").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    assert_valid(&cli.path("disk"));
 }

@@ -104,6 +104,22 @@ async fn three() -> (Scene, [Image; 3]) {
 }
 
 #[tokio::test]
+async fn who_verifies_needs_no_secret_of_a_source() {
+    let scene = Scene::new().await;
+    scene.publish("app", "1").await;
+    let list = "target: DST/m\nimages: [SRC/app:1]\n";
+    scene.write("mirror.yaml", list);
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let of = |host: &str| format!("{list}registries: {{\"{host}\": {{username: u, password: {{env: NOT_SET}}}}}}\n");
+    scene.write("mirror.yaml", &of("SRC"));
+    let run = scene.cli.run("verify --deep").await;
+    assert_eq!(run.code, 0, "{run}");
+    scene.write("mirror.yaml", &of("DST"));
+    let run = scene.cli.run("verify").await;
+    assert!(run.code == 2 && run.stderr.contains("NOT_SET isn't set"), "{run}");
+}
+
+#[tokio::test]
 async fn a_mirror_that_is_right_costs_one_head_a_tag() {
     let (scene, _) = three().await;
     let run = scene.verify("").await;
@@ -297,6 +313,31 @@ async fn referrers_are_one_head_each() {
     scene.mirror("  - {image: \"SRC/app:1\", referrers: none}\n", &pins);
     assert_eq!(scene.verify("").await.code, 0, "who wants none misses none");
     assert_eq!(scene.asked(), ["HEAD /v2/mirror/app/manifests/1 200"]);
+}
+
+#[tokio::test]
+async fn referrers_that_several_tags_share_are_asked_for_once() {
+    let scene = Scene::new().await;
+    let app = image("app").build();
+    let referrer = |seed: &str| image(seed).artifact("application/x").subject(app.descriptor()).build();
+    let [signature, bundle] = ["signature", "bundle"].map(referrer);
+    let tag = app.digest().cosign_tags().next().expect("a tag").to_string();
+    for name in ["1", "latest"] {
+        scene.mirrored("app", name, &app).await;
+    }
+    scene.mirrored("app", &tag, &signature).await;
+    bundle.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
+    let all = [(&signature, Some(tag.as_str())), (&bundle, None)];
+    let pins = Pins::default().pin("SRC/app:1", &app).referrers(&all).pin("SRC/app:latest", &app).referrers(&all);
+    scene.mirror("  - {image: SRC/app, tags: [\"1\", latest]}\n", &pins);
+    assert_eq!(
+        (scene.verify("").await.code, scene.asked().len()),
+        (0, 4),
+        "two tags, two referrers: {:?}",
+        scene.asked()
+    );
+    scene.clear();
+    assert_eq!((scene.verify("--deep").await.code, scene.target.script.count("GET", "/referrers/")), (0, 1));
 }
 
 #[tokio::test]

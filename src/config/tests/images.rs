@@ -72,11 +72,13 @@ fn a_detour_has_targets_of_its_own_and_may_leave_the_sources_out() {
     let detour = |from: &[&str]| Detour {
         target: Some("h.example/m".parse().unwrap()),
         from: from.iter().map(|dir| Registry::in_directory(Path::new(dir)).unwrap()).next(),
+        ..Detour::default()
     };
     let read = |detour: &Detour| Config::read_for(text, Path::new("mirror.yaml"), detour, &env);
     let config = read(&detour(&["dir"])).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.images[0].destinations[0].to_string(), "h.example/m/docker.io/library/nginx");
     assert_eq!(read(&detour(&[])).unwrap_err().len(), 1, "the secret of a source in use has to be there");
+    assert!(read(&Detour { targets_only: true, ..detour(&[]) }).is_ok());
 }
 
 #[test]
@@ -87,7 +89,7 @@ fn wrong_targets_and_layouts_are_refused() {
         ("target: https://h\nimages: [a]".into(), "1:9 target: `https://h` has a scheme"),
         (
             "target: oci:dir:a/b\nimages: [a]".into(),
-            "1:9 target: `oci:dir:a/b` names a tag or digest, where a repository alone is expected",
+            "1:9 target: `oci:dir:a/b` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR",
         ),
         (
             "target: 'oci:'\nimages: [a]".into(),

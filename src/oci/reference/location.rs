@@ -77,6 +77,14 @@ impl Repository {
         self.path.is_empty()
     }
 
+    /// What its content is shared with: a layout has that of all its repositories together, a registry's have each their own.
+    pub fn pool(&self) -> Self {
+        match self.registry.layout() {
+            Some(_) => Self { registry: self.registry.clone(), path: "".into() },
+            None => self.clone(),
+        }
+    }
+
     /// What `text` means in `layout`, `[NAME:]TAG` or `[NAME][@DIGEST]`: the last `:` that no `/` follows begins the tag,
     /// and a word alone is one.
     ///

@@ -119,6 +119,10 @@ fn kept_are_matching_children_and_the_attestations_of_these() {
     let subset = of(&all).subset(&platforms(&["linux/s390x", "linux/amd64"])).unwrap();
     assert_eq!(subset.missing, platforms(&["linux/s390x"]));
     assert_eq!(subset.nameless, [(digest("bare"), MediaType::OCI_MANIFEST.parse().unwrap())]);
+    // What says that it has no platform and whose attestation it is not is told, too.
+    let stray = entry("bare", r#","platform":{"architecture":"unknown","os":"unknown"}"#);
+    let subset = of(&[on("amd64", "linux/amd64"), stray]).subset(&platforms(&["linux/amd64"])).unwrap();
+    assert_eq!(subset.nameless, [(digest("bare"), MediaType::OCI_MANIFEST.parse().unwrap())]);
 }
 
 #[test]

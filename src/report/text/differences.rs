@@ -23,15 +23,24 @@ struct Remedy {
 }
 
 /// In the order in which they are told.
-const REMEDIES: [Remedy; 4] = [
+const REMEDIES: [Remedy; 5] = [
     Remedy { helps: Difference::is_seen_by_sync, text: "tag, referrer: `transship sync` sets it again" },
     Remedy {
-        helps: |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
+        helps: |difference| {
+            Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync() && !difference.is_in_a_layout()
+        },
         text: "missing part: sync only sees the tag; delete the repository there, then sync",
     },
     Remedy {
-        helps: |difference| Wrong::of(difference) == Wrong::Damaged,
+        helps: |difference| Wrong::of(difference) == Wrong::Damaged && !difference.is_in_a_layout(),
         text: "damaged part: delete the repository there and collect the registry's garbage, then sync",
+    },
+    Remedy {
+        helps: |difference| {
+            let wrong = matches!(Wrong::of(difference), Wrong::Missing | Wrong::Damaged);
+            wrong && !difference.is_seen_by_sync() && difference.is_in_a_layout()
+        },
+        text: "part of a layout: sync only sees the tag; mirror into another directory",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Extra,
@@ -78,6 +87,11 @@ impl Difference {
         let is_root = || self.target.as_ref().zip(self.expected.as_ref()).is_some_and(|(t, d)| t.ends_with(d.as_str()));
         let wrong = matches!(Wrong::of(self), Wrong::Missing | Wrong::Different);
         wrong && (matches!(self.what, Part::Tag | Part::Referrer) || self.what == Part::Manifest && is_root())
+    }
+
+    /// Where there is no repository to delete, and no registry to collect its garbage.
+    fn is_in_a_layout(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.starts_with("oci:"))
     }
 }
 

@@ -192,7 +192,7 @@ impl Contents {
     pub(super) fn damaged(&self, digest: &Digest, why: String) -> Error {
         let path = self.directory.path(digest);
         Error::new(Kind::Mismatch, format!("read {digest} from {}", path.display()), why)
-            .with_hint("the layout is damaged: bring a fresh copy of it, or remove that file and mirror into it again")
+            .with_hint("the layout is damaged: bring a fresh copy of it, or mirror into another directory")
     }
 
     /// A file that couldn't be read to its end.

@@ -21,10 +21,21 @@ const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
 const OWN: &str = ".transship";
+/// What a volume has that is empty otherwise.
+const FURNITURE: [&str; 7] = [
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trashes",
+    ".fseventsd",
+];
 /// More than any index.json or oci-layout has, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 const LARGEST_MARKER: u64 = 4 << 10;
-const HINT: &str = "check the spelling of the directory, and that all of the layout is there";
+const HINT: &str =
+    "check the spelling of the directory, and that all of the layout is there; a new one wants an empty directory";
 /// What a run left behind that was killed.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -86,14 +97,12 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether something is in the directory that no layout in the making has.
+    /// Whether something is in the directory that neither a layout in the making has nor an empty volume.
     fn strangers(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.0)? {
+            let name = entry?.file_name();
             // The marker may have come this very moment.
-            if ![OWN, BLOBS, INDEX, MARKER]
-                .iter()
-                .any(|own| entry.as_ref().is_ok_and(|entry| entry.file_name() == *own))
-            {
+            if ![OWN, BLOBS, INDEX, MARKER].iter().chain(&FURNITURE).any(|own| name == *own) {
                 return Ok(true);
             }
         }
@@ -300,9 +309,15 @@ fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
     Ok((bytes, Stamp::of(&metadata)))
 }
 
-/// Makes renames in `folder` last.
+/// Makes renames in `folder` last, where the file system knows how to.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
 }
 
 impl fmt::Display for Directory {
@@ -315,5 +330,19 @@ impl Drop for Turn {
     fn drop(&mut self) {
         // Closing it would do; this says so.
         let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_system_that_syncs_no_folders_is_written_to() {
+        // As those of network shares, /proc answers EINVAL.
+        assert!(File::open("/proc").unwrap().sync_all().is_err());
+        sync_folder(Path::new("/proc")).unwrap();
+        assert_eq!(sync_folder(Path::new("/proc/absent")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -83,6 +83,10 @@ impl Index {
     /// Reads the text of the file.
     pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         let Members(mut members) = serde_json::from_slice(text)?;
+        if members.iter().filter(|(key, _)| key == "manifests").count() > 1 {
+            // Readers don't agree on which of them counts.
+            return Err(serde::de::Error::custom("the member `manifests` stands twice"));
+        }
         if !members.iter().any(|(key, _)| key == "manifests") {
             members.push(("manifests".into(), RawValue::from_string("[]".into())?));
         }
@@ -257,7 +261,9 @@ mod tests {
 
     #[test]
     fn what_is_no_index_is_refused() {
-        for bad in ["", "[]", "<html>", r#"{"manifests":{}}"#, r#"{"manifests":[}"#] {
+        for bad in
+            ["", "[]", "<html>", r#"{"manifests":{}}"#, r#"{"manifests":[}"#, r#"{"manifests":[],"manifests":[]}"#]
+        {
             assert!(Index::read(bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(names(&Index::read(br#"{"manifests":null}"#).unwrap()), []);
