@@ -17,6 +17,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         ..Detour::default()
     };
     let (session, pins) = start.session_for(&detour)?;
+    if let Some(from) = &detour.from {
+        session.layouts.check(from).await?;
+    }
     let only = session.only(&arguments.selection.only, &pins.old)?;
     let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }

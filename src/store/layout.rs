@@ -67,6 +67,14 @@ impl LayoutStores {
         Ok(Arc::new(LayoutStore { contents, repository: repository.clone() }))
     }
 
+    /// Whether there is a layout.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `Invalid` if what is there isn't one.
+    pub async fn check(&self, layout: &Registry) -> Result<()> {
+        self.contents(layout)?.blocking(|contents| contents.index().map(drop)).await
+    }
+
     /// What is called `wanted` in `layout`, word for word or by the reference that it is short for; without `wanted`, the
     /// only image there. A reference without tag and name stands for what has none, or one that has no tag.
     ///

@@ -132,9 +132,10 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.to_string().contains(says), "{line}: {run}");
     }
+    // Also where the targets hold all of it already.
     scene.list("  - SRC/app:1\n");
-    let run = scene.cli.run("sync --from oci:nowhere --target oci:other").await;
-    assert!(run.code == 1 && run.stdout.contains("nowhere"), "{run}");
+    let run = scene.cli.run("sync --from oci:nowhere").await;
+    assert!(run.code == 2 && run.stdout.is_empty() && run.stderr.contains("nowhere"), "{run}");
 }
 
 #[tokio::test]
