@@ -144,6 +144,12 @@ pub trait Target: Source {
     /// Makes blob `digest` of `from`, a repository of the same registry, one of this repository too.
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount>;
 
+    /// Whether the source's own index of what refers to a manifest is worth keeping under the fallback tag, although this
+    /// target lists by itself: because it is read from again, and the index is to arrive from here byte for byte.
+    fn keeps_indexes(&self) -> bool {
+        false
+    }
+
     /// Whether a manifest that is read here is marked as pulled, which retention rules go by: then it is left alone.
     fn marks_pulls(&self) -> bool {
         false

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::Engine;
 use super::family::{Verdict, judge};
-use super::walk::Route;
+use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};
 use crate::store::Referrers;
@@ -51,6 +51,17 @@ pub(super) async fn list(
     let attempted = format!("list what refers to {subject} in {}", route.target);
     let why = format!("somebody else has changed the tag {tag} each of {TRIES} times");
     Err(Error::new(Kind::Unavailable, attempted, why).on(Side::Target))
+}
+
+/// Keeps the source's own index of what refers to `subject` in a target that lists by itself, so that it arrives from there
+/// as it was here. Nothing that the target lacks is in it.
+pub(super) async fn keep(engine: &Engine, route: &Route, subject: &Digest, here: &HashSet<Digest>) -> Result<()> {
+    let tag = Selector::Tag(subject.referrers_tag());
+    let Some(index) = of_source(engine, route, subject, &[], here).await? else { return Ok(()) };
+    if walk::holds(route, &tag, index.digest()).await? {
+        return Ok(());
+    }
+    route.target.push_manifest(&index, &tag).await.map(drop).map_err(|error| error.on(Side::Target))
 }
 
 /// What the target lists by now.

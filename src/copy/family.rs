@@ -74,6 +74,9 @@ pub(super) async fn bring(
     });
     let mut fates = join_all(each).await;
     list(engine, route, family, &mut fates).await;
+    if route.target.keeps_indexes() && !family.seen && !family.members.is_empty() {
+        keep_index(engine, route, family, &mut fates).await;
+    }
     for (member, fate) in family.members.iter().zip(&fates) {
         match fate {
             Fate::Refused(error) => tracing::warn!("{error}; {}", error.hint().unwrap_or_default()),
@@ -215,6 +218,20 @@ fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
     }
 }
 
+/// Keeps the list of those that are here, as the source has it.
+async fn keep_index(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: &mut [Fate]) {
+    if let Err(error) = fallback::keep(engine, route, &family.subject, &here(family, fates)).await {
+        fates.iter_mut().for_each(|fate| *fate = Fate::Failed(error.clone()));
+    }
+}
+
+/// The members that the target has by now.
+fn here(family: &Family, fates: &[Fate]) -> HashSet<Digest> {
+    let is_here = |fate: &Fate| matches!(fate, Fate::There | Fate::Arrived { .. });
+    let here = family.members.iter().zip(fates).filter(|(_, fate)| is_here(fate));
+    here.map(|(member, _)| member.digest.clone()).collect()
+}
+
 /// Lists those that have arrived where the target doesn't list them by itself. Those that can't be listed can't be found,
 /// so they haven't arrived.
 async fn list(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: &mut [Fate]) {
@@ -226,9 +243,7 @@ async fn list(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: 
     if listings.is_empty() {
         return;
     }
-    let is_here = |fate: &Fate| matches!(fate, Fate::There | Fate::Arrived { .. });
-    let here = family.members.iter().zip(&*fates).filter(|(_, fate)| is_here(fate));
-    let here: HashSet<Digest> = here.map(|(member, _)| member.digest.clone()).collect();
+    let here = here(family, fates);
     let listed = fallback::list(engine, route, &family.subject, &listings, &here).await;
     for (member, fate) in family.members.iter().zip(fates).filter(|(_, fate)| of(fate).is_some()) {
         match &listed {

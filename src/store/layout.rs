@@ -202,7 +202,7 @@ impl Source for LayoutStore {
     }
 
     /// What index.json lists with this subject, and what an index under the fallback tag says, which tools that copy by tags
-    /// bring along.
+    /// bring along. Such an index that has all of them is told as it is.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         let wanted = subject.clone();
         let mut found = self.contents.blocking(move |contents| contents.referrers(&wanted)).await?;
@@ -210,6 +210,9 @@ impl Source for LayoutStore {
             Ok(index) => {
                 let index = self.manifest(&index.digest).await?;
                 let listed = Referrer::in_index(index.bytes()).unwrap_or_default();
+                if found.iter().all(|one| listed.iter().any(|other| other.digest == one.digest)) && !listed.is_empty() {
+                    return Ok(Referrers::Tagged(Some(index)));
+                }
                 let new = |one: &Referrer| found.iter().all(|other| other.digest != one.digest);
                 let new: Vec<Referrer> = listed.into_iter().filter(new).collect();
                 found.extend(new);
@@ -267,6 +270,10 @@ impl Target for LayoutStore {
         };
         self.contents.list(Change::new(manifest, name, self.repository.path())).await?;
         Ok(Accepted { subject_processed: manifest.subject().is_some() })
+    }
+
+    fn keeps_indexes(&self) -> bool {
+        true
     }
 
     async fn open_upload(&self) -> Result<Upload> {

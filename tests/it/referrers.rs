@@ -102,12 +102,21 @@ async fn a_fallback_index_arrives_as_its_writer_left_it() {
         source.push_manifest(&index, &tag).await.unwrap();
         indexes.push((tag, index));
     }
-    mirror(&from.repository("app"), to.name().as_str()).await;
-    let target = registry_target(&to.repository("app"));
-    signed.assert_in(&*target).await;
-    for (tag, index) in &indexes {
-        let found = target.resolve(tag).await.unwrap();
-        assert_eq!(found.digest, *index.digest(), "{tag}");
+    let list = format!("target: {}\nimages:\n  - {{image: {}:1, to: app}}\n", to.name(), from.repository("app"));
+    // Straight, and by way of a layout.
+    for (under, lines) in [("app", ["sync", "verify"]), ("late/app", ["sync --target oci:out", "sync --from oci:out"])]
+    {
+        let cli = Cli::new().file("mirror.yaml", list.replace("to: app", &format!("to: {under}")));
+        for line in lines {
+            let run = cli.run(line).await;
+            assert_eq!(run.code, 0, "{line}: {run}");
+        }
+        let target = registry_target(&to.repository(under));
+        signed.assert_in(&*target).await;
+        for (tag, index) in &indexes {
+            let found = target.resolve(tag).await.unwrap();
+            assert_eq!(found.digest, *index.digest(), "{tag} of {under}");
+        }
     }
 }
 
