@@ -1,6 +1,7 @@
 //! Signatures, SBOMs and attestations between registries that keep them in different ways.
 
 mod late;
+mod odd;
 
 use serde_json::json;
 use transship::oci::{Digest, Manifest, MediaType, Referrer, Repository, Selector};
