@@ -128,7 +128,9 @@ fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
     let types = transfer.handling.referrers.artifact_types.join(", ");
     let of = if types.is_empty() { String::new() } else { format!(" of type {types}") };
     let why = format!("referrers: require, but nothing{of} refers to it or to what it consists of");
-    let hint = if types.is_empty() {
+    let hint = if transfer.mirrored.is_some() {
+        "what refers to the whole image doesn't count for some of its platforms: mirror all of them, or set referrers: all"
+    } else if types.is_empty() {
         "was it signed after it was pinned? Then run `transship sync --update`. Else set referrers: all for it"
     } else {
         "was it signed after it was pinned? Then run `transship sync --update`. Do the artifact_types: name what its \

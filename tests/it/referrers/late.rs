@@ -121,6 +121,31 @@ async fn what_is_signed_after_it_was_mirrored_arrives_with_the_next_update() {
     }
 }
 
+#[tokio::test]
+async fn what_has_no_lock_is_followed_each_time() {
+    let world = World::new(true, &["app:1"]).await;
+    let app = multi_platform("app", &["linux/amd64"]);
+    app.push(&world.source.inside("app"), "1").await;
+    let [one, two] = world.targets.each_ref().map(Registry::name);
+    let copies = [&one, &two].map(|target| format!("copy --json {}/app:1 {target}/app:1", world.source.name()));
+    let mut signatures = Vec::new();
+    for lines in [&["sync --no-lock --json".to_owned()][..], &copies] {
+        assert_eq!(world.cli.run(&lines[0]).await.code, 0);
+        let late = image_of(&lines[0], &app.children[0]);
+        late.try_push(&world.source.inside("app"), None).await.unwrap();
+        signatures.push(late);
+        for line in lines {
+            let run = world.cli.run(line).await;
+            assert!(run.code == 0 && statuses(&run).iter().all(|status| status == "copied"), "{line}: {run}");
+        }
+        world.assert_both_have("app", &signatures.iter().collect::<Vec<_>>()).await;
+        for line in lines {
+            let run = world.cli.run(line).await;
+            assert!(statuses(&run).iter().all(|status| status == "up_to_date"), "{line}: {run}");
+        }
+    }
+}
+
 fn image_of(seed: &str, subject: &Image) -> Image {
     let seed = format!("{seed} of {}", subject.digest());
     image(&seed).artifact("application/spdx+json").layer(300).subject(subject.descriptor()).build()

@@ -158,6 +158,7 @@ async fn a_part_that_must_be_signed_is_if_a_platform_of_it_is() {
         assert_eq!(run.code, code, "{platform}: {run}");
         let arrived: Vec<_> = rows(&run).into_iter().map(|(_, status)| status).collect();
         assert_eq!(arrived, vec!["copied"; 1 - code as usize], "{run}");
+        assert_eq!(run.stdout.contains("what refers to the whole image doesn't count"), code == 1, "{run}");
     }
 }
 
