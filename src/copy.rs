@@ -135,16 +135,22 @@ fn follows(transfer: &Transfer) -> bool {
     transfer.action == Action::UpToDate && transfer.follow && transfer.handling.referrers.policy != ReferrerPolicy::None
 }
 
+fn is_about_referrers(transfer: &Transfer) -> bool {
+    matches!(transfer.action, Action::Refer | Action::UpToDate)
+}
+
+fn has_come(referrers: &[ReferrerOutcome]) -> bool {
+    referrers.iter().any(|row| row.status == Status::Copied)
+}
+
 impl Engine {
     async fn image(self: &Arc<Self>, planned: &Planned, ready: &Readiness) -> Outcome {
         let started = Instant::now();
         let outcome = match (Outcome::without_work(planned), planned) {
             // It was ready before, so it isn't reported as finished.
-            (Some(outcome), Planned::Image(transfer)) if follows(transfer) => {
+            (Some(_), Planned::Image(transfer)) if follows(transfer) => {
                 let followed = self.work(transfer, ready).await;
-                let nothing_new = followed.status == Status::Copied && !followed.brought_a_referrer();
-                let outcome = if nothing_new { Outcome { referrers: followed.referrers, ..outcome } } else { followed };
-                return Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome };
+                return Outcome { seconds: started.elapsed().as_secs_f64(), ..followed };
             }
             (Some(outcome), _) => return outcome,
             (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
@@ -166,6 +172,8 @@ impl Engine {
             () = drained => Err(Error::interrupted()),
         };
         let outcome = match brought {
+            // Its tag was right, and what refers to it was there, or isn't taken.
+            Ok(_) if is_about_referrers(transfer) && !has_come(&referrers) => Outcome::unchanged(transfer),
             Ok(bytes) => Outcome { bytes, ..Outcome::of(transfer, Status::Copied) },
             Err(error) if error.kind() == Kind::Interrupted => Outcome::interrupted(transfer),
             Err(error) => Outcome::failed(transfer, error.at(Stage::Copy)),

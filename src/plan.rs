@@ -59,7 +59,7 @@ pub struct Transfer {
     pub handling: Handling,
     /// What the lock knows to refer to it.
     pub referrers: Vec<Referrer>,
-    /// Whether to look for new referrers of what it consists of, though nothing else is to be done.
+    /// Whether to look for new referrers of what it consists of and of its referrers, though nothing else is to be done.
     pub follow: bool,
     /// Where it goes.
     pub target: Repository,

@@ -21,6 +21,11 @@ pub(super) struct Pins {
 }
 
 impl Pins {
+    /// Whether there is a lock file, or will be: not with `--no-lock`.
+    pub(super) fn are_kept(&self) -> bool {
+        self.path.is_some()
+    }
+
     pub(super) fn of(global: &Global) -> anyhow::Result<Self> {
         let path = match (&global.lock, global.no_lock, global.config()) {
             (_, true, _) => None,

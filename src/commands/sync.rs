@@ -36,7 +36,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if detour.from.is_some() {
         resolution.lock = as_mirrored(&session, &resolution.lock).await;
     }
-    let plan = session.plan(&resolution, &only, arguments.update).await;
+    // Without a lock each run is an update.
+    let follow = arguments.update || !pins.are_kept();
+    let plan = session.plan(&resolution, &only, follow).await;
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);

@@ -44,7 +44,11 @@ pub(super) async fn list(
             },
         };
         let pushed = route.target.push_manifest(&next, &tag).await.map_err(|error| error.on(Side::Target));
-        if let Verdict::Refused(error) = judge(pushed)? {
+        let refused = match pushed {
+            Err(error) if error.kind() == Kind::MissingContent => Verdict::Refused(dangling(route, &tag, error)),
+            pushed => judge(pushed)?,
+        };
+        if let Verdict::Refused(error) = refused {
             return Ok(Verdict::Refused(error));
         }
     }
@@ -120,4 +124,12 @@ fn occupied(route: &Route, tag: &Selector) -> Error {
     let attempted = format!("read the index of referrers {tag} of {}", route.target);
     Error::new(Kind::Unsupported, attempted, format!("the tag {tag} holds something else than an index of referrers"))
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
+}
+
+/// All that we list is there: what isn't was listed by others, and has gone since.
+fn dangling(route: &Route, tag: &Selector, refusal: Error) -> Error {
+    let attempted = format!("add to the index of referrers {tag} of {}", route.target);
+    Error::new(Kind::Unsupported, attempted, format!("what the index {tag} names is gone: {}", refusal.why()))
+        .with_hint(format!("remove the tag {tag} from the target, and run it again"))
+        .with_source(refusal)
 }

@@ -128,7 +128,7 @@ async fn bring_one(
     member: &Referrer,
     absent: Option<&Arc<Manifest>>,
 ) -> Result<Fate> {
-    let manifest = read::load(engine, route, &member.digest).await?;
+    let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(family, error))?;
     let subject = manifest.subject().map(|subject| &subject.digest);
     // What cosign keeps under a tag has no subject.
     if subject.map_or(member.tag.is_none(), |subject| *subject != family.subject) {
@@ -199,6 +199,17 @@ pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
             let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
             if answered && refuses { Ok(Verdict::Refused(error)) } else { Err(error) }
         }
+    }
+}
+
+/// A referrer that can't be read fails the image: without it, it might pass for unsigned.
+fn unreadable(family: &Family, error: Error) -> Error {
+    match error.kind() {
+        Kind::NotFound => {
+            let listed = format!("the source says that it refers to {}, but doesn't have it", family.subject.short());
+            error.with_hint(format!("{listed}: leave its kind out by artifact_types:, or set referrers: none"))
+        }
+        _ => error,
     }
 }
 

@@ -128,10 +128,13 @@ fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
     let types = transfer.handling.referrers.artifact_types.join(", ");
     let of = if types.is_empty() { String::new() } else { format!(" of type {types}") };
     let why = format!("referrers: require, but nothing{of} refers to it or to what it consists of");
-    let hint = if types.is_empty() {
-        "sign it, or set referrers: all for it"
+    let hint = if transfer.mirrored.is_some() {
+        "what refers to the whole image doesn't count for some of its platforms: mirror all of them, or set referrers: all"
+    } else if types.is_empty() {
+        "was it signed after it was pinned? Then run `transship sync --update`. Else set referrers: all for it"
     } else {
-        "do the artifact_types: name what its publisher signs with? Else set referrers: all for it"
+        "was it signed after it was pinned? Then run `transship sync --update`. Do the artifact_types: name what its \
+         publisher signs with? Else set referrers: all for it"
     };
     let error = Error::new(Kind::NotFound, format!("mirror {}", transfer.source), why).with_hint(hint);
     Err(error.on(Side::Source).at(Stage::Copy))

@@ -13,7 +13,7 @@ use crate::store::Accepted;
 /// What a registry wants to have first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Whatever comes.
+    /// Whatever comes, as far as is known: a referrer that is refused goes again after its subject.
     Any,
     /// The subject.
     SubjectFirst,
@@ -29,14 +29,20 @@ pub(super) async fn push(
 ) -> Result<(Accepted, Bytes)> {
     let mut order = engine.orders.take(route.target_repository().registry().clone()).await;
     match *order {
-        Some(Order::Any) => {
-            drop(order);
-            walk::push(engine, route, referrer, name, 0).await
-        }
         Some(Order::SubjectFirst) => {
             drop(order);
             push_subject(engine, route, root).await?;
             walk::push(engine, route, referrer, name, 0).await
+        }
+        Some(Order::Any) => {
+            drop(order);
+            match walk::push(engine, route, referrer, name, 0).await {
+                Err(error) if may_miss_its_subject(&error) => {
+                    push_subject(engine, route, root).await?;
+                    walk::push(engine, route, referrer, name, 0).await
+                }
+                pushed => pushed,
+            }
         }
         None => {
             // The others wait for what this one learns, so it waits for nobody: no repair in here.
@@ -64,7 +70,13 @@ pub(super) async fn push(
                     push_subject(engine, route, root).await?;
                     walk::push(engine, route, referrer, name, 0).await
                 }
-                Err(error) => Err(error.on(Side::Target)),
+                Err(error) => {
+                    // It was refused either way, which tells nothing: nobody need wait for the next one.
+                    if may_miss_its_subject(&error) {
+                        *order = Some(Order::Any);
+                    }
+                    Err(error.on(Side::Target))
+                }
             }
         }
     }

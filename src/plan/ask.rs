@@ -36,7 +36,8 @@ pub struct Request<'a> {
     pub stores: &'a Arc<dyn Stores>,
     /// Who knows which repositories have to be created.
     pub provisioners: &'a Provisioners,
-    /// Whether to look for new referrers of what the images consist of, also where nothing else is to be done.
+    /// Whether to look for new referrers of what the images consist of and of their referrers, also where nothing else is
+    /// to be done.
     pub follow: bool,
     /// Cancelled when nothing more is to be asked.
     pub stop: &'a CancellationToken,
@@ -246,10 +247,7 @@ fn planned(
     // What an unread index points at is unknown, and so is what refers to it, and to the referrers.
     let pulls_exact = !(copies && root.media_type.is_index() || counts && !referrers.is_empty());
     let bytes = (action != Action::Copy).then_some(0);
-    let follow = request.follow
-        && action == Action::UpToDate
-        && rule.policy != ReferrerPolicy::None
-        && root.media_type.is_index();
+    let follow = request.follow && action == Action::UpToDate && rule.policy != ReferrerPolicy::None;
     let transfer = Transfer::new(want.source.clone(), root, want.target.clone(), want.tag.clone(), action);
     Planned::Image(Transfer {
         mirrored: pin.mirrored.clone(),

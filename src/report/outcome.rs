@@ -168,10 +168,9 @@ impl Outcome {
         match &transfer.action {
             Action::Copy | Action::Tag | Action::Refer => None,
             Action::UpToDate => Some(Self {
-                reason: Some(Reason::Unchanged),
                 // The plan has asked for them.
                 referrers: transfer.wanted_referrers().map(ReferrerOutcome::up_to_date).collect(),
-                ..Self::of(transfer, Status::UpToDate)
+                ..Self::unchanged(transfer)
             }),
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
             Action::Conflict { found } => {
@@ -181,6 +180,11 @@ impl Outcome {
                 Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
             }
         }
+    }
+
+    /// The target holds it already.
+    pub fn unchanged(transfer: &Transfer) -> Self {
+        Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }
     }
 
     /// `source` couldn't be resolved, and no target was asked.
@@ -198,11 +202,6 @@ impl Outcome {
             seconds: 0.0,
             error: Some(error),
         }
-    }
-
-    /// Whether something that refers to it was brought.
-    pub fn brought_a_referrer(&self) -> bool {
-        self.referrers.iter().any(|row| row.status == Status::Copied)
     }
 
     /// Whether it isn't as it should be: failed, or in conflict.

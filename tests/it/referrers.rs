@@ -1,5 +1,8 @@
 //! Signatures, SBOMs and attestations between registries that keep them in different ways.
 
+mod late;
+mod odd;
+
 use serde_json::json;
 use transship::oci::{Digest, Manifest, MediaType, Referrer, Repository, Selector};
 use transship::serve::Options;
@@ -9,7 +12,7 @@ use crate::support::cli::{Cli, Run};
 use crate::support::cosign;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::gate::Gate;
-use crate::support::images::{Image, image, multi_platform, tagged};
+use crate::support::images::{Image, image, index, multi_platform, tagged};
 use crate::support::registry::{Registry, Settings};
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
@@ -118,6 +121,24 @@ async fn a_fallback_index_arrives_as_its_writer_left_it() {
             assert_eq!(found.digest, *index.digest(), "{tag} of {under}");
         }
     }
+}
+
+/// Who deletes a signature of his own leaves it listed, and the registry takes no index that names what is gone.
+#[tokio::test]
+async fn an_index_at_the_target_that_names_what_is_gone_is_told() {
+    let (source, Some(to)) = (Registry::start().await, DockerRegistry::start()) else { return };
+    let signed = Signed::new();
+    signed.push(&source.inside("app")).await;
+    let target = registry_target(&to.repository("app"));
+    let subject = &signed.root.children[0];
+    let theirs = image("theirs").artifact("application/x.theirs").subject(subject.descriptor()).build();
+    let tag = subject.digest().referrers_tag();
+    index().nested(theirs.clone()).build().push(&*target, tag.as_str()).await;
+    let revisions = to.repository_folder("app").join("_manifests/revisions/sha256");
+    std::fs::remove_dir_all(revisions.join(theirs.digest().hex())).unwrap();
+    let run = mirror(&source.repository("app"), to.name().as_str()).await;
+    assert!(run.stdout.contains(&format!("remove the tag {tag}")), "{run}");
+    signed.root.assert_in(&*target, "1").await;
 }
 
 #[tokio::test]

@@ -122,6 +122,40 @@ async fn what_the_target_lists_is_kept() {
 }
 
 #[tokio::test]
+async fn what_the_target_lists_and_lacks_is_brought() {
+    let (mut batch, root, referrers, index) = scene().await;
+    for referrer in &referrers {
+        batch.put(referrer, "dst.test/app", None).await;
+    }
+    batch.list(&index, &root, "dst.test/app").await;
+    batch.not_vacant();
+    let (gone, target) = (referrers[0].digest(), "dst.test/app".parse().unwrap());
+    batch.stores.on(What::Resolve).of(&target).for_subject(gone).times(usize::MAX).fails(Kind::NotFound);
+    let outcomes = batch.run().await;
+    let wanted = [(gone.clone(), Status::Copied), (referrers[1].digest().clone(), Status::UpToDate)];
+    assert_eq!(rows(&outcomes[0]), wanted);
+    assert!(batch.stores.position(What::PushManifest, gone.as_str()).is_some());
+    assert_eq!(batch.listed(&root).await.bytes(), index.bytes());
+}
+
+#[tokio::test]
+async fn an_index_that_names_what_is_gone_keeps_the_image_and_is_told() {
+    let (mut batch, root, referrers, _) = scene().await;
+    let tag = root.digest().referrers_tag();
+    let theirs = sbom(&root, "theirs");
+    batch.put(&theirs, "dst.test/app", None).await;
+    batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;
+    batch.not_vacant();
+    batch.stores.on(What::PushManifest).for_subject(&tag).times(usize::MAX).fails(Kind::MissingContent);
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
+    let wanted = referrers.each_ref().map(|image| (image.digest().clone(), Status::Failed));
+    assert_eq!(rows(&outcomes[0]), wanted);
+    let error = outcomes[0].referrers[0].error.as_ref().unwrap();
+    assert!(error.hint().unwrap().contains(&format!("remove the tag {tag}")), "{error}");
+}
+
+#[tokio::test]
 async fn an_index_of_our_own_is_the_same_each_time() {
     let mut made = Vec::new();
     for _ in 0..2 {

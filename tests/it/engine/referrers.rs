@@ -180,6 +180,23 @@ async fn a_registry_that_wants_the_subject_first_is_learnt_once() {
 }
 
 #[tokio::test]
+async fn a_subject_that_was_there_teaches_nothing_wrong() {
+    let mut batch = Batch::new();
+    batch.oddities.subject_first("dst.test");
+    for n in 0..3 {
+        let root = image(&format!("app{n}")).build();
+        batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{n}")).await;
+        batch.locked(n, &cosign::bundle(root.descriptor())).await;
+        if n == 0 {
+            // Left by a run that was interrupted.
+            batch.put(&root, "dst.test/app0", None).await;
+        }
+    }
+    let outcomes = batch.run().await;
+    assert!(outcomes.iter().flat_map(rows).all(|(_, status)| status == Status::Copied), "{outcomes:?}");
+}
+
+#[tokio::test]
 async fn a_referrer_that_is_refused_keeps_the_image() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
@@ -197,6 +214,28 @@ async fn a_referrer_that_is_refused_keeps_the_image() {
     let error = outcomes[0].referrers[0].error.as_ref().unwrap();
     assert_eq!((error.kind(), error.side(), error.status()), (Kind::Unsupported, Some(Side::Target), Some(405)));
     assert!(error.hint().unwrap().contains("artifact_types"), "{error}");
+}
+
+#[tokio::test]
+async fn where_all_are_refused_no_root_is_pushed_for_each_of_them() {
+    let mut batch = Batch::new();
+    let mut roots = Vec::new();
+    for n in 0..3 {
+        let root = image(&format!("app{n}")).build();
+        batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{n}")).await;
+        for seed in ["a", "b", "c"] {
+            let referrer = sbom(&root, seed);
+            batch.locked(n, &referrer).await;
+            batch.oddities.refuse(referrer.digest());
+        }
+        roots.push(root);
+    }
+    let outcomes = batch.run().await;
+    assert_eq!(statuses(&outcomes), [Status::Copied; 3], "{outcomes:?}");
+    assert!(outcomes.iter().flat_map(rows).all(|(_, status)| status == Status::Failed));
+    // By whoever found out first, and once for each image after that.
+    let by_digest: usize = roots.iter().map(|root| batch.pushes(root.digest().as_str())).sum();
+    assert!(by_digest <= 4, "{by_digest}");
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ async fn the_cost_counts_what_is_locked() {
 }
 
 #[tokio::test]
-async fn an_update_follows_what_is_there_and_has_parts() {
+async fn an_update_follows_what_is_there() {
     let memory = Memory::new();
     let from: Repository = "src.test/app".parse().unwrap();
     let to: Repository = "dst.test/app".parse().unwrap();
@@ -154,7 +154,7 @@ async fn an_update_follows_what_is_there_and_has_parts() {
         let expected = [
             (Action::UpToDate, follow, 0),
             (Action::UpToDate, false, 0),
-            (Action::UpToDate, false, 0),
+            (Action::UpToDate, follow, 0),
             (Action::Tag, false, 1),
         ];
         assert_eq!(told.collect::<Vec<_>>(), expected);
