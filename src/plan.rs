@@ -103,7 +103,36 @@ pub enum Action {
 impl Action {
     /// Whether anything is pushed.
     pub fn has_work(&self) -> bool {
-        matches!(self, Self::Copy | Self::Tag | Self::Refer)
+        self.sets_tag() || *self == Self::Refer
+    }
+
+    /// Whether the image gets its name: only then its repository may have to be created, or be changed.
+    pub fn sets_tag(&self) -> bool {
+        matches!(self, Self::Copy | Self::Tag)
+    }
+}
+
+impl Plan {
+    /// The images for which something is pushed.
+    pub fn with_work(&self) -> impl Iterator<Item = &Transfer> {
+        self.images.iter().filter_map(Planned::work)
+    }
+
+    /// The repositories in which an image gets its name, each once, in the order of the images.
+    pub fn to_prepare(&self) -> Vec<Repository> {
+        let mut seen = HashSet::new();
+        let targets = self.with_work().filter(|transfer| transfer.action.sets_tag()).map(|transfer| &transfer.target);
+        targets.filter(|target| seen.insert(*target)).cloned().collect()
+    }
+}
+
+impl Planned {
+    /// The image, if something is pushed for it.
+    pub fn work(&self) -> Option<&Transfer> {
+        match self {
+            Self::Image(transfer) if transfer.action.has_work() => Some(transfer),
+            _ => None,
+        }
     }
 }
 

@@ -85,7 +85,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
 fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, Digest)>) {
     for (index, found) in replaced {
         if let Planned::Image(transfer) = &mut plan.images[index]
-            && matches!(transfer.action, Action::Copy | Action::Tag)
+            && transfer.action.sets_tag()
             && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
         {
             transfer.action = Action::Conflict { found };
@@ -274,9 +274,9 @@ fn unpinned(source: &Reference) -> Error {
     Error::new(Kind::NotFound, format!("mirror {source}"), "the lock has no pin for it").at(Stage::Resolve)
 }
 
-/// Finds out which of the repositories that get something must be created, and which hold nothing yet.
+/// Finds out which of the repositories that get a tag must be created, and which hold nothing yet.
 async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
-    let repositories = with_work(plan);
+    let repositories = plan.to_prepare();
     let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
     let missing = request.provisioners.missing(&repositories).await;
     let mut unavailable = HashMap::new();
@@ -298,19 +298,9 @@ async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repositor
     fail(plan, &unavailable);
 }
 
-/// The repositories that get something, in the order of the plan.
-fn with_work(plan: &Plan) -> Vec<Repository> {
-    let mut seen = HashSet::new();
-    let with_work = plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.action.has_work() => Some(&transfer.target),
-        _ => None,
-    });
-    with_work.filter(|target| seen.insert(*target)).cloned().collect()
-}
-
-/// Finds out which settings of the existing repositories that get something will be changed.
+/// Finds out which settings of the existing repositories that get a tag will be changed.
 async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
-    let existing: Vec<_> = with_work(plan).into_iter().filter(|one| !plan.missing.contains(one)).collect();
+    let existing: Vec<_> = plan.to_prepare().into_iter().filter(|one| !plan.missing.contains(one)).collect();
     let mut unavailable = HashMap::new();
     for (repository, answer) in request.provisioners.differing(&existing).await {
         match answer {

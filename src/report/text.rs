@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Check, Exit, Outcome, Part, Proof, Reason, Report, Status, work};
+use super::{Check, Exit, Outcome, Part, Proof, Reason, Report, Status};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -298,7 +298,7 @@ fn spoken(settings: &[&str]) -> String {
 fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     match planned {
         Planned::Image(transfer) if all => Some(transfer),
-        _ => work(planned),
+        _ => planned.work(),
     }
 }
 
