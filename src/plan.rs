@@ -5,7 +5,10 @@
 mod ask;
 mod bytes;
 mod landing;
+mod pulls;
 mod refer;
+mod repositories;
+mod want;
 
 use std::collections::HashSet;
 
@@ -15,6 +18,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 pub use crate::config::{Foreign, Handling, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
+pub use want::{Want, wants};
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
 #[derive(Debug, Clone, Default)]
