@@ -6,7 +6,8 @@ use crate::lock::Lock;
 use crate::plan::{Action, Planned, wants};
 use crate::select::{Only, Selection};
 
-/// Each image at each target, each once. One that the lock lacks has failed: nobody knows what it should be.
+/// Each image at each target, each once. One that the lock lacks has failed, as has one that can't have its tag: nobody
+/// knows what should be there.
 pub(super) fn wanted(images: &[ImageRule], pins: &Lock, only: &Only) -> Vec<Planned> {
     let is_unlisted = |rule: &&ImageRule| {
         let spec = rule.selection().map(Selection::spec);
@@ -20,9 +21,10 @@ pub(super) fn wanted(images: &[ImageRule], pins: &Lock, only: &Only) -> Vec<Plan
             error: unpinned(&source),
         })
     });
-    let listed = wants(images, pins, only).into_iter().map(|want| match want.pin {
-        Some(pin) => Planned::Image(want.transfer(pin, Action::UpToDate)),
-        None => want.failed(unpinned(&want.source.to_string())),
+    let listed = wants(images, pins, only).into_iter().map(|want| match (&want.clash, want.pin) {
+        (Some(clash), _) => want.failed(clash.clone()),
+        (None, Some(pin)) => Planned::Image(want.transfer(pin, Action::UpToDate)),
+        (None, None) => want.failed(unpinned(&want.source.to_string())),
     });
     listed.chain(unlisted).collect()
 }

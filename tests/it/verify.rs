@@ -156,6 +156,27 @@ async fn a_deleted_and_a_moved_tag_are_found_and_nothing_below_them_is_asked() {
 }
 
 #[tokio::test]
+async fn who_cannot_have_its_tag_has_failed_and_is_no_difference() {
+    let scene = Scene::new().await;
+    let images = ["one", "two"].map(|name| image(name).build());
+    for (name, image) in ["one", "two"].iter().zip(&images) {
+        image.push(&scene.source.inside(name), "1").await;
+    }
+    scene.mirrored("app", "1", &images[0]).await;
+    let entry = |name: &str| format!("  - {{image: SRC/{name}, select: {{latest: 1}}, to: app}}\n");
+    scene.list(&[entry("one"), entry("two")].concat());
+    let lock = scene.cli.run("lock").await;
+    assert_eq!(lock.code, 0, "{lock}");
+    scene.clear();
+    let run = scene.verify("").await;
+    assert_eq!(
+        (run.code, statuses(&run), scene.differences(&run).len()),
+        (1, vec!["up_to_date".into(), "failed".into()], 0)
+    );
+    assert_eq!(run.json()["images"][1]["error"]["kind"], "conflict", "{run}");
+}
+
+#[tokio::test]
 async fn what_is_left_alone_is_no_difference() {
     let scene = Scene::new().await;
     scene.mirrored("app", "1", &image("theirs").build()).await;
@@ -290,6 +311,7 @@ async fn referrers_are_one_head_each() {
     scene.mirror("  - SRC/app:1\n", &pins);
     let run = scene.verify("").await;
     assert_eq!((run.code, scene.asked().len(), scene.target.script.count("GET", "")), (0, 4, 0), "{run}");
+    assert_eq!(run.json()["images"][0]["referrers"].as_array().map(Vec::len), Some(3), "{run}");
     assert_eq!(scene.target.script.count("HEAD", bundle.digest().as_str()), 1);
     let deep = scene.verify("--deep").await;
     assert_eq!((deep.code, scene.target.script.count("GET", "/manifests/")), (0, 4), "{deep}");
