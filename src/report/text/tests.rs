@@ -141,7 +141,7 @@ fn pins_that_differ() {
     differs     quay.io/cilium/cilium:v1.16.4  upstream has a new referrer sha256:bcc649cfdb8c
     differs     quay.io/minio/minio:1  pinned to referrer sha256:a543997d84f1, upstream has sha256:bcc649cfdb8c
     differs     quay.io/a/b:2  upstream lacks the pinned referrer sha256:98f3ae1ef671
-      hint: `transship update` takes over what upstream serves, `transship lock` only images that are not pinned yet
+      hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
 
     5 differences
     ");
