@@ -140,9 +140,8 @@ fn planned(
     };
     let mut transfer = want.transfer(pin, action);
     pulls::estimate(request.stores, &mut transfer);
-    transfer.follow = request.follow
-        && transfer.action == Action::UpToDate
-        && want.handling.referrers.policy != ReferrerPolicy::None;
+    transfer.follow =
+        request.follow && transfer.action == Action::UpToDate && want.handling.referrers.policy != ReferrerPolicy::None;
     transfer.stale = stale.cloned();
     Planned::Image(transfer)
 }
