@@ -28,7 +28,7 @@ Exit status:
   1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check, verify)
-  4    nothing failed, but some images were put off because a quota is used up
+  4    kept for later: some images were put off because a quota is used up
   130  interrupted; what was done is reported
 
 Environment:
@@ -48,7 +48,7 @@ Environment:
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub struct Cli {
     /// What holds for every verb.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of every verb")]
     pub global: Global,
     /// The verb.
     #[command(subcommand)]
@@ -203,6 +203,7 @@ pub struct Selection {
 pub struct Sync {
     /// Move all pins to what upstream serves now, first
     ///
+    /// Signatures and the like that were added since are found and copied.
     /// An image that can't be resolved keeps its pin, is mirrored from it,
     /// and is reported as failed.
     #[arg(long, verbatim_doc_comment)]

@@ -193,7 +193,7 @@ impl Engine {
             (Some(Err(error)), _) => return Err(error.clone()),
             // Its tag was found there.
             (None, Action::Refer | Action::UpToDate) => &seen,
-            // Repositories are prepared for all images with work, unless the run was stopped before.
+            // Repositories are prepared for all images that get a tag, unless the run was stopped before.
             (None, _) => return Err(Error::interrupted()),
         };
         self.check_stop()?;

@@ -6,6 +6,7 @@
 //! mirror.yaml ──config──▶ Config ──resolve──▶ Lock (mirror.lock) ──plan──▶ Plan ──provision──▶ Ready (repositories exist)
 //!                                                                           │
 //!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
+//! Lock + what the targets hold ──verify──▶ Outcomes and differences ──report──▶ text · JSON
 //! ```
 //!
 //! Each arrow is one module; each noun between two arrows is one type.

@@ -5,7 +5,10 @@
 mod ask;
 mod bytes;
 mod landing;
+mod pulls;
 mod refer;
+mod repositories;
+mod want;
 
 use std::collections::HashSet;
 
@@ -15,6 +18,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 pub use crate::config::{Foreign, Handling, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
+pub use want::{Want, wants};
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +107,36 @@ pub enum Action {
 impl Action {
     /// Whether anything is pushed.
     pub fn has_work(&self) -> bool {
-        matches!(self, Self::Copy | Self::Tag | Self::Refer)
+        self.sets_tag() || *self == Self::Refer
+    }
+
+    /// Whether the image gets its name: only then its repository may have to be created, or be changed.
+    pub fn sets_tag(&self) -> bool {
+        matches!(self, Self::Copy | Self::Tag)
+    }
+}
+
+impl Plan {
+    /// The images for which something is pushed.
+    pub fn with_work(&self) -> impl Iterator<Item = &Transfer> {
+        self.images.iter().filter_map(Planned::work)
+    }
+
+    /// The repositories in which an image gets its name, each once, in the order of the images.
+    pub fn to_prepare(&self) -> Vec<Repository> {
+        let mut seen = HashSet::new();
+        let targets = self.with_work().filter(|transfer| transfer.action.sets_tag()).map(|transfer| &transfer.target);
+        targets.filter(|target| seen.insert(*target)).cloned().collect()
+    }
+}
+
+impl Planned {
+    /// The image, if something is pushed for it.
+    pub fn work(&self) -> Option<&Transfer> {
+        match self {
+            Self::Image(transfer) if transfer.action.has_work() => Some(transfer),
+            _ => None,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Makes target repositories exist before anything is pushed to them.
 //!
-//! Most registries create a repository at the first push, and so does a layout; Amazon ECR doesn't, nor does Harbor in a project that doesn't
-//! exist. Nothing is pushed without a [`Ready`],
-//! and only this file can make one: a registry that wants its repositories created first can't be forgotten.
+//! Most registries create a repository at the first push, and so does a layout; Amazon ECR doesn't, nor does Harbor in a
+//! project that doesn't exist. Nothing is pushed without a [`Ready`], and only this file can make one: a registry that wants
+//! its repositories created first can't be forgotten.
 
 mod ecr;
 mod harbor;

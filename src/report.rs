@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::oci::Digest;
-use crate::plan::{Plan, Planned, Transfer};
+use crate::plan::{Plan, Planned};
 
 pub use checks::{Check, Proof, Right};
 pub use outcome::{Bytes, Outcome, Reason, ReferrerOutcome, Status};
@@ -235,8 +235,7 @@ impl Report {
 
     fn has_difference(&self) -> bool {
         let found = self.differences.as_ref().is_some_and(|differences| !differences.is_empty());
-        let mut planned = self.plan.iter().flat_map(|plan| &plan.images);
-        found || (self.expect_no_work && planned.any(|image| work(image).is_some()))
+        found || (self.expect_no_work && self.plan.iter().any(|plan| plan.with_work().next().is_some()))
     }
 
     /// Bytes of all images.
@@ -249,23 +248,15 @@ impl Report {
     /// Manifest GETs that counted against a quota, or for a plan those that will.
     fn pulls(&self) -> u64 {
         match &self.plan {
-            Some(plan) => plan.images.iter().filter_map(work).map(|transfer| transfer.pulls).sum(),
+            Some(plan) => plan.with_work().map(|transfer| transfer.pulls).sum(),
             None => self.registries.iter().filter(|host| host.counts_pulls).map(|host| host.manifest_gets).sum(),
         }
     }
 }
 
-/// The image's transfer, if there is something to do for it.
-fn work(planned: &Planned) -> Option<&Transfer> {
-    match planned {
-        Planned::Image(transfer) if transfer.action.has_work() => Some(transfer),
-        _ => None,
-    }
-}
-
 /// As [`Outcome::without_work`], but one whose pin couldn't be updated has failed although there is work for it.
 fn known_outcome(planned: &Planned) -> Option<Outcome> {
-    let stale = || work(planned).filter(|transfer| transfer.stale.is_some());
+    let stale = || planned.work().filter(|transfer| transfer.stale.is_some());
     Outcome::without_work(planned).or_else(|| stale().map(|transfer| Outcome::of(transfer, Status::Failed)))
 }
 

@@ -25,7 +25,7 @@ use crate::lock::Lock;
 use crate::oci::Repository;
 use crate::plan::{Planned, Transfer};
 use crate::progress::{Finished, Progress, Task};
-use crate::report::{Bytes, Difference, Outcome, Part, Reason, Status};
+use crate::report::{Bytes, Difference, Outcome, Part, Reason, ReferrerOutcome, Status};
 use crate::select::Only;
 use crate::store::Stores;
 use graph::{Finding, Inspector, Seen};
@@ -148,7 +148,10 @@ fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let outcome = |status, reason| Outcome { reason: Some(reason), bytes, ..Outcome::of(transfer, status) };
     let outcome = match error {
         Some(error) => Outcome { bytes, ..Outcome::failed(transfer, error.at(Stage::Verify)) },
-        None if findings.is_empty() => outcome(Status::UpToDate, Reason::Unchanged),
+        None if findings.is_empty() => Outcome {
+            referrers: transfer.wanted_referrers().map(ReferrerOutcome::up_to_date).collect(),
+            ..outcome(Status::UpToDate, Reason::Unchanged)
+        },
         None if findings.iter().all(is_kept) => outcome(Status::Skipped, Reason::Kept),
         None => outcome(Status::Skipped, Reason::Differs),
     };

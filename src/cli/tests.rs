@@ -100,6 +100,10 @@ fn help() {
       help         Print this message or the help of the given subcommand(s)
 
     Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Options of every verb:
       -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
           --lock <FILE>     Where the pins are [default: mirror.lock]
           --no-lock         Read and write no lock: everything is resolved anew
@@ -110,8 +114,6 @@ fn help() {
       -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
           --color <WHEN>    Use colours: auto, always or never
           --progress <HOW>  Show progress as: auto, bars, lines or none
-      -h, --help            Print help (see more with '--help')
-      -V, --version         Print version
 
     Examples:
       transship init nginx:1.27 --target harbor.example.com/mirror

@@ -94,7 +94,8 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
     let start = Start { global: global.clone(), ..start };
     let show = |report: &Report| print(report, &global);
 
-    say("1. transship lock: pins each tag to a digest. HEADs only: Docker Hub doesn't count them.\n");
+    say("1. transship lock: pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of\n\
+         the index of which only a part is wanted.\n");
     let exit = show(&lock::run(start.clone(), &cli::Lock { check: false }).await?);
     if exit != Exit::Success {
         return Ok((exit, None));

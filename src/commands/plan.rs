@@ -2,7 +2,7 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::plan::{Plan, Planned, ReferrerPolicy, Transfer, weigh};
+use crate::plan::{Plan, ReferrerPolicy, Transfer, weigh};
 use crate::report::Report;
 use crate::resolve::Update;
 
@@ -29,7 +29,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 
 /// Registries may clear away what has no tag.
 pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
-    for transfer in with_work(plan).filter(|transfer| transfer.tag.is_none()) {
+    for transfer in plan.with_work().filter(|transfer| transfer.tag.is_none()) {
         tracing::warn!("{} lands without a tag, and may be cleared away: {what_helps}", transfer.target_text());
     }
 }
@@ -37,7 +37,7 @@ pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
 /// A signature names the digest of what it signs, and a part of an image has another one.
 pub(super) fn warn_of_subsets(plan: &Plan) {
     let signed = |transfer: &&Transfer| transfer.handling.referrers.policy != ReferrerPolicy::None;
-    let mut subsets = with_work(plan).filter(|transfer| transfer.mirrored.is_some()).filter(signed);
+    let mut subsets = plan.with_work().filter(|transfer| transfer.mirrored.is_some()).filter(signed);
     let Some(first) = subsets.next() else { return };
     let others = match subsets.count() {
         0 => String::new(),
@@ -48,11 +48,4 @@ pub(super) fn warn_of_subsets(plan: &Plan) {
          don't cover it, those of its platforms still hold",
         first.source
     );
-}
-
-fn with_work(plan: &Plan) -> impl Iterator<Item = &Transfer> {
-    plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if transfer.action.has_work() => Some(transfer),
-        _ => None,
-    })
 }

@@ -1,6 +1,5 @@
 //! What a run works with: the configuration, the pins, and the ways to the registries.
 
-use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -18,8 +17,8 @@ use crate::cli::Global;
 use crate::config::{Config, Detour, ImageRule, Settings};
 use crate::copy::{Means, Readiness};
 use crate::lock::Lock;
-use crate::oci::{Registry, Repository};
-use crate::plan::{self, Plan, Planned};
+use crate::oci::Registry;
+use crate::plan::{self, Plan};
 use crate::progress::{Progress, Task};
 use crate::provision::Provisioners;
 use crate::referrers::Finder;
@@ -154,8 +153,7 @@ impl Session {
     pub(super) async fn execute(&self, plan: Plan) -> Report {
         let mut report = self.report("");
         let ready = self.provision(&plan).await;
-        let to_copy = plan.images.iter().filter(|p| matches!(p, Planned::Image(t) if t.action.has_work())).count();
-        self.progress.begin(Task::Copy, to_copy, None);
+        self.progress.begin(Task::Copy, plan.with_work().count(), None);
         let means = Means {
             stores: Arc::clone(&self.stores),
             finder: Arc::clone(&self.finder),
@@ -193,20 +191,12 @@ impl Session {
         verify::verify(request).await
     }
 
-    /// A proof for each repository that gets something, or why there is none.
+    /// A proof for each repository in which a tag is set, or why there is none.
     async fn provision(&self, plan: &Plan) -> Readiness {
-        let mut ready: Readiness = HashMap::new();
         if self.stop.is_cancelled() {
-            return ready;
+            return Readiness::new();
         }
-        let with_work = plan.images.iter().filter_map(|planned| match planned {
-            Planned::Image(transfer) if transfer.action.has_work() => Some(transfer.target.clone()),
-            _ => None,
-        });
-        let repositories: BTreeSet<Repository> = with_work.collect();
-        let repositories: Vec<Repository> = repositories.into_iter().collect();
-        ready.extend(self.provisioners.ensure(&repositories).await);
-        ready
+        self.provisioners.ensure(&plan.to_prepare()).await.into_iter().collect()
     }
 
     pub(super) fn report(&self, command: &str) -> Report {

@@ -17,15 +17,13 @@
 //! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside of values stay.
 //! An index in which a member stands twice is refused, as readers don't agree on what it says.
 
-use std::fmt;
-
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::manifest::Kind;
+use super::members::Members;
 use super::{Digest, Manifest, ManifestError, MediaType, Platform};
 
 /// The part of a manifest that is for some platforms.
@@ -61,31 +59,6 @@ pub(crate) fn listed(platforms: &[Platform]) -> String {
         return "no platforms at all".to_owned();
     }
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// The members of an object: name and value as they stand, in their order.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 /// What decides about an entry.
@@ -149,7 +122,7 @@ impl Manifest {
 type Member<'a> = (String, (&'a RawValue, &'a RawValue));
 
 fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, SubsetError> {
-    let Members(raw) = serde_json::from_slice(bytes).map_err(invalid)?;
+    let Members(raw) = serde_json::from_slice::<Members<&RawValue, &RawValue>>(bytes).map_err(invalid)?;
     let mut members: Vec<Member<'_>> = Vec::new();
     for member in raw {
         let name: String = serde_json::from_str(member.0.get()).map_err(invalid)?;

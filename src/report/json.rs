@@ -150,9 +150,7 @@ impl Report {
         let mut images: BTreeMap<_, _> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
         self.outcomes.iter().for_each(|outcome| *images.entry(outcome.status).or_default() += 1);
         let bytes = match &self.plan {
-            Some(plan) => {
-                Amount::Planned(plan.images.iter().filter_map(super::work).map(|transfer| transfer.bytes).sum())
-            }
+            Some(plan) => Amount::Planned(plan.with_work().map(|transfer| transfer.bytes).sum()),
             None => Amount::Moved(self.bytes()),
         };
         Totals { images, bytes, pulls: self.pulls() }

@@ -97,7 +97,8 @@ pub struct ReferrerOutcome {
 }
 
 impl ReferrerOutcome {
-    fn up_to_date(referrer: &Referrer) -> Self {
+    /// `referrer` was seen at the target.
+    pub(crate) fn up_to_date(referrer: &Referrer) -> Self {
         Self { referrer: referrer.clone(), status: Status::UpToDate, error: None }
     }
 }

@@ -29,16 +29,23 @@ impl<'a> Targets<'a> {
     pub(super) fn name(&self, source: &str, target: &str) -> String {
         match (self.0, prefix(source, target)) {
             (Some(_), _) => escape(source).into_owned(),
-            (None, Some(prefix)) => format!("{} → {}/…", escape(source), escape(prefix)),
+            (None, Some(prefix)) => format!("{} → {}…", escape(source), escape(prefix)),
             (None, None) => format!("{} → {}", escape(source), escape(target)),
         }
     }
 }
 
-/// What stands before the source's name in the target's, as the default layout makes it: a port's colon is a hyphen.
+/// What stands before the source's name in the target's, as the default layout makes it: a port's colon is a hyphen. In a
+/// directory everything has the source's very name.
 fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
+    if let Some(directory) =
+        target.strip_suffix(source).filter(|start| start.starts_with("oci:") && start.ends_with(':'))
+    {
+        return Some(directory);
+    }
     let (host, rest) = source.split_once('/')?;
-    target.strip_suffix(rest)?.strip_suffix('/')?.strip_suffix(&host.replace(':', "-"))?.strip_suffix('/')
+    let start = target.strip_suffix(rest)?.strip_suffix('/')?.strip_suffix(&host.replace(':', "-"))?;
+    start.ends_with('/').then_some(start)
 }
 
 /// The width of the column of names; those that are much longer than a line don't push the others away.
@@ -86,6 +93,21 @@ mod tests {
     fn times() {
         let times = [0.04, 12.34, 59.96, 65.0, 3599.0, 7384.0].map(duration);
         assert_eq!(times, ["0.0 s", "12.3 s", "1 min 0 s", "1 min 5 s", "59 min 59 s", "2 h 3 min"]);
+    }
+
+    #[test]
+    fn targets_are_named_where_they_say_something() {
+        let source = "docker.io/library/nginx:1.27";
+        let in_registry = format!("harbor.example.com/mirror/{source}");
+        let in_directory = format!("oci:/media/disk:{source}");
+        for target in [&in_registry, &in_directory] {
+            let one = Targets::of(std::iter::once((source, target.as_str())));
+            assert_eq!(one.name(source, target), source);
+        }
+        let pairs = [(source, in_registry.as_str()), (source, in_directory.as_str())];
+        let both = Targets::of(pairs.into_iter());
+        let names = pairs.map(|(source, target)| both.name(source, target));
+        assert_eq!(names, [format!("{source} → harbor.example.com/mirror/…"), format!("{source} → oci:/media/disk:…")]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::phrase::{count, duration, escape, size};
-use super::{Check, Outcome, Part, Reason, Report, Status, work};
+use super::{Check, Outcome, Part, Reason, Report, Status};
 use crate::plan::{Action, Plan};
 
 /// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
@@ -100,7 +100,7 @@ fn run_summary(report: &Report) -> Vec<String> {
 }
 
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
-    let todo: Vec<_> = plan.images.iter().filter_map(work).collect();
+    let todo: Vec<_> = plan.with_work().collect();
     let of = |action: &Action| todo.iter().filter(|image| image.action == *action).count();
     let copies = of(&Action::Copy) + of(&Action::Refer);
     let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag")];

@@ -1,7 +1,7 @@
 use super::samples::{digest, transfer};
 use super::*;
 use crate::error::{Error, Kind, Side, Stage};
-use crate::plan::Action;
+use crate::plan::{Action, Transfer};
 
 fn failed(side: Side, stage: Stage, kind: Kind) -> Outcome {
     let error = Error::new(kind, "x", "y").on(side).at(stage);

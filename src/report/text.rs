@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use super::phrase::{Targets, circumstances, column, count, duration, escape, size};
 use super::summary::summary;
-use super::{Check, Exit, Outcome, Part, Proof, Reason, Report, Status, work};
+use super::{Check, Exit, Outcome, Part, Proof, Reason, Report, Status};
 use crate::oci::Digest;
 use crate::plan::{Action, Plan, Planned, Transfer};
 
@@ -171,12 +171,14 @@ impl Page<'_> {
         if self.style.quiet {
             return Ok(());
         }
-        let all: Vec<_> = plan.images.iter().filter_map(|image| transfer(image, self.style.verbose)).collect();
-        let pairs: Vec<_> = all.iter().map(|image| (image.source.to_string(), image.target_text())).collect();
+        let shown: Vec<_> = plan.images.iter().filter_map(|image| transfer(image, self.style.verbose)).collect();
+        // Where another image goes elsewhere, it isn't plain where those that are shown go.
+        let pairs: Vec<_> = plan.images.iter().map(names).collect();
         let targets = Targets::of(pairs.iter().map(|(source, target)| (source.as_str(), target.as_str())));
-        let names: Vec<_> = pairs.iter().map(|(source, target)| targets.name(source, target)).collect();
+        let name = |image: &&Transfer| targets.name(&image.source.to_string(), &image.target_text());
+        let names: Vec<_> = shown.iter().map(name).collect();
         let width = column(&names);
-        for (image, name) in all.into_iter().zip(&names) {
+        for (image, name) in shown.into_iter().zip(&names) {
             let (word, color) = match image.action {
                 Action::Copy | Action::Refer => ("copy", GOOD),
                 Action::Tag => ("tag", GOOD),
@@ -298,7 +300,15 @@ fn spoken(settings: &[&str]) -> String {
 fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     match planned {
         Planned::Image(transfer) if all => Some(transfer),
-        _ => work(planned),
+        _ => planned.work(),
+    }
+}
+
+/// What an image is called at its source and at its target.
+fn names(planned: &Planned) -> (String, String) {
+    match planned {
+        Planned::Image(transfer) => (transfer.source.to_string(), transfer.target_text()),
+        Planned::Failed { source, target, .. } => (source.clone(), target.clone()),
     }
 }
 
@@ -329,7 +339,12 @@ fn what_it_will_take(image: &Transfer) -> String {
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),
         (pulls, false) => format!("{pulls}+ pulls"),
     };
-    format!("{bytes:>8}  {pulls}")
+    let facts = match image.action {
+        Action::Refer if pulls.is_empty() => "referrers only".to_owned(),
+        Action::Refer => format!("{pulls}, referrers only"),
+        _ => pulls,
+    };
+    format!("{bytes:>8}  {facts}")
 }
 
 #[cfg(test)]

@@ -1,59 +1,35 @@
-//! What should be where: mirror.yaml × lock.
-
-use std::collections::HashSet;
+//! What should be where, as the lock knows it.
 
 use crate::config::ImageRule;
 use crate::error::{Error, Kind, Stage};
-use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Descriptor, Reference, Repository, Tag};
-use crate::plan::{Action, Planned, Transfer};
+use crate::lock::Lock;
+use crate::plan::{Action, Planned, wants};
 use crate::select::{Only, Selection};
 
-/// Each image at each target, in the order of the file, each once. One that the lock lacks has failed: nobody knows what
-/// it should be.
+/// Each image at each target, each once. One that the lock lacks has failed, as has one that can't have its tag: nobody
+/// knows what should be there.
 pub(super) fn wanted(images: &[ImageRule], pins: &Lock, only: &Only) -> Vec<Planned> {
-    let mut seen = HashSet::new();
-    let mut wanted = Vec::new();
-    for rule in images {
+    let is_unlisted = |rule: &&ImageRule| {
         let spec = rule.selection().map(Selection::spec);
-        if spec.is_some_and(|spec| pins.selection(&rule.repository, spec).is_none()) && only.may_match(&rule.repository)
-        {
-            let name = rule.repository.to_string();
-            wanted.extend(rule.destinations.iter().map(|target| unpinned(&name, target.to_string())));
-        }
-        for (source, tag) in rule.sources(pins.tags(&rule.repository, spec)) {
-            for target in &rule.destinations {
-                let name = lock::name(&source, &rule.handling.platforms);
-                if only.matches(&source) && seen.insert((name, target.clone(), tag.clone())) {
-                    let pin = pins.image(&source, &rule.handling.platforms);
-                    wanted.push(match pin {
-                        Some(pin) => Planned::Image(transfer(rule, pin, target.clone(), tag.clone())),
-                        None => unpinned(&source.to_string(), name_at(target, tag.as_ref())),
-                    });
-                }
-            }
-        }
-    }
-    wanted
+        spec.is_some_and(|spec| pins.selection(&rule.repository, spec).is_none()) && only.may_match(&rule.repository)
+    };
+    let unlisted = images.iter().filter(is_unlisted).flat_map(|rule| {
+        let source = rule.repository.to_string();
+        rule.destinations.iter().map(move |target| Planned::Failed {
+            source: source.clone(),
+            target: target.to_string(),
+            error: unpinned(&source),
+        })
+    });
+    let listed = wants(images, pins, only).into_iter().map(|want| match (&want.clash, want.pin) {
+        (Some(clash), _) => want.failed(clash.clone()),
+        (None, Some(pin)) => Planned::Image(want.transfer(pin, Action::UpToDate)),
+        (None, None) => want.failed(unpinned(&want.source.to_string())),
+    });
+    listed.chain(unlisted).collect()
 }
 
-fn transfer(rule: &ImageRule, pin: &LockedImage, target: Repository, tag: Option<Tag>) -> Transfer {
-    let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
-    let referrers = pin.referrers.iter().filter(|referrer| rule.handling.referrers.wants(referrer));
-    Transfer {
-        mirrored: pin.mirrored.clone(),
-        handling: rule.handling.clone(),
-        referrers: referrers.cloned().collect(),
-        ..Transfer::new(pin.source.clone(), root, target, tag, Action::UpToDate)
-    }
-}
-
-fn name_at(target: &Repository, tag: Option<&Tag>) -> String {
-    tag.map_or_else(|| target.to_string(), |tag| Reference::tagged(target.clone(), tag.clone()).to_string())
-}
-
-fn unpinned(source: &str, target: String) -> Planned {
+fn unpinned(source: &str) -> Error {
     let error = Error::new(Kind::NotFound, format!("verify {source}"), "the lock has no pin for it");
-    let error = error.with_hint("run `transship lock` to pin it, or `transship sync` to mirror it as well");
-    Planned::Failed { source: source.to_owned(), target, error: error.at(Stage::Resolve) }
+    error.with_hint("run `transship lock` to pin it, or `transship sync` to mirror it as well").at(Stage::Resolve)
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
+use crate::support::cosign;
 use crate::support::docker_registry::{self, DockerRegistry};
 use crate::support::ecr::{Ecr, HOST};
 use crate::support::images::{Image, image};
@@ -98,6 +99,33 @@ async fn eight_images_into_a_missing_repository_are_one_create_call() {
     assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work asks for no more than a token");
     assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one that learns what is wanted");
 }
+
+#[tokio::test]
+async fn a_signature_that_comes_late_takes_no_call_to_the_control_plane() {
+    let scene = Scene::new().await;
+    scene.cli.write("policy.json", POLICY);
+    let images = scene.publish(&["app:1"], POLICIES).await;
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let account = &scene.ecr.account;
+    let calls = || CONTROL_PLANE.map(|operation| account.asked(operation).len());
+    let before = calls();
+
+    let signature = cosign::bundle(images[0].descriptor());
+    signature.try_push(&scene.source.inside("app"), None).await.expect("it can be pushed");
+    let sync = scene.cli.run("sync --update --json").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    assert_eq!(sync.json()["images"][0]["referrers"][0]["status"], "copied", "{sync}");
+    assert_eq!(calls(), before, "its tag is right, so its repository is there");
+}
+
+/// What a run asks of repositories, beside tokens.
+const CONTROL_PLANE: [&str; 5] = [
+    "DescribePullThroughCacheRules",
+    "DescribeRepositories",
+    "CreateRepository",
+    "GetLifecyclePolicy",
+    "GetRepositoryPolicy",
+];
 
 #[tokio::test]
 async fn without_the_right_to_create_nothing_is_pulled() {

@@ -73,11 +73,7 @@ impl Batch {
 
     async fn run(&self) -> Vec<Outcome> {
         self.stores.clear();
-        let targets = self.plan.images.iter().filter_map(|planned| match planned {
-            Planned::Image(transfer) if transfer.action != Action::Refer => Some(transfer.target.clone()),
-            _ => None,
-        });
-        let ready = ready(targets.collect()).await;
+        let ready = ready(self.plan.to_prepare()).await;
         let means = Means {
             stores: Arc::clone(&self.given),
             finder: Arc::new(Finder::new(Arc::new(self.stores.clone()))),

@@ -185,7 +185,7 @@ async fn pins_that_move() {
     differs     SRC/app:1  pinned to sha256:[DIGEST], upstream has sha256:[DIGEST]
     differs     SRC/db:16  pinned to sha256:[DIGEST], not asked for any more
     differs     SRC/db:17  not pinned yet, upstream has sha256:[DIGEST]
-      hint: `transship update` takes over what upstream serves, `transship lock` only what is new
+      hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
 
     3 differences
     -- stderr

@@ -104,7 +104,7 @@ impl Page<'_> {
             self.line(&format!("{word}  {}  {}", escape(&pin.source), how_it_differs(pin)))?;
         }
         if !pins.is_empty() {
-            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only what is new")?;
+            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin")?;
         }
         if !parts.is_empty() {
             self.gap()?;

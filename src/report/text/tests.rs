@@ -76,6 +76,32 @@ fn a_run_with_more_to_say() {
 }
 
 #[test]
+fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
+    let elsewhere = Transfer {
+        target: "other.example.com/docker.io/library/nginx".parse().unwrap(),
+        bytes: Some(0),
+        ..samples::transfer("nginx:1.27", Action::UpToDate)
+    };
+    let images = vec![samples::transfer("nginx:1.27", Action::Copy), elsewhere];
+    let plan = Plan { images: images.into_iter().map(Planned::Image).collect(), ..Plan::default() };
+    let text = plain(&Report::new("plan", jiff::Timestamp::UNIX_EPOCH).with_plan(plan));
+    assert!(text.starts_with("copy        docker.io/library/nginx:1.27 → harbor.example.com/mirror/…\n"), "{text}");
+}
+
+#[test]
+fn a_plan_tells_where_only_referrers_are_missing() {
+    let transfer = |pulls, source| Transfer { pulls, ..samples::transfer(source, Action::Refer) };
+    let images = vec![transfer(0, "quay.io/a/b:1"), transfer(2, "nginx:1.27")];
+    let plan = Plan { images: images.into_iter().map(Planned::Image).collect(), ..Plan::default() };
+    insta::assert_snapshot!(plain(&Report::new("plan", jiff::Timestamp::UNIX_EPOCH).with_plan(plan)), @"
+    copy        quay.io/a/b:1                           referrers only
+    copy        docker.io/library/nginx:1.27            2 pulls, referrers only
+
+    2 images: 2 to copy; pulls: docker.io 2
+    ");
+}
+
+#[test]
 fn a_plan() {
     insta::assert_snapshot!(plain(&samples::plan()), @"
     copy        docker.io/library/nginx:1.27            52.3 MB  3 pulls
@@ -115,7 +141,7 @@ fn pins_that_differ() {
     differs     quay.io/cilium/cilium:v1.16.4  upstream has a new referrer sha256:bcc649cfdb8c
     differs     quay.io/minio/minio:1  pinned to referrer sha256:a543997d84f1, upstream has sha256:bcc649cfdb8c
     differs     quay.io/a/b:2  upstream lacks the pinned referrer sha256:98f3ae1ef671
-      hint: `transship update` takes over what upstream serves, `transship lock` only what is new
+      hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
 
     5 differences
     ");

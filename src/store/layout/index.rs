@@ -3,13 +3,10 @@
 //! Pure. What other tools wrote stays as they wrote it: members and entries are kept as the text that they are, in their
 //! order, whether they are understood or not.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::oci::{Descriptor, Digest, Manifest, Referrer};
+use crate::oci::{Descriptor, Digest, Manifest, Members, Referrer};
 
 /// What an entry is called.
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -82,7 +79,7 @@ impl Index {
 
     /// Reads the text of the file.
     pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let Members(mut members) = serde_json::from_slice(text)?;
+        let Members(mut members) = serde_json::from_slice::<Members<String, Box<RawValue>>>(text)?;
         if members.iter().filter(|(key, _)| key == "manifests").count() > 1 {
             // Readers don't agree on which of them counts.
             return Err(serde::de::Error::custom("the member `manifests` stands twice"));
@@ -164,31 +161,6 @@ impl Says {
         let Shape { descriptor, annotations } = serde_json::from_str(raw.get()).ok()?;
         let text = |key| Some(annotations.as_ref()?.get(key)?.as_str()?.to_owned());
         Some(Self { descriptor, name: text(NAME), untagged: text(UNTAGGED) })
-    }
-}
-
-/// An object in its own order.
-struct Members(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Read)
     }
 }
 

@@ -1,0 +1,83 @@
+//! The repositories in which tags are to be set: which have to be created, hold nothing yet, can't be had, keep their tags
+//! from moving, or will be changed.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::StreamExt as _;
+
+use super::ask::{QUESTIONS, Request};
+use super::{Action, Plan, Planned};
+use crate::error::{Error, Kind, unless_stopped};
+use crate::oci::{Digest, Repository};
+
+/// Finds out which of the repositories that get a tag must be created, and which hold nothing yet.
+pub(super) async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
+    let repositories = plan.to_prepare();
+    let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
+    let missing = request.provisioners.missing(&repositories).await;
+    let mut unavailable = HashMap::new();
+    for (repository, answer) in missing {
+        match answer {
+            Ok(true) => plan.missing.push(repository),
+            Ok(false) => {}
+            Err(error) => drop(unavailable.insert(repository, error)),
+        }
+    }
+    plan.vacant.extend(plan.missing.iter().cloned());
+    // In a layout asking costs nothing, and what there is may be there under another name.
+    let asks_cost = |repository: &&Repository| repository.registry().layout().is_none();
+    let to_list = empty_so_far.iter().filter(asks_cost);
+    let to_list = to_list.filter(|r| !plan.vacant.contains(r) && !unavailable.contains_key(r));
+    let vacant = to_list.map(|repository| async move { (repository, is_vacant(request, repository).await) });
+    let answers: Vec<_> = futures::stream::iter(vacant).buffered(QUESTIONS).collect().await;
+    plan.vacant.extend(answers.into_iter().filter(|(_, vacant)| *vacant).map(|(repository, _)| repository.clone()));
+    fail(plan, &unavailable);
+}
+
+/// Makes conflicts of the images whose tag holds something else and can't be moved, before a byte of them does.
+pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, Digest)>) {
+    for (index, found) in replaced {
+        if let Planned::Image(transfer) = &mut plan.images[index]
+            && transfer.action.sets_tag()
+            && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
+        {
+            transfer.action = Action::Conflict { found };
+            (transfer.pulls, transfer.pulls_exact, transfer.bytes) = (0, true, Some(0));
+        }
+    }
+}
+
+/// Finds out which settings of the existing repositories that get a tag will be changed.
+pub(super) async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
+    let existing: Vec<_> = plan.to_prepare().into_iter().filter(|one| !plan.missing.contains(one)).collect();
+    let mut unavailable = HashMap::new();
+    for (repository, answer) in request.provisioners.differing(&existing).await {
+        match answer {
+            Ok(settings) if settings.is_empty() => {}
+            Ok(settings) => plan.changes.push((repository, settings)),
+            Err(error) => drop(unavailable.insert(repository, error)),
+        }
+    }
+    fail(plan, &unavailable);
+}
+
+/// Makes failures of the images for repositories that can't be had.
+fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
+    for planned in &mut plan.images {
+        if let Planned::Image(transfer) = planned
+            && let Some(error) = unavailable.get(&transfer.target)
+        {
+            let (source, target) = (transfer.source.to_string(), transfer.target_text());
+            *planned = Planned::Failed { source, target, error: error.clone() };
+        }
+    }
+}
+
+/// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
+async fn is_vacant(request: Request<'_>, repository: &Repository) -> bool {
+    let tags = async { request.stores.target(repository)?.tags().await };
+    match unless_stopped(request.stop, tags).await {
+        Ok(tags) => tags.is_empty(),
+        Err(error) => error.kind() == Kind::NotFound,
+    }
+}
