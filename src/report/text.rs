@@ -335,7 +335,8 @@ fn what_it_will_take(image: &Transfer) -> String {
     let moves = matches!(image.action, Action::Copy | Action::Refer);
     let bytes = image.bytes.filter(|_| moves).map(size).unwrap_or_default();
     let pulls = match (image.pulls, image.pulls_exact) {
-        (0, true) => String::new(),
+        // None that is known of is nothing to tell.
+        (0, _) => String::new(),
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),
         (pulls, false) => format!("{pulls}+ pulls"),
     };
