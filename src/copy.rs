@@ -24,6 +24,7 @@ mod referrers;
 mod repair;
 mod stream;
 mod turns;
+mod verdict;
 mod walk;
 
 use std::collections::{HashMap, HashSet};

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::family::{Verdict, judge};
+use super::verdict::{Verdict, judge};
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 
 use super::place::Ask;
+use super::verdict::{Verdict, judge};
 use super::walk::{self, Route};
 use super::{Engine, fallback, order, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
@@ -20,13 +21,6 @@ pub(super) struct Family {
     pub(super) members: Vec<Referrer>,
     /// The plan has seen that all of them are at the target.
     pub(super) seen: bool,
-}
-
-/// What a target makes of something that it may refuse without harm to the image.
-#[derive(Debug, Clone)]
-pub(super) enum Verdict<T> {
-    Taken(T),
-    Refused(Error),
 }
 
 /// What was made of a referrer: all who have the same one share it.
@@ -188,18 +182,6 @@ async fn send(
             Verdict::Taken(Sent { bytes: bytes + repaired, listed })
         }
     })
-}
-
-/// What a target says to the push of a manifest: a refusal is about that manifest, anything else is about more.
-pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
-    match pushed {
-        Ok(taken) => Ok(Verdict::Taken(taken)),
-        Err(error) => {
-            let answered = error.status().is_none_or(|status| (400..500).contains(&status));
-            let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
-            if answered && refuses { Ok(Verdict::Refused(error)) } else { Err(error) }
-        }
-    }
 }
 
 /// A referrer that can't be read fails the image: without it, it might pass for unsigned.

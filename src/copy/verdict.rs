@@ -1,0 +1,23 @@
+//! What a target says to a manifest that the image can do without: it takes it, or refuses that very one. Anything else is
+//! about more, and an error.
+
+use crate::error::{Error, Kind, Result};
+
+/// What a target makes of something that it may refuse without harm to the image.
+#[derive(Debug, Clone)]
+pub(super) enum Verdict<T> {
+    Taken(T),
+    Refused(Error),
+}
+
+/// What a target says to the push of a manifest: a refusal is about that manifest, anything else is about more.
+pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
+    match pushed {
+        Ok(taken) => Ok(Verdict::Taken(taken)),
+        Err(error) => {
+            let answered = error.status().is_none_or(|status| (400..500).contains(&status));
+            let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
+            if answered && refuses { Ok(Verdict::Refused(error)) } else { Err(error) }
+        }
+    }
+}
