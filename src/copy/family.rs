@@ -259,9 +259,7 @@ fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
 /// The tag of `member` holds something else, which may not be replaced.
 fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
     let why = format!("it holds {}, not {}, and may not be replaced", holds.short(), member.digest.short());
-    let hint = "the image is mirrored without it: remove the tag at the target, or set overwrite: true or keep";
-    let error = Error::new(Kind::Conflict, format!("set {name}"), why).with_hint(hint);
-    error.on(Side::Target).at(Stage::Copy)
+    Error::new(Kind::Conflict, format!("set {name}"), why).on(Side::Target).at(Stage::Copy)
 }
 
 /// Keeps the list of those that are here, as the source has it.
