@@ -135,13 +135,14 @@ pub enum Foreign {
     Fail,
 }
 
-/// What to do about a target tag that holds something else.
+/// What to do about a target tag that holds something else: an image's, and the tags of what refers to it. A referrer that
+/// can't have its tag leaves the image as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overwrite {
     /// Replace it.
     #[default]
     Replace,
-    /// It is a conflict: that image fails.
+    /// It is a conflict, and fails.
     Refuse,
     /// Leave it, without a failure.
     Keep,

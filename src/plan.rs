@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
-pub use crate::config::{Foreign, Handling, ReferrerPolicy};
+pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
 pub use want::{Want, wants};
@@ -63,6 +63,9 @@ pub struct Transfer {
     pub handling: Handling,
     /// What the lock knows to refer to it.
     pub referrers: Vec<Referrer>,
+    /// Those of them whose tag at the target holds something else, which isn't replaced (`overwrite: false` or `keep`); known
+    /// where the image's own tag is right.
+    pub left: Vec<Referrer>,
     /// Whether to look for new referrers of what it consists of and of its referrers, though nothing else is to be done.
     pub follow: bool,
     /// Where it goes.
@@ -149,6 +152,7 @@ impl Transfer {
             mirrored: None,
             handling: Handling::default(),
             referrers: Vec::new(),
+            left: Vec::new(),
             follow: false,
             target,
             tag,

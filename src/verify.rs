@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ImageRule, Overwrite};
 use crate::error::Stage;
 use crate::lock::Lock;
-use crate::oci::Repository;
+use crate::oci::{Referrer, Repository};
 use crate::plan::{Planned, Transfer};
 use crate::progress::{Finished, Progress, Task};
 use crate::report::{Bytes, Difference, Outcome, Part, Reason, ReferrerOutcome, Status};
@@ -142,14 +142,15 @@ fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let is_kept = |finding: &Finding| {
         transfer.handling.overwrite == Overwrite::Keep && finding.part == Part::Tag && finding.found.is_some()
     };
-    let Seen { findings, error, bytes } = seen;
+    let Seen { mut findings, error, bytes } = seen;
+    let kept = take_kept(transfer, &mut findings);
     let whole = depth > Depth::Tags && findings.is_empty() && error.is_none();
     let bytes = Bytes { present: bytes, ..Bytes::default() };
     let outcome = |status, reason| Outcome { reason: Some(reason), bytes, ..Outcome::of(transfer, status) };
     let outcome = match error {
         Some(error) => Outcome { bytes, ..Outcome::failed(transfer, error.at(Stage::Verify)) },
         None if findings.is_empty() => Outcome {
-            referrers: transfer.wanted_referrers().map(ReferrerOutcome::up_to_date).collect(),
+            referrers: transfer.wanted_referrers().map(|one| ReferrerOutcome::seen(one, kept.contains(one))).collect(),
             ..outcome(Status::UpToDate, Reason::Unchanged)
         },
         None if findings.iter().all(is_kept) => outcome(Status::Skipped, Reason::Kept),
@@ -158,6 +159,19 @@ fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let differences = findings.into_iter().filter(|finding| !is_kept(finding));
     let differences = differences.map(|finding| (cause(transfer, &finding), difference(transfer, finding)));
     Looked { outcome, differences: differences.collect(), whole }
+}
+
+/// Takes the referrers in whose place something else is kept out of `findings`: their image is as it should be.
+fn take_kept(transfer: &Transfer, findings: &mut Vec<Finding>) -> Vec<Referrer> {
+    let holds_else = |referrer: &Referrer, finding: &Finding| {
+        finding.part == Part::Referrer && finding.expected == referrer.digest && finding.found.is_some()
+    };
+    let keeps = transfer.handling.overwrite == Overwrite::Keep;
+    let tagged = transfer.referrers.iter().filter(|referrer| keeps && referrer.tag.is_some());
+    let kept = tagged.filter(|referrer| findings.iter().any(|finding| holds_else(referrer, finding)));
+    let kept: Vec<Referrer> = kept.cloned().collect();
+    findings.retain(|finding| !kept.iter().any(|referrer| holds_else(referrer, finding)));
+    kept
 }
 
 /// What tells two differences apart: tags by their names, referrers by their digests in their repositories, and content by

@@ -60,7 +60,8 @@ pub(super) struct RawImageMap {
     #[schemars(schema_with = "schema::scalar")]
     #[serde(rename = "as")]
     pub(super) name: Option<String>,
-    /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
+    /// A target tag that holds something else, the image's or one of its signatures': true replaces it (the default), false
+    /// fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
     /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)
@@ -81,7 +82,8 @@ pub(super) struct RawImageMap {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawDefaults {
-    /// A target tag that holds something else: true replaces it (the default), false fails, keep leaves it.
+    /// A target tag that holds something else, the image's or one of its signatures': true replaces it (the default), false
+    /// fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
     /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)

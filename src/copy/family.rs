@@ -10,7 +10,8 @@ use super::verdict::{Verdict, judge};
 use super::walk::{self, Route};
 use super::{Engine, fallback, order, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
-use crate::oci::{Digest, Listing, Manifest, Referrer, Selector};
+use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector, Tag};
+use crate::plan::Overwrite;
 use crate::report::Bytes;
 use crate::store::Referrers;
 
@@ -19,8 +20,25 @@ use crate::store::Referrers;
 pub(super) struct Family {
     pub(super) subject: Digest,
     pub(super) members: Vec<Referrer>,
-    /// The plan has seen that all of them are at the target.
-    pub(super) seen: bool,
+    /// What becomes of a tag of theirs that holds something else.
+    pub(super) overwrite: Overwrite,
+    /// The plan has seen that all of them are at the target but for these, in whose place something else is kept.
+    pub(super) seen: Option<Vec<Referrer>>,
+}
+
+/// What a target has in a member's place.
+#[derive(Debug)]
+enum Found {
+    /// The member, and it is listed.
+    There,
+    Nothing,
+    /// Something else under its tag, which is kept.
+    Kept,
+    /// Something else under its tag.
+    Other {
+        name: Reference,
+        holds: Digest,
+    },
 }
 
 /// What was made of a referrer: all who have the same one share it.
@@ -41,6 +59,8 @@ pub(super) enum Fate {
     There,
     /// It is there now; `new` = it was sent for this image and not for one before.
     Arrived { bytes: Bytes, new: bool, to_list: Option<Listing> },
+    /// Something else is under its tag, and is kept.
+    Kept,
     /// It refers to something else.
     Stranger,
     /// The target doesn't take it; the image does without.
@@ -56,19 +76,23 @@ pub(super) async fn bring(
     family: &Family,
     absent: Option<&Arc<Manifest>>,
 ) -> Vec<Fate> {
-    let there = match there(engine, route, family).await {
-        Ok(there) => there,
+    let found = match find(engine, route, family).await {
+        Ok(found) => found,
         Err(error) => return family.members.iter().map(|_| Fate::Failed(error.clone())).collect(),
     };
-    let each = family.members.iter().map(|member| async {
-        match there.contains(member) {
-            true => Fate::There,
-            false => bring_one(engine, route, family, member, absent).await.unwrap_or_else(Fate::Failed),
-        }
+    let each = family.members.iter().zip(&found).map(|(member, found)| async move {
+        let replaced = match (found, family.overwrite) {
+            (Found::There, _) => return Fate::There,
+            (Found::Kept, _) => return Fate::Kept,
+            (Found::Other { name, holds }, Overwrite::Refuse) => return Fate::Refused(conflict(name, holds, member)),
+            (Found::Other { name, holds }, _) => Some((name, holds)),
+            (Found::Nothing, _) => None,
+        };
+        bring_one(engine, route, family, member, replaced, absent).await.unwrap_or_else(Fate::Failed)
     });
     let mut fates = join_all(each).await;
     list(engine, route, family, &mut fates).await;
-    if route.target.keeps_indexes() && !family.seen && !family.members.is_empty() {
+    if route.target.keeps_indexes() && family.seen.is_none() && !family.members.is_empty() {
         keep_index(engine, route, family, &mut fates).await;
     }
     for (member, fate) in family.members.iter().zip(&fates) {
@@ -83,14 +107,15 @@ pub(super) async fn bring(
     fates
 }
 
-/// The members that the target has and lists.
-async fn there<'a>(engine: &Engine, route: &Route, family: &'a Family) -> Result<HashSet<&'a Referrer>> {
-    if family.seen {
-        return Ok(family.members.iter().collect());
+/// What the target has in the place of each member, in their order.
+async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Found>> {
+    if let Some(kept) = &family.seen {
+        let seen = |member| if kept.contains(member) { Found::Kept } else { Found::There };
+        return Ok(family.members.iter().map(seen).collect());
     }
     // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
     if engine.vacant.contains(route.target_repository()) && !route.source.counts_pulls() {
-        return Ok(HashSet::new());
+        return Ok(family.members.iter().map(|_| Found::Nothing).collect());
     }
     let listed = async {
         match family.members.iter().all(|member| member.tag.is_some()) {
@@ -105,21 +130,32 @@ async fn there<'a>(engine: &Engine, route: &Route, family: &'a Family) -> Result
     let (digests, is_claim) = (&digests, &is_claim);
     let asked = family.members.iter().map(|member| async move {
         let there = match &member.tag {
-            Some(tag) => walk::holds(route, &Selector::Tag(tag.clone()), &member.digest).await?,
+            Some(tag) => return under_tag(route, family, member, tag).await,
             None if !digests.contains(&member.digest) => false,
             None if *is_claim => walk::has_manifest(route, &member.digest).await?,
             None => true,
         };
-        Ok::<_, Error>(there.then_some(member))
+        Ok::<_, Error>(if there { Found::There } else { Found::Nothing })
     });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    try_join_all(asked).await
 }
 
+async fn under_tag(route: &Route, family: &Family, member: &Referrer, tag: &Tag) -> Result<Found> {
+    Ok(match walk::held(route, &Selector::Tag(tag.clone())).await? {
+        None => Found::Nothing,
+        Some(found) if found == member.digest => Found::There,
+        Some(_) if family.overwrite == Overwrite::Keep => Found::Kept,
+        Some(holds) => Found::Other { name: Reference::tagged(route.target_repository().clone(), tag.clone()), holds },
+    })
+}
+
+/// Brings what isn't there. `replaced` is its name, and what else that holds.
 async fn bring_one(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     family: &Family,
     member: &Referrer,
+    replaced: Option<(&Reference, &Digest)>,
     absent: Option<&Arc<Manifest>>,
 ) -> Result<Fate> {
     let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(family, error))?;
@@ -134,11 +170,14 @@ async fn bring_one(
         (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
     let is_alone = name.as_str() == family.subject.referrers_tag().as_str();
     let work = || async move { send(&engine_, &route_, &manifest_, &name_, absent.as_ref()).await };
-    let sent = engine.referred.get_or_work((route.key(&member.digest), name), work).await;
+    let sent = engine.referred.get_or_work((route.key(&member.digest), name.clone()), work).await;
     let (sent, first) = sent.map_err(|lost| Error::defect(format!("push referrer {}", member.digest), lost))?;
     Ok(match sent? {
         Verdict::Refused(error) => Fate::Refused(refused(route, member, &error)),
         Verdict::Taken(Sent { bytes, listed }) => {
+            if let (true, Selector::Tag(_), Some((name, held))) = (first, &name, replaced) {
+                warn_of_replaced(name, held, member);
+            }
             let bytes = if first { bytes } else { Bytes { present: bytes.total(), ..Bytes::default() } };
             Fate::Arrived { bytes, new: first, to_list: (!listed && !is_alone).then(|| Listing::of(&manifest)) }
         }
@@ -209,6 +248,18 @@ fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
         Some(status) => error.with_status(status),
         None => error,
     }
+}
+
+/// It may have been a signature of the target's owner.
+fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
+    let is = &member.digest;
+    tracing::warn!("{name} held {held} and holds the source's {is} now: to keep what is there, set overwrite: keep");
+}
+
+/// The tag of `member` holds something else, which may not be replaced.
+fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
+    let why = format!("it holds {}, not {}, and may not be replaced", holds.short(), member.digest.short());
+    Error::new(Kind::Conflict, format!("set {name}"), why).on(Side::Target).at(Stage::Copy)
 }
 
 /// Keeps the list of those that are here, as the source has it.

@@ -8,7 +8,7 @@ use super::family::Family;
 use super::foreign;
 use super::place::Ask;
 use super::read::{self, Reading};
-use super::referrers;
+use super::referrers::{self, Brought};
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
@@ -56,8 +56,9 @@ async fn bring_whole(
     };
     let (mut tally, families) = (content?, families?);
     let absent = Some(&root).filter(|_| is_new);
-    tally += referrers::bring(engine, route, transfer, absent, families, true, rows).await?;
-    require_arrived(transfer, rows)?;
+    let brought = referrers::bring(engine, route, transfer, absent, families, true, rows).await?;
+    require_arrived(transfer, &brought, rows)?;
+    tally += brought.bytes;
     let name = match &transfer.tag {
         Some(tag) => Selector::Tag(tag.clone()),
         None => Selector::Digest(root.digest().clone()),
@@ -82,8 +83,8 @@ async fn bring_late(
             None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
         }
     }
-    let tally = referrers::bring(engine, route, transfer, None, families, transfer.follow, rows).await?;
-    require_arrived(transfer, rows).map(|()| tally)
+    let brought = referrers::bring(engine, route, transfer, None, families, transfer.follow, rows).await?;
+    require_arrived(transfer, &brought, rows).map(|()| brought.bytes)
 }
 
 /// What an image at the target consists of, where that can be read without a pull that counts.
@@ -140,9 +141,9 @@ fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
     Err(error.on(Side::Source).at(Stage::Copy))
 }
 
-/// An image fails if it must have a referrer and the target took none of them.
-fn require_arrived(transfer: &Transfer, rows: &[ReferrerOutcome]) -> Result<()> {
-    let arrived = rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
+/// An image fails if it must have a referrer, and the target took none of them and keeps nothing in place of one.
+fn require_arrived(transfer: &Transfer, brought: &Brought, rows: &[ReferrerOutcome]) -> Result<()> {
+    let arrived = brought.kept || rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
     let why_not = rows.iter().find_map(|row| row.error.clone());
     if !requires(transfer) || arrived || rows.is_empty() {
         return Ok(());

@@ -17,9 +17,22 @@ use crate::oci::{Digest, Manifest, Referrer};
 use crate::plan::{ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 
-/// Those of the root that the lock has; `seen` if the plan has found all of them at the target.
+/// What bringing came to.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) bytes: Bytes,
+    /// Something else is kept in place of one of them.
+    pub(super) kept: bool,
+}
+
+/// Those of the root that the lock has; `seen` if the plan has found at the target what it doesn't leave.
 pub(super) fn of_root(transfer: &Transfer, seen: bool) -> Family {
-    Family { subject: transfer.root.digest.clone(), members: transfer.wanted_referrers().cloned().collect(), seen }
+    Family {
+        subject: transfer.root.digest.clone(),
+        members: transfer.wanted_referrers().cloned().collect(),
+        overwrite: transfer.handling.overwrite,
+        seen: seen.then(|| transfer.left.clone()),
+    }
 }
 
 /// Those of each of `subjects` that the source has, if there are any.
@@ -38,7 +51,7 @@ pub(super) async fn find(
     let found = found.map_err(|error| error.on(Side::Source))?;
     let families = subjects.iter().zip(found).map(|(subject, found)| {
         let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
-        Family { subject: subject.clone(), members, seen: false }
+        Family { subject: subject.clone(), members, overwrite: transfer.handling.overwrite, seen: None }
     });
     Ok(families.filter(|family| !family.members.is_empty()).collect())
 }
@@ -53,8 +66,8 @@ pub(super) async fn bring(
     mut families: Vec<Family>,
     all: bool,
     rows: &mut Vec<ReferrerOutcome>,
-) -> Result<Bytes> {
-    let (mut tally, mut followed) = (Bytes::default(), HashSet::new());
+) -> Result<Brought> {
+    let (mut tally, mut followed) = (Brought::default(), HashSet::new());
     for _ in 0..=MAX_DEPTH {
         families.retain(|family| !family.members.is_empty());
         if families.is_empty() {
@@ -68,8 +81,9 @@ pub(super) async fn bring(
                 next.push(referrer.digest.clone());
             }
             if let Fate::Arrived { bytes, .. } = fate {
-                tally += bytes;
+                tally.bytes += bytes;
             }
+            tally.kept |= matches!(fate, Fate::Kept);
             if let Fate::Failed(error) = &fate {
                 failed.get_or_insert_with(|| error.clone());
             }
@@ -89,7 +103,7 @@ fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
     let (status, error) = match fate {
         Fate::There | Fate::Arrived { new: false, .. } => (Status::UpToDate, None),
         Fate::Arrived { .. } => (Status::Copied, None),
-        Fate::Stranger => (Status::Skipped, None),
+        Fate::Stranger | Fate::Kept => (Status::Skipped, None),
         Fate::Failed(error) if error.kind() == Kind::Interrupted => (Status::Skipped, Some(error.at(Stage::Copy))),
         Fate::Refused(error) | Fate::Failed(error) => (Status::Failed, Some(error.at(Stage::Copy))),
     };

@@ -138,9 +138,14 @@ pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool>
 
 /// Whether the target has `digest` under this name.
 pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
+    held(route, name).await.map(|found| found.as_ref() == Some(digest))
+}
+
+/// What the target has under this name.
+pub(super) async fn held(route: &Route, name: &Selector) -> Result<Option<Digest>> {
     match route.target.resolve(name).await {
-        Ok(found) => Ok(found.digest == *digest),
-        Err(error) if error.kind() == Kind::NotFound => Ok(false),
+        Ok(found) => Ok(Some(found.digest)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error.on(Side::Target)),
     }
 }

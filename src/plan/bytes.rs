@@ -84,7 +84,7 @@ impl Scale<'_> {
         if transfer.action == Action::Copy {
             to_read.push(transfer.root.digest.clone());
         }
-        for referrer in &transfer.referrers {
+        for referrer in transfer.referrers.iter().filter(|one| !transfer.left.contains(one)) {
             if vacant || !has_manifest(&*target, &referrer.digest).await {
                 to_read.push(referrer.digest.clone());
             }

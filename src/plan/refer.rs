@@ -7,13 +7,25 @@ use futures::StreamExt as _;
 use futures::future::try_join_all;
 
 use super::ask::{QUESTIONS, Request};
-use super::{Action, Plan, Planned, Transfer};
+use super::{Action, Overwrite, Plan, Planned, Transfer};
 use crate::error::{Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Digest, Referrer, Repository, Selector};
 use crate::store::Target;
 
 /// A root at a target.
 type Place = (Repository, Digest);
+
+/// How a referrer isn't at the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// It isn't there, or isn't listed.
+    Absent,
+    /// Its tag holds something else.
+    Other,
+}
+
+/// The referrers that a target lacks.
+type Lacking = HashMap<Referrer, Lack>;
 
 /// Gives those images work whose tag is right, but of whose referrers the target lacks some.
 pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
@@ -28,7 +40,7 @@ pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
         let answer = unless_stopped(request.stop, answer).await;
         (place, answer.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
     });
-    let answers: HashMap<Place, Result<HashSet<Referrer>>> =
+    let answers: HashMap<Place, Result<Lacking>> =
         futures::stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;
     for planned in &mut plan.images {
         let Some(transfer) = to_ask_for(planned) else { continue };
@@ -56,10 +68,18 @@ fn place(transfer: &Transfer) -> Place {
     (transfer.target.clone(), transfer.lands_as().clone())
 }
 
-fn refer(request: Request<'_>, planned: &mut Planned, lacking: &HashSet<Referrer>) {
+fn refer(request: Request<'_>, planned: &mut Planned, lacking: &Lacking) {
     let Planned::Image(transfer) = planned else { return };
-    let missing = transfer.referrers.iter().filter(|referrer| lacking.contains(referrer)).count();
-    if missing > 0 {
+    let of = |lack| transfer.referrers.iter().filter(move |referrer| lacking.get(referrer) == Some(&lack));
+    let (absent, other): (_, Vec<Referrer>) = (of(Lack::Absent).count(), of(Lack::Other).cloned().collect());
+    let overwrite = transfer.handling.overwrite;
+    // The copy tells of a conflict.
+    let has_work = absent > 0 || !other.is_empty() && overwrite != Overwrite::Keep;
+    let missing = if overwrite == Overwrite::Replace { absent + other.len() } else { absent };
+    if overwrite != Overwrite::Replace {
+        transfer.left = other;
+    }
+    if has_work {
         let counts = request.stores.source(transfer.source.repository()).is_ok_and(|source| source.counts_pulls());
         transfer.action = Action::Refer;
         transfer.pulls = if counts { missing as u64 } else { 0 };
@@ -70,31 +90,32 @@ fn refer(request: Request<'_>, planned: &mut Planned, lacking: &HashSet<Referrer
 }
 
 /// Those of `referrers` that `target` lacks.
-async fn lacking(target: &dyn Target, root: &Digest, referrers: &BTreeSet<Referrer>) -> Result<HashSet<Referrer>> {
+async fn lacking(target: &dyn Target, root: &Digest, referrers: &BTreeSet<Referrer>) -> Result<Lacking> {
     let (tagged, listed): (Vec<_>, Vec<_>) = referrers.iter().partition(|referrer| referrer.tag.is_some());
     let by_tag = try_join_all(tagged.into_iter().map(|referrer| unless_tagged(target, referrer)));
     let by_subject = async {
         if listed.is_empty() {
             return Ok(Vec::new());
         }
-        let there = match target.referrers(root).await {
+        let there: HashSet<Digest> = match target.referrers(root).await {
             Ok(found) => found.list().into_iter().map(|referrer| referrer.digest).collect(),
             Err(error) if error.kind() == Kind::NotFound => HashSet::new(),
             Err(error) => return Err(error),
         };
-        Ok(listed.into_iter().filter(|referrer| !there.contains(&referrer.digest)).cloned().collect())
+        let absent = listed.into_iter().filter(|referrer| !there.contains(&referrer.digest));
+        Ok(absent.map(|referrer| (referrer.clone(), Lack::Absent)).collect())
     };
     let (by_tag, by_subject) = futures::try_join!(by_tag, by_subject)?;
     Ok(by_tag.into_iter().flatten().chain(by_subject).collect())
 }
 
 /// `referrer`, if its tag doesn't name it.
-async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Option<Referrer>> {
+async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Option<(Referrer, Lack)>> {
     let Some(tag) = &referrer.tag else { return Ok(None) };
     match target.resolve(&Selector::Tag(tag.clone())).await {
         Ok(found) if found.digest == referrer.digest => Ok(None),
-        Ok(_) => Ok(Some(referrer.clone())),
-        Err(error) if error.kind() == Kind::NotFound => Ok(Some(referrer.clone())),
+        Ok(_) => Ok(Some((referrer.clone(), Lack::Other))),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Some((referrer.clone(), Lack::Absent))),
         Err(error) => Err(error),
     }
 }

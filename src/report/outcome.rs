@@ -97,9 +97,10 @@ pub struct ReferrerOutcome {
 }
 
 impl ReferrerOutcome {
-    /// `referrer` was seen at the target.
-    pub(crate) fn up_to_date(referrer: &Referrer) -> Self {
-        Self { referrer: referrer.clone(), status: Status::UpToDate, error: None }
+    /// `referrer`, or what is `kept` in its place, was seen at the target.
+    pub(crate) fn seen(referrer: &Referrer, kept: bool) -> Self {
+        let status = if kept { Status::Skipped } else { Status::UpToDate };
+        Self { referrer: referrer.clone(), status, error: None }
     }
 }
 
@@ -170,7 +171,10 @@ impl Outcome {
             Action::Copy | Action::Tag | Action::Refer => None,
             Action::UpToDate => Some(Self {
                 // The plan has asked for them.
-                referrers: transfer.wanted_referrers().map(ReferrerOutcome::up_to_date).collect(),
+                referrers: transfer
+                    .wanted_referrers()
+                    .map(|one| ReferrerOutcome::seen(one, transfer.left.contains(one)))
+                    .collect(),
                 ..Self::unchanged(transfer)
             }),
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),

@@ -5,6 +5,7 @@ mod fallback;
 mod foreign;
 mod lying;
 mod odd;
+mod overwrite;
 mod parts;
 mod referrers;
 mod sharing;

@@ -1,6 +1,7 @@
 //! Referrers are found: at the source for the lock, and at the targets for the plan.
 
 mod lock;
+mod overwrite;
 mod plan;
 mod requests;
 

@@ -2,6 +2,7 @@
 
 mod late;
 mod odd;
+mod resigned;
 
 use serde_json::json;
 use transship::oci::{Digest, Manifest, MediaType, Referrer, Repository, Selector};

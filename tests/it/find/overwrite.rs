@@ -1,0 +1,136 @@
+//! What a plan makes of a referrer's tag that holds something else at the target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use transship::aws::Sessions;
+use transship::config::{ImageRule, Wanted};
+use transship::lock::{Lock, LockedImage};
+use transship::oci::{Reference, Referrer, Repository, Tag};
+use transship::plan::{Action, Overwrite, Planned, Request, Transfer, plan, weigh};
+use transship::provision::Provisioners;
+use transship::select::Only;
+use transship::store::Stores;
+use transship::store::memory::Memory;
+
+use super::{attach, cosign, signature};
+use crate::support::images::{Image, image};
+use crate::support::recorded::Recorded;
+
+/// An image of two tags that is at the target, and what refers to it by its subject, its `.att` and its `.sig`.
+struct World {
+    memory: Memory,
+    app: Image,
+    listed: Image,
+    tagged: [(String, Image); 2],
+}
+
+impl World {
+    async fn new() -> Self {
+        let (memory, app) = (Memory::new(), image("app").build());
+        let listed = signature("listed", &app);
+        let tagged = ["att", "sig"].map(|kind| (cosign(&app, kind), image(kind).build()));
+        let [from, to] = [Self::from(), Self::to()].map(|place| memory.repository(&place));
+        for tag in ["1", "latest"] {
+            app.push(&from, tag).await;
+            app.push(&to, tag).await;
+        }
+        attach(&listed, &from).await;
+        for (tag, image) in &tagged {
+            image.push(&from, tag).await;
+        }
+        Self { memory, app, listed, tagged }
+    }
+
+    fn from() -> Repository {
+        "src.test/app".parse().unwrap()
+    }
+
+    fn to() -> Repository {
+        "dst.test/app".parse().unwrap()
+    }
+
+    /// The plan for its tags, each with its own word for `overwrite`.
+    async fn plan(&self, each: [(&str, Overwrite); 2]) -> [Transfer; 2] {
+        let (mut lock, mut rules) = (Lock::default(), Vec::new());
+        let by_tag = self
+            .tagged
+            .iter()
+            .map(|(tag, image)| Referrer { tag: Some(tag.parse().unwrap()), ..Referrer::of(&image.manifest) });
+        let referrers: Vec<Referrer> = by_tag.chain([Referrer::of(&self.listed.manifest)]).collect();
+        for (tag, overwrite) in each {
+            let tag: Tag = tag.parse().unwrap();
+            let pinned = LockedImage::new(Reference::tagged(Self::from(), tag.clone()), self.app.descriptor());
+            lock.pin(LockedImage { referrers: referrers.clone(), ..pinned });
+            let mut rule = ImageRule::new(Self::from(), Wanted::Tags(vec![(tag, None)]), vec![Self::to()]);
+            rule.handling.overwrite = overwrite;
+            rules.push(rule);
+        }
+        let recorded = Recorded::new(Arc::new(self.memory.clone()));
+        recorded.counts_pulls(&"src.test".parse().unwrap());
+        let stores: Arc<dyn Stores> = Arc::new(recorded);
+        let mut plan = plan(Request {
+            images: &rules,
+            lock: &lock,
+            failed: &BTreeMap::new(),
+            only: &Only::default(),
+            stores: &stores,
+            provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
+            follow: false,
+            stop: &CancellationToken::new(),
+        })
+        .await;
+        weigh(&mut plan, &stores).await;
+        let transfers = plan.images.into_iter().map(|planned| match planned {
+            Planned::Image(transfer) => transfer,
+            Planned::Failed { error, .. } => panic!("{error}"),
+        });
+        transfers.collect::<Vec<_>>().try_into().unwrap()
+    }
+}
+
+/// The tags of those that are left.
+fn left(transfer: &Transfer) -> Vec<&str> {
+    transfer.left.iter().map(|one| one.tag.as_ref().unwrap().as_str()).collect()
+}
+
+#[tokio::test]
+async fn what_is_absent_is_work_whatever_overwrite_says() {
+    let world = World::new().await;
+    for overwrite in [Overwrite::Replace, Overwrite::Refuse, Overwrite::Keep] {
+        let [one, _] = world.plan([("1", overwrite), ("latest", overwrite)]).await;
+        assert_eq!((&one.action, one.pulls, left(&one)), (&Action::Refer, 3, vec![]), "{overwrite:?}");
+    }
+}
+
+/// Two images may share a root at the target, and have a word of their own each.
+#[tokio::test]
+async fn what_holds_something_else_is_work_unless_it_is_kept() {
+    let world = World::new().await;
+    let to = world.memory.repository(&World::to());
+    let [(att, _), (sig, _)] = &world.tagged;
+    attach(&world.listed, &to).await;
+    for tag in [sig, att] {
+        image("theirs").build().push(&to, tag).await;
+    }
+    let [kept, refused] = world.plan([("1", Overwrite::Keep), ("latest", Overwrite::Refuse)]).await;
+    assert_eq!((&kept.action, kept.pulls, left(&kept)), (&Action::UpToDate, 0, vec![att.as_str(), sig]));
+    // The copy tells of it, but moves nothing.
+    assert_eq!((&refused.action, left(&refused)), (&Action::Refer, vec![att.as_str(), sig]));
+    assert_eq!((refused.pulls, refused.bytes), (0, Some(0)));
+    let [replaced, _] = world.plan([("1", Overwrite::Replace), ("latest", Overwrite::Keep)]).await;
+    assert_eq!((&replaced.action, replaced.pulls, left(&replaced)), (&Action::Refer, 2, vec![]));
+    assert!(replaced.bytes > Some(0));
+}
+
+#[tokio::test]
+async fn beside_what_is_kept_what_is_absent_is_work() {
+    let world = World::new().await;
+    let to = world.memory.repository(&World::to());
+    let [_, (sig, _)] = &world.tagged;
+    attach(&world.listed, &to).await;
+    image("theirs").build().push(&to, sig).await;
+    let [kept, _] = world.plan([("1", Overwrite::Keep), ("latest", Overwrite::Keep)]).await;
+    assert_eq!((&kept.action, kept.pulls, left(&kept)), (&Action::Refer, 1, vec![sig.as_str()]));
+}
