@@ -14,7 +14,7 @@ use oci_client::secrets::RegistryAuth;
 
 use self::images::Image;
 use super::session::Start;
-use super::{lock, plan, print, sync};
+use super::{lock, plan, print, sync, verify};
 use crate::cli;
 use crate::lock::Lock;
 use crate::oci::{ACCEPT, Digest, Edge, Manifest, Registry, Repository};
@@ -62,8 +62,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
     let (exit, verified) = tour(start.clone(), &config).await?;
     if let Some(verified) = verified {
         say(&format!(
-            "5. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned.\n\n",
-            verified.manifests, verified.blobs
+            "6. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned;\n\
+             signatures that it found: {}.\n\n",
+            verified.manifests, verified.blobs, verified.signatures
         ));
     }
     let installed = "A real mirror starts with three lines:\n\n\
@@ -87,7 +88,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
     Ok(exit)
 }
 
-/// lock → plan → sync → sync → verification; ends early at the first that doesn't succeed.
+/// lock → plan → sync → sync → verify → a stranger; ends early at the first that doesn't succeed.
 async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verified>)> {
     let mut global = start.global.clone();
     global.config = Some(config.to_owned());
@@ -111,11 +112,18 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
         return Ok((exit, None));
     }
     say("\n4. transship sync, once more: nothing to do.\n");
-    let again = sync::run(start, &cli::Sync::default()).await?;
+    let again = sync::run(start.clone(), &cli::Sync::default()).await?;
     let exit = show(&again);
     let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|image| image.host == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();
-    say(&format!("Requests to Docker Hub and Quay: {asked}\n\n"));
+    say(&format!("Requests to Docker Hub and Quay: {asked}\n"));
+    if exit != Exit::Success {
+        return Ok((exit, None));
+    }
+    say("\n5. transship verify --content: is each byte in the mirror what the lock pins?\n");
+    let everything = cli::Verify { deep: true, content: true, extra: true, selection: all() };
+    let exit = show(&verify::run(start, &everything).await?);
+    say("\n");
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
     Ok((exit, Some(read_back(&pins, config).await?)))
 }
@@ -158,6 +166,7 @@ fn list(source: &Registry, target: &Registry) -> String {
 struct Verified {
     manifests: usize,
     blobs: usize,
+    signatures: usize,
 }
 
 /// Reads the mirror with `oci-client`'s own client, which knows nothing of how it was filled.
@@ -179,6 +188,15 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
                 pin.lands_as()
             );
             read_graph(&client, repository, pin.lands_as(), &mut seen, &mut verified).await?;
+            let name =
+                OciReference::with_digest(repository.registry().to_string(), repository.path().into(), digest.clone());
+            let listed = client.pull_referrers(&name, None).await?;
+            for referrer in &pin.referrers {
+                let is_listed = listed.manifests.iter().any(|entry| entry.digest == referrer.digest.as_str());
+                anyhow::ensure!(is_listed, "{name} isn't known to have the signature {}", referrer.digest);
+                read_graph(&client, repository, &referrer.digest, &mut seen, &mut verified).await?;
+                verified.signatures += 1;
+            }
         }
     }
     Ok(verified)

@@ -135,3 +135,19 @@ async fn the_manual_has_all_verbs_on_one_page() {
     }
     assert_eq!(run.stdout.matches(".TH ").count(), 1);
 }
+
+#[tokio::test]
+async fn the_demo_mirrors_a_signature_and_a_part_and_proves_it() {
+    let run = Cli::new().run("demo").await;
+    assert_eq!(run.code, 0, "{run}");
+    for said in [
+        "platforms: [linux/amd64]",
+        "+1 referrer",
+        "5 images: 5 up to date",
+        "Requests to Docker Hub and Quay: 0\n",
+        "5 as pinned; 0 differences",
+        "every digest as pinned;\nsignatures that it found: 1.",
+    ] {
+        assert!(run.stdout.contains(said), "no `{said}` in {run}");
+    }
+}
