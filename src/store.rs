@@ -107,7 +107,23 @@ pub enum Referrers {
     Tagged(Option<Manifest>),
 }
 
+/// What lies under the fallback tag of `subject`, where pulls count: most have none, which a HEAD tells, and by its digest
+/// the index may be at hand.
+async fn fallback_by_digest<S: Source + ?Sized>(source: &S, subject: &Digest) -> Result<Referrers> {
+    match source.resolve(&Selector::Tag(subject.referrers_tag())).await {
+        Ok(found) if found.digest == *subject => Ok(Referrers::Tagged(None)),
+        Ok(found) => Ok(Referrers::under_tag(source.manifest(&found.digest).await?, subject)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
+        Err(error) => Err(error),
+    }
+}
+
 impl Referrers {
+    /// What `found` under the fallback tag tells, which may be `subject` itself, tagged so by somebody.
+    fn under_tag(found: Manifest, subject: &Digest) -> Self {
+        Self::Tagged(Some(found).filter(|found| found.digest() != subject))
+    }
+
     /// They themselves; none if what lies under the fallback tag is no index.
     pub fn list(&self) -> Vec<Referrer> {
         match self {

@@ -107,7 +107,11 @@ impl Source for Cached {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
-        self.source.referrers(subject).await
+        match self.listed_referrers(subject).await? {
+            Some(listed) => Ok(Referrers::Listed(listed)),
+            None if self.counts_pulls() => super::fallback_by_digest(self, subject).await,
+            None => self.source.referrers(subject).await,
+        }
     }
 
     async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {

@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use transship::serve::Options;
+
 use crate::support::cli::Cli;
-use crate::support::images::{image, multi_platform};
-use crate::support::registry::Registry;
+use crate::support::images::{image, index, multi_platform};
+use crate::support::registry::{Registry, Settings};
 use crate::support::scene::Scene;
+use crate::support::script::Fault;
 
 /// A multi-platform image that is mirrored, and then wanted in another repository.
 async fn mirrored_then_moved() -> Scene {
@@ -27,6 +30,25 @@ async fn a_manifest_leaves_the_source_once() {
         assert_eq!(sync.code, 0, "{sync}");
         assert_eq!(scene.source.script.count("GET", "/manifests/"), gets, "{flag}");
         multi_platform("app", &["linux/amd64", "linux/arm64"]).assert_in(&scene.target.inside("other/app"), "1").await;
+    }
+}
+
+/// Where pulls count and there is no referrers API, as at Docker Hub.
+#[tokio::test]
+async fn an_index_of_referrers_is_pulled_once() {
+    let options = Options { referrers: false, ..Options::default() };
+    let source = Registry::with(Settings { options, ..Settings::default() }).await;
+    let scene = Scene { source, ..Scene::new().await };
+    let app = scene.publish("app", "1").await;
+    let signature = image("signature").artifact("application/x.signature").subject(app.descriptor()).build();
+    let listed = index().nested(signature).build();
+    listed.push(&scene.source.inside("app"), app.digest().referrers_tag().as_str()).await;
+    scene.list("  - SRC/app:1\n");
+    scene.source.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 50 });
+    for (verb, gets) in [("sync", 3), ("sync --update", 0), ("update", 0)] {
+        scene.clear();
+        let run = scene.cli.run(verb).await;
+        assert_eq!((run.code, scene.source.script.count("GET", "/manifests/")), (0, gets), "{verb}: {run}");
     }
 }
 

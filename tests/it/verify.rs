@@ -486,7 +486,7 @@ async fn what_a_person_sees() {
       different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
     DST/mirror/app:old
       extra       tag       sha256:[DIGEST], which the lock doesn't know
-      hint: tag, referrer: `transship sync` sets it again
+      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
       hint: missing part: sync only sees the tag; delete the repository there, then sync
       hint: damaged part: delete the repository there and collect the registry's garbage, then sync
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
@@ -503,7 +503,7 @@ async fn what_a_person_sees() {
     -- stdout
     DST/mirror/app:2
       different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
-      hint: tag, referrer: `transship sync` sets it again
+      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
 
     1 image at 1 target: 1 differs; 1 difference in [SECONDS]
     -- stderr

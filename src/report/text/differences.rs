@@ -24,7 +24,10 @@ struct Remedy {
 
 /// In the order in which they are told.
 const REMEDIES: [Remedy; 5] = [
-    Remedy { helps: Difference::is_seen_by_sync, text: "tag, referrer: `transship sync` sets it again" },
+    Remedy {
+        helps: Difference::is_seen_by_sync,
+        text: "tag, referrer: `transship sync` sets it again, or tells why it can't",
+    },
     Remedy {
         helps: |difference| {
             Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync() && !difference.is_in_a_layout()

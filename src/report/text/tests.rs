@@ -232,7 +232,7 @@ fn a_verification_fits_a_terminal() {
       missing     referrer  sha256:1a2fc26dc7ea
     harbor.example.com/mirror/docker.io/library/nginx:old
       extra       tag       sha256:cba06b5736fa, which the lock doesn't know
-      hint: tag, referrer: `transship sync` sets it again
+      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
       hint: missing part: sync only sees the tag; delete the repository there, then sync
       hint: damaged part: delete the repository there and collect the registry's garbage, then sync
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml

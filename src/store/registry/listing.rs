@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::RegistryStore;
 use crate::error::{Kind, Result};
-use crate::oci::{Digest, Manifest, MediaType, Referrer, Selector, Tag};
+use crate::oci::{Digest, MediaType, Referrer, Selector, Tag};
 use crate::registry::{Absence, Action, Answer, Request};
-use crate::store::{Referrers, Source as _};
+use crate::store::{self, Referrers, Source as _};
 
 /// More pages than any list has.
 pub(super) const MOST_PAGES: usize = 10_000;
@@ -69,20 +69,13 @@ impl RegistryStore {
         Ok(absent.map_or(Ok(listed), Err))
     }
 
-    /// What lies under the fallback tag of `subject`, unless it is `subject` itself, which somebody may have tagged so.
+    /// What lies under the fallback tag of `subject`.
     pub(super) async fn fallback(&self, subject: &Digest) -> Result<Referrers> {
-        let tag = Selector::Tag(subject.referrers_tag());
-        // Most have none, and a HEAD is free where a GET may not be.
-        let found = match self.counts_pulls() {
-            true => self.resolve(&tag).await.map(|_| ()),
-            false => Ok(()),
-        };
-        let index = match found {
-            Ok(()) => self.get_manifest(&tag).await.map(Some),
-            Err(error) => Err(error),
-        };
-        match index {
-            Ok(index) => Ok(Referrers::Tagged(index.filter(|index: &Manifest| index.digest() != subject))),
+        if self.counts_pulls() {
+            return store::fallback_by_digest(self, subject).await;
+        }
+        match self.get_manifest(&Selector::Tag(subject.referrers_tag())).await {
+            Ok(found) => Ok(Referrers::under_tag(found, subject)),
             Err(error) if error.kind() == Kind::NotFound => Ok(Referrers::Tagged(None)),
             Err(error) => Err(error),
         }
