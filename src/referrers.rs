@@ -103,7 +103,23 @@ impl Place {
         };
         let by_tag = try_join_all(cosign.iter().filter(|tag| may_exist(tag)).map(|tag| tagged(source, tag)));
         let (by_subject, by_tag) = futures::try_join!(by_subject, by_tag)?;
-        Ok(Found::of(subject, by_tag.into_iter().flatten().collect(), by_subject))
+        let mut found = Found::of(subject, by_tag.into_iter().flatten().collect(), by_subject);
+        try_join_all(found.referrers.iter_mut().map(|one| self.tell_type(one))).await?;
+        Ok(found)
+    }
+
+    /// Some who write a fallback index leave the artifact type out, by which a filter goes: then the manifest tells it. One
+    /// that is gone stays as it is listed.
+    async fn tell_type(&self, referrer: &mut Referrer) -> Result<()> {
+        if referrer.kind().is_some() || referrer.tag.is_some() {
+            return Ok(());
+        }
+        match self.source.manifest(&referrer.digest).await {
+            Ok(manifest) => referrer.artifact_type = Referrer::of(&manifest).artifact_type,
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,8 @@ async fn attach(referrer: &Image, target: &dyn Target) {
     referrer.try_push(target, None).await.unwrap();
 }
 
-/// Puts `referrers` where there is no referrers API: listed by the index under the fallback tag, which is given back.
+/// Puts `referrers` where there is no referrers API: listed by the index under the fallback tag, without types.
+/// The index is given back.
 async fn list_under_tag(of: &Image, referrers: &[&Image], target: &dyn Target) -> Image {
     let listed = referrers.iter().fold(index(), |index, referrer| index.nested((*referrer).clone())).build();
     listed.push(target, of.digest().referrers_tag().as_str()).await;

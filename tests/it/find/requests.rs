@@ -149,7 +149,11 @@ async fn without_the_api_the_list_of_tags_tells_of_all_images() {
         let asked = place.asked();
         assert_eq!(asked.iter().filter(|line| line.starts_with("GET referrers/") && line.ends_with(" 404")).count(), 1);
         let rest: Vec<_> = asked.iter().filter(|line| !line.starts_with("GET referrers/")).collect();
-        assert_eq!(rest, ["GET manifests/a-tag 200", "GET tags/list?n=1000 200", "HEAD manifests/b-tag.att 200"]);
+        // The index doesn't say of what type it is, so it is asked itself.
+        assert_eq!(found[0].referrers[0].artifact_type.as_deref(), Some("application/x.signature"));
+        let untyped = format!("GET manifests/{} 200", listed.digest());
+        let lists = ["GET tags/list?n=1000 200", "HEAD manifests/b-tag.att 200"];
+        assert_eq!(rest, ["GET manifests/a-tag 200", untyped.as_str(), lists[0], lists[1]]);
     }
 }
 
