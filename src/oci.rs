@@ -16,6 +16,7 @@ mod subset;
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
 pub use listing::Listing;
+pub(crate) use manifest::MAX_DEPTH;
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub(crate) use members::Members;
 pub use platform::Platform;

@@ -5,9 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Engine;
-use super::walk::{MAX_DEPTH, Route, has_manifest};
+use super::walk::{Route, has_manifest};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Digest, Edge, Manifest};
+use crate::oci::{Digest, Edge, MAX_DEPTH, Manifest};
 use crate::plan::Transfer;
 
 /// The root as it lands: what is at hand; from the target where reading the source would count against a quota, reading the

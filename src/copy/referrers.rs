@@ -11,9 +11,9 @@ use futures::future::join_all;
 
 use super::Engine;
 use super::family::{self, Family, Fate};
-use super::walk::{MAX_DEPTH, Route};
+use super::walk::Route;
 use crate::error::{Error, Kind, Result, Side, Stage};
-use crate::oci::{Digest, Manifest, Referrer};
+use crate::oci::{Digest, MAX_DEPTH, Manifest, Referrer};
 use crate::plan::{ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 

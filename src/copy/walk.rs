@@ -9,13 +9,10 @@ use futures::future::{BoxFuture, join_all};
 use super::place::{self, Ask, Placed};
 use super::{Engine, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Manifest, Repository, Selector};
 use crate::provision::Ready;
 use crate::report::Bytes;
 use crate::store::{Accepted, Source, Stores, Target};
-
-/// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
-pub(super) const MAX_DEPTH: usize = 16;
 
 /// From where to where an image goes.
 #[derive(Debug)]

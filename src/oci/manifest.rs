@@ -12,6 +12,9 @@ pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/v
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
     */*;q=0.1";
 
+/// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
+pub(crate) const MAX_DEPTH: usize = 16;
+
 /// What a manifest is, by what it points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

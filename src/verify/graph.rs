@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Depth, Request, content};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Mismatch, Referrer, Repository, Selector};
 use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
@@ -24,8 +24,6 @@ use crate::store::{Stores, Target};
 const QUESTIONS: usize = 64;
 /// Branches of one manifest that are followed at once.
 const BRANCHES: usize = 16;
-/// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
-const MAX_DEPTH: usize = 16;
 
 /// Something that isn't as the lock has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
