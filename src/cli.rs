@@ -332,7 +332,7 @@ pub struct Verify {
     /// Also look at all that each image consists of
     ///
     /// Without it: is each tag what the lock pins, and is what refers to its
-    /// image there? That is one HEAD each, and never a GET. With it, each
+    /// image there? That is one HEAD each. With it, each
     /// manifest is read and each blob is asked for. Registries that keep
     /// account of pulls, as Harbor does, count a manifest read as one.
     #[arg(long, verbatim_doc_comment)]

@@ -107,6 +107,14 @@ pub enum Referrers {
     Tagged(Option<Manifest>),
 }
 
+/// `pinned`, if `found` is the same by another algorithm: registries call what a tag holds by sha256, whatever it was pinned
+/// by. Only its bytes can tell, which costs a GET where the algorithms differ and nothing elsewhere.
+pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Digest) -> Digest {
+    let is_same = found.algorithm() != pinned.algorithm()
+        && target.manifest(&found).await.is_ok_and(|manifest| pinned.matches(manifest.bytes()));
+    if is_same { pinned.clone() } else { found }
+}
+
 /// What lies under the fallback tag of `subject`, where pulls count: most have none, which a HEAD tells, and by its digest
 /// the index may be at hand.
 async fn fallback_by_digest<S: Source + ?Sized>(source: &S, subject: &Digest) -> Result<Referrers> {

@@ -15,7 +15,7 @@ use crate::lock::{self, Lock};
 use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::provision::Provisioners;
 use crate::select::Only;
-use crate::store::{Stores, Target};
+use crate::store::{Stores, as_pinned};
 
 /// Questions to the targets in flight.
 pub(super) const QUESTIONS: usize = 64;
@@ -88,20 +88,13 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<
     let answer = async {
         let target = request.stores.target(want.target)?;
         let found = target.resolve(&name).await?.digest;
-        Ok(if is_pin(&*target, &found, pin.lands_as()).await { pin.lands_as().clone() } else { found })
+        Ok(as_pinned(&*target, found, pin.lands_as()).await)
     };
     Some(match unless_stopped(request.stop, answer).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == Kind::NotFound => Ok(None),
         Err(error) => Err(error.on(Side::Target).at(Stage::Plan)),
     })
-}
-
-/// Whether `found` is `pin` by another algorithm: registries call what a tag holds by sha256, whatever it was pinned by.
-/// Only its bytes can tell.
-async fn is_pin(target: &dyn Target, found: &Digest, pin: &Digest) -> bool {
-    found.algorithm() != pin.algorithm()
-        && target.manifest(found).await.is_ok_and(|manifest| pin.matches(manifest.bytes()))
 }
 
 /// The manifests that the answers have shown to be in each target repository.

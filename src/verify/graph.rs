@@ -18,7 +18,7 @@ use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::report::Part;
-use crate::store::{Stores, Target};
+use crate::store::{Stores, Target, as_pinned};
 
 /// Questions to the targets in flight.
 const QUESTIONS: usize = 64;
@@ -76,6 +76,15 @@ impl Seen {
     }
 }
 
+/// What a name holds at a target.
+#[derive(Debug, Clone)]
+struct Held {
+    /// As the target calls it.
+    called: Digest,
+    /// As it is pinned, if it is that.
+    is: Digest,
+}
+
 /// One view over the run.
 pub(super) struct Inspector {
     stores: Arc<dyn Stores>,
@@ -84,7 +93,7 @@ pub(super) struct Inspector {
     depth: Depth,
     questions: Semaphore,
     transfers: Semaphore,
-    names: OnceMap<(Repository, Selector), Result<Digest>>,
+    names: OnceMap<(Repository, Selector), Result<Held>>,
     lists: OnceMap<(Repository, Digest), Result<Vec<Referrer>>>,
     seen: OnceMap<(Repository, Digest), Seen>,
     /// The manifests that were met, by pool.
@@ -152,14 +161,17 @@ impl Inspector {
             None => (Selector::Digest(transfer.lands_as().clone()), Part::Manifest),
         };
         // Who doesn't answer here hasn't answered at all.
-        let mut seen = self.named(&transfer.target, name, transfer.lands_as(), part, Stage::Plan).await;
+        let mut seen = self.named(&transfer.target, name.clone(), transfer.lands_as(), part, Stage::Plan).await;
         if !seen.is_right() {
             return seen;
         }
         let referrers = transfer.referrers.iter().map(|referrer| self.referrer(&transfer.target, referrer));
         let referrers: Vec<Seen> = futures::stream::iter(referrers).buffered(BRANCHES).collect().await;
         if self.depth > Depth::Tags {
-            seen.add(self.shared_manifest(&transfer.target, transfer.lands_as(), 0).await);
+            // It may not go there by the digest that it was pinned by.
+            let root = self.held(&transfer.target, name, transfer.lands_as()).await;
+            let root = root.map_or_else(|_| transfer.lands_as().clone(), |held| held.called);
+            seen.add(self.shared_manifest(&transfer.target, &root, 0).await);
         }
         referrers.into_iter().for_each(|referrer| seen.add(referrer));
         if self.depth > Depth::Tags {
@@ -209,7 +221,7 @@ impl Inspector {
         self.shared_manifest(target, &referrer.digest, 0).await
     }
 
-    /// Whether `name` is `expected`: one HEAD.
+    /// Whether `name` is `expected`: one HEAD. What was pinned by another algorithm than the target's has to be read as well.
     async fn named(
         self: &Arc<Self>,
         target: &Repository,
@@ -218,19 +230,27 @@ impl Inspector {
         part: Part,
         stage: Stage,
     ) -> Seen {
-        let key = (target.clone(), name);
-        let work = {
-            let (inspector, (target, name)) = (Arc::clone(self), key.clone());
-            || async move {
-                let found = inspector.ask(&target, |target| async move { target.resolve(&name).await }).await;
-                found.map(|found| found.digest)
+        match self.held(target, name, expected).await {
+            Ok(Held { is, .. }) if is == *expected => Seen::default(),
+            Ok(Held { is, .. }) => {
+                Seen::differs(Finding { part, expected: expected.clone(), found: Some(is), why: None })
             }
-        };
-        match shared(self.names.get_or_work(key, work).await) {
-            Ok(found) if found == *expected => Seen::default(),
-            Ok(found) => Seen::differs(Finding { part, expected: expected.clone(), found: Some(found), why: None }),
             Err(error) => Seen::of(error.at(stage), part, expected),
         }
+    }
+
+    /// What `name` holds, asked once.
+    async fn held(self: &Arc<Self>, target: &Repository, name: Selector, pinned: &Digest) -> Result<Held> {
+        let key = (target.clone(), name);
+        let work = {
+            let (inspector, (target, name), pinned) = (Arc::clone(self), key.clone(), pinned.clone());
+            let ask = |target: Arc<dyn Target>| async move {
+                let called = target.resolve(&name).await?.digest;
+                Ok(Held { is: as_pinned(&*target, called.clone(), &pinned).await, called })
+            };
+            || async move { inspector.ask(&target, ask).await }
+        };
+        shared(self.names.get_or_work(key, work).await)
     }
 
     /// [`Inspector::manifest`], once for each pool.

@@ -154,6 +154,8 @@ async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do(
     assert_eq!((again.code, statuses(&again)), (0, vec!["up_to_date".to_owned()]), "{again}");
     assert_eq!(scene.source.script.lines(), Vec::<String>::new());
     assert_eq!(scene.target.script.count("PUT", "/"), 0);
+    let verified = scene.cli.run("verify --deep").await;
+    assert_eq!(verified.code, 0, "{verified}");
 }
 
 #[tokio::test]
