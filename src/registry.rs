@@ -1,10 +1,12 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
-//! `transport` sends, `admit` says when, `retry` how often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as
-//! whom, `answer` understands what comes back, `shown` says what the log may tell of it, `probe` looks before anything is
-//! copied, `referrers` knows whether they can be listed, and `quirks` holds what is odd about a service. What a request
-//! *means* is the business of `store/registry.rs`. Follows the OCI distribution specification 1.1.
+//! `action` says what a request is for, `transport` sends it, `admit` says when, `retry` how often, `auth` (with
+//! `challenge`, `credentials`, `docker`, `token`) as whom. `answer` understands what comes back, `failure` why nothing does,
+//! and `shown` says what the log may tell of it. `probe` looks before anything is copied, `referrers` knows whether they can
+//! be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
+//! Follows the OCI distribution specification 1.1.
 
+mod action;
 mod admit;
 mod answer;
 mod auth;
@@ -12,6 +14,7 @@ mod challenge;
 mod counters;
 mod credentials;
 mod docker;
+mod failure;
 mod gate;
 mod harbor;
 mod probe;
@@ -33,6 +36,7 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use url::Url;
 
+pub(crate) use self::action::{Action, Request};
 use self::admit::Admission;
 pub use self::answer::Quota;
 pub(crate) use self::answer::{Answer, PROXY_CACHE};
@@ -42,12 +46,12 @@ pub use self::counters::HostStats;
 pub use self::credentials::BasicTokens;
 use self::credentials::Credentials;
 pub(crate) use self::credentials::Environment;
+pub(crate) use self::failure::in_time;
 pub(crate) use self::probe::{Login, Probe};
 use self::quirks::Quirks;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
 pub use self::retry::Backoff;
 use self::transport::Transport;
-pub(crate) use self::transport::{Action, Request, in_time};
 pub(crate) use self::upload::Pieces;
 use self::upload::{Outgoing, Portions, Progress};
 use crate::config::{Limits, RegistrySettings};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::action::Action;
 use super::quirks::Pace;
-use super::transport::Action;
 
 /// Short requests in flight to one host. Bulk has its own bound (`limits.transfers`), so neither waits for the other.
 const SHORT_IN_FLIGHT: usize = 64;

@@ -9,8 +9,8 @@ use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
+use super::action::{Action, Request};
 use super::challenge;
-use super::transport::{Action, Request};
 use crate::error::{Error, Kind, Result};
 
 /// The longest message that is passed on, in characters.

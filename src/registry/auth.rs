@@ -12,13 +12,14 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
+use super::action::Request;
 use super::answer::Answer;
 use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Credentials};
 use super::gate::{Gate, Pass};
 use super::harbor;
 use super::token::{self, Token};
-use super::transport::{Request, Transport};
+use super::transport::Transport;
 use crate::error::{Error, Kind, Result};
 use crate::once::OnceMap;
 

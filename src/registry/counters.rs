@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::action::Action;
 use super::answer::Quota;
-use super::transport::Action;
 use crate::oci::Registry;
 
 /// What a run asked of a host.

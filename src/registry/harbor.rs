@@ -10,8 +10,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::Value;
 
 use super::Host;
+use super::action::{Action, Request};
 use super::answer::Answer;
-use super::transport::{Action, Request};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Repository;
 

@@ -5,8 +5,8 @@
 //! repository that is open to all takes any.
 
 use super::Host;
+use super::action::{Action, Request};
 use super::credentials::Credential;
-use super::transport::{Action, Request};
 use crate::error::Result;
 use crate::oci::Repository;
 

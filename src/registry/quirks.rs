@@ -1,6 +1,6 @@
 //! What is odd about a registry, as data: one row a service, so that nothing else asks who it talks to.
 
-use super::transport::Action;
+use super::action::Action;
 use crate::oci::{Registry, Service};
 
 /// What differs from a registry that does as the distribution specification says.

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
+use super::action::{Action, Request};
 use super::answer::Answer;
 use super::auth::Scopes;
 use super::credentials::Credential;
-use super::transport::{Action, Request};
 use crate::error::{Kind, Result};
 
 /// As the specification has it for tokens that don't say how long they live.

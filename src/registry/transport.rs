@@ -7,134 +7,25 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
+use super::action::{Action, Request};
 use super::admit::{Admission, Permit};
 use super::answer::{self, Answer};
-use super::auth::Scopes;
 use super::counters::Counters;
+use super::failure::{PROXY_HINT, in_time};
 use super::retry::Backoff;
 use super::setup::Clients;
 use super::shown;
 use super::upload::{self, Outgoing};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 
 const MOST_REDIRECTS: usize = 10;
 
 /// As much of an error's body as is read, in bytes.
 const ERROR_BODY: u64 = 64 << 10;
-
-/// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    Resolve,
-    PullManifest,
-    PullBlob,
-    FindBlob,
-    ListTags,
-    ListReferrers,
-    PushManifest,
-    OpenUpload,
-    PushBlob,
-    PushChunk,
-    AbandonUpload,
-    MountBlob,
-    GetToken,
-    RefreshToken,
-    /// The base of the API: answered with success to whoever is signed in.
-    Ping,
-    /// Of Harbor, whose API wants the credentials themselves and takes no token.
-    ShowProject,
-    FindProject,
-    CreateProject,
-}
-
-/// What is peculiar to an action.
-pub(crate) struct Traits {
-    pub(crate) method: Method,
-    /// What is done, and the word between its object and the repository.
-    pub(crate) words: (&'static str, &'static str),
-    /// A blob's bytes are in the body, of whichever direction.
-    pub(crate) bulk: bool,
-    /// Needs the right to push.
-    pub(crate) writes: bool,
-}
-
-impl Action {
-    /// Goes to a token service, which is often another host.
-    pub(crate) const fn is_for_token(self) -> bool {
-        matches!(self, Self::GetToken | Self::RefreshToken)
-    }
-
-    /// Goes to Harbor's API beside the registry's.
-    pub(crate) const fn is_about_project(self) -> bool {
-        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject)
-    }
-
-    pub(crate) const fn traits(self) -> Traits {
-        const fn of(method: Method, words: (&'static str, &'static str), bulk: bool, writes: bool) -> Traits {
-            Traits { method, words, bulk, writes }
-        }
-        match self {
-            Self::Resolve => of(Method::HEAD, ("resolve", "in"), false, false),
-            Self::PullManifest => of(Method::GET, ("get manifest", "from"), false, false),
-            Self::PullBlob => of(Method::GET, ("get blob", "from"), true, false),
-            Self::FindBlob => of(Method::HEAD, ("look for blob", "in"), false, false),
-            Self::ListTags => of(Method::GET, ("list tags", "of"), false, false),
-            Self::ListReferrers => of(Method::GET, ("list referrers", "in"), false, false),
-            Self::PushManifest => of(Method::PUT, ("push manifest", "to"), false, true),
-            Self::OpenUpload => of(Method::POST, ("open an upload", "to"), false, true),
-            Self::PushBlob => of(Method::PUT, ("push blob", "to"), true, true),
-            Self::PushChunk => of(Method::PATCH, ("push a chunk of blob", "to"), true, true),
-            Self::AbandonUpload => of(Method::DELETE, ("give an upload up", "to"), false, true),
-            Self::MountBlob => of(Method::POST, ("mount blob", "in"), false, true),
-            Self::GetToken => of(Method::GET, ("get a token", "for"), false, false),
-            Self::RefreshToken => of(Method::POST, ("get a token", "for"), false, false),
-            Self::Ping => of(Method::GET, ("log in", "to"), false, false),
-            Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
-            Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
-            Self::CreateProject => of(Method::POST, ("create", "at"), false, true),
-        }
-    }
-}
-
-/// A request: what for, where to, with what.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) action: Action,
-    /// A verb and its object, for messages.
-    pub(crate) attempted: String,
-    pub(crate) url: Url,
-    pub(crate) headers: HeaderMap,
-    pub(crate) scopes: Scopes,
-    /// The repository's path, by which credentials are chosen.
-    pub(crate) repository: String,
-    pub(crate) body: Bytes,
-    /// The largest answer that is taken, in bytes, and what sets it.
-    pub(crate) limit: (u64, &'static str),
-}
-
-impl Request {
-    pub(crate) fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
-        Error::new(kind, &self.attempted, why)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn bare(action: Action) -> Self {
-        Self {
-            action,
-            attempted: "attempt".into(),
-            url: "http://127.0.0.1/".parse().unwrap(),
-            headers: HeaderMap::new(),
-            scopes: Scopes::default(),
-            repository: String::new(),
-            body: Bytes::new(),
-            limit: (0, ""),
-        }
-    }
-}
 
 /// What sends a host's requests.
 #[derive(Debug)]
@@ -312,91 +203,5 @@ impl Transport {
             }
         }
         Ok((body.freeze(), true))
-    }
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// Silence for longer than `idle_timeout`.
-    Idle(Duration),
-    /// The connection wasn't made, or broke.
-    Http(reqwest::Error),
-}
-
-impl Failure {
-    pub(crate) fn why(&self) -> String {
-        match self {
-            Self::Idle(limit) => {
-                format!("nothing moved for {} (limits.idle_timeout)", humantime::format_duration(*limit))
-            }
-            Self::Http(error) => chain(error),
-        }
-    }
-
-    pub(crate) fn into_error(self, request: &Request) -> Error {
-        let why = self.why();
-        match self {
-            Self::Idle(_) => request.error(Kind::Unavailable, why),
-            Self::Http(error) if error.is_builder() => request.error(Kind::Invalid, why),
-            Self::Http(error) if let Some(hint) = settings_hint(&why) => {
-                request.error(Kind::Configuration, why).with_hint(hint).with_source(error.without_url())
-            }
-            Self::Http(error) => request.error(Kind::Unavailable, why).with_source(error.without_url()),
-        }
-    }
-}
-
-const PROXY_HINT: &str = "set proxy: for this registry, from env or file, to a URL with the user and the password";
-const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
-
-/// What the failure of a connection says when it is for the settings to change, and how.
-const SETTINGS_HINTS: &[(&str, &str)] = &[
-    ("proxy authorization required", PROXY_HINT),
-    ("fatal alert: CertificateRequired", CLIENT_HINT),
-    ("fatal alert: CertificateUnknown", CLIENT_HINT),
-    ("fatal alert: BadCertificate", CLIENT_HINT),
-    ("fatal alert: UnknownCA", CLIENT_HINT),
-    // The client's certificate was signed by another authority of the same name.
-    ("fatal alert: DecryptError", CLIENT_HINT),
-    ("fatal alert: AccessDenied", CLIENT_HINT),
-    ("certificate", "set ca: for this registry if its certificate comes from an authority of your own"),
-];
-
-fn settings_hint(why: &str) -> Option<&'static str> {
-    SETTINGS_HINTS.iter().find(|(words, _)| why.contains(words)).map(|(_, hint)| *hint)
-}
-
-/// The innermost cause with words before it; the URL may hold a signature and is left out.
-fn chain(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    let mut texts: Vec<String> = Vec::new();
-    while let Some(next) = cause.source() {
-        let text = plain(&next.to_string());
-        if !text.is_empty() && texts.last().is_none_or(|last| !last.contains(&text)) {
-            texts.push(text);
-        }
-        cause = next;
-    }
-    if texts.is_empty() {
-        return if error.is_timeout() { "timed out".to_owned() } else { "the connection broke".to_owned() };
-    }
-    texts.join(": ")
-}
-
-/// Without what only a programmer wants to know: the client's layers, and numbers of errors that have a text.
-fn plain(text: &str) -> String {
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let layers = ["client error (", "tcp connect error"];
-    if layers.iter().any(|layer| text.starts_with(layer)) { String::new() } else { text.to_owned() }
-}
-
-pub(crate) async fn in_time<T>(
-    idle: Duration,
-    work: impl Future<Output = reqwest::Result<T>>,
-) -> std::result::Result<T, Failure> {
-    match tokio::time::timeout(idle, work).await {
-        Ok(result) => result.map_err(Failure::Http),
-        Err(_) => Err(Failure::Idle(idle)),
     }
 }

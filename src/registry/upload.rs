@@ -15,7 +15,7 @@ use futures::stream::{BoxStream, Stream};
 use reqwest::header::CONTENT_LENGTH;
 use tokio::time::Instant;
 
-use super::transport::Failure;
+use super::failure::Failure;
 use crate::error::Error;
 
 /// The chunks of a body; an error among them ends the upload.

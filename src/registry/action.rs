@@ -1,0 +1,119 @@
+//! A request: what it is for, where to and with what. Knows nothing of how it is sent.
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use url::Url;
+
+use super::auth::Scopes;
+use crate::error::{Error, Kind};
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Resolve,
+    PullManifest,
+    PullBlob,
+    FindBlob,
+    ListTags,
+    ListReferrers,
+    PushManifest,
+    OpenUpload,
+    PushBlob,
+    PushChunk,
+    AbandonUpload,
+    MountBlob,
+    GetToken,
+    RefreshToken,
+    /// The base of the API: answered with success to whoever is signed in.
+    Ping,
+    /// Of Harbor, whose API wants the credentials themselves and takes no token.
+    ShowProject,
+    FindProject,
+    CreateProject,
+}
+
+/// What is peculiar to an action.
+pub(crate) struct Traits {
+    pub(crate) method: Method,
+    /// What is done, and the word between its object and the repository.
+    pub(crate) words: (&'static str, &'static str),
+    /// A blob's bytes are in the body, of whichever direction.
+    pub(crate) bulk: bool,
+    /// Needs the right to push.
+    pub(crate) writes: bool,
+}
+
+impl Action {
+    /// Goes to a token service, which is often another host.
+    pub(crate) const fn is_for_token(self) -> bool {
+        matches!(self, Self::GetToken | Self::RefreshToken)
+    }
+
+    /// Goes to Harbor's API beside the registry's.
+    pub(crate) const fn is_about_project(self) -> bool {
+        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject)
+    }
+
+    pub(crate) const fn traits(self) -> Traits {
+        const fn of(method: Method, words: (&'static str, &'static str), bulk: bool, writes: bool) -> Traits {
+            Traits { method, words, bulk, writes }
+        }
+        match self {
+            Self::Resolve => of(Method::HEAD, ("resolve", "in"), false, false),
+            Self::PullManifest => of(Method::GET, ("get manifest", "from"), false, false),
+            Self::PullBlob => of(Method::GET, ("get blob", "from"), true, false),
+            Self::FindBlob => of(Method::HEAD, ("look for blob", "in"), false, false),
+            Self::ListTags => of(Method::GET, ("list tags", "of"), false, false),
+            Self::ListReferrers => of(Method::GET, ("list referrers", "in"), false, false),
+            Self::PushManifest => of(Method::PUT, ("push manifest", "to"), false, true),
+            Self::OpenUpload => of(Method::POST, ("open an upload", "to"), false, true),
+            Self::PushBlob => of(Method::PUT, ("push blob", "to"), true, true),
+            Self::PushChunk => of(Method::PATCH, ("push a chunk of blob", "to"), true, true),
+            Self::AbandonUpload => of(Method::DELETE, ("give an upload up", "to"), false, true),
+            Self::MountBlob => of(Method::POST, ("mount blob", "in"), false, true),
+            Self::GetToken => of(Method::GET, ("get a token", "for"), false, false),
+            Self::RefreshToken => of(Method::POST, ("get a token", "for"), false, false),
+            Self::Ping => of(Method::GET, ("log in", "to"), false, false),
+            Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
+            Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
+            Self::CreateProject => of(Method::POST, ("create", "at"), false, true),
+        }
+    }
+}
+
+/// A request: what for, where to, with what.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) action: Action,
+    /// A verb and its object, for messages.
+    pub(crate) attempted: String,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) scopes: Scopes,
+    /// The repository's path, by which credentials are chosen.
+    pub(crate) repository: String,
+    pub(crate) body: Bytes,
+    /// The largest answer that is taken, in bytes, and what sets it.
+    pub(crate) limit: (u64, &'static str),
+}
+
+impl Request {
+    pub(crate) fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
+        Error::new(kind, &self.attempted, why)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bare(action: Action) -> Self {
+        Self {
+            action,
+            attempted: "attempt".into(),
+            url: "http://127.0.0.1/".parse().unwrap(),
+            headers: HeaderMap::new(),
+            scopes: Scopes::default(),
+            repository: String::new(),
+            body: Bytes::new(),
+            limit: (0, ""),
+        }
+    }
+}
