@@ -7,6 +7,7 @@
 //!                                                                           │
 //!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
 //! Lock + what the targets hold ──verify──▶ Outcomes and differences ──report──▶ text · JSON
+//! Config + Lock ──desired──▶ what should be where, and what is mirrored where (no request)
 //! ```
 //!
 //! Each arrow is one module; each noun between two arrows is one type.
@@ -20,11 +21,12 @@
 //! | `commands` | everything below |
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
-//! | `verify` | plan, report, progress, lock, config, select, store, once, error, oci |
+//! | `verify` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
-//! | `plan` | lock, config, select, provision, store, error, oci |
-//! | `resolve` | lock, config, select, referrers, store, error, oci |
+//! | `plan` | desired, lock, config, select, provision, store, error, oci |
+//! | `resolve` | desired, lock, config, select, referrers, store, error, oci |
+//! | `desired` | lock, config, select, error, oci |
 //! | `referrers` | store, once, error, oci |
 //! | `serve` | store, error, oci |
 //! | `provision` | config, registry, aws, once, error, oci |
@@ -44,6 +46,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod copy;
+pub mod desired;
 pub mod error;
 pub mod lock;
 pub mod oci;

@@ -4,7 +4,6 @@
 
 mod ask;
 mod bytes;
-mod landing;
 mod pulls;
 mod refer;
 mod repositories;
@@ -18,7 +17,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
-pub use want::{Want, wants};
+pub(crate) use want::{failed, transfer};
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
 #[derive(Debug, Clone, Default)]

@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ImageRule, Wanted};
+use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
 use crate::oci::{Platform, Reference, Repository, Tag, listed};
@@ -162,9 +163,9 @@ async fn list_tags(
 /// Gives each image its digest: the lock's, the list's, or what the source serves now.
 async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
-    let sources = request.images.iter().flat_map(|rule| {
-        let sources = rule.sources(resolution.lock.tags(&rule.repository, rule.selection().map(Selection::spec)));
-        sources.into_iter().map(|(source, _)| (source, &rule.handling.platforms))
+    let lock = &resolution.lock;
+    let sources = entries(request.images, lock).flat_map(|Entry { rule, images, .. }| {
+        images.into_iter().map(|image| (image.source, &rule.handling.platforms))
     });
     let wanted = sources.filter(|(source, _)| request.only.matches(source));
     let distinct: Vec<_> = wanted.filter(|(source, platforms)| seen.insert(lock::name(source, platforms))).collect();
@@ -235,29 +236,24 @@ fn keep_the_others(request: Request<'_>, resolution: &mut Resolution) {
 
 /// Whether `only` leaves anything to do: some image of the list matches, or some tag of a selection could.
 pub fn may_match(images: &[ImageRule], old: &Lock, only: &Only) -> bool {
-    images.iter().any(|rule| {
-        match rule.selection().map(|selection| old.selection(&rule.repository, selection.spec())) {
-            Some(None) => only.may_match(&rule.repository),
-            _ => rule
-                .sources(old.tags(&rule.repository, rule.selection().map(Selection::spec)))
-                .iter()
-                .any(|(source, _)| only.matches(source)),
-        }
+    entries(images, old).any(|entry| match entry.is_unknown {
+        true => only.may_match(&entry.rule.repository),
+        false => entry.images.iter().any(|image| only.matches(&image.source)),
     })
 }
 
 /// What of `old` the list asks for, referrers and all, and the names of what `old` lacks. Nobody is asked.
 pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
     let (mut kept, mut missing) = (Lock::default(), Vec::new());
-    for rule in images {
+    for Entry { rule, images, .. } in entries(images, old) {
         if let Some(selection) = rule.selection() {
             match old.selection(&rule.repository, selection.spec()) {
                 Some(found) => kept.select(found.clone()),
                 None => missing.push(format!("the selection of {}", rule.repository)),
             }
         }
-        for (source, _) in rule.sources(old.tags(&rule.repository, rule.selection().map(Selection::spec))) {
-            match old.image(&source, &rule.handling.platforms) {
+        for Image { source, pin, .. } in images {
+            match pin {
                 Some(found) => kept.pin(found.clone()),
                 None => missing.push(missing_name(&source, &rule.handling.platforms)),
             }

@@ -12,13 +12,14 @@ use futures::future::join_all;
 use super::session::{Session, Start};
 use crate::cli;
 use crate::config::ImageRule;
+use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Registry, Repository, Selector};
 use crate::progress::Task;
 use crate::registry::{Host, Login, Probe};
 use crate::report::{Check, Proof, Report, Right};
-use crate::select::{Only, Selection};
+use crate::select::Only;
 
 /// Repositories of one host that are asked about at once.
 const QUESTIONS: usize = 16;
@@ -48,17 +49,15 @@ type Needs = BTreeMap<(Repository, Role), Vec<Selector>>;
 /// What is needed of each host: of sources in the order of the list, then of targets.
 fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs)> {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
-    for rule in images {
-        let wanted = rule.sources(lock.tags(&rule.repository, rule.selection().map(Selection::spec)));
-        if wanted.is_empty() && only.may_match(&rule.repository) {
+    for Entry { rule, images, .. } in entries(images, lock) {
+        if images.is_empty() && only.may_match(&rule.repository) {
             sources.push((&rule.repository, None));
             targets.extend(rule.destinations.iter().map(|target| (target, None)));
         }
-        for (source, tag) in wanted.iter().filter(|(source, _)| only.matches(source)) {
-            let pin = lock.image(source, &rule.handling.platforms);
+        for Image { source, tag, pin } in images.into_iter().filter(|image| only.matches(&image.source)) {
             let read = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.digest.clone()));
             let untagged = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.lands_as().clone()));
-            let set = tag.clone().map_or(untagged, Selector::Tag);
+            let set = tag.map_or(untagged, Selector::Tag);
             sources.push((&rule.repository, Some(read)));
             targets.extend(rule.destinations.iter().map(|target| (target, Some(set.clone()))));
         }

@@ -16,6 +16,7 @@ use self::images::Image;
 use super::session::Start;
 use super::{lock, plan, print, sync, verify};
 use crate::cli;
+use crate::desired::{Entry, entries};
 use crate::lock::Lock;
 use crate::oci::{ACCEPT, Digest, Edge, Manifest, Registry, Repository};
 use crate::report::{Exit, Report};
@@ -175,10 +176,10 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
     let client = Client::try_from(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })?;
     let mut verified = Verified::default();
     let mut seen = std::collections::HashSet::new();
-    for rule in &config.images {
-        for (source, tag) in rule.sources(&[]) {
-            let pin = pins.image(&source, &rule.handling.platforms).context("the lock has every image of the list")?;
-            let (repository, tag) = (&rule.destinations[0], tag.context("the list names tags")?);
+    for Entry { rule, images, .. } in entries(&config.images, pins) {
+        for image in images {
+            let pin = image.pin.context("the lock has every image of the list")?;
+            let (repository, tag) = (&rule.destinations[0], image.tag.context("the list names tags")?);
             let by_tag =
                 OciReference::with_tag(repository.registry().to_string(), repository.path().into(), tag.to_string());
             let (_, digest) = client.pull_manifest_raw(&by_tag, &RegistryAuth::Anonymous, &[ACCEPT]).await?;

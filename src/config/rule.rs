@@ -1,7 +1,7 @@
-//! One entry of `images`: which sources it asks for.
+//! One entry of `images`: what it is about.
 
 use super::{Handling, ImageRule, KeyPath, Wanted};
-use crate::oci::{Reference, Repository, Tag};
+use crate::oci::{Repository, Tag};
 use crate::select::Selection;
 
 impl ImageRule {
@@ -16,25 +16,6 @@ impl ImageRule {
         match &self.wanted {
             Wanted::Select(selection) => Some(selection),
             Wanted::Tags(_) | Wanted::Digest(..) => None,
-        }
-    }
-
-    /// Each image that the entry asks for, by its canonical source, and the tag that it gets at the target. What a
-    /// selection has picked comes in as `selected`.
-    pub fn sources(&self, selected: &[Tag]) -> Vec<(Reference, Option<Tag>)> {
-        let tagged = |tag: &Tag| Reference::tagged(self.repository.clone(), tag.clone());
-        match &self.wanted {
-            Wanted::Tags(tags) => {
-                let pinned = |(tag, digest): &(Tag, Option<_>)| match digest {
-                    Some(digest) => (tagged(tag).pinned(Clone::clone(digest)), Some(tag.clone())),
-                    None => (tagged(tag), Some(tag.clone())),
-                };
-                tags.iter().map(pinned).collect()
-            }
-            Wanted::Digest(digest, name) => {
-                vec![(Reference::digested(self.repository.clone(), digest.clone()), name.clone())]
-            }
-            Wanted::Select(_) => selected.iter().map(|tag| (tagged(tag), Some(tag.clone()))).collect(),
         }
     }
 

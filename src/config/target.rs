@@ -39,6 +39,12 @@ impl TargetRoot {
         }
     }
 
+    /// Whether `repository` lies below this root.
+    pub fn holds(&self, repository: &Repository) -> bool {
+        let below = |path: &str| path.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('/'));
+        *repository.registry() == self.registry && (self.prefix.is_empty() || below(repository.path()))
+    }
+
     /// The same, with a layout's directory as seen from `folder`.
     pub(super) fn seen_from(self, folder: &Path) -> Self {
         let inside = self.registry.layout().and_then(|dir| Registry::in_directory(&folder.join(dir)));

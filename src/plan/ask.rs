@@ -7,9 +7,10 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::want::{Want, wants};
+use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, pulls, refer, repositories};
 use crate::config::{ImageRule, Overwrite, ReferrerPolicy};
+use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock};
 use crate::oci::{Digest, Reference, Repository, Selector};
@@ -116,12 +117,12 @@ fn planned(
 ) -> Planned {
     let stale = request.failed.get(&lock::name(&want.source, &want.handling.platforms));
     if let Some(clash) = &want.clash {
-        return want.failed(clash.clone());
+        return failed(want, clash.clone());
     }
     let (pin, found) = match (want.pin, found) {
         (Some(pin), Some(Ok(found))) => (pin, found),
-        (Some(_), Some(Err(error))) => return want.failed(error),
-        _ => return want.failed(stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
+        (Some(_), Some(Err(error))) => return failed(want, error),
+        _ => return failed(want, stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
     };
     let is_there = held.get(want.target).is_some_and(|digests| digests.contains(pin.lands_as()));
     let action = match (found, want.handling.overwrite) {
@@ -131,7 +132,7 @@ fn planned(
         _ if is_there => Action::Tag,
         _ => Action::Copy,
     };
-    let mut transfer = want.transfer(pin, action);
+    let mut transfer = transfer(want, pin, action);
     pulls::estimate(request.stores, &mut transfer);
     transfer.follow =
         request.follow && transfer.action == Action::UpToDate && want.handling.referrers.policy != ReferrerPolicy::None;

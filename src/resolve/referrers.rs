@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Request, Resolution};
 use crate::config::{ImageRule, ReferrerPolicy, ReferrerRule};
+use crate::desired::{Entry, Image, entries};
 use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Platform, Reference, Referrer, Repository};
-use crate::select::{Only, Selection};
+use crate::select::Only;
 
 /// A pin of the lock, as it is looked up.
 type Key = (Reference, Vec<Platform>);
@@ -78,12 +79,10 @@ fn name((source, platforms): &Key) -> lock::Name {
 /// What each pin that the run is about is to have: the rules of all entries that ask for it.
 fn wishes<'a>(images: &'a [ImageRule], lock: &Lock, only: &Only) -> HashMap<Key, Vec<&'a ReferrerRule>> {
     let mut wishes: HashMap<Key, Vec<&ReferrerRule>> = HashMap::new();
-    for rule in images {
-        for (source, _) in rule.sources(lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
-            if only.matches(&source)
-                && let Some(image) = lock.image(&source, &rule.handling.platforms)
-            {
-                let key = (source, image.platforms.clone());
+    for Entry { rule, images, .. } in entries(images, lock) {
+        for Image { source, pin, .. } in images {
+            if let Some(pin) = pin.filter(|_| only.matches(&source)) {
+                let key = (source, pin.platforms.clone());
                 wishes.entry(key).or_default().push(&rule.handling.referrers);
             }
         }

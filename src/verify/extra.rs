@@ -10,10 +10,10 @@ use futures::StreamExt as _;
 
 use super::graph::Inspector;
 use super::{Request, Verification};
+use crate::desired::{Entry, entries};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Reference, Repository, Selector, Tag};
 use crate::report::{Difference, Outcome, Part};
-use crate::select::Selection;
 
 /// Repositories, and tags of one, that are asked about at once.
 const QUESTIONS: usize = 16;
@@ -67,8 +67,7 @@ pub(super) async fn extra(
 /// Whatever a run is about, a tag is known.
 fn known(request: Request<'_>) -> HashMap<Repository, Known> {
     let mut all: HashMap<Repository, Known> = HashMap::new();
-    for rule in request.images {
-        let asked_for = rule.sources(request.lock.tags(&rule.repository, rule.selection().map(Selection::spec)));
+    for Entry { rule, images, .. } in entries(request.images, request.lock) {
         let pins = || request.lock.images().filter(|pin| *pin.source.repository() == rule.repository);
         for target in &rule.destinations {
             let known = all.entry(target.clone()).or_insert_with(|| Known {
@@ -76,7 +75,7 @@ fn known(request: Request<'_>) -> HashMap<Repository, Known> {
                 tags: HashSet::new(),
                 digests: HashSet::new(),
             });
-            known.tags.extend(asked_for.iter().filter_map(|(_, tag)| tag.clone()));
+            known.tags.extend(images.iter().filter_map(|image| image.tag.clone()));
             for pin in pins() {
                 known.tags.extend(pin.source.tag().cloned());
                 known.tags.extend(pin.referrers.iter().filter_map(|referrer| referrer.tag.clone()));
