@@ -2,14 +2,16 @@
 //!
 //! It follows distribution-spec 1.1 to the letter, so that a client that gets along with it makes no lucky guesses: upload
 //! locations are relative and change with each chunk, chunks out of order are refused, a manifest must be complete and be
-//! what its name and media type say. What comes by PATCH, or without a length, stays in memory until its upload ends; all
-//! else is streamed.
+//! what its name and media type say ([`strict`]). What comes by PATCH, or without a length, stays in memory until its
+//! upload ends or expires ([`expiry`]); all else is streamed.
 
 mod blobs;
+mod expiry;
 mod listing;
 mod manifests;
 mod reply;
 mod route;
+mod strict;
 mod uploads;
 
 use std::fmt;
@@ -22,7 +24,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
@@ -64,15 +66,17 @@ pub struct Options {
     pub port: u16,
     /// Whether there is a referrers API.
     pub referrers: bool,
+    /// Whether any JSON object is taken as a manifest, and served whatever `Accept` says, as some registries do it.
+    pub lenient: bool,
     /// How many tags, or referrers, a page has at most.
     pub page: usize,
 }
 
 impl Default for Options {
-    /// `localhost`, on a free port, with referrers and pages of 1000.
+    /// `localhost`, on a free port, strict, with referrers and pages of 1000.
     fn default() -> Self {
         let registry = "localhost".parse().expect("a constant host");
-        Self { registry, port: 0, referrers: true, page: 1000 }
+        Self { registry, port: 0, referrers: true, lenient: false, page: 1000 }
     }
 }
 
@@ -157,7 +161,9 @@ struct Served {
 }
 
 async fn handle(State(served): State<Arc<Served>>, request: Request) -> Response {
-    served.answer(request).await.unwrap_or_else(reply::Refusal::into_response)
+    let response = served.answer(request).await.unwrap_or_else(reply::Refusal::into_response);
+    served.watch_uploads();
+    response
 }
 
 impl Served {
@@ -169,7 +175,7 @@ impl Served {
                 Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response())
             }
             (Method::GET | Method::HEAD, Route::Manifest(repository, name)) => {
-                self.get_manifest(&repository, &name, head).await
+                self.get_manifest(&repository, &name, head, request.headers()).await
             }
             (Method::PUT, Route::Manifest(repository, name)) => self.put_manifest(&repository, &name, request).await,
             (Method::GET | Method::HEAD, Route::Blob(repository, digest)) => {
@@ -185,7 +191,10 @@ impl Served {
                 self.list_referrers(&repository, &digest, request.uri().query()).await
             }
             (_, Route::Referrers(..)) if !self.options.referrers => Ok(not_found()),
-            (method, _) => Err(Refusal::new(Code::Unsupported, format!("{method} isn't supported here"))),
+            (method, route) => {
+                let refusal = Refusal::new(Code::Unsupported, format!("{method} isn't supported here"));
+                Err(refusal.with_header(ALLOW, route.methods()))
+            }
         }
     }
 

@@ -93,7 +93,7 @@ impl Part {
             return Self::All;
         };
         let (start, end) = match (first.parse::<u64>(), last.parse::<u64>()) {
-            (Ok(start), Ok(last)) if start <= last => (start, size.min(last.saturating_add(1))),
+            (Ok(start), Ok(last)) => (start, size.min(last.saturating_add(1))),
             (Ok(start), Err(_)) if last.is_empty() => (start, size),
             (Err(_), Ok(count)) if first.is_empty() => (size.saturating_sub(count), size),
             _ => return Self::All,
@@ -118,7 +118,7 @@ mod tests {
             ("bytes=10-", 10, Part::Outside),
             ("bytes=0-", 0, Part::Outside),
             ("bytes=-0", 10, Part::Outside),
-            ("bytes=5-3", 10, Part::All),
+            ("bytes=5-3", 10, Part::Outside),
             ("bytes=0-1,3-4", 10, Part::All),
             ("lines=0-1", 10, Part::All),
         ] {

@@ -41,7 +41,8 @@ impl Served {
     ) -> Result<Response, Refusal> {
         let manifests = match self.world.manifests(repository).await {
             Ok(manifests) => manifests,
-            Err(e) if e.kind() == Kind::NotFound => return Err(Refusal::of(&e, Code::NameUnknown)),
+            // Nothing refers to anything there, which is no error.
+            Err(e) if e.kind() == Kind::NotFound => Vec::new(),
             Err(e) => return Err(Refusal::of(&e, Code::ManifestUnknown)),
         };
         let filter = parameter(query, "artifactType");

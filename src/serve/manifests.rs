@@ -3,14 +3,14 @@
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 
-use super::Served;
 use super::reply::{Code, DIGEST, Refusal};
+use super::{Served, strict};
 use crate::error::{Kind, Result as StoreResult};
-use crate::oci::{Digest, Edge, Manifest, MediaType, Repository, Selector};
+use crate::oci::{self, Digest, Edge, Manifest, MediaType, Repository, Selector};
 use crate::store::Target;
 
 /// What registries are asked to take at least, and most take at most.
@@ -24,6 +24,7 @@ impl Served {
         repository: &Repository,
         name: &Selector,
         head: bool,
+        asked: &HeaderMap,
     ) -> Result<Response, Refusal> {
         let read = async {
             let source = self.world.source(repository)?;
@@ -32,6 +33,10 @@ impl Served {
             StoreResult::Ok((found, bytes))
         };
         match read.await {
+            Ok((found, _)) if !self.options.lenient && !strict::accepts(asked, found.media_type.as_str()) => {
+                let why = format!("it is {}, which Accept doesn't name", found.media_type);
+                Err(Refusal::new(Code::ManifestUnknown, why))
+            }
             Ok((found, bytes)) => {
                 let headers = [
                     (CONTENT_TYPE, found.media_type.to_string()),
@@ -54,11 +59,23 @@ impl Served {
         let bytes = to_bytes(request.into_body(), LIMIT)
             .await
             .map_err(|_| Refusal::new(Code::TooLarge, format!("a manifest may have {LIMIT} bytes")))?;
+        if !self.options.lenient {
+            strict::check(content_type.as_deref(), &bytes)?;
+        }
         let manifest = read(name, content_type.as_deref(), bytes)?;
         let target = self.world.target(repository).map_err(|e| Refusal::of(&e, Code::NameUnknown))?;
+        if !self.options.lenient && manifest.kind() == oci::Kind::Index {
+            let others = missing(&*target, &manifest, |_| true).await;
+            if !others.is_empty() {
+                return Err(Refusal::missing(&others));
+            }
+        }
         let accepted = match target.push_manifest(&manifest, name).await {
             Ok(accepted) => accepted,
-            Err(e) if e.kind() == Kind::MissingContent => return Err(missing(&*target, &manifest).await),
+            Err(e) if e.kind() == Kind::MissingContent => {
+                let is_manifest = |edge: &Edge| matches!(edge, Edge::Manifest(_));
+                return Err(Refusal::missing(&missing(&*target, &manifest, is_manifest).await));
+            }
             Err(e) => return Err(Refusal::of(&e, Code::NameUnknown)),
         };
         let digest = manifest.digest().to_string();
@@ -99,18 +116,20 @@ struct Inside {
     media_type: Option<MediaType>,
 }
 
-/// Each digest that `manifest` points at and `target` lacks.
-async fn missing(target: &dyn Target, manifest: &Manifest) -> Refusal {
+/// Each digest that `manifest` points at and `target` lacks. What `is_manifest` says is one must be there as a manifest: by
+/// a strict registry no index of layers, which build caches are, is taken.
+async fn missing(target: &dyn Target, manifest: &Manifest, is_manifest: impl Fn(&Edge) -> bool) -> Vec<String> {
     let mut digests = Vec::new();
     for edge in manifest.successors() {
-        let digest = &edge.descriptor().digest;
-        let there = match edge {
-            Edge::Manifest(_) => target.resolve(&Selector::Digest(digest.clone())).await.is_ok(),
-            Edge::Blob(_) => matches!(target.blob_size(digest).await, Ok(Some(_))),
+        let of = edge.descriptor();
+        let there = if is_manifest(edge) {
+            target.resolve(&Selector::Digest(of.digest.clone())).await.is_ok()
+        } else {
+            of.media_type.is_foreign() || matches!(target.blob_size(&of.digest).await, Ok(Some(_)))
         };
         if !there {
-            digests.push(digest.to_string());
+            digests.push(of.digest.to_string());
         }
     }
-    Refusal::missing(&digests)
+    digests
 }

@@ -41,6 +41,17 @@ impl Route {
             _ => Err(unknown()),
         }
     }
+
+    /// The methods that are supported there: content is never deleted.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Self::Base | Self::Blob(..) => "GET, HEAD",
+            Self::Manifest(..) => "GET, HEAD, PUT",
+            Self::Uploads(_) => "POST",
+            Self::Upload(..) => "GET, PATCH, PUT, DELETE",
+            Self::Tags(_) | Self::Referrers(..) => "GET",
+        }
+    }
 }
 
 pub(super) fn digest(text: &str) -> Result<Digest, Refusal> {
@@ -51,7 +62,9 @@ fn selector(text: &str) -> Result<Selector, Refusal> {
     if text.contains(':') {
         return digest(text).map(Selector::Digest);
     }
-    let tag = text.parse().map_err(|e: crate::oci::ReferenceError| Refusal::new(Code::TagInvalid, e.to_string()))?;
+    // What can't be a tag isn't one that is there (distribution-spec, "Pulling manifests").
+    let tag =
+        text.parse().map_err(|e: crate::oci::ReferenceError| Refusal::new(Code::ManifestUnknown, e.to_string()))?;
     Ok(Selector::Tag(tag))
 }
 

@@ -1,11 +1,11 @@
 //! Uploads: in one request, in two, or in chunks; and mounts (distribution-spec, "Pushing blobs").
 //!
-//! A location holds for one step: it carries the number of bytes that were received, and a request to an earlier one is
-//! refused. So a client that keeps using the first location, or loses its query, is found out.
+//! A location holds for one step: it carries the number of bytes that were received, and a chunk at an earlier one is out
+//! of order. So a client that keeps using the first location, or loses its query, is found out.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -14,7 +14,9 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::Instant;
 
+use super::expiry::Waiting;
 use super::reply::{Code, DIGEST, Refusal};
 use super::{Served, parameter, route};
 use crate::error::{Error, Kind};
@@ -25,7 +27,14 @@ use crate::store::{BlobStream, Mount, Upload};
 #[derive(Default)]
 pub(super) struct Uploads {
     opened: AtomicU64,
-    sessions: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Session>>>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    sessions: HashMap<String, Arc<tokio::sync::Mutex<Session>>>,
+    /// Whether a task sees to it that they expire.
+    watched: bool,
 }
 
 /// One upload and what came by PATCH. Its lock is held while a chunk comes in.
@@ -35,6 +44,8 @@ struct Session {
     upload: Upload,
     parts: Vec<Bytes>,
     received: u64,
+    /// When the last request about it was over.
+    since: Instant,
 }
 
 impl Served {
@@ -62,7 +73,8 @@ impl Served {
 
     pub(super) async fn upload_status(&self, repository: &Repository, id: &str) -> Result<Response, Refusal> {
         let session = self.uploads.find(repository, id).await?;
-        let session = session.lock().await;
+        let mut session = session.lock().await;
+        session.since = Instant::now();
         Ok((StatusCode::NO_CONTENT, session.headers()).into_response())
     }
 
@@ -79,6 +91,7 @@ impl Served {
         // What came before a connection broke counts: the status tells the client where to go on.
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| Refusal::new(Code::BlobUploadInvalid, e.to_string()))?;
+            session.since = Instant::now();
             session.received += chunk.len() as u64;
             session.parts.push(chunk);
         }
@@ -101,11 +114,16 @@ impl Served {
 
     pub(super) async fn abandon_upload(&self, repository: &Repository, id: &str) -> Result<Response, Refusal> {
         self.uploads.find(repository, id).await?;
-        let session = self.uploads.take(id).await?;
-        if let Ok(target) = self.world.target(repository) {
+        self.end_upload(id).await;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// Gives the upload up, if there is one.
+    pub(super) async fn end_upload(&self, id: &str) {
+        let Ok(session) = self.uploads.take(id).await else { return };
+        if let Ok(target) = self.world.target(&session.repository) {
             target.abandon(session.upload).await;
         }
-        Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     async fn open(&self, repository: &Repository) -> Result<Session, Refusal> {
@@ -116,13 +134,12 @@ impl Served {
 
     fn session(&self, repository: &Repository, upload: Upload) -> Session {
         let id = self.uploads.opened.fetch_add(1, Ordering::Relaxed).to_string();
-        Session { id, repository: repository.clone(), upload, parts: Vec::new(), received: 0 }
+        Session { id, repository: repository.clone(), upload, parts: Vec::new(), received: 0, since: Instant::now() }
     }
 
     fn keep(&self, session: Session) -> Response {
         let headers = session.headers();
-        let mut sessions = self.uploads.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(session.id.clone(), Arc::new(tokio::sync::Mutex::new(session)));
+        self.uploads.lock().sessions.insert(session.id.clone(), Arc::new(tokio::sync::Mutex::new(session)));
         (StatusCode::ACCEPTED, headers).into_response()
     }
 
@@ -152,7 +169,7 @@ impl Served {
 
 impl Uploads {
     async fn find(&self, repository: &Repository, id: &str) -> Result<Arc<tokio::sync::Mutex<Session>>, Refusal> {
-        let found = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let found = self.lock().sessions.get(id).cloned();
         let found = found.ok_or_else(unknown)?;
         let here = found.lock().await.repository == *repository;
         if here { Ok(found) } else { Err(unknown()) }
@@ -160,7 +177,7 @@ impl Uploads {
 
     /// Closes the upload, once a chunk that is coming in has come.
     async fn take(&self, id: &str) -> Result<Session, Refusal> {
-        let found = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let found = self.lock().sessions.remove(id);
         let found = found.ok_or_else(unknown)?;
         let mut session = found.lock().await;
         Ok(Session {
@@ -169,7 +186,34 @@ impl Uploads {
             upload: session.upload.clone(),
             parts: std::mem::take(&mut session.parts),
             received: session.received,
+            since: session.since,
         })
+    }
+
+    /// The uploads that no request is about.
+    pub(super) fn waiting(&self) -> Vec<Waiting> {
+        let open = self.lock();
+        let idle = open.sessions.values().filter_map(|session| session.try_lock().ok());
+        idle.map(|idle| Waiting { id: idle.id.clone(), since: idle.since, held: idle.received }).collect()
+    }
+
+    /// Whether there are uploads that nobody watches: the caller does so from now on.
+    pub(super) fn begin_watch(&self) -> bool {
+        let mut open = self.lock();
+        let unwatched = !open.sessions.is_empty() && !open.watched;
+        open.watched |= unwatched;
+        unwatched
+    }
+
+    /// Whether nothing is left to watch: the caller stops.
+    pub(super) fn end_watch(&self) -> bool {
+        let mut open = self.lock();
+        open.watched = !open.sessions.is_empty();
+        !open.watched
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,9 +230,13 @@ impl Session {
 
     /// Whether `request` goes on where the last one ended.
     fn check(&self, request: &Request) -> Result<(), Refusal> {
-        if parameter(request.uri().query(), "received") != Some(self.received.to_string()) {
-            let message = "not the location that the last answer gave";
-            return Err(self.refuse(Code::BlobUploadInvalid, message));
+        match parameter(request.uri().query(), "received").and_then(|text| text.parse::<u64>().ok()) {
+            Some(received) if received == self.received => {}
+            Some(received) if received < self.received => {
+                let message = format!("{} bytes were received, the location is from before", self.received);
+                return Err(self.refuse(Code::RangeInvalid, &message));
+            }
+            _ => return Err(self.refuse(Code::BlobUploadInvalid, "not a location that an answer gave")),
         }
         let Some(range) = request.headers().get(CONTENT_RANGE) else { return Ok(()) };
         let bounds = range.to_str().ok().and_then(|text| text.split_once('-'));

@@ -2,7 +2,8 @@
 //!
 //! As strict as a registry is meant to be: a blob belongs to the repository that it was pushed to or mounted into, bytes
 //! are checked against digest and size, and a manifest is taken only when everything that it points at is there
-//! (distribution-spec, "Push"). Content is shared, so a clone of anything here costs a count.
+//! (distribution-spec, "Push"), but for foreign layers, without which most registries do. Content is shared, so a clone of
+//! anything here costs a count.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -289,12 +290,14 @@ impl Contents {
         }
     }
 
-    /// What `manifest` points at and isn't here, in words. Its subject may be absent.
+    /// What `manifest` points at and isn't here, in words. Its subject may be absent, and so may what isn't meant to be
+    /// distributed.
     fn missing(&self, manifest: &Manifest) -> Vec<String> {
         let absent = |edge: &Edge| match edge {
             Edge::Manifest(child) => {
                 (!self.manifests.contains_key(&child.digest)).then(|| format!("manifest {}", child.digest))
             }
+            Edge::Blob(blob) if blob.media_type.is_foreign() => None,
             Edge::Blob(blob) => (!self.blobs.contains_key(&blob.digest)).then(|| format!("blob {}", blob.digest)),
         };
         manifest.successors().iter().filter_map(absent).collect()

@@ -9,6 +9,9 @@ use crate::support::http::{Answer, ask, get};
 use crate::support::images::{Blob, Image, image};
 use crate::support::registry::{Registry, Settings};
 
+mod literal;
+mod strict;
+
 #[tokio::test]
 async fn manifests_keep_bytes_type_and_digest() {
     let registry = Registry::start().await;
@@ -57,7 +60,7 @@ async fn manifests_are_checked() {
         (other.as_str(), &oci, bytes.clone(), 400, "DIGEST_INVALID"),
         ("1", &docker, bytes, 400, "MANIFEST_INVALID"),
         ("1", &oci, b"<html>".to_vec(), 400, "MANIFEST_INVALID"),
-        ("-1", &oci, b"{}".to_vec(), 400, "TAG_INVALID"),
+        ("-1", &oci, b"{}".to_vec(), 404, "MANIFEST_UNKNOWN"),
         ("sha256:abc", &oci, b"{}".to_vec(), 400, "DIGEST_INVALID"),
         ("1", &oci, vec![b' '; 4 * 1024 * 1024 + 1], 413, "SIZE_INVALID"),
     ] {
@@ -78,14 +81,36 @@ async fn what_is_unknown_has_its_code() {
         (format!("GET /v2/b/blobs/{digest}"), 404, "NAME_UNKNOWN"),
         ("GET /v2/b/tags/list".into(), 404, "NAME_UNKNOWN"),
         ("GET /v2/A/tags/list".into(), 400, "NAME_INVALID"),
+        ("GET /v2/a/manifests/.INVALID_MANIFEST_NAME".into(), 404, "MANIFEST_UNKNOWN"),
+        ("GET /v2/b/manifests/-1".into(), 404, "MANIFEST_UNKNOWN"),
+        ("GET /v2/a/manifests/sha256:abc".into(), 400, "DIGEST_INVALID"),
         ("PUT /v2/a/blobs/uploads/99?digest=x".into(), 400, "DIGEST_INVALID"),
         (format!("PUT /v2/a/blobs/uploads/99?digest={digest}"), 404, "BLOB_UPLOAD_UNKNOWN"),
-        ("DELETE /v2/a/manifests/1".into(), 405, "UNSUPPORTED"),
-        ("POST /v2/a/tags/list".into(), 405, "UNSUPPORTED"),
     ] {
         assert_eq!(ask(&registry, &request, &[], "").await.refusal(), (status, code.into()), "{request}");
     }
+    let head = ask(&registry, "HEAD /v2/a/manifests/.INVALID_MANIFEST_NAME", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (404, 0));
     assert_eq!(get(&registry, "/v2/").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_not_supported_says_what_is() {
+    let registry = Registry::start().await;
+    let digest = Digest::of(b"nowhere");
+    for (request, allowed) in [
+        ("DELETE /v2/a/manifests/1".to_owned(), "GET, HEAD, PUT"),
+        (format!("DELETE /v2/a/manifests/{digest}"), "GET, HEAD, PUT"),
+        (format!("DELETE /v2/a/blobs/{digest}"), "GET, HEAD"),
+        ("POST /v2/a/tags/list".into(), "GET"),
+        (format!("POST /v2/a/referrers/{digest}"), "GET"),
+        ("GET /v2/a/blobs/uploads/".into(), "POST"),
+        ("POST /v2/a/blobs/uploads/0".into(), "GET, PATCH, PUT, DELETE"),
+        ("POST /v2/".into(), "GET, HEAD"),
+    ] {
+        let answer = ask(&registry, &request, &[], "").await;
+        assert_eq!((answer.refusal(), answer.header("allow")), ((405, "UNSUPPORTED".into()), allowed), "{request}");
+    }
 }
 
 #[tokio::test]
@@ -98,6 +123,9 @@ async fn blobs_are_served_in_parts() {
         ("bytes=0-", 206, "bytes 0-149999/150000", &blob.bytes[..]),
         ("bytes=100000-", 206, "bytes 100000-149999/150000", &blob.bytes[100_000..]),
         ("bytes=65535-65536", 206, "bytes 65535-65536/150000", &blob.bytes[65_535..65_537]),
+        ("bytes=149999-", 206, "bytes 149999-149999/150000", &blob.bytes[149_999..]),
+        ("bytes=149000-200000", 206, "bytes 149000-149999/150000", &blob.bytes[149_000..]),
+        ("bytes=-500", 206, "bytes 149500-149999/150000", &blob.bytes[149_500..]),
         ("lines=1-2", 200, "", &blob.bytes[..]),
     ] {
         let part = ask(&registry, &path, &[("range", range)], "").await;
@@ -105,8 +133,10 @@ async fn blobs_are_served_in_parts() {
         assert_eq!(part.header("content-length"), expected.len().to_string());
         assert!(part.body == expected, "{range}");
     }
-    let outside = ask(&registry, &path, &[("range", "bytes=150000-")], "").await;
-    assert_eq!((outside.status, outside.header("content-range")), (416, "bytes */150000"));
+    for range in ["bytes=150000-", "bytes=150000-200000", "bytes=500-0"] {
+        let outside = ask(&registry, &path, &[("range", range)], "").await;
+        assert_eq!((outside.status, outside.header("content-range")), (416, "bytes */150000"), "{range}");
+    }
     let head = ask(&registry, &path.replace("GET", "HEAD"), &[], "").await;
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, "150000", 0));
 }
@@ -166,10 +196,20 @@ async fn uploads_are_checked() {
     let odd = ask(&registry, &patch, &[("content-range", "bytes 0-4/5")], "hello").await;
     assert_eq!(odd.refusal(), (400, "BLOB_UPLOAD_INVALID".into()));
     assert_eq!(ask(&registry, &patch, &[], "hello").await.status, 202);
-    // The location of a step is no good for the next one, nor is one without its query, nor one in another repository.
-    assert_eq!(ask(&registry, &patch, &[], "hello").await.refusal(), (400, "BLOB_UPLOAD_INVALID".into()));
+    // A step's location is out of order for the next one, with a range or without, and says how to go on.
+    for (method, headers) in [("PATCH", &[("content-range", "0-4")][..]), ("PATCH", &[]), ("PUT", &[])] {
+        let again =
+            ask(&registry, &format!("{method} {first}&digest={}", Digest::of(b"hello")), headers, "hello").await;
+        assert_eq!((again.status, again.header("range")), (416, "0-4"), "{method} {headers:?}");
+        let status = get(&registry, &first).await;
+        assert_eq!((status.status, status.header("location")), (204, again.header("location")));
+    }
+    // Nor is one any good without its query, or with one that was never given, or in another repository.
     let bare = first.split('?').next().unwrap();
-    assert_eq!(ask(&registry, &format!("PATCH {bare}"), &[], "").await.refusal(), (400, "BLOB_UPLOAD_INVALID".into()));
+    for made_up in ["", "?received=", "?received=-1", "?received=6"] {
+        let answer = ask(&registry, &format!("PATCH {bare}{made_up}"), &[], "").await;
+        assert_eq!(answer.refusal(), (400, "BLOB_UPLOAD_INVALID".into()), "{made_up}");
+    }
     let elsewhere = first.replace("/v2/a/", "/v2/b/");
     assert_eq!(get(&registry, &elsewhere).await.refusal(), (404, "BLOB_UPLOAD_UNKNOWN".into()));
 
@@ -262,8 +302,13 @@ async fn referrers_are_listed_unless_switched_off() {
     );
     let by_config = get(&registry, &format!("{path}?artifactType=application/x.report")).await;
     assert_eq!(by_config.json()["manifests"][0]["digest"], json!(report.digest()));
-    let none = get(&registry, &format!("/v2/a/referrers/{}", report.digest())).await;
-    assert_eq!((none.status, none.json()["manifests"].clone()), (200, json!([])));
+    // Nothing refers to a referrer, to what isn't there, or to anything in a repository that doesn't exist.
+    for path in [format!("a/referrers/{}", report.digest()), format!("nowhere/referrers/{}", of.digest())] {
+        let none = get(&registry, &format!("/v2/{path}?artifactType=x/y")).await;
+        assert_eq!((none.status, none.header("content-type")), (200, MediaType::OCI_INDEX));
+        let empty = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [] });
+        assert_eq!((none.json(), none.header("oci-filters-applied")), (empty, "artifactType"));
+    }
 
     let settings = Settings { options: Options { page: 1, ..Options::default() }, ..Settings::default() };
     let registry = Registry::with(settings).await;

@@ -66,6 +66,7 @@ async fn push_manifest(client: &Client, reference: &Reference, manifest: &Manife
 async fn oci_client_gets_along_with_ours() {
     let registry = Registry::start().await;
     let mut graphs = every_shape();
+    graphs.retain(|(tag, _)| *tag != "build-cache");
     graphs.push(("big", image("big").layer(3_000_000).build()));
     pushes_and_pulls(registry.name().as_str(), &RegistryAuth::Anonymous, &graphs).await;
     for (tag, graph) in &graphs {

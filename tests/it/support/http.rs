@@ -28,7 +28,11 @@ impl Answer {
     }
 }
 
-/// One request with the given headers.
+/// What clients take as a manifest.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// One request with the given headers; every type of manifest is accepted unless they say otherwise.
 pub(crate) async fn ask(
     registry: &Registry,
     request: &str,
@@ -37,7 +41,10 @@ pub(crate) async fn ask(
 ) -> Answer {
     let (method, path) = request.split_once(' ').expect("METHOD PATH");
     let url = if path.starts_with('/') { registry.url(path) } else { path.to_owned() };
-    send(&url, method, headers, body).await
+    match headers.iter().any(|(name, _)| *name == "accept") {
+        true => send(&url, method, headers, body).await,
+        false => send(&url, method, &[headers, &[("accept", MANIFESTS)]].concat(), body).await,
+    }
 }
 
 /// One request to a URL.

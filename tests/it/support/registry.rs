@@ -38,6 +38,11 @@ impl Registry {
         Self::with(Settings::default()).await
     }
 
+    /// One that takes any JSON object as a manifest, as some do.
+    pub(crate) async fn lenient() -> Self {
+        Self::with(Settings { options: Options { lenient: true, ..Options::default() }, ..Settings::default() }).await
+    }
+
     pub(crate) async fn with(settings: Settings) -> Self {
         let memory = if settings.strict { Memory::strict() } else { Memory::new() };
         let script = Script::default();
