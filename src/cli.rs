@@ -85,7 +85,8 @@ pub struct Global {
 
     /// Move at most N blobs at a time
     ///
-    /// Wins over limits.transfers of the config. A bound, not a target.
+    /// Wins over limits.transfers of the config. A bound, not a target. Blobs
+    /// of at most 128 KiB have as many places of their own.
     #[arg(verbatim_doc_comment, short = 'j', long = "jobs", global = true, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
 

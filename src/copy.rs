@@ -2,7 +2,7 @@
 //!
 //! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
 //! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
-//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `repair` believes a target that says
+//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `vacancy` spares questions to empty repositories, `repair` believes a target that says
 //! something is missing, `order` and `fallback` help a target that wants its referrers in another way, and `turns` lets
 //! one at a time do so.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
@@ -24,10 +24,11 @@ mod referrers;
 mod repair;
 mod stream;
 mod turns;
+mod vacancy;
 mod verdict;
 mod walk;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,9 +78,11 @@ struct Engine {
     finder: Arc<Finder>,
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
-    permits: Arc<permits::Permits>,
+    permits: permits::Permits,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
+    /// Manifests that target repositories had when the run came to them.
+    present: OnceMap<(Repository, Digest), Result<bool>>,
     /// What was brought.
     brought: OnceMap<Key, Result<Bytes>>,
     /// Referrers that were pushed, by the name that they get.
@@ -91,7 +94,7 @@ struct Engine {
     /// Who writes which fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
-    vacant: HashSet<Repository>,
+    vacancies: vacancy::Vacancies,
 }
 
 /// Does what `plan` says; an outcome for each of its images, in its order.
@@ -103,18 +106,19 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         progress: means.progress,
         stop: means.stop,
         manifests: OnceMap::default(),
+        present: OnceMap::default(),
         brought: OnceMap::default(),
         referred: OnceMap::default(),
         rooted: OnceMap::default(),
         orders: turns::Turns::default(),
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
-        vacant: plan.vacant,
+        vacancies: vacancy::Vacancies::new(&plan, ready),
     });
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);
         async move {
-            let outcome = engine.image(&planned, ready).await;
+            let outcome = engine.image(index, &planned, ready).await;
             if let Planned::Image(transfer) = &planned {
                 engine.holders.ended(&transfer.target, index);
             }
@@ -145,16 +149,16 @@ fn has_come(referrers: &[ReferrerOutcome]) -> bool {
 }
 
 impl Engine {
-    async fn image(self: &Arc<Self>, planned: &Planned, ready: &Readiness) -> Outcome {
+    async fn image(self: &Arc<Self>, place: usize, planned: &Planned, ready: &Readiness) -> Outcome {
         let started = Instant::now();
         let outcome = match (Outcome::without_work(planned), planned) {
             // It was ready before, so it isn't reported as finished.
             (Some(_), Planned::Image(transfer)) if follows(transfer) => {
-                let followed = self.work(transfer, ready).await;
+                let followed = self.work(place, transfer, ready).await;
                 return Outcome { seconds: started.elapsed().as_secs_f64(), ..followed };
             }
             (Some(outcome), _) => return outcome,
-            (None, Planned::Image(transfer)) => self.work(transfer, ready).await,
+            (None, Planned::Image(transfer)) => self.work(place, transfer, ready).await,
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
         let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure() };
@@ -162,14 +166,14 @@ impl Engine {
         Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }
     }
 
-    async fn work(self: &Arc<Self>, transfer: &Transfer, ready: &Readiness) -> Outcome {
+    async fn work(self: &Arc<Self>, place: usize, transfer: &Transfer, ready: &Readiness) -> Outcome {
         let drained = async {
             self.stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
         let mut referrers = Vec::new();
         let brought = tokio::select! {
-            brought = self.bring(transfer, ready, &mut referrers) => brought,
+            brought = self.bring(place, transfer, ready, &mut referrers) => brought,
             () = drained => Err(Error::interrupted()),
         };
         let outcome = match brought {
@@ -184,6 +188,7 @@ impl Engine {
 
     async fn bring(
         self: &Arc<Self>,
+        place: usize,
         transfer: &Transfer,
         ready: &Readiness,
         referrers: &mut Vec<ReferrerOutcome>,
@@ -201,7 +206,7 @@ impl Engine {
         if !follows(transfer) {
             self.progress.started(&transfer.source.to_string());
         }
-        let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready)?;
+        let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
         image::bring(self, &route, transfer, referrers).await
     }
 }

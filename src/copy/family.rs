@@ -114,7 +114,7 @@ async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Fou
         return Ok(family.members.iter().map(seen).collect());
     }
     // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
-    if engine.vacant.contains(route.target_repository()) && !route.source.counts_pulls() {
+    if engine.vacancies.is_vacant(route.target_repository()) && !route.source.counts_pulls() {
         return Ok(family.members.iter().map(|_| Found::Nothing).collect());
     }
     let listed = async {

@@ -28,7 +28,7 @@ pub(super) async fn check(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<M
                 Edge::Blob(_) if media_type.is_foreign() => return Err(refused(route, &manifest, edge.descriptor())),
                 Edge::Manifest(child) if seen.insert(digest.clone()) => {
                     let may_be_there = walk::child_may_be_there(engine, route, child, Ask::IfLikely).await;
-                    if !may_be_there || !walk::has_manifest(route, digest).await? {
+                    if !may_be_there || !walk::is_there(engine, route, digest).await? {
                         unread.push(read::load(engine, route, digest).await?);
                     }
                 }

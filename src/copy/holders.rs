@@ -126,6 +126,21 @@ impl Holders {
         self.changed.send_replace(());
     }
 
+    /// Changes with each commit, each image that ends, and each announcement.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Wakes all that wait for a change.
+    pub(super) fn announce(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Whether no image of `repository` before `place` is still under way.
+    pub(super) fn is_first(&self, repository: &Repository, place: usize) -> bool {
+        self.with(|ledger| ledger.open.get(repository).and_then(BTreeSet::first).is_none_or(|first| *first >= place))
+    }
+
     /// What to do for `here` to have the blob. `rule` is that of its registry, as soon as it is known.
     pub(super) fn claim(&self, blob: &Descriptor, here: &Repository, rule: Option<MountRule>) -> Claim<'_> {
         let registry = here.registry();

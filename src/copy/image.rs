@@ -9,6 +9,7 @@ use super::foreign;
 use super::place::Ask;
 use super::read::{self, Reading};
 use super::referrers::{self, Brought};
+use super::vacancy;
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
@@ -35,8 +36,12 @@ async fn bring_whole(
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
+    let is_known = route.source.at_hand(&transfer.root.digest).await.is_some();
     let root = read::load_root(engine, route, transfer).await?;
     let is_new = transfer.action == Action::Copy;
+    if is_new {
+        vacancy::find_out(engine, route, &root, is_known).await?;
+    }
     let content = async {
         match is_new {
             true => {

@@ -13,13 +13,13 @@ use backon::{ExponentialBuilder, Retryable as _};
 use super::Engine;
 use super::holders::Claim;
 use super::stream;
-use super::walk::Route;
+use super::walk::{self, Route};
 use crate::error::{Error, Result, Side};
 use crate::oci::{Descriptor, Repository};
 use crate::store::{Mount, Source, Upload};
 
-/// From this size on the target is asked whether it has a blob even where a listing says that nothing is there: what an
-/// interrupted run left behind has no tag yet, and asking costs nothing beside sending it again.
+/// From this size on the target is asked whether it has a blob even where it seems to hold nothing: asking costs nothing
+/// beside sending it again.
 const ALWAYS_ASK: u64 = 8 << 20;
 
 /// How a blob came to be where it is needed.
@@ -42,8 +42,9 @@ pub(super) enum Ask {
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
-    let likely = blob.size >= ALWAYS_ASK || !engine.vacant.contains(here);
-    if (ask == Ask::Always || likely) && is_present(route, blob).await? {
+    let vacancies = &engine.vacancies;
+    let likely = !vacancies.is_vacant(here) || blob.size >= ALWAYS_ASK && !vacancies.is_new(here);
+    if (ask == Ask::Always || likely) && walk::has_blob(route, blob).await? {
         engine.holders.add(blob, here);
         return Ok(Placed::Present);
     }
@@ -72,11 +73,6 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
         engine.holders.add(blob, here);
         return Ok(placed);
     }
-}
-
-async fn is_present(route: &Route, blob: &Descriptor) -> Result<bool> {
-    let size = route.target.blob_size(&blob.digest).await.map_err(|error| error.on(Side::Target))?;
-    Ok(size == Some(blob.size))
 }
 
 /// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
@@ -118,7 +114,7 @@ async fn send(
         attempts += 1;
         let opened = opened.take();
         async move {
-            let permit = engine.permit(blob.size).await?;
+            let permit = engine.permit(route.place(), blob.size).await?;
             let sent = send_once(engine, route, source, blob, opened).await;
             drop(permit);
             sent
@@ -174,11 +170,11 @@ impl Engine {
         if self.stop.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
     }
 
-    async fn permit(&self, size: u64) -> Result<super::permits::Permit> {
+    async fn permit(&self, place: usize, size: u64) -> Result<super::permits::Permit> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::interrupted()),
-            permit = self.permits.acquire(size) => Ok(permit),
+            permit = self.permits.acquire(place, size) => Ok(permit),
         }
     }
 }

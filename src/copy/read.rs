@@ -53,9 +53,14 @@ fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
     if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
 }
 
+/// Whether reading `digest` at the source counts against a quota.
+pub(super) async fn costs_a_pull(route: &Route, digest: &Digest) -> bool {
+    route.source.counts_pulls() && route.source.at_hand(digest).await.is_none()
+}
+
 /// The manifest from the target, where that spares a pull that counts and leaves no mark.
 async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
-    let may_be_read = !engine.vacant.contains(route.target_repository()) && !route.target.marks_pulls();
+    let may_be_read = !engine.vacancies.is_vacant(route.target_repository()) && !route.target.marks_pulls();
     let spares_a_pull = route.source.counts_pulls() && may_be_read;
     match spares_a_pull && has_manifest(route, digest).await? {
         true => read_back(route, digest).await.map(Some),

@@ -21,15 +21,17 @@ pub(super) struct Route {
     pub(super) target: Arc<dyn Target>,
     from: Repository,
     to: Repository,
+    /// Where in the plan the image stands.
+    place: usize,
 }
 
 impl Route {
     /// Opens both ends. The target takes a proof that the repository exists.
-    pub(super) fn open(stores: &dyn Stores, from: &Repository, ready: &Ready) -> Result<Arc<Self>> {
+    pub(super) fn open(stores: &dyn Stores, from: &Repository, ready: &Ready, place: usize) -> Result<Arc<Self>> {
         let to = ready.repository();
         let source = stores.source(from).map_err(|error| error.on(Side::Source))?;
         let target = stores.target(to).map_err(|error| error.on(Side::Target))?;
-        Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone() }))
+        Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone(), place }))
     }
 
     pub(super) fn source_repository(&self) -> &Repository {
@@ -38,6 +40,10 @@ impl Route {
 
     pub(super) fn target_repository(&self) -> &Repository {
         &self.to
+    }
+
+    pub(super) fn place(&self) -> usize {
+        self.place
     }
 
     /// Work is shared by all who bring the same content from and to the same repositories.
@@ -112,7 +118,13 @@ async fn bring_child(
         let attempted = format!("follow {} in {}", child.digest, route.source);
         return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {MAX_DEPTH}")));
     }
-    if child_may_be_there(engine, route, child, ask).await && has_manifest(route, &child.digest).await? {
+    let is_there = async {
+        match ask {
+            Ask::Always => has_manifest(route, &child.digest).await,
+            Ask::IfLikely => is_there(engine, route, &child.digest).await,
+        }
+    };
+    if child_may_be_there(engine, route, child, ask).await && is_there.await? {
         return Ok(Bytes { present: child.size, ..Bytes::default() });
     }
     let manifest = read::load(engine, route, &child.digest).await?;
@@ -124,9 +136,27 @@ async fn bring_child(
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
 pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
-    ask == Ask::Always
-        || !engine.vacant.contains(&route.to)
-        || route.source.counts_pulls() && route.source.at_hand(&child.digest).await.is_none()
+    ask == Ask::Always || !engine.vacancies.is_vacant(&route.to) || read::costs_a_pull(route, &child.digest).await
+}
+
+/// Whether the target had the manifest `digest` when this was first asked in this run.
+pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Digest) -> Result<bool> {
+    let (asking, wanted) = (Arc::clone(route), digest.clone());
+    let work = || async move { has_manifest(&asking, &wanted).await };
+    let asked = engine.present.get_or_work((route.to.clone(), digest.clone()), work).await;
+    asked.map_err(|lost| Error::defect(format!("find {digest} in {}", route.target), lost))?.0
+}
+
+/// Whether the target has `blob`. A refusal to tell doesn't fail the image: if it has it or not, the push decides.
+pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
+    match route.target.blob_size(&blob.digest).await {
+        Ok(size) => Ok(size == Some(blob.size)),
+        Err(error) if error.kind().retry() || error.kind() == Kind::Interrupted => Err(error.on(Side::Target)),
+        Err(error) => {
+            tracing::debug!("{error}: sending it without knowing");
+            Ok(false)
+        }
+    }
 }
 
 pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {

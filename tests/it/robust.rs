@@ -1,7 +1,11 @@
 //! Runs that are killed, run twice at once, or meet what only becomes known on the way.
 
+use std::collections::BTreeSet;
+
+use transship::oci::MediaType;
+
 use crate::support::gate::Gate;
-use crate::support::images::{image, multi_platform};
+use crate::support::images::{Blob, image, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
@@ -32,6 +36,52 @@ async fn a_killed_run_leaves_no_tag_and_the_next_completes_it() {
         let again = scene.cli.run("sync --json").await;
         assert_eq!((again.code, statuses(&again)), (0, vec!["copied".to_owned()]), "{method} {path}: {again}");
         scene.assert_mirrored(&app, "app", "1").await;
+    }
+}
+
+/// Wherever a run is stopped, the next one sends nothing that had arrived.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_run_that_was_stopped_in_the_middle_goes_on_where_it_stopped() {
+    for (arrived, is_killed) in [(3, true), (10, false), (25, true), (45, true)] {
+        let scene = Scene::new().await;
+        let mut list = String::new();
+        for n in 0..24 {
+            let (name, layer) = (format!("app{}", n % 8), format!("layer {n}"));
+            let layer = Blob::seeded(MediaType::OCI_LAYER, &layer, 200_000);
+            let image = image(&format!("image {n}")).shared_layer(&format!("base {}", n % 3), 300_000).blob(layer);
+            image.build().push(&scene.source.inside(&name), &format!("v{n}")).await;
+            list.push_str(&format!("  - SRC/{name}:v{n}\n"));
+        }
+        scene.list(&list);
+        let gate = Gate::closed();
+        scene.target.script.after(arrived, "PUT", "/blobs/uploads/", Fault::Wait(gate.clone()));
+        if is_killed {
+            scene.cli.killed("sync -j 4", gate.reached(1)).await;
+        } else {
+            let stopped = scene.cli.interrupted("sync -j 4", async {
+                gate.reached(1).await;
+            });
+            assert_eq!(stopped.await.code, 130);
+        }
+        gate.open();
+        let puts = || {
+            let seen = scene.target.script.seen().into_iter();
+            let puts = seen.filter(|seen| seen.method == "PUT" && seen.path.contains("/blobs/uploads/"));
+            let name = |path: String| {
+                let (repository, session) = path.split_once("/blobs/").expect("an upload");
+                format!("{repository} {}", session.split_once("digest=").expect("a commit").1)
+            };
+            puts.filter(|seen| seen.status == Some(201)).map(|seen| name(seen.path)).collect::<BTreeSet<String>>()
+        };
+        let before = puts();
+        assert!(before.len() + 8 >= arrived, "{before:?}");
+        scene.clear();
+        let again = scene.cli.run("sync --json").await;
+        assert_eq!(again.code, 0, "{again}");
+        let twice: Vec<_> = before.intersection(&puts()).cloned().collect();
+        // The upload that was held at the gate may have arrived after the process was gone.
+        assert!(twice.len() <= 1, "stopped after {arrived}: {twice:#?} of {} were sent again", before.len());
     }
 }
 

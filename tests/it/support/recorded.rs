@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -56,6 +57,8 @@ pub(crate) enum Fault {
     LosesAnswer(Kind),
     /// The work waits until the gate opens.
     Waits(Gate),
+    /// The work takes so long; for tests with paused time.
+    Takes(Duration),
     /// The first byte of the blob is another one.
     Corrupts,
     /// The blob's stream breaks after so many bytes; a push reads so many of the body, then fails.
@@ -249,6 +252,10 @@ impl Watched {
             Some(Fault::Fails(kind)) => Err(scripted(kind, &call)),
             Some(Fault::Waits(gate)) => {
                 gate.pass().await;
+                Ok(None)
+            }
+            Some(Fault::Takes(time)) => {
+                tokio::time::sleep(time).await;
                 Ok(None)
             }
             other => Ok(other),

@@ -1,0 +1,125 @@
+//! Which target repositories hold nothing, so that nothing need be asked for before it is sent.
+//!
+//! A repository that lists no tag may still hold what an interrupted run has left: blobs and manifests without a tag. So
+//! one blob is asked for: the configuration of the repository's first image in plan order, as a run sends that before
+//! anything else. If it is there, everything else is asked for, too. Of an image whose manifest is in the cache an earlier
+//! run may have sent something even if it hasn't finished the first one's configuration, so its own is asked for as well.
+//! A repository that was created just now isn't asked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::walk::{self, Route};
+use super::{Engine, Readiness, read};
+use crate::error::{Error, Result};
+use crate::oci::{Descriptor, Edge, MAX_DEPTH, Manifest, Repository};
+use crate::plan::Plan;
+
+/// The repositories that list no tag.
+#[derive(Debug, Default)]
+pub(super) struct Vacancies(Mutex<HashMap<Repository, Content>>);
+
+/// What a repository without tags holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Nothing: it was created just now.
+    Nothing,
+    /// Nothing, as far as one question tells.
+    NothingFound,
+    /// Nobody has asked yet.
+    Unknown,
+    /// Something that has no tag.
+    Something,
+}
+
+impl Vacancies {
+    pub(super) fn new(plan: &Plan, ready: &Readiness) -> Self {
+        let content = |repository: &Repository| match ready.get(repository) {
+            Some(Ok(ready)) if ready.created() => Content::Nothing,
+            _ => Content::Unknown,
+        };
+        Self(Mutex::new(plan.vacant.iter().map(|vacant| (vacant.clone(), content(vacant))).collect()))
+    }
+
+    /// Whether `repository` holds nothing, as far as is known.
+    pub(super) fn is_vacant(&self, repository: &Repository) -> bool {
+        !matches!(self.get(repository), None | Some(Content::Something))
+    }
+
+    /// Whether `repository` certainly holds nothing.
+    pub(super) fn is_new(&self, repository: &Repository) -> bool {
+        self.get(repository) == Some(Content::Nothing)
+    }
+
+    fn get(&self, repository: &Repository) -> Option<Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(repository).copied()
+    }
+
+    fn set(&self, repository: &Repository, content: Content) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.clone(), content);
+    }
+}
+
+/// Makes known whether the target repository holds anything. The first image of the repository that is under way asks, and
+/// the others wait for it; it waits for none of them. `is_known` = the root was in the cache when the run came to it.
+pub(super) async fn find_out(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    root: &Arc<Manifest>,
+    is_known: bool,
+) -> Result<()> {
+    let repository = route.target_repository();
+    let mut changes = engine.holders.changes();
+    while engine.vacancies.get(repository) == Some(Content::Unknown) {
+        if engine.holders.is_first(repository, route.place()) {
+            // Not known isn't failed: if it matters, the image itself meets the same error.
+            if let Ok(found) = holds_first_blob(engine, route, root).await {
+                let content = if found { Content::Something } else { Content::NothingFound };
+                engine.vacancies.set(repository, content);
+            }
+            engine.holders.announce();
+            return Ok(());
+        }
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = engine.stop.cancelled() => return Err(Error::interrupted()),
+        }
+    }
+    if engine.vacancies.get(repository) == Some(Content::NothingFound)
+        && is_known
+        && let Some(blob) = first_known_blob(route, root).await
+        && walk::has_blob(route, &blob).await.unwrap_or(false)
+    {
+        engine.vacancies.set(repository, Content::Something);
+    }
+    Ok(())
+}
+
+/// The first blob below `root`, if no manifest on the way to it has to be read.
+async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descriptor> {
+    let mut manifest = Arc::clone(root);
+    for _ in 0..=MAX_DEPTH {
+        match manifest.successors().first()? {
+            Edge::Blob(blob) => return Some(blob.clone()),
+            Edge::Manifest(child) => manifest = Arc::new(route.source.at_hand(&child.digest).await?),
+        }
+    }
+    None
+}
+
+/// Whether the target has the first blob below `root`, or a manifest on the way to it.
+async fn holds_first_blob(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<bool> {
+    let mut manifest = Arc::clone(root);
+    for _ in 0..=MAX_DEPTH {
+        let child = match manifest.successors().first() {
+            Some(Edge::Blob(blob)) => return walk::has_blob(route, blob).await,
+            Some(Edge::Manifest(child)) => child.digest.clone(),
+            None => break,
+        };
+        if read::costs_a_pull(route, &child).await && walk::is_there(engine, route, &child).await? {
+            return Ok(true);
+        }
+        manifest = read::load(engine, route, &child).await?;
+    }
+    Ok(false)
+}
