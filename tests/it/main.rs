@@ -5,6 +5,7 @@ mod bad_input;
 mod cache;
 mod check;
 mod conformance;
+mod demo;
 mod ecr;
 mod ecr_whole;
 mod engine;

@@ -1,7 +1,6 @@
 //! The main job between registries that aren't ours, read back by clients that aren't ours.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use transship::oci::Digest;
 
@@ -10,27 +9,7 @@ use crate::support::docker_registry::{DockerRegistry, Settings, installed};
 use crate::support::images::{Image, ZSTD_LAYER, image, index, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::stores::registry_target;
-
-/// Runs a program to its end; `None` if it isn't installed.
-fn run(program: &str, arguments: &[&str]) -> Option<Output> {
-    let output = installed(program, Command::new(program).args(arguments).output())?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {error}");
-    Some(output)
-}
-
-/// The manifest that skopeo reads, as the registry serves it.
-fn raw(reference: &str) -> Option<Vec<u8>> {
-    Some(run("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])?.stdout)
-}
-
-/// buildah with a store of its own in `folder`.
-fn buildah(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let (store, state) = (folder.join("store"), folder.join("run"));
-    let mut all = vec!["--root", store.to_str()?, "--runroot", state.to_str()?, "--storage-driver", "vfs"];
-    all.extend(arguments);
-    Some(String::from_utf8(run("buildah", &all)?.stdout).expect("UTF-8").trim().to_owned())
-}
+use crate::support::tools::{buildah, raw, run};
 
 /// Builds an image of busybox for two architectures and pushes it to `reference`.
 fn build_busybox(folder: &Path, reference: &str) -> Option<()> {

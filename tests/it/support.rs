@@ -26,3 +26,4 @@ pub(crate) mod shapes;
 pub(crate) mod stores;
 pub(crate) mod tls;
 pub(crate) mod tokens;
+pub(crate) mod tools;

@@ -1,9 +1,14 @@
-//! Images for the demo: small, shaped like real ones, the same on every machine.
+//! Images for the demo: small, the same on every machine, and real ones: what is mirrored can be unpacked and run.
+
+mod layer;
+mod program;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
 use serde_json::{Value, json};
+
+use layer::File;
 
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Selector, Tag};
@@ -13,7 +18,7 @@ const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// The size of a base layer, which images share.
+/// Bytes of the data in a base layer, which images share.
 const BASE: usize = 3_000_000;
 
 /// What is upstream under one tag.
@@ -23,7 +28,7 @@ pub(super) struct Image {
     pub(super) tag: &'static str,
     /// The name of its base layer.
     pub(super) base: &'static str,
-    /// Bytes of its own layer.
+    /// Bytes of the data in its own layer.
     pub(super) size: usize,
     /// Whether it has an attestation for each platform, as buildkit makes them.
     pub(super) attested: bool,
@@ -38,21 +43,21 @@ pub(super) async fn publish(repository: &dyn Target, of: &Image) -> Result<()> {
     let mut entries = Vec::new();
     let mut attestations = Vec::new();
     for architecture in PLATFORMS {
+        let archives = archives(of, architecture);
         let mut layers = Vec::new();
-        for (seed, size) in [(of.base.to_owned(), BASE), (format!("{repository}:{}", of.tag), of.size)] {
-            let bytes = noise(&format!("{seed}/{architecture}"), size);
-            layers.push(put(repository, MediaType::OCI_LAYER, bytes).await?);
+        for archive in &archives {
+            layers.push(put(repository, MediaType::OCI_LAYER, layer::gzip(archive).into()).await?);
         }
-        let config = json!({"os": "linux", "architecture": architecture, "rootfs": {"type": "layers", "diff_ids": []}});
-        let config = put(repository, MediaType::OCI_CONFIG, config.to_string().into()).await?;
-        let image = put_manifest(repository, &image(&config, &layers), None).await?;
         let platform = json!({"os": "linux", "architecture": architecture});
+        let config = put_config(repository, &platform, &archives.each_ref().map(|archive| Digest::of(archive))).await?;
+        let image = put_manifest(repository, &image(&config, &layers), None).await?;
         entries.push(entry(&image, &platform, None));
         if of.attested {
             let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": image.digest}]});
-            let layer = put(repository, "application/vnd.in-toto+json", statement.to_string().into()).await?;
-            let attestation = put_manifest(repository, &self::image(&config, &[layer]), None).await?;
+            let statement = put(repository, "application/vnd.in-toto+json", statement.to_string().into()).await?;
             let unknown = json!({"os": "unknown", "architecture": "unknown"});
+            let config = put_config(repository, &unknown, std::slice::from_ref(&statement.digest)).await?;
+            let attestation = put_manifest(repository, &self::image(&config, &[statement]), None).await?;
             attestations.push(entry(&attestation, &unknown, Some(&image.digest)));
         }
     }
@@ -61,6 +66,18 @@ pub(super) async fn publish(repository: &dyn Target, of: &Image) -> Result<()> {
     let tag = of.tag.parse().expect("a tag of the demo");
     let root = put_manifest(repository, &index, Some(&tag)).await?;
     if of.signed { sign(repository, &root).await } else { Ok(()) }
+}
+
+/// The layers of `of` as they are unpacked: its base, and its own.
+fn archives(of: &Image, architecture: &str) -> [Vec<u8>; 2] {
+    let Image { path, tag, base, .. } = of;
+    let file = |path, bytes| File { path, executable: false, bytes };
+    let line = format!("{path}:{tag} of transship's demo runs on {architecture}\n");
+    let program = File { path: "usr/bin/demo", executable: true, bytes: program::printing(architecture, &line) };
+    let release = file("etc/os-release", format!("ID={base}\n").into());
+    let shared = file("usr/lib/base", noise(&format!("{base}/{architecture}"), BASE));
+    let own = file("usr/lib/own", noise(&format!("{path}:{tag}/{architecture}"), of.size));
+    [layer::tar(&[release, shared]), layer::tar(&[program, own])]
 }
 
 /// Puts a signature of `subject` beside it, a bundle that refers to it.
@@ -102,6 +119,14 @@ async fn put(repository: &dyn Target, media_type: &str, bytes: Bytes) -> Result<
     Ok(blob)
 }
 
+/// A configuration (image-spec `config.md`) for `platform`, with the digests of the layers as they are unpacked.
+async fn put_config(repository: &dyn Target, platform: &Value, diff_ids: &[Digest]) -> Result<Descriptor> {
+    let mut config = platform.clone();
+    config["config"] = json!({"Cmd": ["/usr/bin/demo"]});
+    config["rootfs"] = json!({"type": "layers", "diff_ids": diff_ids});
+    put(repository, MediaType::OCI_CONFIG, config.to_string().into()).await
+}
+
 async fn put_manifest(repository: &dyn Target, json: &Value, tag: Option<&Tag>) -> Result<Descriptor> {
     let bytes = Bytes::from(json.to_string());
     let manifest = Manifest::new(Digest::of(&bytes), None, bytes).expect("this file writes sound manifests");
@@ -110,8 +135,8 @@ async fn put_manifest(repository: &dyn Target, json: &Value, tag: Option<&Tag>) 
     Ok(manifest.descriptor().clone())
 }
 
-/// Bytes that look like a compressed layer: the digests of a counter.
-fn noise(seed: &str, size: usize) -> Bytes {
+/// Bytes in which nothing repeats: the digests of a counter.
+fn noise(seed: &str, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 64);
     let mut block = 0_u64;
     while bytes.len() < size {
@@ -119,5 +144,5 @@ fn noise(seed: &str, size: usize) -> Bytes {
         block += 1;
     }
     bytes.truncate(size);
-    bytes.into()
+    bytes
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// How long a run may take before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -91,6 +92,22 @@ impl Cli {
         command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
         command.stderr(std::process::Stdio::piped()).spawn().expect("it starts")
+    }
+
+    /// Starts `line`, and gives what it has printed when a line contains `says`. It is killed when it is dropped.
+    pub(crate) async fn started(&self, line: &str, says: &str) -> (tokio::process::Child, String) {
+        let mut child = self.spawn(line);
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut printed = String::new();
+        let printing = async {
+            while !printed.contains(says) {
+                let line = lines.next_line().await.expect("UTF-8");
+                printed.push_str(&line.unwrap_or_else(|| panic!("it ended without `{says}`: {printed}")));
+                printed.push('\n');
+            }
+        };
+        tokio::time::timeout(LIMIT, printing).await.expect("it says so in time");
+        (child, printed)
     }
 
     /// Runs `line` and kills it, as by `kill -9`, once `when` is over.
