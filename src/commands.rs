@@ -18,7 +18,7 @@ mod sync;
 mod update;
 mod verify;
 
-use std::io::Write as _;
+use std::io::{self, ErrorKind, StdoutLock, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -42,6 +42,17 @@ impl Unable {
         Self { message: message.into(), hint: Some(hint.into()) }.into()
     }
 }
+
+/// What was done could not be told: standard output can't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write to standard output: {error}")]
+struct Unheard {
+    exit: Exit,
+    error: io::Error,
+}
+
+const UNHEARD_HINT: &str =
+    "make room where the output goes, or send it elsewhere; only the output is lost, not what was done";
 
 /// Runs the verb and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
@@ -74,12 +85,12 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Check(arguments) => check::run(start, &arguments).await,
         Verb::Verify(arguments) => verify::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
-        Verb::Init(arguments) => return init::run(&global, &arguments).map(printed),
-        Verb::Schema => return Ok(printed(Config::schema())),
-        Verb::Completions(arguments) => return Ok(printed(completions::script(&arguments))),
-        Verb::Man => return man::page().context("can't make the page").map(printed),
+        Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
+        Verb::Schema => return printed(&Config::schema()),
+        Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
+        Verb::Man => return printed(&man::page().context("can't make the page")?),
     }?;
-    Ok(print(&report, &global))
+    print(&report, &global)
 }
 
 /// The first signal lets what is under way come to an end, the second doesn't.
@@ -126,31 +137,44 @@ fn style(global: &Global) -> Style {
     let wanted = match global.color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => {
-            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-        }
+        ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     };
     Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted }
 }
 
 /// Writes the report to stdout: one JSON document, or the result lines and the summary.
-fn print(report: &Report, global: &Global) -> Exit {
-    let mut stdout = std::io::stdout().lock();
-    let written = match global.json {
+fn print(report: &Report, global: &Global) -> anyhow::Result<Exit> {
+    say(report.exit(), |stdout| match global.json {
         true => stdout.write_all(report.to_json().as_bytes()),
-        false => report.write_text(&mut stdout, style(global)),
-    };
-    // A reader that has gone, as in a pipe to head, isn't an error.
-    let _ = written.and_then(|()| stdout.flush());
-    report.exit()
+        false => report.write_text(stdout, style(global)),
+    })
 }
 
 /// Writes what a verb that makes no report has to say.
-#[expect(clippy::needless_pass_by_value, reason = "the last stop of a text")]
-fn printed(text: String) -> Exit {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    Exit::Success
+fn printed(text: &str) -> anyhow::Result<Exit> {
+    say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
+}
+
+/// Writes to stdout, for a run that ends like this. A reader that has gone, as in a pipe to head, isn't an error.
+fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> anyhow::Result<Exit> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Unheard { exit: exit.or(Exit::Failed), error }.into())
+        }
+        _ => Ok(exit),
+    }
+}
+
+/// Tells what clap has to say: help, or what is wrong with the command line.
+pub(crate) fn answer(clap: &clap::Error) -> ExitCode {
+    match clap.print() {
+        Err(error) if !clap.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
+            fail(&Unheard { exit: Exit::Failed, error }.into()).into()
+        }
+        // Nobody is left to tell if stderr can't be written.
+        _ => u8::try_from(clap.exit_code()).unwrap_or(Exit::Unable.code()).into(),
+    }
 }
 
 /// Tells why it could not run and what to do about it.
@@ -159,11 +183,14 @@ fn fail(error: &anyhow::Error) -> Exit {
     for cause in error.chain().skip(1) {
         text.push_str(&format!("caused by: {cause}\n"));
     }
+    let unheard = error.downcast_ref::<Unheard>();
     let unable = error.downcast_ref::<Unable>().and_then(|unable| unable.hint.as_deref());
-    let hint = unable.or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint));
+    let hint = unable
+        .or(unheard.map(|_| UNHEARD_HINT))
+        .or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint));
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
     }
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
-    Exit::Unable
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    unheard.map_or(Exit::Unable, |unheard| unheard.exit)
 }

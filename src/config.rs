@@ -5,7 +5,7 @@
 //! and errors of meaning come out together ([`Problems`]), in the order of the text. Keys that a later version will know
 //! are refused by name (`keys`), never ignored.
 //!
-//! The environment comes in as a function, and no file is opened but the policies that are named for registries in use.
+//! The environment comes in as a function, and no file is opened but those that are named for registries in use.
 //! Relative paths are relative to the file's folder.
 
 mod check;

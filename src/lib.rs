@@ -71,11 +71,7 @@ use std::process::ExitCode;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli::Cli::read(arguments) {
         Ok(cli) => commands::run(cli),
-        Err(error) => {
-            // Nobody is left to tell if even this can't be printed.
-            let _ = error.print();
-            u8::try_from(error.exit_code()).unwrap_or(2).into()
-        }
+        Err(error) => commands::answer(&error),
     }
 }
 

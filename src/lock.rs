@@ -6,11 +6,11 @@
 //!
 //! Version 1: the first. `verified` and `waiting` are read and written; nothing fills them yet.
 
+mod file;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -159,37 +159,19 @@ impl Lock {
         text::write(self)
     }
 
-    /// Writes the file at `path` unless its text, which was `old` (`None` = no such file), stays the same. A reader sees
-    /// the old file or the new one, whole. Says whether it was written.
+    /// Makes the file at `path` pin what this lock does, and says what it pins then: also what other runs have pinned since
+    /// `base` was read from it (nothing, if it wasn't there). What says the same stays as it is; line ends are kept. A reader
+    /// sees the old file or the new one, whole.
     ///
     /// # Errors
-    /// If the folder or the file can't be written.
-    pub fn write(&self, path: &Path, old: Option<&str>) -> io::Result<bool> {
-        let text = self.to_text();
-        if old == Some(text.as_str()) {
-            return Ok(false);
-        }
-        // A link stays a link: what it points at is replaced.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".mirror.lock.");
-        #[cfg(unix)]
-        let readable = {
-            use std::os::unix::fs::PermissionsExt as _;
-            // Less the umask, as for any other file; temporary files are private by default.
-            fs::Permissions::from_mode(0o666)
-        };
-        #[cfg(unix)]
-        builder.permissions(readable);
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        if let Ok(metadata) = fs::metadata(&path) {
-            file.as_file().set_permissions(metadata.permissions())?;
-        }
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(true)
+    /// If the folder or the file can't be written, or the file by now is no lock.
+    pub fn write(&self, path: &Path, base: &Self) -> io::Result<Self> {
+        file::write(path, base, self)
+    }
+
+    /// Whether nothing is pinned.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.selections.is_empty()
     }
 
     /// The pins, sorted by source and platforms.

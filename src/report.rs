@@ -134,6 +134,13 @@ impl Exit {
     pub fn code(self) -> u8 {
         self as u8
     }
+
+    /// Of two ends of one run, the one that its caller has to know of.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let order = [Self::Interrupted, Self::Unable, Self::Failed, Self::Deferred, Self::Difference, Self::Success];
+        order.into_iter().find(|exit| [self, other].contains(exit)).unwrap_or(self)
+    }
 }
 
 impl From<Exit> for ExitCode {

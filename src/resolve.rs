@@ -263,6 +263,25 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
     (kept, missing)
 }
 
+/// What a run has that can't use what it would resolve, for this reason: the pins of `old`, and what it lacks. Nobody is
+/// asked.
+pub fn without_asking(images: &[ImageRule], old: &Lock, error: &Error) -> Resolution {
+    let (lock, _) = from_lock(images, old);
+    let mut failed = BTreeMap::new();
+    for rule in images {
+        let picked = rule.selection().map(|selection| lock.selection(&rule.repository, selection.spec()));
+        if let Some(None) = picked {
+            failed.insert(lock::name(&rule.repository, &[]), error.clone());
+        }
+        for (source, _) in rule.sources(lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
+            if lock.image(&source, &rule.handling.platforms).is_none() {
+                failed.insert(lock::name(&source, &rule.handling.platforms), error.clone());
+            }
+        }
+    }
+    Resolution { lock, failed, ..Resolution::default() }
+}
+
 fn missing_name(source: &Reference, platforms: &[Platform]) -> String {
     if platforms.is_empty() { source.to_string() } else { format!("{source} for {}", listed(platforms)) }
 }

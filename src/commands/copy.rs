@@ -23,7 +23,11 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let mut session = start.with(Vec::new(), settings, None);
     let referrers = ReferrerRule { policy: policy(arguments.referrers), ..ReferrerRule::default() };
     let handling = Handling { platforms, referrers, ..Handling::default() };
-    let (source, image) = match pin(&session, &origin, &handling).await {
+    let pinned = match session.unusable_target(destination.registry()).await {
+        Some(error) => Err(error),
+        None => pin(&session, &origin, &handling).await,
+    };
+    let (source, image) = match pinned {
         Ok(pinned) => pinned,
         Err(error) => {
             let mut report = session.report("copy");

@@ -3,7 +3,6 @@
 
 mod images;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use oci_client::secrets::RegistryAuth;
 
 use self::images::Image;
 use super::session::Start;
-use super::{lock, plan, print, sync, verify};
+use super::{lock, plan, print, printed, sync, verify};
 use crate::cli;
 use crate::desired::{Entry, entries};
 use crate::lock::Lock;
@@ -57,7 +56,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
         target.registry(),
         config.display(),
         indented(&list)
-    ));
+    ))?;
     // The user's own cache is none of the demo's business.
     let start = Start { cache: start.cache.map(|_| folder.path().join("cache")), ..start };
     let (exit, verified) = tour(start.clone(), &config).await?;
@@ -66,7 +65,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
             "6. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned;\n\
              signatures that it found: {}.\n\n",
             verified.manifests, verified.blobs, verified.signatures
-        ));
+        ))?;
     }
     let installed = "A real mirror starts with three lines:\n\n\
          \x20 $EDITOR mirror.yaml      # target: and images:, as above; mirror.yaml.example has every key\n\
@@ -79,11 +78,11 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
              transship plan -c {}\n",
             folder.display(),
             config.display()
-        ));
+        ))?;
         start.stop.cancelled().await;
         return Ok(exit);
     }
-    say(installed);
+    say(installed)?;
     source.stop().await;
     target.stop().await;
     Ok(exit)
@@ -97,34 +96,34 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
     let show = |report: &Report| print(report, &global);
 
     say("1. transship lock: pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of\n\
-         the index of which only a part is wanted.\n");
-    let exit = show(&lock::run(start.clone(), &cli::Lock { check: false }).await?);
+         the index of which only a part is wanted.\n")?;
+    let exit = show(&lock::run(start.clone(), &cli::Lock { check: false }).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n2. transship plan: what would happen.\n");
-    let exit = show(&plan::run(start.clone(), &cli::Plan { check: false, bytes: true, selection: all() }).await?);
+    say("\n2. transship plan: what would happen.\n")?;
+    let exit = show(&plan::run(start.clone(), &cli::Plan { check: false, bytes: true, selection: all() }).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n3. transship sync: copies; what two images share travels once.\n");
-    let exit = show(&sync::run(start.clone(), &cli::Sync::default()).await?);
+    say("\n3. transship sync: copies; what two images share travels once.\n")?;
+    let exit = show(&sync::run(start.clone(), &cli::Sync::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n4. transship sync, once more: nothing to do.\n");
+    say("\n4. transship sync, once more: nothing to do.\n")?;
     let again = sync::run(start.clone(), &cli::Sync::default()).await?;
-    let exit = show(&again);
+    let exit = show(&again)?;
     let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|image| image.host == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();
-    say(&format!("Requests to Docker Hub and Quay: {asked}\n"));
+    say(&format!("Requests to Docker Hub and Quay: {asked}\n"))?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n5. transship verify --content: is each byte in the mirror what the lock pins?\n");
+    say("\n5. transship verify --content: is each byte in the mirror what the lock pins?\n")?;
     let everything = cli::Verify { deep: true, content: true, extra: true, selection: all() };
-    let exit = show(&verify::run(start, &everything).await?);
-    say("\n");
+    let exit = show(&verify::run(start, &everything).await?)?;
+    say("\n")?;
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
     Ok((exit, Some(read_back(&pins, config).await?)))
 }
@@ -247,6 +246,6 @@ fn indented(text: &str) -> String {
 }
 
 /// Part of what the demo shows, so on stdout with the reports.
-fn say(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+fn say(text: &str) -> anyhow::Result<()> {
+    printed(text).map(drop)
 }

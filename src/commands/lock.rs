@@ -11,10 +11,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
     let (session, pins) = start.session()?;
     let update = if arguments.check { Update::All } else { Update::Nothing };
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
-    let changed = changes(&pins.old, &resolution.lock);
     let mut report = unresolved(&session, &resolution);
     if arguments.check {
-        let drift = changed.into_iter().map(|change| Difference {
+        let drift = changes(&pins.old, &resolution.lock).into_iter().map(|change| Difference {
             source: change.source,
             target: None,
             what: change.what,
@@ -24,8 +23,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
         });
         report.differences = Some(drift.collect());
     } else if !session.stop.is_cancelled() {
-        pins.write(&resolution.lock)?;
-        report.changes = Some(changed);
+        report.changes = Some(changes(&pins.old, &pins.write(resolution.lock)?));
     }
     Ok(session.finish("lock", report))
 }

@@ -14,8 +14,8 @@ use crate::resolve;
 pub(super) struct Pins {
     /// `None` with `--no-lock`.
     path: Option<PathBuf>,
-    /// `None` if there is no file.
-    text: Option<String>,
+    /// Whether there is the file.
+    exists: bool,
     /// What it pins; nothing if there is no file.
     pub(super) old: Lock,
 }
@@ -44,25 +44,24 @@ impl Pins {
             (Some(path), Some(text)) => Lock::read(text, path)?,
             _ => Lock::default(),
         };
-        Ok(Self { path, text, old })
+        Ok(Self { path, exists: text.is_some(), old })
     }
 
-    /// Writes `new` if its text differs from the file's.
-    pub(super) fn write(&self, new: &Lock) -> anyhow::Result<()> {
+    /// Has the file pin what `new` does, and says what it pins then: also what other runs have pinned meanwhile.
+    pub(super) fn write(&self, new: Lock) -> anyhow::Result<Lock> {
         match &self.path {
-            Some(path) => {
-                let written = new.write(path, self.text.as_deref());
-                written.map(drop).with_context(|| format!("can't write {}", path.display()))
-            }
-            None => Ok(()),
+            // No list asks for nothing: nothing of it could be resolved.
+            Some(_) if new.is_empty() => Ok(self.old.clone()),
+            Some(path) => new.write(path, &self.old).with_context(|| format!("can't write {}", path.display())),
+            None => Ok(new),
         }
     }
 
     /// The lock as it is, for who has nothing to say without one.
     pub(super) fn existing(&self) -> anyhow::Result<&Lock> {
-        match (&self.path, &self.text) {
-            (Some(_), Some(_)) => Ok(&self.old),
-            (Some(path), None) => {
+        match (&self.path, self.exists) {
+            (Some(_), true) => Ok(&self.old),
+            (Some(path), false) => {
                 let hint = "pin the images with `transship lock`, mirror them with `transship sync`";
                 Err(Unable::error(format!("there is no {}, and nothing to compare with", path.display()), hint))
             }
@@ -77,18 +76,16 @@ impl Pins {
     pub(super) fn locked(&self, images: &[ImageRule]) -> anyhow::Result<Lock> {
         let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();
         let hint = "run `transship lock` and commit the file";
-        let Some(text) = &self.text else {
+        if !self.exists {
             return Err(Unable::error(format!("there is no {name}, and --locked forbids to write one"), hint));
-        };
+        }
         let (kept, missing) = resolve::from_lock(images, &self.old);
         if let Some(first) = missing.first() {
             let rest = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
             return Err(Unable::error(format!("{name} lacks {first}{rest}, and --locked forbids to add it"), hint));
         }
-        if kept.to_text() != *text {
-            let message = format!(
-                "{name} would change, and --locked forbids it: it has more than the list asks for, or was edited"
-            );
+        if kept != self.old {
+            let message = format!("{name} would change, and --locked forbids it: it has more than the list asks for");
             return Err(Unable::error(message, hint));
         }
         Ok(kept)

@@ -4,12 +4,15 @@ use super::session::Start;
 use crate::cli;
 use crate::plan::{Plan, ReferrerPolicy, Transfer, weigh};
 use crate::report::Report;
-use crate::resolve::Update;
+use crate::resolve::{self, Update};
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
     let (session, pins) = start.session()?;
     let only = session.only(&arguments.selection.only, &pins.old)?;
-    let resolution = session.resolve(&pins.old, &Update::Nothing, &only).await;
+    let resolution = match session.unusable_targets().await {
+        Some(error) => resolve::without_asking(&session.images, &pins.old, &error),
+        None => session.resolve(&pins.old, &Update::Nothing, &only).await,
+    };
     if session.global.verbose > 0 {
         for note in &resolution.notes {
             session.progress.log(format!("{note}\n").as_bytes());

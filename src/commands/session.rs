@@ -1,5 +1,6 @@
 //! What a run works with: the configuration, the pins, and the ways to the registries.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use crate::aws::Sessions;
 use crate::cli::Global;
 use crate::config::{Config, Detour, ImageRule, Settings};
 use crate::copy::{Means, Readiness};
+use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::Lock;
-use crate::oci::Registry;
+use crate::oci::{Registry, Repository};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Task};
 use crate::provision::Provisioners;
@@ -112,6 +114,25 @@ impl Session {
             return Err(Unable::error(format!("no image of {} matches --only", self.global.config().display()), hint));
         }
         Ok(only)
+    }
+
+    /// Why no target can be used, where all are directories that can't hold images: it is told before a source is asked.
+    pub(super) async fn unusable_targets(&self) -> Option<Error> {
+        let destinations = self.images.iter().flat_map(|rule| &rule.destinations);
+        let targets: BTreeSet<&Registry> = destinations.map(Repository::registry).collect();
+        let mut first = None;
+        for target in targets {
+            first = first.or(Some(self.unusable_target(target).await?));
+        }
+        first
+    }
+
+    /// Why `target` can't be used, where that is known without a request.
+    pub(super) async fn unusable_target(&self, target: &Registry) -> Option<Error> {
+        target.layout()?;
+        let refused = self.layouts.check(target).await.err()?;
+        // What isn't there yet is made.
+        (refused.kind() != Kind::NotFound).then(|| refused.on(Side::Target).at(Stage::Plan))
     }
 
     /// Asks the sources.

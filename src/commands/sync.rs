@@ -8,7 +8,7 @@ use crate::config::{Detour, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Location, Registry, Selector};
 use crate::report::{Change, Part, Report};
-use crate::resolve::{Resolution, Update};
+use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
     let detour = Detour {
@@ -21,8 +21,11 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         session.layouts.check(from).await?;
     }
     let only = session.only(&arguments.selection.only, &pins.old)?;
+    let unusable = session.unusable_targets().await;
     let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
+    } else if let Some(error) = &unusable {
+        resolve::without_asking(&session.images, &pins.old, error)
     } else {
         let update = if arguments.update { Update::All } else { Update::Nothing };
         session.resolve(&pins.old, &update, &only).await
@@ -30,8 +33,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     // What was resolved until a stop isn't all: the file stays as it is.
     let is_whole = !session.stop.is_cancelled();
     // A pin is what upstream serves, and a layout doesn't tell that.
-    if is_whole && !arguments.locked && !arguments.dry_run && detour.from.is_none() {
-        pins.write(&resolution.lock)?;
+    let may_write = is_whole && unusable.is_none() && !arguments.dry_run && detour.from.is_none();
+    if may_write && !arguments.locked {
+        resolution.lock = pins.write(resolution.lock)?;
     }
     if detour.from.is_some() {
         resolution.lock = as_mirrored(&session, &resolution.lock).await;

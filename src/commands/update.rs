@@ -21,8 +21,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
     let mut report = unresolved(&session, &resolution);
     if !session.stop.is_cancelled() {
-        pins.write(&resolution.lock)?;
-        report.changes = Some(changes(&pins.old, &resolution.lock));
+        report.changes = Some(changes(&pins.old, &pins.write(resolution.lock)?));
     }
     Ok(session.finish("update", report))
 }

@@ -32,6 +32,11 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Whether something is wrong at `path`.
+    pub(super) fn has(&self, path: &KeyPath) -> bool {
+        self.problems.iter().any(|problem| problem.path == *path)
+    }
+
     /// The value, or a problem at `path`.
     pub(super) fn ok<T, E: std::fmt::Display>(&mut self, path: &KeyPath, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(path, error.to_string())).ok()

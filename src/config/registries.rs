@@ -1,6 +1,9 @@
 //! `registries`: settings by host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use url::Url;
 
@@ -35,8 +38,21 @@ pub(super) fn settings(
                 ("proxy", &entry.proxy),
             ];
             for (key, secret) in secrets {
-                if let Some(Secret::Env(name)) = secret {
-                    look_up(name, &path.key(key).key("env"), env, findings);
+                match secret {
+                    Some(Secret::Env(name)) => look_up(name, &path.key(key).key("env"), env, findings),
+                    Some(Secret::File(file)) => look_into(file, &path.key(key).key("file"), findings),
+                    Some(Secret::Plain(_)) | None => {}
+                }
+            }
+            let client = entry.client.as_ref();
+            let files = [
+                ("ca", entry.ca.as_ref()),
+                ("client_cert", client.map(|client| &client.certificate)),
+                ("client_key", client.map(|client| &client.key)),
+            ];
+            for (key, file) in files {
+                if let Some(file) = file {
+                    look_into(file, &path.key(key), findings);
                 }
             }
         }
@@ -58,6 +74,31 @@ fn look_up(name: &str, path: &KeyPath, env: &Env<'_>, findings: &mut Findings<'_
         Some(_) => return,
     };
     findings.add_hint(path, format!("the environment variable {name} {state}"), format!("export {name}, or use file:"));
+}
+
+/// A file that is named has to be there, and to hold something.
+fn look_into(file: &Path, path: &KeyPath, findings: &mut Findings<'_>) {
+    // A path that is none has been told already.
+    if findings.has(path) {
+        return;
+    }
+    let why = match fs::metadata(file) {
+        // A pipe can be read only once, and that is when it is needed.
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => return,
+        Ok(_) => match fs::read(file) {
+            Ok(content) if content.trim_ascii().is_empty() => "is empty".to_owned(),
+            Ok(_) => return,
+            Err(error) => unread(&error),
+        },
+        Err(error) => unread(&error),
+    };
+    let hint = "put it there, or correct the path: it is relative to the folder of this file";
+    findings.add_hint(path, format!("{} {why}", file.display()), hint);
+}
+
+fn unread(error: &io::Error) -> String {
+    let why = error.to_string();
+    format!("can't be read: {}", why.split(" (os error").next().unwrap_or_default())
 }
 
 fn one(

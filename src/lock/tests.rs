@@ -183,38 +183,6 @@ fn referrers_that_came_and_went_are_told_where_the_image_stays() {
 }
 
 #[test]
-fn a_lock_is_written_whole_and_only_if_it_changes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mirror.lock");
-    let lock = lock(vec![image("a:1", &[], D)]);
-    assert!(lock.write(&path, None).unwrap());
-    let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text, lock.to_text());
-    assert!(!lock.write(&path, Some(&text)).unwrap());
-    assert!(lock.write(&path, Some("other")).unwrap());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
-    assert!(lock.write(&folder.path().join("missing/mirror.lock"), None).is_err());
-}
-
-#[cfg(unix)]
-#[test]
-fn permissions_and_links_are_kept() {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-    let folder = tempfile::tempdir().unwrap();
-    let (path, link) = (folder.path().join("real.lock"), folder.path().join("mirror.lock"));
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let lock = Lock::default();
-    lock.write(&path, None).unwrap();
-    fs::write(folder.path().join("plain"), "").unwrap();
-    assert_eq!(mode(&path), mode(&folder.path().join("plain")));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    symlink(&path, &link).unwrap();
-    lock.write(&link, Some("")).unwrap();
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(mode(&path), 0o640);
-}
-
-#[test]
 fn the_lock_stands_beside_its_config() {
     for (config, expected) in [("mirror.yaml", "mirror.lock"), ("a/prod.yaml", "a/prod.lock"), ("x.y.yml", "x.y.lock")]
     {

@@ -233,7 +233,8 @@ impl Credentials {
             None => files.insert(self.read_files()?),
         };
         for (file, content) in files {
-            if let Some(helper) = content.helper(&self.registry) {
+            let helper = content.helper(&self.registry);
+            if let Some(helper) = helper.map_err(|why| self.error(format!("{}: {why}", file.display())))? {
                 if !asked.contains_key(helper) {
                     let said = docker::ask(helper, &self.registry).await;
                     let said = said.map_err(|why| self.helper_error(&why, file))?;

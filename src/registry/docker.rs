@@ -2,7 +2,7 @@
 //!
 //! `docker_credential` knows neither keys with a path nor a time limit for helpers, so it is done here.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,13 +11,19 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use super::credentials::{Credential, Environment};
 use super::quirks::Quirks;
+use super::shown;
 use crate::oci::Registry;
 
 const HELPER_LIMIT: Duration = Duration::from_secs(30);
+
+/// As much of what a helper complains about as is shown: lines, and characters of each.
+const COMPLAINT_LINES: usize = 5;
+const COMPLAINT_LENGTH: usize = 300;
 
 /// The user name that stands for an identity token.
 const TOKEN_USER: &str = "<token>";
@@ -28,22 +34,28 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One file, as far as it matters here.
-#[derive(Debug, Default, Deserialize)]
+/// One file, as far as it matters here. What it says of a host is understood when that host is asked for: a mistake in one
+/// entry is nobody else's.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct File {
-    auths: Option<HashMap<String, Entry>>,
-    creds_store: Option<String>,
-    cred_helpers: Option<HashMap<String, String>>,
+    auths: Value,
+    creds_store: Value,
+    cred_helpers: Value,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Entry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("File")
+    }
 }
 
 /// The files that may hold credentials, first come first served.
@@ -62,8 +74,12 @@ pub(crate) fn paths(environment: &Environment) -> Vec<PathBuf> {
 pub(crate) fn read(path: &Path) -> Result<Option<File>, String> {
     let failed = |why: String| format!("can't read the credentials file {}: {why}", path.display());
     match std::fs::read(path) {
-        Ok(bytes) if bytes.trim_ascii().is_empty() => Ok(None),
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| failed(e.to_string())),
+        Ok(bytes) => {
+            // Some editors begin a file with this mark.
+            let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes).trim_ascii();
+            let read = || serde_json::from_slice(text).map(Some).map_err(|e| failed(e.to_string()));
+            if text.is_empty() { Ok(None) } else { read() }
+        }
         Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(failed(e.to_string())),
     }
@@ -71,9 +87,22 @@ pub(crate) fn read(path: &Path) -> Result<Option<File>, String> {
 
 impl File {
     /// The helper in charge of `registry`: its own, else the store for all.
-    pub(crate) fn helper(&self, registry: &Registry) -> Option<&str> {
-        let own = self.cred_helpers.iter().flatten().find(|(key, _)| key_matches(key, registry.as_str()));
-        own.map(|(_, helper)| helper.as_str()).or(self.creds_store.as_deref()).filter(|helper| !helper.is_empty())
+    ///
+    /// # Errors
+    /// If what stands there is no name.
+    pub(crate) fn helper(&self, registry: &Registry) -> Result<Option<&str>, String> {
+        let helpers = self.cred_helpers.as_object().into_iter().flatten();
+        let own = helpers.filter(|(key, _)| key_matches(key, registry.as_str())).map(|(_, helper)| helper).next();
+        let helper = match own.unwrap_or(&self.creds_store) {
+            Value::Null => return Ok(None),
+            Value::String(helper) => helper.as_str(),
+            other => return Err(format!("{} isn't the name of a credential helper", shape(other))),
+        };
+        // It becomes part of a program's name, and mustn't be a path.
+        if helper.contains(['/', '\\', '\0']) {
+            return Err(format!("`{}` isn't the name of a credential helper", helper.escape_debug()));
+        }
+        Ok(Some(helper).filter(|helper| !helper.is_empty()))
     }
 
     /// The entry of `auths` for `registry/path`: the longest key that is a prefix of it, by segments.
@@ -83,8 +112,10 @@ impl File {
     pub(crate) fn entry(&self, registry: &Registry, path: &str) -> Result<Option<Credential>, String> {
         let mut name = format!("{registry}/{path}");
         loop {
-            for (key, entry) in self.auths.iter().flatten().filter(|(key, _)| key_matches(key, &name)) {
-                if let Some(credential) = entry.credential().map_err(|why| format!("auths entry `{key}`: {why}"))? {
+            for (key, entry) in self.auths.as_object().into_iter().flatten().filter(|(key, _)| key_matches(key, &name))
+            {
+                let credential = Entry::read(entry).and_then(|entry| entry.credential());
+                if let Some(credential) = credential.map_err(|why| format!("auths entry `{key}`: {why}"))? {
                     return Ok(Some(credential));
                 }
             }
@@ -96,7 +127,34 @@ impl File {
     }
 }
 
+/// What a value is, without showing it: it may be a secret that stands in the wrong place.
+fn shape(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
 impl Entry {
+    fn read(value: &Value) -> Result<Self, String> {
+        let fields = match value {
+            Value::Null => return Ok(Self::default()),
+            Value::Object(fields) => fields,
+            other => return Err(format!("expected an object, found {}", shape(other))),
+        };
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(format!("`{name}` isn't a text but {}", shape(other))),
+        };
+        let (auth, username, password) = (text("auth")?, text("username")?, text("password")?);
+        Ok(Self { auth, username, password, identitytoken: text("identitytoken")? })
+    }
+
     /// `None` for an empty entry, as `docker login` leaves them beside a helper.
     fn credential(&self) -> Result<Option<Credential>, String> {
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -155,19 +213,27 @@ async fn consult(program: &str, server: &str) -> Result<Option<Credential>, Stri
         Ok(Err(e)) => return Err(format!("can't run {program}: {e}")),
         Err(_) => return Err(format!("{program} took longer than {} s", HELPER_LIMIT.as_secs())),
     };
-    let said = String::from_utf8_lossy(&output.stdout);
+    let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     if !output.status.success() {
         // The helpers' protocol has no code for it, only these words.
-        if said.contains("credentials not found") {
+        if [&said, &complained].iter().any(|text| text.contains("credentials not found")) {
             return Ok(None);
         }
-        let first_line = said.lines().next().unwrap_or_default().escape_debug().to_string();
-        return Err(format!("{program} failed ({}): {first_line}", output.status));
+        let why = complaint(&[&said, &complained]);
+        return Err(format!("{program} failed ({}){why}", output.status));
     }
-    let answer: Answer =
-        serde_json::from_str(&said).map_err(|_| format!("{program} gave an answer that can't be read"))?;
+    let unreadable = |_| format!("{program} gave an answer that can't be read{}", complaint(&[&complained]));
+    let answer: Answer = serde_json::from_str(&said).map_err(unreadable)?;
     let empty = answer.username.is_empty() && answer.secret.is_empty();
     Ok((!empty).then(|| login(answer.username, answer.secret)))
+}
+
+/// What a helper said, fit to be shown: the protocol has it on standard output, and many write it elsewhere.
+fn complaint(texts: &[&str]) -> String {
+    let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty());
+    let short = |line: &str| shown::redacted(line).chars().take(COMPLAINT_LENGTH).collect();
+    let lines: Vec<String> = lines.take(COMPLAINT_LINES).map(short).collect();
+    if lines.is_empty() { String::new() } else { format!(": {}", lines.join("; ")) }
 }
 
 async fn run(program: &str, server: &str) -> std::io::Result<std::process::Output> {
@@ -175,7 +241,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<std::process::Outpu
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -255,8 +321,45 @@ mod tests {
         let file: File =
             serde_json::from_str(r#"{"credsStore":"all","credHelpers":{"https://index.docker.io/v1/":"hub"}}"#)
                 .unwrap();
-        assert_eq!(file.helper(&"docker.io".parse().unwrap()), Some("hub"));
-        assert_eq!(file.helper(&"ghcr.io".parse().unwrap()), Some("all"));
+        assert_eq!(file.helper(&"docker.io".parse().unwrap()), Ok(Some("hub")));
+        assert_eq!(file.helper(&"ghcr.io".parse().unwrap()), Ok(Some("all")));
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_entry_is_nobody_elses_trouble() {
+        let (good, bad) = ("good.io".parse().unwrap(), "bad.io".parse().unwrap());
+        for (entry, expected) in [
+            (r#""dTpw""#, Err("auths entry `bad.io`: expected an object, found a text")),
+            ("5", Err("auths entry `bad.io`: expected an object, found a number")),
+            ("[]", Err("auths entry `bad.io`: expected an object, found a list")),
+            ("true", Err("auths entry `bad.io`: expected an object, found a boolean")),
+            (r#"{"auth":5}"#, Err("auths entry `bad.io`: `auth` isn't a text but a number")),
+            (r#"{"username":"u","password":{}}"#, Err("auths entry `bad.io`: `password` isn't a text but an object")),
+            (r#"{"auth":"*"}"#, Err("auths entry `bad.io`: `auth` isn't base64")),
+            ("null", Ok(None)),
+            (r#"{"auth":null,"email":5}"#, Ok(None)),
+        ] {
+            let json = format!(r#"{{"auths":{{"bad.io":{entry},"good.io":{{"username":"u","password":"p"}}}}}}"#);
+            let file: File = serde_json::from_str(&json).unwrap();
+            assert_eq!(file.entry(&bad, "a"), expected.map_err(str::to_owned), "{entry}");
+            assert_eq!(file.entry(&good, "a"), Ok(Some(login("u".into(), "p".into()))), "{entry}");
+        }
+        for rest in [
+            r#""auths":[],"credHelpers":{"good.io":"x"}"#,
+            r#""auths":null,"credHelpers":{"bad.io":5,"good.io":"x"}"#,
+            r#""HttpHeaders":5,"credHelpers":{"good.io":"x"}"#,
+            r#""credsStore":5,"credHelpers":{"good.io":"x"}"#,
+            r#""credsStore":"x","credHelpers":"all""#,
+            r#""credsStore":"x","credHelpers":{"bad.io":"../x"}"#,
+        ] {
+            let file: File = serde_json::from_str(&format!("{{{rest}}}")).unwrap();
+            assert_eq!((file.entry(&bad, "a"), file.helper(&good)), (Ok(None), Ok(Some("x"))), "{rest}");
+        }
+        for helper in ["5", "[]", r#""../x""#] {
+            let file: File = serde_json::from_str(&format!(r#"{{"credHelpers":{{"bad.io":{helper}}}}}"#)).unwrap();
+            assert!(file.helper(&bad).unwrap_err().contains("isn't the name of a credential helper"), "{helper}");
+        }
+        assert_eq!(format!("{:?}", serde_json::from_str::<File>(&plain("good.io")).unwrap()), "File");
     }
 
     #[test]
@@ -275,6 +378,10 @@ mod tests {
         assert!(read(Path::new("/nonexistent/config.json")).unwrap().is_none());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
+        std::fs::write(&path, format!("\u{feff}{}\r\n", plain("h.io"))).unwrap();
+        assert!(read(&path).unwrap().unwrap().entry(&"h.io".parse().unwrap(), "a").unwrap().is_some());
+        std::fs::write(&path, "\u{feff}\r\n").unwrap();
+        assert!(read(&path).unwrap().is_none());
         std::fs::write(&path, "{").unwrap();
         assert!(read(&path).unwrap_err().contains("config.json"));
     }
@@ -304,6 +411,14 @@ mod tests {
             ("echo credentials not found in native keychain; exit 1", Ok(None)),
             ("echo no keychain here; exit 1", Err("failed (exit status: 1): no keychain here")),
             ("echo secret", Err("gave an answer that can't be read")),
+            ("echo credentials not found >&2; exit 1", Ok(None)),
+            ("echo locked >&2; exit 1", Err("failed (exit status: 1): locked")),
+            ("echo one; echo two >&2; exit 3", Err("failed (exit status: 3): one; two")),
+            (r"printf 'a\033[2J\n\nb\n' >&2; exit 1", Err(r"failed (exit status: 1): a\u{1b}[2J; b")),
+            ("echo password=secret >&2; exit 1", Err("failed (exit status: 1): password=…")),
+            ("echo https://u:secret@h.io >&2; exit 1", Err("failed (exit status: 1): https://…@h.io")),
+            ("echo hint >&2; echo secret", Err("gave an answer that can't be read: hint")),
+            ("exit 1", Err("failed (exit status: 1)")),
         ] {
             let found = consult(&program(folder.path(), script), "h.io").await;
             match (&found, expected) {

@@ -1,5 +1,8 @@
-//! What may be shown of a request and its answer in the log: nothing that is a secret, or may hold one.
+//! What may be shown of a request and its answer, and of what other programs say: nothing that is a secret, or may hold one.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use reqwest::header::HeaderMap;
 use url::Url;
 
@@ -59,9 +62,66 @@ pub(crate) fn trace(headers: &HeaderMap) {
     }
 }
 
+/// What looks like a secret in the words of another program, and what is shown instead.
+static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let rows = [
+        // A user and a password in a URL.
+        (r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@]+@", "$1…@"),
+        (r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}", "$1 …"),
+        // A value behind a name such as `access_token`: quoted, or up to where it ends.
+        (
+            r#"(?i)([a-z0-9_-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|auth(?:orization)?|api[_-]?key|access[_-]?key(?:[_-]?id)?|signature)["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s"',;&}]+)"#,
+            "$1…",
+        ),
+        (r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*", "…"),
+        (r"\b(?:gh[a-z]_|github_pat_|glpat-|dckr_pat_|dckr_oat_|xox[a-z]-|AKIA|ASIA)[A-Za-z0-9_-]{6,}", "…"),
+        // Long and without a break: no word of a language.
+        (r"[A-Za-z0-9+_=-]{40,}", "…"),
+    ];
+    rows.into_iter().filter_map(|(pattern, shown)| Some((Regex::new(pattern).ok()?, shown))).collect()
+});
+
+/// The words of another program, on one line and without what looks like a secret.
+pub(crate) fn redacted(text: &str) -> String {
+    let redacted =
+        SECRETS.iter().fold(text.to_owned(), |text, (secret, shown)| secret.replace_all(&text, *shown).into_owned());
+    // Also the characters that change the direction of what follows them.
+    let unsafe_to_show = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    redacted.chars().flat_map(|c| if unsafe_to_show(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_looks_like_a_secret_is_not_shown() {
+        for (text, shown) in [
+            ("no keychain here", "no keychain here"),
+            ("error getting credentials for \"h.io\"", "error getting credentials for \"h.io\""),
+            ("get https://me:hunter2@h.io/v2/: 401", "get https://…@h.io/v2/: 401"),
+            ("get https://token@h.io:5000/", "get https://…@h.io:5000/"),
+            (
+                r#"{"ServerURL":"h.io","Username":"u","Secret":"hunter 2"}"#,
+                r#"{"ServerURL":"h.io","Username":"u","Secret":…}"#,
+            ),
+            ("password=hunter2, user=u", "password=…, user=u"),
+            ("AWS_SECRET_ACCESS_KEY=abc/def", "AWS_SECRET_ACCESS_KEY=…"),
+            ("aws_session_token: 'a b'", "aws_session_token: …"),
+            ("Authorization: Basic dTpwdw==", "Authorization: … …"),
+            ("sent Bearer abc.def-ghi", "sent Bearer …"),
+            ("token eyJhbGciOi.eyJzdWIi.c2ln was refused", "token … was refused"),
+            ("ghp_0123456789abcdef expired", "… expired"),
+            ("?X-Amz-Signature=0123&x=1", "?X-Amz-Signature=…&x=1"),
+            ("0123456789012345678901234567890123456789", "…"),
+            ("a\u{1b}[2J\r\n\t\u{202e}é", "a\\u{1b}[2J\\r\\n\\t\\u{202e}é"),
+        ] {
+            assert_eq!(redacted(text), shown);
+        }
+        assert_eq!(SECRETS.len(), 6, "all are patterns");
+    }
 
     #[test]
     fn urls_are_shown_without_secrets() {

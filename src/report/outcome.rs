@@ -220,7 +220,7 @@ impl Outcome {
             self.status == Status::Failed
                 && error.side() == Some(Side::Target)
                 && error.status().is_none()
-                && matches!(error.kind(), Kind::Unavailable | Kind::Configuration)
+                && matches!(error.kind(), Kind::Unavailable | Kind::Configuration | Kind::Denied)
                 && matches!(error.stage(), None | Some(Stage::Plan | Stage::Provision))
         })
     }

@@ -70,7 +70,7 @@ impl LayoutStores {
     /// Whether there is a layout.
     ///
     /// # Errors
-    /// `NotFound` if there is none, `Invalid` if what is there isn't one.
+    /// `NotFound` if there is none, `Configuration` if what is there isn't one.
     pub async fn check(&self, layout: &Registry) -> Result<()> {
         self.contents(layout)?.blocking(|contents| contents.index().map(drop)).await
     }

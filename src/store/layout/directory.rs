@@ -70,7 +70,8 @@ impl Directory {
     pub(super) fn index(&self) -> Result<(Index, Stamp)> {
         self.check_marker()?;
         let path = self.0.join(INDEX);
-        let (text, stamp) = read(&path, LARGEST_INDEX).map_err(|error| self.broken(Kind::Invalid, &path, &error))?;
+        let (text, stamp) =
+            read(&path, LARGEST_INDEX).map_err(|error| self.broken(Kind::Configuration, &path, &error))?;
         let index = Index::read(&text)
             .map_err(|error| self.invalid(&path, format!("it isn't the index of a layout: {error}")))?;
         Ok((index, stamp))
@@ -85,7 +86,7 @@ impl Directory {
         let path = self.0.join(MARKER);
         let text = read(&path, LARGEST_MARKER).map(|(text, _)| text).map_err(|error| {
             let is_something_else = self.strangers().unwrap_or(false);
-            self.broken(if is_something_else { Kind::Invalid } else { Kind::NotFound }, &path, &error)
+            self.broken(if is_something_else { Kind::Configuration } else { Kind::NotFound }, &path, &error)
         })?;
         let version = serde_json::from_slice::<Marker>(&text)
             .map_err(|error| self.invalid(&path, format!("it doesn't say which version of a layout this is: {error}")))?
@@ -119,7 +120,7 @@ impl Directory {
     }
 
     fn invalid(&self, path: &Path, why: String) -> Error {
-        Error::new(Kind::Invalid, format!("read {}", path.display()), why).with_hint(HINT)
+        Error::new(Kind::Configuration, format!("read {}", path.display()), why).with_hint(HINT)
     }
 
     /// Makes it a layout if it is none yet, and clears away what killed runs have left.
