@@ -85,6 +85,18 @@ impl Cli {
 
 #[cfg(unix)]
 impl Cli {
+    /// [`Cli::run`] with this as its standard output: how it ended, and what it said beside it.
+    pub(crate) async fn run_into(&self, line: &str, stdout: impl Into<std::process::Stdio>) -> (i32, String) {
+        let mut command = tokio::process::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear().kill_on_drop(true);
+        command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
+        command.stdin(std::process::Stdio::null()).stdout(stdout).stderr(std::process::Stdio::piped());
+        let ended = command.spawn().expect("it starts").wait_with_output();
+        let output = tokio::time::timeout(LIMIT, ended).await.expect("it ends in time").expect("it ends");
+        let code = output.status.code().unwrap_or_else(|| panic!("transship {line} was killed: {output:?}"));
+        (code, String::from_utf8(output.stderr).expect("UTF-8"))
+    }
+
     fn spawn(&self, line: &str) -> tokio::process::Child {
         let program = assert_cmd::cargo::cargo_bin!("transship");
         let mut command = tokio::process::Command::new(program);
