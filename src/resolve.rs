@@ -268,16 +268,11 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
 pub fn without_asking(images: &[ImageRule], old: &Lock, error: &Error) -> Resolution {
     let (lock, _) = from_lock(images, old);
     let mut failed = BTreeMap::new();
-    for rule in images {
-        let picked = rule.selection().map(|selection| lock.selection(&rule.repository, selection.spec()));
-        if let Some(None) = picked {
-            failed.insert(lock::name(&rule.repository, &[]), error.clone());
-        }
-        for (source, _) in rule.sources(lock.tags(&rule.repository, rule.selection().map(Selection::spec))) {
-            if lock.image(&source, &rule.handling.platforms).is_none() {
-                failed.insert(lock::name(&source, &rule.handling.platforms), error.clone());
-            }
-        }
+    for Entry { rule, images, is_unknown } in entries(images, old) {
+        let lacking = images.iter().filter(|image| image.pin.is_none());
+        let names = lacking.map(|image| lock::name(&image.source, &rule.handling.platforms));
+        let selection = is_unknown.then(|| lock::name(&rule.repository, &[]));
+        failed.extend(names.chain(selection).map(|name| (name, error.clone())));
     }
     Resolution { lock, failed, ..Resolution::default() }
 }
