@@ -160,13 +160,19 @@ impl Lock {
     }
 
     /// Makes the file at `path` pin what this lock does, and says what it pins then: also what other runs have pinned since
-    /// `base` was read from it (nothing, if it wasn't there). What says the same stays as it is; line ends are kept. A reader
+    /// `base` was read from it (nothing, if it wasn't there). A file with that text stays as it is; line ends are kept. A reader
     /// sees the old file or the new one, whole.
     ///
     /// # Errors
     /// If the folder or the file can't be written, or the file by now is no lock.
     pub fn write(&self, path: &Path, base: &Self) -> io::Result<Self> {
         file::write(path, base, self)
+    }
+
+    /// Whether `text` is this lock's, whatever line ends and mark a checkout or an editor has given it.
+    pub fn is_written_as(&self, text: &str) -> bool {
+        let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+        text.trim_end() == self.to_text().trim_end()
     }
 
     /// Whether nothing is pinned.

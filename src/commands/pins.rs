@@ -14,8 +14,8 @@ use crate::resolve;
 pub(super) struct Pins {
     /// `None` with `--no-lock`.
     path: Option<PathBuf>,
-    /// Whether there is the file.
-    exists: bool,
+    /// `None` if there is no file.
+    text: Option<String>,
     /// What it pins; nothing if there is no file.
     pub(super) old: Lock,
 }
@@ -44,7 +44,7 @@ impl Pins {
             (Some(path), Some(text)) => Lock::read(text, path)?,
             _ => Lock::default(),
         };
-        Ok(Self { path, exists: text.is_some(), old })
+        Ok(Self { path, text, old })
     }
 
     /// Has the file pin what `new` does, and says what it pins then: also what other runs have pinned meanwhile.
@@ -59,9 +59,9 @@ impl Pins {
 
     /// The lock as it is, for who has nothing to say without one.
     pub(super) fn existing(&self) -> anyhow::Result<&Lock> {
-        match (&self.path, self.exists) {
-            (Some(_), true) => Ok(&self.old),
-            (Some(path), false) => {
+        match (&self.path, &self.text) {
+            (Some(_), Some(_)) => Ok(&self.old),
+            (Some(path), None) => {
                 let hint = "pin the images with `transship lock`, mirror them with `transship sync`";
                 Err(Unable::error(format!("there is no {}, and nothing to compare with", path.display()), hint))
             }
@@ -76,16 +76,18 @@ impl Pins {
     pub(super) fn locked(&self, images: &[ImageRule]) -> anyhow::Result<Lock> {
         let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();
         let hint = "run `transship lock` and commit the file";
-        if !self.exists {
+        let Some(text) = &self.text else {
             return Err(Unable::error(format!("there is no {name}, and --locked forbids to write one"), hint));
-        }
+        };
         let (kept, missing) = resolve::from_lock(images, &self.old);
         if let Some(first) = missing.first() {
             let rest = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
             return Err(Unable::error(format!("{name} lacks {first}{rest}, and --locked forbids to add it"), hint));
         }
-        if kept != self.old {
-            let message = format!("{name} would change, and --locked forbids it: it has more than the list asks for");
+        if !kept.is_written_as(text) {
+            let message = format!(
+                "{name} would change, and --locked forbids it: it has more than the list asks for, or was edited"
+            );
             return Err(Unable::error(message, hint));
         }
         Ok(kept)

@@ -50,8 +50,8 @@ fn replace(mut file: File, path: &Path, base: &Lock, new: &Lock) -> io::Result<L
     file.read_to_string(&mut text)?;
     let found = Lock::read(&text, path).map_err(|problems| io::Error::new(ErrorKind::InvalidData, problems))?;
     let merged = merge(base, new, &found);
-    if merged == found {
-        return Ok(found);
+    if merged.is_written_as(&text) {
+        return Ok(merged);
     }
     let draft = draft(path, &Form::of(&text).put(&merged.to_text()), Some(file.metadata()?.permissions()))?;
     draft.persist(path).map_err(|error| error.error)?;

@@ -31,11 +31,13 @@ fn a_lock_is_written_whole_and_only_if_it_changes() {
     let (none, one) = (Lock::default(), lock(&[("a:1", "x")]));
     assert_eq!(one.write(&path, &none).unwrap(), one);
     assert_eq!(fs::read_to_string(&path).unwrap(), one.to_text());
-    // What says the same is left alone, be it written otherwise.
-    let edited = format!("# mine\n{}", one.to_text());
-    fs::write(&path, &edited).unwrap();
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
     assert_eq!(one.write(&path, &one).unwrap(), one);
-    assert_eq!(fs::read_to_string(&path).unwrap(), edited);
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+    // What was edited by hand is written anew.
+    fs::write(&path, format!("# mine\n{}", one.to_text())).unwrap();
+    assert_eq!(one.write(&path, &one).unwrap(), one);
+    assert_eq!(fs::read_to_string(&path).unwrap(), one.to_text());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
     assert!(one.write(&folder.path().join("missing/mirror.lock"), &none).is_err());
     fs::write(&path, "version: 9\n").unwrap();
@@ -51,7 +53,9 @@ fn line_ends_and_the_mark_are_kept() {
         let path = folder.path().join("mirror.lock");
         fs::write(&path, text).unwrap();
         assert_eq!(on_disk(&path), old, "it means the same");
+        let before = fs::read_to_string(&path).unwrap();
         assert_eq!(old.write(&path, &old).unwrap(), old);
+        assert_eq!(fs::read_to_string(&path).unwrap(), before, "it is left alone");
         new.write(&path, &old).unwrap();
         fs::read_to_string(&path).unwrap()
     };
