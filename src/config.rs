@@ -20,7 +20,7 @@ mod rule;
 mod schema;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +50,11 @@ pub struct Config {
     pub registries: BTreeMap<Registry, RegistrySettings>,
     /// Bounds of a run.
     pub limits: Limits,
+    /// The registries that a run talks to.
+    pub used: BTreeSet<Registry>,
+    /// Files that settings of these registries name and that can't be read. Nothing is wrong with this one: it is told when
+    /// they are needed, which is before the first request.
+    pub lacking: Option<Problems>,
 }
 
 /// One entry of `images`, with the defaults merged in.
@@ -157,11 +162,12 @@ pub struct RegistrySettings {
     pub password: Option<Secret>,
     /// A ready bearer token.
     pub token: Option<Secret>,
-    /// A PEM file with further certificate authorities.
+    /// A PEM file with further certificate authorities, or with the server's own certificate; also for the hosts that the
+    /// registry sends us to.
     pub ca: Option<PathBuf>,
-    /// Who we are to a host that asks for it in the TLS handshake.
+    /// Who we are to the registry's own host and port, if it asks in the TLS handshake.
     pub client: Option<ClientCertificate>,
-    /// Take any certificate.
+    /// Take any certificate of the registry's own host and port.
     pub insecure: bool,
     /// Plain HTTP: forced on or off; unsaid, loopback hosts get it.
     pub plain_http: Option<bool>,
@@ -305,6 +311,8 @@ pub struct Settings {
     pub registries: BTreeMap<Registry, RegistrySettings>,
     /// Bounds of a run.
     pub limits: Limits,
+    /// [`Config::lacking`].
+    pub lacking: Option<Problems>,
 }
 
 impl Default for Limits {
@@ -338,8 +346,8 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn read_settings(text: &str, origin: &Path, hosts: &[Registry], env: &Env<'_>) -> Result<Settings, Problems> {
-        let Self { registries, limits, .. } = Self::read_scope(text, origin, Scope::Settings(hosts), env)?;
-        Ok(Settings { registries, limits })
+        let Self { registries, limits, lacking, .. } = Self::read_scope(text, origin, Scope::Settings(hosts), env)?;
+        Ok(Settings { registries, limits, lacking })
     }
 
     fn read_scope(text: &str, origin: &Path, scope: Scope<'_>, env: &Env<'_>) -> Result<Self, Problems> {
@@ -361,7 +369,12 @@ impl Config {
         let folder = origin.parent().unwrap_or(Path::new(""));
         let mut findings = Findings::new(&document, folder, problems);
         let config = check::config(&raw, scope, env, &mut findings);
-        if findings.problems.is_empty() { Ok(config) } else { Err(Problems::new(origin, findings.problems)) }
+        let Findings { problems, lacking, .. } = findings;
+        if !problems.is_empty() {
+            return Err(Problems::new(origin, problems));
+        }
+        let lacking = Some(lacking).filter(|lacking| !lacking.is_empty());
+        Ok(Self { lacking: lacking.map(|lacking| Problems::new(origin, lacking)), ..config })
     }
 }
 

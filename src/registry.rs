@@ -1,8 +1,9 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `action` says what a request is for, `transport` sends it, `admit` says when, `retry` how often, `auth` (with
-//! `challenge`, `credentials`, `docker`, `token`) as whom. `answer` understands what comes back, `failure` why nothing does,
-//! and `shown` says what the log may tell of it. `probe` looks before anything is copied, `referrers` knows whether they can
+//! `challenge`, `credentials`, `docker`, `token`) as whom. `answer` understands what comes back, `failure` (with
+//! `handshake`) why nothing does, and `shown` says what the log may tell of it. `setup` (with `tls` and `proxies`) makes of the
+//! settings what a host is spoken to with, and `way` is what a message tells of that. `probe` looks before anything is copied, `referrers` knows whether they can
 //! be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
 //! Follows the OCI distribution specification 1.1.
 
@@ -16,20 +17,24 @@ mod credentials;
 mod docker;
 mod failure;
 mod gate;
+mod handshake;
 mod harbor;
 mod probe;
+mod proxies;
 mod quirks;
 mod referrers;
 mod retry;
 mod setup;
 mod shown;
+mod tls;
 mod token;
 mod transport;
 mod upload;
+mod way;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +56,7 @@ pub(crate) use self::probe::{Login, Probe};
 use self::quirks::Quirks;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
 pub use self::retry::Backoff;
+use self::setup::{Clients, Means};
 use self::transport::Transport;
 pub(crate) use self::upload::Pieces;
 use self::upload::{Outgoing, Portions, Progress};
@@ -72,6 +78,8 @@ pub struct Hosts {
     backoff: Backoff,
     environment: Environment,
     sessions: Arc<dyn BasicTokens>,
+    /// What was read for hosts that aren't in use yet.
+    means: Mutex<BTreeMap<Registry, Means>>,
     open: Mutex<BTreeMap<Registry, Arc<Host>>>,
 }
 
@@ -92,7 +100,8 @@ impl Hosts {
         environment: Environment,
     ) -> Self {
         let (limits, backoff) = (limits.clone(), Backoff::default());
-        Self { settings, limits, backoff, environment, sessions, open: Mutex::default() }
+        let (means, open) = (Mutex::default(), Mutex::default());
+        Self { settings, limits, backoff, environment, sessions, means, open }
     }
 
     /// With other pauses between attempts, for hosts that aren't in use yet.
@@ -107,7 +116,7 @@ impl Hosts {
     /// # Errors
     /// `Configuration` if its settings can't be used.
     pub fn host(&self, registry: &Registry) -> Result<Arc<Host>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         if let Some(host) = open.get(registry) {
             return Ok(Arc::clone(host));
         }
@@ -116,24 +125,36 @@ impl Hosts {
         Ok(host)
     }
 
+    /// Reads what the settings of these hosts name, before any of them is used.
+    ///
+    /// # Errors
+    /// `Configuration` if the settings of one can't be used.
+    pub fn prepare<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<()> {
+        for registry in registries.into_iter().filter(|registry| registry.layout().is_none()) {
+            let means = self.read_means(registry)?;
+            lock(&self.means).insert(registry.clone(), means);
+        }
+        Ok(())
+    }
+
+    fn read_means(&self, registry: &Registry) -> Result<Means> {
+        let settings = self.settings.get(registry).cloned().unwrap_or_default();
+        Means::read(registry, settings, &self.environment)
+    }
+
     /// What was asked of each host so far, sorted by host.
     pub fn stats(&self) -> Vec<HostStats> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = lock(&self.open);
         open.values().map(|host| host.transport.counters.stats(&host.registry, host.counts_pulls())).collect()
     }
 
     fn set_up(&self, registry: &Registry) -> Result<Host> {
-        let settings = self.settings.get(registry).cloned().unwrap_or_default();
         let quirks = Quirks::of(registry);
-        let base = setup::base_url(registry, &settings, &quirks)?;
+        let means = lock(&self.means).remove(registry);
+        let means = means.map_or_else(|| self.read_means(registry), Ok)?;
+        let (settings, base) = (means.settings.clone(), means.base.clone());
         let transport = Arc::new(Transport {
-            clients: setup::Clients::new(setup::Recipe {
-                registry: registry.clone(),
-                settings: settings.clone(),
-                base: base.clone(),
-                idle: self.limits.idle_timeout,
-                environment: self.environment.clone(),
-            })?,
+            clients: Clients::new(means, self.limits.idle_timeout),
             base,
             admission: Admission::new(quirks.paces),
             counters: Counters::default(),
@@ -154,6 +175,10 @@ impl Hosts {
         let referrers = ReferrersApi::default();
         Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor, referrers })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One registry host.

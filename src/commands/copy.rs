@@ -20,7 +20,8 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let platforms = platforms(&arguments.platforms)?;
     let hosts = [origin.registry().clone(), destination.registry().clone()];
     let settings = settings(&start.global, &hosts)?;
-    let mut session = start.with(Vec::new(), settings, None);
+    let mut session = start.with(Vec::new(), settings, hosts.into(), None);
+    session.prepare()?;
     let referrers = ReferrerRule { policy: policy(arguments.referrers), ..ReferrerRule::default() };
     let handling = Handling { platforms, referrers, ..Handling::default() };
     let pinned = match session.unusable_target(destination.registry()).await {

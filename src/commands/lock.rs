@@ -9,6 +9,7 @@ use crate::select::Only;
 
 pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<Report> {
     let (session, pins) = start.session()?;
+    session.prepare()?;
     let update = if arguments.check { Update::All } else { Update::Nothing };
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
     let mut report = unresolved(&session, &resolution);

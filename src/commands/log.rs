@@ -1,7 +1,7 @@
 //! What goes to the log, and how: one line an event, on stderr, beside the progress.
 //!
-//! `-v` shows each request, `-vv` headers, `-vvv` everything, and `TRANSSHIP_LOG` filters in detail. Our own events are
-//! made to hold no secret; those of dependencies aren't, and are cut off below where some of them show headers, bodies or
+//! `-v` shows each request, `-vv` headers, `-vvv` everything, and `TRANSSHIP_LOG` filters in detail. Dependencies stay silent
+//! below that: what is wrong is told by whoever asked them. Our own events are made to hold no secret; those of dependencies aren't, and are cut off below where some of them show headers, bodies or
 //! the credentials of a proxy, whatever the filter says.
 
 use std::io;
@@ -29,9 +29,9 @@ const MOST: &[(&str, LevelFilter)] = &[
 /// Starts the log. A second start in one process, as in tests, keeps the first.
 pub(super) fn start(verbosity: u8, colour: bool, progress: &Arc<dyn Progress>) {
     let default = match verbosity {
-        0 => "warn",
-        1 => "warn,transship=debug",
-        2 => "warn,transship=trace",
+        0 => "off,transship=warn",
+        1 => "off,transship=debug",
+        2 => "off,transship=trace",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("TRANSSHIP_LOG").unwrap_or_else(|_| EnvFilter::new(default));

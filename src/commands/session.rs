@@ -15,7 +15,7 @@ use super::Unable;
 use super::pins::Pins;
 use crate::aws::Sessions;
 use crate::cli::Global;
-use crate::config::{Config, Detour, ImageRule, Settings};
+use crate::config::{Config, Detour, ImageRule, Problems, Settings};
 use crate::copy::{Means, Readiness};
 use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::Lock;
@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) layouts: Arc<LayoutStores>,
     pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
+    used: BTreeSet<Registry>,
+    lacking: Option<Problems>,
     pub(super) provisioners: Provisioners,
     started: Timestamp,
     clock: Instant,
@@ -72,13 +74,20 @@ impl Start {
         let text = read_config(self.global.config())?;
         let config = Config::read_for(&text, self.global.config(), detour, &variable)?;
         let pins = Pins::of(&self.global)?;
-        let settings = Settings { registries: config.registries, limits: config.limits };
-        Ok((self.with(config.images, settings, detour.from.clone()), pins))
+        let Config { images, registries, limits, used, lacking, .. } = config;
+        let settings = Settings { registries, limits, lacking };
+        Ok((self.with(images, settings, used, detour.from.clone()), pins))
     }
 
-    /// A run that is about `images`, taken `from` a layout if there is one.
-    pub(super) fn with(self, images: Vec<ImageRule>, settings: Settings, from: Option<Registry>) -> Session {
-        let Settings { registries: set, limits } = settings;
+    /// A run that is about `images` and talks to the registries in `used`; taken `from` a layout if there is one.
+    pub(super) fn with(
+        self,
+        images: Vec<ImageRule>,
+        settings: Settings,
+        used: BTreeSet<Registry>,
+        from: Option<Registry>,
+    ) -> Session {
+        let Settings { registries: set, limits, lacking } = settings;
         let sessions = Arc::new(Sessions::new());
         let hosts = Arc::new(Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
@@ -94,6 +103,8 @@ impl Start {
             layouts,
             provisioners: Provisioners::new(&set, sessions).with_hosts(Arc::clone(&hosts)),
             hosts,
+            used,
+            lacking,
             images,
             transfers: self.global.jobs.map_or(limits.transfers, usize::from),
             global: self.global,
@@ -106,13 +117,22 @@ impl Start {
 }
 
 impl Session {
-    /// The images that this run is about.
+    /// Reads what it takes to talk to the registries: the last that is looked at before the first request.
+    pub(super) fn prepare(&self) -> anyhow::Result<()> {
+        if let Some(lacking) = &self.lacking {
+            return Err(lacking.clone().into());
+        }
+        Ok(self.hosts.prepare(&self.used)?)
+    }
+
+    /// The images that this run is about; ready for the first request.
     pub(super) fn only(&self, globs: &[String], old: &Lock) -> anyhow::Result<Only> {
         let only = Only::new(globs).map_err(|message| Unable::error(message, "a glob such as docker.io/library/*"))?;
         if !resolve::may_match(&self.images, old, &only) {
             let hint = "it is compared with canonical names, such as docker.io/library/nginx:1.27; * crosses /";
             return Err(Unable::error(format!("no image of {} matches --only", self.global.config().display()), hint));
         }
+        self.prepare()?;
         Ok(only)
     }
 

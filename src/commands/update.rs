@@ -18,6 +18,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result
         let images = arguments.images.iter().map(|image| named(&session, image));
         Update::These(images.collect::<anyhow::Result<_>>()?)
     };
+    session.prepare()?;
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
     let mut report = unresolved(&session, &resolution);
     if !session.stop.is_cancelled() {

@@ -14,11 +14,13 @@ pub(super) struct Findings<'a> {
     document: &'a Document,
     folder: &'a Path,
     pub(super) problems: Vec<Problem>,
+    /// Files that can't be read: no mistake of this one.
+    pub(super) lacking: Vec<Problem>,
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(document: &'a Document, folder: &'a Path, problems: Vec<Problem>) -> Self {
-        Self { document, folder, problems }
+        Self { document, folder, problems, lacking: Vec::new() }
     }
 
     pub(super) fn add(&mut self, path: &KeyPath, message: impl Into<String>) {
@@ -30,6 +32,13 @@ impl<'a> Findings<'a> {
         if let Some(problem) = self.problems.pop() {
             self.problems.push(problem.with_hint(hint));
         }
+    }
+
+    /// The file that stands at `path` can't be read.
+    pub(super) fn add_lacking(&mut self, path: &KeyPath, message: String) {
+        let hint = "put it there, or correct the path: it is relative to the folder of this file";
+        let problem = Problem::new(self.document.position(path), path.clone(), message);
+        self.lacking.push(problem.with_hint(hint));
     }
 
     /// Whether something is wrong at `path`.
@@ -93,7 +102,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
         }
     };
     let registries = registries::settings(raw.registries.as_ref(), &used, env, findings);
-    Config { targets, layout, images, registries, limits: limits(raw.limits.as_ref(), findings) }
+    Config { targets, layout, images, registries, limits: limits(raw.limits.as_ref(), findings), used, lacking: None }
 }
 
 fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Vec<TargetRoot> {

@@ -112,13 +112,15 @@ pub(super) struct RawRegistry {
     /// Where to read a ready bearer token from, instead of username and password.
     #[schemars(with = "Option<RawSecretSource>")]
     pub(super) token: Option<RawSecret>,
-    /// A PEM file with further certificate authorities.
+    /// A PEM file with further certificate authorities, or with the server's own certificate. It also holds for the hosts that
+    /// the registry sends us to.
     pub(super) ca: Option<String>,
-    /// Who transship is to a registry that asks in the TLS handshake: a PEM file with its certificate.
+    /// Who transship is to a registry that asks in the TLS handshake: a PEM file with its certificate. Only for the registry's
+    /// own host and port.
     pub(super) client_cert: Option<String>,
     /// The PEM file with the key of client_cert.
     pub(super) client_key: Option<String>,
-    /// Take any certificate.
+    /// Take any certificate of the registry's own host and port.
     pub(super) insecure: Option<bool>,
     /// Speak plain HTTP; by default only to loopback hosts.
     pub(super) plain_http: Option<bool>,

@@ -92,8 +92,7 @@ fn look_into(file: &Path, path: &KeyPath, findings: &mut Findings<'_>) {
         },
         Err(error) => unread(&error),
     };
-    let hint = "put it there, or correct the path: it is relative to the folder of this file";
-    findings.add_hint(path, format!("{} {why}", file.display()), hint);
+    findings.add_lacking(path, format!("{} {why}", file.display()));
 }
 
 fn unread(error: &io::Error) -> String {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::action::Request;
+use super::handshake;
+use super::way::Way;
 use crate::error::{Error, Kind};
 
 /// Why there is no answer.
@@ -12,6 +14,13 @@ pub(crate) enum Failure {
     Idle(Duration),
     /// The connection wasn't made, or broke.
     Http(reqwest::Error),
+}
+
+/// What it means, before it is told of a request.
+struct Meaning {
+    kind: Kind,
+    why: String,
+    hint: Option<String>,
 }
 
 impl Failure {
@@ -24,39 +33,59 @@ impl Failure {
         }
     }
 
+    /// The error of a request whose answer broke off.
     pub(crate) fn into_error(self, request: &Request) -> Error {
+        let (kind, why) = (Kind::Unavailable, self.why());
+        self.told(request, Meaning { kind, why, hint: None })
+    }
+
+    /// The error of a request that got no answer on this way.
+    pub(crate) fn on(self, way: &Way<'_>, request: &Request) -> Error {
+        let mut meaning = self.meaning(way, request);
+        if let Some(place) = way.told() {
+            meaning.why = format!("{place}: {}", meaning.why);
+        }
+        self.told(request, meaning)
+    }
+
+    fn meaning(&self, way: &Way<'_>, request: &Request) -> Meaning {
         let why = self.why();
-        match self {
-            Self::Idle(_) => request.error(Kind::Unavailable, why),
-            Self::Http(error) if error.is_builder() => request.error(Kind::Invalid, why),
-            Self::Http(error) if let Some(hint) = settings_hint(&why) => {
-                request.error(Kind::Configuration, why).with_hint(hint).with_source(error.without_url())
+        let settled = |why: String, hint: String| Meaning { kind: Kind::Configuration, why, hint: Some(hint) };
+        if let Self::Http(error) = self {
+            if error.is_builder() {
+                return Meaning { kind: Kind::Invalid, why, hint: None };
             }
-            Self::Http(error) => request.error(Kind::Unavailable, why).with_source(error.without_url()),
+            if let Some(verdict) = handshake::find(error).and_then(|error| handshake::judge(error, way)) {
+                return settled(verdict.why, verdict.hint);
+            }
+            if why.contains("proxy authorization required") {
+                return settled("the proxy wants a user and a password, or others".to_owned(), PROXY_HINT.to_owned());
+            }
+            // As a server that speaks TLS greets, or refuses who doesn't.
+            if way.url.scheme() == "http" && NOT_HTTP.iter().any(|words| why.contains(words)) {
+                return settled("it doesn't speak plain HTTP there".to_owned(), way.tls_hint());
+            }
+        }
+        Meaning { kind: Kind::Unavailable, why, hint: way.silence_hint(request) }
+    }
+
+    fn told(self, request: &Request, meaning: Meaning) -> Error {
+        let mut error = request.error(meaning.kind, meaning.why);
+        if let Some(hint) = meaning.hint {
+            error = error.with_hint(hint);
+        }
+        match self {
+            Self::Idle(_) => error,
+            Self::Http(source) => error.with_source(source.without_url()),
         }
     }
 }
 
 pub(super) const PROXY_HINT: &str =
     "set proxy: for this registry, from env or file, to a URL with the user and the password";
-const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
 
-/// What the failure of a connection says when it is for the settings to change, and how.
-const SETTINGS_HINTS: &[(&str, &str)] = &[
-    ("proxy authorization required", PROXY_HINT),
-    ("fatal alert: CertificateRequired", CLIENT_HINT),
-    ("fatal alert: CertificateUnknown", CLIENT_HINT),
-    ("fatal alert: BadCertificate", CLIENT_HINT),
-    ("fatal alert: UnknownCA", CLIENT_HINT),
-    // The client's certificate was signed by another authority of the same name.
-    ("fatal alert: DecryptError", CLIENT_HINT),
-    ("fatal alert: AccessDenied", CLIENT_HINT),
-    ("certificate", "set ca: for this registry if its certificate comes from an authority of your own"),
-];
-
-fn settings_hint(why: &str) -> Option<&'static str> {
-    SETTINGS_HINTS.iter().find(|(words, _)| why.contains(words)).map(|(_, hint)| *hint)
-}
+/// What the parser of answers says of bytes that are none.
+const NOT_HTTP: &[&str] = &["invalid HTTP version parsed", "invalid HTTP status-code parsed"];
 
 /// The innermost cause with words before it; the URL may hold a signature and is left out.
 fn chain(error: &reqwest::Error) -> String {

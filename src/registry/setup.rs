@@ -1,25 +1,31 @@
 //! From a host's settings to where and how it is spoken to.
+//!
+//! Files and variables are read when a run begins (`Means`), so that what is wrong with them is told before the first request;
+//! clients are made when they are first needed.
 
-use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use url::Url;
 
 use super::credentials::Environment;
+use super::proxies::Proxies;
 use super::quirks::Quirks;
-use crate::config::{ClientCertificate, RegistrySettings, Secret};
+use super::tls::{Peer, Tls};
+use super::way::Way;
+use crate::config::RegistrySettings;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
 
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
 
-/// This machine, which no proxy knows as we do; a registry may send us there.
-const NEVER_PROXIED: &str = "localhost,127.0.0.0/8,::1";
-
-fn unusable(registry: &Registry, why: String) -> Error {
+pub(super) fn unusable(registry: &Registry, why: impl Into<String>) -> Error {
     Error::new(Kind::Configuration, format!("set up {registry}"), why)
+}
+
+pub(super) fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
+    unusable(registry, format!("registries.{registry}.{key}: {why}"))
 }
 
 /// What the registry's URLs begin with. Loopback hosts speak plain HTTP unless something says otherwise.
@@ -35,136 +41,94 @@ pub(super) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks:
 
 /// Everything that decides how a host is spoken to.
 #[derive(Debug)]
-pub(super) struct Recipe {
+pub(super) struct Means {
     pub(super) registry: Registry,
     pub(super) settings: RegistrySettings,
+    /// What its URLs begin with.
     pub(super) base: Url,
-    pub(super) idle: Duration,
-    pub(super) environment: Environment,
+    proxies: Arc<Proxies>,
+    tls: Tls,
 }
 
-/// What a host is spoken to with.
+impl Means {
+    /// Reads what the settings name.
+    ///
+    /// # Errors
+    /// `Configuration` if the settings can't be used, or the environment names no proxy where it should.
+    pub(super) fn read(registry: &Registry, settings: RegistrySettings, environment: &Environment) -> Result<Self> {
+        let base = base_url(registry, &settings, &Quirks::of(registry))?;
+        let proxies = Proxies::new(registry, &settings, &base, environment)?;
+        proxies.of(&base)?;
+        let tls = Tls::read(registry, &settings)?;
+        Ok(Self { registry: registry.clone(), settings, base, proxies: Arc::new(proxies), tls })
+    }
+}
+
+/// What a host, and where it sends us, is spoken to with.
 #[derive(Debug)]
 pub(super) struct Clients {
-    recipe: Recipe,
-    /// For a registry on this machine that speaks plain HTTP: made without the machine's certificate authorities, whose
-    /// reading takes longer than all else before the first request.
-    plain: Option<reqwest::Client>,
-    full: OnceLock<Result<reqwest::Client>>,
+    means: Means,
+    idle: Duration,
+    /// Made without the machine's certificate authorities, whose reading takes longer than all else before a first request.
+    plain: OnceLock<Result<reqwest::Client>>,
+    registry: OnceLock<Result<reqwest::Client>>,
+    others: OnceLock<Result<reqwest::Client>>,
 }
 
 impl Clients {
-    /// # Errors
-    /// `Configuration` if the settings can't be used.
-    pub(super) fn new(recipe: Recipe) -> Result<Self> {
-        let is_plain = recipe.is_loopback() && recipe.base.scheme() == "http";
-        let plain = if is_plain { Some(recipe.build(recipe.builder().tls_certs_only([]))?) } else { None };
-        let clients = Self { recipe, plain, full: OnceLock::new() };
-        if !is_plain {
-            clients.full()?;
-        }
-        Ok(clients)
+    /// `idle` is how long a connection may take.
+    pub(super) fn new(means: Means, idle: Duration) -> Self {
+        let (plain, registry, others) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { means, idle, plain, registry, others }
     }
 
     /// The client for `url`, where the registry or a redirect of it has sent us.
     ///
     /// # Errors
-    /// As [`Clients::new`], if what the first request needed left something to be read.
+    /// `Configuration` if what was read can't be used after all.
     pub(super) fn to(&self, url: &Url) -> Result<&reqwest::Client> {
-        match &self.plain {
-            Some(plain) if url.scheme() == "http" => Ok(plain),
-            _ => self.full(),
-        }
+        let proxy = self.means.proxies.of(url)?;
+        let has_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.url.scheme() == "https");
+        let is_as_others = self.means.tls.is_alike_for_all() || url.origin() != self.means.base.origin();
+        let (client, peer) = match (has_tls, is_as_others) {
+            (false, _) => (&self.plain, Peer::Plain),
+            (true, false) => (&self.registry, Peer::Registry),
+            (true, true) => (&self.others, Peer::Other),
+        };
+        client.get_or_init(|| self.client(peer)).as_ref().map_err(Clone::clone)
     }
 
-    fn full(&self) -> Result<&reqwest::Client> {
-        self.full.get_or_init(|| self.recipe.full()).as_ref().map_err(Clone::clone)
-    }
-}
-
-impl Recipe {
-    fn is_loopback(&self) -> bool {
-        self.base.host_str().is_some_and(|host| host.parse().is_ok_and(|host: Registry| host.is_loopback()))
+    /// The way that a request to `url` takes.
+    pub(super) fn way<'a>(&'a self, url: &'a Url) -> Way<'a> {
+        let Means { registry, settings, base, proxies, .. } = &self.means;
+        Way { registry, settings, base, url, proxy: proxies.of(url).ok().flatten() }
     }
 
-    fn builder(&self) -> reqwest::ClientBuilder {
-        let builder = reqwest::Client::builder()
+    fn client(&self, peer: Peer) -> Result<reqwest::Client> {
+        let proxies = Arc::clone(&self.means.proxies);
+        let proxy = reqwest::Proxy::custom(move |url| proxies.of(url).ok().flatten().map(|proxy| proxy.url.clone()));
+        let client = reqwest::Client::builder()
             // HTTP/2's flow control costs more than its multiplexing gives to blobs.
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.idle)
             .pool_idle_timeout(POOL_IDLE)
-            .tls_danger_accept_invalid_certs(self.settings.insecure);
-        if self.is_loopback() { builder.no_proxy() } else { builder }
-    }
-
-    fn full(&self) -> Result<reqwest::Client> {
-        let Self { registry, settings, environment, .. } = self;
-        let mut builder = self.builder();
-        if let Some(secret) = settings.proxy.as_ref().filter(|_| !self.is_loopback()) {
-            builder = builder.proxy(proxy(registry, secret, environment)?);
-        }
-        if let Some(path) = &settings.ca {
-            builder = builder.tls_certs_merge(certificates(registry, "ca", path)?.1);
-        }
-        if let Some(client) = &settings.client {
-            builder = builder.identity(identity(registry, client)?);
-        }
-        self.build(builder)
-    }
-
-    fn build(&self, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
-        builder.build().map_err(|e| {
+            .proxy(proxy)
+            .tls_backend_preconfigured(self.means.tls.config(peer)?);
+        client.build().map_err(|e| {
             let source = std::error::Error::source(&e).map(ToString::to_string);
-            let why = source.unwrap_or_else(|| e.to_string());
-            match &self.settings.client {
-                // What is left to go wrong after the files were read one by one.
-                Some(client) => at_key(&self.registry, "client_key", &format!("{}: {why}", client.key.display())),
-                None => unusable(&self.registry, why),
-            }
+            unusable(&self.means.registry, source.unwrap_or_else(|| e.to_string()))
         })
     }
 }
 
-fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
-    unusable(registry, format!("registries.{registry}.{key}: {why}"))
-}
-
-fn contents(registry: &Registry, key: &str, path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| at_key(registry, key, &format!("{}: can't be read: {e}", path.display())))
-}
-
-/// The certificates in a file, and its text.
-fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<(Vec<u8>, Vec<reqwest::Certificate>)> {
-    let pem = contents(registry, key, path)?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|certificates| !certificates.is_empty());
-    let none = || at_key(registry, key, &format!("{}: holds no certificate in PEM form", path.display()));
-    certificates.map(|certificates| (pem, certificates)).ok_or_else(none)
-}
-
-fn identity(registry: &Registry, client: &ClientCertificate) -> Result<reqwest::Identity> {
-    let (mut pem, _) = certificates(registry, "client_cert", &client.certificate)?;
-    pem.push(b'\n');
-    pem.extend(contents(registry, "client_key", &client.key)?);
-    // The certificate is there: it is the key that isn't.
-    let none =
-        |_| at_key(registry, "client_key", &format!("{}: holds no private key in PEM form", client.key.display()));
-    reqwest::Identity::from_pem(&pem).map_err(none)
-}
-
-fn proxy(registry: &Registry, secret: &Secret, environment: &Environment) -> Result<reqwest::Proxy> {
-    let text = environment.read(secret).map_err(|why| at_key(registry, "proxy", &why))?;
-    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    // Neither the text nor what a parser says of it is shown: there may be a password in it.
-    let proxy = url.and_then(|url| reqwest::Proxy::all(url).ok());
-    let not_one = || at_key(registry, "proxy", "it isn't a URL such as http://USER:PASSWORD@HOST:PORT");
-    Ok(proxy.ok_or_else(not_one)?.no_proxy(reqwest::NoProxy::from_string(NEVER_PROXIED)))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{ClientCertificate, Secret};
 
     #[test]
     fn schemes_follow_the_settings() {
@@ -197,10 +161,13 @@ mod tests {
     /// The error of setting up `h.io` like this.
     fn refusal(settings: &RegistrySettings) -> Error {
         let registry: Registry = "h.io".parse().unwrap();
-        let base = base_url(&registry, settings, &Quirks::of(&registry)).unwrap();
         let environment = Environment::new(|name| (name == "SOCKS").then(|| "socks5://u:hunter2@p".to_owned()));
-        let (settings, idle) = (settings.clone(), Duration::from_secs(60));
-        Clients::new(Recipe { registry, settings, base, idle, environment }).unwrap_err()
+        let means = match Means::read(&registry, settings.clone(), &environment) {
+            Ok(means) => means,
+            Err(error) => return error,
+        };
+        let clients = Clients::new(means, Duration::from_secs(60));
+        clients.to(&"https://h.io/".parse().unwrap()).unwrap_err()
     }
 
     #[test]

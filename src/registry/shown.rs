@@ -24,6 +24,12 @@ pub(crate) fn url(url: &Url, own: bool) -> String {
     shown.into()
 }
 
+/// The host and port that a URL leads to.
+pub(super) fn place(url: &Url) -> String {
+    let port = url.port_or_known_default().map(|port| format!(":{port}"));
+    format!("{}{}", url.host_str().unwrap_or_default(), port.unwrap_or_default())
+}
+
 /// Headers of answers whose values are of use and never a secret. Of all others only the name is shown.
 const HEADERS: &[&str] = &[
     "accept-ranges",

@@ -108,7 +108,7 @@ impl Transport {
             Ok(response) => response,
             Err(failure) => {
                 tracing::debug!(method = %traits.method, url = %shown, error = %failure.why(), "no answer");
-                return Err(failure.into_error(request));
+                return Err(failure.on(&self.clients.way(url), request));
             }
         };
         let milliseconds = started.elapsed().as_millis();

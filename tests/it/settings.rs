@@ -35,6 +35,14 @@ async fn a_file_that_a_host_in_use_needs_is_looked_for_before_the_first_request(
             }
         }
     }
+    // What is there and isn't what it has to be is found then, too.
+    for settings in ["ca: there", "client_cert: there, client_key: there"] {
+        for words in ["sync", "plan", "check"] {
+            let (run, asked) = run(&format!("  \"SRC\": {{{settings}}}\n"), words).await;
+            assert_eq!((run.code, asked, run.stdout.as_str()), (2, 0, ""), "{settings} {words}: {run}");
+            assert!(run.stderr.contains("holds no certificate in PEM form"), "{run}");
+        }
+    }
     // Hosts that aren't in use don't matter.
     let (unused, _) = run("  other.example: {ca: gone, token: {file: gone}}\n", "sync --no-lock").await;
     assert_eq!(unused.code, 0, "{unused}");

@@ -48,9 +48,9 @@ fn what_the_reader_takes_is_valid() {
         "defaults:",
         "limits:\n  transfers: 8\n  idle_timeout: 30s\n  manifest_size: 4MiB",
         "registries:\n  h.example:",
-        "registries:\n  x.example: {username: me, password: {file: ./p}, ca: ca.pem, insecure: false}",
-        "registries:\n  x.example: {username: {file: ./u}, password: {file: ./p}}",
-        "registries:\n  x.example: {token: {file: ./t}, plain_http: true, endpoint: \"http://h.example:1\"}",
+        "registries:\n  h.example: {username: me, password: {file: ./p}, ca: ca.pem, insecure: false}",
+        "registries:\n  h.example: {username: {file: ./u}, password: {file: ./p}}",
+        "registries:\n  h.example: {token: {file: ./t}, plain_http: true, endpoint: \"http://h.example:1\"}",
         "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com: {ecr: {profile: p, create: false}}",
         "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com:\n    ecr: {create: {tag_mutability: MUTABLE, tags: {a: 1}}}",
     ] {

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn registries_and_limits() {
     let text = with(&format!(
-        "registries:\n  index.docker.io: {{username: me, password: {{env: HUB_TOKEN}}}}\n  x.example: {{ca: ./ca.pem, plain_http: false, \
+        "registries:\n  index.docker.io: {{username: me, password: {{env: HUB_TOKEN}}}}\n  h.example: {{ca: ./ca.pem, plain_http: false, \
          token: {{file: /run/t}}, client_cert: c.pem, client_key: k.pem, proxy: 'http://p:3128'}}\n  localhost:5000:\n  {ECR}:\n    endpoint: http://localhost:4566\n    ecr:\n      role_arn: \
          arn:aws:iam::123456789012:role/m\n      external_id: x\n      create: {{tag_mutability: IMMUTABLE, scan_on_push: true, \
          kms_key: alias/m, tags: {{team: 007}}}}\n  unused.example: {{username: {{env: UNSET}}, password: {{env: UNSET}}}}\n\
@@ -15,11 +15,11 @@ fn registries_and_limits() {
     let settings = |host: &str| &config.registries[&host.parse::<Registry>().unwrap()];
     assert_eq!(settings("docker.io").username, Some(Secret::Plain("me".into())));
     assert_eq!(settings("docker.io").password, Some(Secret::Env("HUB_TOKEN".into())));
-    assert_eq!(settings("x.example").ca, Some("conf/./ca.pem".into()));
-    assert_eq!(settings("x.example").token, Some(Secret::File("/run/t".into())));
+    assert_eq!(settings("h.example").ca, Some("conf/./ca.pem".into()));
+    assert_eq!(settings("h.example").token, Some(Secret::File("/run/t".into())));
     let client = ClientCertificate { certificate: "conf/c.pem".into(), key: "conf/k.pem".into() };
-    assert_eq!(settings("x.example").client, Some(client));
-    assert_eq!(settings("x.example").proxy, Some(Secret::Plain("http://p:3128/".into())));
+    assert_eq!(settings("h.example").client, Some(client));
+    assert_eq!(settings("h.example").proxy, Some(Secret::Plain("http://p:3128/".into())));
     assert_eq!(settings("localhost:5000"), &RegistrySettings::default());
     let create = settings(ECR).ecr.create.as_ref().unwrap();
     assert_eq!((create.tag_mutability.as_deref(), create.tags["team"].as_str()), (Some("IMMUTABLE"), "007"));
@@ -130,7 +130,7 @@ fn files_of_hosts_in_use_have_to_hold_something() {
     std::fs::create_dir(folder.path().join("folder")).unwrap();
     let read = |host: &str, settings: &str| {
         let text = with(&format!("registries: {{{host}: {{{settings}}}}}"));
-        Config::read(&text, &folder.path().join("mirror.yaml"), &env)
+        Config::read(&text, &folder.path().join("mirror.yaml"), &env).unwrap().lacking
     };
     for (settings, path) in [
         ("username: u, password: {file: FILE}", "password.file"),
@@ -148,14 +148,14 @@ fn files_of_hosts_in_use_have_to_hold_something() {
             ("blank", "is empty"),
         ] {
             let settings = settings.replace("FILE", file);
-            let problems = read("h.example", &settings).unwrap_err();
+            let problems = read("h.example", &settings).unwrap();
             let [problem] = problems.iter().collect::<Vec<_>>()[..] else { panic!("{problems}") };
             assert_eq!(problem.path.to_string(), format!("registries.h.example.{path}"));
             assert_eq!(problem.message, format!("{} {why}", folder.path().join(file).display()));
             assert!(problem.hint.is_some());
             // Nobody needs it.
-            assert!(read("x.example", &settings).is_ok(), "{settings}");
+            assert!(read("x.example", &settings).is_none(), "{settings}");
         }
-        assert!(read("h.example", &settings.replace("FILE", "good")).is_ok(), "{settings}");
+        assert!(read("h.example", &settings.replace("FILE", "good")).is_none(), "{settings}");
     }
 }

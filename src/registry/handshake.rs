@@ -1,0 +1,166 @@
+//! Why TLS with a host failed, and what to do about it: the settings or a certificate have to change, so none of it is tried
+//! again.
+
+use jiff::Timestamp;
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+
+use super::tls::is_authoritys;
+use super::way::Way;
+
+/// What is wrong, and the next step.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) why: String,
+    pub(super) hint: String,
+}
+
+fn verdict(why: impl Into<String>, hint: impl Into<String>) -> Verdict {
+    Verdict { why: why.into(), hint: hint.into() }
+}
+
+const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
+const OTHER_CLIENT_HINT: &str = "is it signed by an authority that the server knows, for this use, and still valid? Set \
+                                 client_cert: and client_key: to one that is";
+
+/// The TLS failure behind `error`, if it is one.
+pub(super) fn find(error: &reqwest::Error) -> Option<&TlsError> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error doesn't call what it was made of its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = inner.map(|inner| inner as &(dyn std::error::Error + 'static));
+        let found = [Some(error), inner].into_iter().flatten().find_map(|error| error.downcast_ref());
+        if found.is_some() {
+            return found;
+        }
+        cause = inner.or(error.source());
+    }
+    None
+}
+
+/// What `error` means on this way; `None` if it may pass.
+pub(super) fn judge(error: &TlsError, way: &Way<'_>) -> Option<Verdict> {
+    Some(match error {
+        TlsError::InvalidCertificate(error) => certificate(error, way),
+        TlsError::AlertReceived(alert) => of_alert(*alert, way)?,
+        // It answers the greeting in another language, most likely in plain HTTP.
+        TlsError::InvalidMessage(_) => verdict("it doesn't speak TLS there", way.plain_hint()),
+        TlsError::PeerIncompatible(_) => no_common_ground(),
+        _ => return None,
+    })
+}
+
+fn no_common_ground() -> Verdict {
+    verdict(
+        "it speaks no version of TLS that transship does, or with none of its ciphers",
+        "the server has to speak TLS 1.2 or 1.3 with a current cipher: have its configuration brought up to date",
+    )
+}
+
+fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Verdict> {
+    use AlertDescription as Alert;
+    Some(match alert {
+        Alert::CertificateRequired
+        | Alert::CertificateUnknown
+        | Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateExpired
+        | Alert::CertificateRevoked
+        | Alert::UnknownCA
+        // The client's certificate was signed by another authority of the same name.
+        | Alert::DecryptError
+        | Alert::AccessDenied => match way.has_identity() {
+            true => verdict(format!("the server refuses the client certificate ({alert:?})"), OTHER_CLIENT_HINT),
+            false => verdict(format!("the server wants a client certificate ({alert:?})"), CLIENT_HINT),
+        },
+        Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => no_common_ground(),
+        Alert::UnrecognisedName => verdict(
+            "the server knows nothing of that name",
+            "name the registry as its certificate does, and say where it is with endpoint:",
+        ),
+        _ => return None,
+    })
+}
+
+fn certificate(error: &CertificateError, way: &Way<'_>) -> Verdict {
+    let renew = "have it renewed, or set this machine's clock right if that is what is wrong";
+    match error {
+        CertificateError::Expired => verdict("its certificate has expired", renew),
+        CertificateError::ExpiredContext { time, not_after } => {
+            let why = format!("its certificate expired at {} (now: {})", shown(*not_after), shown(*time));
+            verdict(why, renew)
+        }
+        CertificateError::NotValidYet => verdict("its certificate isn't valid yet", renew),
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let why = format!("its certificate is valid only from {} on (now: {})", shown(*not_before), shown(*time));
+            verdict(why, renew)
+        }
+        CertificateError::NotValidForName => verdict("its certificate is for another name", name_hint(way)),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let whose =
+                if names.is_empty() { "has no name in it".to_owned() } else { format!("is for {}", names.join(", ")) };
+            verdict(format!("its certificate {whose}, not for {}", expected.to_str()), name_hint(way))
+        }
+        CertificateError::UnknownIssuer => unknown_issuer(way),
+        CertificateError::Revoked => {
+            verdict("its certificate is revoked", "have it replaced; don't trust the server before")
+        }
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => verdict(
+            "whether its certificate is revoked can't be told",
+            "have the revocation list of its authority brought up to date",
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => not_for_servers(),
+        CertificateError::Other(other) if is_authoritys(other) => verdict(
+            "its certificate is that of an authority, which isn't one of a server",
+            format!("have one issued for the server, or trust this very one: {}", way.ca_hint()),
+        ),
+        CertificateError::Other(other) if format!("{other:?}").contains("EkuError") => not_for_servers(),
+        CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion") => verdict(
+            "its certificate is of version 1, in which there are no names of servers",
+            "have one of version 3 issued, with the server's name as subjectAltName",
+        ),
+        other => {
+            verdict(format!("its certificate can't be checked: {other}"), "have another one issued for the server")
+        }
+    }
+}
+
+fn not_for_servers() -> Verdict {
+    verdict("its certificate isn't for servers", "have one issued whose extended key usage is serverAuth")
+}
+
+fn unknown_issuer(way: &Way<'_>) -> Verdict {
+    match way.ca() {
+        Some(path) => verdict(
+            format!("its certificate is signed by nobody whom this machine or ca: ({}) trusts", path.display()),
+            format!("is it another authority's by now? {}", way.ca_hint()),
+        ),
+        None => verdict("its certificate is signed by nobody whom this machine trusts", way.ca_hint()),
+    }
+}
+
+fn name_hint(way: &Way<'_>) -> String {
+    match way.is_own() {
+        true => format!(
+            "have one issued for this name; or name the registry as the certificate does, and say where it is with endpoint: \
+             of {}",
+            way.key()
+        ),
+        false => format!("its owner has to have one issued for this name, or {} to name it otherwise", way.registry()),
+    }
+}
+
+/// `DnsName("h.io")` and `IpAddress(127.0.0.1)` as people write them.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
+fn shown(time: UnixTime) -> String {
+    let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
+}

@@ -1,0 +1,218 @@
+//! Which proxy a request goes through, and who has said so.
+//!
+//! `proxy:` of the registry counts for all that is asked on its behalf; else the environment does, by the URL that is talked
+//! to, and never for this machine, which no proxy knows as we do.
+
+use hyper_util::client::proxy::matcher::Matcher;
+use url::Url;
+
+use super::credentials::Environment;
+use super::setup::{at_key, unusable};
+use crate::config::{RegistrySettings, Secret};
+use crate::error::Result;
+use crate::oci::Registry;
+
+/// A proxy.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    /// May hold a password.
+    pub(super) url: Url,
+    /// What names it: a variable, or a key of mirror.yaml.
+    pub(super) named_by: String,
+}
+
+/// The proxies of one registry, and of the hosts that it sends us to.
+#[derive(Debug)]
+pub(super) struct Proxies {
+    set: Option<Proxy>,
+    /// The registry is on this machine, and goes through `set` all the same.
+    set_for_loopback: bool,
+    http: Option<Result<Proxy>>,
+    https: Option<Result<Proxy>>,
+    /// Says which hosts `NO_PROXY` doesn't exempt.
+    not_exempt: Matcher,
+}
+
+impl Proxies {
+    /// Those of `registry`, which is talked to at `base`.
+    ///
+    /// # Errors
+    /// `Configuration` if `proxy:` can't be read, or is none.
+    pub(super) fn new(
+        registry: &Registry,
+        settings: &RegistrySettings,
+        base: &Url,
+        environment: &Environment,
+    ) -> Result<Self> {
+        let set = settings.proxy.as_ref().map(|secret| set(registry, secret, environment)).transpose()?;
+        let first = |names: [&str; 4]| {
+            let name = names.into_iter().find(|name| environment.get(name).is_some())?;
+            Some(of_variable(registry, name, &environment.get(name)?))
+        };
+        let exempt = environment.get("NO_PROXY").or_else(|| environment.get("no_proxy")).unwrap_or_default();
+        Ok(Self {
+            set,
+            set_for_loopback: is_loopback(base),
+            http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+            https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            not_exempt: Matcher::builder().all("http://any").no(exempt).build(),
+        })
+    }
+
+    /// The proxy on the way to `url`; `None` if there is none.
+    ///
+    /// # Errors
+    /// `Configuration` if what names it makes no sense.
+    pub(super) fn of(&self, url: &Url) -> Result<Option<&Proxy>> {
+        let is_loopback = is_loopback(url);
+        if let Some(set) = &self.set {
+            return Ok(Some(set).filter(|_| self.set_for_loopback || !is_loopback));
+        }
+        let named = if url.scheme() == "https" { &self.https } else { &self.http };
+        let goes_through = || url.as_str().parse().is_ok_and(|uri| self.not_exempt.intercept(&uri).is_some());
+        match named {
+            Some(proxy) if !is_loopback && goes_through() => proxy.as_ref().map(Some).map_err(Clone::clone),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Proxy {
+    /// Whether a variable names it, which may be overruled by another.
+    pub(super) fn is_of_environment(&self) -> bool {
+        !self.named_by.contains(' ')
+    }
+
+    /// Its host and port.
+    pub(super) fn place(&self) -> String {
+        super::shown::place(&self.url)
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.place(), self.named_by)
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.parse().is_ok_and(|host: Registry| host.is_loopback()))
+}
+
+fn set(registry: &Registry, secret: &Secret, environment: &Environment) -> Result<Proxy> {
+    let text = environment.read(secret).map_err(|why| at_key(registry, "proxy", &why))?;
+    // Neither the text nor what a parser says of it is shown: there may be a password in it.
+    let not_one = || at_key(registry, "proxy", "it isn't a URL such as http://USER:PASSWORD@HOST:PORT");
+    let url = url(&text).ok_or_else(not_one)?;
+    Ok(Proxy { url, named_by: format!("proxy: of registries.{registry}") })
+}
+
+/// As curl reads it: `HOST:PORT` is a URL of `http`.
+fn of_variable(registry: &Registry, name: &str, text: &str) -> Result<Proxy> {
+    let text = text.trim();
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let refused = || {
+        let is_socks = whole.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks"));
+        let why =
+            if is_socks { "names a SOCKS proxy, and only HTTP proxies are known" } else { "isn't the URL of a proxy" };
+        let hint = format!("set {name} to http://[USER:PASSWORD@]HOST:PORT, or exempt {registry} from it by NO_PROXY");
+        unusable(registry, format!("the environment variable {name} {why}")).with_hint(hint)
+    };
+    let url = url(&whole).ok_or_else(refused)?;
+    Ok(Proxy { url, named_by: name.to_owned() })
+}
+
+fn url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    // What a client can't dial is no proxy either.
+    (url.port_or_known_default() != Some(0) && reqwest::Proxy::all(url.clone()).is_ok()).then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(registry: &str, base: &str, set: Option<&str>, variables: &[(&str, &str)]) -> Proxies {
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment =
+            Environment::new(move |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()));
+        let proxy = set.map(|text| Secret::Plain(text.to_owned()));
+        let settings = RegistrySettings { proxy, ..Default::default() };
+        Proxies::new(&registry.parse().unwrap(), &settings, &base.parse().unwrap(), &environment).unwrap()
+    }
+
+    fn through(proxies: &Proxies, url: &str) -> String {
+        match proxies.of(&url.parse().unwrap()) {
+            Ok(Some(proxy)) => format!("{proxy:?}"),
+            Ok(None) => "direct".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_environment_says_which_by_the_url() {
+        let far =
+            |variables: &[(&str, &str)], url: &str| through(&proxies("h.io", "https://h.io", None, variables), url);
+        for (variables, url, expected) in [
+            (&[("HTTPS_PROXY", "http://p:3128")][..], "https://h.io/", "p:3128 (HTTPS_PROXY)"),
+            (&[("HTTPS_PROXY", "http://p:3128")], "http://h.io/", "direct"),
+            (&[("https_proxy", "p:3128")], "https://h.io/", "p:3128 (https_proxy)"),
+            (&[("HTTP_PROXY", "http://u:w@p")], "http://h.io/", "p:80 (HTTP_PROXY)"),
+            (&[("http_proxy", "https://p")], "http://h.io/", "p:443 (http_proxy)"),
+            (&[("ALL_PROXY", "http://p:1")], "http://h.io/", "p:1 (ALL_PROXY)"),
+            (&[("all_proxy", "http://p:1")], "https://h.io/", "p:1 (all_proxy)"),
+            (&[("HTTPS_PROXY", "http://p:1"), ("https_proxy", "%")], "https://h.io/", "p:1 (HTTPS_PROXY)"),
+            (&[("HTTPS_PROXY", "http://p:1"), ("ALL_PROXY", "%")], "https://h.io/", "p:1 (HTTPS_PROXY)"),
+            (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "http://p:1")], "https://h.io/", "p:1 (ALL_PROXY)"),
+            (&[("ALL_PROXY", "http://p:1"), ("NO_PROXY", "h.io")], "https://h.io/", "direct"),
+            (&[("ALL_PROXY", "http://p:1"), ("no_proxy", ".io, x")], "https://h.io/", "direct"),
+            (&[("ALL_PROXY", "http://p:1"), ("NO_PROXY", "*")], "https://h.io/", "direct"),
+            (&[("ALL_PROXY", "http://p:1"), ("NO_PROXY", "10.0.0.0/8")], "https://10.1.2.3/", "direct"),
+            (&[("ALL_PROXY", "http://p:1"), ("NO_PROXY", "i.io")], "https://h.io/", "p:1 (ALL_PROXY)"),
+            (&[("ALL_PROXY", "http://p:1")], "https://localhost:5000/", "direct"),
+            (&[("ALL_PROXY", "http://p:1")], "http://127.0.0.2/", "direct"),
+            (&[("ALL_PROXY", "http://p:1")], "http://[::1]:5000/", "direct"),
+            (&[("ALL_PROXY", "%"), ("NO_PROXY", "h.io")], "https://h.io/", "direct"),
+            (&[("ALL_PROXY", "%")], "https://127.0.0.1/", "direct"),
+        ] {
+            assert_eq!(far(variables, url), expected, "{variables:?} {url}");
+        }
+        for wrong in [
+            "%",
+            "http://",
+            "://p",
+            "http://u:hunter2@",
+            "http://hunter2:p:x",
+            "socks5://hunter2@p",
+            "ftp://p",
+            "p:99999",
+            "http://a b",
+        ] {
+            for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+                let told = far(&[(name, wrong)], "https://h.io/");
+                assert!(told.starts_with(&format!("set up h.io: the environment variable {name} ")), "{wrong}: {told}");
+                assert!(!told.contains("hunter2"), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_set_counts_before_the_environment_and_for_a_registry_on_this_machine() {
+        let environment = [("ALL_PROXY", "%"), ("NO_PROXY", "*")];
+        let far = proxies("h.io", "https://h.io", Some("http://p:1"), &environment);
+        let set = "p:1 (proxy: of registries.h.io)";
+        for (url, expected) in [
+            ("https://h.io/", set),
+            ("http://h.io/", set),
+            ("https://cdn.io/", set),
+            // A far registry that sends us here means itself, and that is refused elsewhere.
+            ("http://127.0.0.1:1/", "direct"),
+        ] {
+            assert_eq!(through(&far, url), expected, "{url}");
+        }
+        let near = proxies("h.io", "http://127.0.0.1:5000", Some("http://p:1"), &environment);
+        assert_eq!(through(&near, "http://127.0.0.1:5000/"), set);
+        assert_eq!(through(&near, "http://localhost:5001/token"), set);
+    }
+}

@@ -1,0 +1,238 @@
+//! TLS as a client: which servers are trusted, and who we are to them.
+//!
+//! A server is trusted as the machine trusts it, or by `ca:`, which also holds for the hosts that a registry sends us to: they
+//! belong to the same organisation. A certificate that itself stands there is trusted for the names in it, as curl and
+//! OpenSSL have it, also one that says that it is an authority: so `openssl req -x509` makes them. `insecure:` and a client
+//! certificate are for the registry's own host and port alone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::setup::{at_key, unusable};
+use crate::config::RegistrySettings;
+use crate::error::Result;
+use crate::oci::Registry;
+
+/// What the settings of a registry say of TLS, with the files that they name.
+#[derive(Debug)]
+pub(super) struct Tls {
+    registry: Registry,
+    /// What is in `ca:`.
+    authorities: Vec<CertificateDer<'static>>,
+    identity: Option<Identity>,
+    insecure: bool,
+}
+
+struct Identity {
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// Where the key was read.
+    path: String,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// The registry's own host and port.
+    Registry,
+    /// Where it sends us: token services, blob storages.
+    Other,
+    /// Nothing that speaks TLS.
+    Plain,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// `Configuration` if one can't be read, or isn't what it has to be.
+    pub(super) fn read(registry: &Registry, settings: &RegistrySettings) -> Result<Self> {
+        let authorities = settings.ca.as_deref().map(|path| certificates(registry, "ca", path)).transpose()?;
+        let identity = settings.client.as_ref().map(|client| {
+            let certificates = certificates(registry, "client_cert", &client.certificate)?;
+            let pem = contents(registry, "client_key", &client.key)?;
+            let path = client.key.display().to_string();
+            let none = |_| at_key(registry, "client_key", &format!("{path}: holds no private key in PEM form"));
+            let key = PrivateKeyDer::from_pem_slice(&pem).map_err(none)?;
+            Ok(Identity { certificates, key, path })
+        });
+        Ok(Self {
+            registry: registry.clone(),
+            authorities: authorities.unwrap_or_default(),
+            identity: identity.transpose()?,
+            insecure: settings.insecure,
+        })
+    }
+
+    /// Whether the registry itself is spoken to as any other host is.
+    pub(super) fn is_alike_for_all(&self) -> bool {
+        self.identity.is_none() && !self.insecure
+    }
+
+    /// How TLS is spoken to `peer`.
+    ///
+    /// # Errors
+    /// `Configuration` if key and certificate don't belong together, or the machine trusts nobody.
+    pub(super) fn config(&self, peer: Peer) -> Result<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let refused = |error: rustls::Error| unusable(&self.registry, error.to_string());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(refused)?;
+        let builder = match peer {
+            Peer::Plain => builder.with_root_certificates(RootCertStore::empty()),
+            Peer::Registry if self.insecure => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            }
+            _ => builder.dangerous().with_custom_certificate_verifier(Arc::new(self.trust(provider)?)),
+        };
+        let mut config = match &self.identity {
+            Some(Identity { certificates, key, path }) if peer == Peer::Registry => {
+                let config = builder.with_client_auth_cert(certificates.clone(), key.clone_key());
+                config.map_err(|error| at_key(&self.registry, "client_key", &format!("{path}: {error}")))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    fn trust(&self, provider: Arc<CryptoProvider>) -> Result<Trust> {
+        let named = self.authorities.clone();
+        let machine = rustls_platform_verifier::Verifier::new_with_extra_roots(named.clone(), provider);
+        let machine = machine.map_err(|error| {
+            let hint = "install the machine's certificates (ca-certificates), name them in SSL_CERT_FILE, or set ca:";
+            unusable(&self.registry, error.to_string()).with_hint(hint)
+        })?;
+        Ok(Trust { machine, named })
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+fn contents(registry: &Registry, key: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| at_key(registry, key, &format!("{}: can't be read: {e}", path.display())))
+}
+
+fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let pem = contents(registry, key, path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let none = || at_key(registry, key, &format!("{}: holds no certificate in PEM form", path.display()));
+    all.ok().filter(|certificates| !certificates.is_empty()).ok_or_else(none)
+}
+
+/// Trusts what the machine trusts, what an authority in `ca:` vouches for, and what itself stands there.
+#[derive(Debug)]
+struct Trust {
+    machine: rustls_platform_verifier::Verifier,
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict = self.machine.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verdict {
+            // When it is valid was looked at before: only who vouches for it is in question.
+            Err(rustls::Error::InvalidCertificate(error))
+                if lacks_authority(&error) && self.named.iter().any(|named| named == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.machine.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.machine.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.machine.supported_verify_schemes()
+    }
+}
+
+/// Nobody known has signed it, or it is an authority's own.
+fn lacks_authority(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer => true,
+        CertificateError::Other(other) => is_authoritys(other),
+        _ => false,
+    }
+}
+
+/// It says of itself that it is an authority's, which no server's should. The verifier has no better word for it.
+pub(super) fn is_authoritys(error: &rustls::OtherError) -> bool {
+    format!("{error:?}").contains("CaUsedAsEndEntity")
+}
+
+/// `insecure: true`.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

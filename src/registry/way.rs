@@ -1,0 +1,132 @@
+//! The way to a host: which one it is that is talked to, through which proxy, and by which settings. Whoever gets no answer is
+//! told of it.
+
+use std::path::Path;
+
+use url::Url;
+
+use super::action::{Action, Request};
+use super::proxies::Proxy;
+use super::shown;
+use crate::config::RegistrySettings;
+use crate::oci::Registry;
+
+/// The way to one URL on behalf of a registry.
+#[derive(Debug)]
+pub(crate) struct Way<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) settings: &'a RegistrySettings,
+    /// What the registry's URLs begin with.
+    pub(super) base: &'a Url,
+    pub(super) url: &'a Url,
+    pub(super) proxy: Option<&'a Proxy>,
+}
+
+impl<'a> Way<'a> {
+    /// Whether it is the registry's own host and port.
+    pub(super) fn is_own(&self) -> bool {
+        self.url.origin() == self.base.origin()
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        self.registry
+    }
+
+    /// Where its settings stand.
+    pub(super) fn key(&self) -> String {
+        format!("registries.{}", self.registry)
+    }
+
+    pub(super) fn has_identity(&self) -> bool {
+        self.settings.client.is_some() && self.is_own()
+    }
+
+    pub(super) fn ca(&self) -> Option<&'a Path> {
+        self.settings.ca.as_deref()
+    }
+
+    /// What is told of the way beside the registry's name; nothing if that says it all.
+    pub(super) fn told(&self) -> Option<String> {
+        let (place, named) = (shown::place(self.url), self.registry.as_str());
+        match self.proxy {
+            Some(proxy) => Some(format!("{place}, through the proxy {} ({})", proxy.place(), proxy.named_by)),
+            None if self.is_own()
+                && (place == named || place == format!("{named}:443") || place == format!("{named}:80")) =>
+            {
+                None
+            }
+            None => Some(place),
+        }
+    }
+
+    /// What to do if nobody answers.
+    pub(super) fn silence_hint(&self, request: &Request) -> Option<String> {
+        let place = shown::place(self.url);
+        Some(match self.proxy {
+            Some(proxy) if proxy.is_of_environment() => {
+                format!(
+                    "check {}, and that this proxy lets through to {place}; or exempt the host from it by NO_PROXY",
+                    proxy.named_by
+                )
+            }
+            Some(proxy) => format!("check {}, and that this proxy lets through to {place}", proxy.named_by),
+            None if !self.is_own() => {
+                format!("allow connections from here to {place}: {} {}", self.registry, self.purpose(request))
+            }
+            None if self.settings.endpoint.is_some() => {
+                format!("check endpoint: of {}: is a registry there, and may it be reached from here?", self.key())
+            }
+            None => self.told().map(|place| format!("allow connections from here to {place}; is the registry up?"))?,
+        })
+    }
+
+    fn purpose(&self, request: &Request) -> &'static str {
+        match request.action {
+            action if action.is_for_token() => "has its tokens issued there",
+            Action::PullBlob | Action::FindBlob => "keeps its blobs there",
+            Action::PushBlob | Action::PushChunk => "has its uploads sent there",
+            _ => "sends this request there",
+        }
+    }
+
+    /// What to do if TLS is spoken to what speaks plain HTTP.
+    pub(super) fn plain_hint(&self) -> String {
+        match self.proxy {
+            Some(proxy) if proxy.url.scheme() == "https" => {
+                format!("does the proxy speak plain HTTP? Then write http:// in {}; else", proxy.named_by)
+                    + " does the registry? Then set plain_http: true for it"
+            }
+            _ if !self.is_own() => format!("{} names it as https://: its owner has to correct that", self.registry),
+            _ if self.settings.endpoint.is_some() => format!("write http:// in endpoint: of {}", self.key()),
+            _ => format!("set plain_http: true in {}, if it speaks plain HTTP there", self.key()),
+        }
+    }
+
+    /// What to do if plain HTTP is spoken to what speaks TLS.
+    pub(super) fn tls_hint(&self) -> String {
+        match self.settings.endpoint {
+            _ if !self.is_own() => format!("{} names it as http://: its owner has to correct that", self.registry),
+            Some(_) => format!("write https:// in endpoint: of {}", self.key()),
+            None => format!("set plain_http: false in {}: it speaks TLS there", self.key()),
+        }
+    }
+
+    /// How the server's certificate comes to be trusted.
+    pub(super) fn ca_hint(&self) -> String {
+        let key = self.key();
+        let exception = match self.settings.insecure && !self.is_own() {
+            true => format!(" (insecure: holds for {} alone)", self.registry),
+            false => String::new(),
+        };
+        match self.ca() {
+            Some(path) => format!(
+                "put the certificate of the authority that signed it, or the server's own, into {}{exception}",
+                path.display()
+            ),
+            None => format!(
+                "set ca: of {key} to a PEM file with the certificate of the authority that signed it, or with the server's \
+                 own{exception}"
+            ),
+        }
+    }
+}
