@@ -1,10 +1,10 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `action` says what a request is for, `transport` sends it, `admit` says when, `retry` how often, `auth` (with
-//! `challenge`, `credentials`, `docker`, `token`) as whom. `answer` understands what comes back, `failure` (with
-//! `handshake`) why nothing does, and `shown` says what the log may tell of it. `setup` (with `tls` and `proxies`) makes of the
-//! settings what a host is spoken to with, and `way` is what a message tells of that. `probe` looks before anything is copied, `referrers` knows whether they can
-//! be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
+//! `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the settings what a host
+//! is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing does, by which `way`, and
+//! `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows whether they can be listed,
+//! and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
 //! Follows the OCI distribution specification 1.1.
 
 mod action;
