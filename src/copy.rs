@@ -4,7 +4,7 @@
 //! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
 //! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `vacancy` spares questions to empty repositories, `repair` believes a target that says
 //! something is missing, `order` and `fallback` help a target that wants its referrers in another way, and `turns` lets
-//! one at a time do so.
+//! one at a time do so. `quota` stops what has no room.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
 //! fails is an [`Outcome`], and the others go on.
 //!
@@ -19,6 +19,7 @@ mod image;
 mod order;
 mod permits;
 mod place;
+mod quota;
 mod read;
 mod referrers;
 mod repair;
@@ -95,6 +96,7 @@ struct Engine {
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
     vacancies: vacancy::Vacancies,
+    quotas: quota::Quotas,
 }
 
 /// Does what `plan` says; an outcome for each of its images, in its order.
@@ -114,6 +116,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
         vacancies: vacancy::Vacancies::new(&plan, ready),
+        quotas: quota::Quotas::default(),
     });
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);
@@ -207,6 +210,7 @@ impl Engine {
             self.progress.started(&transfer.source.to_string());
         }
         let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
+        self.quotas.check(&route)?;
         image::bring(self, &route, transfer, referrers).await
     }
 }

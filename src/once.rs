@@ -62,6 +62,15 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
         Ok((shared.await?, first))
     }
 
+    /// The result for `key`, if anybody has called for it.
+    ///
+    /// # Errors
+    /// As [`OnceMap::get_or_work`].
+    pub async fn get(&self, key: &K) -> Option<Result<V, Lost>> {
+        let shared = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()?;
+        Some(shared.await)
+    }
+
     /// Lets the next caller for `key` work anew.
     pub fn forget(&self, key: &K) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -94,6 +103,7 @@ mod tests {
         let never = || async { unreachable!("the first caller's work is shared") };
         let (one, two) = tokio::join!(map.get_or_work("k", never), map.get_or_work("k", never));
         assert_eq!((one, two), (Ok((1, false)), Ok((1, false))));
+        assert_eq!((map.get(&"k").await, map.get(&"other").await), (Some(Ok(1)), None));
         map.forget(&"k");
         assert_eq!(map.get_or_work("k", || async { 7 }).await, Ok((7, true)));
     }

@@ -96,8 +96,8 @@ pub enum Action {
     UpToDate,
     /// Nothing: the target's tag holds something else, and is to be left (`overwrite: keep`).
     Kept {
-        /// What the tag holds.
-        found: Digest,
+        /// What the tag holds, where the target says so.
+        found: Option<Digest>,
     },
     /// The target's tag holds something else, and may not be replaced (`overwrite: false`, or the repository is immutable).
     Conflict {

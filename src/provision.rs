@@ -66,15 +66,25 @@ pub trait Provisioner: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Whether [`Provisioner::ensure`] would create what is missing: where not, asking it leaves no trace.
-    fn creates(&self) -> bool {
-        true
-    }
+    /// Why only [`Provisioner::ensure`] would tell whether `repository`, which is missing, can be created.
+    ///
+    /// # Errors
+    /// Why it can't be, where that is known before.
+    async fn prospect(&self, repository: &Repository) -> Result<Doubt>;
 
     /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioner::missing`] has learnt.
     fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
         false
     }
+}
+
+/// What can't be known of a repository before it is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// Why not.
+    pub why: String,
+    /// The next step for a person.
+    pub hint: Option<String>,
 }
 
 /// Proof that a repository can be pushed to: it exists, or its registry creates it at the first push.
@@ -192,10 +202,15 @@ impl Provisioners {
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
     }
 
-    /// Why `repository`, which is missing, is not to be created; `None` where only creating it would tell.
-    pub async fn refusal(&self, repository: &Repository) -> Option<Error> {
-        let provisioner = self.provisioner(repository.registry()).filter(|provisioner| !provisioner.creates())?;
-        provisioner.ensure(repository).await.err().map(here)
+    /// Why only creating `repository`, which is missing, would tell whether it can be; `None` where a push does.
+    ///
+    /// # Errors
+    /// Why it can't be created, where that is known before.
+    pub async fn prospect(&self, repository: &Repository) -> Result<Option<Doubt>> {
+        match self.provisioner(repository.registry()) {
+            Some(provisioner) => provisioner.prospect(repository).await.map(Some).map_err(here),
+            None => Ok(None),
+        }
     }
 
     /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioners::missing`] has learnt.

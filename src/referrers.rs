@@ -87,7 +87,10 @@ impl Place {
 
     async fn ask(&self, subject: &Digest) -> Result<Found> {
         let source = &*self.source;
-        let listed = source.listed_referrers(subject).await?;
+        let mut listed = source.listed_referrers(subject).await?;
+        if listed.as_ref().is_some_and(Vec::is_empty) && source.may_miss_referrers().await {
+            listed = None;
+        }
         let fallback = subject.referrers_tag();
         let cosign: Vec<Tag> = subject.cosign_tags().collect();
         // As many HEADs as it takes without the repository's list of tags.
@@ -97,7 +100,7 @@ impl Place {
         let by_subject = async {
             match listed {
                 Some(listed) => Ok(Referrers::Listed(listed)),
-                None if may_exist(&fallback) => source.referrers(subject).await,
+                None if may_exist(&fallback) => source.tagged_referrers(subject).await,
                 None => Ok(Referrers::Tagged(None)),
             }
         };

@@ -52,6 +52,7 @@ pub use self::credentials::BasicTokens;
 use self::credentials::Credentials;
 pub(crate) use self::credentials::Environment;
 pub(crate) use self::failure::in_time;
+pub(crate) use self::harbor::{Project, project};
 pub(crate) use self::probe::{Login, Probe};
 use self::quirks::Quirks;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
@@ -80,6 +81,8 @@ pub struct Hosts {
     sessions: Arc<dyn BasicTokens>,
     /// What was read for hosts that aren't in use yet.
     means: Mutex<BTreeMap<Registry, Means>>,
+    /// The repositories that the run is about.
+    expected: Vec<Repository>,
     open: Mutex<BTreeMap<Registry, Arc<Host>>>,
 }
 
@@ -100,8 +103,15 @@ impl Hosts {
         environment: Environment,
     ) -> Self {
         let (limits, backoff) = (limits.clone(), Backoff::default());
-        let (means, open) = (Mutex::default(), Mutex::default());
-        Self { settings, limits, backoff, environment, sessions, means, open }
+        let (means, expected, open) = (Mutex::default(), Vec::new(), Mutex::default());
+        Self { settings, limits, backoff, environment, sessions, means, expected, open }
+    }
+
+    /// For a run that is about `repositories`: where a token is good for several, one is asked for them together.
+    #[must_use]
+    pub fn expecting(mut self, repositories: impl IntoIterator<Item = Repository>) -> Self {
+        self.expected.extend(repositories);
+        self
     }
 
     /// With other pauses between attempts, for hosts that aren't in use yet.
@@ -170,10 +180,11 @@ impl Hosts {
             state: tokio::sync::Mutex::default(),
         };
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
+        auth.expect(self.expected.iter().filter(|one| one.registry() == registry).map(Repository::path));
         let portions = Portions::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
-        let referrers = ReferrersApi::default();
-        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor, referrers })
+        let (harbor, referrers) = (harbor::Facts::default(), ReferrersApi::default());
+        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor, harbor, referrers })
     }
 }
 
@@ -192,6 +203,7 @@ pub struct Host {
     manifest_size: u64,
     /// It is a Harbor because its settings say so.
     set_as_harbor: bool,
+    harbor: harbor::Facts,
     referrers: ReferrersApi,
 }
 
@@ -352,7 +364,7 @@ impl Host {
             let refused = refuses_us(&answer) || (may_be_stale && may_mean_stale(&answer));
             if !refused {
                 authorization.accepted();
-                return answer.check(request);
+                return answer.check(request).map_err(|error| self.explain(request, error));
             }
             // Without credentials, a refusal is how one learns what is wanted.
             refusals += u32::from(authorization.header.is_some());
@@ -373,6 +385,13 @@ impl Host {
             "without a login, a private repository and one that doesn't exist look the same: check the spelling, or log in \
              (set username and password under registries: in mirror.yaml, or use docker login)",
         )
+    }
+
+    /// Sends `request` at most once and without a token of its own: it is a courtesy, and its refusal means nothing.
+    pub(crate) async fn give_up(&self, request: &Request) {
+        if let Some(header) = self.auth.at_hand(request).await {
+            let _ = self.transport.exchange(request, header).await;
+        }
     }
 
     /// Sends `request` once, with a body of `size` bytes that streams.

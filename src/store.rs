@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::error::{Error, Kind, Result};
@@ -73,6 +74,20 @@ pub trait Source: Debug + Display + Send + Sync {
             Referrers::Listed(listed) => Ok(Some(listed)),
             Referrers::Tagged(_) => Ok(None),
         }
+    }
+
+    /// What lies under the fallback tag of `subject`; nothing where the referrers API is all that there is.
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        match self.referrers(subject).await? {
+            Referrers::Listed(_) => Ok(Referrers::Tagged(None)),
+            tagged @ Referrers::Tagged(_) => Ok(tagged),
+        }
+    }
+
+    /// Whether an empty list by the referrers API may mean that the registry only doesn't know: then the fallback tag is asked,
+    /// too.
+    async fn may_miss_referrers(&self) -> bool {
+        false
     }
 
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
@@ -160,6 +175,29 @@ pub trait Target: Source {
     /// Gives an upload up, best effort.
     async fn abandon(&self, upload: Upload);
 
+    /// What the target has under `name`. Asks as [`Source::resolve`] does, and knows what to make of a refusal to say.
+    async fn held(&self, name: &Selector) -> Result<Held> {
+        match self.resolve(name).await {
+            Ok(found) => Ok(Held::Manifest(found.digest)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Held::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what it answers to is what it holds: a pull-through cache answers for its upstream, and takes no pushes.
+    /// `answered` gives a manifest of an image that it has answered to, where one is at hand.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is such a cache.
+    async fn check_holds(&self, _answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it shares a storage quota with, where that is known to be more than this repository alone.
+    fn shares_quota(&self) -> Option<String> {
+        None
+    }
+
     /// When another repository of the same registry gives this one a blob. Asked for before the first mount.
     async fn mount_rule(&self) -> MountRule {
         MountRule::AtOnce
@@ -177,6 +215,31 @@ pub trait Target: Source {
     /// Whether a manifest that is read here is marked as pulled, which retention rules go by: then it is left alone.
     fn marks_pulls(&self) -> bool {
         false
+    }
+}
+
+/// What a target has under a name.
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// The manifest with this digest.
+    Manifest(Digest),
+    /// Something, but the target doesn't say what it is, and this is why. It may be written to all the same.
+    Withheld(Error),
+}
+
+impl Held {
+    /// The digest, if there is something.
+    ///
+    /// # Errors
+    /// If the target doesn't say what it is.
+    pub fn digest(self) -> Result<Option<Digest>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Manifest(digest) => Ok(Some(digest)),
+            Self::Withheld(error) => Err(error),
+        }
     }
 }
 

@@ -17,9 +17,11 @@ use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Registry, Repository, Selector};
 use crate::progress::Task;
+use crate::provision::Doubt;
 use crate::registry::{Host, Login, Probe};
 use crate::report::{Check, Proof, Report, Right};
 use crate::select::Only;
+use crate::store::Held;
 
 /// Repositories of one host that are asked about at once.
 const QUESTIONS: usize = 16;
@@ -103,7 +105,11 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     let mut may_go_on = false;
     for Probe { repository, login } in probes {
         may_go_on |= login.is_ok();
-        let proof = login.map_or_else(fails, |login| Some(logged_in(login)));
+        let version = match login {
+            Ok(Login::Accepted) => host.system_info(repository.path()).await.harbor_version,
+            _ => None,
+        };
+        let proof = login.map_or_else(fails, |login| Some(logged_in(login, version)));
         checks.extend(proof.map(|proof| about(Right::Login, Some(&repository).filter(|_| several), proof)));
     }
     if may_go_on {
@@ -130,16 +136,17 @@ async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
     session.stop.run_until_cancelled(host.probe_logins(&repositories)).await.unwrap_or_default()
 }
 
-fn logged_in(login: Login) -> Proof {
+/// `version` is that of a Harbor.
+fn logged_in(login: Login, version: Option<String>) -> Proof {
     let note = match login {
-        Login::Accepted => None,
-        Login::Anonymous => Some("anonymous: there are no credentials for it"),
+        Login::Accepted => version.map(|version| format!("Harbor {version}")),
+        Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
             let why = "it asks for no credentials, so that those given could not be tried".to_owned();
             return Proof::Unprovable { why, hint: None };
         }
     };
-    Proof::Holds(note.map(str::to_owned))
+    Proof::Holds(note)
 }
 
 /// An error as a proof; none if it only says that the run was asked to stop.
@@ -196,10 +203,10 @@ async fn check_source(session: &Session, repository: &Repository, names: &[Selec
 async fn check_target(session: &Session, repository: &Repository, names: &[Selector]) -> Vec<(Right, Proof)> {
     let mut proofs = Vec::new();
     if let Some(name) = names.first() {
-        let head = async { session.stores.target(repository)?.resolve(name).await };
+        let head = async { session.stores.target(repository)?.held(name).await };
         let proof = match unless_stopped(&session.stop, head).await {
-            Ok(_) => Some(Proof::Holds(None)),
-            Err(error) if error.kind() == Kind::NotFound => Some(Proof::Holds(None)),
+            Ok(Held::Withheld(error)) => Some(Proof::Holds(Some(error.why().to_owned()))),
+            Ok(Held::Nothing | Held::Manifest(_)) => Some(Proof::Holds(None)),
             Err(error) => fails(error),
         };
         proofs.extend(proof.map(|proof| (Right::Pull, proof)));
@@ -218,11 +225,9 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
 }
 
 async fn may_create(session: &Session, repository: &Repository) -> Proof {
-    match session.provisioners.refusal(repository).await {
-        Some(error) => Proof::Fails(error),
-        None => Proof::Unprovable {
-            why: "it doesn't exist yet, and sync will create it: whether it may isn't provable before".to_owned(),
-            hint: None,
-        },
+    match session.provisioners.prospect(repository).await {
+        Err(error) => Proof::Fails(error),
+        Ok(None) => Proof::Holds(None),
+        Ok(Some(Doubt { why, hint })) => Proof::Unprovable { why, hint },
     }
 }

@@ -89,7 +89,9 @@ impl Start {
     ) -> Session {
         let Settings { registries: set, limits, lacking } = settings;
         let sessions = Arc::new(Sessions::new());
-        let hosts = Arc::new(Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>));
+        let hosts = Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>);
+        let repositories = images.iter().flat_map(|rule| rule.destinations.iter().chain([&rule.repository]));
+        let hosts = Arc::new(hosts.expecting(repositories.cloned()));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
         let registries = match self.cache {
             Some(folder) => Arc::new(CachedStores::new(registries, folder, limits.manifest_size)),

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector, Tag};
 use crate::plan::Overwrite;
 use crate::report::Bytes;
-use crate::store::Referrers;
+use crate::store::{Held, Referrers};
 
 /// What refers to one manifest, as far as it is to be mirrored.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ enum Found {
     Nothing,
     /// Something else under its tag, which is kept.
     Kept,
+    /// Something under its tag, which may not be replaced as nobody knows what it is.
+    Withheld(Error),
     /// Something else under its tag.
     Other {
         name: Reference,
@@ -84,6 +86,7 @@ pub(super) async fn bring(
         let replaced = match (found, family.overwrite) {
             (Found::There, _) => return Fate::There,
             (Found::Kept, _) => return Fate::Kept,
+            (Found::Withheld(error), _) => return Fate::Refused(error.clone().at(Stage::Copy)),
             (Found::Other { name, holds }, Overwrite::Refuse) => return Fate::Refused(conflict(name, holds, member)),
             (Found::Other { name, holds }, _) => Some((name, holds)),
             (Found::Nothing, _) => None,
@@ -142,10 +145,15 @@ async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Fou
 
 async fn under_tag(route: &Route, family: &Family, member: &Referrer, tag: &Tag) -> Result<Found> {
     Ok(match walk::held(route, &Selector::Tag(tag.clone())).await? {
-        None => Found::Nothing,
-        Some(found) if found == member.digest => Found::There,
-        Some(_) if family.overwrite == Overwrite::Keep => Found::Kept,
-        Some(holds) => Found::Other { name: Reference::tagged(route.target_repository().clone(), tag.clone()), holds },
+        Held::Nothing => Found::Nothing,
+        Held::Manifest(found) if found == member.digest => Found::There,
+        Held::Manifest(_) | Held::Withheld(_) if family.overwrite == Overwrite::Keep => Found::Kept,
+        Held::Withheld(error) if family.overwrite == Overwrite::Refuse => Found::Withheld(error.on(Side::Target)),
+        // It is set again, whether or not that changes anything.
+        Held::Withheld(_) => Found::Nothing,
+        Held::Manifest(holds) => {
+            Found::Other { name: Reference::tagged(route.target_repository().clone(), tag.clone()), holds }
+        }
     })
 }
 

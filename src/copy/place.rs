@@ -115,8 +115,10 @@ async fn send(
         let opened = opened.take();
         async move {
             let permit = engine.permit(route.place(), blob.size).await?;
+            engine.quotas.begin(route)?;
             let sent = send_once(engine, route, source, blob, opened).await;
             drop(permit);
+            engine.quotas.learn(route, &sent);
             sent
         }
     };

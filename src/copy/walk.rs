@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Manifest, Repository, Selector};
 use crate::provision::Ready;
 use crate::report::Bytes;
-use crate::store::{Accepted, Source, Stores, Target};
+use crate::store::{Accepted, Held, Source, Stores, Target};
 
 /// From where to where an image goes.
 #[derive(Debug)]
@@ -165,16 +165,12 @@ pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool>
 
 /// Whether the target has `digest` under this name.
 pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
-    held(route, name).await.map(|found| found.as_ref() == Some(digest))
+    held(route, name).await.map(|held| matches!(held, Held::Manifest(found) if found == *digest))
 }
 
 /// What the target has under this name.
-pub(super) async fn held(route: &Route, name: &Selector) -> Result<Option<Digest>> {
-    match route.target.resolve(name).await {
-        Ok(found) => Ok(Some(found.digest)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error.on(Side::Target)),
-    }
+pub(super) async fn held(route: &Route, name: &Selector) -> Result<Held> {
+    route.target.held(name).await.map_err(|error| error.on(Side::Target))
 }
 
 /// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.
@@ -198,5 +194,7 @@ pub(super) async fn push(
     if pushed.is_ok() {
         engine.holders.commit(manifest, &route.to);
     }
-    pushed.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest))
+    let pushed = pushed.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest));
+    engine.quotas.learn(route, &pushed);
+    pushed
 }

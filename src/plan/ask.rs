@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::want::{failed, transfer};
@@ -12,11 +12,11 @@ use super::{Action, Plan, Planned, pulls, refer, repositories};
 use crate::config::{ImageRule, Overwrite, ReferrerPolicy};
 use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::lock::{self, Lock};
-use crate::oci::{Digest, Reference, Repository, Selector};
+use crate::lock::{self, Lock, LockedImage};
+use crate::oci::{Digest, Edge, Manifest, Reference, Repository, Selector};
 use crate::provision::Provisioners;
 use crate::select::Only;
-use crate::store::{Stores, as_pinned};
+use crate::store::{Held, Stores, as_pinned};
 
 /// Questions to the targets in flight.
 pub(super) const QUESTIONS: usize = 64;
@@ -47,12 +47,12 @@ pub struct Request<'a> {
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let asked = wants.iter().map(|want| async { ask_tag(request, want).await });
-    let found: Vec<Option<Result<Option<Digest>>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
+    let found: Vec<Option<Result<Held>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
     let mut replaced = Vec::new();
     for (want, found) in wants.iter().zip(found) {
-        if let Some(Ok(Some(digest))) = &found {
+        if let Some(Ok(Held::Manifest(digest))) = &found {
             replaced.push((plan.images.len(), digest.clone()));
         }
         plan.images.push(planned(request, want, found, &held));
@@ -80,7 +80,7 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
 }
 
 /// What the target has under the name that the image is to get. Not asked for what has no pin, or can't have its tag.
-async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<Digest>>> {
+async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> {
     let pin = want.pin.filter(|_| want.clash.is_none())?;
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
@@ -88,21 +88,32 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Option<
     };
     let answer = async {
         let target = request.stores.target(want.target)?;
-        let found = target.resolve(&name).await?.digest;
-        Ok(as_pinned(&*target, found, pin.lands_as()).await)
+        let held = match target.held(&name).await? {
+            Held::Manifest(found) => Held::Manifest(as_pinned(&*target, found, pin.lands_as()).await),
+            Held::Nothing => return Ok(Held::Nothing),
+            withheld @ Held::Withheld(_) => withheld,
+        };
+        target.check_holds(landed_at_hand(request, want, pin).boxed()).await?;
+        Ok(held)
     };
-    Some(match unless_stopped(request.stop, answer).await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == Kind::NotFound => Ok(None),
-        Err(error) => Err(error.on(Side::Target).at(Stage::Plan)),
-    })
+    Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+}
+
+/// A manifest with blobs of the image that `pin` stands for, if it can be had without a request.
+async fn landed_at_hand(request: Request<'_>, want: &Want<'_>, pin: &LockedImage) -> Option<Manifest> {
+    let source = request.stores.source(want.source.repository()).ok()?;
+    let root = source.at_hand(pin.lands_as()).await?;
+    match root.successors().first() {
+        Some(Edge::Manifest(child)) => source.at_hand(&child.digest).await,
+        _ => Some(root),
+    }
 }
 
 /// The manifests that the answers have shown to be in each target repository.
-fn held(wants: &[Want<'_>], found: &[Option<Result<Option<Digest>>>]) -> HashMap<Repository, HashSet<Digest>> {
+fn held(wants: &[Want<'_>], found: &[Option<Result<Held>>]) -> HashMap<Repository, HashSet<Digest>> {
     let mut held: HashMap<Repository, HashSet<Digest>> = HashMap::new();
     for (want, found) in wants.iter().zip(found) {
-        if let Some(Ok(Some(digest))) = found {
+        if let Some(Ok(Held::Manifest(digest))) = found {
             held.entry(want.target.clone()).or_default().insert(digest.clone());
         }
     }
@@ -112,7 +123,7 @@ fn held(wants: &[Want<'_>], found: &[Option<Result<Option<Digest>>>]) -> HashMap
 fn planned(
     request: Request<'_>,
     want: &Want<'_>,
-    found: Option<Result<Option<Digest>>>,
+    found: Option<Result<Held>>,
     held: &HashMap<Repository, HashSet<Digest>>,
 ) -> Planned {
     let stale = request.failed.get(&lock::name(&want.source, &want.handling.platforms));
@@ -126,9 +137,19 @@ fn planned(
     };
     let is_there = held.get(want.target).is_some_and(|digests| digests.contains(pin.lands_as()));
     let action = match (found, want.handling.overwrite) {
-        (Some(found), _) if found == *pin.lands_as() => Action::UpToDate,
-        (Some(found), Overwrite::Refuse) => Action::Conflict { found },
-        (Some(found), Overwrite::Keep) => Action::Kept { found },
+        (Held::Manifest(found), _) if found == *pin.lands_as() => Action::UpToDate,
+        (Held::Manifest(found), Overwrite::Refuse) => Action::Conflict { found },
+        (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
+        // Nobody knows what the tag holds.
+        (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
+        (Held::Withheld(error), Overwrite::Keep) => {
+            tracing::warn!("{error}: it is left as it is (overwrite: keep)");
+            Action::Kept { found: None }
+        }
+        (Held::Withheld(error), Overwrite::Replace) => {
+            tracing::warn!("{error}: what it holds isn't known, so it is set again");
+            if is_there { Action::Tag } else { Action::Copy }
+        }
         _ if is_there => Action::Tag,
         _ => Action::Copy,
     };

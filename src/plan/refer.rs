@@ -10,7 +10,7 @@ use super::ask::{QUESTIONS, Request};
 use super::{Action, Overwrite, Plan, Planned, Transfer};
 use crate::error::{Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Digest, Referrer, Repository, Selector};
-use crate::store::Target;
+use crate::store::{Held, Target};
 
 /// A root at a target.
 type Place = (Repository, Digest);
@@ -20,7 +20,7 @@ type Place = (Repository, Digest);
 enum Lack {
     /// It isn't there, or isn't listed.
     Absent,
-    /// Its tag holds something else.
+    /// Its tag holds something else, or what isn't known.
     Other,
 }
 
@@ -112,10 +112,14 @@ async fn lacking(target: &dyn Target, root: &Digest, referrers: &BTreeSet<Referr
 /// `referrer`, if its tag doesn't name it.
 async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Option<(Referrer, Lack)>> {
     let Some(tag) = &referrer.tag else { return Ok(None) };
-    match target.resolve(&Selector::Tag(tag.clone())).await {
-        Ok(found) if found.digest == referrer.digest => Ok(None),
-        Ok(_) => Ok(Some((referrer.clone(), Lack::Other))),
-        Err(error) if error.kind() == Kind::NotFound => Ok(Some((referrer.clone(), Lack::Absent))),
-        Err(error) => Err(error),
-    }
+    let lack = match target.held(&Selector::Tag(tag.clone())).await? {
+        Held::Manifest(found) if found == referrer.digest => return Ok(None),
+        Held::Manifest(_) => Lack::Other,
+        Held::Withheld(error) => {
+            tracing::warn!("{error}: whether it is what refers to the image isn't known");
+            Lack::Other
+        }
+        Held::Nothing => Lack::Absent,
+    };
+    Ok(Some((referrer.clone(), lack)))
 }

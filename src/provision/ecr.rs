@@ -21,7 +21,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use self::policies::PolicyKind;
 use self::pull_through::Rule;
-use super::Provisioner;
+use super::{Doubt, Provisioner};
 use crate::aws::Session;
 use crate::config::EcrCreate;
 use crate::error::{Error, Kind, Result};
@@ -239,8 +239,12 @@ impl Provisioner for Ecr {
         ""
     }
 
-    fn creates(&self) -> bool {
-        self.create.is_some()
+    async fn prospect(&self, repository: &Repository) -> Result<Doubt> {
+        if self.create.is_none() {
+            self.ensure(repository).await?;
+        }
+        let why = "it doesn't exist yet, and sync will create it: whether it may isn't provable before".to_owned();
+        Ok(Doubt { why, hint: None })
     }
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {

@@ -1,21 +1,20 @@
 //! Harbor: a project, which is a repository's first segment, has to exist before a push; the repositories in it come by
 //! themselves.
 //!
-//! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `GET /projects/NAME`, `HEAD` and `POST /projects`.
+//! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `POST /projects`. What a project is, `registry::harbor` knows.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use super::Provisioner;
+use super::{Doubt, Provisioner};
 use crate::config::{HarborCreate, StorageLimit};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Repository;
+use crate::oci::{Repository, Service};
 use crate::once::OnceMap;
-use crate::registry::{Action, Host, PROXY_CACHE};
+use crate::registry::{Host, Project, project};
 
 /// Requests in flight for one registry.
 const IN_FLIGHT: usize = 4;
@@ -26,8 +25,6 @@ pub(super) struct Harbor {
     api: Arc<Api>,
     /// How projects are created; `None` = never.
     create: Option<HarborCreate>,
-    /// What was asked of each project, once in a run.
-    asked: OnceMap<String, Result<State>>,
     /// What came of creating each project, once in a run.
     made: OnceMap<String, Result<bool>>,
 }
@@ -39,118 +36,102 @@ struct Api {
     permits: Semaphore,
 }
 
-/// What is known of a project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    There,
-    Missing,
-    /// It is there, and filled from another registry.
-    ProxyCache,
-    /// The API isn't served: the first push tells.
-    Unknown,
-}
-
-/// The part of Harbor's `Project` that matters here.
-#[derive(Deserialize)]
-struct Project {
-    registry_id: Option<i64>,
-}
-
 impl Harbor {
     pub(super) fn new(host: Arc<Host>, create: Option<HarborCreate>) -> Self {
         let api = Arc::new(Api { host, permits: Semaphore::new(IN_FLIGHT) });
-        Self { api, create, asked: OnceMap::default(), made: OnceMap::default() }
-    }
-
-    async fn state(&self, repository: &Repository) -> Result<State> {
-        let (api, one) = (Arc::clone(&self.api), repository.clone());
-        let asked = self.asked.get_or_work(project(repository).to_owned(), || async move { api.state(&one).await });
-        asked.await.map_err(|lost| Error::defect(format!("ask for project {}", project(repository)), lost))?.0
+        Self { api, create, made: OnceMap::default() }
     }
 }
 
 impl Api {
-    /// `GET` tells all, but only to who may: everybody else, robots included, gets a 403 for what is missing, and `HEAD`
-    /// tells them whether that is it.
-    async fn state(&self, repository: &Repository) -> Result<State> {
-        let name = project(repository);
-        let show = self.host.project_request(Action::ShowProject, repository, &format!("projects/{name}"))?;
+    async fn state(&self, repository: &Repository) -> Result<Project> {
         let _permit = self.permits.acquire().await.expect("never closed");
-        match self.host.send(&show).await {
-            Ok(answer) => match serde_json::from_slice::<Project>(&answer.body) {
-                // Harbor's JSON leaves out a 0.
-                Ok(Project { registry_id: None | Some(0) }) => Ok(State::There),
-                Ok(_) => Ok(State::ProxyCache),
-                Err(error) => Err(answer.unreadable(&show, error)),
-            },
-            Err(error) if error.kind() == Kind::NotFound => Ok(State::Missing),
-            Err(error) if error.kind() == Kind::Unsupported => {
-                tracing::warn!("{error}: whether project {name} exists is left to the first push");
-                Ok(State::Unknown)
-            }
-            Err(error) if error.kind() == Kind::Denied => {
-                let find = format!("projects?project_name={name}");
-                let find = self.host.project_request(Action::FindProject, repository, &find)?;
-                match self.host.send(&find).await {
-                    Ok(_) => Ok(State::There),
-                    Err(error) if error.kind() == Kind::NotFound => Ok(State::Missing),
-                    Err(error) => Err(error),
-                }
-            }
-            Err(error) => Err(error),
-        }
+        self.host.project(repository).await
     }
 
     /// `false` if somebody was faster.
     async fn create(&self, repository: &Repository, settings: &HarborCreate) -> Result<bool> {
-        let request = self.host.creation_request(repository, &body(project(repository), settings))?;
-        let created = {
-            let _permit = self.permits.acquire().await.expect("never closed");
-            self.host.send(&request).await
-        };
-        let created = match created {
-            Ok(_) => true,
-            Err(error) if error.kind() == Kind::Conflict => false,
-            Err(error) => return Err(error),
-        };
-        // They know nothing of the project, and are refused for being older than it.
-        self.host.forget_tokens();
+        let _permit = self.permits.acquire().await.expect("never closed");
+        let settings_json = body(project(repository.path()), settings);
+        let created = self.host.create_project(repository, &settings_json).await?;
+        if let Some(limit) = settings.storage_limit.filter(|_| created) {
+            self.check_limit(repository, bytes(limit)).await;
+        }
         Ok(created)
+    }
+
+    /// Harbor creates a project for whoever may, and then ignores the limit of all but administrators and robots with
+    /// `project: create`, without a word.
+    async fn check_limit(&self, repository: &Repository, wanted: i64) {
+        let set = match self.host.storage_limit(repository).await {
+            Ok(set) if set == wanted => return,
+            Ok(-1) => "it has none".to_owned(),
+            Ok(set) => format!("it is {set} bytes"),
+            Err(error) => {
+                tracing::debug!("{error}");
+                "the account can't read whether it was set".to_owned()
+            }
+        };
+        let (name, host) = (project(repository.path()), repository.registry());
+        tracing::warn!(
+            "project {name} at {host} was created with storage_limit, but {set}: Harbor takes it only from administrators \
+             and system robots with the right `project: create`; have an administrator set the project's quota"
+        );
     }
 }
 
 #[async_trait]
 impl Provisioner for Harbor {
-    fn creates(&self) -> bool {
-        self.create.is_some()
-    }
-
     fn unit<'a>(&self, repository: &'a Repository) -> &'a str {
-        project(repository)
+        project(repository.path())
     }
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {
-        let Some(first) = repositories.first() else { return Ok(Vec::new()) };
-        match self.state(first).await? {
-            State::Missing => Ok(repositories.to_vec()),
-            State::There | State::Unknown => Ok(Vec::new()),
-            State::ProxyCache => {
-                let name = project(first);
-                let attempted = format!("prepare project {name} at {}", first.registry());
-                let why = "it is a proxy cache of another registry, and can't be pushed to";
-                Err(Error::new(Kind::Unsupported, attempted, why).with_hint(PROXY_CACHE))
-            }
+        let mut valid = repositories.to_vec();
+        valid.retain(|repository| check_name(repository).is_ok());
+        let Some(first) = valid.first() else { return Ok(Vec::new()) };
+        match self.api.state(first).await? {
+            Project::Missing => Ok(valid),
+            Project::There | Project::Hidden | Project::Unknown => Ok(Vec::new()),
+            Project::ProxyCache => Err(self.api.host.is_proxy_cache(first)),
         }
     }
 
+    async fn refused(&self, repository: &Repository) -> Option<Error> {
+        check_name(repository).err()
+    }
+
+    async fn prospect(&self, repository: &Repository) -> Result<Doubt> {
+        if self.create.is_none() {
+            self.ensure(repository).await?;
+        }
+        let name = project(repository.path());
+        let info = self.api.host.system_info(repository.path()).await;
+        if info.read_only == Some(true) {
+            let attempted = format!("create project {name} at {}", repository.registry());
+            let why = "Harbor is in read-only mode";
+            let hint = "run it again later, or have the mode switched off";
+            return Err(Error::new(Kind::Denied, attempted, why).with_hint(hint));
+        }
+        let who = match info.only_admins_create() {
+            true => "here only administrators and system robots with the right `project: create` may",
+            false => "a project's robot may not, and whether the account may push to it shows only afterwards",
+        };
+        let hint = "a system robot needs the right `project: create`, and pull and push of repository on all projects; check \
+            the name, too: a project that nobody may push to stays empty";
+        let why = format!("project {name} doesn't exist yet, and sync will create it: {who}");
+        Ok(Doubt { why, hint: Some(hint.to_owned()) })
+    }
+
     async fn ensure(&self, repository: &Repository) -> Result<bool> {
-        let name = project(repository);
+        check_name(repository)?;
+        let name = project(repository.path());
         if let Some(settings) = self.create.clone() {
             let (api, one) = (Arc::clone(&self.api), repository.clone());
             let made = self.made.get_or_work(name.to_owned(), || async move { api.create(&one, &settings).await });
             return made.await.map_err(|lost| Error::defect(format!("create project {name}"), lost))?.0;
         }
-        if self.state(repository).await? != State::Missing {
+        if self.api.state(repository).await? != Project::Missing {
             return Ok(false);
         }
         let registry = repository.registry();
@@ -161,10 +142,21 @@ impl Provisioner for Harbor {
     }
 }
 
-/// The first segment of the repository's path.
-fn project(repository: &Repository) -> &str {
-    let path = repository.path();
-    path.split('/').next().unwrap_or(path)
+/// As mirror.yaml is checked where it says that the host is a Harbor: here the host itself has.
+fn check_name(repository: &Repository) -> Result<()> {
+    Service::Harbor.check_name(repository).map_err(|why| {
+        let hint = "Harbor wants PROJECT/NAME, and lower case letters and digits with single ., _ or - between them in \
+            PROJECT: name another in target:, layout: or to:";
+        Error::new(Kind::Invalid, format!("push to {repository}"), why).with_hint(hint)
+    })
+}
+
+/// As Harbor has it.
+fn bytes(limit: StorageLimit) -> i64 {
+    match limit {
+        StorageLimit::Unlimited => -1,
+        StorageLimit::Bytes(bytes) => bytes,
+    }
 }
 
 /// Harbor's `ProjectReq`. All metadata are texts; what isn't said isn't sent, so that Harbor's own defaults hold.
@@ -181,10 +173,8 @@ fn body(name: &str, settings: &HarborCreate) -> Value {
     let metadata: Map<String, Value> =
         flags.chain(severity).map(|(key, text)| (key.to_owned(), Value::String(text))).collect();
     let mut body = json!({ "project_name": name, "metadata": metadata });
-    match settings.storage_limit {
-        None => {}
-        Some(StorageLimit::Unlimited) => body["storage_limit"] = (-1).into(),
-        Some(StorageLimit::Bytes(bytes)) => body["storage_limit"] = bytes.into(),
+    if let Some(limit) = settings.storage_limit {
+        body["storage_limit"] = bytes(limit).into();
     }
     body
 }

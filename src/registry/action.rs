@@ -31,6 +31,7 @@ pub(crate) enum Action {
     ShowProject,
     FindProject,
     CreateProject,
+    ShowArtifact,
 }
 
 /// What is peculiar to an action.
@@ -52,7 +53,7 @@ impl Action {
 
     /// Goes to Harbor's API beside the registry's.
     pub(crate) const fn is_about_project(self) -> bool {
-        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject)
+        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject | Self::ShowArtifact)
     }
 
     pub(crate) const fn traits(self) -> Traits {
@@ -78,6 +79,7 @@ impl Action {
             Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
             Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
             Self::CreateProject => of(Method::POST, ("create", "at"), false, true),
+            Self::ShowArtifact => of(Method::GET, ("look at", "in"), false, false),
         }
     }
 }

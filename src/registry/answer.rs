@@ -176,9 +176,7 @@ const BY_CODE: &[ByCode] = &[
         "the registry is in read-only mode, perhaps for maintenance: run it again later, or have the mode switched off",
     ),
     row("DENIED", "proxy project", None, Kind::Unsupported).hint(PROXY_CACHE),
-    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied).hint(
-        "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its configuration",
-    ),
+    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied).hint(POLICY),
     row("NOT_FOUND", "", Some(Action::ShowProject), Kind::NotFound),
     row("FORBIDDEN", "only system level robot", Some(Action::CreateProject), Kind::Denied)
         .hint("a project's robot creates none: use a system robot, or have the project created beforehand"),
@@ -209,6 +207,10 @@ const BY_STATUS: &[(u16, &str)] =
 pub(crate) const PROXY_CACHE: &str =
     "Harbor fills a proxy cache itself and takes no pushes there: name another project in target: or to:";
 
+/// Harbor's, where a project's policy keeps an image from being served.
+pub(super) const POLICY: &str =
+    "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its configuration";
+
 /// What an error body says.
 struct Refusal {
     codes: Vec<String>,
@@ -235,7 +237,7 @@ impl Refusal {
         let spelled: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
         let code = |i: usize| spelled.as_ref()?["errors"][i]["code"].as_str().map(str::to_ascii_uppercase);
         let codes: Vec<String> = (0..envelope.errors.len()).filter_map(code).collect();
-        let each = envelope.errors.iter().enumerate().map(|(i, error)| match (code(i), error.message.trim()) {
+        let each = envelope.errors.iter().enumerate().map(|(i, error)| match (code(i), once(error.message.trim())) {
             (Some(code), "") => code,
             (Some(code), message) => format!("{code} {message}"),
             (None, message) => message.to_owned(),
@@ -245,6 +247,15 @@ impl Refusal {
         each.dedup();
         let said = printable(&each.join("; "));
         Self { codes, lower: text.to_lowercase(), message: format!("{status}: {said}") }
+    }
+}
+
+/// Harbor says some things twice in one message, with a colon between.
+fn once(message: &str) -> &str {
+    let half = message.len().saturating_sub(2) / 2;
+    match (message.get(..half), message.get(half..)) {
+        (Some(first), Some(rest)) if rest.strip_prefix(": ") == Some(first) => first,
+        _ => message,
     }
 }
 

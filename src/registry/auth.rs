@@ -18,6 +18,7 @@ use super::challenge::{self, Challenge};
 use super::credentials::{Credential, Credentials};
 use super::gate::{Gate, Pass};
 use super::harbor;
+use super::harbor::tokens::Reach;
 use super::token::{self, Token};
 use super::transport::Transport;
 use crate::error::{Error, Kind, Result};
@@ -42,6 +43,16 @@ impl Scopes {
         Self(all.into())
     }
 
+    /// To read and write each of `paths`, which are sorted.
+    pub(crate) fn of_all<'a>(paths: impl Iterator<Item = &'a str>) -> Self {
+        Self(paths.map(|path| format!("repository:{path}:pull,push")).collect())
+    }
+
+    /// The repositories that it is about.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter_map(|scope| Some(scope.strip_prefix("repository:")?.rsplit_once(':')?.0))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -62,6 +73,8 @@ pub(crate) struct Auth {
     logins: Mutex<HashMap<Credential, Login>>,
     tokens: OnceMap<(Scopes, u64), Result<Token>>,
     generations: Mutex<Generations>,
+    /// At a Harbor.
+    reach: Reach,
 }
 
 /// Which generation of tokens is in use.
@@ -105,6 +118,7 @@ enum Basis {
         generation: u64,
         /// It was fetched for this very request.
         fresh: bool,
+        fetched_at: Instant,
     },
     Credential(Credential),
 }
@@ -144,6 +158,7 @@ impl Auth {
             logins: Mutex::default(),
             tokens: OnceMap::default(),
             generations: Mutex::default(),
+            reach: Reach::default(),
         }
     }
 
@@ -164,6 +179,20 @@ impl Auth {
             Some(Challenge::Basic) => self.direct(request).await,
             Some(Challenge::Bearer { realm, service }) => self.bearer(request, realm, service).await,
         }
+    }
+
+    /// What to send `request` with, if that is known without another request.
+    pub(crate) async fn at_hand(&self, request: &Request) -> Option<Option<HeaderValue>> {
+        let known = self.known();
+        if let (Some(Challenge::Bearer { .. }), false) = (&known, self.credentials.has_ready_token()) {
+            let scopes = self.scopes(request);
+            let key = (scopes.clone(), self.generation(&scopes));
+            let token = self.tokens.get(&key).await?.ok()?.ok()?;
+            return (token.renew_at > Instant::now()).then_some(Some(token.header));
+        }
+        let credential = self.credentials.get(&request.repository).await.ok()?;
+        let is_asked = known.is_some() || self.credentials.has_ready_token();
+        Some(credential.filter(|_| is_asked).as_ref().and_then(token::direct))
     }
 
     /// `answer` refuses who we are. Says whether it is worth asking again, with a new [`Auth::authorize`].
@@ -190,7 +219,11 @@ impl Auth {
                 }
                 Ok(learnt)
             }
-            Basis::Token { scopes, generation, fresh } => {
+            Basis::Token { scopes, generation, fresh, fetched_at } => {
+                let is_current = self.generation(&scopes) == generation;
+                if is_current && self.says_all(fetched_at) && !self.is_renewed(request).await? {
+                    return Ok(false);
+                }
                 self.give_up(&scopes, generation);
                 // The token service has said just now what we may do: it won't say otherwise a moment later.
                 Ok(!(fresh && challenge::insufficient_scope(&answer.headers)))
@@ -270,7 +303,7 @@ impl Auth {
         realm: String,
         service: Option<String>,
     ) -> Result<Authorization> {
-        let scopes = request.scopes.clone();
+        let scopes = self.scopes(request);
         loop {
             let generation = self.generation(&scopes);
             let (token, fetched) = self
@@ -288,10 +321,40 @@ impl Auth {
             // A failure is shared by those who waited for it, not by those who come later.
             let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
             if fetched || token.renew_at > Instant::now() {
-                let basis = Basis::Token { scopes, generation, fresh: fetched };
+                let basis = Basis::Token { scopes, generation, fresh: fetched, fetched_at: token.fetched_at };
                 return Ok(Authorization { header: Some(token.header), basis, pass: None });
             }
             self.give_up(&scopes, generation);
+        }
+    }
+
+    /// Whether a token that was fetched then is as good as a new one: that of a Harbor holds all that the account may do.
+    fn says_all(&self, fetched_at: Instant) -> bool {
+        self.is_challenged_by(harbor::SERVICE) && fetched_at.elapsed() < harbor::tokens::YOUNG
+    }
+
+    /// Whether the password was changed since it was last read.
+    async fn is_renewed(&self, request: &Request) -> Result<bool> {
+        match self.credentials.get(&request.repository).await? {
+            Some(credential) => self.credentials.reread(&request.repository, &credential).await,
+            None => Ok(false),
+        }
+    }
+
+    /// What the token for `request` is to be good for.
+    fn scopes(&self, request: &Request) -> Scopes {
+        if self.is_challenged_by(harbor::SERVICE) { self.reach.widen(&request.scopes) } else { request.scopes.clone() }
+    }
+
+    /// Repositories at `paths` will be asked about.
+    pub(crate) fn expect<'a>(&self, paths: impl Iterator<Item = &'a str>) {
+        self.reach.expect(paths);
+    }
+
+    /// What an answer to nobody says of how the host wants to be convinced.
+    pub(crate) fn learn(&self, answer: &Answer) {
+        if let Some(wanted) = challenge::read(&answer.headers).filter(|_| answer.status == StatusCode::UNAUTHORIZED) {
+            lock(&self.challenge).get_or_insert(wanted);
         }
     }
 

@@ -1,19 +1,29 @@
-//! What a Harbor does in its own way: how it is told from others, its projects, and its 401s.
+//! What a Harbor does in its own way: how it is told from others, and its 401s. Inside: its projects (`project`), its
+//! policies (`policy`), its proxy caches (`proxy`), and how far its tokens reach (`tokens`).
 //!
 //! It tells by its challenge, the service `harbor-registry`, so that no other registry is ever asked for anything more.
 //! Its API takes the credentials themselves. Its token service refuses a wrong password only to who asks for nothing in
 //! particular, and gives everybody else a token of no use: so that is asked first, once. A 401 from the registry can mean
 //! three things: no such project (the challenge is empty), no right, or a password that was good before.
 
-use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
-use serde_json::Value;
+mod policy;
+mod project;
+mod proxy;
+pub(super) mod tokens;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::header::WWW_AUTHENTICATE;
+use tokio::sync::OnceCell;
 
 use super::Host;
 use super::action::{Action, Request};
 use super::answer::Answer;
 use crate::error::{Error, Kind, Result};
-use crate::oci::Repository;
+
+pub(crate) use self::project::Project;
+use self::project::SystemInfo;
 
 /// What every Harbor names as `service`.
 pub(super) const SERVICE: &str = "harbor-registry";
@@ -21,46 +31,68 @@ pub(super) const SERVICE: &str = "harbor-registry";
 const NO_PROJECT: &str = "create the project at Harbor, or have it created: `create: false` forbids it, and the account \
     needs the right to (see registries: in mirror.yaml)";
 
+const NO_SUCH_SOURCE: &str = "check the spelling of the project, the first segment of the repository's path";
+
 const NO_RIGHT: &str = "the account lacks the right on this project: a system robot needs both pull and push of repository \
     on it or on all projects, a user the role of a developer";
 
-const WRONG_PASSWORD: &str = "check user name and password: a robot's name begins with robot$ and is written as it is, \
-    and its secret may have expired or been renewed";
+const WRONG_PASSWORD: &str = "check user name and password: a robot's name is written whole, with its prefix (robot$ unless \
+    Harbor's administrator has changed it), and the robot may be disabled, or its secret be expired or renewed";
+
+const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Is the image's config JSON? \
+    Harbor stores no image whose config it can't read";
+
+/// What a run has learnt of one Harbor.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    projects: Mutex<HashMap<String, Arc<OnceCell<Result<Project>>>>>,
+    info: OnceCell<SystemInfo>,
+    /// Whether the account may look at the artifacts of projects.
+    artifacts: Mutex<HashMap<String, Arc<OnceCell<bool>>>>,
+    /// Whether what projects answer to is held there.
+    holding: Mutex<HashMap<String, Arc<OnceCell<Result<()>>>>>,
+    /// Projects of which it was told that they are proxy caches.
+    told: Mutex<HashSet<String>>,
+    /// Projects that this run has created.
+    created: Mutex<HashSet<String>>,
+}
+
+impl Facts {
+    fn project(&self, name: &str) -> Arc<OnceCell<Result<Project>>> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(projects.entry(name.to_owned()).or_default())
+    }
+
+    fn holding(&self, name: &str) -> Arc<OnceCell<Result<()>>> {
+        let mut holding = self.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(holding.entry(name.to_owned()).or_default())
+    }
+
+    /// Whether it is the first time.
+    fn tell(&self, project: &str) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned())
+    }
+
+    fn artifacts(&self, name: &str) -> Arc<OnceCell<bool>> {
+        let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(artifacts.entry(name.to_owned()).or_default())
+    }
+
+    fn created(&self, project: &str) {
+        let there = Arc::new(OnceCell::new_with(Some(Ok(Project::There))));
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned(), there);
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned());
+    }
+
+    fn has_created(&self, project: &str) -> bool {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).contains(project)
+    }
+}
 
 impl Host {
     /// Whether it is a Harbor: by its settings, or by what it has said so far.
     pub(crate) fn is_harbor(&self) -> bool {
         self.set_as_harbor || self.auth.is_challenged_by(SERVICE)
-    }
-
-    /// Doesn't use a token of before again. Harbor takes none that is older than the project it is for.
-    pub(crate) fn forget_tokens(&self) {
-        self.auth.give_up_all();
-    }
-
-    /// A request about the project that `repository` belongs to, to `path` below the API.
-    ///
-    /// # Errors
-    /// `Invalid` if that makes no URL.
-    pub(crate) fn project_request(&self, action: Action, repository: &Repository, path: &str) -> Result<Request> {
-        let (verb, preposition) = action.traits().words;
-        let project = project(repository.path());
-        let attempted = format!("{verb} project {project} {preposition} {}", repository.registry());
-        let mut request = self.own_request(action, attempted, &format!("api/v2.0/{path}"), repository.path())?;
-        // Else a project called 12 is taken for the one with that number.
-        request.headers.insert(HeaderName::from_static("x-is-resource-name"), HeaderValue::from_static("true"));
-        Ok(request)
-    }
-
-    /// The request to create that project: `settings` is Harbor's `ProjectReq`.
-    ///
-    /// # Errors
-    /// As [`Host::project_request`].
-    pub(crate) fn creation_request(&self, repository: &Repository, settings: &Value) -> Result<Request> {
-        let mut request = self.project_request(Action::CreateProject, repository, "projects")?;
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request.body = Bytes::from(settings.to_string());
-        Ok(request)
     }
 
     /// The error for a 401 that is about the project, and not about who asks.
@@ -73,7 +105,8 @@ impl Host {
         let project = project(&request.repository);
         (!challenged).then(|| {
             let error = request.error(Kind::NotFound, format!("there is no project {project}"));
-            error.with_status(answer.status.as_u16()).with_hint(NO_PROJECT)
+            let hint = if request.action.traits().writes { NO_PROJECT } else { NO_SUCH_SOURCE };
+            error.with_status(answer.status.as_u16()).with_hint(hint)
         })
     }
 
@@ -89,13 +122,32 @@ impl Host {
         let status = error.status().unwrap_or(401);
         let why = error.why().to_owned();
         match Box::pin(self.log_in(&request.repository)).await {
-            Ok(_) => request.error(Kind::Denied, why).with_status(status).with_hint(NO_RIGHT),
+            Ok(_) => request.error(Kind::Denied, why).with_status(status).with_hint(self.missing_right(request)),
             Err(probed) if probed.kind() == Kind::Unauthorized => {
                 let why = "Harbor doesn't accept the user name or the password";
                 self.about_account(request.error(Kind::Unauthorized, why).with_status(status))
             }
             Err(_) => error,
         }
+    }
+
+    fn missing_right(&self, request: &Request) -> String {
+        let project = project(&request.repository);
+        if !self.harbor.has_created(project) {
+            return NO_RIGHT.to_owned();
+        }
+        format!(
+            "project {project} was created just now, is empty, and the account may not push to it: give it pull and push of \
+             repository there or on all projects; if the name is wrong, correct target: or to: and delete the project"
+        )
+    }
+
+    /// `error`, an answer to `request`, with what Harbor means by it.
+    pub(super) fn explain(&self, request: &Request, error: Error) -> Error {
+        if request.action == Action::PushManifest && error.status() == Some(500) && self.is_harbor() {
+            return error.with_hint(UNREADABLE_CONFIG);
+        }
+        self.explain_policy(request, error)
     }
 
     /// `error`, from signing in, with what is special to the accounts of a Harbor.
@@ -105,7 +157,7 @@ impl Host {
     }
 }
 
-/// The first segment.
-fn project(path: &str) -> &str {
+/// The project that a repository belongs to: the first segment of its path.
+pub(crate) fn project(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }

@@ -44,7 +44,10 @@ impl Host {
                     answer.failure(&request)
                 }
                 // A refusal is an answer, too.
-                Ok(_) => return Ok(()),
+                Ok(answer) => {
+                    self.auth.learn(&answer);
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             tries.again(error).await?;

@@ -23,6 +23,7 @@ const DEFAULT_LIFE: u64 = 60;
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
+    pub(crate) fetched_at: Instant,
     pub(crate) renew_at: Instant,
 }
 
@@ -107,5 +108,5 @@ pub(crate) fn read(request: &Request, answer: &Answer, sent: Instant) -> Result<
     let life = told.filter(|life| !life.is_zero()).unwrap_or(Duration::from_secs(DEFAULT_LIFE));
     // Longer than a day is as good as for ever, and safe to add to a clock.
     let life = life.min(Duration::from_secs(24 * 3600));
-    Ok(Token { header, renew_at: sent + life.mul_f64(0.9) })
+    Ok(Token { header, fetched_at: sent, renew_at: sent + life.mul_f64(0.9) })
 }

@@ -112,7 +112,7 @@ pub(super) fn plan() -> Report {
     let known =
         Transfer { pulls: 3, bytes: Some(52_300_000), ..transfer("docker.io/library/nginx:1.27", Action::Copy) };
     let unread = Transfer { pulls: 1, pulls_exact: false, ..transfer("docker.io/library/alpine:3.21", Action::Copy) };
-    let kept = Action::Kept { found: digest("kept") };
+    let kept = Action::Kept { found: Some(digest("kept")) };
     let silent = error(Kind::Unavailable, "head harbor.example.com/mirror/quay.io/a/b:2", "connection refused");
     let images = vec![
         Planned::Image(known),

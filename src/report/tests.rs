@@ -57,7 +57,7 @@ fn the_exit_status_of_a_look() {
         (Action::Copy, true, Exit::Difference),
         (Action::Tag, true, Exit::Difference),
         (Action::UpToDate, true, Exit::Success),
-        (Action::Kept { found: digest("x") }, true, Exit::Success),
+        (Action::Kept { found: Some(digest("x")) }, true, Exit::Success),
         (Action::Conflict { found: digest("x") }, true, Exit::Failed),
     ] {
         let images = vec![Planned::Image(transfer("docker.io/library/a:1", action))];

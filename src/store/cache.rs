@@ -109,9 +109,19 @@ impl Source for Cached {
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         match self.listed_referrers(subject).await? {
             Some(listed) => Ok(Referrers::Listed(listed)),
-            None if self.counts_pulls() => super::fallback_by_digest(self, subject).await,
-            None => self.source.referrers(subject).await,
+            None => self.tagged_referrers(subject).await,
         }
+    }
+
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        match self.counts_pulls() {
+            true => super::fallback_by_digest(self, subject).await,
+            false => self.source.tagged_referrers(subject).await,
+        }
+    }
+
+    async fn may_miss_referrers(&self) -> bool {
+        self.source.may_miss_referrers().await
     }
 
     async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {

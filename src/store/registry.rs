@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
-use super::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Referrer, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
@@ -76,10 +77,21 @@ impl RegistryStore {
         Ok(request)
     }
 
-    /// Whether the tag `name` is there and is `manifest`.
-    async fn holds(&self, name: &Selector, manifest: &Manifest) -> bool {
-        matches!(name, Selector::Tag(_))
-            && self.resolve(name).await.is_ok_and(|found| found.digest == *manifest.digest())
+    /// What to make of a refusal to move the tag `name`: an immutable tag is refused even what it holds already.
+    async fn immutable(&self, name: &Selector, manifest: &Manifest, refused: Error) -> Result<Accepted> {
+        if !matches!(name, Selector::Tag(_)) {
+            return Err(refused);
+        }
+        match self.held(name).await {
+            Ok(Held::Manifest(found)) if found == *manifest.digest() => Ok(Accepted::default()),
+            Ok(Held::Withheld(error)) => {
+                let why = format!("{}; and it can't be known whether that is it: {}", refused.why(), error.why());
+                let hint =
+                    "let the account see what it holds (at Harbor the right `artifact: read`), or set overwrite: keep";
+                Err(refused.retold(Kind::Conflict, why).with_hint(hint))
+            }
+            _ => Err(refused),
+        }
     }
 
     async fn get_manifest(&self, selector: &Selector) -> Result<Manifest> {
@@ -211,6 +223,14 @@ impl Source for RegistryStore {
         self.list_referrers(subject).await
     }
 
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.fallback(subject).await
+    }
+
+    async fn may_miss_referrers(&self) -> bool {
+        self.host.may_miss_referrers(&self.repository).await
+    }
+
     fn counts_pulls(&self) -> bool {
         self.host.counts_pulls()
     }
@@ -227,10 +247,7 @@ impl Target for RegistryStore {
         insert(&mut request, CONTENT_TYPE, manifest.media_type().as_str());
         request.body = manifest.bytes().clone();
         let answer = match self.host.send(&request).await {
-            // An immutable tag is refused even what it holds already.
-            Err(error) if error.kind() == Kind::Conflict && self.holds(name, manifest).await => {
-                return Ok(Accepted::default());
-            }
+            Err(error) if error.kind() == Kind::Conflict => return self.immutable(name, manifest, error).await,
             Err(error) => return Err(push::about_sha512(error, "manifest", name.as_str())),
             Ok(answer) => answer,
         };
@@ -260,7 +277,7 @@ impl Target for RegistryStore {
     async fn abandon(&self, upload: Upload) {
         if let Ok(request) = self.upload_request(Action::AbandonUpload, &upload, "") {
             // Best effort: registries clear away what is left.
-            let _ = self.host.send(&request).await;
+            self.host.give_up(&request).await;
         }
     }
 
@@ -287,6 +304,29 @@ impl Target for RegistryStore {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn held(&self, name: &Selector) -> Result<Held> {
+        match self.resolve(name).await {
+            Ok(found) => Ok(Held::Manifest(found.digest)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Held::Nothing),
+            Err(error) if self.host.withholds(&error) => Ok(match name {
+                Selector::Digest(digest) => Held::Manifest(digest.clone()),
+                Selector::Tag(tag) => {
+                    let told = self.host.artifact(&self.repository, tag).await;
+                    told.map_or(Held::Withheld(error), Held::Manifest)
+                }
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        self.host.check_holds(&self.repository, answered).await
+    }
+
+    fn shares_quota(&self) -> Option<String> {
+        self.host.shares_quota(&self.repository)
     }
 
     fn marks_pulls(&self) -> bool {

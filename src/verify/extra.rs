@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use super::graph::Inspector;
 use super::{Request, Verification};
 use crate::desired::{Entry, entries};
-use crate::error::{Error, Kind, Result, Side, Stage};
+use crate::error::{Kind, Result, Side, Stage};
 use crate::oci::{Digest, Reference, Repository, Selector, Tag};
 use crate::report::{Difference, Outcome, Part};
 
@@ -101,12 +101,9 @@ async fn unknown(inspector: &Inspector, target: &Repository, known: &Known, whol
     };
     let asked = tags.into_iter().filter(|tag| !is_known(tag)).map(|tag| async move {
         let name = Selector::Tag(tag.clone());
-        match inspector.ask(target, |target| async move { target.resolve(&name).await }).await {
-            Ok(found) => Ok(Some((tag, found.digest))),
-            // Some registries list tags whose manifest is gone.
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            Err(error) => Err::<_, Error>(error.on(Side::Target)),
-        }
+        let held = inspector.ask(target, |target| async move { target.held(&name).await?.digest() }).await;
+        // Some registries list tags whose manifest is gone.
+        held.map(|held| held.map(|digest| (tag, digest))).map_err(|error| error.on(Side::Target))
     });
     let answers: Vec<_> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     answers.into_iter().filter_map(Result::transpose).collect()

@@ -245,7 +245,9 @@ impl Inspector {
         let work = {
             let (inspector, (target, name), pinned) = (Arc::clone(self), key.clone(), pinned.clone());
             let ask = |target: Arc<dyn Target>| async move {
-                let called = target.resolve(&name).await?.digest;
+                let missing = || Error::new(Kind::NotFound, format!("find {name} in {target}"), "it isn't there");
+                let called = target.held(&name).await?.digest()?.ok_or_else(missing)?;
+                target.check_holds(std::future::ready(None).boxed()).await?;
                 Ok(Held { is: as_pinned(&*target, called.clone(), &pinned).await, called })
             };
             || async move { inspector.ask(&target, ask).await }

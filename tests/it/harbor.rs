@@ -2,6 +2,11 @@
 
 mod check;
 mod fake;
+mod policy;
+mod projects;
+mod proxy;
+mod quota;
+mod tokens;
 
 use serde_json::{Value, json};
 
@@ -44,6 +49,13 @@ impl Scene {
         }
         text.push_str(&format!("registries:\n  \"{harbor}\": {credentials}{settings}}}\n"));
         self.cli.write("mirror.yaml", text);
+    }
+
+    /// [`Scene::list`] with a setting for all images.
+    fn list_with(&self, images: &[&str], defaults: &str) {
+        self.list(images, "");
+        let text = self.cli.read("mirror.yaml").unwrap_or_default();
+        self.cli.write("mirror.yaml", format!("{text}defaults: {{{defaults}}}\n"));
     }
 
     async fn publish(&self, name: &str) -> Image {
@@ -107,8 +119,8 @@ async fn eight_images_into_a_missing_project_make_one_call_with_the_settings() {
     let metadata = json!({ "public": "false", "auto_scan": "true", "prevent_vul": "false", "severity": "high" });
     let expected = json!({ "project_name": "mirror", "storage_limit": 500_u64 << 30, "metadata": metadata });
     assert_eq!(scene.harbor.state.lock().creations, [expected]);
-    // Robots get a 403 for what isn't there, and HEAD tells them.
-    assert_eq!(scene.api_calls(), 3, "{:#?}", scene.harbor.script.lines());
+    // Robots get a 403 for what isn't there, and HEAD tells them. Whether the limit was set, they can't read.
+    assert_eq!(scene.api_calls(), 4, "{:#?}", scene.harbor.script.lines());
     for (name, image) in names.iter().zip(&images) {
         image.assert_in(&scene.harbor.inside(&format!("mirror/{name}")), "1").await;
     }
@@ -323,7 +335,7 @@ async fn a_policy_keeps_an_image_from_being_a_source() {
         "target: {target}/mirror\nimages: [\"{harbor}/team/app:1\"]\nregistries:\n  \"{harbor}\": {{username: {{env: ROBOT}}, password: {{env: SECRET}}}}\n"
     );
     scene.cli.write("mirror.yaml", text);
-    assert_error(&scene.cli.run("sync --json").await, "denied", "configured policy", "policy");
+    assert_error(&scene.cli.run("sync --json").await, "denied", "the project's policy", "policy");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod api;
 mod data;
+mod proxy;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,13 +31,15 @@ use super::script::Script;
 pub(crate) struct Harbor {
     pub(crate) script: Script,
     pub(crate) state: Shared,
-    memory: Memory,
     server: Server,
 }
 
 /// The state, for the test to set and to look at.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shared(Arc<Mutex<World>>);
+pub(crate) struct Shared {
+    world: Arc<Mutex<World>>,
+    memory: Memory,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct World {
@@ -64,12 +67,25 @@ pub(crate) struct Project {
     pub(crate) public: bool,
     /// The registry that it is a proxy cache of.
     pub(crate) registry_id: Option<u64>,
+    /// Where that is, `HOST:PORT`.
+    pub(crate) upstream: Option<String>,
+    /// The user who created it.
+    pub(crate) owner: Option<String>,
     pub(crate) storage_limit: Option<u64>,
     pub(crate) used: u64,
     /// A tag that is there stays as it is.
     pub(crate) immutable: bool,
-    /// Images are kept from being served.
+    /// `prevent_vul`, with a scanner that has seen none of its images: none is served.
     pub(crate) prevents: bool,
+    /// `enable_content_trust_cosign`: what isn't signed isn't served.
+    pub(crate) trusts: bool,
+}
+
+impl Project {
+    /// A proxy cache of the registry at `upstream`.
+    pub(crate) fn proxy_of(upstream: &Name) -> Self {
+        Self { registry_id: Some(1), upstream: Some(upstream.to_string()), ..Self::default() }
+    }
 }
 
 /// Who may do what.
@@ -77,8 +93,12 @@ pub(crate) struct Project {
 pub(crate) enum Role {
     /// May everything.
     Admin,
-    /// A robot of the whole system, with push and pull on all projects, and the right to create some.
+    /// A person, who may do everything with the projects that are theirs.
+    User,
+    /// A robot of the whole system, with push and pull on all projects, and the right to look at them.
     SystemRobot,
+    /// A robot of the whole system, with push and pull on one project.
+    SystemRobotOn(&'static str),
     /// A robot of the whole system that may only pull.
     Reader,
     /// A robot of one project.
@@ -89,15 +109,24 @@ pub(crate) enum Role {
 struct Account {
     secret: String,
     role: Role,
+    /// `repository: delete`, `artifact: read` and `project: create`, where a robot has them besides.
+    rights: Vec<&'static str>,
+}
+
+/// What an account may do with the images of a project.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rights {
+    pull: bool,
+    push: bool,
+    delete: bool,
 }
 
 /// A bearer token: what its owner could do when it was issued, whatever was asked for.
 #[derive(Debug)]
 struct Token {
-    owner: Option<String>,
+    pub(crate) owner: Option<String>,
     issued: u64,
-    /// `repository/path` → may pull, may push.
-    access: HashMap<String, (bool, bool)>,
+    access: HashMap<String, Rights>,
 }
 
 /// Who asks.
@@ -114,16 +143,23 @@ enum Identity {
 impl Harbor {
     /// No projects, no accounts.
     pub(crate) async fn start() -> Self {
-        let (memory, script, state) = (Memory::new(), Script::default(), Shared::default());
-        let router = serve::router(Arc::new(memory.clone()), Options::default());
+        let (script, state) = (Script::default(), Shared::default());
+        let router = serve::router(Arc::new(state.memory.clone()), Options::default());
         let router: Router = router.layer(middleware::from_fn_with_state(state.clone(), answer));
         let server = Server::start_router(script.around(router), 0).await.expect("a free port on 127.0.0.1");
-        Self { script, state, memory, server }
+        Self { script, state, server }
     }
 
     /// With an account.
     pub(crate) fn account(self, name: &str, secret: &str, role: Role) -> Self {
-        self.state.lock().accounts.insert(name.to_owned(), Account { secret: secret.to_owned(), role });
+        let account = Account { secret: secret.to_owned(), role, rights: Vec::new() };
+        self.state.lock().accounts.insert(name.to_owned(), account);
+        self
+    }
+
+    /// With a right that a robot of that name has besides.
+    pub(crate) fn grant(self, name: &str, right: &'static str) -> Self {
+        self.state.lock().accounts.get_mut(name).expect("an account").rights.push(right);
         self
     }
 
@@ -140,8 +176,7 @@ impl Harbor {
 
     /// A repository from within.
     pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
-        let inside = Options::default().registry;
-        self.memory.repository(&Repository::new(inside, path).expect("a repository path"))
+        self.state.inside(path)
     }
 
     /// Puts `image` there, past all rules.
@@ -158,7 +193,12 @@ impl Harbor {
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        self.0.lock().expect("no request panics while it holds the world")
+        self.world.lock().expect("no request panics while it holds the world")
+    }
+
+    fn inside(&self, path: &str) -> MemoryRepository {
+        let inside = Options::default().registry;
+        self.memory.repository(&Repository::new(inside, path).expect("a repository path"))
     }
 }
 
@@ -192,16 +232,27 @@ impl World {
         self.accounts[account].role
     }
 
-    /// Whether an account, or nobody in particular, may pull from and push to a project that exists.
-    fn rights(&self, account: Option<&str>, project: &str) -> (bool, bool) {
-        let Some(found) = self.projects.get(project) else { return (false, false) };
+    /// What an account, or nobody in particular, may do with the images of a project that exists.
+    fn rights(&self, account: Option<&str>, project: &str) -> Rights {
+        let Some(found) = self.projects.get(project) else { return Rights::default() };
         let (pull, push) = match account.map(|name| self.role(name)) {
             Some(Role::Admin | Role::SystemRobot) => (true, true),
             Some(Role::Reader) => (true, false),
-            Some(Role::ProjectRobot(own)) => (own == project, own == project),
+            Some(Role::SystemRobotOn(own) | Role::ProjectRobot(own)) => (own == project, own == project),
+            Some(Role::User) => (found.owner.as_deref() == account, found.owner.as_deref() == account),
             None => (false, false),
         };
-        (pull || found.public, push)
+        let delete = account.is_some_and(|name| push && self.has(name, project, "repository: delete"));
+        Rights { pull: pull || found.public, push, delete }
+    }
+
+    /// Whether an account has a right that robots are given one by one.
+    fn has(&self, account: &str, project: &str, right: &str) -> bool {
+        match self.role(account) {
+            Role::Admin => true,
+            Role::User => self.projects.get(project).is_some_and(|found| found.owner.as_deref() == Some(account)),
+            _ => self.accounts[account].rights.contains(&right),
+        }
     }
 }
 
@@ -209,7 +260,7 @@ async fn answer(State(state): State<Shared>, request: Request, next: Next) -> Re
     match request.uri().path() {
         "/service/token" => state.lock().issue(&request),
         "/api/v2.0/ping" => "Pong".into_response(),
-        "/api/v2.0/systeminfo" => document(200, &json!({ "auth_mode": "db_auth" })),
+        "/api/v2.0/systeminfo" => state.lock().system_info(&request),
         path if path.starts_with("/api/v2.0/projects") => api::answer(&state, request).await,
         path if path == "/v2" || path.starts_with("/v2/") => data::answer(&state, request, next).await,
         _ => StatusCode::NOT_FOUND.into_response(),

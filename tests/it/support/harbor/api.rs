@@ -1,4 +1,5 @@
-//! The part of Harbor's API v2.0 that a mirror needs: whether a project is there, what it is, and to create it.
+//! The part of Harbor's API v2.0 that a mirror needs: whether a project is there, what it is and how much it may hold, to
+//! create it, and what an image's name stands for.
 
 use axum::body::to_bytes;
 use axum::extract::Request;
@@ -7,6 +8,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use regex::Regex;
 use serde_json::{Value, json};
+use transship::oci::Selector;
+use transship::store::Source as _;
 
 use super::{IS_NAME, Identity, Project, Role, Shared, World, document, refusal};
 
@@ -17,7 +20,17 @@ pub(super) async fn answer(state: &Shared, request: Request) -> Response {
         return refusal(401, "UNAUTHORIZED", "unauthorized");
     };
     let path = request.uri().path().to_owned();
-    let name = path.strip_prefix("/api/v2.0/projects/").map(str::to_owned);
+    let by_name = request.headers().get(IS_NAME).is_some_and(|value| value == "true");
+    let rest = path.strip_prefix("/api/v2.0/projects/").map(|rest| rest.split('/').collect::<Vec<_>>());
+    let name = match rest.as_deref() {
+        None => None,
+        Some([name]) => Some((*name).to_owned()),
+        Some([name, "summary"]) if request.method() == Method::GET => return state.lock().summary(&account, name),
+        Some([name, "repositories", repository, "artifacts", reference]) if request.method() == Method::GET => {
+            return artifact(state, &account, (name, repository, reference), by_name).await;
+        }
+        Some(_) => return StatusCode::NOT_FOUND.into_response(),
+    };
     match (request.method().clone(), name) {
         (Method::HEAD, None) => {
             let query = request.uri().query().unwrap_or_default();
@@ -27,10 +40,7 @@ pub(super) async fn answer(state: &Shared, request: Request) -> Response {
                 false => StatusCode::NOT_FOUND.into_response(),
             }
         }
-        (Method::GET, Some(name)) => {
-            let by_name = request.headers().get(IS_NAME).is_some_and(|value| value == "true");
-            state.lock().show(&account, &name, by_name)
-        }
+        (Method::GET, Some(name)) => state.lock().show(&account, &name, by_name),
         (Method::POST, None) => {
             let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/json");
             let body = to_bytes(request.into_body(), 1 << 20).await.expect("a body from a test");
@@ -43,7 +53,64 @@ pub(super) async fn answer(state: &Shared, request: Request) -> Response {
     }
 }
 
+/// What is called `reference` in a repository, whose name is encoded twice. Its size is that of everything in it.
+async fn artifact(state: &Shared, account: &str, named: (&str, &str, &str), by_name: bool) -> Response {
+    let (project, repository, reference) = named;
+    let decode = |text: &str| {
+        let pairs = format!("x={text}");
+        url::form_urlencoded::parse(pairs.as_bytes()).next().expect("one pair").1.into_owned()
+    };
+    let is_number = project.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && !by_name || !state.lock().has(account, project, "artifact: read") {
+        return refusal(403, "FORBIDDEN", "forbidden");
+    }
+    let path = format!("{project}/{}", decode(&decode(repository)));
+    let name = match (reference.parse(), reference.parse()) {
+        (Ok(digest), _) => Selector::Digest(digest),
+        (_, Ok(tag)) => Selector::Tag(tag),
+        _ => return refusal(400, "BAD_REQUEST", "invalid reference"),
+    };
+    match state.inside(&path).resolve(&name).await {
+        Ok(found) => {
+            let body = json!({
+                "digest": found.digest.to_string(),
+                "media_type": "application/vnd.oci.image.config.v1+json",
+                "manifest_media_type": found.media_type.as_str(),
+                "size": found.size + 1_000_000,
+            });
+            document(200, &body)
+        }
+        Err(_) => refusal(404, "NOT_FOUND", &format!("artifact {path}:{reference} not found")),
+    }
+}
+
 impl World {
+    /// Who is signed in hears more.
+    pub(super) fn system_info(&self, request: &Request) -> Response {
+        let Identity::Account(_) = self.identify(request) else {
+            return document(200, &json!({ "auth_mode": "db_auth" }));
+        };
+        let restriction = if self.only_admins_create { "adminonly" } else { "everyone" };
+        let body = json!({
+            "auth_mode": "db_auth",
+            "harbor_version": "v2.15.2-f37a8d43",
+            "project_creation_restriction": restriction,
+            "read_only": self.read_only,
+        });
+        document(200, &body)
+    }
+
+    /// How much a project may hold, for its owner.
+    fn summary(&self, account: &str, name: &str) -> Response {
+        let is_owner = matches!(self.role(account), Role::Admin | Role::User) && self.has(account, name, "");
+        let Some(project) = self.projects.get(name).filter(|_| is_owner) else {
+            return refusal(403, "FORBIDDEN", "forbidden");
+        };
+        let hard = project.storage_limit.map_or(-1, |limit| i64::try_from(limit).expect("a size"));
+        let quota = json!({ "hard": { "storage": hard }, "used": { "storage": project.used } });
+        document(200, &json!({ "repo_count": 0, "quota": quota }))
+    }
+
     /// What is missing looks like what is forbidden to all but administrators.
     fn show(&self, account: &str, name: &str, by_name: bool) -> Response {
         let role = self.role(account);
@@ -54,6 +121,9 @@ impl World {
                 document(200, &json!({ "name": name, "registry_id": project.registry_id }))
             }
             (None, Role::Admin) => refusal(404, "NOT_FOUND", &format!("project {name} not found")),
+            (Some(project), Role::User) if project.owner.as_deref() == Some(account) => {
+                document(200, &json!({ "name": name }))
+            }
             _ => refusal(403, "FORBIDDEN", "forbidden"),
         }
     }
@@ -64,13 +134,18 @@ impl World {
         if !metadata.is_some_and(|metadata| metadata.values().all(Value::is_string)) {
             return refusal(422, "UNPROCESSABLE_ENTITY", "cannot unmarshal into Go struct field of type string");
         }
-        match self.role(account) {
+        if self.read_only {
+            return refusal(403, "DENIED", "The system is in read only mode. Any modification is prohibited.");
+        }
+        let role = self.role(account);
+        let is_entitled = role != Role::User && self.has(account, "", "project: create");
+        match role {
             Role::ProjectRobot(_) => return refusal(403, "FORBIDDEN", "Only system level robot can create project"),
             Role::Reader => return refusal(403, "FORBIDDEN", "forbidden"),
-            Role::SystemRobot if self.only_admins_create => {
+            _ if self.only_admins_create && !is_entitled => {
                 return refusal(403, "FORBIDDEN", "Only system admin can create project");
             }
-            Role::SystemRobot | Role::Admin => {}
+            _ => {}
         }
         let name = body["project_name"].as_str().unwrap_or_default();
         let valid = Regex::new("^[a-z0-9]+(?:[._-][a-z0-9]+)*$").expect("a constant pattern");
@@ -89,7 +164,10 @@ impl World {
             return refusal(409, "CONFLICT", &format!("The project named {name} already exists"));
         }
         let public = body["metadata"]["public"] == "true";
-        let project = Project { created: self.now, public, storage_limit: limit, ..Project::default() };
+        // Others may ask for one, and are told nothing.
+        let storage_limit = limit.filter(|_| is_entitled);
+        let owner = (role == Role::User).then(|| account.to_owned());
+        let project = Project { created: self.now, public, storage_limit, owner, ..Project::default() };
         self.projects.insert(name.to_owned(), project);
         (StatusCode::CREATED, [(LOCATION, format!("/api/v2.0/projects/{}", self.projects.len()))]).into_response()
     }

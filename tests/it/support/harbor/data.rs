@@ -3,22 +3,30 @@
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
-use axum::http::{Method, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::Value;
+use transship::oci::MediaType;
+use transship::store::Source as _;
 
-use super::{Identity, Shared, World, project, refusal, unauthorized};
+use super::{Identity, Project, Shared, World, project, proxy, refusal, unauthorized};
+use crate::support::images;
 
 /// A bearer that is this much older than a project is refused, in seconds.
 const LEEWAY: u64 = 60;
 const LARGEST_MANIFEST: usize = 4 << 20;
 
 /// What a request is about.
-struct Asked {
-    repository: String,
+pub(super) struct Asked {
+    pub(super) repository: String,
     /// What stands behind `/manifests/`.
-    manifest: Option<String>,
+    pub(super) manifest: Option<String>,
+    /// What stands behind `/blobs/`.
+    pub(super) blob: Option<String>,
     writes: bool,
+    /// An upload is given up.
+    deletes: bool,
     from: Option<String>,
     size: u64,
 }
@@ -35,6 +43,10 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
         return refused;
     }
     let Some(asked) = asked else { return next.run(request).await };
+    let upstream = state.lock().projects[project(&asked.repository)].upstream.clone();
+    if let Some(upstream) = upstream {
+        return proxy::answer(&upstream, request, &asked, next).await;
+    }
     if request.method() == Method::POST && !request.uri().query().unwrap_or_default().contains("mount=") {
         // Its distribution 2.8 knows no monolithic POST.
         *request.uri_mut() = request.uri().path().parse::<Uri>().expect("the path of a URI");
@@ -45,19 +57,39 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
         if body.len() > LARGEST_MANIFEST {
             return refusal(413, "REQUEST_ENTITY_TOO_LARGE", "the manifest is too large");
         }
+        if !has_readable_config(state, &asked.repository, &body).await {
+            return refusal(500, "UNKNOWN", "unknown: invalid character '\\x00' looking for beginning of value");
+        }
         request = Request::from_parts(head, Body::from(body));
     }
+    let is_head = request.method() == Method::HEAD;
     let response = next.run(request).await;
-    if response.status().is_success() && asked.writes {
-        let mut world = state.lock();
-        if let Some(project) = world.projects.get_mut(project(&asked.repository)) {
-            project.used += asked.size;
-        }
-        if let Some(tag) = asked.manifest.filter(|name| !name.contains(':')) {
-            world.tags.insert(format!("{}:{tag}", asked.repository));
-        }
+    let mut world = state.lock();
+    if response.status().is_success() && !asked.writes && asked.manifest.is_some() {
+        return world.withhold(&asked, &response, is_head).unwrap_or(response);
+    }
+    if let Some(project) = world.projects.get_mut(project(&asked.repository)).filter(|_| asked.writes) {
+        // What was reserved.
+        project.used -= if response.status().is_success() { 0 } else { asked.size };
+    }
+    if let Some(tag) = asked.manifest.filter(|name| asked.writes && !name.contains(':'))
+        && response.status().is_success()
+    {
+        world.tags.insert(format!("{}:{tag}", asked.repository));
     }
     response
+}
+
+/// Harbor reads what it takes for an image's configuration.
+async fn has_readable_config(state: &Shared, repository: &str, manifest: &[u8]) -> bool {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let config = &manifest["config"];
+    if config["mediaType"] != MediaType::OCI_CONFIG {
+        return true;
+    }
+    let Ok(digest) = config["digest"].as_str().unwrap_or_default().parse() else { return true };
+    let bytes = images::read(state.inside(repository).blob(&digest, 0).await).await;
+    bytes.is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok())
 }
 
 impl Asked {
@@ -72,7 +104,9 @@ impl Asked {
         Some(Self {
             repository: path[..at].to_owned(),
             manifest: (end == "/manifests/").then(|| path[at + end.len()..].to_owned()),
+            blob: (end == "/blobs/").then(|| path[at + end.len()..].to_owned()),
             writes: !request.method().is_safe(),
+            deletes: request.method() == Method::DELETE,
             from,
             size: length.unwrap_or_default(),
         })
@@ -95,25 +129,26 @@ impl World {
         if !name.contains('/') {
             return Some(refusal(400, "BAD_REQUEST", &format!("invalid repository name: {name}")));
         }
-        if let Some(refused) = self.refuse_access(request, name, asked.writes) {
+        let wanted = match (asked.deletes, asked.writes) {
+            (true, _) => "delete",
+            (false, true) => "push",
+            (false, false) => "pull",
+        };
+        if let Some(refused) = self.refuse_access(request, name, wanted) {
             return Some(refused);
         }
         if let Some(from) = &asked.from {
             if !from.contains('/') {
                 return Some(refusal(400, "BAD_REQUEST", &format!("invalid repository name: {from}")));
             }
-            if let Some(refused) = self.refuse_access(request, from, false) {
+            if let Some(refused) = self.refuse_access(request, from, "pull") {
                 return Some(refused);
             }
         }
         if reads_manifest {
             self.pulls.push(request.uri().path().to_owned());
         }
-        let project = &self.projects[project(name)];
-        if project.prevents && reads_manifest {
-            let message = "current image with 3 vulnerabilities cannot be pulled due to configured policy";
-            return Some(refusal(412, "PROJECTPOLICYVIOLATION", message));
-        }
+        let project = &self.projects[super::project(name)];
         if !asked.writes {
             return None;
         }
@@ -122,33 +157,57 @@ impl World {
             return Some(refusal(403, "DENIED", message));
         }
         if project.registry_id.is_some() {
-            return Some(refusal(403, "DENIED", "can not push artifact to a proxy project"));
+            let message = format!("can not push artifact to a proxy project: {}", super::project(name));
+            return Some(refusal(403, "DENIED", &message));
         }
         if project.storage_limit.is_some_and(|limit| project.used + asked.size > limit) {
             let message = "adding 3.0 MiB of storage resource, which when updated to current usage of 1.0 GiB will exceed \
                 the configured upper limit of 1.0 GiB.";
             return Some(refusal(403, "DENIED", message));
         }
-        match &asked.manifest {
-            Some(tag) if project.immutable && self.tags.contains(&format!("{name}:{tag}")) => {
-                let message = format!("Failed to process request due to '{name}:{tag}' configured as immutable.");
-                Some(refusal(412, "PRECONDITION", &message))
+        if let Some(tag) = &asked.manifest
+            && project.immutable
+            && self.tags.contains(&format!("{name}:{tag}"))
+        {
+            let message = format!("Failed to process request due to '{name}:{tag}' configured as immutable.");
+            return Some(refusal(412, "PRECONDITION", &message));
+        }
+        self.projects.get_mut(super::project(name)).expect("it exists").used += asked.size;
+        None
+    }
+
+    /// What a policy says of a manifest that is there; to a HEAD it says so without a word.
+    fn withhold(&self, asked: &Asked, response: &Response, is_head: bool) -> Option<Response> {
+        let project = &self.projects[project(&asked.repository)];
+        let name = asked.manifest.as_deref().unwrap_or_default();
+        let digest = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        let signature = format!("{}:{}.sig", asked.repository, digest.unwrap_or_default().replace(':', "-"));
+        let is_trusted = name.ends_with(".sig") || self.tags.contains(&signature);
+        let message = match project {
+            Project { prevents: true, .. } if !name.ends_with(".sig") => {
+                "current image without vulnerability scanning cannot be pulled due to configured policy in 'Prevent \
+                 images with vulnerability severity of \"Low\" or higher from running.'"
             }
-            _ => None,
+            Project { trusts: true, .. } if !is_trusted => "The image is not signed by cosign.",
+            _ => return None,
+        };
+        match is_head {
+            true => Some(StatusCode::PRECONDITION_FAILED.into_response()),
+            false => Some(refusal(412, "PROJECTPOLICYVIOLATION", message)),
         }
     }
 
     /// The order is Harbor's: a HEAD without header, a missing project, then rights.
-    fn refuse_access(&self, request: &Request, name: &str, writes: bool) -> Option<Response> {
+    fn refuse_access(&self, request: &Request, name: &str, action: &str) -> Option<Response> {
         let identity = self.identify(request);
         if matches!(identity, Identity::None) && request.method().is_safe() {
             return Some(unauthorized(&challenge(request), "authorize header needed to send HEAD to repository"));
         }
         let project = project(name);
         let Some(found) = self.projects.get(project) else {
-            return Some(unauthorized("", &format!("project {project} not found")));
+            return Some(unauthorized("", &format!("project {project} not found: project {project} not found")));
         };
-        let (pull, push) = match &identity {
+        let rights = match &identity {
             Identity::Account(account) => self.rights(Some(account), project),
             Identity::Token(token) => {
                 let token = &self.tokens[token];
@@ -157,9 +216,13 @@ impl World {
             }
             Identity::None | Identity::Unknown => self.rights(None, project),
         };
-        let (may, action) = if writes { (push, "push") } else { (pull, "pull") };
+        let may = match action {
+            "pull" => rights.pull,
+            "push" => rights.push,
+            _ => rights.delete,
+        };
         let message = format!("unauthorized to access repository: {name}, action: {action}");
-        (!may).then(|| unauthorized(&challenge(request), &message))
+        (!may).then(|| unauthorized(&challenge(request), &format!("{message}: {message}")))
     }
 }
 

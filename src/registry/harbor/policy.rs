@@ -1,0 +1,71 @@
+//! A project's policy (`prevent_vul`, cosign's content trust) keeps manifests from being served: GET and HEAD are 412, the
+//! latter without a word. What isn't there is 404 all the same, everything may be written, and blobs may be asked for.
+//!
+//! So a 412 means that the name is there. What a tag holds is told by the artifacts API, to accounts with `artifact: read`.
+
+use serde::Deserialize;
+
+use super::project;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Repository, Tag};
+use crate::registry::Host;
+use crate::registry::action::{Action, Request};
+use crate::registry::answer::POLICY;
+
+const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) keeps it from being served";
+
+/// The part of Harbor's `Artifact` that matters here. Its size isn't the manifest's.
+#[derive(Deserialize)]
+struct Artifact {
+    digest: Digest,
+}
+
+impl Host {
+    /// `error`, if it is a policy's, as that.
+    pub(super) fn explain_policy(&self, request: &Request, error: Error) -> Error {
+        let reads = matches!(request.action, Action::Resolve | Action::PullManifest);
+        if !reads || error.status() != Some(412) || error.kind() == Kind::Denied || !self.is_harbor() {
+            return error;
+        }
+        let why = format!("{}: {WITHHELD}", error.why());
+        error.retold(Kind::Denied, why).with_hint(POLICY)
+    }
+
+    /// Whether `error` says that a manifest is there, but not what it is.
+    pub(crate) fn withholds(&self, error: &Error) -> bool {
+        error.kind() == Kind::Denied && error.status() == Some(412) && self.is_harbor()
+    }
+
+    /// What `tag` holds, as the artifacts API tells it; `None` to accounts that may not ask. The first who asks in a project
+    /// finds that out for all.
+    pub(crate) async fn artifact(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
+        let may_ask = self.harbor.artifacts(project(repository.path()));
+        let mut own = None;
+        let slot = &mut own;
+        let first = || async move {
+            let told = self.ask_for_artifact(repository, tag).await;
+            let may_ask = !matches!(&told, Err(error) if error.kind() == Kind::Denied);
+            *slot = Some(told);
+            may_ask
+        };
+        let may_ask = *may_ask.get_or_init(first).await;
+        let told = match own {
+            Some(told) => told,
+            None if may_ask => self.ask_for_artifact(repository, tag).await,
+            None => return None,
+        };
+        told.inspect_err(|error| tracing::debug!("{error}")).ok()
+    }
+
+    async fn ask_for_artifact(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
+        let (project, name) = repository.path().split_once('/').unwrap_or((repository.path(), ""));
+        // The API wants slashes encoded twice.
+        let name = name.replace('/', "%252F");
+        let path = format!("projects/{project}/repositories/{name}/artifacts/{tag}");
+        let mut request = self.project_request(Action::ShowArtifact, repository, &path)?;
+        request.attempted = format!("ask Harbor what {repository}:{tag} is");
+        let answer = self.send(&request).await?;
+        let told: Artifact = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
+        Ok(told.digest)
+    }
+}

@@ -1,0 +1,182 @@
+//! Harbor's API about projects: what one is, how much it may hold, and the request that creates one.
+//!
+//! The API takes the credentials themselves, and is asked once in a run for each project.
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::project;
+use crate::error::{Error, Kind, Result};
+use crate::oci::Repository;
+use crate::registry::Host;
+use crate::registry::action::{Action, Request};
+
+/// What is known of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Project {
+    /// It takes pushes.
+    There,
+    Missing,
+    /// It is filled from another registry.
+    ProxyCache,
+    /// It is there, and the account may not look at it.
+    Hidden,
+    /// The API isn't served.
+    Unknown,
+}
+
+/// The part of Harbor's `Project` that matters here.
+#[derive(Deserialize)]
+struct Shown {
+    registry_id: Option<i64>,
+}
+
+/// The part of Harbor's `ProjectSummary` that matters here.
+#[derive(Deserialize)]
+struct Summary {
+    quota: Quota,
+}
+
+#[derive(Deserialize)]
+struct Quota {
+    hard: Hard,
+}
+
+#[derive(Deserialize)]
+struct Hard {
+    storage: i64,
+}
+
+/// The part of Harbor's `GeneralInfo` that matters here; all but the first who are signed in.
+#[derive(Debug, Default, Clone, Deserialize)]
+pub(crate) struct SystemInfo {
+    pub(crate) harbor_version: Option<String>,
+    pub(crate) read_only: Option<bool>,
+    project_creation_restriction: Option<String>,
+}
+
+impl SystemInfo {
+    /// Whether only administrators and robots with `project: create` may create projects.
+    pub(crate) fn only_admins_create(&self) -> bool {
+        self.project_creation_restriction.as_deref() == Some("adminonly")
+    }
+}
+
+impl Host {
+    /// What the project of `repository` is; asked once.
+    ///
+    /// # Errors
+    /// `Unauthorized` and `Unavailable` as everywhere.
+    pub(crate) async fn project(&self, repository: &Repository) -> Result<Project> {
+        let known = self.harbor.project(project(repository.path()));
+        known.get_or_init(|| self.ask_for_project(repository)).await.clone()
+    }
+
+    /// `GET` tells all, but only to those who may see the project: everybody else, most robots included, gets a 403 for
+    /// what is missing, too, and `HEAD` tells them whether it is.
+    async fn ask_for_project(&self, repository: &Repository) -> Result<Project> {
+        let name = project(repository.path());
+        let show = self.project_request(Action::ShowProject, repository, &format!("projects/{name}"))?;
+        match self.send(&show).await {
+            Ok(answer) => match serde_json::from_slice::<Shown>(&answer.body) {
+                // Harbor's JSON leaves out a 0.
+                Ok(Shown { registry_id: None | Some(0) }) => Ok(Project::There),
+                Ok(_) => Ok(Project::ProxyCache),
+                Err(error) => Err(answer.unreadable(&show, error)),
+            },
+            Err(error) if error.kind() == Kind::NotFound => Ok(Project::Missing),
+            Err(error) if error.kind() == Kind::Unsupported => {
+                tracing::warn!("{error}: whether project {name} exists is left to the first push");
+                Ok(Project::Unknown)
+            }
+            Err(error) if error.kind() == Kind::Denied => {
+                let find = format!("projects?project_name={name}");
+                let find = self.project_request(Action::FindProject, repository, &find)?;
+                match self.send(&find).await {
+                    Ok(_) => Ok(Project::Hidden),
+                    Err(error) if error.kind() == Kind::NotFound => Ok(Project::Missing),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates the project of `repository`; `false` if somebody was faster. `settings` is Harbor's `ProjectReq`.
+    ///
+    /// # Errors
+    /// `Denied` without the right to, `Configuration` if Harbor refuses the settings; the rest as everywhere.
+    pub(crate) async fn create_project(&self, repository: &Repository, settings: &Value) -> Result<bool> {
+        let mut request = self.project_request(Action::CreateProject, repository, "projects")?;
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.body = Bytes::from(settings.to_string());
+        let created = match self.send(&request).await {
+            Ok(_) => true,
+            Err(error) if error.kind() == Kind::Conflict => false,
+            Err(error) => return Err(error),
+        };
+        if created {
+            self.harbor.created(project(repository.path()));
+        }
+        // Those of before know nothing of the project, and are refused for being older than it.
+        self.auth.give_up_all();
+        Ok(created)
+    }
+
+    /// How many bytes the project of `repository` may hold; -1 for any number.
+    ///
+    /// # Errors
+    /// `Denied` to all but its owner and administrators.
+    pub(crate) async fn storage_limit(&self, repository: &Repository) -> Result<i64> {
+        let path = format!("projects/{}/summary", project(repository.path()));
+        let request = self.project_request(Action::ShowProject, repository, &path)?;
+        let answer = self.send(&request).await?;
+        let summary: Summary = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
+        Ok(summary.quota.hard.storage)
+    }
+
+    /// What Harbor tells of itself to whoever is signed in, with the credentials for `path`; nothing where it can't be asked,
+    /// or is another registry. Asked once.
+    pub(crate) async fn system_info(&self, path: &str) -> SystemInfo {
+        if !self.is_harbor() {
+            return SystemInfo::default();
+        }
+        let ask = || async {
+            self.ask_for_system_info(path).await.unwrap_or_else(|error| {
+                tracing::debug!("{error}");
+                SystemInfo::default()
+            })
+        };
+        self.harbor.info.get_or_init(ask).await.clone()
+    }
+
+    async fn ask_for_system_info(&self, path: &str) -> Result<SystemInfo> {
+        let attempted = format!("ask {} for its settings", self.registry);
+        let request = self.own_request(Action::ShowProject, attempted, "api/v2.0/systeminfo", path)?;
+        let answer = self.send(&request).await?;
+        serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))
+    }
+
+    /// A request about the project that `repository` belongs to, to `path` below the API.
+    ///
+    /// # Errors
+    /// `Invalid` if that makes no URL.
+    pub(super) fn project_request(&self, action: Action, repository: &Repository, path: &str) -> Result<Request> {
+        let (verb, preposition) = action.traits().words;
+        let project = project(repository.path());
+        let attempted = format!("{verb} project {project} {preposition} {}", repository.registry());
+        let mut request = self.own_request(action, attempted, &format!("api/v2.0/{path}"), repository.path())?;
+        // Else a project called 12 is taken for the one with that number.
+        request.headers.insert(HeaderName::from_static("x-is-resource-name"), HeaderValue::from_static("true"));
+        Ok(request)
+    }
+
+    /// The error for whoever wants to push to a proxy cache.
+    pub(crate) fn is_proxy_cache(&self, repository: &Repository) -> Error {
+        let attempted = format!("prepare project {} at {}", project(repository.path()), self.registry);
+        let why = "it is a proxy cache of another registry, and can't be pushed to";
+        Error::new(Kind::Unsupported, attempted, why).with_hint(crate::registry::PROXY_CACHE)
+    }
+}

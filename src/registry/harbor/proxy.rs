@@ -1,0 +1,95 @@
+//! Proxy-cache projects: they answer for their upstream, and keep what was pulled through them.
+//!
+//! A manifest is there as far as HEAD and GET tell, whether or not it is kept; blobs are never asked of the upstream by HEAD;
+//! the referrers API knows only what is kept, and so tells of none. No pushes are taken.
+
+use futures::future::BoxFuture;
+
+use super::{Project, project};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Digest, Edge, Manifest, Repository};
+use crate::registry::action::Action;
+use crate::registry::{Host, PROXY_CACHE};
+
+impl Host {
+    /// Whether an empty list of referrers in `repository` may hide some. At a proxy cache it does, which is told once.
+    pub(crate) async fn may_miss_referrers(&self, repository: &Repository) -> bool {
+        if !self.is_harbor() {
+            return false;
+        }
+        let name = project(repository.path());
+        if matches!(self.project(repository).await, Ok(Project::ProxyCache)) && self.harbor.tell(name) {
+            tracing::warn!(
+                "project {name} at {} is a proxy cache, which doesn't ask its upstream for referrers: whether signatures \
+                 and attestations refer to its images is unknown, but for those under cosign's tags and the fallback tag; \
+                 to mirror all of them, name the upstream itself as the source",
+                self.registry
+            );
+        }
+        true
+    }
+
+    /// Whether what `repository` answers to is held there. That its project is no proxy cache is known from the API, or shown by
+    /// a blob of `answered`, a manifest that it has answered to. Asked once for each project.
+    ///
+    /// # Errors
+    /// `Unsupported` if it isn't.
+    pub(crate) async fn check_holds(
+        &self,
+        repository: &Repository,
+        answered: BoxFuture<'_, Option<Manifest>>,
+    ) -> Result<()> {
+        if !self.is_harbor() {
+            return Ok(());
+        }
+        let name = project(repository.path());
+        let is_sure = self.harbor.holding(name);
+        is_sure.get_or_init(|| self.ask_whether_held(repository, answered)).await.clone()
+    }
+
+    async fn ask_whether_held(&self, repository: &Repository, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        let has_blob = match answered.await.as_ref().and_then(first_blob) {
+            Some(digest) => {
+                let request =
+                    self.request(Action::FindBlob, repository, digest.as_str(), &format!("blobs/{digest}"))?;
+                Some(self.send(&request).await.is_ok())
+            }
+            None => None,
+        };
+        // A run with nothing to do asks nothing of the API.
+        if has_blob == Some(true) {
+            return Ok(());
+        }
+        match self.project(repository).await? {
+            Project::ProxyCache => Err(self.is_proxy_cache(repository)),
+            Project::Hidden if has_blob == Some(false) => {
+                let attempted = format!("look at project {} at {}", project(repository.path()), self.registry);
+                let why = "it answers to an image of which it has no blob, as a proxy cache of another registry does";
+                Err(Error::new(Kind::Unsupported, attempted, why).with_hint(PROXY_CACHE))
+            }
+            Project::Hidden => {
+                tracing::warn!(
+                    "whether project {} at {} is a proxy cache is unknown, as the account may not look at it: if it is, \
+                     what it answers to is its upstream's, and nothing is mirrored; give the account the right \
+                     `project: read`",
+                    project(repository.path()),
+                    self.registry
+                );
+                Ok(())
+            }
+            Project::There | Project::Missing | Project::Unknown => Ok(()),
+        }
+    }
+
+    /// A project's quota is for all of its repositories.
+    pub(crate) fn shares_quota(&self, repository: &Repository) -> Option<String> {
+        self.is_harbor().then(|| format!("{}/{}", self.registry, project(repository.path())))
+    }
+}
+
+fn first_blob(manifest: &Manifest) -> Option<&Digest> {
+    manifest.successors().iter().find_map(|edge| match edge {
+        Edge::Blob(blob) => Some(&blob.digest),
+        Edge::Manifest(_) => None,
+    })
+}

@@ -1,0 +1,60 @@
+//! A project that is full: what it refuses once, nobody else need try.
+
+use super::{ROBOT, SECRET, Scene, error};
+use crate::support::harbor::{Harbor, Project, Role};
+use crate::support::images::image;
+
+/// Twenty images of 480 kB, and room for 700.
+async fn crowded(jobs: usize) -> (Scene, crate::support::cli::Run) {
+    let project = Project { storage_limit: Some(700_000), ..Project::default() };
+    let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", project));
+    let scene = scene.await;
+    let names: Vec<String> = (1..=20).map(|n| format!("app{n:02}:1")).collect();
+    for name in &names {
+        let name = name.trim_end_matches(":1");
+        let image = (0..8).fold(image(name), |image, _| image.layer(60_000)).build();
+        image.push(&scene.source.inside(name), "1").await;
+    }
+    scene.list(&names.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    let sync = scene.cli.run(&format!("sync -j {jobs} --json")).await;
+    (scene, sync)
+}
+
+#[tokio::test]
+async fn no_further_image_is_begun() {
+    for jobs in [1, 4, 32] {
+        let (scene, sync) = crowded(jobs).await;
+        assert_eq!(sync.code, 1, "{sync}");
+        let report = sync.json();
+        let images = report["images"].as_array().unwrap();
+        let complete = images.iter().filter(|image| image["status"] == "copied").count();
+        for image in images.iter().filter(|image| image["status"] != "copied") {
+            assert_eq!(image["error"]["kind"], "quota_exceeded", "{image:#}");
+            assert!(image["error"]["hint"].as_str().unwrap().contains("storage quota"), "{image:#}");
+        }
+        let refused = scene.harbor.script.lines().iter().filter(|line| line.ends_with(" 403")).count();
+        let read = scene.source.script.count("GET", "/blobs/");
+        // Those that were on their way, and one more of each image that was.
+        assert!(refused <= 2 * jobs, "{jobs}: {refused} refused");
+        assert!(read <= 11 + 3 * jobs, "{jobs}: {read} blobs read");
+        assert!(complete >= usize::from(jobs == 1), "{jobs}: {complete} complete");
+        assert_eq!(error(&sync)["side"].as_str().or(Some("target")), Some("target"));
+    }
+}
+
+#[tokio::test]
+async fn another_project_has_room() {
+    let (scene, _) = crowded(1).await;
+    let roomy = Project::default();
+    scene.harbor.state.lock().projects.insert("roomy".into(), roomy);
+    let (source, harbor) = (scene.source.name(), scene.harbor.name());
+    let text = format!(
+        "targets: [\"{harbor}/mirror\", \"{harbor}/roomy\"]\nlayout: \"{{repository}}\"\nimages: [\"{source}/app20:1\"]\n\
+         registries:\n  \"{harbor}\": {{username: {{env: ROBOT}}, password: {{env: SECRET}}}}\n"
+    );
+    scene.cli.write("mirror.yaml", text);
+    let sync = scene.cli.run("sync --json").await;
+    let report = sync.json();
+    let statuses: Vec<_> = report["images"].as_array().unwrap().iter().map(|image| image["status"].clone()).collect();
+    assert_eq!(statuses, ["failed", "copied"], "{sync}");
+}
