@@ -45,11 +45,12 @@ async fn no_further_image_is_begun() {
 #[tokio::test]
 async fn another_project_has_room() {
     let (scene, _) = crowded(1).await;
+    image("late").layer(600_000).build().push(&scene.source.inside("late"), "1").await;
     let roomy = Project::default();
     scene.harbor.state.lock().projects.insert("roomy".into(), roomy);
     let (source, harbor) = (scene.source.name(), scene.harbor.name());
     let text = format!(
-        "targets: [\"{harbor}/mirror\", \"{harbor}/roomy\"]\nlayout: \"{{repository}}\"\nimages: [\"{source}/app20:1\"]\n\
+        "targets: [\"{harbor}/mirror\", \"{harbor}/roomy\"]\nlayout: \"{{repository}}\"\nimages: [\"{source}/late:1\"]\n\
          registries:\n  \"{harbor}\": {{username: {{env: ROBOT}}, password: {{env: SECRET}}}}\n"
     );
     scene.cli.write("mirror.yaml", text);
