@@ -78,7 +78,10 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
 /// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
 async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Placed> {
     engine.check_stop()?;
-    match route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target))? {
+    engine.quotas.begin(route)?;
+    let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target));
+    engine.quotas.learn(route, &mounted);
+    match mounted? {
         Mount::Mounted => Ok(Placed::Mounted),
         Mount::Declined(upload) => read_back(engine, route, blob, donor, upload).await,
     }

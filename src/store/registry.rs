@@ -298,6 +298,8 @@ impl Target for RegistryStore {
         match self.host.send(&request).await {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
             Ok(answer) => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
+            // A quota is as full for an upload.
+            Err(error) if error.kind() == Kind::QuotaExceeded => Err(error),
             // Whatever it is that a mount lacks, a plain upload may do without.
             Err(error) if matches!(error.status(), Some(400..=407 | 409..=428 | 430..=499)) => {
                 Ok(Mount::Declined(None))

@@ -27,12 +27,16 @@ pub(super) struct Asked {
     writes: bool,
     /// An upload is given up.
     deletes: bool,
+    mount: Option<String>,
     from: Option<String>,
     size: u64,
 }
 
 pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> Response {
-    let asked = Asked::read(&request);
+    let mut asked = Asked::read(&request);
+    if let Some(asked) = &mut asked {
+        asked.size += size_of_mount(state, asked).await;
+    }
     let refused = match &asked {
         None => state.lock().refuse_base(&request),
         Some(asked) => state.lock().refuse(&request, asked),
@@ -70,7 +74,8 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
     }
     if let Some(project) = world.projects.get_mut(project(&asked.repository)).filter(|_| asked.writes) {
         // What was reserved.
-        project.used -= if response.status().is_success() { 0 } else { asked.size };
+        let is_spent = response.status().is_success() && (asked.mount.is_none() || response.status() == 201);
+        project.used -= if is_spent { 0 } else { asked.size };
     }
     if let Some(tag) = asked.manifest.filter(|name| asked.writes && !name.contains(':'))
         && response.status().is_success()
@@ -78,6 +83,16 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
         world.tags.insert(format!("{}:{tag}", asked.repository));
     }
     response
+}
+
+/// What a mount adds to a project: nothing where it has the blob.
+async fn size_of_mount(state: &Shared, asked: &Asked) -> u64 {
+    let (Some(mount), Some(from)) = (&asked.mount, &asked.from) else { return 0 };
+    let Ok(digest) = mount.parse() else { return 0 };
+    if project(from) == project(&asked.repository) {
+        return 0;
+    }
+    state.inside(from).blob_size(&digest).await.ok().flatten().unwrap_or_default()
 }
 
 /// Harbor reads what it takes for an image's configuration.
@@ -99,7 +114,7 @@ impl Asked {
         let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
         let (at, end) = ends.iter().filter_map(|end| Some((path.rfind(end)?, *end))).max()?;
         let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-        let from = query.into_iter().find(|(key, _)| key == "from").map(|(_, from)| from.into_owned());
+        let value = |name| query.clone().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         Some(Self {
             repository: path[..at].to_owned(),
@@ -107,7 +122,8 @@ impl Asked {
             blob: (end == "/blobs/").then(|| path[at + end.len()..].to_owned()),
             writes: !request.method().is_safe(),
             deletes: request.method() == Method::DELETE,
-            from,
+            mount: value("mount"),
+            from: value("from"),
             size: length.unwrap_or_default(),
         })
     }
