@@ -20,6 +20,8 @@ Examples:
   transship sync --locked        for CI: fail if mirror.lock isn't complete
   transship verify --deep        is the mirror what mirror.lock says it is?
   transship copy nginx:1.27 harbor.example.com/mirror/nginx
+  transship discover .           which images do these files refer to?
+  transship rewrite . --pin      make them refer to the mirror
   transship demo                 see it work, on this machine alone";
 
 const DETAILS: &str = "\
@@ -27,7 +29,8 @@ Exit status:
   0    everything asked for is so
   1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
-  3    a difference was found (lock --check, plan --check, verify)
+  3    a difference was found (lock --check, plan --check, verify,
+       discover --check, rewrite --check)
   4    kept for later: some images were put off because a quota is used up
   130  interrupted; what was done is reported
 
@@ -168,6 +171,10 @@ pub enum Verb {
     Verify(Verify),
     /// Write a first mirror.yaml
     Init(Init),
+    /// List the images that files refer to
+    Discover(Discover),
+    /// Make files refer to the mirror
+    Rewrite(Rewrite),
     /// See it work, on this machine alone
     Demo(Demo),
     /// Print the JSON schema of mirror.yaml, for editors
@@ -183,7 +190,13 @@ impl Verb {
     fn has_lock(&self) -> bool {
         matches!(
             self,
-            Self::Sync(_) | Self::Plan(_) | Self::Lock(_) | Self::Update(_) | Self::Check(_) | Self::Verify(_)
+            Self::Sync(_)
+                | Self::Plan(_)
+                | Self::Lock(_)
+                | Self::Update(_)
+                | Self::Check(_)
+                | Self::Verify(_)
+                | Self::Rewrite(_)
         )
     }
 }
@@ -372,6 +385,61 @@ pub struct Init {
     pub target: String,
 }
 
+/// Arguments of `discover`.
+#[derive(Debug, Clone, Args)]
+pub struct Discover {
+    /// Files and folders; - is stdin
+    ///
+    /// Kubernetes manifests, Helm charts, kustomizations, Compose files,
+    /// Dockerfiles, workflows of GitHub, pipelines of GitLab, development
+    /// containers. A file that is named, and stdin, may also be a list:
+    /// kubectl get pods -A -o jsonpath='{..image}' | transship discover -
+    #[arg(verbatim_doc_comment, value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// Add what mirror.yaml lacks to its images
+    #[arg(long)]
+    pub write: bool,
+
+    /// Exit with 3 if mirror.yaml lacks something
+    #[arg(long)]
+    pub check: bool,
+
+    /// Also take references at a field of YAML; repeatable
+    ///
+    /// Keys with dots between them, [] for each item of a list:
+    /// spec.jobs[].runner
+    #[arg(verbatim_doc_comment, long = "field", value_name = "FIELD")]
+    pub fields: Vec<String>,
+}
+
+/// Arguments of `rewrite`.
+#[derive(Debug, Clone, Args)]
+pub struct Rewrite {
+    /// Files and folders, of the kinds that discover reads
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+
+    /// Change the files; the diff is printed as well
+    #[arg(long)]
+    pub write: bool,
+
+    /// Exit with 3 if something would change
+    #[arg(long)]
+    pub check: bool,
+
+    /// Write the digest that the target serves, too
+    ///
+    /// nginx:1.27 becomes TARGET/docker.io/library/nginx:1.27@sha256:…
+    /// References to the target get the digest of the lock.
+    #[arg(verbatim_doc_comment, long)]
+    pub pin: bool,
+
+    /// Which target, counted from 1 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub target: Option<usize>,
+}
+
 /// Arguments of `completions`.
 #[derive(Debug, Clone, Args)]
 pub struct Completions {
@@ -390,12 +458,13 @@ pub struct Demo {
 
 /// What excludes what. Here and not in clap's attributes, because clap doesn't compare a flag before the verb with one
 /// behind it.
-const EXCLUSIONS: [(&str, &str); 5] = [
+const EXCLUSIONS: [(&str, &str); 6] = [
     ("--locked", "--update"),
     ("--locked", "--no-lock"),
     ("--no-lock", "--lock"),
     ("--no-lock", "--update"),
     ("--from", "--update"),
+    ("--write", "--check"),
 ];
 
 impl Cli {
@@ -423,6 +492,10 @@ impl Cli {
             ("--locked", Verb::Sync(sync)) => sync.locked,
             ("--update", Verb::Sync(sync)) => sync.update,
             ("--from", Verb::Sync(sync)) => sync.from.is_some(),
+            ("--write", Verb::Discover(discover)) => discover.write,
+            ("--check", Verb::Discover(discover)) => discover.check,
+            ("--write", Verb::Rewrite(rewrite)) => rewrite.write,
+            ("--check", Verb::Rewrite(rewrite)) => rewrite.check,
             _ => false,
         }
     }

@@ -7,12 +7,14 @@ mod check;
 mod completions;
 mod copy;
 mod demo;
+mod discover;
 mod init;
 mod lock;
 mod log;
 mod man;
 mod pins;
 mod plan;
+mod rewrite;
 mod session;
 mod sync;
 mod update;
@@ -86,6 +88,8 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Verify(arguments) => verify::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
         Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
+        Verb::Discover(arguments) => return discover::run(&global, &arguments),
+        Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments),
         Verb::Schema => return printed(&Config::schema()),
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
         Verb::Man => return printed(&man::page().context("can't make the page")?),

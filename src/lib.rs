@@ -8,6 +8,7 @@
 //!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
 //! Lock + what the targets hold ──verify──▶ Outcomes and differences ──report──▶ text · JSON
 //! Config + Lock ──desired──▶ what should be where, and what is mirrored where (no request)
+//! files ──scan──▶ image references ──discover──▶ mirror.yaml;  + what is mirrored where ──rewrite──▶ edits of the files
 //! ```
 //!
 //! Each arrow is one module; each noun between two arrows is one type.
@@ -22,6 +23,8 @@
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
 //! | `verify` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
+//! | `rewrite` | scan, desired, config, lock, oci |
+//! | `scan` | oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
 //! | `plan` | desired, lock, config, select, provision, store, error, oci |
@@ -58,6 +61,8 @@ pub mod referrers;
 pub mod registry;
 pub mod report;
 pub mod resolve;
+pub mod rewrite;
+pub mod scan;
 pub mod select;
 pub mod serve;
 pub mod store;

@@ -93,6 +93,8 @@ fn help() {
       check        Prove that a sync can work, and copy nothing
       verify       Compare the targets with the lock, and change nothing
       init         Write a first mirror.yaml
+      discover     List the images that files refer to
+      rewrite      Make files refer to the mirror
       demo         See it work, on this machine alone
       schema       Print the JSON schema of mirror.yaml, for editors
       completions  Print the completions of a shell
@@ -124,6 +126,8 @@ fn help() {
       transship sync --locked        for CI: fail if mirror.lock isn't complete
       transship verify --deep        is the mirror what mirror.lock says it is?
       transship copy nginx:1.27 harbor.example.com/mirror/nginx
+      transship discover .           which images do these files refer to?
+      transship rewrite . --pin      make them refer to the mirror
       transship demo                 see it work, on this machine alone
     ");
 }

@@ -87,7 +87,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let layout: Layout = layout.unwrap_or_default();
     let written = raw.defaults.as_ref().map(handling::Written::from).unwrap_or_default();
     let defaults = handling::merged(&Handling::default(), written, &root.key("defaults"), findings);
-    if raw.images.as_ref().is_none_or(Vec::is_empty) && matches!(scope, Scope::Mirror(_)) {
+    let needs_images = matches!(scope, Scope::Mirror(detour) if !detour.list_is_optional);
+    if raw.images.as_ref().is_none_or(Vec::is_empty) && needs_images {
         let path = root.key("images");
         findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
     }

@@ -24,6 +24,8 @@ pub struct Detour {
     pub from: Option<Registry>,
     /// Only targets are asked: what it takes to talk to the sources isn't needed.
     pub targets_only: bool,
+    /// There may be nothing to mirror yet: the list is about to be written.
+    pub list_is_optional: bool,
 }
 
 impl TargetRoot {

@@ -13,6 +13,7 @@ pub(crate) mod harbor;
 pub(crate) mod http;
 pub(crate) mod images;
 pub(crate) mod jwt;
+pub(crate) mod kubectl;
 pub(crate) mod layout;
 pub(crate) mod ministack;
 pub(crate) mod moto;

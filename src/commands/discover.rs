@@ -1,0 +1,243 @@
+//! `discover PATH…`: the image references in files, and what mirror.yaml lacks of them. Sends no request.
+
+mod lacking;
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::Unable;
+use super::pins::Pins;
+use super::session::read_config;
+use crate::cli::{self, Global};
+use crate::config::{Config, Detour};
+use crate::lock::Lock;
+use crate::report::{Exit, escape};
+use crate::rewrite;
+use crate::scan::{self, FieldPath, Found, STDIN, Scan};
+use lacking::Lacking;
+
+/// What is to be had of mirror.yaml and its lock without a request, and without a secret.
+pub(super) struct Known {
+    pub(super) text: String,
+    pub(super) config: Config,
+    pub(super) lock: Lock,
+}
+
+pub(super) fn run(global: &Global, arguments: &cli::Discover) -> anyhow::Result<Exit> {
+    let needs_config = arguments.write || arguments.check || global.config.is_some();
+    let known = known(global, needs_config)?;
+    if arguments.write && global.config() == Path::new("-") {
+        return Err(Unable::error("--write can't add to a configuration from stdin", "name a file with --config FILE"));
+    }
+    let fields = fields(&arguments.fields)?;
+    let scan = scan_paths(global, &arguments.paths, &fields)?;
+    let images = images(&scan, known.as_ref());
+    let text = if global.json { to_json(&images, &scan) } else { to_text(&images) };
+    tell(&scan);
+    let mut exit = if scan.broken.is_empty() { Exit::Success } else { Exit::Failed };
+    if let Some(known) = known.as_ref().filter(|_| arguments.write || arguments.check) {
+        let lacking = Lacking::of(images.values().filter(|image| !image.mirrored), known);
+        lacking.tell();
+        if arguments.write {
+            add(global.config(), known, &lacking)?;
+        } else if !lacking.is_empty() && exit == Exit::Success {
+            lacking.images().iter().for_each(|image| warn(&format!("{} lacks {image}", global.config().display())));
+            exit = Exit::Difference;
+        }
+    }
+    super::say(exit, |stdout| stdout.write_all(text.as_bytes()))
+}
+
+/// Reads mirror.yaml and its lock, if there is one or there has to be. Secrets are neither needed nor looked up.
+pub(super) fn known(global: &Global, is_needed: bool) -> anyhow::Result<Option<Known>> {
+    let path = global.config();
+    if !is_needed && !path.exists() {
+        return Ok(None);
+    }
+    let text = read_config(path)?;
+    let detour = Detour { list_is_optional: true, ..Detour::default() };
+    let config = Config::read_for(&text, path, &detour, &|_| Some("unread".to_owned()))?;
+    let has_lock = global.lock.is_some() || global.no_lock || path != Path::new("-");
+    let lock = if has_lock { Pins::of(global)?.old } else { Lock::default() };
+    Ok(Some(Known { text, config, lock }))
+}
+
+fn fields(texts: &[String]) -> anyhow::Result<Vec<FieldPath>> {
+    let read = |text: &String| text.parse().map_err(|error: String| Unable::error(error, "--field a.b[].c"));
+    texts.iter().map(read).collect()
+}
+
+/// Reads the files; mirror.yaml and its lock are none of them.
+pub(super) fn scan_paths(global: &Global, paths: &[PathBuf], fields: &[FieldPath]) -> anyhow::Result<Scan> {
+    let folder = std::env::current_dir().context("can't tell the working directory")?;
+    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
+    if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !path.exists()) {
+        return Err(Unable::error(format!("there is no {}", path.display()), "name files or folders, or - for stdin"));
+    }
+    let mut stdin = None;
+    if paths.iter().any(|path| is_stdin(&path)) {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("can't read stdin")?;
+        stdin = Some(text);
+    }
+    let config = global.config().to_owned();
+    let lock = global.lock.clone().unwrap_or_else(|| crate::lock::lock_path(&config));
+    let except = [config, lock];
+    Ok(scan::scan(scan::Request { paths, stdin, except: &except, fields, folder: &folder }))
+}
+
+/// Says on stderr what couldn't be known or read.
+pub(super) fn tell(scan: &Scan) {
+    for file in &scan.files {
+        for note in &file.notes {
+            warn(&format!("{}: {note}", file.name));
+        }
+        for unresolved in &file.unresolved {
+            warn(&format!("{}:{}: unresolved `{}`: {}", file.name, unresolved.line, unresolved.text, unresolved.why));
+        }
+    }
+    for broken in &scan.broken {
+        warn(&format!("error: {}: {}", broken.name, broken.why));
+    }
+}
+
+/// A line on stderr. What files say must not steer a terminal.
+pub(super) fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape(line));
+}
+
+/// An image that files refer to.
+struct Image<'s> {
+    found: &'s Found,
+    mirrored: bool,
+    places: Vec<(&'s str, &'s Found)>,
+}
+
+/// By canonical source, each with its places in the order of the files.
+fn images<'s>(scan: &'s Scan, known: Option<&Known>) -> BTreeMap<String, Image<'s>> {
+    let mut images = BTreeMap::new();
+    for (file, found) in scan.files.iter().flat_map(|file| file.found.iter().map(move |found| (file, found))) {
+        let mirrored = known
+            .is_some_and(|known| known.config.targets.iter().any(|target| target.holds(found.reference.repository())));
+        let image = images.entry(found.reference.to_string());
+        let image = image.or_insert_with(|| Image { found, mirrored, places: Vec::new() });
+        image.places.push((&file.name, found));
+    }
+    images
+}
+
+fn to_text(images: &BTreeMap<String, Image<'_>>) -> String {
+    let mut text = String::new();
+    for (source, image) in images {
+        let mut places: Vec<String> =
+            image.places.iter().map(|(file, found)| format!("{file}:{}", found.line)).collect();
+        places.dedup();
+        let mirrored = if image.mirrored { "  (mirrored already)" } else { "" };
+        let line = format!("{source}  {}{mirrored}", places.join("  "));
+        text.push_str(&escape(&line));
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Document<'s> {
+    images: Vec<ImageRow<'s>>,
+    unresolved: Vec<UnresolvedRow<'s>>,
+}
+
+#[derive(Serialize)]
+struct ImageRow<'s> {
+    source: &'s str,
+    written: &'s str,
+    mirrored: bool,
+    places: Vec<PlaceRow<'s>>,
+}
+
+#[derive(Serialize)]
+struct PlaceRow<'s> {
+    file: &'s str,
+    line: usize,
+    column: usize,
+    kind: &'static str,
+}
+
+/// What can't be known, in JSON.
+#[derive(Serialize)]
+pub(super) struct UnresolvedRow<'s> {
+    text: &'s str,
+    file: &'s str,
+    line: usize,
+    why: &'s str,
+}
+
+/// What can't be known of all files.
+pub(super) fn unresolved(scan: &Scan) -> Vec<UnresolvedRow<'_>> {
+    let rows = scan.files.iter().flat_map(|file| {
+        file.unresolved.iter().map(|one| UnresolvedRow {
+            text: &one.text,
+            file: &file.name,
+            line: one.line,
+            why: &one.why,
+        })
+    });
+    rows.collect()
+}
+
+fn to_json(images: &BTreeMap<String, Image<'_>>, scan: &Scan) -> String {
+    let rows = images.iter().map(|(source, image)| ImageRow {
+        source,
+        written: &image.found.written,
+        mirrored: image.mirrored,
+        places: image
+            .places
+            .iter()
+            .map(|(file, found)| PlaceRow { file, line: found.line, column: found.column, kind: found.kind.as_str() })
+            .collect(),
+    });
+    pretty(&Document { images: rows.collect(), unresolved: unresolved(scan) })
+}
+
+/// One JSON document, as the reports have it.
+pub(super) fn pretty(document: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Adds to mirror.yaml what it lacks, as long as that leaves it valid.
+fn add(path: &Path, known: &Known, lacking: &Lacking) -> anyhow::Result<()> {
+    let is_valid = |text: &str| Config::read(text, path, &|_| Some("unread".to_owned())).is_ok();
+    let with = |images: &[String]| rewrite::append(&known.text, images).filter(|text| is_valid(text));
+    let mut images = lacking.images().to_vec();
+    if images.is_empty() {
+        return Ok(());
+    }
+    let new = with(&images).or_else(|| {
+        // Some of them can't be mirrored beside what is listed: the others can.
+        let mut fitting: Vec<String> = Vec::new();
+        for image in &images {
+            fitting.push(image.clone());
+            if with(&fitting).is_none() {
+                fitting.pop();
+                warn(&format!("{image} isn't added: {} wouldn't be valid with it", path.display()));
+            }
+        }
+        images = fitting;
+        with(&images).filter(|_| !images.is_empty())
+    });
+    let Some(new) = new else {
+        let hint = "write it with a list under images:, one entry a line, and run it again";
+        return Err(Unable::error(format!("nothing can be added to {}", path.display()), hint));
+    };
+    rewrite::replace(path, &known.text, &new).map_err(|why| {
+        Unable::error(format!("can't add to {}: {why}", path.display()), "nothing was written: run it again")
+    })?;
+    let count = images.len();
+    warn(&format!("added {count} image{} to {}", if count == 1 { "" } else { "s" }, path.display()));
+    Ok(())
+}

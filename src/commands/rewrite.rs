@@ -1,0 +1,121 @@
+//! `rewrite PATH…`: image references in files become those of the mirror. Sends no request.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::Serialize;
+use similar::TextDiff;
+
+use super::Unable;
+use super::discover::{UnresolvedRow, known, pretty, scan_paths, tell, unresolved, warn};
+use super::pins::Pins;
+use crate::cli::{self, Global};
+use crate::config::Config;
+use crate::desired::mirrored;
+use crate::report::Exit;
+use crate::rewrite::{self, Options, Rewritten};
+use crate::scan::{File, STDIN, Scan};
+
+pub(super) fn run(global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<Exit> {
+    if arguments.paths.iter().any(|path| path == Path::new(STDIN)) {
+        return Err(Unable::error("stdin can't be rewritten", "name files or folders"));
+    }
+    // Read first: without a lock nothing is known to be mirrored, whatever the list says.
+    let known = known(global, true)?
+        .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
+    let pins = Pins::of(global)?;
+    let lock = pins.existing().map_err(|_| {
+        let hint = "mirror the images with `transship sync`, then rewrite; leave out --no-lock";
+        Unable::error("there is no lock, which says what is mirrored", hint)
+    })?;
+    let number = target_number(arguments.target, &known.config)?;
+    let mirrored = mirrored(&known.config.images, lock);
+    let options = Options { mirrored: &mirrored, targets: &known.config.targets, number, pin: arguments.pin };
+    let mut scan = scan_paths(global, &arguments.paths, &[])?;
+    let rewritten = rewrite::rewrite(&scan, options);
+    let changed: Vec<(&File, &Rewritten)> =
+        scan.files.iter().zip(&rewritten).filter(|(file, new)| file.text != new.text).collect();
+    let text = if global.json {
+        to_json(&scan, &rewritten)
+    } else {
+        changed.iter().map(|(file, new)| diff(file, new)).collect()
+    };
+    let mut failed = Vec::new();
+    if arguments.write {
+        for (file, new) in &changed {
+            if let Err(why) = rewrite::replace(&file.path, &file.text, &new.text) {
+                failed.push(crate::scan::Broken { name: file.name.clone(), why });
+            }
+        }
+    }
+    let is_changed = !changed.is_empty();
+    for (file, new) in scan.files.iter().zip(&rewritten) {
+        for told in &new.told {
+            let left = if told.is_left { "left" } else { "note" };
+            warn(&format!("{}:{}: {left} `{}`: {}", file.name, told.line, told.text, told.why));
+        }
+    }
+    scan.broken.extend(failed);
+    tell(&scan);
+    let exit = match (scan.broken.is_empty(), arguments.check && is_changed) {
+        (false, _) => Exit::Failed,
+        (true, true) => Exit::Difference,
+        (true, false) => Exit::Success,
+    };
+    super::say(exit, |stdout| stdout.write_all(text.as_bytes()))
+}
+
+/// The target that is written, counted from 0.
+fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Result<usize> {
+    let number = asked.unwrap_or(1);
+    let count = config.targets.len();
+    let Some(target) = number.checked_sub(1).and_then(|index| config.targets.get(index)) else {
+        let hint =
+            format!("--target counts from 1; mirror.yaml has {count} target{}", if count == 1 { "" } else { "s" });
+        return Err(Unable::error(format!("there is no target {number}"), hint));
+    };
+    if target.registry.layout().is_some() {
+        let hint = "choose a registry with --target N";
+        return Err(Unable::error(
+            format!("target {number}, {target}, is a directory: nothing can be pulled from it"),
+            hint,
+        ));
+    }
+    Ok(number - 1)
+}
+
+fn diff(file: &File, new: &Rewritten) -> String {
+    let (old_name, new_name) = (format!("a/{}", file.name), format!("b/{}", file.name));
+    TextDiff::from_lines(&file.text, &new.text).unified_diff().header(&old_name, &new_name).to_string()
+}
+
+#[derive(Serialize)]
+struct Document<'s> {
+    files: Vec<FileRow<'s>>,
+    left: Vec<LeftRow<'s>>,
+    unresolved: Vec<UnresolvedRow<'s>>,
+}
+
+#[derive(Serialize)]
+struct FileRow<'s> {
+    file: &'s str,
+    diff: String,
+}
+
+#[derive(Serialize)]
+struct LeftRow<'s> {
+    text: &'s str,
+    file: &'s str,
+    line: usize,
+    why: &'s str,
+}
+
+fn to_json(scan: &Scan, rewritten: &[Rewritten]) -> String {
+    let both = || scan.files.iter().zip(rewritten);
+    let files = both().filter(|(file, new)| file.text != new.text);
+    let files = files.map(|(file, new)| FileRow { file: &file.name, diff: diff(file, new) }).collect();
+    let left = both().flat_map(|(file, new)| {
+        new.told.iter().map(|told| LeftRow { text: &told.text, file: &file.name, line: told.line, why: &told.why })
+    });
+    pretty(&Document { files, left: left.collect(), unresolved: unresolved(scan) })
+}

@@ -1,0 +1,68 @@
+//! Adds entries to `images` of mirror.yaml, and changes nothing else there.
+
+use crate::scan::{Node, Style, Value, parse};
+
+/// `text` with `images` behind those that it lists. `None` if it has no list to add to.
+pub fn append(text: &str, images: &[String]) -> Option<String> {
+    let documents = parse(text).ok()?;
+    let list = documents.first()?.get("images")?;
+    let Value::List(items, range) = list.value() else { return None };
+    let is_flow = text[range.start..].starts_with('[');
+    let mut new = text.to_owned();
+    if is_flow {
+        let added = images.iter().map(|image| scalar(image)).collect::<Vec<_>>().join(", ");
+        let (at, added) = match items.last() {
+            None => (range.start + 1, added),
+            // Right behind it: what follows may be a comma, or a comment.
+            Some(last) => (end(text, last, range.end)?, format!(", {added}")),
+        };
+        new.insert_str(at, &added);
+        return Some(new);
+    }
+    let start = items.first().map(first_byte)?;
+    let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let indent = text[line_start..start].split('-').next().unwrap_or_default();
+    let last = items.iter().map(last_byte).max()?;
+    let line_end = text[last..].find('\n').map(|at| last + at + 1);
+    let line_break = if text[..line_end.unwrap_or(text.len())].ends_with("\r\n") { "\r\n" } else { "\n" };
+    let lines: String = images.iter().map(|image| format!("{indent}- {}{line_break}", scalar(image))).collect();
+    match line_end {
+        Some(at) => new.insert_str(at, &lines),
+        // The last line has no end: neither has the new one.
+        None => new.push_str(&format!("{line_break}{}", lines.trim_end())),
+    }
+    Some(new)
+}
+
+/// Where the last item of a list in brackets ends.
+fn end(text: &str, node: &Node, list_end: usize) -> Option<usize> {
+    match node.value() {
+        Value::Scalar(scalar) => Some(scalar.inner.as_ref()?.end + usize::from(scalar.style == Style::Quoted)),
+        _ => Some(text[..list_end].rfind(['}', ']']).and_then(|close| text[..close].rfind(['}', ']']))? + 1),
+    }
+}
+
+fn first_byte(node: &Node) -> usize {
+    match node.value() {
+        Value::Scalar(scalar) => scalar.start,
+        Value::List(_, range) => range.start,
+        Value::Map(entries) => entries.first().map_or(0, |(key, _)| key.start),
+    }
+}
+
+/// A byte in the last line of `node`.
+fn last_byte(node: &Node) -> usize {
+    match node.value() {
+        Value::Scalar(scalar) => scalar.inner.as_ref().map_or(scalar.start, |inner| inner.end.max(scalar.start)),
+        Value::List(items, _) => items.iter().map(last_byte).max().unwrap_or_default(),
+        Value::Map(entries) => {
+            entries.iter().map(|(key, value)| last_byte(value).max(key.start)).max().unwrap_or_default()
+        }
+    }
+}
+
+/// As it is where YAML takes it for a text, which is what nearly all references are.
+fn scalar(text: &str) -> String {
+    let is_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.contains([':', '/']);
+    if is_plain { text.to_owned() } else { format!("\"{text}\"") }
+}

@@ -1,0 +1,342 @@
+//! Files of a repository → the image references in them, each with the bytes that it is made of.
+//!
+//! `walk` finds the files, the table of kinds ([`KINDS`]) says by name or content how each is read, and there is one file a
+//! kind. What is found is a [`Found`]: what it means (a canonical reference), where it stands, and its form, which is what
+//! `rewrite` edits. What can't be known is [`Unresolved`], never dropped.
+//!
+//! YAML and JSON are read by the events of one parser (`yaml`), Dockerfiles by their documented syntax; nothing is edited
+//! here, and nothing is asked. The one program that may run is helm, to render a chart.
+
+mod compose;
+mod devcontainer;
+mod dockerfile;
+mod github;
+mod gitlab;
+mod helm;
+mod kubernetes;
+mod kustomize;
+mod list;
+mod shapes;
+mod text;
+mod walk;
+mod yaml;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::oci::Reference;
+pub use kustomize::{Entry as KustomizeEntry, Kustomization, Resources, Source as KustomizeSource};
+pub use shapes::{Field, FieldPath, Fields, Slot};
+pub use text::{Parts, Piece, cut};
+pub use walk::{Request, STDIN, Scan, scan};
+pub use yaml::{Node, Scalar, Style, Value, parse};
+
+/// What kind of file a reference stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A Dockerfile or Containerfile.
+    Dockerfile,
+    /// A kustomization.
+    Kustomize,
+    /// A Helm chart, or values for one.
+    Helm,
+    /// A workflow or an action of GitHub, Gitea or Forgejo.
+    Github,
+    /// A pipeline of GitLab.
+    Gitlab,
+    /// A Compose file.
+    Compose,
+    /// A development container.
+    Devcontainer,
+    /// Manifests of Kubernetes.
+    Kubernetes,
+    /// Any other YAML.
+    Yaml,
+    /// A list of references.
+    List,
+}
+
+impl Kind {
+    /// The name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dockerfile => "dockerfile",
+            Self::Kustomize => "kustomize",
+            Self::Helm => "helm",
+            Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Compose => "compose",
+            Self::Devcontainer => "devcontainer",
+            Self::Kubernetes => "kubernetes",
+            Self::Yaml => "yaml",
+            Self::List => "list",
+        }
+    }
+}
+
+/// How files of one kind are told and read.
+struct Row {
+    kind: Kind,
+    /// Whether a file is of this kind by its path alone.
+    by_path: fn(&Path) -> bool,
+    /// Whether a YAML text is of this kind by its documents.
+    by_content: fn(&[Node]) -> bool,
+    read: Reader,
+}
+
+enum Reader {
+    Text(fn(&mut File)),
+    Yaml(fn(&mut File, &[Node])),
+}
+
+/// The kinds; the first that fits a file has it.
+const KINDS: [Row; 9] = [
+    Row {
+        kind: Kind::Dockerfile,
+        by_path: dockerfile::is_named,
+        by_content: never,
+        read: Reader::Text(dockerfile::read),
+    },
+    Row { kind: Kind::Kustomize, by_path: kustomize::is_named, by_content: never, read: Reader::Yaml(kustomize::read) },
+    Row {
+        kind: Kind::Devcontainer,
+        by_path: devcontainer::is_named,
+        by_content: never,
+        read: Reader::Yaml(devcontainer::read),
+    },
+    Row {
+        kind: Kind::Github,
+        by_path: github::is_named,
+        by_content: github::is_content,
+        read: Reader::Yaml(github::read),
+    },
+    Row { kind: Kind::Gitlab, by_path: gitlab::is_named, by_content: never, read: Reader::Yaml(gitlab::read) },
+    Row {
+        kind: Kind::Compose,
+        by_path: compose::is_named,
+        by_content: compose::is_content,
+        read: Reader::Yaml(compose::read),
+    },
+    Row { kind: Kind::Helm, by_path: helm::is_values, by_content: never, read: Reader::Yaml(helm::read_values) },
+    Row {
+        kind: Kind::Kubernetes,
+        by_path: no_path,
+        by_content: kubernetes::is_content,
+        read: Reader::Yaml(kubernetes::read),
+    },
+    Row { kind: Kind::Yaml, by_path: is_yaml, by_content: never, read: Reader::Yaml(shapes::read_unknown) },
+];
+
+fn never(_: &[Node]) -> bool {
+    false
+}
+
+fn no_path(_: &Path) -> bool {
+    false
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
+/// A file that was read, and what is in it.
+#[derive(Debug)]
+pub struct File {
+    /// Where it is; empty for stdin.
+    pub path: PathBuf,
+    /// What it is called in reports: its path from the working directory.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// The references, in the order of the text.
+    pub found: Vec<Found>,
+    /// What looks like a reference and can't be known.
+    pub unresolved: Vec<Unresolved>,
+    /// What else the user should know about how it was read.
+    pub notes: Vec<String>,
+    /// What a kustomization does to the images of its resources.
+    pub kustomization: Option<Kustomization>,
+    kind: Kind,
+    /// Further places of references in YAML that the user names.
+    fields: Vec<FieldPath>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+    /// What is there already: what an alias stands for is one text, however often it is used.
+    seen: HashSet<(usize, String)>,
+}
+
+/// A reference in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What it means, in full.
+    pub reference: Reference,
+    /// What the file says, with defaults in the place of variables.
+    pub written: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column, counted from 1, in characters.
+    pub column: usize,
+    /// The kind of file.
+    pub kind: Kind,
+    /// What it is made of.
+    pub form: Form,
+}
+
+/// What a reference is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Form {
+    /// One text.
+    Text {
+        /// Its pieces: more than one where it holds variables, or is broken over lines.
+        pieces: Vec<Piece>,
+        /// It is an unquoted scalar of YAML, which can't begin with every character.
+        plain: bool,
+    },
+    /// Keys of a map: `registry`, `repository`, `tag`, `digest`.
+    Fields(Fields),
+    /// The entry of a kustomization's `images`, by its number.
+    Kustomize(usize),
+    /// Nothing that could be edited; why.
+    Computed(&'static str),
+}
+
+/// What looks like a reference and can't be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// What the file says.
+    pub text: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// Why it can't be known.
+    pub why: String,
+}
+
+/// A file that couldn't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What it is called in reports.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+impl File {
+    fn new(path: PathBuf, name: String, text: String, fields: Vec<FieldPath>) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self {
+            path,
+            name,
+            text,
+            found: Vec::new(),
+            unresolved: Vec::new(),
+            notes: Vec::new(),
+            kustomization: None,
+            kind: Kind::List,
+            fields,
+            lines,
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Line and column of the byte `at`, both counted from 1.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.lines.partition_point(|start| *start <= at);
+        let before = self.text[self.lines[line - 1]..at].trim_start_matches('\u{feff}');
+        (line, before.chars().count() + 1)
+    }
+
+    /// Adds the reference that `pieces` make.
+    fn add_pieces(&mut self, at: usize, pieces: Vec<Piece>, plain: bool) {
+        let written = text::joined(&pieces);
+        match text::read(&written) {
+            Ok(reference) => self.add(at, reference, written, Form::Text { pieces, plain }),
+            Err(why) => self.add_unresolved(at, written, why),
+        }
+    }
+
+    fn add(&mut self, at: usize, reference: Reference, written: String, form: Form) {
+        if self.seen.insert((at, written.clone())) {
+            let (line, column) = self.position(at);
+            self.found.push(Found { reference, written, line, column, kind: self.kind, form });
+        }
+    }
+
+    fn add_unresolved(&mut self, at: usize, text: impl Into<String>, why: impl Into<String>) {
+        let text = text.into();
+        if self.seen.insert((at, text.clone())) {
+            self.unresolved.push(Unresolved { text, line: self.position(at).0, why: why.into() });
+        }
+    }
+
+    /// Adds the reference that a scalar of YAML holds, variables and all.
+    fn add_scalar(&mut self, scalar: &Scalar) {
+        self.add_from(scalar, 0);
+    }
+
+    /// [`File::add_scalar`] without the first `skip` bytes of its text.
+    fn add_from(&mut self, scalar: &Scalar, skip: usize) {
+        let value = scalar.value.trim_end();
+        let Some(value) = value.get(skip..).filter(|value| !value.is_empty()) else { return };
+        let Some(inner) = scalar.inner.clone() else {
+            return self.add_unresolved(scalar.start, value, "it is written with escapes or over several lines");
+        };
+        let at = inner.start + skip;
+        let characters: Vec<(usize, char)> = value.char_indices().map(|(index, c)| (at + index, c)).collect();
+        match text::expand(&characters, &text::Syntax::BRACES, &|_| None) {
+            Ok(pieces) => self.add_pieces(at, pieces, scalar.style == Style::Plain && skip == 0),
+            Err(why) => self.add_unresolved(at, value, why),
+        }
+    }
+}
+
+/// Reads `file` as the kind that it is; `None` if it is of no kind, and isn't read as a list.
+fn read_file(file: &mut File, is_named: bool) -> Result<Option<()>, String> {
+    let path = file.path.clone();
+    let by_path = KINDS.iter().find(|row| (row.by_path)(&path));
+    if let Some(Row { kind, read: Reader::Text(read), .. }) = by_path {
+        file.kind = *kind;
+        read(file);
+        return Ok(Some(()));
+    }
+    let may_be_yaml = by_path.is_some() || is_named || looks_like_json(file);
+    let parsed = if may_be_yaml { parse(&yaml_text(file, by_path)) } else { Ok(Vec::new()) };
+    let documents = match (parsed, by_path) {
+        (Ok(documents), _) => documents,
+        (Err(error), Some(row)) => return shapes::broken(file, row.kind, &error).map(Some),
+        (Err(error), None) if !is_named => return shapes::broken(file, Kind::Kubernetes, &error).map(Some),
+        (Err(_), None) => Vec::new(),
+    };
+    let certain = by_path.filter(|row| row.kind != Kind::Yaml);
+    let row = certain.or_else(|| KINDS.iter().find(|row| (row.by_content)(&documents))).or(by_path);
+    match row {
+        Some(Row { kind, read: Reader::Yaml(read), .. }) => {
+            file.kind = *kind;
+            read(file, &documents);
+            if is_named && *kind == Kind::Yaml {
+                list::read_items(file, &documents);
+            }
+            shapes::named_fields(file, &documents);
+        }
+        _ if is_named => list::read(file),
+        _ => return Ok(None),
+    }
+    Ok(Some(()))
+}
+
+fn looks_like_json(file: &File) -> bool {
+    file.path.extension().is_some_and(|extension| extension == "json") && file.text.contains("\"apiVersion\"")
+}
+
+/// The text as a parser of YAML takes it; every byte stays where it is.
+fn yaml_text<'f>(file: &'f File, row: Option<&Row>) -> std::borrow::Cow<'f, str> {
+    match row.map(|row| row.kind) {
+        Some(Kind::Devcontainer) => devcontainer::without_comments(&file.text).into(),
+        _ if file.path.extension().is_some_and(|extension| extension == "json") => {
+            devcontainer::without_comments(&file.text).into()
+        }
+        _ => file.text.as_str().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

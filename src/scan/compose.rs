@@ -1,0 +1,47 @@
+//! Compose files: `services.NAME.image`, with the defaults of variables.
+
+use std::path::Path;
+
+use super::{File, Node};
+
+pub(super) fn is_named(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_yaml = name.ends_with(".yml") || name.ends_with(".yaml");
+    let stem = name.split('.').next().unwrap_or_default();
+    is_yaml && (stem == "compose" || stem.starts_with("docker-compose") || stem.starts_with("podman-compose"))
+}
+
+/// `services` with an image or a build each, and nothing that says Kubernetes.
+pub(super) fn is_content(documents: &[Node]) -> bool {
+    let [document] = documents else { return false };
+    let services = document.get("services").map(Node::entries).unwrap_or_default();
+    let is_service = |node: &Node| node.get("image").is_some() || node.get("build").is_some();
+    document.get("apiVersion").is_none() && services.iter().any(|(_, service)| is_service(service))
+}
+
+pub(super) fn read(file: &mut File, documents: &[Node]) {
+    let services = documents.iter().filter_map(|document| document.get("services")).flat_map(Node::entries);
+    for (_, service) in services {
+        contexts(file, service);
+        let Some(image) = service.get("image").and_then(Node::scalar).filter(|scalar| !scalar.is_null()) else {
+            continue;
+        };
+        if service.get("build").is_some() {
+            file.add_unresolved(image.start, image.value.clone(), "it is what this service builds");
+        } else {
+            file.add_scalar(image);
+        }
+    }
+}
+
+/// `build.additional_contexts`: images that a build reads from.
+fn contexts(file: &mut File, service: &Node) {
+    const SCHEME: &str = "docker-image://";
+    let Some(contexts) = service.get("build").and_then(|build| build.get("additional_contexts")) else { return };
+    let named = contexts.entries().iter().map(|(_, node)| node);
+    for scalar in named.chain(contexts.items()).filter_map(Node::scalar) {
+        if let Some(at) = scalar.value.find(SCHEME) {
+            file.add_from(scalar, at + SCHEME.len());
+        }
+    }
+}

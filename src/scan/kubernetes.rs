@@ -1,0 +1,48 @@
+//! Kubernetes manifests: objects of every kind, lists of them, any number in a file.
+//!
+//! References are found by the shapes that containers of all sorts share, so that custom resources need no table. What is
+//! reported of an object (`status`) or said about it (`metadata`) isn't pulled.
+
+use super::shapes::{self, Around};
+use super::{File, Node};
+
+const AROUND: Around<'_> =
+    Around { app_version: None, is_strict: false, skip: &["apiVersion", "kind", "metadata", "status"] };
+
+pub(super) fn is_content(documents: &[Node]) -> bool {
+    documents.iter().any(is_object)
+}
+
+fn is_object(node: &Node) -> bool {
+    node.get("apiVersion").and_then(Node::text).is_some() && node.get("kind").and_then(Node::text).is_some()
+}
+
+pub(super) fn read(file: &mut File, documents: &[Node]) {
+    documents.iter().for_each(|document| object(file, document));
+}
+
+fn object(file: &mut File, node: &Node) {
+    let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
+    match kind {
+        // A schema describes fields; it holds no images.
+        "CustomResourceDefinition" => {}
+        // Anything may be in there, for any program to read.
+        "ConfigMap" | "Secret" => {
+            for (key, value) in ["data", "stringData"].iter().filter_map(|key| node.get(key)).flat_map(Node::entries) {
+                let Some(scalar) = value.scalar() else { continue };
+                shapes::nested(file, scalar);
+                if key.value.eq_ignore_ascii_case("image") && !scalar.value.contains('\n') {
+                    file.add_unresolved(
+                        scalar.start,
+                        scalar.value.clone(),
+                        format!("a {kind} may mean anything by it"),
+                    );
+                }
+            }
+        }
+        _ if kind.ends_with("List") && node.get("items").is_some() => {
+            node.get("items").into_iter().flat_map(Node::items).for_each(|item| object(file, item));
+        }
+        _ => shapes::walk(file, node, &AROUND),
+    }
+}

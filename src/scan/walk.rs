@@ -1,0 +1,214 @@
+//! Which files are read: those that are named, and in folders those of a known kind.
+//!
+//! Skipped are .git, target, node_modules, vendor, what .gitignore names, and binary files. Links to folders aren't
+//! followed; a link to a file is, unless that file is met anyway.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+use ignore::WalkBuilder;
+
+use super::{Broken, FieldPath, File, helm, kustomize, read_file};
+
+/// The name of what stdin holds.
+pub const STDIN: &str = "-";
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+const SKIPPED: [&str; 4] = [".git", "target", "node_modules", "vendor"];
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The files that hold something of interest, in the order of their names.
+    pub files: Vec<File>,
+    /// Those that couldn't be read.
+    pub broken: Vec<Broken>,
+}
+
+/// What to read.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Files, folders, and `-`.
+    pub paths: &'a [PathBuf],
+    /// What stdin holds, where `-` is among them.
+    pub stdin: Option<String>,
+    /// Files that are never read: mirror.yaml and its lock.
+    pub except: &'a [PathBuf],
+    /// Further places of references in YAML.
+    pub fields: &'a [FieldPath],
+    /// The working directory.
+    pub folder: &'a Path,
+}
+
+/// A file that may be read, and whether the user named it.
+struct Candidate {
+    path: PathBuf,
+    is_named: bool,
+}
+
+/// Reads whatever `request` is about.
+pub fn scan(request: Request<'_>) -> Scan {
+    let mut scan = Scan::default();
+    let except: HashSet<PathBuf> = request.except.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let candidates = candidates(&request, &except, &mut scan.broken);
+    let (charts, others) = split_charts(candidates);
+    let name = |path: &Path| relative(path, request.folder);
+    if let Some(text) = request.stdin {
+        let mut file = File::new(PathBuf::new(), STDIN.to_owned(), text, request.fields.to_vec());
+        match read_file(&mut file, true) {
+            Ok(_) => scan.files.push(file),
+            Err(why) => scan.broken.push(Broken { name: file.name, why }),
+        }
+    }
+    for folder in charts {
+        let (files, broken) = helm::read_chart(&folder, &name, request.fields);
+        scan.files.extend(files);
+        scan.broken.extend(broken);
+    }
+    for read in in_parallel(&others, &|candidate| read(candidate, &name, request.fields)) {
+        match read {
+            Ok(file) => scan.files.extend(file),
+            Err(broken) => scan.broken.push(broken),
+        }
+    }
+    scan.files.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
+    kustomize::complete(&mut scan.files);
+    scan.files.iter_mut().for_each(|file| file.found.sort_by_key(|found| (found.line, found.column)));
+    scan.broken.sort_by(|a, b| a.name.cmp(&b.name));
+    scan
+}
+
+/// Small and capital letters together, as people list files.
+fn order(name: &str) -> (String, &str) {
+    (name.to_lowercase(), name)
+}
+
+fn candidates(request: &Request<'_>, except: &HashSet<PathBuf>, broken: &mut Vec<Broken>) -> Vec<Candidate> {
+    let mut found: BTreeMap<PathBuf, Candidate> = BTreeMap::new();
+    let mut add = |path: PathBuf, is_named: bool| {
+        let Ok(real) = path.canonicalize() else { return };
+        if except.contains(&real) {
+            return;
+        }
+        let candidate = found.entry(real).or_insert_with(|| Candidate { path: path.clone(), is_named });
+        candidate.is_named |= is_named;
+    };
+    let mut links = Vec::new();
+    for path in request.paths.iter().filter(|path| *path != Path::new(STDIN)) {
+        let path = request.folder.join(path);
+        if !path.is_dir() {
+            add(path, true);
+            continue;
+        }
+        for entry in walk(&path) {
+            match entry {
+                Ok(entry) if entry.path_is_symlink() && entry.depth() > 0 => links.push(entry.into_path()),
+                Ok(entry) if entry.file_type().is_some_and(|kind| kind.is_file()) => add(entry.into_path(), false),
+                Ok(_) => {}
+                Err(error) => broken.push(Broken { name: relative(&path, request.folder), why: error.to_string() }),
+            }
+        }
+    }
+    for link in links.into_iter().filter(|link| link.is_file()) {
+        add(link, false);
+    }
+    found.into_values().collect()
+}
+
+fn walk(path: &Path) -> ignore::Walk {
+    let mut builder = WalkBuilder::new(path);
+    builder.hidden(false).ignore(false).git_global(false).require_git(false).follow_links(false);
+    builder.filter_entry(|entry| {
+        let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+        !(is_folder && entry.depth() > 0 && SKIPPED.iter().any(|name| entry.file_name() == *name))
+    });
+    builder.build()
+}
+
+/// The folders of charts, outermost, and what isn't read with one of them.
+fn split_charts(candidates: Vec<Candidate>) -> (Vec<PathBuf>, Vec<Candidate>) {
+    let is_chart = |path: &Path| path.file_name().is_some_and(|name| name == "Chart.yaml");
+    let mut folders: Vec<PathBuf> = candidates
+        .iter()
+        .filter(|one| is_chart(&one.path))
+        .filter_map(|one| Some(one.path.parent()?.to_owned()))
+        .collect();
+    folders.sort();
+    let all = folders.clone();
+    folders.retain(|folder| !all.iter().any(|outer| folder.starts_with(outer.join("charts"))));
+    let others = candidates.into_iter().filter(|one| {
+        !folders.iter().any(|folder| {
+            let within = one.path.strip_prefix(folder).ok();
+            let first = within.and_then(|path| path.components().next()).map(|part| part.as_os_str().to_owned());
+            let whole = ["templates", "charts", "Chart.yaml", "Chart.lock", "values.yaml"];
+            first.is_some_and(|first| whole.iter().any(|name| first == *name))
+        })
+    });
+    let others = others.collect();
+    (folders, others)
+}
+
+/// Reads one file. `None` if it is of no kind.
+fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPath]) -> Result<Option<File>, Broken> {
+    let Candidate { path, is_named } = candidate;
+    let failed = |why: String| Broken { name: name(path), why };
+    if !is_named && !may_be_of_a_kind(path) {
+        return Ok(None);
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| failed(format!("it can't be read: {error}")))?;
+    if !metadata.is_file() && !is_named {
+        return Ok(None);
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(failed(format!("it is larger than {} MiB", MAX_BYTES >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(|error| failed(format!("it can't be read: {error}")))?;
+    // A text has no NUL, and is UTF-8; anything else isn't for people to edit.
+    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let Some(text) = text else {
+        return if *is_named { Err(failed("it isn't text in UTF-8".to_owned())) } else { Ok(None) };
+    };
+    let mut file = File::new(path.clone(), name(path), text, fields.to_vec());
+    match read_file(&mut file, *is_named) {
+        Ok(read) => Ok(read.map(|()| file)),
+        Err(why) => Err(failed(why)),
+    }
+}
+
+fn may_be_of_a_kind(path: &Path) -> bool {
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    is_json || super::KINDS.iter().any(|row| (row.by_path)(path))
+}
+
+/// `work` for each of `items`, in their order, on all processors.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> R + Sync)) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let spawn = |part| scope.spawn(move || <[T]>::iter(part).map(work).collect::<Vec<R>>());
+        let parts: Vec<_> = items.chunks(share).map(spawn).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("reading a file doesn't panic")).collect()
+    })
+}
+
+/// `path` as seen from `folder`, by the text alone, with `/` between its parts.
+fn relative(path: &Path, folder: &Path) -> String {
+    let (path, folder) = (lexical(&folder.join(path)), lexical(folder));
+    let common = path.iter().zip(&folder).take_while(|(a, b)| a == b).count();
+    let up = std::iter::repeat_n("..".to_owned(), folder.len() - common);
+    let parts: Vec<String> = up.chain(path[common..].iter().cloned()).collect();
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+}
+
+fn lexical(path: &Path) -> Vec<String> {
+    path.components().fold(Vec::new(), |mut parts, part| {
+        match part {
+            Component::ParentDir => drop(parts.pop()),
+            Component::Normal(name) => parts.push(name.to_string_lossy().into_owned()),
+            _ => {}
+        }
+        parts
+    })
+}

@@ -1,0 +1,309 @@
+//! YAML as a tree in which every scalar knows the bytes that it stands in.
+//!
+//! Events of the parser, never patterns over the text. Any number of documents, any tag; an alias is the very node that its
+//! anchor names, so that a text is edited where it stands. What is nested deeper than [`MAX_DEPTH`] is refused.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+const MAX_DEPTH: usize = 200;
+
+/// A value; cheap to clone, as aliases share it.
+#[derive(Debug, Clone)]
+pub struct Node(Rc<Value>);
+
+/// What a node is.
+#[derive(Debug)]
+pub enum Value {
+    /// A text, or nothing.
+    Scalar(Scalar),
+    /// A sequence and the byte at which it ends.
+    List(Vec<Node>, Range<usize>),
+    /// Keys and values in the order of the text; duplicates are kept.
+    Map(Vec<(Scalar, Node)>),
+}
+
+/// A text and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scalar {
+    /// What it says, folded and unescaped.
+    pub value: String,
+    /// The byte at which it begins, quotes included.
+    pub start: usize,
+    /// The bytes between its quotes. `None` where they aren't its value word for word: escapes, several lines.
+    pub inner: Option<Range<usize>>,
+    /// How it is written.
+    pub style: Style,
+    /// An anchor names it that is used elsewhere, so that an edit changes more than this place.
+    pub is_shared: bool,
+}
+
+/// How a scalar is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes.
+    Plain,
+    /// In single or double quotes.
+    Quoted,
+    /// `|` or `>`.
+    Block,
+}
+
+/// Why a text isn't YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column, counted from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Node {
+    /// What it is.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The text, if it is one.
+    pub fn scalar(&self) -> Option<&Scalar> {
+        match self.value() {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is one and says something.
+    pub fn text(&self) -> Option<&str> {
+        self.scalar().filter(|scalar| !scalar.is_null()).map(|scalar| scalar.value.as_str())
+    }
+
+    /// The items; none if it is no list.
+    pub fn items(&self) -> &[Self] {
+        match self.value() {
+            Value::List(items, _) => items,
+            _ => &[],
+        }
+    }
+
+    /// Keys and values; none if it is no map.
+    pub fn entries(&self) -> &[(Scalar, Self)] {
+        match self.value() {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// Whether it is a map.
+    pub fn is_map(&self) -> bool {
+        matches!(self.value(), Value::Map(_))
+    }
+
+    /// The value of `key`, or what a merge key (`<<`) brings.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// Key and value of `key`.
+    pub fn entry(&self, key: &str) -> Option<&(Scalar, Self)> {
+        let own = self.entries().iter().find(|(name, _)| name.value == key);
+        own.or_else(|| {
+            let merged = self.entries().iter().find(|(name, _)| name.value == "<<").map(|(_, node)| node)?;
+            let maps = if merged.is_map() { std::slice::from_ref(merged) } else { merged.items() };
+            maps.iter().find_map(|map| map.entries().iter().find(|(name, _)| name.value == key))
+        })
+    }
+
+    /// Tells shared nodes apart from equal ones.
+    pub fn id(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
+}
+
+impl Scalar {
+    /// Whether it stands for nothing.
+    pub fn is_null(&self) -> bool {
+        self.style == Style::Plain && matches!(self.value.as_str(), "" | "~" | "null" | "Null" | "NULL")
+    }
+}
+
+/// The documents of `text`.
+///
+/// # Errors
+/// The first mistake.
+pub fn parse(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    let body = text.trim_start_matches('\u{feff}');
+    let offsets = Offsets::new(body, text.len() - body.len());
+    let mut builder = Builder { text, ..Builder::default() };
+    for event in Parser::new_from_str(body) {
+        let (event, span) = event.map_err(|error| {
+            let (line, column) = (error.marker().line(), error.marker().col() + 1);
+            SyntaxError { line, column, why: error.info().to_owned() }
+        })?;
+        let range = offsets.at(&span.start)..offsets.at(&span.end);
+        builder.take(event, range).map_err(|why| {
+            let (line, column) = (span.start.line(), span.start.col() + 1);
+            SyntaxError { line, column, why: why.to_owned() }
+        })?;
+    }
+    Ok(builder.finish())
+}
+
+/// From the parser's characters to bytes.
+struct Offsets {
+    /// `None` where each character is one byte.
+    starts: Option<Vec<usize>>,
+    base: usize,
+    len: usize,
+}
+
+impl Offsets {
+    fn new(text: &str, base: usize) -> Self {
+        let starts = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
+        Self { starts, base, len: text.len() }
+    }
+
+    fn at(&self, marker: &Marker) -> usize {
+        let at = match &self.starts {
+            Some(starts) => starts.get(marker.index()).copied().unwrap_or(self.len),
+            None => marker.index().min(self.len),
+        };
+        self.base + at
+    }
+}
+
+enum Open {
+    List { items: Vec<Node>, start: usize, anchor: usize },
+    Map { entries: Vec<(Scalar, Node)>, key: Option<Scalar>, anchor: usize },
+}
+
+#[derive(Default)]
+struct Builder<'t> {
+    text: &'t str,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    /// Scalars that an alias has named.
+    shared: Vec<usize>,
+    documents: Vec<Node>,
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, range: Range<usize>) -> Result<(), &'static str> {
+        match event {
+            Event::Scalar(value, style, anchor, _) => {
+                let scalar = scalar(self.text, value.into_owned(), style, range);
+                self.add(Value::Scalar(scalar), anchor);
+            }
+            Event::SequenceStart(anchor, _) => {
+                self.open.push(Open::List { items: Vec::new(), start: range.start, anchor });
+            }
+            Event::MappingStart(anchor, _) => self.open.push(Open::Map { entries: Vec::new(), key: None, anchor }),
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(Open::List { items, start, anchor }) => self.add(Value::List(items, start..range.end), anchor),
+                Some(Open::Map { entries, anchor, .. }) => self.add(Value::Map(entries), anchor),
+                None => {}
+            },
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else { return Err("an alias refers to itself") };
+                if let Value::Scalar(scalar) = node.value() {
+                    self.shared.push(scalar.start);
+                }
+                self.place(node);
+            }
+            _ => {}
+        }
+        if self.open.len() > MAX_DEPTH { Err("it is nested too deeply") } else { Ok(()) }
+    }
+
+    fn add(&mut self, value: Value, anchor: usize) {
+        let node = Node(Rc::new(value));
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.place(node);
+    }
+
+    fn place(&mut self, node: Node) {
+        match self.open.last_mut() {
+            None => self.documents.push(node),
+            Some(Open::List { items, .. }) => items.push(node),
+            Some(Open::Map { entries, key, .. }) => match key.take() {
+                Some(key) => entries.push((key, node)),
+                // A key that is a list or a map names nothing that is looked for.
+                None => *key = Some(node.scalar().cloned().unwrap_or_else(Scalar::nameless)),
+            },
+        }
+    }
+
+    /// Aliases come after their anchors: only the end knows which scalars are shared.
+    fn finish(self) -> Vec<Node> {
+        if self.shared.is_empty() {
+            return self.documents;
+        }
+        let mut done = HashMap::new();
+        self.documents.iter().map(|node| mark(node, &self.shared, &mut done)).collect()
+    }
+}
+
+impl Scalar {
+    fn nameless() -> Self {
+        Self { value: String::new(), start: 0, inner: None, style: Style::Plain, is_shared: false }
+    }
+}
+
+fn mark(node: &Node, shared: &[usize], done: &mut HashMap<usize, Node>) -> Node {
+    if let Some(marked) = done.get(&node.id()) {
+        return marked.clone();
+    }
+    let value = match node.value() {
+        Value::Scalar(scalar) => Value::Scalar(Scalar { is_shared: shared.contains(&scalar.start), ..scalar.clone() }),
+        Value::List(items, range) => {
+            Value::List(items.iter().map(|item| mark(item, shared, done)).collect(), range.clone())
+        }
+        Value::Map(entries) => {
+            Value::Map(entries.iter().map(|(key, value)| (key.clone(), mark(value, shared, done))).collect())
+        }
+    };
+    let marked = Node(Rc::new(value));
+    done.insert(node.id(), marked.clone());
+    marked
+}
+
+fn scalar(text: &str, value: String, style: ScalarStyle, range: Range<usize>) -> Scalar {
+    let start = skip_properties(text, &range);
+    let rest = &text[start..];
+    let (style, open) = match style {
+        ScalarStyle::Plain => (Style::Plain, 0),
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => (Style::Quoted, 1),
+        ScalarStyle::Literal | ScalarStyle::Folded => (Style::Block, 0),
+    };
+    let inner = if style == Style::Block {
+        let wanted = value.trim_end();
+        let raw = text.get(start..range.end).unwrap_or_default();
+        let mut places = raw.match_indices(wanted).map(|(at, _)| start + at);
+        let only = places.next().filter(|_| !wanted.is_empty() && places.next().is_none());
+        only.map(|at| at..at + wanted.len())
+    } else {
+        let quote = rest.get(..open).unwrap_or_default();
+        let literal = rest
+            .get(open..)
+            .is_some_and(|inner| inner.strip_prefix(value.as_str()).is_some_and(|after| after.starts_with(quote)));
+        literal.then(|| start + open..start + open + value.len())
+    };
+    Scalar { value, start, inner, style, is_shared: false }
+}
+
+/// Past an anchor or a tag, should the parser count them in.
+fn skip_properties(text: &str, range: &Range<usize>) -> usize {
+    let mut at = range.start;
+    while text[at..].starts_with(['&', '!']) && at < range.end {
+        let rest = &text[at..];
+        let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        at += word + (rest[word..].len() - rest[word..].trim_start().len());
+    }
+    at
+}
