@@ -19,7 +19,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, Verifier};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
 /// The bytes of a blob, in chunks, not yet verified.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
@@ -128,6 +128,16 @@ pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Diges
     let is_same = found.algorithm() != pinned.algorithm()
         && target.manifest(&found).await.is_ok_and(|manifest| pinned.matches(manifest.bytes()));
     if is_same { pinned.clone() } else { found }
+}
+
+/// A manifest with blobs of the image `root`, if it can be had without a request, wherever it was read before.
+pub(crate) async fn image_at_hand(stores: &dyn Stores, repository: &Repository, root: &Digest) -> Option<Manifest> {
+    let source = stores.source(repository).ok()?;
+    let root = source.at_hand(root).await?;
+    match root.successors().first() {
+        Some(Edge::Manifest(child)) => source.at_hand(&child.digest).await,
+        _ => Some(root),
+    }
 }
 
 /// What lies under the fallback tag of `subject`, where pulls count: most have none, which a HEAD tells, and by its digest

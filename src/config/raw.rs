@@ -212,14 +212,16 @@ pub(super) struct RawHarbor {
 pub(super) struct RawHarborCreate {
     /// Whether everybody may pull; false by default.
     pub(super) public: Option<bool>,
-    /// How much the project may hold, such as 500GiB, or unlimited.
+    /// How much the project may hold, such as 500GiB, or unlimited. Harbor takes it only from administrators and system robots
+    /// with the right `project: create`.
     #[schemars(schema_with = "schema::scalar")]
     pub(super) storage_limit: Option<String>,
     /// Scan images as they are pushed.
     pub(super) auto_scan: Option<bool>,
     /// Make an SBOM of images as they are pushed.
     pub(super) auto_sbom_generation: Option<bool>,
-    /// Don't serve images with vulnerabilities of this severity or worse.
+    /// Don't serve images with vulnerabilities of this severity or worse. Later runs then need the right `artifact: read` to
+    /// see what a tag holds.
     pub(super) prevent_vul: Option<bool>,
     /// From which severity on prevent_vul holds.
     #[schemars(extend("enum" = ["none", "low", "medium", "high", "critical", null]))]

@@ -205,7 +205,11 @@ async fn name(route: &Route, family: &Family, member: &Referrer) -> Result<Selec
         Ok(found) if found.media_type.is_index() => Ok(by_digest),
         Ok(_) => Ok(by_tag),
         Err(error) if error.kind() == Kind::NotFound => Ok(by_tag),
-        Err(error) => Err(error.on(Side::Target)),
+        Err(error) => match walk::held(route, &by_tag).await {
+            // A registry with policies has the referrers API: what it withholds is no index.
+            Ok(Held::Withheld(_) | Held::Manifest(_)) => Ok(by_tag),
+            _ => Err(error.on(Side::Target)),
+        },
     }
 }
 

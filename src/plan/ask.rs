@@ -12,11 +12,11 @@ use super::{Action, Plan, Planned, pulls, refer, repositories};
 use crate::config::{ImageRule, Overwrite, ReferrerPolicy};
 use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Digest, Edge, Manifest, Reference, Repository, Selector};
+use crate::lock::{self, Lock};
+use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::provision::Provisioners;
 use crate::select::Only;
-use crate::store::{Held, Stores, as_pinned};
+use crate::store::{Held, Stores, as_pinned, image_at_hand};
 
 /// Questions to the targets in flight.
 pub(super) const QUESTIONS: usize = 64;
@@ -93,20 +93,10 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> 
             Held::Nothing => return Ok(Held::Nothing),
             withheld @ Held::Withheld(_) => withheld,
         };
-        target.check_holds(landed_at_hand(request, want, pin).boxed()).await?;
+        target.check_holds(image_at_hand(&**request.stores, want.target, pin.lands_as()).boxed()).await?;
         Ok(held)
     };
     Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
-}
-
-/// A manifest with blobs of the image that `pin` stands for, if it can be had without a request.
-async fn landed_at_hand(request: Request<'_>, want: &Want<'_>, pin: &LockedImage) -> Option<Manifest> {
-    let source = request.stores.source(want.source.repository()).ok()?;
-    let root = source.at_hand(pin.lands_as()).await?;
-    match root.successors().first() {
-        Some(Edge::Manifest(child)) => source.at_hand(&child.digest).await,
-        _ => Some(root),
-    }
 }
 
 /// The manifests that the answers have shown to be in each target repository.
@@ -143,11 +133,14 @@ fn planned(
         // Nobody knows what the tag holds.
         (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {
-            tracing::warn!("{error}: it is left as it is (overwrite: keep)");
+            tracing::warn!("{error}; it is left as it is (overwrite: keep). {}", error.hint().unwrap_or_default());
             Action::Kept { found: None }
         }
         (Held::Withheld(error), Overwrite::Replace) => {
-            tracing::warn!("{error}: what it holds isn't known, so it is set again");
+            tracing::warn!(
+                "{error}; what it holds isn't known, so it is set again. {}",
+                error.hint().unwrap_or_default()
+            );
             if is_there { Action::Tag } else { Action::Copy }
         }
         _ if is_there => Action::Tag,

@@ -116,7 +116,8 @@ async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Optio
         Held::Manifest(found) if found == referrer.digest => return Ok(None),
         Held::Manifest(_) => Lack::Other,
         Held::Withheld(error) => {
-            tracing::warn!("{error}: whether it is what refers to the image isn't known");
+            let hint = error.hint().unwrap_or_default();
+            tracing::warn!("{error}; whether it is what refers to the image isn't known. {hint}");
             Lack::Other
         }
         Held::Nothing => Lack::Absent,

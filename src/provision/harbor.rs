@@ -92,8 +92,15 @@ impl Provisioner for Harbor {
         let Some(first) = valid.first() else { return Ok(Vec::new()) };
         match self.api.state(first).await? {
             Project::Missing => Ok(valid),
-            Project::There | Project::Hidden | Project::Unknown => Ok(Vec::new()),
-            Project::ProxyCache => Err(self.api.host.is_proxy_cache(first)),
+            Project::There | Project::Hidden => Ok(Vec::new()),
+            Project::Unknown => {
+                let (name, host) = (project(first.path()), first.registry());
+                tracing::warn!(
+                    "{host} doesn't serve Harbor's API: whether project {name} exists is left to the first push"
+                );
+                Ok(Vec::new())
+            }
+            Project::ProxyCache => Err(self.api.host.proxy_cache_error(first)),
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) struct Facts {
     artifacts: Mutex<HashMap<String, Arc<OnceCell<bool>>>>,
     /// Whether what projects answer to is held there.
     holding: Mutex<HashMap<String, Arc<OnceCell<Result<()>>>>>,
-    /// Projects of which it was told that they are proxy caches.
+    /// Projects of which it was told that referrers there may not be seen.
     told: Mutex<HashSet<String>>,
     /// Projects that this run has created.
     created: Mutex<HashSet<String>>,

@@ -315,8 +315,8 @@ impl Target for RegistryStore {
             Err(error) if self.host.withholds(&error) => Ok(match name {
                 Selector::Digest(digest) => Held::Manifest(digest.clone()),
                 Selector::Tag(tag) => {
-                    let told = self.host.artifact(&self.repository, tag).await;
-                    told.map_or(Held::Withheld(error), Held::Manifest)
+                    let told = self.host.artifact(&self.repository, tag, error).await;
+                    told.map_or_else(Held::Withheld, Held::Manifest)
                 }
             }),
             Err(error) => Err(error),

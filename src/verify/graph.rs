@@ -18,7 +18,7 @@ use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::report::Part;
-use crate::store::{Stores, Target, as_pinned};
+use crate::store::{Stores, Target, as_pinned, image_at_hand};
 
 /// Questions to the targets in flight.
 const QUESTIONS: usize = 64;
@@ -244,10 +244,11 @@ impl Inspector {
         let key = (target.clone(), name);
         let work = {
             let (inspector, (target, name), pinned) = (Arc::clone(self), key.clone(), pinned.clone());
+            let (stores, repository) = (Arc::clone(&self.stores), target.clone());
             let ask = |target: Arc<dyn Target>| async move {
                 let missing = || Error::new(Kind::NotFound, format!("find {name} in {target}"), "it isn't there");
                 let called = target.held(&name).await?.digest()?.ok_or_else(missing)?;
-                target.check_holds(std::future::ready(None).boxed()).await?;
+                target.check_holds(image_at_hand(&*stores, &repository, &pinned).boxed()).await?;
                 Ok(Held { is: as_pinned(&*target, called.clone(), &pinned).await, called })
             };
             || async move { inspector.ask(&target, ask).await }

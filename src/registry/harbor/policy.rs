@@ -12,6 +12,10 @@ use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 use crate::registry::answer::POLICY;
 
+/// For whoever writes there all the same.
+const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, by which it is told what tags hold, or \
+    change the project's policy (vulnerabilities or signatures)";
+
 const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) keeps it from being served";
 
 /// The part of Harbor's `Artifact` that matters here. Its size isn't the manifest's.
@@ -36,9 +40,12 @@ impl Host {
         error.kind() == Kind::Denied && error.status() == Some(412) && self.is_harbor()
     }
 
-    /// What `tag` holds, as the artifacts API tells it; `None` to accounts that may not ask. The first who asks in a project
-    /// finds that out for all.
-    pub(crate) async fn artifact(&self, repository: &Repository, tag: &Tag) -> Option<Digest> {
+    /// What `tag` holds, of which a policy has `refused` to say more than that it is there: as the artifacts API tells it. The
+    /// first who asks in a project finds out for all whether the account may.
+    ///
+    /// # Errors
+    /// `refused`, with what to do about it, if it may not.
+    pub(crate) async fn artifact(&self, repository: &Repository, tag: &Tag, refused: Error) -> Result<Digest> {
         let may_ask = self.harbor.artifacts(project(repository.path()));
         let mut own = None;
         let slot = &mut own;
@@ -50,11 +57,11 @@ impl Host {
         };
         let may_ask = *may_ask.get_or_init(first).await;
         let told = match own {
-            Some(told) => told,
-            None if may_ask => self.ask_for_artifact(repository, tag).await,
-            None => return None,
+            Some(told) => told.ok(),
+            None if may_ask => self.ask_for_artifact(repository, tag).await.ok(),
+            None => None,
         };
-        told.inspect_err(|error| tracing::debug!("{error}")).ok()
+        told.ok_or_else(|| refused.with_hint(ASK_FOR_RIGHT))
     }
 
     async fn ask_for_artifact(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {

@@ -49,7 +49,7 @@ struct Hard {
     storage: i64,
 }
 
-/// The part of Harbor's `GeneralInfo` that matters here; all but the first who are signed in.
+/// The part of Harbor's `GeneralInfo` that matters here, as it is told to whoever is signed in.
 #[derive(Debug, Default, Clone, Deserialize)]
 pub(crate) struct SystemInfo {
     pub(crate) harbor_version: Option<String>,
@@ -88,7 +88,7 @@ impl Host {
             },
             Err(error) if error.kind() == Kind::NotFound => Ok(Project::Missing),
             Err(error) if error.kind() == Kind::Unsupported => {
-                tracing::warn!("{error}: whether project {name} exists is left to the first push");
+                tracing::debug!("{error}");
                 Ok(Project::Unknown)
             }
             Err(error) if error.kind() == Kind::Denied => {
@@ -173,8 +173,8 @@ impl Host {
         Ok(request)
     }
 
-    /// The error for whoever wants to push to a proxy cache.
-    pub(crate) fn is_proxy_cache(&self, repository: &Repository) -> Error {
+    /// The error for whoever wants to mirror to a proxy cache.
+    pub(crate) fn proxy_cache_error(&self, repository: &Repository) -> Error {
         let attempted = format!("prepare project {} at {}", project(repository.path()), self.registry);
         let why = "it is a proxy cache of another registry, and can't be pushed to";
         Error::new(Kind::Unsupported, attempted, why).with_hint(crate::registry::PROXY_CACHE)

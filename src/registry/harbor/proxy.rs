@@ -18,11 +18,20 @@ impl Host {
             return false;
         }
         let name = project(repository.path());
-        if matches!(self.project(repository).await, Ok(Project::ProxyCache)) && self.harbor.tell(name) {
+        let state = self.project(repository).await;
+        if matches!(state, Ok(Project::There)) || !self.harbor.tell(name) {
+            return true;
+        }
+        if matches!(state, Ok(Project::ProxyCache)) {
             tracing::warn!(
                 "project {name} at {} is a proxy cache, which doesn't ask its upstream for referrers: whether signatures \
                  and attestations refer to its images is unknown, but for those under cosign's tags and the fallback tag; \
                  to mirror all of them, name the upstream itself as the source",
+                self.registry
+            );
+        } else {
+            tracing::info!(
+                "whether project {name} at {} is a proxy cache, and hides referrers, is unknown",
                 self.registry
             );
         }
@@ -60,25 +69,28 @@ impl Host {
         if has_blob == Some(true) {
             return Ok(());
         }
-        match self.project(repository).await? {
-            Project::ProxyCache => Err(self.is_proxy_cache(repository)),
-            Project::Hidden if has_blob == Some(false) => {
+        match (self.project(repository).await, has_blob) {
+            (Ok(Project::ProxyCache), _) => Err(self.proxy_cache_error(repository)),
+            (Ok(Project::Hidden), Some(false)) => {
                 let attempted = format!("look at project {} at {}", project(repository.path()), self.registry);
                 let why = "it answers to an image of which it has no blob, as a proxy cache of another registry does";
                 Err(Error::new(Kind::Unsupported, attempted, why).with_hint(PROXY_CACHE))
             }
-            Project::Hidden => {
-                tracing::warn!(
-                    "whether project {} at {} is a proxy cache is unknown, as the account may not look at it: if it is, \
-                     what it answers to is its upstream's, and nothing is mirrored; give the account the right \
-                     `project: read`",
-                    project(repository.path()),
-                    self.registry
-                );
+            (Ok(Project::Hidden) | Err(_), _) => {
+                self.tell_doubt(repository);
                 Ok(())
             }
-            Project::There | Project::Missing | Project::Unknown => Ok(()),
+            (Ok(Project::There | Project::Missing | Project::Unknown), _) => Ok(()),
         }
+    }
+
+    fn tell_doubt(&self, repository: &Repository) {
+        let name = project(repository.path());
+        tracing::warn!(
+            "whether project {name} at {} is a proxy cache is unknown, as the account may not look at it: if it is, what it \
+             answers to is its upstream's, and nothing is mirrored; give the account the right `project: read`",
+            self.registry
+        );
     }
 
     /// A project's quota is for all of its repositories.

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use super::{ROBOT, SECRET};
 use crate::support::harbor::{Harbor, Project, Role};
 use crate::support::http;
+use crate::support::images::{Blob, image};
+use crate::support::registry::Registry;
 
 fn basic(name: &str, secret: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{name}:{secret}")))
@@ -126,4 +128,134 @@ async fn mounts_and_pushes_meet_the_rules_of_the_project() {
     assert_eq!(ask(&harbor, put, &auth, &too_large).await.refusal(), (413, "REQUEST_ENTITY_TOO_LARGE".into()));
     harbor.state.lock().read_only = true;
     assert_eq!(ask(&harbor, put, &auth, "{}").await.refusal(), (403, "DENIED".into()));
+}
+
+#[tokio::test]
+async fn policies_refuse_what_is_there_and_a_head_without_a_word() {
+    let app = image("app").build();
+    let path = format!("/v2/m/a/manifests/{}", app.digest());
+    for (prevents, trusts, code) in [(true, false, 412), (false, true, 412), (false, false, 200)] {
+        let project = Project { prevents, trusts, ..Project::default() };
+        let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("m", project);
+        let robot = basic(ROBOT, SECRET);
+        let accept = ("accept", app.manifest.media_type().as_str());
+        let auth = [("authorization", robot.as_str()), accept];
+        harbor.hold(&app, "m/a", "1").await;
+        let head = ask(&harbor, &format!("HEAD {path}"), &auth, "").await;
+        assert_eq!((head.status, head.body.len()), (code, 0));
+        assert_eq!(ask(&harbor, "HEAD /v2/m/a/manifests/1", &auth, "").await.status, code);
+        if code == 412 {
+            let get = ask(&harbor, &format!("GET {path}"), &auth, "").await;
+            assert_eq!(get.refusal(), (412, "PROJECTPOLICYVIOLATION".into()));
+        }
+        assert_eq!(ask(&harbor, "HEAD /v2/m/a/manifests/2", &auth, "").await.status, 404);
+        assert_eq!(ask(&harbor, "GET /v2/m/a/tags/list", &auth, "").await.status, 200);
+        let blob = format!("HEAD /v2/m/a/blobs/{}", app.blobs[0].digest());
+        assert_eq!(ask(&harbor, &blob, &auth, "").await.status, 200);
+        let bytes = String::from_utf8(app.manifest.bytes().to_vec()).unwrap();
+        let headers = [auth[0], ("content-type", app.manifest.media_type().as_str())];
+        assert_eq!(ask(&harbor, "PUT /v2/m/a/manifests/1", &headers, &bytes).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn rights_that_robots_are_given_one_by_one() {
+    let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).account("me", "p", Role::User);
+    let harbor = harbor.account("maker", "p", Role::SystemRobot).grant("maker", "project: create");
+    let harbor = harbor.account("reader", "p", Role::SystemRobot).grant("reader", "artifact: read");
+    let harbor = harbor.account("cleaner", "p", Role::SystemRobot).grant("cleaner", "repository: delete");
+    harbor.state.lock().projects.insert("m".into(), Project::default());
+    let app = image("app").build();
+    harbor.hold(&app, "m/a/b", "1").await;
+    let artifact = "GET /api/v2.0/projects/m/repositories/a%252Fb/artifacts/1";
+    for (name, secret, expected) in [(ROBOT, SECRET, 403), ("reader", "p", 200)] {
+        let answer = ask(&harbor, artifact, &[("authorization", &basic(name, secret))], "").await;
+        assert_eq!(answer.status, expected, "{name}");
+        if expected == 200 {
+            assert_eq!(answer.json()["digest"], app.digest().to_string());
+        }
+    }
+    for (name, secret, expected) in [(ROBOT, SECRET, 401), ("cleaner", "p", 204)] {
+        let authorization = basic(name, secret);
+        let auth = [("authorization", authorization.as_str())];
+        let opened = ask(&harbor, "POST /v2/m/a/blobs/uploads/", &auth, "").await;
+        let location = opened.header("location").to_owned();
+        let path = &location[location.find("/v2/").unwrap()..];
+        let deleted = ask(&harbor, &format!("DELETE {path}"), &auth, "").await;
+        assert_eq!(deleted.status, expected, "{name}");
+        if expected == 401 {
+            assert_eq!(deleted.header("www-authenticate"), r#"Basic realm="harbor""#);
+        }
+    }
+    // The limit is ignored, and only its owner can see that.
+    for (project, name, secret, limit, summary) in
+        [("one", ROBOT, SECRET, None, 403), ("two", "maker", "p", Some(5), 403), ("three", "me", "p", None, 200)]
+    {
+        let authorization = basic(name, secret);
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let body = format!(r#"{{"project_name":"{project}","storage_limit":5,"metadata":{{}}}}"#);
+        assert_eq!(ask(&harbor, "POST /api/v2.0/projects", &headers, &body).await.status, 201, "{name}");
+        assert_eq!(harbor.state.lock().projects[project].storage_limit, limit, "{name}");
+        let answer = ask(&harbor, &format!("GET /api/v2.0/projects/{project}/summary"), &headers, "").await;
+        assert_eq!(answer.status, summary, "{name}");
+        let info = ask(&harbor, "GET /api/v2.0/systeminfo", &headers, "").await.json();
+        assert_eq!(
+            (info["project_creation_restriction"].as_str(), info["read_only"].as_bool()),
+            (Some("everyone"), Some(false))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_cache_answers_for_its_upstream() {
+    let upstream = Registry::start().await;
+    let app = image("app").build();
+    app.push(&upstream.inside("team/a"), "1").await;
+    let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobotOn("p"));
+    let harbor = harbor.project("p", Project::proxy_of(&upstream.name()));
+    let robot = basic(ROBOT, SECRET);
+    let auth = [("authorization", robot.as_str()), ("accept", "application/vnd.oci.image.manifest.v1+json")];
+    let manifest = format!("/v2/p/team/a/manifests/{}", app.digest());
+    let blob = format!("/v2/p/team/a/blobs/{}", app.blobs[0].digest());
+    let head = ask(&harbor, "HEAD /v2/p/team/a/manifests/1", &auth, "").await;
+    assert_eq!((head.status, head.header("docker-content-digest")), (200, app.digest().to_string().as_str()));
+    let get = ask(&harbor, "GET /v2/p/team/a/manifests/1", &auth, "").await;
+    assert_eq!(
+        (get.status, get.header("docker-content-digest"), get.body.len()),
+        (200, "", app.manifest.bytes().len())
+    );
+    assert_eq!(ask(&harbor, &format!("GET {manifest}"), &auth, "").await.status, 200);
+    assert_eq!(ask(&harbor, &format!("HEAD {blob}"), &auth, "").await.status, 404);
+    assert_eq!(ask(&harbor, &format!("GET {blob}"), &auth, "").await.status, 200);
+    assert_eq!(upstream.script.count("GET", "/blobs/"), 2);
+    let referrers = format!("GET /v2/p/team/a/referrers/{}", app.digest());
+    let listed = ask(&harbor, &referrers, &auth, "").await;
+    assert_eq!((listed.status, listed.json()["manifests"].as_array().map(Vec::len)), (200, Some(0)));
+    let push = ask(&harbor, "POST /v2/p/team/a/blobs/uploads/", &auth, "").await;
+    assert_eq!(push.refusal(), (403, "DENIED".into()));
+    drop(upstream);
+    assert_eq!(ask(&harbor, &format!("GET {manifest}"), &auth, "").await.refusal(), (404, "NOT_FOUND".into()));
+}
+
+#[tokio::test]
+async fn a_missing_project_has_no_challenge_and_an_odd_config_fails() {
+    let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot);
+    let open = ask(&harbor, "POST /v2/nope/a/blobs/uploads/", &[], "").await;
+    assert_eq!((open.status, open.header("www-authenticate")), (401, ""));
+    // Several scopes in one request, with all that the account may do.
+    harbor.state.lock().projects.extend(["a", "b"].map(|name| (name.to_owned(), Project::default())));
+    let robot = basic(ROBOT, SECRET);
+    let both = bearer(&harbor, &robot, "repository:a/x:pull&scope=repository:b/x:pull").await;
+    for path in ["/v2/a/x/blobs/uploads/", "/v2/b/x/blobs/uploads/"] {
+        let answer = ask(&harbor, &format!("POST {path}"), &[("authorization", &both)], "").await;
+        assert_eq!(answer.status, 202);
+    }
+    let odd = image("odd").config(Blob::seeded("application/vnd.oci.image.config.v1+json", "odd", 100)).build();
+    for blob in odd.blobs() {
+        blob.push(&harbor.inside("a/x")).await.unwrap();
+    }
+    let bytes = String::from_utf8(odd.manifest.bytes().to_vec()).unwrap();
+    let headers = [("authorization", robot.as_str()), ("content-type", odd.manifest.media_type().as_str())];
+    let put = ask(&harbor, "PUT /v2/a/x/manifests/1", &headers, &bytes).await;
+    assert_eq!(put.refusal(), (500, "UNKNOWN".into()));
 }

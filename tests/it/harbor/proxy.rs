@@ -94,6 +94,26 @@ async fn a_run_with_nothing_to_do_asks_a_blob_and_no_api() {
     assert_eq!((scene.api_calls(), scene.harbor.script.count("HEAD", "/blobs/")), (1, 0));
 }
 
+#[tokio::test]
+async fn who_may_not_ask_the_api_can_verify_all_the_same() {
+    // An anonymous reader of a public project, and a robot that may only pull and push.
+    for (role, credentials) in [
+        (Role::SystemRobot, "{plain_http: true"),
+        (Role::SystemRobotOn("mirror"), "{username: {env: ROBOT}, password: {env: SECRET}"),
+    ] {
+        let project = Project { public: true, ..Project::default() };
+        let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, role).project("mirror", project)).await;
+        scene.publish("app").await;
+        scene.list(&["app:1"], "");
+        assert_eq!(scene.cli.run("sync").await.code, 0);
+        scene.list_as(credentials, &["app:1"], "");
+        let verify = scene.cli.run("verify").await;
+        assert_eq!((verify.code, verify.stderr.contains("unknown")), (0, false), "{verify}");
+        let verify = scene.cli.run("verify --no-cache").await;
+        assert_eq!((verify.code, verify.stderr.contains("is a proxy cache is unknown")), (0, true), "{verify}");
+    }
+}
+
 /// The source's index of what refers to `of`.
 fn index_of(referrer: &Image) -> Manifest {
     let entries = [Referrer::entry(&referrer.manifest)];
