@@ -1,7 +1,7 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
-//! `action` says what a request is for, `transport` sends it, `admit` says when, `retry` how often, `auth` (with
-//! `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the settings what a host
+//! `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when, `retry` how
+//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the settings what a host
 //! is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing does, by which `way`, and
 //! `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows whether they can be listed,
 //! and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
@@ -14,6 +14,7 @@ mod auth;
 mod challenge;
 mod counters;
 mod credentials;
+mod destination;
 mod docker;
 mod failure;
 mod gate;
@@ -45,12 +46,13 @@ pub(crate) use self::action::{Action, Request};
 use self::admit::Admission;
 pub use self::answer::Quota;
 pub(crate) use self::answer::{Answer, PROXY_CACHE};
-use self::auth::{Auth, Scopes};
+use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
 use self::counters::Counters;
 pub use self::counters::HostStats;
 pub use self::credentials::BasicTokens;
 use self::credentials::Credentials;
 pub(crate) use self::credentials::Environment;
+use self::destination::Home;
 pub(crate) use self::failure::in_time;
 pub(crate) use self::harbor::{Project, project};
 pub(crate) use self::probe::{Login, Probe};
@@ -67,6 +69,12 @@ use crate::oci::{Registry, Repository};
 
 /// The largest answer that is neither manifest nor blob, in bytes.
 const ANSWER_SIZE: u64 = 16 << 20;
+
+const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of /v2/: is there a proxy in front that takes it \
+    away? A token: under registries: is sent unasked";
+
+const DOUBTED_TOKEN: &str = "the registry doesn't believe a token that its own token service has just given: compare the \
+    clocks of the two, and the issuer and key that the registry is set to trust";
 
 /// Refusals of what a request showed that it may meet: an old token or password, and the new one.
 const MOST_REFUSALS: u32 = 2;
@@ -165,7 +173,7 @@ impl Hosts {
         let (settings, base) = (means.settings.clone(), means.base.clone());
         let transport = Arc::new(Transport {
             clients: Clients::new(means, self.limits.idle_timeout),
-            base,
+            home: Home::new(base, registry),
             admission: Admission::new(quirks.paces),
             counters: Counters::default(),
             backoff: self.backoff,
@@ -248,7 +256,15 @@ impl Host {
 
     /// The URL that requests to it begin with.
     pub(crate) fn base(&self) -> &Url {
-        &self.transport.base
+        &self.transport.home.base
+    }
+
+    /// `location`, which `answer` names: at the registry as we know it, if that is what it means.
+    ///
+    /// # Errors
+    /// If it isn't a URL.
+    pub(crate) fn located(&self, answer: &Answer, location: &str) -> Result<Url, url::ParseError> {
+        answer.url.join(location).map(|url| self.transport.home.settle(url))
     }
 
     /// The longest silence of a connection.
@@ -362,29 +378,45 @@ impl Host {
             // A 400 may mean anything: it is taken for a refusal only once.
             let may_be_stale = refusals == 0 && self.quirks.stale_is_400 && authorization.is_kept_token();
             let refused = refuses_us(&answer) || (may_be_stale && may_mean_stale(&answer));
+            if !refused && authorization.is_unknown() && may_hide(&answer) {
+                match self.auth.refused(authorization, request, &answer).await? {
+                    (_, true) => continue,
+                    (_, false) => return answer.check(request),
+                }
+            }
             if !refused {
                 authorization.accepted();
                 return answer.check(request).map_err(|error| self.explain(request, error));
             }
             // Without credentials, a refusal is how one learns what is wanted.
             refusals += u32::from(authorization.header.is_some());
-            if !self.auth.refused(authorization, request, &answer).await? || refusals == MOST_REFUSALS {
-                return Err(self.refusal(request, &answer).await);
+            let (doubt, again) = self.auth.refused(authorization, request, &answer).await?;
+            if !again || refusals == MOST_REFUSALS {
+                return Err(self.refusal(request, &answer, doubt).await);
             }
         }
     }
 
     /// The error for an answer that refuses who we are.
-    async fn refusal(&self, request: &Request, answer: &Answer) -> Error {
+    async fn refusal(&self, request: &Request, answer: &Answer, doubt: Doubt) -> Error {
         let error = answer.failure(request);
-        if !self.auth.is_anonymous(&request.repository).await {
-            return self.who_is_wrong(request, error).await;
+        if self.auth.is_anonymous(&request.repository).await {
+            return error.retold(Kind::Unauthorized, answer.message()).with_hint(ANONYMOUS);
         }
-        // No account lacks a right here, whatever the answer says: there is none.
-        request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16()).with_hint(
-            "without a login, a private repository and one that doesn't exist look the same: check the spelling, or log in \
-             (set username and password under registries: in mirror.yaml, or use docker login)",
-        )
+        let error = match doubt {
+            Doubt::Untold => {
+                let why =
+                    format!("{}; it doesn't say how to log in, so the credentials for it weren't sent", error.why());
+                error.retold(Kind::Unauthorized, why).with_hint(UNTOLD)
+            }
+            Doubt::Token => error.with_hint(DOUBTED_TOKEN),
+            Doubt::Right if error.kind() == Kind::Unauthorized => {
+                let why = error.why().to_owned();
+                error.retold(Kind::Denied, why)
+            }
+            Doubt::Login | Doubt::Right => error,
+        };
+        self.who_is_wrong(request, error).await
     }
 
     /// Sends `request` at most once and without a token of its own: it is a courtesy, and its refusal means nothing.
@@ -423,13 +455,13 @@ impl Host {
             authorization.accepted();
             return answer.check(request).map_err(failed);
         }
-        let again = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
+        let (doubt, again) = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
         let error = match again {
             // The body is gone, but a fresh upload will go with fresh credentials.
             true => request
                 .error(Kind::Unavailable, "the credentials that it began with are refused by now")
                 .with_status(answer.status.as_u16()),
-            false => self.refusal(request, &answer).await,
+            false => self.refusal(request, &answer, doubt).await,
         };
         Err(failed(error))
     }
@@ -443,6 +475,11 @@ fn refuses_us(answer: &Answer) -> bool {
         403 => !answer.foreign && expired(),
         _ => false,
     }
+}
+
+/// What registries answer to strangers who ask for what isn't theirs to know.
+fn may_hide(answer: &Answer) -> bool {
+    matches!(answer.status.as_u16(), 403 | 404) && !answer.foreign
 }
 
 /// A 400 that doesn't speak of something else than the token: the answer to a HEAD speaks of nothing.

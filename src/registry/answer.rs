@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use url::Url;
 
 use super::action::{Action, Request};
 use super::challenge;
+use super::shown;
 use crate::error::{Error, Kind, Result};
 
 /// The longest message that is passed on, in characters.
@@ -37,9 +39,23 @@ pub(crate) struct Answer {
     pub(crate) rest: Option<reqwest::Response>,
     /// It came from another host than the registry, after a redirect.
     pub(crate) foreign: bool,
+    /// The URL that it came from: what it names relatively is relative to that.
+    pub(crate) url: Url,
 }
 
 impl Answer {
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, headers: &[(&'static str, &str)], body: &str) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            rest: None,
+            foreign: false,
+            url: "https://h.io/v2/".parse().unwrap(),
+        }
+    }
+
     /// The text of header `name`, if it is one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -84,6 +100,9 @@ impl Answer {
     }
 
     pub(crate) fn failure(&self, request: &Request) -> Error {
+        if let Some(error) = self.unfollowed(request) {
+            return error;
+        }
         let refusal = Refusal::read(self);
         let (kind, hint) = self.verdict(request.action, &refusal);
         let mut error = request
@@ -94,6 +113,25 @@ impl Answer {
             error = error.with_hint(hint);
         }
         error
+    }
+
+    /// The error for a redirect that isn't followed: its request would have to be another one there.
+    fn unfollowed(&self, request: &Request) -> Option<Error> {
+        let location = self.header(LOCATION.as_str()).filter(|_| self.status.is_redirection())?;
+        let url = self.url.join(location).ok()?;
+        let why = format!("{}: it leads to {}", self.status, shown::url(&url, false));
+        let hint = match request.action {
+            _ if request.action.is_for_token() => {
+                "credentials don't follow a redirect: have the registry's challenge name this URL as realm"
+            }
+            Action::PushBlob | Action::PushChunk => {
+                "the bytes are on their way by then, and can't be sent twice: set endpoint: of this registry to where it leads"
+            }
+            _ => {
+                "set endpoint: of this registry to where it leads, or plain_http: false if that is the same with https"
+            }
+        };
+        Some(request.error(Kind::Unsupported, why).with_status(self.status.as_u16()).with_hint(hint))
     }
 
     /// The kind, and a hint that knows more than the kind's.

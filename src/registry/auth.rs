@@ -1,15 +1,19 @@
 //! Who we are to a host: nobody, a user with each request, or the bearer of a token.
 //!
 //! No ping: the first request goes alone and unadorned, and its 401 tells what the host wants; that is remembered, and
-//! later challenges never change it (a Harbor that refuses a token names another scheme). Tokens are kept by exact scope
-//! set and fetched once for all who wait. A credential is tried by one request until it has proved good; if it is refused,
-//! all hear of that one refusal.
+//! later challenges never change it (a Harbor that refuses a token names another scheme). Only where credentials are at hand
+//! and a refusal doesn't say how it wants them, `/v2/` is asked once: some registries hide what they have from strangers.
+//! Tokens are kept by exact scope set and fetched once for all who wait. A credential is tried by one request until it has
+//! proved good; if it is refused, all hear of that one refusal. What is refused after that is a right, not the login.
+
+mod fetch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::action::Request;
@@ -23,6 +27,8 @@ use super::token::{self, Token};
 use super::transport::Transport;
 use crate::error::{Error, Kind, Result};
 use crate::once::OnceMap;
+
+pub(crate) use self::fetch::ANONYMOUS;
 
 /// A sorted set of scopes, `repository:PATH:ACTIONS` each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -57,6 +63,10 @@ impl Scopes {
         self.0.iter().map(String::as_str)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn joined(&self) -> String {
         self.0.join(" ")
     }
@@ -70,6 +80,8 @@ pub(crate) struct Auth {
     /// Until the first answer, one request at a time.
     first: Gate,
     challenge: Mutex<Option<Challenge>>,
+    /// What `/v2/` asks for, where it was asked.
+    at_base: OnceCell<Option<Challenge>>,
     logins: Mutex<HashMap<Credential, Login>>,
     tokens: OnceMap<(Scopes, u64), Result<Token>>,
     generations: Mutex<Generations>,
@@ -96,7 +108,27 @@ impl Generations {
 #[derive(Debug, Default, Clone)]
 struct Login {
     gate: Gate,
-    refused: Arc<Mutex<Option<String>>>,
+    refused: Arc<Mutex<Option<Refusal>>>,
+}
+
+/// How a login was refused.
+#[derive(Debug, Clone)]
+struct Refusal {
+    message: String,
+    status: u16,
+}
+
+/// What to make of a refusal of who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// The host hasn't been told: it doesn't say how it wants to be.
+    Untold,
+    /// There is nobody to be, or not the one who is wanted.
+    Login,
+    /// The host doesn't believe a token that its own token service has given.
+    Token,
+    /// The login was good, or has bought the token that is refused.
+    Right,
 }
 
 /// What a request is sent with.
@@ -136,6 +168,11 @@ impl Authorization {
         matches!(self.basis, Basis::Token { fresh: false, .. })
     }
 
+    /// Whether nobody knows yet what the host wants, so that it may hide from strangers what it has.
+    pub(crate) fn is_unknown(&self) -> bool {
+        matches!(self.basis, Basis::Unknown)
+    }
+
     /// There was no answer. Whoever waits for the host's first word need not wait in line for its silence.
     pub(crate) fn unanswered(self) {
         if matches!(self.basis, Basis::Unknown) {
@@ -155,6 +192,7 @@ impl Auth {
             credentials,
             first: Gate::default(),
             challenge: Mutex::default(),
+            at_base: OnceCell::new(),
             logins: Mutex::default(),
             tokens: OnceMap::default(),
             generations: Mutex::default(),
@@ -195,7 +233,8 @@ impl Auth {
         Some(credential.filter(|_| is_asked).as_ref().and_then(token::direct))
     }
 
-    /// `answer` refuses who we are. Says whether it is worth asking again, with a new [`Auth::authorize`].
+    /// `answer` refuses who we are: what is in doubt then, and whether it is worth asking again, with a new
+    /// [`Auth::authorize`].
     ///
     /// # Errors
     /// If what the host wants may not or can't be given.
@@ -204,12 +243,15 @@ impl Auth {
         authorization: Authorization,
         request: &Request,
         answer: &Answer,
-    ) -> Result<bool> {
+    ) -> Result<(Doubt, bool)> {
         let Authorization { basis, pass, .. } = authorization;
         match basis {
-            Basis::Anonymous => Ok(false),
+            Basis::Anonymous => Ok((Doubt::Login, false)),
             Basis::Unknown => {
-                let wanted = challenge::read(&answer.headers);
+                let mut wanted = challenge::read(&answer.headers);
+                if wanted.is_none() && matches!(self.credential(&request.repository).await, Ok(Some(_))) {
+                    wanted = self.challenge_at_base(request).await;
+                }
                 let learnt = wanted.is_some();
                 if let Some(wanted) = wanted {
                     lock(&self.challenge).get_or_insert(wanted);
@@ -217,29 +259,35 @@ impl Auth {
                 if let Some(pass) = pass {
                     pass.open();
                 }
-                Ok(learnt)
+                Ok((Doubt::Untold, learnt))
             }
             Basis::Token { scopes, generation, fresh, fetched_at } => {
                 let is_current = self.generation(&scopes) == generation;
                 if is_current && self.says_all(fetched_at) && !self.is_renewed(request).await? {
-                    return Ok(false);
+                    return Ok((Doubt::Right, false));
                 }
                 self.give_up(&scopes, generation);
+                let doubt = if challenge::invalid_token(&answer.headers) { Doubt::Token } else { Doubt::Right };
                 // The token service has said just now what we may do: it won't say otherwise a moment later.
-                Ok(!(fresh && challenge::insufficient_scope(&answer.headers)))
+                Ok((doubt, !(fresh && challenge::insufficient_scope(&answer.headers))))
             }
             Basis::Credential(credential) => {
                 if self.credentials.reread(&request.repository, &credential).await? {
-                    return Ok(true);
+                    return Ok((Doubt::Login, true));
                 }
                 // One that was good before isn't wrong now: that request lacks a right.
-                if let Some(pass) = pass {
-                    *lock(&self.login(&credential).refused) = Some(answer.message());
-                    pass.open();
-                }
-                Ok(false)
+                let Some(pass) = pass else { return Ok((Doubt::Right, false)) };
+                self.is_wrong(&credential, answer);
+                pass.open();
+                Ok((Doubt::Login, false))
             }
         }
+    }
+
+    /// All who go with `credential` are to hear of this.
+    fn is_wrong(&self, credential: &Credential, answer: &Answer) {
+        let refusal = Refusal { message: answer.message(), status: answer.status.as_u16() };
+        *lock(&self.login(credential).refused) = Some(refusal);
     }
 
     /// Whether there are no credentials for `path`.
@@ -278,8 +326,7 @@ impl Auth {
         let login = self.login(credential);
         let pass = login.gate.enter().await;
         let refused = lock(&login.refused).clone();
-        refused.map_or(Ok(pass), |message| {
-            let status = StatusCode::UNAUTHORIZED.as_u16();
+        refused.map_or(Ok(pass), |Refusal { message, status }| {
             Err(request.error(Kind::Unauthorized, message).with_status(status))
         })
     }
@@ -379,52 +426,5 @@ impl Auth {
     /// Whether the host's challenge names `service`.
     pub(crate) fn is_challenged_by(&self, name: &str) -> bool {
         matches!(&*lock(&self.challenge), Some(Challenge::Bearer { service: Some(service), .. }) if service == name)
-    }
-
-    async fn fetch(&self, path: &str, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token> {
-        let registry = self.credentials.registry.as_str();
-        let realm = challenge::check_realm(realm, &self.transport.base)
-            .map_err(|why| Error::new(Kind::Denied, format!("get a token for {registry}/{path}"), why)
-                .with_hint("the registry's answer would have leaked the credentials: set endpoint: or plain_http: if it is meant so"))?;
-        let mut rotated = false;
-        loop {
-            let credential = self.credentials.get(path).await?;
-            let mut request = token::request((registry, path), &realm, service, scopes, credential.as_ref());
-            let pass = match &credential {
-                Some(credential) => self.try_login(&request, credential).await?,
-                None => None,
-            };
-            // A Harbor tells a wrong password only to who asks for nothing.
-            let only_tries = pass.is_some() && service == Some(harbor::SERVICE) && *scopes != Scopes::default();
-            if only_tries {
-                request = token::request((registry, path), &realm, service, &Scopes::default(), credential.as_ref());
-            }
-            let sent = Instant::now();
-            let header = credential.as_ref().and_then(token::direct);
-            let answer = self.transport.exchange(&request, header).await?;
-            // A refresh token that isn't accepted is an `invalid_grant`, with status 400.
-            let refresh = matches!(credential, Some(Credential::IdentityToken(_)));
-            let refused =
-                answer.status == StatusCode::UNAUTHORIZED || (refresh && answer.status == StatusCode::BAD_REQUEST);
-            if let Some(credential) = credential.filter(|_| refused) {
-                if !rotated && self.credentials.reread(path, &credential).await? {
-                    rotated = true;
-                    continue;
-                }
-                let message = answer.message();
-                *lock(&self.login(&credential).refused) = Some(message.clone());
-                if let Some(pass) = pass {
-                    pass.open();
-                }
-                return Err(request.error(Kind::Unauthorized, message).with_status(answer.status.as_u16()));
-            }
-            let answer = answer.check(&request)?;
-            if let Some(pass) = pass {
-                pass.open();
-            }
-            if !only_tries {
-                return token::read(&request, &answer, sent);
-            }
-        }
     }
 }

@@ -6,13 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
 
 use super::action::{Action, Request};
 use super::answer::Answer;
 use super::auth::Scopes;
+use super::challenge;
 use super::credentials::Credential;
 use crate::error::{Kind, Result};
 
@@ -25,13 +26,6 @@ pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     pub(crate) fetched_at: Instant,
     pub(crate) renew_at: Instant,
-}
-
-#[derive(Deserialize)]
-struct Body {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<f64>,
 }
 
 /// The request for a token of `scopes` at `realm`.
@@ -62,7 +56,8 @@ pub(crate) fn request(
             (Action::GetToken, Bytes::new())
         }
     };
-    let at = realm.host_str().unwrap_or_default();
+    // With its port, if it is none that goes without saying.
+    let at = &realm[url::Position::BeforeHost..url::Position::AfterPort];
     Request {
         action,
         attempted: format!("get a token for {registry}/{path} from {at}"),
@@ -87,26 +82,116 @@ pub(crate) fn direct(credential: &Credential) -> Option<HeaderValue> {
     }
 }
 
+/// Whether a token service refuses who asks, or what was asked for: it isn't always said which.
+pub(crate) fn refuses(answer: &Answer, credential: Option<&Credential>) -> bool {
+    match answer.status.as_u16() {
+        401 | 403 => true,
+        // A refresh token that isn't accepted is an `invalid_grant`, with status 400.
+        400 => matches!(credential, Some(Credential::IdentityToken(_))),
+        _ => false,
+    }
+}
+
+/// Whether such a refusal may be about the scopes, and not about the login.
+pub(crate) fn may_mean_scope(answer: &Answer) -> bool {
+    let said = String::from_utf8_lossy(&answer.body);
+    answer.status == 403
+        || answer.codes().iter().any(|code| code == "DENIED")
+        || ["insufficient_scope", "invalid_scope"].iter().any(|word| said.contains(word))
+        || challenge::insufficient_scope(&answer.headers)
+}
+
 fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-/// The token in a successful answer to a request that was `sent` then. A tenth of its life is left for the way.
+/// The token in a successful answer to a request that was `sent` then. A tenth of its life is left for the way. Member names
+/// are read in any case, as docker and containerd read them, and what isn't needed can't be wrong.
 ///
 /// # Errors
 /// `Invalid` if there is none in it.
 pub(crate) fn read(request: &Request, answer: &Answer, sent: Instant) -> Result<Token> {
-    let body: Body = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(request, e))?;
+    let first = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Map<String, Value>>().next();
+    let members = first.unwrap_or_else(|| Ok(Map::new())).map_err(|e| answer.unreadable(request, e))?;
+    let member = |name: &str| members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     // Harbor sends both, one of them empty.
-    let text = body.token.into_iter().chain(body.access_token).find(|text| !text.is_empty());
+    let texts = ["token", "access_token"].into_iter().filter_map(|name| member(name)?.as_str().map(str::trim));
+    let text = texts.into_iter().find(|text| !text.is_empty());
     let text = text.ok_or_else(|| request.error(Kind::Invalid, "the answer holds no token"))?;
     let header = secret(&format!("Bearer {text}"))
         .ok_or_else(|| request.error(Kind::Invalid, "the token holds what no header may"))?;
-    let told = body.expires_in.and_then(|life| Duration::try_from_secs_f64(life).ok());
-    let life = told.filter(|life| !life.is_zero()).unwrap_or(Duration::from_secs(DEFAULT_LIFE));
+    let life = member("expires_in").and_then(seconds).unwrap_or(Duration::from_secs(DEFAULT_LIFE));
     // Longer than a day is as good as for ever, and safe to add to a clock.
     let life = life.min(Duration::from_secs(24 * 3600));
     Ok(Token { header, fetched_at: sent, renew_at: sent + life.mul_f64(0.9) })
+}
+
+/// A life that makes sense, as a number or as the text of one.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let longest = Duration::MAX.as_secs_f64() / 2.0;
+    (seconds > 0.0).then(|| Duration::try_from_secs_f64(seconds.min(longest)).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header and the life, in seconds, of the token in `body`.
+    fn token(body: &str) -> Result<(String, f64), Kind> {
+        let answer = Answer::of(200, &[], body);
+        let sent = Instant::now();
+        let read = read(&Request::bare(Action::GetToken), &answer, sent);
+        let of =
+            |token: Token| (token.header.to_str().unwrap().to_owned(), (token.renew_at - sent).as_secs_f64() / 0.9);
+        read.map(of).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_not_needed_cannot_be_wrong() {
+        let good = |life: f64| Ok(("Bearer t".to_owned(), life));
+        for (body, expected) in [
+            (r#"{"token":"t","expires_in":300}"#, good(300.0)),
+            (r#"{"access_token":"t"}"#, good(60.0)),
+            (r#"{"token":"t","access_token":"","expires_in":300.5}"#, good(300.5)),
+            (r#"{"token":"","access_token":"t"}"#, good(60.0)),
+            (r#"{"token":null,"access_token":"t"}"#, good(60.0)),
+            (r#"{"token":{"a":1},"access_token":"t"}"#, good(60.0)),
+            (r#"{"token":"t","access_token":7}"#, good(60.0)),
+            (r#"{"Token":"t","Expires_In":300}"#, good(300.0)),
+            (r#"{"token":" t\n"}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":"300"}"#, good(300.0)),
+            (r#"{"token":"t","expires_in":"soon"}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":null}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":[300]}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":0}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":-5}"#, good(60.0)),
+            (r#"{"token":"t","expires_in":1e300}"#, good(86400.0)),
+            (r#"{"token":"t","expires_in":99999999999999999999}"#, good(86400.0)),
+            (r#"{"token":"t","issued_at":7,"refresh_token":{},"scope":false,"x":[]}"#, good(60.0)),
+            ("{\"token\":\"t\"}\n{\"more\":1}", good(60.0)),
+            ("{\"token\":\"t\"} and more", good(60.0)),
+            (r#"{"token":"","access_token":""}"#, Err(Kind::Invalid)),
+            (r#"{"expires_in":300}"#, Err(Kind::Invalid)),
+            (r#"{"token":"a\nb"}"#, Err(Kind::Invalid)),
+            (r#"["t"]"#, Err(Kind::Invalid)),
+            ("t", Err(Kind::Invalid)),
+            ("", Err(Kind::Invalid)),
+            ("<html>", Err(Kind::Invalid)),
+        ] {
+            let read = token(body).map(|(header, life)| (header, (life * 10.0).round() / 10.0));
+            assert_eq!(read, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_service_is_named_with_its_port() {
+        let attempted =
+            |realm: &str| request(("h.io", "a"), &realm.parse().unwrap(), None, &Scopes::default(), None).attempted;
+        assert_eq!(attempted("https://h.io:5001/t?x=y"), "get a token for h.io/a from h.io:5001");
+        assert_eq!(attempted("https://auth.h.io/t"), "get a token for h.io/a from auth.h.io");
+        assert_eq!(attempted("http://[::1]:80/t"), "get a token for h.io/a from [::1]");
+    }
 }

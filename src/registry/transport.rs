@@ -1,8 +1,8 @@
 //! The one way out: every request to a registry, token requests and hops of redirects included, goes through
 //! [`Transport::hop`], which waits for admission, counts, sends, logs and reads the headers.
 //!
-//! Redirects are ours: `Authorization` stays with the registry's own scheme, host and port, and a redirected URL, whose
-//! query is a signature, is never shown whole. No total timeout; `limits.idle_timeout` bounds each silence.
+//! Redirects are ours: they lead where `destination` allows, `Authorization` stays with the registry's own scheme, host and
+//! port, and a redirected URL, whose query is a signature, is never shown whole. No total timeout; `limits.idle_timeout` bounds each silence.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::action::{Action, Request};
 use super::admit::{Admission, Permit};
 use super::answer::{self, Answer};
 use super::counters::Counters;
+use super::destination::Home;
 use super::failure::{PROXY_HINT, in_time};
 use super::retry::Backoff;
 use super::setup::Clients;
@@ -24,6 +25,9 @@ use crate::error::{Kind, Result};
 
 const MOST_REDIRECTS: usize = 10;
 
+const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
+    (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";
+
 /// As much of an error's body as is read, in bytes.
 const ERROR_BODY: u64 = 64 << 10;
 
@@ -31,8 +35,7 @@ const ERROR_BODY: u64 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(super) clients: Clients,
-    /// What the registry's URLs begin with.
-    pub(crate) base: Url,
+    pub(crate) home: Home,
     pub(crate) admission: Admission,
     pub(crate) counters: Counters,
     pub(crate) backoff: Backoff,
@@ -47,6 +50,7 @@ impl Transport {
     pub(crate) async fn exchange(&self, request: &Request, authorization: Option<HeaderValue>) -> Result<Answer> {
         let mut url = request.url.clone();
         for _ in 0..=MOST_REDIRECTS {
+            self.check(request, &url)?;
             let own = authorization.clone().filter(|_| self.may_authorize(request.action, &url));
             let (response, permit) = self.hop(request, &url, own, None).await?;
             match self.redirection(request, &url, &response)? {
@@ -64,13 +68,27 @@ impl Transport {
         authorization: Option<HeaderValue>,
         outgoing: Outgoing,
     ) -> Result<Answer> {
+        self.check(request, &request.url)?;
         let own = authorization.filter(|_| self.may_authorize(request.action, &request.url));
         let (response, permit) = self.hop(request, &request.url, own, Some(outgoing)).await?;
         self.read(request, &request.url, response, permit).await
     }
 
     fn is_own(&self, url: &Url) -> bool {
-        url.origin() == self.base.origin()
+        self.home.is_own(url)
+    }
+
+    /// # Errors
+    /// `Denied` if `request` may not go to `url`.
+    fn check(&self, request: &Request, url: &Url) -> Result<()> {
+        let what = match url == &request.url {
+            _ if request.action.is_for_token() => "token realm",
+            true => "address for it",
+            false => "redirect",
+        };
+        let refused =
+            |why| request.error(Kind::Denied, format!("the registry's {what} {} {why}", shown::url(url, false)));
+        self.home.check(url).map_err(|why| refused(why).with_hint(ASTRAY))
     }
 
     /// Tokens are fetched wherever the (checked) realm is, everything else is for the registry alone.
@@ -162,14 +180,14 @@ impl Transport {
         let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) else {
             return Ok(None);
         };
-        let next = from.join(location).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        next.map(Some).ok_or_else(|| request.error(Kind::Invalid, "it redirects to what is no URL"))
+        let next = from.join(location).map_err(|_| request.error(Kind::Invalid, "it redirects to what is no URL"))?;
+        Ok(Some(self.home.settle_redirect(from, next)))
     }
 
     async fn read(&self, request: &Request, url: &Url, response: reqwest::Response, permit: Permit) -> Result<Answer> {
         let (status, headers) = (response.status(), response.headers().clone());
         let foreign = !request.action.is_for_token() && !self.is_own(url);
-        let mut answer = Answer { status, headers, body: Bytes::new(), rest: None, foreign };
+        let mut answer = Answer { status, headers, body: Bytes::new(), rest: None, foreign, url: url.clone() };
         if status.is_success() && request.action == Action::PullBlob {
             answer.rest = Some(response);
             return Ok(answer);

@@ -138,7 +138,7 @@ impl RegistryStore {
         }
         let location = answer.header(LOCATION.as_str());
         let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
-        let url = request.url.join(location);
+        let url = self.host.located(answer, location);
         let url = url.map_err(|e| request.error(Kind::Invalid, format!("the upload location makes no sense: {e}")))?;
         Ok(Upload(url.into()))
     }

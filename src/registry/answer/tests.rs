@@ -1,13 +1,7 @@
 use super::*;
 
 fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
-    Answer {
-        status: StatusCode::from_u16(status).unwrap(),
-        headers: headers.iter().map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).collect(),
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        rest: None,
-        foreign: false,
-    }
+    Answer::of(status, headers, body)
 }
 
 fn kind(action: Action, status: u16, body: &str) -> Kind {

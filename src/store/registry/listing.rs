@@ -106,17 +106,33 @@ impl RegistryStore {
         }
     }
 
-    /// The page after this one. Only its path and query are followed: a proxy may have got scheme and port wrong.
+    /// The page after this one. At the registry only its path and query are followed: a proxy may have got scheme and port
+    /// wrong.
     fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
-        let values = answer.headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-        let Some(target) = values.flat_map(next_link).next() else { return Ok(None) };
-        let base = self.host.base();
-        let next = request.url.join(target).ok().filter(|next| next.host_str() == base.host_str());
-        let next = next.ok_or_else(|| request.error(Kind::Invalid, "the next page of the list is on another host"))?;
-        let mut url = base.clone();
-        url.set_path(next.path());
-        url.set_query(next.query());
-        Ok(Some(url))
+        let unreadable = |text: &str| {
+            let why = format!("where the list goes on can't be read: Link: {}", text.escape_debug());
+            request
+                .error(Kind::Invalid, why)
+                .with_hint("the list may be cut off there: a proxy before the registry may have changed the header")
+        };
+        for value in answer.headers.get_all(LINK) {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            let Some(target) = next_link(&text).map_err(|()| unreadable(&text))? else { continue };
+            let next = self.host.located(answer, target).map_err(|_| unreadable(&text))?;
+            let base = self.host.base();
+            if next.host_str() == base.host_str() {
+                let mut url = base.clone();
+                url.set_path(next.path());
+                url.set_query(next.query());
+                return Ok(Some(url));
+            }
+            // Whoever has sent us there may well go on there.
+            if next.origin() == answer.url.origin() {
+                return Ok(Some(next));
+            }
+            return Err(request.error(Kind::Invalid, "the next page of the list is on another host"));
+        }
+        Ok(None)
     }
 }
 
@@ -134,21 +150,45 @@ fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
     Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(request, e))
 }
 
-/// The targets of `rel=next` in a `Link` header (RFC 8288).
-pub(super) fn next_link(value: &str) -> Option<&str> {
-    let mut rest = value;
-    while let Some((_, after)) = rest.split_once('<') {
-        let (target, after) = after.split_once('>')?;
-        let parameters = after.split('<').next().unwrap_or_default();
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            let (key, relation) = parameter.split_once('=').unwrap_or_default();
-            let relation = relation.trim().trim_matches('"');
-            key.trim().eq_ignore_ascii_case("rel") && relation.split(' ').any(|word| word.eq_ignore_ascii_case("next"))
-        });
-        if is_next {
-            return Some(target);
+/// The target of `rel=next` in a `Link` header (RFC 8288); of a link without any relation, too, for some registries know only
+/// the one.
+///
+/// # Errors
+/// If what is there can't be read: a list would end where it goes on.
+pub(super) fn next_link(value: &str) -> Result<Option<&str>, ()> {
+    let between = |c: char| c.is_ascii_whitespace() || c == ',';
+    let mut rest = value.trim_start_matches(between);
+    while !rest.is_empty() {
+        let (target, after) = rest.strip_prefix('<').and_then(|rest| rest.split_once('>')).ok_or(())?;
+        let (parameters, after) = parameters(after);
+        let relation = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case("rel")).map(|(_, value)| *value);
+        if relation.is_none_or(|words| words.split_ascii_whitespace().any(|word| word.eq_ignore_ascii_case("next"))) {
+            return if target.trim().is_empty() { Err(()) } else { Ok(Some(target.trim())) };
         }
-        rest = after;
+        rest = after.trim_start_matches(between);
     }
-    None
+    Ok(None)
+}
+
+/// The parameters of a link that `text` begins with, and what comes after them.
+fn parameters(text: &str) -> (Vec<(&str, &str)>, &str) {
+    let mut parameters = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(after) = rest.strip_prefix(';') {
+        let after = after.trim_start();
+        let end = after.find(['=', ';', ',']).unwrap_or(after.len());
+        let (key, after) = after.split_at(end);
+        let Some(value) = after.strip_prefix('=').map(str::trim_start) else {
+            parameters.push((key.trim(), ""));
+            rest = after;
+            continue;
+        };
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
+        };
+        parameters.push((key.trim(), value.trim()));
+        rest = after.trim_start();
+    }
+    (parameters, rest)
 }

@@ -12,6 +12,7 @@ use axum::response::Response;
 
 mod auth;
 mod blobs;
+mod destinations;
 mod listing;
 mod requests;
 

@@ -26,14 +26,80 @@ async fn lists_of_tags_are_followed_to_their_end() {
 #[test]
 fn next_links_are_found() {
     for (value, expected) in [
-        (r#"</v2/a/tags/list?last=x&n=1>; rel="next""#, Some("/v2/a/tags/list?last=x&n=1")),
-        ("</x>; rel=next", Some("/x")),
-        (r#"</first>; rel="first", </x,y>; REL="prev next""#, Some("/x,y")),
-        (r#"</x>; rel="prev""#, None),
-        ("</x", None),
-        ("", None),
+        (r#"</v2/a/tags/list?last=x&n=1>; rel="next""#, Ok(Some("/v2/a/tags/list?last=x&n=1"))),
+        ("</x>; rel=next", Ok(Some("/x"))),
+        ("</x>;rel=next", Ok(Some("/x"))),
+        (r#"  </x> ; rel = "next" "#, Ok(Some("/x"))),
+        (r#"</first>; rel="first", </x,y>; REL="prev next""#, Ok(Some("/x,y"))),
+        (r#"</first>; rel="first",</x>; title="a, b; c"; rel="next""#, Ok(Some("/x"))),
+        (r#"</x>; rel="next", </last>; rel="last""#, Ok(Some("/x"))),
+        (r#"</x?a=<b>; rel="next""#, Ok(Some("/x?a=<b"))),
+        ("</x>; rel=\"next", Ok(Some("/x"))),
+        // Some know no other relation, and leave it out.
+        ("</x>", Ok(Some("/x"))),
+        ("</x>; type=y", Ok(Some("/x"))),
+        (r#"</x>; rel="prev""#, Ok(None)),
+        (r#"</x>; rel="prev", </y>; rel="last""#, Ok(None)),
+        ("", Ok(None)),
+        (" , ", Ok(None)),
+        // What can't be read may be where the list goes on.
+        ("</x", Err(())),
+        ("/x>; rel=next", Err(())),
+        ("/x; rel=next", Err(())),
+        (r#"rel="next""#, Err(())),
+        ("garbage", Err(())),
+        ("<>; rel=next", Err(())),
+        (r#"</first>; rel="first", garbage"#, Err(())),
+        (r#"</first>; rel="first" garbage"#, Err(())),
     ] {
         assert_eq!(next_link(value), expected, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_whose_end_cannot_be_read_is_an_error_and_never_a_shorter_one() {
+    for link in [
+        "</v2/a/b/tags/list?last=1",
+        "garbage",
+        "<http://[x>; rel=next",
+        "<http://:>; rel=next",
+        "\u{e9}; rel=next",
+        "<>",
+    ] {
+        let link = link.to_owned();
+        let script = Script::start(move |asked| {
+            let body = if asked.line.contains("/tags/") { r#"{"tags":["1"]}"#.to_owned() } else { list(&["a"]) };
+            let mut response = reply(200, &[], body);
+            response.headers_mut().insert("link", axum::http::HeaderValue::from_bytes(link.as_bytes()).unwrap());
+            response
+        })
+        .await;
+        let store = script.store();
+        for error in [store.tags().await.unwrap_err(), store.referrers(&digest()).await.unwrap_err()] {
+            assert!(error.kind() == Kind::Invalid && error.to_string().contains("can't be read"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_on_at_the_registry_as_it_is_known() {
+    for (registry, next) in [
+        (None, "<http://127.0.0.1/v2/a/b/tags/list?last=1>; rel=next"),
+        (None, "<https://127.0.0.1/v2/a/b/tags/list?last=1>; rel=next"),
+        (None, "<https://127.0.0.1:9/v2/a/b/tags/list?last=1>; rel=next"),
+        (None, "<?last=1>; rel=next"),
+        (None, "<list?last=1>"),
+        (Some("h.example.com"), "<https://h.example.com/v2/a/b/tags/list?last=1>; rel=next"),
+        (Some("h.example.com"), "<http://h.example.com/v2/a/b/tags/list?last=1>; rel=next"),
+    ] {
+        let script = Script::start(move |asked| match asked.line.ends_with("?last=1") {
+            true => reply(200, &[], r#"{"tags":["2"]}"#),
+            false => reply(200, &[("link", next)], r#"{"tags":["1"]}"#),
+        })
+        .await;
+        let store = registry.map_or_else(|| script.store(), |name| script.store_called(name));
+        assert_eq!(store.tags().await.unwrap().len(), 2, "{next}");
+        assert_eq!(script.lines()[1], "GET /v2/a/b/tags/list?last=1");
     }
 }
 

@@ -1,0 +1,136 @@
+//! What is fetched to be somebody: a token, and the challenge of a host that didn't name it.
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{Auth, Scopes};
+use crate::error::{Error, Kind, Result};
+use crate::registry::action::{Action, Request};
+use crate::registry::answer::Answer;
+use crate::registry::challenge::{self, Challenge};
+use crate::registry::credentials::Credential;
+use crate::registry::gate::Pass;
+use crate::registry::harbor;
+use crate::registry::token::{self, Token};
+
+impl Auth {
+    /// What `/v2/` asks for. If that can't be found out, it is asked again by the next who wants to know.
+    pub(super) async fn challenge_at_base(&self, of: &Request) -> Option<Challenge> {
+        let ask = || async {
+            let base = &self.transport.home.base;
+            let attempted = format!("log in to {}", self.credentials.registry);
+            let url = Url::parse(&format!("{}/v2/", base.as_str().trim_end_matches('/')));
+            let request = Request {
+                action: Action::Ping,
+                url: url.map_err(|e| Error::new(Kind::Invalid, &attempted, e.to_string()))?,
+                attempted,
+                headers: HeaderMap::new(),
+                scopes: Scopes::default(),
+                repository: of.repository.clone(),
+                body: Bytes::new(),
+                limit: (1 << 20, "an answer"),
+            };
+            let answer = self.transport.exchange(&request, None).await?;
+            Ok::<_, Error>(challenge::read(&answer.headers).filter(|_| !answer.foreign))
+        };
+        self.at_base.get_or_try_init(ask).await.cloned().unwrap_or_default()
+    }
+
+    pub(super) async fn fetch(&self, path: &str, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token> {
+        let registry = self.credentials.registry.as_str();
+        let realm = self.realm(path, realm)?;
+        let mut rotated = false;
+        loop {
+            let credential = self.credentials.get(path).await?;
+            let ask_for =
+                |scopes: &Scopes| token::request((registry, path), &realm, service, scopes, credential.as_ref());
+            let mut request = ask_for(scopes);
+            let pass = match &credential {
+                Some(credential) => self.try_login(&request, credential).await?,
+                None => None,
+            };
+            // A Harbor tells a wrong password only to who asks for nothing.
+            let only_tries = pass.is_some() && service == Some(harbor::SERVICE) && !scopes.is_empty();
+            if only_tries {
+                request = ask_for(&Scopes::default());
+            }
+            let sent = Instant::now();
+            let header = credential.as_ref().and_then(token::direct);
+            let answer = self.transport.exchange(&request, header).await?;
+            if !token::refuses(&answer, credential.as_ref()) {
+                let answer = answer.check(&request)?;
+                if let Some(pass) = pass {
+                    pass.open();
+                }
+                if !only_tries {
+                    return token::read(&request, &answer, sent);
+                }
+                continue;
+            }
+            let Some(credential) = &credential else { return Err(anonymous(&request, &answer)) };
+            if !rotated && self.credentials.reread(path, credential).await? {
+                rotated = true;
+                continue;
+            }
+            let bare = ask_for(&Scopes::default());
+            return Err(self.token_refused((&request, bare), answer, credential, pass).await);
+        }
+    }
+
+    /// The error of a token that isn't given to `credential`, and whether all who go with it are to hear of that. Where it
+    /// isn't told whether login or scopes are refused, and the login hasn't been accepted before, the `bare` request tells,
+    /// which asks for no scope.
+    async fn token_refused(
+        &self,
+        (request, bare): (&Request, Request),
+        answer: Answer,
+        credential: &Credential,
+        pass: Option<Pass>,
+    ) -> Error {
+        // What was accepted before isn't wrong now.
+        let Some(pass) = pass else { return lacks_right(request, &answer) };
+        let mut wrong = answer;
+        if token::may_mean_scope(&wrong) && !request.scopes.is_empty() {
+            let answer = match self.transport.exchange(&bare, token::direct(credential)).await {
+                Ok(answer) => answer,
+                Err(error) => return error,
+            };
+            if !token::refuses(&answer, Some(credential)) {
+                if answer.status.is_success() {
+                    pass.open();
+                }
+                return lacks_right(request, &wrong);
+            }
+            wrong = answer;
+        }
+        self.is_wrong(credential, &wrong);
+        pass.open();
+        request.error(Kind::Unauthorized, wrong.message()).with_status(wrong.status.as_u16())
+    }
+
+    /// Where tokens are given out.
+    fn realm(&self, path: &str, realm: &str) -> Result<Url> {
+        let home = &self.transport.home;
+        let url = if realm.starts_with('/') { home.base.join(realm) } else { Url::parse(realm) };
+        url.map(|url| home.settle_realm(url)).map_err(|e| {
+            let attempted = format!("get a token for {}/{path}", self.credentials.registry);
+            Error::new(Kind::Invalid, attempted, format!("its token realm `{}` isn't a URL: {e}", realm.escape_debug()))
+        })
+    }
+}
+
+/// The error of a token that isn't given to nobody.
+fn anonymous(request: &Request, answer: &Answer) -> Error {
+    request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16()).with_hint(ANONYMOUS)
+}
+
+/// The error of a token that isn't given for these scopes, to one whose login is good.
+fn lacks_right(request: &Request, answer: &Answer) -> Error {
+    request.error(Kind::Denied, answer.message()).with_status(answer.status.as_u16())
+}
+
+/// No account lacks a right where there is none.
+pub(crate) const ANONYMOUS: &str = "without a login, a private repository and one that doesn't exist look the same: check the \
+    spelling, or log in (set username and password under registries: in mirror.yaml, or use docker login)";

@@ -1,0 +1,133 @@
+//! Where requests go that a registry leads elsewhere, and who we are there.
+
+use super::*;
+
+/// A registry that wants a password, and leads uploads to the location that `of` makes of its address.
+async fn located(of: impl Fn(SocketAddr) -> String + Send + Sync + 'static) -> Script {
+    Script::start(move |asked| {
+        let address = asked.headers["host"].to_str().unwrap().parse().unwrap();
+        match (asked.line.split(' ').next(), asked.authorization.as_str()) {
+            (_, "") => reply(401, &[("www-authenticate", "Basic")], ""),
+            (Some("POST"), _) => reply(202, &[("location", &of(address))], ""),
+            _ => reply(if asked.line.contains(" /v2/a/b/blobs/uploads/1?s=x") { 201 } else { 500 }, &[], ""),
+        }
+    })
+    .await
+}
+
+fn blob() -> Descriptor {
+    Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(b"blob"), size: 4 }
+}
+
+async fn push(store: &dyn Target) -> Result<()> {
+    let upload = store.open_upload().await?;
+    store.push_blob(upload, &blob(), futures::stream::iter([Ok("blob".into())]).boxed()).await
+}
+
+#[tokio::test]
+async fn a_location_that_means_the_registry_goes_to_the_registry() {
+    const PATH: &str = "/v2/a/b/blobs/uploads/1?s=x";
+    type Location = fn(SocketAddr) -> String;
+    let given: [(&str, Location); 9] = [
+        ("", |_| PATH.into()),
+        ("", |_| "1?s=x".into()),
+        ("", |_| "./1?s=x#f".into()),
+        ("", |at| format!("//{at}{PATH}")),
+        ("", |at| format!("https://{at}{PATH}")),
+        ("", |at| format!("http://{}{PATH}", at.ip())),
+        ("", |at| format!("https://{}{PATH}", at.ip())),
+        ("h.example.com", |_| format!("https://h.example.com{PATH}")),
+        ("h.example.com:5000", |_| format!("http://h.example.com{PATH}")),
+    ];
+    for (name, of) in given {
+        let script = located(of).await;
+        let registry: Registry =
+            if name.is_empty() { script.address.to_string() } else { name.into() }.parse().unwrap();
+        let endpoint = Some(format!("http://{}", script.address).parse().unwrap());
+        let hosts = Script::hosts_of(registry.clone(), RegistrySettings { endpoint, ..user("p") });
+        let repository = Repository::new(registry, "a/b").unwrap();
+        push(&*RegistryStores::new(hosts).target(&repository).unwrap()).await.unwrap();
+        // 401, POST, PUT: all here, and with our credentials.
+        assert_eq!(script.lines().len(), 3, "{:?}", script.lines());
+    }
+}
+
+#[tokio::test]
+async fn no_request_goes_where_none_may() {
+    for place in [
+        "http://169.254.169.254/latest",
+        "http://[fe80::1]/x",
+        "http://2852039166/x",
+        "http://u:p@h.example.com/x",
+        "ftp://h/x",
+    ] {
+        let script = located(move |_| place.to_owned()).await;
+        let error = push(&*script.store_with(user("p"))).await.unwrap_err();
+        assert!(error.kind() == Kind::Denied && error.attempts() == 1 && error.hint().is_some(), "{place}: {error}");
+        for status in [301, 302, 307, 308] {
+            let script = Script::start(move |_| reply(status, &[("location", place)], "")).await;
+            for error in [
+                script.store().blob_size(&digest()).await.unwrap_err(),
+                script.store().manifest(&digest()).await.unwrap_err(),
+                script.store().tags().await.unwrap_err(),
+            ] {
+                assert!(error.kind() == Kind::Denied && error.to_string().contains("redirect"), "{place}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_sent_again_follows_and_goes_on_where_it_was_answered() {
+    for status in [307, 308] {
+        let moved = Script::start(|asked| match asked.line.split_once(' ').unwrap() {
+            // Relative to this host, where the upload was opened.
+            ("POST", "/b/uploads/") => reply(202, &[("location", "1?s=x")], ""),
+            ("PUT", "/b/manifest") if asked.body == MANIFEST => reply(201, &[], ""),
+            ("PUT", path) if path.starts_with("/b/uploads/1?s=x&digest=") && asked.body == "blob" => {
+                reply(201, &[], "")
+            }
+            _ => reply(500, &[], ""),
+        })
+        .await;
+        let address = moved.address;
+        let script = Script::start(move |asked| {
+            let part = if asked.line.starts_with("POST") { "uploads/" } else { "manifest" };
+            reply(status, &[("location", &format!("http://{address}/b/{part}"))], "")
+        })
+        .await;
+        let store = script.store();
+        push(&*store).await.unwrap();
+        let manifest = Manifest::new(digest(), None, Bytes::from_static(MANIFEST.as_bytes())).unwrap();
+        store.push_manifest(&manifest, &tag("v1")).await.unwrap();
+        assert_eq!((script.lines().len(), moved.lines().len()), (2, 3), "{:?}", moved.lines());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_again_says_so() {
+    for status in [301, 302, 303, 307, 308] {
+        let script = Script::start(move |asked| match asked.line.starts_with("POST") {
+            true => reply(202, &[("location", "/up")], ""),
+            false => reply(status, &[("location", "https://h.example.com/up?secret=x")], ""),
+        })
+        .await;
+        let error = push(&*script.store()).await.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (Kind::Unsupported, Some(status)), "{error}");
+        assert!(error.to_string().ends_with("it leads to https://h.example.com/up"), "{error}");
+        assert!(error.hint().unwrap().contains("endpoint:"));
+    }
+    for status in [301, 302, 303, 307, 308] {
+        let script = Script::start(move |asked| {
+            let realm = format!(r#"Bearer realm="http://{}/token""#, asked.headers["host"].to_str().unwrap());
+            match asked.line.starts_with("GET /token") {
+                true => reply(status, &[("location", "https://login.example.com/x")], ""),
+                false => reply(401, &[("www-authenticate", &realm)], ""),
+            }
+        })
+        .await;
+        let error = script.store_with(user("p")).resolve(&tag("v1")).await.unwrap_err();
+        assert!(error.to_string().ends_with("it leads to https://login.example.com/x"), "{error}");
+        assert!(error.hint().unwrap().contains("realm") && error.attempts() == 1);
+    }
+}
