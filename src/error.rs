@@ -1,7 +1,10 @@
 //! What went wrong: its kind, its side, what was attempted on what, and why.
 //!
-//! Whether to try again and what to hint are functions of the kind, in one table (`Kind::traits`). An image that fails
-//! is data and its error travels in the report, so errors are cheap to clone and shared by all who waited for the work.
+//! Whether to try again is a function of the kind, and what to do about it one of all that is known of the failure, in one
+//! table (`hints`). An image that fails is data and its error travels in the report, so errors are cheap to clone and shared
+//! by all who waited for the work.
+
+mod hints;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,39 +48,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether the same request may succeed later, and what to do about it.
-    const fn traits(self) -> (bool, Option<&'static str>) {
-        match self {
-            Self::NotFound => (false, Some("check the spelling, and that the tag still exists")),
-            Self::Unauthorized => {
-                let hint = "is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login";
-                (false, Some(hint))
-            }
-            Self::Denied => (false, Some("the account is known but lacks the right: ask the registry's owner for it")),
-            Self::Conflict => (false, Some("remove the tag at the target, or set overwrite: true or keep")),
-            Self::RateLimited => (true, Some("wait, or log in for a higher limit")),
-            Self::QuotaExceeded => {
-                (false, Some("wait until the quota's window has passed, or log in for a larger one"))
-            }
-            Self::MissingContent => (false, Some("run it again: what the target lost is sent anew")),
-            Self::Mismatch => {
-                (false, Some("the bytes were damaged on the way or at rest: compare with another client"))
-            }
-            Self::Unsupported | Self::Configuration => (false, None),
-            Self::Invalid => (false, Some("is it a registry, and not a proxy's or login page?")),
-            Self::Unavailable => (true, Some("check the network and the registry's status, then run it again")),
-            Self::Interrupted => (false, Some("run it again: it goes on where it stopped")),
-        }
-    }
-
     /// Whether the same request may succeed later.
     pub const fn retry(self) -> bool {
-        self.traits().0
-    }
-
-    /// The next step for a person.
-    pub const fn hint(self) -> Option<&'static str> {
-        self.traits().1
+        matches!(self, Self::RateLimited | Self::Unavailable)
     }
 }
 
@@ -107,6 +80,26 @@ pub enum Stage {
     Verify,
 }
 
+/// What a registry was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Task {
+    /// To tell what a tag or a digest names.
+    Resolve,
+    ReadManifest,
+    /// To give a blob, or to tell whether it is there.
+    ReadBlob,
+    ListTags,
+    ListReferrers,
+    PushManifest,
+    /// To take a blob, by an upload or a mount.
+    PushBlob,
+    GetToken,
+    LogIn,
+    /// To tell of a project.
+    FindProject,
+    CreateProject,
+}
+
 /// What was attempted, on what, and why it failed. `Display` is `attempted: why`, without the hint.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
@@ -116,6 +109,8 @@ struct Inner {
     kind: Kind,
     side: Option<Side>,
     stage: Option<Stage>,
+    task: Option<Task>,
+    code: Option<&'static str>,
     attempted: String,
     why: String,
     status: Option<u16>,
@@ -153,6 +148,8 @@ impl Error {
             kind,
             side: None,
             stage: None,
+            task: None,
+            code: None,
             attempted: attempted.into(),
             why: why.into(),
             status: None,
@@ -177,6 +174,20 @@ impl Error {
         self
     }
 
+    /// Met while this was asked for.
+    #[must_use]
+    pub(crate) fn of_task(mut self, task: Task) -> Self {
+        self.0.task = Some(task);
+        self
+    }
+
+    /// With the code by which the registry says why.
+    #[must_use]
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
     /// With the number of times that it was attempted.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
@@ -191,7 +202,7 @@ impl Error {
         self
     }
 
-    /// With a hint that knows more than the kind's.
+    /// With a hint that knows more than can be told from the rest.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
@@ -256,7 +267,10 @@ impl Error {
 
     /// The next step for a person.
     pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref().or(self.0.kind.hint())
+        let Inner { kind, code, why, status, task, side, stage, hint, .. } = &*self.0;
+        let case =
+            hints::Case { kind: *kind, code: *code, why, status: *status, task: *task, side: *side, stage: *stage };
+        hint.as_deref().or_else(|| hints::hint(&case))
     }
 }
 

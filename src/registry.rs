@@ -44,8 +44,8 @@ use url::Url;
 
 pub(crate) use self::action::{Action, Request};
 use self::admit::Admission;
+pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
-pub(crate) use self::answer::{Answer, PROXY_CACHE};
 use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
 use self::counters::Counters;
 pub use self::counters::HostStats;

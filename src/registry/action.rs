@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use super::auth::Scopes;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Task};
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,25 @@ impl Action {
         matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject | Self::ShowArtifact)
     }
 
+    /// The same, as far as it matters for what to do about a failure.
+    const fn task(self) -> Task {
+        match self {
+            Self::Resolve => Task::Resolve,
+            Self::PullManifest => Task::ReadManifest,
+            Self::PullBlob | Self::FindBlob => Task::ReadBlob,
+            Self::ListTags => Task::ListTags,
+            Self::ListReferrers => Task::ListReferrers,
+            Self::PushManifest => Task::PushManifest,
+            Self::OpenUpload | Self::PushBlob | Self::PushChunk | Self::AbandonUpload | Self::MountBlob => {
+                Task::PushBlob
+            }
+            Self::GetToken | Self::RefreshToken => Task::GetToken,
+            Self::Ping => Task::LogIn,
+            Self::ShowProject | Self::FindProject | Self::ShowArtifact => Task::FindProject,
+            Self::CreateProject => Task::CreateProject,
+        }
+    }
+
     pub(crate) const fn traits(self) -> Traits {
         const fn of(method: Method, words: (&'static str, &'static str), bulk: bool, writes: bool) -> Traits {
             Traits { method, words, bulk, writes }
@@ -102,7 +121,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
-        Error::new(kind, &self.attempted, why)
+        Error::new(kind, &self.attempted, why).of_task(self.action.task())
     }
 
     #[cfg(test)]

@@ -5,9 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use oci_client::errors::OciEnvelope;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use serde_json::Value;
 use url::Url;
 
 use super::action::{Action, Request};
@@ -99,20 +99,26 @@ impl Answer {
         Refusal::read(self).message
     }
 
+    /// Whether it asks to slow down, or says that a quota is used up, by whatever status.
+    pub(super) fn throttles(&self) -> bool {
+        let refusal = Refusal::read(self);
+        self.is_throttled(&refusal) || self.is_pull_limit(&refusal)
+    }
+
     pub(crate) fn failure(&self, request: &Request) -> Error {
         if let Some(error) = self.unfollowed(request) {
             return error;
         }
         let refusal = Refusal::read(self);
-        let (kind, hint) = self.verdict(request.action, &refusal);
-        let mut error = request
+        let (kind, code) = self.verdict(request.action, &refusal);
+        let error = request
             .error(kind, refusal.message)
             .with_status(self.status.as_u16())
             .with_retry_after(retry_after(&self.headers));
-        if let Some(hint) = hint {
-            error = error.with_hint(hint);
+        match code {
+            Some(code) => error.with_code(code),
+            None => error,
         }
-        error
     }
 
     /// The error for a redirect that isn't followed: its request would have to be another one there.
@@ -134,18 +140,22 @@ impl Answer {
         Some(request.error(Kind::Unsupported, why).with_status(self.status.as_u16()).with_hint(hint))
     }
 
-    /// The kind, and a hint that knows more than the kind's.
+    /// The kind, and the code that it was told by.
     fn verdict(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
         let status = self.status.as_u16();
+        // What is said of limits goes before all: registries say it under many statuses.
+        if self.is_pull_limit(refusal) {
+            return (Kind::QuotaExceeded, None);
+        }
+        if self.is_throttled(refusal) {
+            return (Kind::RateLimited, None);
+        }
         // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature.
         if self.foreign && matches!(status, 400 | 401 | 403) {
             return (Kind::Unavailable, None);
         }
         if status == 401 && challenge::insufficient_scope(&self.headers) {
             return (Kind::Denied, None);
-        }
-        if status == 429 && self.is_pull_limit(refusal) {
-            return (Kind::QuotaExceeded, None);
         }
         let by_code = BY_CODE.iter().find(|row| {
             refusal.codes.iter().any(|code| code == row.code)
@@ -154,7 +164,7 @@ impl Answer {
         });
         // Codes tell more than a 4xx; everything else speaks for itself.
         let kind = match (by_code, status) {
-            (Some(row), 400..=428 | 430..=499) if status != 401 => return (row.kind, row.hint),
+            (Some(row), 400..=499) if status != 401 => return (row.kind, Some(row.code)),
             (_, 401) => Kind::Unauthorized,
             (_, 403) => Kind::Denied,
             // Nothing of Harbor's answers there: else there were a code.
@@ -162,21 +172,59 @@ impl Answer {
             (_, 404 | 410) => Kind::NotFound,
             (_, 409 | 412) => Kind::Conflict,
             (_, 408 | 500 | 502 | 503 | 504) => Kind::Unavailable,
-            (_, 429) => Kind::RateLimited,
             (_, 405 | 413 | 415 | 416 | 501 | 505) => Kind::Unsupported,
             _ => Kind::Invalid,
         };
-        (kind, BY_STATUS.iter().find(|(of, _)| *of == status).map(|(_, hint)| *hint))
+        (kind, None)
     }
 
-    /// Docker Hub's pull limit, which no pause of ours outlasts; not its abuse limit, which is a bare 429.
+    /// A pull limit, which no pause of ours outlasts: by its text, or by headers that tell a window and that nothing is left
+    /// in it. Without a window they tell a rate, and a bare 429 is one, too.
     fn is_pull_limit(&self, refusal: &Refusal) -> bool {
-        let used_up = quota(&self.headers).is_some_and(|quota| quota.remaining == 0);
-        refusal.lower.contains("reached your pull rate limit")
-            || refusal.lower.contains("reached your unauthenticated pull rate limit")
-            || (used_up && self.header(RETRY_AFTER.as_str()).is_none())
+        let used_up = || {
+            self.status == StatusCode::TOO_MANY_REQUESTS
+                && !self.headers.contains_key(RETRY_AFTER)
+                && quota(&self.headers).is_some_and(|quota| quota.remaining == 0 && quota.window_seconds.is_some())
+        };
+        self.is_error() && (PULL_LIMIT.iter().any(|text| refusal.lower.contains(text)) || used_up())
+    }
+
+    fn is_throttled(&self, refusal: &Refusal) -> bool {
+        let said = || refusal.codes.iter().any(|code| THROTTLE_CODES.contains(&code.as_str()));
+        let written = || THROTTLE_TEXTS.iter().any(|text| refusal.lower.contains(text));
+        match self.status.as_u16() {
+            429 => true,
+            // Who we are, and what there is, aren't matters of pace.
+            401 | 404 => false,
+            _ => self.is_error() && (said() || written()),
+        }
+    }
+
+    fn is_error(&self) -> bool {
+        self.status.is_client_error() || self.status.is_server_error()
     }
 }
+
+/// How registries say that the pulls of a window are used up, in lower case.
+const PULL_LIMIT: &[&str] = &["reached your pull rate limit", "reached your unauthenticated pull rate limit"];
+
+/// Codes that ask to slow down, in capitals; the last is of S3 and what imitates it.
+const THROTTLE_CODES: &[&str] = &[
+    "TOOMANYREQUESTS",
+    "TOO_MANY_REQUESTS",
+    "TOO_MANY_REQUEST",
+    "RATE_LIMITED",
+    "RATE_LIMIT_EXCEEDED",
+    "RATELIMITEXCEEDED",
+    "THROTTLED",
+    "THROTTLING",
+    "THROTTLINGEXCEPTION",
+    "SLOWDOWN",
+];
+
+/// The same in words, in lower case.
+const THROTTLE_TEXTS: &[&str] =
+    &["rate exceeded", "rate limit exceeded", "rate limited", "too many requests", "toomanyrequests", "<code>slowdown"];
 
 /// A code that tells more than its status; `says` must stand in the message, `action` is what was asked for, if it matters.
 struct ByCode {
@@ -184,70 +232,40 @@ struct ByCode {
     says: &'static str,
     action: Option<Action>,
     kind: Kind,
-    /// What knows more than the kind's hint.
-    hint: Option<&'static str>,
 }
 
 const fn row(code: &'static str, says: &'static str, action: Option<Action>, kind: Kind) -> ByCode {
-    ByCode { code, says, action, kind, hint: None }
+    ByCode { code, says, action, kind }
 }
 
-impl ByCode {
-    const fn hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
-    }
-}
-
-/// `reference/registries.md` section C3; the first row that fits counts.
+/// The first row that fits counts.
 const BY_CODE: &[ByCode] = &[
     row("MANIFEST_BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
     row("BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
     row("MANIFEST_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
     row("BLOB_UPLOAD_UNKNOWN", "with digests", Some(Action::PushManifest), Kind::MissingContent),
     row("TAG_INVALID", "immutable", None, Kind::Conflict),
-    row("PRECONDITION", "configured as immutable", None, Kind::Conflict)
-        .hint("a rule of the project makes the tag immutable: remove the rule or the tag, or set overwrite: keep"),
-    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded).hint(
-        "the project's storage quota is full: have it raised, or delete what is no longer needed and collect garbage",
-    ),
-    row("DENIED", "read only mode", None, Kind::Denied).hint(
-        "the registry is in read-only mode, perhaps for maintenance: run it again later, or have the mode switched off",
-    ),
-    row("DENIED", "proxy project", None, Kind::Unsupported).hint(PROXY_CACHE),
-    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied).hint(POLICY),
+    row("TAG_INVALID", "", None, Kind::Invalid),
+    row("PRECONDITION", "configured as immutable", None, Kind::Conflict),
+    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded),
+    row("DENIED", "proxy project", None, Kind::Unsupported),
+    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied),
     row("NOT_FOUND", "", Some(Action::ShowProject), Kind::NotFound),
-    row("FORBIDDEN", "only system level robot", Some(Action::CreateProject), Kind::Denied)
-        .hint("a project's robot creates none: use a system robot, or have the project created beforehand"),
-    row("FORBIDDEN", "", Some(Action::CreateProject), Kind::Denied)
-        .hint("give the account the system permission to create projects, or have the project created beforehand"),
-    row("BAD_REQUEST", "", Some(Action::CreateProject), Kind::Configuration)
-        .hint("compare registries.HOST.harbor.create in mirror.yaml with what this Harbor allows"),
-    row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid)
-        .hint("Harbor wants PROJECT/NAME: name a project in target:, layout: or to:"),
-    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported)
-        .hint("the registry takes no manifest of this kind: leave it out, or mirror it to one that does"),
+    row("FORBIDDEN", "", Some(Action::CreateProject), Kind::Denied),
+    row("BAD_REQUEST", "", Some(Action::CreateProject), Kind::Configuration),
+    row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid),
+    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported),
     row("DENIED", "", None, Kind::Denied),
+    row("UNAUTHORIZED", "", None, Kind::Unauthorized),
     row("DIGEST_INVALID", "", None, Kind::Mismatch),
     row("SIZE_INVALID", "", None, Kind::Mismatch),
     row("UNSUPPORTED", "", None, Kind::Unsupported),
-    row("NAME_UNKNOWN", "", None, Kind::NotFound)
-        .hint("check the spelling of the repository, and that it exists and may be seen"),
+    row("NAME_INVALID", "", None, Kind::Invalid),
+    row("NAME_UNKNOWN", "", None, Kind::NotFound),
     row("BLOB_UPLOAD_UNKNOWN", "", None, Kind::NotFound),
     row("BLOB_UNKNOWN", "", None, Kind::NotFound),
     row("MANIFEST_UNKNOWN", "", None, Kind::NotFound),
 ];
-
-/// Hints for statuses that come without a code, perhaps from a proxy in front.
-const BY_STATUS: &[(u16, &str)] =
-    &[(413, "it is too large for the registry, or for a proxy in front of it: have the limit raised there")];
-
-/// Harbor's, both when it says so itself and when its project does.
-pub(crate) const PROXY_CACHE: &str =
-    "Harbor fills a proxy cache itself and takes no pushes there: name another project in target: or to:";
-
-/// Harbor's, where a project's policy keeps an image from being served.
-pub(super) const POLICY: &str =
-    "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its configuration";
 
 /// What an error body says.
 struct Refusal {
@@ -260,31 +278,62 @@ struct Refusal {
 impl Refusal {
     fn read(answer: &Answer) -> Self {
         let status = answer.status;
-        if answer.is_web_page() {
-            let message = format!("the answer is a web page, with status {status}");
-            return Self { codes: Vec::new(), lower: message.to_lowercase(), message };
-        }
         let text = String::from_utf8_lossy(&answer.body);
-        let Some(envelope) = serde_json::from_slice::<OciEnvelope>(&answer.body).ok().filter(|e| !e.errors.is_empty())
-        else {
-            let said = printable(text.trim());
-            let message = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-            return Self { codes: Vec::new(), lower: text.to_lowercase(), message };
+        let lower = text.to_lowercase();
+        if answer.is_web_page() {
+            return Self {
+                codes: Vec::new(),
+                lower,
+                message: format!("the answer is a web page, with status {status}"),
+            };
+        }
+        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        let entries: Vec<&Value> = match body.as_ref().map(|body| &body["errors"]) {
+            Some(Value::Array(entries)) => entries.iter().collect(),
+            Some(Value::Null) | None => body.iter().filter(|body| body.is_object()).collect(),
+            Some(one) => vec![one],
         };
-        // The codes as they are spelled, also those that the enum of oci-client doesn't know.
-        let spelled: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
-        let code = |i: usize| spelled.as_ref()?["errors"][i]["code"].as_str().map(str::to_ascii_uppercase);
-        let codes: Vec<String> = (0..envelope.errors.len()).filter_map(code).collect();
-        let each = envelope.errors.iter().enumerate().map(|(i, error)| match (code(i), once(error.message.trim())) {
-            (Some(code), "") => code,
-            (Some(code), message) => format!("{code} {message}"),
-            (None, message) => message.to_owned(),
-        });
+        // As they are spelled, also those that no specification knows.
+        let code = |entry: &Value| entry["code"].as_str().map(str::to_ascii_uppercase);
+        let codes = entries.iter().filter_map(|entry| code(entry)).collect();
         // One entry a missing blob makes the same words many times.
-        let mut each: Vec<String> = each.collect();
+        let mut each: Vec<String> = entries.iter().map(|entry| words(code(entry), entry)).collect();
+        each.retain(|words| !words.is_empty());
         each.dedup();
-        let said = printable(&each.join("; "));
-        Self { codes, lower: text.to_lowercase(), message: format!("{status}: {said}") }
+        let said = match each.is_empty() {
+            true => printable(text.trim()),
+            false => printable(&each.join("; ")),
+        };
+        let message = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+        Self { codes, lower, message }
+    }
+}
+
+/// What one entry of an error body says: its code, its message, and the reason, which often stands in `detail` alone.
+fn words(code: Option<String>, entry: &Value) -> String {
+    let told = entry["message"].as_str().map_or("", |told| once(told.trim()));
+    let mut words: Vec<String> = code.into_iter().collect();
+    words.extend(Some(told.to_owned()).filter(|told| !told.is_empty()));
+    let mut words = words.join(" ");
+    for detail in DETAILS.iter().filter_map(|name| reason(&entry[*name])) {
+        if !words.contains(&detail) {
+            let between = if words.is_empty() { "" } else { ": " };
+            words = format!("{words}{between}{detail}");
+        }
+    }
+    words
+}
+
+/// Members that hold the reason, of an entry or of the object that `detail` may be.
+const DETAILS: &[&str] = &["detail", "details", "reason", "description", "error_description", "error", "message"];
+
+/// The text of a reason: itself, the first of a list, or what stands in an object under one of the usual names.
+fn reason(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        Value::Array(values) => values.iter().find_map(reason),
+        Value::Object(_) => DETAILS.iter().find_map(|name| reason(&value[*name])),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::error::Result;
 pub(crate) enum Absence {
     /// The registry has no referrers API.
     Api,
-    /// The repository: so nothing in it refers to anything. This tells nothing about the API.
+    /// The repository, or what a registry without the API takes for one. This tells nothing about the API.
     Repository,
 }
 

@@ -85,6 +85,7 @@ pub(crate) fn direct(credential: &Credential) -> Option<HeaderValue> {
 /// Whether a token service refuses who asks, or what was asked for: it isn't always said which.
 pub(crate) fn refuses(answer: &Answer, credential: Option<&Credential>) -> bool {
     match answer.status.as_u16() {
+        _ if answer.throttles() => false,
         401 | 403 => true,
         // A refresh token that isn't accepted is an `invalid_grant`, with status 400.
         400 => matches!(credential, Some(Credential::IdentityToken(_))),

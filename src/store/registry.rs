@@ -299,12 +299,12 @@ impl Target for RegistryStore {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
             Ok(answer) => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
             // A quota is as full for an upload.
-            Err(error) if error.kind() == Kind::QuotaExceeded => Err(error),
+            Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
             // Whatever it is that a mount lacks, a plain upload may do without.
-            Err(error) if matches!(error.status(), Some(400..=407 | 409..=428 | 430..=499)) => {
+            Err(error) => {
+                tracing::debug!("{error}: uploading instead");
                 Ok(Mount::Declined(None))
             }
-            Err(error) => Err(error),
         }
     }
 

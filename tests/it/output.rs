@@ -76,9 +76,9 @@ async fn a_sync_with_a_wrong_password() {
     exit 1
     -- stdout
     failed      SRC/app:1
-      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+      get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
     failed      SRC/db:16
-      get a token for SRC/db from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+      get a token for SRC/db from SRC: 401 Unauthorized: UNAUTHORIZED
       hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     2 images: 2 failed in [SECONDS]
@@ -95,7 +95,7 @@ async fn a_sync_without_a_login() {
     exit 1
     -- stdout
     failed      SRC/app:1
-      get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+      get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
       hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     1 image: 1 failed in [SECONDS]
@@ -263,7 +263,7 @@ async fn a_check_in_which_some_things_fail() {
     -- stdout
     SRC
       failed      log in
-        get a token for SRC/app from 127.0.0.1: 401 Unauthorized: UNAUTHORIZED
+        get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
         hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
     127.0.0.1:[PORT]

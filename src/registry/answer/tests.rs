@@ -113,3 +113,132 @@ fn retry_after_is_seconds_or_a_date() {
     assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
     assert_eq!(read("soon"), None);
 }
+
+#[test]
+fn what_asks_to_slow_down_is_known_by_whatever_status() {
+    use Action::{GetToken, OpenUpload, PullBlob, PullManifest, PushManifest, Resolve};
+    let of = |code: &str| envelope(code, "m");
+    let said = |text: &str| envelope("DENIED", text);
+    for (status, body) in [
+        (400, of("TOOMANYREQUESTS")),
+        (403, of("TOOMANYREQUESTS")),
+        (405, of("toomanyrequests")),
+        (409, of("TOO_MANY_REQUESTS")),
+        (500, of("TOOMANYREQUESTS")),
+        (503, of("TOOMANYREQUESTS")),
+        (400, r#"{"code":"TOOMANYREQUESTS","message":"m"}"#.into()),
+        (400, r#"{"errors":{"code":"TOOMANYREQUESTS"}}"#.into()),
+        (400, r#"{"errors":[{"code":"UNKNOWN"},{"code":"TOOMANYREQUESTS"}]}"#.into()),
+        (403, said("Rate exceeded")),
+        (400, "Rate exceeded".into()),
+        (403, "rate limit exceeded".into()),
+        (403, "<html><body>Too Many Requests</body></html>".into()),
+        (503, "<Error><Code>SlowDown</Code></Error>".into()),
+        (400, envelope("UNKNOWN", "toomanyrequests: slow down")),
+        (429, String::new()),
+        (429, "<html>".into()),
+        (429, of("DENIED")),
+        (429, of("NAME_UNKNOWN")),
+    ] {
+        for action in [PullManifest, PullBlob, Resolve, PushManifest, OpenUpload, GetToken] {
+            assert_eq!(kind(action, status, &body), Kind::RateLimited, "{status} {body}");
+        }
+    }
+    for (status, body) in [
+        (429, "You have reached your pull rate limit. You may increase the limit".to_owned()),
+        (403, said("You have reached your pull rate limit.")),
+        (400, of("TOOMANYREQUESTS").replace("\"m\"", "\"You have reached your unauthenticated pull rate limit.\"")),
+    ] {
+        assert_eq!(kind(PullManifest, status, &body), Kind::QuotaExceeded, "{status} {body}");
+    }
+    // What is no matter of pace.
+    for (status, body, expected) in [
+        (401, of("TOOMANYREQUESTS"), Kind::Unauthorized),
+        (404, "<html>too many requests</html>".into(), Kind::NotFound),
+        (403, of("DENIED"), Kind::Denied),
+        (400, "what".into(), Kind::Invalid),
+    ] {
+        assert_eq!(kind(PullManifest, status, &body), expected, "{status} {body}");
+    }
+}
+
+#[test]
+fn only_a_window_or_its_text_makes_a_quota_of_a_429() {
+    let of = |limit: &str, remaining: &str, more: &[(&'static str, &str)], body: &str| {
+        let headers = [&[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], more].concat();
+        answer(429, &headers, body).failure(&Request::bare(Action::PullManifest)).kind()
+    };
+    for (limit, remaining, more, body, expected) in [
+        ("100;w=21600", "0;w=21600", &[][..], "", Kind::QuotaExceeded),
+        ("100;w=21600", "0", &[], "", Kind::QuotaExceeded),
+        ("100", "0;w=21600", &[], "", Kind::QuotaExceeded),
+        ("100", "0", &[], "You have reached your pull rate limit.", Kind::QuotaExceeded),
+        // zot's requests a second.
+        ("20", "0", &[], "", Kind::RateLimited),
+        ("20", "0", &[("ratelimit-reset", "1")], "", Kind::RateLimited),
+        ("20", "9", &[], "", Kind::RateLimited),
+        ("100;w=21600", "5;w=21600", &[], "", Kind::RateLimited),
+        ("100;w=21600", "0;w=21600", &[("retry-after", "3")], "", Kind::RateLimited),
+        ("20", "0", &[], "<html>", Kind::RateLimited),
+        ("", "", &[], "toomanyrequests", Kind::RateLimited),
+    ] {
+        assert_eq!(of(limit, remaining, more, body), expected, "{limit} {remaining} {body}");
+    }
+}
+
+#[test]
+fn codes_tell_more_than_a_status_of_a_refusal() {
+    use Action::{OpenUpload, PullManifest, Resolve};
+    for (action, status, code, expected) in [
+        (Resolve, 400, "NAME_INVALID", Kind::Invalid),
+        (OpenUpload, 400, "NAME_INVALID", Kind::Invalid),
+        (OpenUpload, 404, "NAME_INVALID", Kind::Invalid),
+        (PullManifest, 400, "NAME_UNKNOWN", Kind::NotFound),
+        (PullManifest, 403, "UNAUTHORIZED", Kind::Unauthorized),
+        (PullManifest, 404, "DENIED", Kind::Denied),
+        (OpenUpload, 405, "UNSUPPORTED", Kind::Unsupported),
+        (PullManifest, 400, "manifest_unknown", Kind::NotFound),
+        (PullManifest, 404, "OF_NOBODY", Kind::NotFound),
+        (PullManifest, 500, "MANIFEST_UNKNOWN", Kind::Unavailable),
+    ] {
+        assert_eq!(kind(action, status, &envelope(code, "m")), expected, "{status} {code}");
+    }
+}
+
+#[test]
+fn the_reason_is_shown_wherever_it_stands() {
+    let said = |body: &str| answer(400, &[], body).message();
+    for (body, expected) in [
+        (
+            r#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid","detail":"layer 0: odd type"}]}"#,
+            "MANIFEST_INVALID manifest invalid: layer 0: odd type",
+        ),
+        (r#"{"errors":[{"code":"X","message":"m","detail":{"reason":"r"}}]}"#, "X m: r"),
+        (r#"{"errors":[{"code":"X","message":"m","detail":{"description":"d"}}]}"#, "X m: d"),
+        (r#"{"errors":[{"code":"X","detail":[{"message":"one"},{"message":"two"}]}]}"#, "X: one"),
+        (r#"{"errors":[{"code":"X","message":"m","detail":["one"]}]}"#, "X m: one"),
+        (r#"{"errors":[{"code":"X","message":"the same","detail":"the same"}]}"#, "X the same"),
+        // What tells nothing.
+        (r#"{"errors":[{"code":"X","message":"m","detail":null}]}"#, "X m"),
+        (r#"{"errors":[{"code":"X","message":"m","detail":{}}]}"#, "X m"),
+        (r#"{"errors":[{"code":"X","message":"m","detail":7}]}"#, "X m"),
+        (r#"{"errors":[{"code":"X","message":"m","detail":""}]}"#, "X m"),
+        (
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"m","detail":[{"Type":"repository","Name":"a/b"}]}]}"#,
+            "UNAUTHORIZED m",
+        ),
+        // Envelopes that aren't as they should be.
+        (r#"{"errors":[{"message":"m"}]}"#, "m"),
+        (r#"{"errors":[{"code":7,"message":"m"}]}"#, "m"),
+        (r#"{"errors":{"code":"X","message":"m"}}"#, "X m"),
+        (r#"{"code":"X","message":"m"}"#, "X m"),
+        (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),
+        (r#"{"error":"invalid_grant","error_description":"expired"}"#, "expired: invalid_grant"),
+        (r#"{"errors":[]}"#, r#"{"errors":[]}"#),
+        (r#"{"errors":["x"]}"#, r#"{"errors":["x"]}"#),
+        ("[7]", "[7]"),
+        ("plain", "plain"),
+    ] {
+        assert_eq!(said(body), format!("400 Bad Request: {expected}"), "{body}");
+    }
+}

@@ -89,16 +89,19 @@ impl Auth {
         credential: &Credential,
         pass: Option<Pass>,
     ) -> Error {
+        let is_scoped = !request.scopes.is_empty();
         // What was accepted before isn't wrong now.
-        let Some(pass) = pass else { return lacks_right(request, &answer) };
+        if pass.is_none() && is_scoped {
+            return lacks_right(request, &answer);
+        }
         let mut wrong = answer;
-        if token::may_mean_scope(&wrong) && !request.scopes.is_empty() {
+        if is_scoped && token::may_mean_scope(&wrong) {
             let answer = match self.transport.exchange(&bare, token::direct(credential)).await {
                 Ok(answer) => answer,
                 Err(error) => return error,
             };
             if !token::refuses(&answer, Some(credential)) {
-                if answer.status.is_success() {
+                if let Some(pass) = pass.filter(|_| answer.status.is_success()) {
                     pass.open();
                 }
                 return lacks_right(request, &wrong);
@@ -106,7 +109,9 @@ impl Auth {
             wrong = answer;
         }
         self.is_wrong(credential, &wrong);
-        pass.open();
+        if let Some(pass) = pass {
+            pass.open();
+        }
         request.error(Kind::Unauthorized, wrong.message()).with_status(wrong.status.as_u16())
     }
 
@@ -121,9 +126,10 @@ impl Auth {
     }
 }
 
-/// The error of a token that isn't given to nobody.
+/// The error of a token that isn't given to nobody. A 403 may be for a repository that doesn't exist.
 fn anonymous(request: &Request, answer: &Answer) -> Error {
-    request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16()).with_hint(ANONYMOUS)
+    let error = request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16());
+    if answer.status == 401 { error } else { error.with_hint(ANONYMOUS) }
 }
 
 /// The error of a token that isn't given for these scopes, to one whose login is good.

@@ -10,7 +10,6 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Host;
 use crate::registry::action::{Action, Request};
-use crate::registry::answer::POLICY;
 
 /// For whoever writes there all the same.
 const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, by which it is told what tags hold, or \
@@ -32,7 +31,7 @@ impl Host {
             return error;
         }
         let why = format!("{}: {WITHHELD}", error.why());
-        error.retold(Kind::Denied, why).with_hint(POLICY)
+        error.retold(Kind::Denied, why)
     }
 
     /// Whether `error` says that a manifest is there, but not what it is.

@@ -177,6 +177,6 @@ impl Host {
     pub(crate) fn proxy_cache_error(&self, repository: &Repository) -> Error {
         let attempted = format!("prepare project {} at {}", project(repository.path()), self.registry);
         let why = "it is a proxy cache of another registry, and can't be pushed to";
-        Error::new(Kind::Unsupported, attempted, why).with_hint(crate::registry::PROXY_CACHE)
+        Error::new(Kind::Unsupported, attempted, why)
     }
 }

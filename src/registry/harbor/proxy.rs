@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use super::{Project, project};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Edge, Manifest, Repository};
+use crate::registry::Host;
 use crate::registry::action::Action;
-use crate::registry::{Host, PROXY_CACHE};
 
 impl Host {
     /// Whether an empty list of referrers in `repository` may hide some. At a proxy cache it does, which is told once.
@@ -74,7 +74,7 @@ impl Host {
             (Ok(Project::Hidden), Some(false)) => {
                 let attempted = format!("look at project {} at {}", project(repository.path()), self.registry);
                 let why = "it answers to an image of which it has no blob, as a proxy cache of another registry does";
-                Err(Error::new(Kind::Unsupported, attempted, why).with_hint(PROXY_CACHE))
+                Err(Error::new(Kind::Unsupported, attempted, why))
             }
             (Ok(Project::Hidden) | Err(_), _) => {
                 self.tell_doubt(repository);

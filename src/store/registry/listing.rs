@@ -38,13 +38,13 @@ impl RegistryStore {
         Ok(whole.then_some(tags))
     }
 
-    /// What the referrers API lists for `subject`; `None` if there is no such API. The registry isn't asked to filter:
+    /// What the referrers API lists for `subject`; `None` if there is no such API, or it doesn't know the repository: some take
+    /// the path of the API for that of a repository, so only the fallback tag can tell. The registry isn't asked to filter:
     /// several artifact types may be wanted, of which it takes one, and cosign's tags stand for types that it doesn't know.
     pub(super) async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
         match self.host.referrers_api().ask(|| self.ask_for_referrers(subject)).await? {
             Ok(listed) => Ok(Some(listed)),
-            Err(Absence::Repository) => Ok(Some(Vec::new())),
-            Err(Absence::Api) => Ok(None),
+            Err(Absence::Api | Absence::Repository) => Ok(None),
         }
     }
 

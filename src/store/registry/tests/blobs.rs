@@ -41,16 +41,37 @@ async fn a_declined_mount_leaves_its_upload() {
 }
 
 #[tokio::test]
-async fn mounts_are_made_or_declined_and_trouble_is_an_error() {
-    for (status, expected) in [
-        (201, Ok(Mount::Mounted)),
-        (401, Ok(Mount::Declined(None))),
-        (404, Ok(Mount::Declined(None))),
-        (502, Err(Kind::Unavailable)),
+async fn a_mount_is_made_or_declined_and_never_in_the_way() {
+    let address = |location: Option<&str>| location.map(|path| format!("http://HOST{path}"));
+    for (status, location, expected) in [
+        (201, None, Mount::Mounted),
+        (201, Some("/up"), Mount::Mounted),
+        (202, Some("/up"), Mount::Declined(address(Some("/up")).map(Upload))),
+        (200, Some("/up"), Mount::Declined(address(Some("/up")).map(Upload))),
+        (200, None, Mount::Declined(None)),
+        (202, None, Mount::Declined(None)),
+        (303, Some("/x"), Mount::Declined(None)),
+        (400, None, Mount::Declined(None)),
+        (401, None, Mount::Declined(None)),
+        (403, None, Mount::Declined(None)),
+        (404, None, Mount::Declined(None)),
+        (405, None, Mount::Declined(None)),
+        (500, None, Mount::Declined(None)),
+        (501, None, Mount::Declined(None)),
     ] {
-        let script = Script::start(move |_| reply(status, &[], "")).await;
-        let mount = script.store().mount(&digest(), &script.repository()).await;
-        assert_eq!(mount.map_err(|error| error.kind()), expected, "{status}");
+        let script = Script::start(move |_| match location {
+            Some(location) => reply(status, &[("location", location)], ""),
+            None => reply(status, &[], ""),
+        })
+        .await;
+        let mount = script.store().mount(&digest(), &script.repository()).await.unwrap();
+        let mount = match mount {
+            Mount::Declined(Some(Upload(url))) => {
+                Mount::Declined(Some(Upload(url.replace(&script.address.to_string(), "HOST"))))
+            }
+            other => other,
+        };
+        assert_eq!(mount, expected, "{status}");
     }
 }
 

@@ -203,15 +203,38 @@ async fn a_redirect_to_a_page_for_people_is_not_followed() {
 
 #[tokio::test]
 async fn a_repository_that_is_missing_teaches_nothing() {
-    let script = Script::start(|asked| match asked.line.contains(digest().as_str()) {
+    let script = Script::start(|asked| match asked.line.contains(digest().hex()) {
         true => refuse(404, "NAME_UNKNOWN"),
         false => reply(200, &[("content-type", INDEX)], list(&["a"])),
     })
     .await;
     let store = script.store();
-    assert_eq!(listed(store.referrers(&digest()).await), [""; 0]);
+    assert!(matches!(store.referrers(&digest()).await, Ok(Referrers::Tagged(None))));
     assert_eq!(listed(store.referrers(&Digest::of(b"other")).await), ["k/a"]);
-    assert_eq!(script.lines().len(), 2);
+    assert_eq!(script.lines().len(), 3);
+}
+
+#[tokio::test]
+async fn an_unknown_name_hides_no_fallback_tag() {
+    for (status, code) in
+        [(404, "NAME_UNKNOWN"), (404, "name_unknown"), (404, "MANIFEST_UNKNOWN"), (404, ""), (400, "UNSUPPORTED")]
+    {
+        for registry in ["", "docker.io"] {
+            let script = Script::start(move |asked| match asked.line.contains("/referrers/") {
+                true => refuse(status, code),
+                false => manifest_reply(),
+            })
+            .await;
+            let store = if registry.is_empty() { script.store() } else { script.store_called(registry) };
+            let subject = Digest::of(b"subject");
+            store.resolve(&tag("v1")).await.unwrap();
+            assert_eq!(store.listed_referrers(&subject).await.unwrap(), None, "{code}");
+            match store.referrers(&subject).await {
+                Ok(Referrers::Tagged(Some(index))) => assert_eq!(index.digest(), &digest(), "{code}"),
+                other => panic!("{code} {registry}: {other:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,121 @@
+use super::*;
+use crate::error::Error;
+
+/// What is said of a failure of this kind, with what is known of it besides.
+fn said(kind: Kind, also: impl FnOnce(Error) -> Error) -> String {
+    also(Error::new(kind, "attempt", "why")).hint().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn each_row_is_the_first_that_fits_somewhere() {
+    for (place, row) in ROWS.iter().enumerate() {
+        let case = Case {
+            kind: row.kind,
+            code: Some(row.code).filter(|code| !code.is_empty()),
+            why: row.says,
+            status: Some(row.status).filter(|status| *status > 0),
+            task: row.tasks.first().copied(),
+            side: row.side,
+            stage: row.stage,
+        };
+        let first = ROWS.iter().position(|row| row.fits(&case));
+        assert_eq!(first, Some(place), "{}", row.hint);
+        assert_eq!(hint(&case), Some(row.hint));
+    }
+}
+
+#[test]
+fn each_kind_that_leaves_a_next_step_has_one_in_any_case() {
+    use Kind::{
+        Conflict, Denied, Interrupted, Invalid, Mismatch, MissingContent, NotFound, QuotaExceeded, RateLimited,
+        Unauthorized, Unavailable,
+    };
+    for kind in [
+        Conflict,
+        Denied,
+        Interrupted,
+        Invalid,
+        Mismatch,
+        MissingContent,
+        NotFound,
+        QuotaExceeded,
+        RateLimited,
+        Unauthorized,
+        Unavailable,
+    ] {
+        assert_ne!(said(kind, |error| error), "", "{kind:?}");
+        for side in [Side::Source, Side::Target] {
+            for task in [Task::Resolve, Task::ReadBlob, Task::ListReferrers, Task::PushBlob, Task::GetToken] {
+                assert_ne!(said(kind, |error| error.of_task(task).on(side)), "", "{kind:?} {task:?} {side:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hint_fits_what_was_asked_of_whom_and_when() {
+    use Task::{
+        CreateProject, GetToken, ListReferrers, ListTags, LogIn, PushBlob, PushManifest, ReadBlob, ReadManifest,
+        Resolve,
+    };
+    let (source, target) = (Some(Side::Source), Some(Side::Target));
+    for (kind, code, status, task, side, words) in [
+        // No such owner isn't a tag that is gone.
+        (Kind::NotFound, "", 404, PushBlob, target, "no such owner"),
+        (Kind::NotFound, "NAME_UNKNOWN", 404, PushBlob, target, "no such owner"),
+        (Kind::NotFound, "", 404, PushManifest, target, "to:"),
+        (Kind::NotFound, "", 404, GetToken, source, "token service"),
+        (Kind::NotFound, "", 404, LogIn, None, "endpoint:"),
+        (Kind::NotFound, "BLOB_UNKNOWN", 404, ReadBlob, source, "push the image anew"),
+        (Kind::NotFound, "", 404, ReadManifest, target, "the target has lost it"),
+        (Kind::NotFound, "NAME_UNKNOWN", 404, ReadManifest, source, "spelling of the repository"),
+        (Kind::NotFound, "", 404, ListTags, source, "spelling of the repository"),
+        (Kind::NotFound, "", 404, Resolve, source, "that the tag still exists"),
+        // A right that lacks isn't a wrong password, nor the other way round.
+        (Kind::Denied, "DENIED", 403, PushBlob, target, "may not push"),
+        (Kind::Denied, "", 401, PushManifest, target, "may not push"),
+        (Kind::Denied, "", 403, GetToken, target, "the login is accepted"),
+        (Kind::Denied, "", 403, ListReferrers, source, "referrers: none"),
+        (Kind::Denied, "", 403, ReadManifest, source, "lacks the right"),
+        (Kind::Denied, "FORBIDDEN", 403, CreateProject, target, "system permission"),
+        (Kind::Unauthorized, "", 401, PushBlob, target, "is the login wrong"),
+        (Kind::Unauthorized, "", 403, GetToken, source, "is the login wrong"),
+        // A name that isn't taken isn't a web page.
+        (Kind::Invalid, "NAME_INVALID", 400, PushBlob, target, "to: or layout:"),
+        (Kind::Invalid, "NAME_INVALID", 400, PushManifest, target, "to: or layout:"),
+        (Kind::Invalid, "NAME_INVALID", 400, Resolve, target, "to: or layout:"),
+        (Kind::Invalid, "NAME_INVALID", 400, Resolve, source, "spelling of the repository"),
+        (Kind::Invalid, "TAG_INVALID", 400, PushManifest, target, "as:"),
+        (Kind::Invalid, "TAG_INVALID", 400, Resolve, source, "spelling of the tag"),
+        (Kind::Invalid, "", 200, Resolve, source, "is it a registry"),
+        // Read-only, or a pull-through cache.
+        (Kind::Unsupported, "", 405, PushBlob, target, "pull-through cache"),
+        (Kind::Unsupported, "UNSUPPORTED", 405, PushBlob, target, "read-only"),
+        (Kind::Unsupported, "UNSUPPORTED", 405, PushManifest, target, ""),
+        (Kind::Unsupported, "", 405, Resolve, source, ""),
+        (Kind::Unsupported, "", 413, PushManifest, target, "too large"),
+        (Kind::Unsupported, "MANIFEST_INVALID", 400, PushManifest, target, "no manifest of this kind"),
+        // A pace isn't a quota, and the quota of a source not that of a target.
+        (Kind::RateLimited, "", 429, ReadManifest, source, "higher limit"),
+        (Kind::RateLimited, "", 429, PushManifest, target, "limits.transfers"),
+        (Kind::QuotaExceeded, "", 429, ReadManifest, source, "window"),
+        (Kind::QuotaExceeded, "DENIED", 403, PushBlob, target, "have it raised"),
+        (Kind::Mismatch, "DIGEST_INVALID", 400, PushBlob, target, "other bytes than were sent"),
+        (Kind::Mismatch, "", 200, ReadManifest, source, "damaged"),
+        (Kind::Configuration, "BAD_REQUEST", 400, CreateProject, target, "harbor.create"),
+    ] {
+        let of = |error: Error| {
+            let error = error.of_task(task).with_status(status);
+            let error = if code.is_empty() { error } else { error.with_code(code) };
+            side.map_or(error.clone(), |side| error.on(side))
+        };
+        let said = said(kind, of);
+        assert!(
+            said.contains(words) && said.is_empty() == words.is_empty(),
+            "{kind:?} {code} {task:?} {side:?}: {said}"
+        );
+    }
+    let lost = |error: Error| error.of_task(Task::Resolve).on(Side::Target).at(Stage::Verify);
+    assert!(said(Kind::NotFound, lost).contains("transship sync"));
+    assert_eq!(said(Kind::Denied, |error| error.of_task(Task::PushBlob).with_hint("mine")), "mine");
+}
