@@ -235,6 +235,11 @@ impl Error {
         self.0.stage
     }
 
+    /// What was asked for when it was met, where a registry was asked.
+    pub(crate) fn task(&self) -> Option<Task> {
+        self.0.task
+    }
+
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.0.kind

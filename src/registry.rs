@@ -1,10 +1,11 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when, `retry` how
-//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the settings what a host
-//! is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing does, by which `way`, and
-//! `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows whether they can be listed,
-//! and `quirks` holds what is odd about a service. What a request *means* is the business of `store/registry.rs`.
+//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the
+//! settings what a host is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing
+//! does, by which `way`, and `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows
+//! whether they can be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of
+//! `store/registry.rs`.
 //! Follows the OCI distribution specification 1.1.
 
 mod action;
@@ -35,6 +36,7 @@ mod way;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -192,7 +194,18 @@ impl Hosts {
         let portions = Portions::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
         let (harbor, referrers) = (harbor::Facts::default(), ReferrersApi::default());
-        Ok(Host { registry, quirks, portions, transport, auth, manifest_size, set_as_harbor, harbor, referrers })
+        Ok(Host {
+            registry,
+            quirks,
+            portions,
+            transport,
+            auth,
+            manifest_size,
+            set_as_harbor,
+            harbor,
+            referrers,
+            refuses_heads: AtomicBool::default(),
+        })
     }
 }
 
@@ -213,6 +226,8 @@ pub struct Host {
     set_as_harbor: bool,
     harbor: harbor::Facts,
     referrers: ReferrersApi,
+    /// It has refused to tell what a manifest is, and has given it.
+    refuses_heads: AtomicBool,
 }
 
 /// Why a streamed upload failed.
@@ -247,6 +262,21 @@ impl Host {
     /// What is known of its referrers API.
     pub(crate) fn referrers_api(&self) -> &ReferrersApi {
         &self.referrers
+    }
+
+    /// Whether it has ever asked who we are.
+    pub(crate) fn asks_who_we_are(&self) -> bool {
+        self.auth.wants_credentials()
+    }
+
+    /// Whether it only gives manifests, and doesn't tell what they are without that.
+    pub(crate) fn refuses_heads(&self) -> bool {
+        self.refuses_heads.load(Ordering::Relaxed)
+    }
+
+    /// It is like that.
+    pub(crate) fn has_refused_heads(&self) {
+        self.refuses_heads.store(true, Ordering::Relaxed);
     }
 
     /// How much of a blob it takes at once.

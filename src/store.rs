@@ -34,6 +34,11 @@ pub trait Source: Debug + Display + Send + Sync {
     /// the digest in its answer to a HEAD; else one GET.
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor>;
 
+    /// The same, with the manifest itself where it had to be read to tell.
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        Ok((self.resolve(selector).await?, None))
+    }
+
     /// The manifest `digest`, verified: its bytes hash to it. Counts as a pull where pulls are counted.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Digest;
 
@@ -49,6 +49,19 @@ impl MediaType {
             .any(|prefix| self.0.starts_with(prefix))
     }
 
+    /// Says nothing of what it is: servers use it for whatever they don't know.
+    pub(crate) fn is_generic(&self) -> bool {
+        matches!(
+            self.as_str(),
+            "application/json"
+                | "application/octet-stream"
+                | "binary/octet-stream"
+                | "text/plain"
+                | "text/json"
+                | "text/html"
+        )
+    }
+
     /// Docker's image manifest version 2 schema 1, signed or not: its digest isn't one of its bytes.
     pub fn is_schema1(&self) -> bool {
         self.0.starts_with("application/vnd.docker.distribution.manifest.v1")
@@ -81,14 +94,30 @@ impl fmt::Debug for MediaType {
 
 /// What points at content: its type, its name and its exact length.
 ///
-/// Only what a copy needs is read; the bytes that it was read from are what gets copied.
+/// Only what a copy needs is read; the bytes that it was read from are what gets copied. One without a media type points at
+/// octets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// The media type of the content.
+    #[serde(default = "octets", deserialize_with = "or_octets")]
     pub media_type: MediaType,
     /// The digest of the content.
     pub digest: Digest,
     /// The length of the content in bytes.
     pub size: u64,
+}
+
+pub(super) fn octets() -> MediaType {
+    MediaType("application/octet-stream".into())
+}
+
+pub(super) fn or_octets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MediaType, D::Error> {
+    lenient(deserializer).map(|media_type| media_type.unwrap_or_else(octets))
+}
+
+/// What isn't a media type counts as absent.
+pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MediaType>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| value.as_str()?.parse().ok()))
 }

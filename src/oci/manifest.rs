@@ -7,10 +7,12 @@ use serde::Deserialize;
 
 use super::{Descriptor, Digest, MediaType};
 
-/// The `Accept` of every manifest request, HEAD and GET alike, so that both name the same bytes.
+/// The `Accept` of every manifest request, HEAD and GET alike, so that both name the same bytes. All types that exist are
+/// named, also those that can't be mirrored: some registries compare the types one by one, and what isn't named isn't there.
 pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
-    */*;q=0.1";
+    application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws, \
+    application/vnd.docker.distribution.manifest.v1+json, */*;q=0.1";
 
 /// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -62,6 +64,7 @@ pub struct Manifest {
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Shape {
     schema_version: Option<u64>,
+    #[serde(default, deserialize_with = "super::descriptor::lenient")]
     media_type: Option<MediaType>,
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
@@ -75,24 +78,23 @@ struct Shape {
 impl Manifest {
     /// Reads the edges of `bytes`, named by `digest`, that were served as `content_type`.
     ///
-    /// The caller has checked that `bytes` hash to `digest`. A content type that says nothing (absent, JSON in general,
-    /// octets, text) gives way to the `mediaType` inside, and that to the shape.
+    /// The caller has checked that `bytes` hash to `digest`. They say what they are: by the `mediaType` inside, else by the
+    /// content type, unless that says nothing (absent, JSON in general, octets, text), else by their shape.
     ///
     /// # Errors
     /// [`ManifestError`] for schema 1 and for what isn't a JSON object with sound descriptors.
     pub fn new(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Self, ManifestError> {
-        let served = content_type.and_then(|text| text.parse::<MediaType>().ok()).filter(|served| !is_generic(served));
-        if served.as_ref().is_some_and(MediaType::is_schema1) {
-            return Err(ManifestError::Schema1);
-        }
+        let served = content_type.and_then(|text| text.parse::<MediaType>().ok()).filter(|served| !served.is_generic());
         let shape: Shape =
             serde_json::from_slice(&bytes).map_err(|e| ManifestError::Invalid(describe(&bytes, content_type, &e)))?;
-        if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
+        let is_named_schema1 = shape.media_type.as_ref().or(served.as_ref()).is_some_and(MediaType::is_schema1);
+        if is_named_schema1 || shape.schema_version == Some(1) || shape.fs_layers.is_some() {
             return Err(ManifestError::Schema1);
         }
         let kind = shape.kind();
-        let media_type = served
-            .or_else(|| shape.media_type.clone())
+        let inside = shape.media_type.clone().filter(|inside| !inside.is_generic());
+        let media_type = inside
+            .or(served)
             .or_else(|| kind.default_media_type())
             .ok_or_else(|| ManifestError::Invalid("no media type is given, inside or outside".into()))?;
         let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
@@ -192,18 +194,6 @@ fn is_blob(media_type: &MediaType) -> bool {
         || text == MediaType::OCI_CONFIG
 }
 
-fn is_generic(media_type: &MediaType) -> bool {
-    matches!(
-        media_type.as_str(),
-        "application/json"
-            | "application/octet-stream"
-            | "binary/octet-stream"
-            | "text/plain"
-            | "text/json"
-            | "text/html"
-    )
-}
-
 /// Says what came instead: proxies answer with a page where a manifest was asked for.
 fn describe(bytes: &[u8], content_type: Option<&str>, error: &serde_json::Error) -> String {
     let looks_like_html = bytes.trim_ascii_start().first() == Some(&b'<');
@@ -251,14 +241,59 @@ mod tests {
     }
 
     #[test]
-    fn the_media_type_is_the_served_one_then_the_one_inside_then_the_shape() {
-        let inside = r#"{"mediaType":"application/x-inside","layers":[]}"#;
+    fn the_media_type_is_the_one_inside_then_the_served_one_then_the_shape() {
+        let (oci, list, index) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_LIST, MediaType::OCI_INDEX);
+        let artifact = "application/vnd.oci.artifact.manifest.v1+json";
+        let of = |inside: &str, member: &str| format!(r#"{{"mediaType":{inside},"{member}":[]}}"#);
+        let docker = of(&format!("{:?}", MediaType::DOCKER_MANIFEST), "layers");
         for (served, json, expected) in [
-            (Some("application/x-served; charset=utf-8"), inside, "application/x-served"),
-            (Some("application/json"), inside, "application/x-inside"),
-            (None, r#"{"manifests":[]}"#, MediaType::OCI_INDEX),
+            // The label is wrong, absent, general or has parameters.
+            (Some(oci), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some(list), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some("application/vnd.docker.distribution.manifest.v1+json"), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some("text/plain; charset=utf-8"), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some("text/html"), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some("application/json"), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some(""), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some("odd"), docker.clone(), MediaType::DOCKER_MANIFEST),
+            (None, docker.clone(), MediaType::DOCKER_MANIFEST),
+            (Some(oci), of(r#""application/x-inside; a=b""#, "layers"), "application/x-inside"),
+            (Some(oci), of(&format!("{artifact:?}"), "blobs"), artifact),
+            // The bytes don't say.
+            (Some("application/x-served; charset=utf-8"), of("null", "layers"), "application/x-served"),
+            (Some(list), of("null", "manifests"), list),
+            (Some(list), of(r#""""#, "manifests"), list),
+            (Some(list), of("7", "manifests"), list),
+            (Some(list), of(r#""application/json""#, "manifests"), list),
+            (Some("APPLICATION/VND.OCI.IMAGE.INDEX.V1+JSON"), of("null", "manifests"), index),
+            // Nobody says.
+            (None, r#"{"manifests":[]}"#.to_owned(), index),
+            (Some("text/plain"), r#"{"manifests":[]}"#.to_owned(), index),
+            (Some("application/octet-stream"), of(r#""""#, "layers"), oci),
+            (Some("text/html"), of("null", "layers"), oci),
+            (Some("application/vnd.oci.empty.v1+json"), of("null", "layers"), "application/vnd.oci.empty.v1+json"),
         ] {
-            assert_eq!(read(served, json).unwrap().media_type().as_str(), expected);
+            assert_eq!(read(served, &json).unwrap().media_type().as_str(), expected, "{served:?} {json}");
+        }
+    }
+
+    #[test]
+    fn descriptors_need_no_media_type() {
+        for (media_type, expected) in [
+            ("", "application/octet-stream"),
+            (r#""mediaType":null,"#, "application/octet-stream"),
+            (r#""mediaType":"","#, "application/octet-stream"),
+            (r#""mediaType":7,"#, "application/octet-stream"),
+            (r#""mediaType":"a b","#, "application/octet-stream"),
+            (r#""mediaType":"a/b; c=d","#, "a/b"),
+        ] {
+            let one = format!(r#"{{{media_type}"digest":"{}","size":3}}"#, Digest::of(b"x"));
+            for json in [format!(r#"{{"manifests":[{one}]}}"#), format!(r#"{{"config":{one},"layers":[]}}"#)] {
+                let manifest = read(None, &json).unwrap();
+                assert_eq!(manifest.successors()[0].descriptor().media_type.as_str(), expected, "{json}");
+            }
+            let index = read(None, &format!(r#"{{"manifests":[{one}]}}"#)).unwrap();
+            assert!(matches!(index.successors()[0], Edge::Manifest(_)), "what an index lists is a manifest");
         }
     }
 

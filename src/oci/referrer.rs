@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Descriptor, Digest, Manifest, MediaType, Tag};
+use super::{Descriptor, Digest, Manifest, MediaType, Tag, descriptor};
 
 /// A manifest about another one: a signature, an SBOM, an attestation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +39,7 @@ struct Listed {
 #[serde(rename_all = "camelCase")]
 struct Entry {
     digest: Digest,
+    #[serde(default = "descriptor::octets", deserialize_with = "descriptor::or_octets")]
     media_type: MediaType,
     artifact_type: Option<String>,
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 use url::Url;
 
@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 
 /// The longest message that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 300;
+
+const ENCODED: &str = "something before the registry compresses what it serves, and so changes the bytes: have it leave /v2/ \
+    alone (gzip off in nginx)";
 
 /// A pull quota as a host's `ratelimit-*` headers tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +68,26 @@ impl Answer {
         self.header(CONTENT_TYPE.as_str())
     }
 
+    /// The encoding that the body came in, though none was asked for.
+    pub(crate) fn encoding(&self) -> Option<&str> {
+        self.header(CONTENT_ENCODING.as_str()).map(str::trim).filter(|text| !matches!(*text, "" | "identity"))
+    }
+
+    /// The error `Mismatch`, for bytes that aren't what they should be, with the encoding that may have changed them.
+    pub(crate) fn mismatch(&self, request: &Request, why: String) -> Error {
+        let Some(encoding) = self.encoding() else { return request.error(Kind::Mismatch, why) };
+        let why = format!("{why}; the answer came encoded (Content-Encoding: {})", encoding.escape_debug());
+        request.error(Kind::Mismatch, why).with_hint(ENCODED)
+    }
+
     /// Says what came instead where something unreadable came.
     pub(crate) fn is_web_page(&self) -> bool {
-        self.content_type().is_some_and(|text| text.starts_with("text/html"))
-            || self.body.trim_ascii_start().first() == Some(&b'<')
+        self.content_type().is_some_and(|text| text.starts_with("text/html")) || self.is_markup()
+    }
+
+    /// The same by the bytes alone.
+    pub(crate) fn is_markup(&self) -> bool {
+        self.body.trim_ascii_start().first() == Some(&b'<')
     }
 
     /// The error `Invalid`, for a body that can't be read.

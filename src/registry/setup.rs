@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::credentials::Environment;
@@ -112,6 +113,8 @@ impl Clients {
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+            // Digests are of the bytes as they are stored.
+            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .connect_timeout(self.idle)
             .pool_idle_timeout(POOL_IDLE)
             .proxy(proxy)

@@ -59,10 +59,27 @@ impl fmt::Display for Cached {
     }
 }
 
+impl Cached {
+    async fn keep(&self, manifest: &Manifest) {
+        if tells_its_type(manifest) {
+            self.folder.keep(manifest.digest(), manifest.bytes()).await;
+        }
+    }
+}
+
 #[async_trait]
 impl Source for Cached {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
-        self.source.resolve(selector).await
+        self.resolve_whole(selector).await.map(|(descriptor, _)| descriptor)
+    }
+
+    /// What was read to tell what a tag names is kept by its digest: so it isn't pulled twice.
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        let found = self.source.resolve_whole(selector).await?;
+        if let Some(manifest) = &found.1 {
+            self.keep(manifest).await;
+        }
+        Ok(found)
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
@@ -70,9 +87,7 @@ impl Source for Cached {
             return Ok(manifest);
         }
         let manifest = self.source.manifest(digest).await?;
-        if tells_its_type(&manifest) {
-            self.folder.keep(digest, manifest.bytes()).await;
-        }
+        self.keep(&manifest).await;
         Ok(manifest)
     }
 

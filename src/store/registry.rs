@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Task};
 use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Referrer, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
@@ -99,23 +99,37 @@ impl RegistryStore {
         let answer = self.host.send(&request).await?;
         let digest = match selector {
             Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),
-            _ if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
+            _ if answer.is_markup() => return Err(answer.unreadable(&request, "")),
+            Selector::Digest(_) if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
             Selector::Digest(_) => {
                 let why = format!("the {} bytes that came hash to {}", answer.body.len(), Digest::of(&answer.body));
-                return Err(request.error(Kind::Mismatch, why));
+                return Err(answer.mismatch(&request, why));
             }
             Selector::Tag(_) => Digest::of(&answer.body),
         };
         Manifest::new(digest, answer.content_type(), answer.body.clone()).map_err(|error| match error {
             ManifestError::Schema1 => schema1(&request),
+            ManifestError::Invalid(_) if answer.encoding().is_some() => answer.mismatch(&request, error.to_string()),
             ManifestError::Invalid(_) => request.error(Kind::Invalid, error.to_string()),
         })
     }
 
-    /// What a HEAD tells; `None` if it doesn't tell all.
+    /// Whether a HEAD may be refused where a GET isn't: some proxies don't know the method, and some rights are for reading
+    /// alone. Where a 401 asks who we are, that was tried.
+    fn is_about_asking(&self, error: &Error) -> bool {
+        let may_be = match error.status() {
+            Some(400 | 403 | 405 | 406 | 415 | 501) => true,
+            Some(401) => !self.host.asks_who_we_are(),
+            _ => false,
+        };
+        may_be && error.task() == Some(Task::Resolve)
+    }
+
+    /// What a HEAD tells; `None` if it doesn't tell all, or not what it is about: a label that anything may have, or the length
+    /// of its own empty body.
     fn described(request: &Request, selector: &Selector, answer: &Answer) -> Result<Option<Descriptor>> {
         let media_type = answer.content_type().and_then(|text| text.parse::<MediaType>().ok());
-        let Some(media_type) = media_type.filter(|media_type| media_type.as_str() != "text/html") else {
+        let Some(media_type) = media_type.filter(|media_type| !media_type.is_generic()) else {
             return Ok(None);
         };
         if media_type.is_schema1() {
@@ -128,7 +142,8 @@ impl RegistryStore {
             Selector::Digest(digest) => told.filter(|told| told == digest),
             Selector::Tag(_) => told,
         };
-        Ok(digest.zip(length(answer)).map(|(digest, size)| Descriptor { media_type, digest, size }))
+        let size = length(answer).filter(|size| *size > 0 && answer.encoding().is_none());
+        Ok(digest.zip(size).map(|(digest, size)| Descriptor { media_type, digest, size }))
     }
 
     /// Where an upload goes on, and in what steps.
@@ -151,17 +166,28 @@ impl RegistryStore {
 #[async_trait]
 impl Source for RegistryStore {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
-        let request = self.manifest_request(Action::Resolve, selector)?;
-        let described = match self.host.send(&request).await {
-            Ok(answer) => Self::described(&request, selector, &answer)?,
-            // Some proxies don't know HEAD.
-            Err(error) if matches!(error.status(), Some(400 | 405 | 501)) => None,
-            Err(error) => return Err(error),
-        };
-        match described {
-            Some(descriptor) => Ok(descriptor),
-            None => Ok(self.get_manifest(selector).await?.descriptor().clone()),
+        self.resolve_whole(selector).await.map(|(descriptor, _)| descriptor)
+    }
+
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        let mut refused = false;
+        if !self.host.refuses_heads() {
+            let request = self.manifest_request(Action::Resolve, selector)?;
+            match self.host.send(&request).await {
+                Ok(answer) => {
+                    if let Some(descriptor) = Self::described(&request, selector, &answer)? {
+                        return Ok((descriptor, None));
+                    }
+                }
+                Err(error) if self.is_about_asking(&error) => refused = true,
+                Err(error) => return Err(error),
+            }
         }
+        let manifest = self.get_manifest(selector).await?;
+        if refused && !self.counts_pulls() {
+            self.host.has_refused_heads();
+        }
+        Ok((manifest.descriptor().clone(), Some(manifest)))
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
@@ -194,7 +220,8 @@ impl Source for RegistryStore {
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let request = self.request(Action::FindBlob, digest.as_str(), &format!("blobs/{digest}"))?;
         match self.host.send(&request).await {
-            Ok(answer) => match length(&answer) {
+            // The length of a HEAD's own empty body is none of the blob.
+            Ok(answer) => match length(&answer).filter(|size| *size > 0 || digest.matches(b"")) {
                 Some(size) => Ok(Some(size)),
                 None => Err(request.error(Kind::Invalid, "the answer tells no length")),
             },

@@ -72,8 +72,8 @@ fn a_hint_fits_what_was_asked_of_whom_and_when() {
         (Kind::NotFound, "", 404, ListTags, source, "spelling of the repository"),
         (Kind::NotFound, "", 404, Resolve, source, "that the tag still exists"),
         // A right that lacks isn't a wrong password, nor the other way round.
-        (Kind::Denied, "DENIED", 403, PushBlob, target, "may not push"),
-        (Kind::Denied, "", 401, PushManifest, target, "may not push"),
+        (Kind::Denied, "DENIED", 403, PushBlob, target, "lacks the right"),
+        (Kind::Denied, "", 401, PushManifest, target, "lacks the right"),
         (Kind::Denied, "", 403, GetToken, target, "the login is accepted"),
         (Kind::Denied, "", 403, ListReferrers, source, "referrers: none"),
         (Kind::Denied, "", 403, ReadManifest, source, "lacks the right"),

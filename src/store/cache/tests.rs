@@ -93,16 +93,16 @@ async fn a_damaged_entry_counts_as_absent_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_manifest_under_a_type_that_its_bytes_deny_is_not_kept() {
-    let app = image("app").build();
-    let scene = Scene::with(&app).await;
-    let bytes = app.manifest.bytes().clone();
-    let falsely = Manifest::new(app.digest().clone(), Some("application/x-false"), bytes).unwrap();
+async fn a_manifest_whose_type_stands_outside_alone_is_not_kept() {
+    let scene = Scene::with(&image("app").build()).await;
+    let bytes = bytes::Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
+    let digest = Digest::of(&bytes);
+    let named = Manifest::new(digest.clone(), Some("application/x-outside"), bytes).unwrap();
     let repository = scene.memory.repository(&name());
-    repository.push_manifest(&falsely, &Selector::Digest(app.digest().clone())).await.unwrap();
-    let served = scene.source().manifest(app.digest()).await.unwrap();
-    assert_eq!(served.media_type().as_str(), "application/x-false");
-    assert!(scene.source().at_hand(app.digest()).await.is_none());
+    repository.push_manifest(&named, &Selector::Digest(digest.clone())).await.unwrap();
+    let served = scene.source().manifest(&digest).await.unwrap();
+    assert_eq!(served.media_type().as_str(), "application/x-outside");
+    assert!(scene.source().at_hand(&digest).await.is_none());
 }
 
 #[tokio::test]

@@ -95,11 +95,148 @@ async fn answers_that_are_no_manifest_have_a_kind() {
     for (content_type, body, kind) in [
         ("text/html", "<html>".to_owned(), Kind::Invalid),
         (INDEX, "{}".to_owned(), Kind::Mismatch),
-        (v1, MANIFEST.to_owned(), Kind::Unsupported),
+        (v1, r#"{"layers":[]}"#.to_owned(), Kind::Unsupported),
         (INDEX, "x".repeat(2000), Kind::Unsupported),
     ] {
+        let digest = if content_type == v1 { Digest::of(body.as_bytes()) } else { digest() };
         let script = Script::start(move |_| reply(200, &[("content-type", content_type)], body.clone())).await;
-        let error = script.store().manifest(&digest()).await.unwrap_err();
+        let error = script.store().manifest(&digest).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+/// A manifest that says by itself what it is, though not what [`manifest_reply`] says of it.
+const DOCKER: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","layers":[]}"#;
+
+#[tokio::test]
+async fn a_label_that_says_nothing_is_not_believed_and_the_bytes_are_asked() {
+    let docker = Digest::of(DOCKER.as_bytes());
+    for (headers, asked) in [
+        (&[("content-type", "text/plain; charset=utf-8")][..], 2),
+        (&[("content-type", "application/json")], 2),
+        (&[("content-type", "application/octet-stream")], 2),
+        (&[("content-type", "text/html")], 2),
+        (&[("content-type", "odd one")], 2),
+        (&[], 2),
+        (&[("content-type", "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8")], 1),
+    ] {
+        let named = docker.clone();
+        let script = Script::start(move |_| {
+            let mut headers = headers.to_vec();
+            headers.push(("docker-content-digest", named.as_str()));
+            reply(200, &headers, DOCKER)
+        })
+        .await;
+        let found = script.store().resolve(&tag("v1")).await.unwrap();
+        let media_type = "application/vnd.docker.distribution.manifest.v2+json".parse().unwrap();
+        assert_eq!(found, Descriptor { media_type, digest: docker.clone(), size: DOCKER.len() as u64 }, "{headers:?}");
+        assert_eq!(script.lines().len(), asked, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_an_empty_answer_is_no_size() {
+    let script = Script::start(|asked| match asked.line.starts_with("HEAD") {
+        true => reply(
+            200,
+            &[("content-type", INDEX), ("docker-content-digest", digest().as_str()), ("content-length", "0")],
+            "",
+        ),
+        false => manifest_reply(),
+    })
+    .await;
+    let store = script.store();
+    for selector in [tag("v1"), Selector::Digest(digest())] {
+        assert_eq!(store.resolve(&selector).await.unwrap().size, MANIFEST.len() as u64);
+    }
+    assert_eq!(store.blob_size(&digest()).await.unwrap_err().kind(), Kind::Invalid);
+    assert_eq!(store.blob_size(&Digest::of(b"")).await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn every_type_that_exists_is_accepted_and_no_encoding() {
+    let script = Script::start(|asked| {
+        let accepted: Vec<_> = asked.headers["accept"].to_str().unwrap().split(", ").collect();
+        for media_type in [
+            INDEX,
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.oci.artifact.manifest.v1+json",
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "*/*;q=0.1",
+        ] {
+            assert!(accepted.contains(&media_type), "{media_type}");
+        }
+        assert_eq!(asked.headers["accept-encoding"], "identity");
+        manifest_reply()
+    })
+    .await;
+    script.store().resolve(&tag("v1")).await.unwrap();
+    script.store().manifest(&digest()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_encoding_that_changes_the_bytes_is_named() {
+    for encoding in ["gzip", "br", "deflate, gzip"] {
+        let script = Script::start(move |_| {
+            reply(200, &[("content-type", INDEX), ("content-encoding", encoding)], "\u{1f}\u{8b}x")
+        })
+        .await;
+        let store = script.store();
+        for error in [store.manifest(&digest()).await.unwrap_err(), store.resolve(&tag("v1")).await.unwrap_err()] {
+            assert!(error.kind() == Kind::Mismatch && error.to_string().contains(encoding), "{error}");
+            assert!(error.hint().unwrap().contains("compresses"));
+        }
+    }
+    // One that changes nothing is a label.
+    for encoding in ["identity", "", "gzip"] {
+        let script = Script::start(move |_| {
+            reply(
+                200,
+                &[
+                    ("content-type", INDEX),
+                    ("content-encoding", encoding),
+                    ("docker-content-digest", digest().as_str()),
+                ],
+                MANIFEST,
+            )
+        })
+        .await;
+        assert_eq!(script.store().manifest(&digest()).await.unwrap().digest(), &digest());
+        assert_eq!(script.store().resolve(&tag("v1")).await.unwrap().digest, digest());
+    }
+}
+
+#[tokio::test]
+async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
+    for status in [400, 401, 403, 405, 406, 415, 501] {
+        // Who asks who we are has an answer of his own to 401: nothing is asked twice there.
+        let script = Script::start(move |asked| match asked.line.starts_with("HEAD") {
+            true => reply(status, &[], ""),
+            false => manifest_reply(),
+        })
+        .await;
+        let hosts = script.hosts(RegistrySettings::default());
+        let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
+        for name in ["v1", "v2"] {
+            let (found, read) = store.resolve_whole(&tag(name)).await.unwrap();
+            assert_eq!((found.digest, read.unwrap().digest()), (digest(), &digest()), "{status}");
+        }
+        // A pull is counted as one.
+        assert_eq!(script.lines().iter().filter(|line| line.starts_with("HEAD")).count(), 1, "{status}");
+        assert_eq!(hosts.stats()[0].manifest_gets, 2);
+        // Where both are refused, the answer to the GET has the reason.
+        let script =
+            Script::start(move |asked| reply(status, &[], if asked.line.starts_with("HEAD") { "" } else { "because" }))
+                .await;
+        let error = script.store().resolve(&tag("v1")).await.unwrap_err();
+        assert!(error.status() == Some(status) && error.why().contains("because"), "{error}");
+    }
+    for status in [404, 429, 500] {
+        let script = Script::start(move |_| reply(status, &[], "")).await;
+        script.store().resolve(&tag("v1")).await.unwrap_err();
+        assert_eq!(script.count("GET"), 0, "{status}");
     }
 }
