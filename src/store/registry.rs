@@ -25,6 +25,8 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 pub struct RegistryStore {
     host: Arc<Host>,
     repository: Repository,
+    /// It is there to be read.
+    is_source: bool,
 }
 
 /// Opens repositories in registries.
@@ -37,19 +39,19 @@ impl RegistryStores {
         Self(hosts)
     }
 
-    fn open(&self, repository: &Repository) -> Result<Arc<RegistryStore>> {
+    fn open(&self, repository: &Repository, is_source: bool) -> Result<Arc<RegistryStore>> {
         let host = self.0.host(repository.registry())?;
-        Ok(Arc::new(RegistryStore { host, repository: repository.clone() }))
+        Ok(Arc::new(RegistryStore { host, repository: repository.clone(), is_source }))
     }
 }
 
 impl Stores for RegistryStores {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository)?)
+        Ok(self.open(repository, true)?)
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.open(repository)?)
+        Ok(self.open(repository, false)?)
     }
 }
 
@@ -115,11 +117,12 @@ impl RegistryStore {
     }
 
     /// Whether a HEAD may be refused where a GET isn't: some proxies don't know the method, and some rights are for reading
-    /// alone. Where a 401 asks who we are, that was tried.
+    /// alone. Where a 401 asks who we are, that was tried; and a target that refuses to tell isn't read instead.
     fn is_about_asking(&self, error: &Error) -> bool {
         let may_be = match error.status() {
-            Some(400 | 403 | 405 | 406 | 415 | 501) => true,
-            Some(401) => !self.host.asks_who_we_are(),
+            Some(400 | 405 | 406 | 415 | 501) => true,
+            Some(403) => self.is_source,
+            Some(401) => self.is_source && !self.host.asks_who_we_are(),
             _ => false,
         };
         may_be && error.task() == Some(Task::Resolve)

@@ -267,6 +267,7 @@ async fn what_is_wrong_with_a_source_fails_its_images_and_no_others() {
     script.always("HEAD", "/v2/html/", Fault::html(200));
     script.always("GET", "/v2/html/", Fault::html(200));
     script.always("HEAD", "/v2/denied/", Fault::refuse(403, "DENIED"));
+    script.always("GET", "/v2/denied/", Fault::refuse(403, "DENIED"));
     script.always("HEAD", "/v2/headless/", Fault::Strip("docker-content-digest"));
     let old = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     script.always("HEAD", "/v2/schema1/", Fault::Set("content-type", old.into()));

@@ -212,7 +212,6 @@ async fn an_encoding_that_changes_the_bytes_is_named() {
 #[tokio::test]
 async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
     for status in [400, 401, 403, 405, 406, 415, 501] {
-        // Who asks who we are has an answer of his own to 401: nothing is asked twice there.
         let script = Script::start(move |asked| match asked.line.starts_with("HEAD") {
             true => reply(status, &[], ""),
             false => manifest_reply(),
@@ -231,8 +230,13 @@ async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
         let script =
             Script::start(move |asked| reply(status, &[], if asked.line.starts_with("HEAD") { "" } else { "because" }))
                 .await;
-        let error = script.store().resolve(&tag("v1")).await.unwrap_err();
+        let stores = RegistryStores::new(script.hosts(RegistrySettings::default()));
+        let error = stores.source(&script.repository()).unwrap().resolve(&tag("v1")).await.unwrap_err();
         assert!(error.status() == Some(status) && error.why().contains("because"), "{error}");
+        // What a target may not tell isn't read from it.
+        script.store().resolve(&tag("v1")).await.unwrap_err();
+        let is_a_right = matches!(status, 401 | 403);
+        assert_eq!(script.count("GET"), if is_a_right { 1 } else { 2 }, "{status}");
     }
     for status in [404, 429, 500] {
         let script = Script::start(move |_| reply(status, &[], "")).await;
