@@ -55,7 +55,7 @@ const DOCKER_HUB: Quirks = Quirks {
     ..PLAIN
 };
 
-/// Answers each chunk with 201, and keeps only the first.
+/// Answers each chunk with 201, and keeps only the first, whatever `Range` says.
 const ECR: Quirks = Quirks { aws: true, chunks: false, paces: ECR_PACES, ..PLAIN };
 
 /// About four fifths of what ECR's quotas allow an account in a region, by the API action that a request amounts to:

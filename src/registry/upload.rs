@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,17 +31,32 @@ pub(crate) struct Portions {
     most: AtomicU64,
     least: AtomicU64,
     chunks: AtomicBool,
+    /// Whether a blob may come in the request that ends its upload, once that was tried.
+    in_one: OnceLock<bool>,
 }
 
 impl Portions {
     pub(super) fn new(most: u64, chunks: bool) -> Self {
-        Self { most: most.into(), least: 0.into(), chunks: chunks.into() }
+        Self { most: most.into(), least: 0.into(), chunks: chunks.into(), in_one: OnceLock::new() }
     }
 
-    /// The size of the chunks in which a blob of `size` bytes is to be sent; `None` to send it whole.
+    /// The size of the chunks in which a blob of `size` bytes is to be sent; `None` to send it in the request that ends the
+    /// upload.
     pub(crate) fn chunk(&self, size: u64) -> Option<u64> {
         let chunk = self.most.load(Ordering::Relaxed).max(self.least.load(Ordering::Relaxed));
-        (self.chunks.load(Ordering::Relaxed) && size > chunk).then_some(chunk)
+        let must = size > chunk || (size > 0 && self.in_one.get() == Some(&false));
+        (must && self.chunks.load(Ordering::Relaxed)).then_some(chunk)
+    }
+
+    /// The host has taken a blob in the request that ended its upload.
+    pub(crate) fn takes_in_one(&self) {
+        // What it did first counts.
+        let _ = self.in_one.set(true);
+    }
+
+    /// The host has refused one so. Whether that may be why, and there is another way to try.
+    pub(crate) fn refuses_in_one(&self) -> bool {
+        self.chunks.load(Ordering::Relaxed) && self.in_one.set(false).is_ok()
     }
 
     /// The host asks for chunks of no less.

@@ -18,6 +18,7 @@ use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, R
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: &str = "docker-content-digest";
+const UPLOAD: &str = "docker-upload-uuid";
 const SUBJECT: &str = "oci-subject";
 const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 
@@ -154,9 +155,12 @@ impl RegistryStore {
         if let Some(bytes) = answer.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()) {
             self.host.portions().at_least(bytes);
         }
-        let location = answer.header(LOCATION.as_str());
+        let location = answer.header(LOCATION.as_str()).map(ToOwned::to_owned);
+        // Docker's own header names the upload alone.
+        let named = || Some(format!("/v2/{}/blobs/uploads/{}", self.repository.path(), answer.header(UPLOAD)?));
+        let location = location.or_else(named);
         let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
-        let url = self.host.located(answer, location);
+        let url = self.host.located(answer, &location);
         let url = url.map_err(|e| request.error(Kind::Invalid, format!("the upload location makes no sense: {e}")))?;
         Ok(Upload(url.into()))
     }

@@ -1,10 +1,11 @@
-//! How a blob gets into an upload (distribution-spec 1.1, "Pushing blobs"): in one PUT, or in chunks and a PUT that commits.
+//! How a blob gets into an upload (distribution-spec 1.1, "Pushing blobs"): in one PUT, or in chunks, which may be one, and a PUT
+//! that commits.
 //!
 //! Which of the two a host wants is told by its quirks, and by what it has refused in this run. The body streams and can't
 //! be had twice, so what is refused in one way is sent in the other by the next upload: the error then says that it may be
 //! tried again. Bytes never go twice into the same upload.
 
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
 
 use super::{RegistryStore, insert};
 use crate::error::{Error, Kind, Result, Side};
@@ -59,10 +60,21 @@ impl RegistryStore {
     async fn send_whole(&self, upload: &Upload, blob: &Descriptor, body: BlobStream) -> Result<(), Failed> {
         let request = self.commit_request(upload, &blob.digest)?;
         match self.host.upload(&request, body, blob.size).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if blob.size > 0 {
+                    self.host.portions().takes_in_one();
+                }
+                Ok(())
+            }
             Err(UploadError::Body(error)) => Err(error.into()),
             Err(UploadError::Host { error, .. }) if error.status() == Some(413) => {
                 Err(self.too_large(&request, error, blob.size).into())
+            }
+            // Pulp wants the bytes before the request that ends the upload, and may say so by denying that they came.
+            Err(UploadError::Host { error, .. })
+                if may_mean_order(&error, blob) && self.host.portions().refuses_in_one() =>
+            {
+                Err(again(&request, error, "the registry takes no blob in the request that ends its upload").into())
             }
             Err(UploadError::Host { error, all_sent }) => Err(Failed::commit(&request, error, all_sent)),
         }
@@ -104,18 +116,20 @@ impl RegistryStore {
         let end = offset + length;
         insert(&mut request, CONTENT_RANGE, &format!("{offset}-{}", end - 1));
         match self.host.upload(&request, piece, length).await {
-            // ECR says 201 where it keeps nothing but the first chunk.
-            Ok(answer) if answer.status.as_u16() != 202 => {
-                self.host.portions().no_chunks();
-                Err(request
-                    .error(Kind::Unavailable, "the answer to a chunk isn't 202")
-                    .with_status(answer.status.as_u16()))
-            }
-            Ok(answer) if kept(&answer).is_some_and(|kept| kept != end) => {
-                let why = format!("the registry keeps other bytes than the {end} that were sent");
-                Err(request.error(Kind::Unavailable, why).with_status(202))
-            }
-            Ok(answer) => self.upload_of(&request, &answer),
+            // What was done counts, whatever the status of success: but it has to be told.
+            Ok(answer) => match kept(&answer) {
+                Some(kept) if kept != end => {
+                    let why = format!("the registry keeps other bytes than the {end} that were sent");
+                    Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
+                }
+                None if answer.status.as_u16() != 202 => {
+                    self.host.portions().no_chunks();
+                    let why = "the answer to a chunk isn't 202, and doesn't tell what is kept";
+                    Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
+                }
+                _ if answer.header(LOCATION.as_str()).is_none() => Ok(upload.clone()),
+                _ => self.upload_of(&request, &answer),
+            },
             Err(UploadError::Body(error)) => Err(error),
             Err(UploadError::Host { error, .. }) => Err(self.chunk_refused(&request, error, offset, length)),
         }
@@ -178,6 +192,13 @@ pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
         .with_hint("mirror the image to a registry that does, or ask its publisher for one with sha256 digests")
 }
 
+/// Whether a refusal may be of where the bytes were, and not of what they are: they were verified here.
+fn may_mean_order(error: &Error, blob: &Descriptor) -> bool {
+    let is_refusal = matches!(error.status(), Some(400..=499 | 501));
+    let is_of_form = matches!(error.kind(), Kind::Invalid | Kind::Unsupported | Kind::Mismatch);
+    is_refusal && is_of_form && blob.size > 0 && !blob.digest.as_str().starts_with("sha512:")
+}
+
 fn of_empty(error: Error) -> Error {
     match error.kind() {
         Kind::Invalid | Kind::Unsupported | Kind::Mismatch => error.with_hint(
@@ -190,7 +211,7 @@ fn of_empty(error: Error) -> Error {
 
 /// How many bytes of the upload are kept, from `Range: 0-LAST`, where that is told.
 fn kept(answer: &Answer) -> Option<u64> {
-    let last: u64 =
-        answer.header(RANGE.as_str())?.trim().trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
-    Some(last + 1)
+    let range = answer.header(RANGE.as_str())?.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
+    let last: u64 = range.strip_prefix("0-")?.split('/').next()?.trim().parse().ok()?;
+    last.checked_add(1)
 }

@@ -95,7 +95,7 @@ async fn a_lost_commit_is_asked_for() {
         (502, 404, Err(Kind::Unavailable)),
         (404, 200, Ok(())),
         (404, 404, Err(Kind::Unavailable)),
-        (400, 200, Err(Kind::Invalid)),
+        (403, 200, Err(Kind::Denied)),
     ] {
         let script = Script::start(move |asked| match asked.line.split(' ').next() {
             Some("PUT") => reply(commit, &[], ""),
@@ -333,4 +333,107 @@ async fn a_registry_that_takes_no_sha512_is_told_from_one_that_got_wrong_bytes()
     let broken = Error::new(Kind::Mismatch, "read", "broken").on(crate::error::Side::Source).with_status(200);
     let error = store.push_blob(upload, &blob.descriptor, body(vec![Err(broken)])).await.unwrap_err();
     assert_eq!((error.kind(), error.why()), (Kind::Mismatch, "broken"));
+}
+
+/// Takes the bytes of a blob in PATCHes alone, and answers a PUT that holds some like this.
+fn before_the_end(status: u16, body: &'static str) -> impl Fn(&Question) -> Response + Send + Sync + 'static {
+    move |asked| match asked.line.split(' ').next() {
+        Some("POST") => reply(202, &[("location", "/up")], ""),
+        Some("PATCH") => {
+            let end = asked.headers["content-range"].to_str().unwrap();
+            let range = format!("0-{}", end.split_once('-').unwrap().1);
+            reply(202, &[("location", "/up?s=2"), ("range", &range)], "")
+        }
+        Some("PUT") if asked.body.is_empty() && asked.headers["content-length"] == "0" => reply(201, &[], ""),
+        _ => reply(status, &[], body),
+    }
+}
+
+#[tokio::test]
+async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() {
+    const DIGEST: &str = r#"{"errors":[{"code":"DIGEST_INVALID","message":"m"}]}"#;
+    const UPLOAD: &str = r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"m"}]}"#;
+    const SIZE: &str = r#"{"errors":[{"code":"SIZE_INVALID","message":"m"}]}"#;
+    for (status, body) in [
+        (400, ""),
+        (400, DIGEST),
+        (400, UPLOAD),
+        (400, SIZE),
+        (405, ""),
+        (411, ""),
+        (415, ""),
+        (416, ""),
+        (422, ""),
+        (501, ""),
+    ] {
+        let script = Script::start(before_the_end(status, body)).await;
+        let store = script.store();
+        let refused = Err((Kind::Unavailable, Some(status)));
+        assert_eq!(uploads(&*store, 3 * MIB).await, [refused, Ok(())], "{status} {body}");
+        // All of it in one chunk; and from then on at once.
+        assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
+        assert_eq!((script.count("POST"), script.count("PATCH"), script.count("PUT")), (3, 2, 3));
+        assert_eq!(uploads(&*store, 0).await, [Ok(())]);
+    }
+    // What is refused in each way is refused, and who has taken one so wants another for another reason.
+    let script = Script::start(|asked| match asked.line.starts_with("POST") {
+        true => reply(202, &[("location", "/up")], ""),
+        false => reply(400, &[], ""),
+    })
+    .await;
+    let ends = uploads(&*script.store(), MIB).await;
+    assert_eq!((ends.len(), ends.last()), (3, Some(&Err((Kind::Invalid, Some(400))))), "{ends:?}");
+    let taken = AtomicUsize::new(0);
+    let script = Script::start(move |asked| match asked.line.starts_with("POST") {
+        true => reply(202, &[("location", "/up")], ""),
+        false => reply(if taken.fetch_add(1, Ordering::SeqCst) == 0 { 201 } else { 400 }, &[], ""),
+    })
+    .await;
+    let store = script.store();
+    assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
+    assert_eq!(uploads(&*store, MIB).await, [Err((Kind::Invalid, Some(400)))]);
+    // A right that lacks, or a quota, has nothing to do with it.
+    for status in [401, 403] {
+        let script = Script::start(before_the_end(status, "")).await;
+        assert_eq!(uploads(&*script.store(), MIB).await.len(), 1, "{status}");
+        assert_eq!(script.count("PATCH"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_kept_counts_whatever_the_status() {
+    for status in [200, 201, 202, 204] {
+        for (prefix, location) in [("", true), ("bytes=", true), ("bytes ", false), ("", false)] {
+            let script = Script::start(move |asked| match asked.line.split(' ').next() {
+                Some("POST") => reply(202, &[("location", "/up")], ""),
+                Some("PATCH") => {
+                    let last = asked.headers["content-range"].to_str().unwrap().split_once('-').unwrap().1.to_owned();
+                    let range = format!("{prefix}0-{last}");
+                    let headers = [("range", range.as_str()), ("location", "/up")];
+                    reply(status, if location { &headers } else { &headers[..1] }, "")
+                }
+                _ => reply(201, &[], ""),
+            })
+            .await;
+            assert_eq!(uploads(&*azure(&script), 16 * MIB + 1).await, [Ok(())], "{status} {prefix}");
+            assert_eq!((script.count("PATCH"), script.count("PUT")), (2, 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_is_found_by_its_location_or_by_its_name() {
+    for (status, headers, expected) in [
+        (202, &[("location", "/up/1")][..], Some("/up/1")),
+        (200, &[("location", "/up/1")], Some("/up/1")),
+        (201, &[("location", "/up/1"), ("docker-upload-uuid", "2")], Some("/up/1")),
+        (202, &[("docker-upload-uuid", "2")], Some("/v2/a/b/blobs/uploads/2")),
+        (202, &[], None),
+        (202, &[("location", "http://[")], None),
+    ] {
+        let script = Script::start(move |_| reply(status, headers, "")).await;
+        let opened = script.store().open_upload().await;
+        let expected = expected.map(|path| Upload(format!("http://{}{path}", script.address)));
+        assert_eq!(opened.map_err(|error| error.kind()), expected.ok_or(Kind::Invalid), "{status} {headers:?}");
+    }
 }
