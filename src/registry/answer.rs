@@ -334,7 +334,7 @@ fn words(code: Option<String>, entry: &Value) -> String {
     let mut words: Vec<String> = code.into_iter().collect();
     words.extend(Some(told.to_owned()).filter(|told| !told.is_empty()));
     let mut words = words.join(" ");
-    for detail in DETAILS.iter().filter_map(|name| reason(&entry[*name])) {
+    for detail in DETAILS.iter().filter(|name| **name != "message").filter_map(|name| reason(&entry[*name])) {
         if !words.contains(&detail) {
             let between = if words.is_empty() { "" } else { ": " };
             words = format!("{words}{between}{detail}");

@@ -54,6 +54,11 @@ impl Portions {
         let _ = self.in_one.set(true);
     }
 
+    /// Whether it isn't known yet, and there would be another way.
+    pub(crate) fn may_refuse_in_one(&self) -> bool {
+        self.chunks.load(Ordering::Relaxed) && self.in_one.get().is_none()
+    }
+
     /// The host has refused one so. Whether that may be why, and there is another way to try.
     pub(crate) fn refuses_in_one(&self) -> bool {
         self.chunks.load(Ordering::Relaxed) && self.in_one.set(false).is_ok()

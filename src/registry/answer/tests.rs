@@ -218,6 +218,7 @@ fn the_reason_is_shown_wherever_it_stands() {
         (r#"{"errors":[{"code":"X","detail":[{"message":"one"},{"message":"two"}]}]}"#, "X: one"),
         (r#"{"errors":[{"code":"X","message":"m","detail":["one"]}]}"#, "X m: one"),
         (r#"{"errors":[{"code":"X","message":"the same","detail":"the same"}]}"#, "X the same"),
+        (r#"{"errors":[{"code":"X","message":"a: a","detail":"b"}]}"#, "X a: b"),
         // What tells nothing.
         (r#"{"errors":[{"code":"X","message":"m","detail":null}]}"#, "X m"),
         (r#"{"errors":[{"code":"X","message":"m","detail":{}}]}"#, "X m"),

@@ -5,13 +5,15 @@
 //! be had twice, so what is refused in one way is sent in the other by the next upload: the error then says that it may be
 //! tried again. Bytes never go twice into the same upload.
 
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
 
 use super::{RegistryStore, insert};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
 use crate::registry::{Action, Answer, Pieces, Request, UploadError};
-use crate::store::{BlobStream, Source as _, Upload};
+use crate::store::{BlobStream, Source as _, Target as _, Upload};
 
 /// Why a blob isn't known to be at the target.
 enum Failed {
@@ -70,14 +72,39 @@ impl RegistryStore {
             Err(UploadError::Host { error, .. }) if error.status() == Some(413) => {
                 Err(self.too_large(&request, error, blob.size).into())
             }
-            // Pulp wants the bytes before the request that ends the upload, and may say so by denying that they came.
-            Err(UploadError::Host { error, .. })
-                if may_mean_order(&error, blob) && self.host.portions().refuses_in_one() =>
-            {
+            Err(UploadError::Host { error, .. }) if self.refuses_in_one(&error, blob).await => {
                 Err(again(&request, error, "the registry takes no blob in the request that ends its upload").into())
             }
             Err(UploadError::Host { error, all_sent }) => Err(Failed::commit(&request, error, all_sent)),
         }
+    }
+
+    /// Whether `error` is a refusal of where the bytes were, and not of what they are, so that another way is to be tried:
+    /// Pulp wants them before the request that ends the upload. Who ignores them there says that they are wrong ones; two
+    /// bytes tell whether any are right.
+    async fn refuses_in_one(&self, error: &Error, blob: &Descriptor) -> bool {
+        let is_refusal = matches!(error.status(), Some(400..=499 | 501));
+        if !is_refusal || blob.size == 0 || blob.digest.as_str().starts_with("sha512:") {
+            return false;
+        }
+        let may_be = match error.kind() {
+            Kind::Invalid | Kind::Unsupported => true,
+            Kind::Mismatch => self.host.portions().may_refuse_in_one() && self.ignores_bytes().await,
+            _ => false,
+        };
+        may_be && self.host.portions().refuses_in_one()
+    }
+
+    async fn ignores_bytes(&self) -> bool {
+        let bytes = Bytes::from_static(b"{}");
+        let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
+        let Ok(upload) = self.open_upload().await else { return false };
+        let Ok(request) = self.commit_request(&upload, &digest) else { return false };
+        let sent = self.host.upload(&request, stream::iter([Ok(bytes)]).boxed(), size).await;
+        if sent.is_err() {
+            self.abandon(upload).await;
+        }
+        matches!(sent, Err(UploadError::Host { error, .. }) if error.kind() == Kind::Mismatch)
     }
 
     async fn send_chunks(
@@ -190,13 +217,6 @@ pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
     error
         .retold(Kind::Unsupported, why)
         .with_hint("mirror the image to a registry that does, or ask its publisher for one with sha256 digests")
-}
-
-/// Whether a refusal may be of where the bytes were, and not of what they are: they were verified here.
-fn may_mean_order(error: &Error, blob: &Descriptor) -> bool {
-    let is_refusal = matches!(error.status(), Some(400..=499 | 501));
-    let is_of_form = matches!(error.kind(), Kind::Invalid | Kind::Unsupported | Kind::Mismatch);
-    is_refusal && is_of_form && blob.size > 0 && !blob.digest.as_str().starts_with("sha512:")
 }
 
 fn of_empty(error: Error) -> Error {
