@@ -26,6 +26,7 @@ mod proxies;
 mod quirks;
 mod referrers;
 mod retry;
+mod scheme;
 mod setup;
 mod shown;
 mod tls;
@@ -416,7 +417,8 @@ impl Host {
             }
             if !refused {
                 authorization.accepted();
-                return answer.check(request).map_err(|error| self.explain(request, error));
+                let checked = self.wants_tls(request, &answer).map_or_else(|| answer.check(request), Err);
+                return checked.map_err(|error| self.explain(request, error));
             }
             // Without credentials, a refusal is how one learns what is wanted.
             refusals += u32::from(authorization.header.is_some());

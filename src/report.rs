@@ -4,6 +4,7 @@
 //! the report, and the exit status is worked out from what is reported and from nothing else.
 
 mod checks;
+pub(crate) mod gone;
 mod json;
 mod outcome;
 mod phrase;

@@ -189,7 +189,9 @@ async fn check_source(session: &Session, repository: &Repository, names: &[Selec
     }
     let heads = names.iter().map(|name| async {
         let head = async { session.stores.source(repository)?.resolve(name).await };
-        unless_stopped(&session.stop, head).await
+        let answer = unless_stopped(&session.stop, head).await;
+        answer
+            .map_err(|error| if matches!(name, Selector::Digest(_)) { gone_upstream(repository, error) } else { error })
     });
     let answers = join_all(heads).await;
     let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
@@ -197,6 +199,17 @@ async fn check_source(session: &Session, repository: &Repository, names: &[Selec
         return vec![(Right::Pull, Proof::Holds(None))];
     }
     failed.into_iter().filter_map(fails).map(|proof| (Right::Pull, proof)).collect()
+}
+
+/// What is pinned may be upstream no more.
+fn gone_upstream(repository: &Repository, error: Error) -> Error {
+    if error.kind() != Kind::NotFound {
+        return error;
+    }
+    let why = format!("what is pinned is no longer upstream: {}", error.why());
+    error
+        .retold(Kind::NotFound, why)
+        .with_hint(format!("run `transship update {repository}` to pin what is upstream now"))
 }
 
 /// That a tag isn't there is what a first sync expects; a refusal isn't.

@@ -7,7 +7,7 @@ use crate::cli::Sync;
 use crate::config::{Detour, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Location, Registry, Selector};
-use crate::report::{Change, Part, Report};
+use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
@@ -48,7 +48,11 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         warn_of_subsets(&plan);
         session.report("sync").with_plan(plan)
     } else {
-        session.execute(plan).await
+        let mut report = session.execute(plan).await;
+        if detour.from.is_none() {
+            gone::tell(&mut report.outcomes);
+        }
+        report
     };
     if is_whole && arguments.update {
         report.changes = Some(changes(&pins.old, &resolution.lock));

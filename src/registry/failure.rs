@@ -108,7 +108,8 @@ fn chain(error: &reqwest::Error) -> String {
 fn plain(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let layers = ["client error (", "tcp connect error"];
-    if layers.iter().any(|layer| text.starts_with(layer)) { String::new() } else { text.to_owned() }
+    let text = text.replace("tunnel error: unsuccessful", "it refuses to connect there");
+    if layers.iter().any(|layer| text.starts_with(layer)) { String::new() } else { text }
 }
 
 pub(crate) async fn in_time<T>(

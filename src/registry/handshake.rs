@@ -103,7 +103,8 @@ fn certificate(error: &CertificateError, way: &Way<'_>) -> Verdict {
                 if names.is_empty() { "has no name in it".to_owned() } else { format!("is for {}", names.join(", ")) };
             verdict(format!("its certificate {whose}, not for {}", expected.to_str()), name_hint(way))
         }
-        CertificateError::UnknownIssuer => unknown_issuer(way),
+        CertificateError::UnknownIssuer => unknown_issuer("", way),
+        CertificateError::BadSignature => unknown_issuer(", but for one of the same name and with another key", way),
         CertificateError::Revoked => {
             verdict("its certificate is revoked", "have it replaced; don't trust the server before")
         }
@@ -133,13 +134,13 @@ fn not_for_servers() -> Verdict {
     verdict("its certificate isn't for servers", "have one issued whose extended key usage is serverAuth")
 }
 
-fn unknown_issuer(way: &Way<'_>) -> Verdict {
+fn unknown_issuer(but: &str, way: &Way<'_>) -> Verdict {
     match way.ca() {
         Some(path) => verdict(
-            format!("its certificate is signed by nobody whom this machine or ca: ({}) trusts", path.display()),
+            format!("its certificate is signed by nobody whom this machine or ca: ({}) trusts{but}", path.display()),
             format!("is it another authority's by now? {}", way.ca_hint()),
         ),
-        None => verdict("its certificate is signed by nobody whom this machine trusts", way.ca_hint()),
+        None => verdict(format!("its certificate is signed by nobody whom this machine trusts{but}"), way.ca_hint()),
     }
 }
 

@@ -38,7 +38,13 @@ impl Host {
         let request = self.ping("connect to", "")?;
         let mut tries = self.transport.backoff.tries();
         loop {
-            let error = match self.transport.exchange(&request, None).await {
+            let answer = self.transport.exchange(&request, None).await;
+            if let Ok(answer) = &answer
+                && let Some(error) = self.wants_tls(&request, answer)
+            {
+                return Err(error);
+            }
+            let error = match answer {
                 Ok(answer) if answer.is_web_page() => answer.unreadable(&request, ""),
                 Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
                     answer.failure(&request)

@@ -184,10 +184,10 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Nobody known has signed it, or it is an authority's own.
+/// Nobody known has signed it, or it is an authority's own. A bad signature is that of another authority of the same name.
 fn lacks_authority(error: &CertificateError) -> bool {
     match error {
-        CertificateError::UnknownIssuer => true,
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
         CertificateError::Other(other) => is_authoritys(other),
         _ => false,
     }

@@ -191,3 +191,48 @@ async fn a_sole_target_that_can_hold_no_images_stops_all_before_a_request() {
     assert_eq!((run.code, statuses(&run)), (1, vec!["failed".to_owned(), "copied".into()]), "{run}");
     app.assert_in(&scene.target.inside("m/app"), "1").await;
 }
+
+#[tokio::test]
+async fn a_pin_that_upstream_has_lost_is_told_with_who_still_holds_it() {
+    let scene = Scene::new().await;
+    let app = scene.publish("app", "1").await;
+    let listed = scene.publish("listed", "1").await;
+    let (from, to) = (scene.source.name(), scene.target.name());
+    let list = |targets: &str| {
+        let images = format!("\"SRC/app:1\", \"SRC/listed:1@{}\"", listed.digest());
+        scene.write("mirror.yaml", &format!("targets: [{targets}]\nlayout: \"{{name}}\"\nimages: [{images}]\n"));
+    };
+    list("DST/m");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    scene.source.script.always("GET", "/manifests/sha256:", Fault::refuse(404, "MANIFEST_UNKNOWN"));
+    scene.source.script.always(
+        "HEAD",
+        "/manifests/sha256:",
+        Fault::Answer { status: 404, headers: vec![], body: String::new() },
+    );
+    list("DST/m, DST/second");
+    let run = scene.cli.run("sync --json --no-cache").await;
+    assert_eq!(run.code, 1, "{run}");
+    let images = run.json()["images"].clone();
+    let failed: Vec<_> =
+        images.as_array().expect("images").iter().filter(|image| image["status"] == "failed").collect();
+    // Where the other target can serve it, it needs no upstream.
+    for image in &failed {
+        let error = &image["error"];
+        let (message, hint) = (error["message"].as_str().expect("a message"), error["hint"].as_str().expect("a hint"));
+        assert!(message.contains("no longer upstream") && !hint.contains("spelling"), "{run}");
+        let is_listed = image["source"].as_str().is_some_and(|source| source.contains('@'));
+        let name = if is_listed { "listed" } else { "app" };
+        assert!(hint.contains(&format!("{to}/m/{name}:1 still holds it")), "{hint}");
+        let step = if is_listed {
+            "name another digest in mirror.yaml".into()
+        } else {
+            format!("transship update {from}/app:1")
+        };
+        assert!(hint.contains(&step), "{hint}");
+    }
+    assert!(!failed.is_empty(), "{run}");
+    let check = scene.cli.run("check").await;
+    assert!(check.code == 1 && check.stdout.contains(&format!("transship update {from}/app")), "{check}");
+    app.assert_in(&scene.target.inside("m/app"), "1").await;
+}

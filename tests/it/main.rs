@@ -36,5 +36,6 @@ mod settings;
 mod strangers;
 mod support;
 mod sync;
+mod tls;
 mod verbs;
 mod verify;

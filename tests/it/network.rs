@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 
 use crate::support::certificates::{Authority, FAR_HOST};
@@ -10,6 +11,7 @@ use crate::support::cli::{Cli, Run};
 use crate::support::images::{Image, image};
 use crate::support::proxy::Proxy;
 use crate::support::registry::Registry;
+use crate::support::script::Fault;
 use crate::support::tls::TlsFront;
 
 async fn app_in(registry: &Registry) -> Image {
@@ -140,5 +142,155 @@ async fn the_instance_metadata_is_asked_only_for_ecr_without_credentials() {
         }
         let run = cli.run("sync").await;
         assert_eq!(connections.load(Ordering::SeqCst) > 0, expected, "{list} {keys}: {run}");
+    }
+}
+
+/// The message and the hint of the only image's error.
+fn told(run: &Run) -> String {
+    let error = &run.json()["images"][0]["error"];
+    format!("{} | {}", error["message"].as_str().unwrap_or_default(), error["hint"].as_str().unwrap_or_default())
+}
+
+/// A port of this machine on which nobody listens.
+async fn closed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+/// A source that sends those who want its blobs to `place`.
+async fn sending_to(place: &str) -> Registry {
+    let source = Registry::start().await;
+    for blob in app_in(&source).await.blobs() {
+        let path = format!("/v2/app/blobs/{}", blob.digest());
+        let signed = format!("http://{place}{path}?X-Amz-Signature=secret");
+        source.script.always("GET", path, Fault::redirect(307, signed));
+    }
+    source
+}
+
+#[tokio::test]
+async fn the_host_that_failed_is_named_and_what_to_allow() {
+    let (closed, target) = (closed().await, Registry::start().await);
+    let blobs = [closed.as_str(), "cdn.invalid:80", "cdn.invalid:8080"].map(async |place| {
+        let source = sending_to(place).await;
+        let own = source.name();
+        let cli = Cli::new().file("mirror.yaml", list(own.as_str(), &target, "{}"));
+        let run = cli.run("sync --json").await;
+        let told = told(&run);
+        let hint = format!("allow connections from here to {place}: {own} keeps its blobs there");
+        assert!(run.code == 1 && told.contains(&format!("{own}/app: {place}: ")) && told.contains(&hint), "{told}");
+        assert!(!format!("{run}").contains("secret"), "{run}");
+    });
+    // A token service that isn't there.
+    let source = Registry::start().await;
+    let own = source.name();
+    let challenge = format!("Bearer realm=\"http://{closed}/token\",service=\"x\"");
+    let refusal = Fault::Answer { status: 401, headers: vec![("www-authenticate", challenge)], body: String::new() };
+    source.script.always("HEAD", "/v2/", refusal.clone());
+    source.script.always("GET", "/v2/", refusal);
+    let tokens = ["sync --json", "check --json"].map(async |line| {
+        let cli = Cli::new().file("mirror.yaml", list(own.as_str(), &target, "{}"));
+        let run = cli.run(line).await;
+        let hint = format!("allow connections from here to {closed}: {own} has its tokens issued there");
+        let all = [format!("{closed}: Connection refused"), hint];
+        assert!(run.code == 1 && all.iter().all(|words| run.stdout.contains(words)), "{run}");
+    });
+    // An endpoint where nobody is.
+    let endpoint = async {
+        let settings = format!("{{endpoint: \"http://{closed}\"}}");
+        let cli = Cli::new().file("mirror.yaml", list("registry.example", &target, &settings));
+        let told = told(&cli.run("sync --json").await);
+        assert!(told.contains(&format!("registry.example/app: {closed}: Connection refused")), "{told}");
+        assert!(told.contains("check endpoint: of registries.registry.example"), "{told}");
+    };
+    tokio::join!(join_all(blobs), join_all(tokens), endpoint);
+}
+
+#[tokio::test]
+async fn the_proxy_that_failed_is_named_with_who_has_said_so() {
+    let (closed, target) = (closed().await, Registry::start().await);
+    // It knows nobody, and so refuses to connect.
+    let refusing = Proxy::start("me", "pass", &[]).await;
+    let with_password = format!("http://me:hunter2@{closed}");
+    let set = format!("{{proxy: \"http://{closed}\"}}");
+    let cases = [
+        ("HTTPS_PROXY", with_password.clone(), "{}", ":443"),
+        ("https_proxy", with_password.clone(), "{}", ":443"),
+        ("ALL_PROXY", with_password.clone(), "{}", ":443"),
+        ("HTTP_PROXY", with_password.clone(), "{plain_http: true}", ":80"),
+        ("all_proxy", with_password, "{plain_http: true}", ":80"),
+        ("HTTPS_PROXY", refusing.url("me:pass@"), "{}", ":443"),
+        ("HTTPS_PROXY", "http://127.0.0.1:1".to_owned(), &set, ":443"),
+    ];
+    let runs = cases.into_iter().map(async |(variable, url, settings, port)| {
+        let proxy = url.rsplit(['@', '/']).next().expect("a host").to_owned();
+        let (refuses, is_set) = (refusing.url("me:pass@") == url, settings.contains("proxy"));
+        let cli = Cli::new().file("mirror.yaml", list(FAR_HOST, &target, settings)).env(variable, url);
+        let run = cli.run("sync --json").await;
+        let told = told(&run);
+        let named_by = if is_set { format!("proxy: of registries.{FAR_HOST}") } else { variable.to_owned() };
+        let proxy = if is_set { closed.as_str() } else { &proxy };
+        let why = if refuses { "it refuses to connect there" } else { "" };
+        let way = format!("{FAR_HOST}/app: {FAR_HOST}{port}, through the proxy {proxy} ({named_by}): {why}");
+        assert!(run.code == 1 && told.contains(&way) && told.contains(&format!("check {named_by}")), "{way}: {told}");
+        assert!(told.contains("NO_PROXY") != is_set && !format!("{run}").contains("hunter2"), "{run}");
+    });
+    join_all(runs).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_makes_no_sense_ends_the_run_before_a_request() {
+    let target = Registry::start().await;
+    let run = async |variable: &str, value: &str, from: &str, settings: &str, line: &str| {
+        let cli = Cli::new().file("mirror.yaml", list(from, &target, settings)).env(variable, value);
+        let run = cli.run(line).await;
+        (run, target.script.lines().len())
+    };
+    for value in [
+        "http://",
+        "%",
+        "socks5://127.0.0.1:1",
+        "ftp://p",
+        "http://me:hunter2@",
+        "http://hunter2:x:y",
+        "http://p:99999",
+    ] {
+        for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            let (run, asked) = run(variable, value, FAR_HOST, "{}", "sync").await;
+            assert_eq!((run.code, asked, run.stdout.as_str()), (2, 0, ""), "{variable}={value}: {run}");
+            assert!(run.stderr.contains(&format!("variable {variable}")) && run.stderr.contains("hint: "), "{run}");
+            assert!(!run.stderr.contains("hunter2"), "{run}");
+        }
+    }
+    for line in ["plan", "lock", "update", "check"] {
+        let (run, asked) = run("HTTP_PROXY", "%", FAR_HOST, "{plain_http: true}", line).await;
+        assert_eq!((run.code, asked), (2, 0), "{line}: {run}");
+    }
+    // Nobody would use it.
+    let source = Registry::start().await;
+    app_in(&source).await;
+    for variable in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
+        let (run, _) = run(variable, "%", source.name().as_str(), "{}", "sync --no-lock").await;
+        assert_eq!(run.code, 0, "{variable}: {run}");
+    }
+}
+
+#[tokio::test]
+async fn an_explicit_proxy_is_obeyed_for_a_loopback_endpoint_too() {
+    let (source, target) = (Registry::start().await, Registry::start().await);
+    let app = app_in(&source).await;
+    let address = source.address().to_string();
+    let proxy = Proxy::start("me", "pass", &[(&address, source.address())]).await;
+    let set = format!("proxy: {{env: PROXY_URL}}, endpoint: \"http://{address}\"");
+    for (from, settings) in
+        [("registry.example", format!("{{{set}}}")), (address.as_str(), "{proxy: {env: PROXY_URL}}".to_owned())]
+    {
+        let cli =
+            Cli::new().file("mirror.yaml", list(from, &target, &settings)).env("PROXY_URL", proxy.url("me:pass@"));
+        let run = cli.run("sync --no-lock").await;
+        assert_eq!(run.code, 0, "{run}");
+        app.assert_in(&target.inside("m/app"), "1").await;
+        let seen = proxy.seen();
+        assert!(!seen.is_empty() && seen.iter().all(|host| *host == address), "{seen:?}");
     }
 }

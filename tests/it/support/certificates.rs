@@ -1,9 +1,7 @@
 //! A certificate authority that nobody knows, and what it issues.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// A host that only a proxy of the tests can find.
@@ -39,22 +37,50 @@ impl Authority {
 
     /// For a server on this machine, also as [`FAR_HOST`]: rustls takes no authority for a server.
     pub(crate) fn server(&self) -> Pair {
-        self.issue(ExtendedKeyUsagePurpose::ServerAuth)
+        self.server_for(&["localhost", FAR_HOST, "127.0.0.1"])
+    }
+
+    /// For a server of these names and addresses.
+    pub(crate) fn server_for(&self, names: &[&str]) -> Pair {
+        self.issue(&params(names, ExtendedKeyUsagePurpose::ServerAuth))
+    }
+
+    /// For a server on this machine, from the beginning of one year to that of another.
+    pub(crate) fn server_between(&self, (from, to): (i32, i32)) -> Pair {
+        let mut params = params(&["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        self.issue(&params)
     }
 
     /// For a client.
     pub(crate) fn client(&self) -> Pair {
-        self.issue(ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(&params(&["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ClientAuth))
     }
 
-    fn issue(&self, purpose: ExtendedKeyUsagePurpose) -> Pair {
-        let names = vec!["localhost".to_owned(), FAR_HOST.to_owned()];
-        let mut params = CertificateParams::new(names).expect("names");
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.extended_key_usages = vec![purpose];
+    fn issue(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
+}
+
+/// A certificate that vouches for itself, as people make it for one server: perhaps as if it were an authority's.
+pub(crate) fn self_signed(names: &[&str], is_authority: bool) -> Pair {
+    let mut params = params(names, ExtendedKeyUsagePurpose::ServerAuth);
+    if is_authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages.clear();
+    }
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+fn params(names: &[&str], purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    // Addresses are told from names.
+    let mut params = CertificateParams::new(names).expect("names");
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.extended_key_usages = vec![purpose];
+    params
 }

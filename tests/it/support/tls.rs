@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use super::certificates::Authority;
+use super::certificates::{Authority, Pair};
 
 /// Where it listens; it stops when this is dropped.
 #[derive(Debug)]
@@ -25,7 +25,12 @@ pub(crate) struct TlsFront {
 impl TlsFront {
     /// In front of what listens at `behind`. With `mutual`, only for clients with a certificate of the same authority.
     pub(crate) async fn start(behind: SocketAddr, authority: &Authority, mutual: bool) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(config(authority, mutual)));
+        Self::with(behind, &authority.server(), Some(authority).filter(|_| mutual)).await
+    }
+
+    /// In front of what listens at `behind`, with this certificate; where `clients` is given, only for those that it knows.
+    pub(crate) async fn with(behind: SocketAddr, own: &Pair, clients: Option<&Authority>) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config(own, clients)));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let task = tokio::spawn(async move {
@@ -58,19 +63,21 @@ async fn serve(acceptor: TlsAcceptor, client: TcpStream, behind: SocketAddr) {
     }
 }
 
-fn config(authority: &Authority, mutual: bool) -> ServerConfig {
+fn config(own: &Pair, clients: Option<&Authority>) -> ServerConfig {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM")).expect("an authority");
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    let own = authority.server();
     let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).expect("PEM");
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let config = config.expect("versions");
-    let config = match mutual {
-        true => config.with_client_cert_verifier(verifier.build().expect("a verifier")),
-        false => config.with_no_client_auth(),
+    let config = match clients {
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("PEM");
+            roots.add(root).expect("an authority");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            config.with_client_cert_verifier(verifier.expect("a verifier"))
+        }
+        None => config.with_no_client_auth(),
     };
     config.with_single_cert(vec![certificate], key).expect("a pair")
 }

@@ -1,0 +1,49 @@
+//! Plain HTTP spoken to a server that wants TLS: many answer in clear text what is wrong, each in its own words.
+
+use super::Host;
+use super::action::Request;
+use super::answer::Answer;
+use crate::error::{Error, Kind};
+
+/// What each says, in lower case; all words of a row have to be there.
+const REFUSALS: &[&[&str]] = &[
+    // Go, and what is written in it: docker-registry, Traefik, Caddy.
+    &["http request to an https server"],
+    // nginx, and Harbor and others behind it.
+    &["plain http request was sent to https port"],
+    // Apache.
+    &["speaking plain http to an ssl-enabled server port"],
+    // Tomcat, with Artifactory and Nexus behind it.
+    &["host and port requires tls"],
+    &["requires", "https"],
+    &["requires", "tls"],
+    &["required", "https"],
+    &["required", "ssl"],
+    &["plain", "http", "tls"],
+    &["plain", "http", "ssl"],
+    &["http request", "https port"],
+];
+
+/// Whether the answer says that TLS is to be spoken.
+fn says_so(answer: &Answer) -> bool {
+    let said = || String::from_utf8_lossy(&answer.body).to_lowercase();
+    let is_told = |said: String| REFUSALS.iter().any(|words| words.iter().all(|word| said.contains(word)));
+    match answer.status.as_u16() {
+        // These mean nothing else.
+        426 | 497 => true,
+        400 | 403 => is_told(said()),
+        _ => false,
+    }
+}
+
+impl Host {
+    /// The error for an answer by which the server wants TLS.
+    pub(super) fn wants_tls(&self, request: &Request, answer: &Answer) -> Option<Error> {
+        if self.base().scheme() != "http" || answer.foreign || !says_so(answer) {
+            return None;
+        }
+        let way = self.transport.clients.way(&request.url);
+        let error = request.error(Kind::Configuration, "it speaks TLS there, and was spoken to in plain HTTP");
+        Some(error.with_status(answer.status.as_u16()).with_hint(way.tls_hint()))
+    }
+}

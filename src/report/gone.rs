@@ -1,0 +1,101 @@
+//! A pinned digest that upstream has no more: who still holds it, and how the pin is moved.
+
+use crate::error::{Kind, Side, Stage};
+use crate::report::{Outcome, Status};
+
+/// Says so of each image that failed for it; whichever part is missing, the image is gone.
+pub(crate) fn tell(outcomes: &mut [Outcome]) {
+    let is_gone = |outcome: &Outcome| {
+        outcome.error.as_ref().is_some_and(|error| {
+            let of_source = error.side() == Some(Side::Source) && matches!(error.stage(), None | Some(Stage::Copy));
+            of_source && error.kind() == Kind::NotFound && error.status().is_some()
+        })
+    };
+    let gone: Vec<usize> = (0..outcomes.len()).filter(|at| is_gone(&outcomes[*at])).collect();
+    for at in gone {
+        let hint = hint(&outcomes[at], &holders(outcomes, &outcomes[at]));
+        let outcome = &mut outcomes[at];
+        if let Some(error) = outcome.error.take() {
+            let why = format!("what is pinned is no longer upstream: {}", error.why());
+            outcome.error = Some(error.retold(Kind::NotFound, why).with_hint(hint));
+        }
+    }
+}
+
+/// The targets that hold the same.
+fn holders(outcomes: &[Outcome], wanted: &Outcome) -> Vec<String> {
+    let holds = |other: &&Outcome| {
+        matches!(other.status, Status::UpToDate | Status::Copied)
+            && (&other.source, &other.digest, &other.mirrored) == (&wanted.source, &wanted.digest, &wanted.mirrored)
+    };
+    outcomes.iter().filter(holds).map(|other| other.target.clone()).collect()
+}
+
+fn hint(outcome: &Outcome, holders: &[String]) -> String {
+    let held = match holders {
+        [] => String::new(),
+        holders => format!("{} still holds it: copy it from there, or ", holders.join(" and ")),
+    };
+    // A digest that the list names never moves.
+    match outcome.source.contains('@') {
+        true => format!("{held}name another digest in mirror.yaml"),
+        false => format!("{held}run `transship update {}` to pin what is upstream now", outcome.source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::oci::Digest;
+
+    fn outcome(source: &str, target: &str, status: Status, error: Option<Error>) -> Outcome {
+        let digest = Some(Digest::of(source.as_bytes()));
+        let blank = Outcome::unresolved(source.to_owned(), Error::interrupted());
+        Outcome { target: target.to_owned(), digest, status, reason: None, error, ..blank }
+    }
+
+    fn missing(kind: Kind, side: Side, status: Option<u16>) -> Option<Error> {
+        let error = Error::new(kind, "get manifest sha256:…", "404 Not Found").on(side).at(Stage::Copy);
+        Some(status.map_or(error.clone(), |status| error.with_status(status)))
+    }
+
+    fn hint_of(mut outcomes: Vec<Outcome>) -> String {
+        tell(&mut outcomes);
+        let error = outcomes[0].error.clone().expect("it failed");
+        format!("{} | {}", error.why(), error.hint().unwrap_or_default())
+    }
+
+    #[test]
+    fn who_holds_it_and_how_it_moves_is_told() {
+        let gone = || missing(Kind::NotFound, Side::Source, Some(404));
+        let failed = |source: &str| outcome(source, "t1.io/a:1", Status::Failed, gone());
+        let why = "what is pinned is no longer upstream: 404 Not Found";
+        assert_eq!(
+            hint_of(vec![failed("h.io/a:1")]),
+            format!("{why} | run `transship update h.io/a:1` to pin what is upstream now")
+        );
+        assert_eq!(
+            hint_of(vec![
+                failed("h.io/a:1"),
+                outcome("h.io/a:1", "t2.io/a:1", Status::UpToDate, None),
+                outcome("h.io/b:1", "t2.io/b:1", Status::UpToDate, None),
+                outcome("h.io/a:1", "t3.io/a:1", Status::Skipped, None),
+            ]),
+            format!(
+                "{why} | t2.io/a:1 still holds it: copy it from there, or run `transship update h.io/a:1` to pin what is \
+                 upstream now"
+            )
+        );
+        let pinned = "h.io/a:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(hint_of(vec![failed(pinned)]), format!("{why} | name another digest in mirror.yaml"));
+        for other in [
+            missing(Kind::NotFound, Side::Target, Some(404)),
+            missing(Kind::Denied, Side::Source, Some(403)),
+            // A layout that lacks it, or a rule of ours.
+            missing(Kind::NotFound, Side::Source, None),
+        ] {
+            assert!(!hint_of(vec![outcome("h.io/a:1", "t", Status::Failed, other)]).contains("no longer upstream"));
+        }
+    }
+}
