@@ -3,12 +3,14 @@
 use crate::error::{Kind, Side, Stage};
 use crate::report::{Outcome, Status};
 
-/// Says so of each image that failed for it; whichever part is missing, the image is gone.
+/// Says so of each image that failed for it.
 pub(crate) fn tell(outcomes: &mut [Outcome]) {
     let is_gone = |outcome: &Outcome| {
-        outcome.error.as_ref().is_some_and(|error| {
+        outcome.error.as_ref().zip(outcome.digest.as_ref()).is_some_and(|(error, digest)| {
             let of_source = error.side() == Some(Side::Source) && matches!(error.stage(), None | Some(Stage::Copy));
-            of_source && error.kind() == Kind::NotFound && error.status().is_some()
+            // What refers to it, and what it consists of, have hints of their own.
+            let of_root = error.to_string().starts_with(&format!("get manifest {digest} "));
+            of_source && of_root && error.kind() == Kind::NotFound && error.status().is_some()
         })
     };
     let gone: Vec<usize> = (0..outcomes.len()).filter(|at| is_gone(&outcomes[*at])).collect();
@@ -55,8 +57,9 @@ mod tests {
         Outcome { target: target.to_owned(), digest, status, reason: None, error, ..blank }
     }
 
-    fn missing(kind: Kind, side: Side, status: Option<u16>) -> Option<Error> {
-        let error = Error::new(kind, "get manifest sha256:…", "404 Not Found").on(side).at(Stage::Copy);
+    fn missing(source: &str, kind: Kind, side: Side, status: Option<u16>) -> Option<Error> {
+        let attempted = format!("get manifest {} from h.io/a", Digest::of(source.as_bytes()));
+        let error = Error::new(kind, attempted, "404 Not Found").on(side).at(Stage::Copy);
         Some(status.map_or(error.clone(), |status| error.with_status(status)))
     }
 
@@ -68,8 +71,8 @@ mod tests {
 
     #[test]
     fn who_holds_it_and_how_it_moves_is_told() {
-        let gone = || missing(Kind::NotFound, Side::Source, Some(404));
-        let failed = |source: &str| outcome(source, "t1.io/a:1", Status::Failed, gone());
+        let gone = |source: &str| missing(source, Kind::NotFound, Side::Source, Some(404));
+        let failed = |source: &str| outcome(source, "t1.io/a:1", Status::Failed, gone(source));
         let why = "what is pinned is no longer upstream: 404 Not Found";
         assert_eq!(
             hint_of(vec![failed("h.io/a:1")]),
@@ -90,10 +93,12 @@ mod tests {
         let pinned = "h.io/a:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(hint_of(vec![failed(pinned)]), format!("{why} | name another digest in mirror.yaml"));
         for other in [
-            missing(Kind::NotFound, Side::Target, Some(404)),
-            missing(Kind::Denied, Side::Source, Some(403)),
-            // A layout that lacks it, or a rule of ours.
-            missing(Kind::NotFound, Side::Source, None),
+            missing("h.io/a:1", Kind::NotFound, Side::Target, Some(404)),
+            missing("h.io/a:1", Kind::Denied, Side::Source, Some(403)),
+            // A layout that lacks it.
+            missing("h.io/a:1", Kind::NotFound, Side::Source, None),
+            // Something that refers to it.
+            missing("its signature", Kind::NotFound, Side::Source, Some(404)),
         ] {
             assert!(!hint_of(vec![outcome("h.io/a:1", "t", Status::Failed, other)]).contains("no longer upstream"));
         }
