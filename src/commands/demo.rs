@@ -1,6 +1,7 @@
 //! `demo`: a mirror from nothing, on this machine alone. Two registries on loopback, a list, and the very verbs that a real
-//! mirror runs; then a stranger reads the mirror back.
+//! mirror runs; then a stranger reads the mirror back, and a Dockerfile and a Deployment are made to use it.
 
+mod files;
 mod images;
 
 use std::path::Path;
@@ -59,13 +60,14 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
     ))?;
     // The user's own cache is none of the demo's business.
     let start = Start { cache: start.cache.map(|_| folder.path().join("cache")), ..start };
-    let (exit, verified) = tour(start.clone(), &config).await?;
+    let (mut exit, verified) = tour(start.clone(), &config).await?;
     if let Some(verified) = verified {
         say(&format!(
             "6. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned;\n\
              signatures that it found: {}.\n\n",
             verified.manifests, verified.blobs, verified.signatures
         ))?;
+        exit = files::rewrite(&start.global, &config)?;
     }
     let installed = "A real mirror starts with three lines:\n\n\
          \x20 $EDITOR mirror.yaml      # target: and images:, as above; mirror.yaml.example has every key\n\

@@ -34,7 +34,7 @@ pub(super) fn run(global: &Global, arguments: &cli::Discover) -> anyhow::Result<
         return Err(Unable::error("--write can't add to a configuration from stdin", "name a file with --config FILE"));
     }
     let fields = fields(&arguments.fields)?;
-    let scan = scan_paths(global, &arguments.paths, &fields)?;
+    let scan = scan_paths(global, &working_folder()?, &arguments.paths, &fields)?;
     let images = images(&scan, known.as_ref());
     let text = if global.json { to_json(&images, &scan) } else { to_text(&images) };
     tell(&scan);
@@ -71,11 +71,20 @@ fn fields(texts: &[String]) -> anyhow::Result<Vec<FieldPath>> {
     texts.iter().map(read).collect()
 }
 
-/// Reads the files; mirror.yaml and its lock are none of them.
-pub(super) fn scan_paths(global: &Global, paths: &[PathBuf], fields: &[FieldPath]) -> anyhow::Result<Scan> {
-    let folder = std::env::current_dir().context("can't tell the working directory")?;
+/// Where paths begin, and what they are shown from.
+pub(super) fn working_folder() -> anyhow::Result<PathBuf> {
+    std::env::current_dir().context("can't tell the working directory")
+}
+
+/// Reads the files at `paths`, as seen from `folder`; mirror.yaml and its lock are none of them.
+pub(super) fn scan_paths(
+    global: &Global,
+    folder: &Path,
+    paths: &[PathBuf],
+    fields: &[FieldPath],
+) -> anyhow::Result<Scan> {
     let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
-    if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !path.exists()) {
+    if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !folder.join(path).exists()) {
         return Err(Unable::error(format!("there is no {}", path.display()), "name files or folders, or - for stdin"));
     }
     let mut stdin = None;
@@ -87,7 +96,7 @@ pub(super) fn scan_paths(global: &Global, paths: &[PathBuf], fields: &[FieldPath
     let config = global.config().to_owned();
     let lock = global.lock.clone().unwrap_or_else(|| crate::lock::lock_path(&config));
     let except = [config, lock];
-    Ok(scan::scan(scan::Request { paths, stdin, except: &except, fields, folder: &folder }))
+    Ok(scan::scan(scan::Request { paths, stdin, except: &except, fields, folder }))
 }
 
 /// Says on stderr what couldn't be known or read.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use similar::TextDiff;
 
 use super::Unable;
-use super::discover::{UnresolvedRow, known, pretty, scan_paths, tell, unresolved, warn};
+use super::discover::{UnresolvedRow, known, pretty, scan_paths, tell, unresolved, warn, working_folder};
 use super::pins::Pins;
 use crate::cli::{self, Global};
 use crate::config::Config;
@@ -17,6 +17,11 @@ use crate::rewrite::{self, Options, Rewritten};
 use crate::scan::{File, STDIN, Scan};
 
 pub(super) fn run(global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<Exit> {
+    run_in(&working_folder()?, global, arguments)
+}
+
+/// Rewrites files at paths that begin in `folder`.
+pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<Exit> {
     if arguments.paths.iter().any(|path| path == Path::new(STDIN)) {
         return Err(Unable::error("stdin can't be rewritten", "name files or folders"));
     }
@@ -31,7 +36,7 @@ pub(super) fn run(global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<E
     let number = target_number(arguments.target, &known.config)?;
     let mirrored = mirrored(&known.config.images, lock);
     let options = Options { mirrored: &mirrored, targets: &known.config.targets, number, pin: arguments.pin };
-    let mut scan = scan_paths(global, &arguments.paths, &[])?;
+    let mut scan = scan_paths(global, folder, &arguments.paths, &[])?;
     let rewritten = rewrite::rewrite(&scan, options);
     let changed: Vec<(&File, &Rewritten)> =
         scan.files.iter().zip(&rewritten).filter(|(file, new)| file.text != new.text).collect();

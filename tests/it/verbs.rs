@@ -147,6 +147,9 @@ async fn the_demo_mirrors_a_signature_and_a_part_and_proves_it() {
         "Requests to Docker Hub and Quay: 0\n",
         "5 as pinned; 0 differences",
         "every digest as pinned;\nsignatures that it found: 1.",
+        "-FROM nginx:1.27\n+FROM 127.0.0.1:",
+        "/mirror/docker.io/library/nginx:1.27@sha256:",
+        "/mirror/docker.io/library/redis:7.4@sha256:",
     ] {
         assert!(run.stdout.contains(said), "no `{said}` in {run}");
     }
