@@ -180,6 +180,8 @@ pub struct Found {
     pub kind: Kind,
     /// What it is made of.
     pub form: Form,
+    /// Nobody pulls it: each kustomization that takes its file puts another image in its place.
+    pub is_replaced: bool,
 }
 
 /// What a reference is made of.
@@ -257,7 +259,7 @@ impl File {
     fn add(&mut self, at: usize, reference: Reference, written: String, form: Form) {
         if self.seen.insert((at, written.clone())) {
             let (line, column) = self.position(at);
-            self.found.push(Found { reference, written, line, column, kind: self.kind, form });
+            self.found.push(Found { reference, written, line, column, kind: self.kind, form, is_replaced: false });
         }
     }
 
@@ -277,8 +279,15 @@ impl File {
     fn add_from(&mut self, scalar: &Scalar, skip: usize) {
         let value = scalar.value.trim_end();
         let Some(value) = value.get(skip..).filter(|value| !value.is_empty()) else { return };
-        let Some(inner) = scalar.inner.clone() else {
-            return self.add_unresolved(scalar.start, value, "it is written with escapes or over several lines");
+        let is_whole = skip == 0 && !value.contains('$');
+        let inner = match &scalar.inner {
+            Some(inner) if scalar.is_literal => inner.clone(),
+            // As a whole, it can be read and written all the same.
+            Some(inner) if is_whole => {
+                let piece = Piece { value: value.to_owned(), span: inner.clone(), variable: None, is_own: true };
+                return self.add_pieces(inner.start, vec![piece], false);
+            }
+            _ => return self.add_unresolved(scalar.start, value, "it is written with escapes or over several lines"),
         };
         let at = inner.start + skip;
         let characters: Vec<(usize, char)> = value.char_indices().map(|(index, c)| (at + index, c)).collect();

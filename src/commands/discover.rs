@@ -129,7 +129,8 @@ struct Image<'s> {
 /// By canonical source, each with its places in the order of the files.
 fn images<'s>(scan: &'s Scan, known: Option<&Known>) -> BTreeMap<String, Image<'s>> {
     let mut images = BTreeMap::new();
-    for (file, found) in scan.files.iter().flat_map(|file| file.found.iter().map(move |found| (file, found))) {
+    let all = scan.files.iter().flat_map(|file| file.found.iter().map(move |found| (file, found)));
+    for (file, found) in all.filter(|(_, found)| !found.is_replaced) {
         let mirrored = known
             .is_some_and(|known| known.config.targets.iter().any(|target| target.holds(found.reference.repository())));
         let image = images.entry(found.reference.to_string());

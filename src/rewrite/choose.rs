@@ -23,6 +23,9 @@ const NOT_PINNED: &str = "it isn't pinned";
 /// The ways to write `found`; the last one leaves it.
 pub(super) fn ways(book: &Book<'_>, file: &File, found: &Found) -> Vec<Way> {
     let leave = |why: Option<String>| Way { after: found.written.clone(), why, ..Way::default() };
+    if found.is_replaced {
+        return vec![leave(None)];
+    }
     let entry = match book.advice(&found.reference) {
         Advice::Keep => return vec![leave(None)],
         Advice::Leave(why) => return vec![leave(Some(why))],

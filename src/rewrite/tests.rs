@@ -399,12 +399,13 @@ fn kustomize_entries_follow_their_resources() {
             format!("{m}/nginx:1.26"),
             format!("- name: {m}/nginx\n  newName: nginx\n  newTag: '1.28'"),
         ),
+        // Nobody pulls what the resource says.
         (
             "nginx:1",
             "- name: nginx\n  newName: quay.io/a/b",
             &["nginx:1", "quay.io/a/b:1"],
-            format!("{m}/nginx:1"),
-            format!("- name: {m}/nginx\n  newName: h.example/m/quay.io/a/b"),
+            "nginx:1".into(),
+            "- name: nginx\n  newName: h.example/m/quay.io/a/b".into(),
         ),
         // An entry for something else.
         (
@@ -423,6 +424,25 @@ fn kustomize_entries_follow_their_resources() {
         assert_eq!(tree.read("pod.yaml"), POD.replace("IMAGE", &expected_image), "{image} {entry} {told:?}");
         assert_eq!(tree.read("kustomization.yaml"), list(&expected_entry), "{image} {entry} {told:?}");
     }
+}
+
+#[test]
+fn an_overlay_follows_its_base() {
+    let tree = Tree::new(&["quay.io/a/b:1", "quay.io/a/b:2"], true);
+    tree.write("base/pod.yaml", &POD.replace("IMAGE", "my-app"));
+    tree.write(
+        "base/kustomization.yaml",
+        "resources: [pod.yaml]\nimages:\n- {name: my-app, newName: quay.io/a/b, newTag: '1'}\n",
+    );
+    tree.write("over/kustomization.yaml", "resources: [../base]\nimages:\n- newTag: '2'\n  name: quay.io/a/b\n");
+    assert_eq!(tree.rewrite(), Vec::<String>::new());
+    let (one, two) = (digest("quay.io/a/b:1"), digest("quay.io/a/b:2"));
+    assert_eq!(tree.read("base/pod.yaml"), POD.replace("IMAGE", "my-app"));
+    let m = "h.example/m/quay.io/a/b";
+    let base = format!("resources: [pod.yaml]\nimages:\n- {{name: my-app, newName: {m}, newTag: '1@{one}'}}\n");
+    assert_eq!(tree.read("base/kustomization.yaml"), base);
+    let over = format!("resources: [../base]\nimages:\n- newTag: '2@{two}'\n  name: {m}\n  newName: {m}\n");
+    assert_eq!(tree.read("over/kustomization.yaml"), over);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Kustomize compares an entry's `name` with what a resource says, letter by letter, not with what that means
 //! (`nginx` isn't `docker.io/library/nginx`). So what an entry gives depends on the files that the kustomization names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::shapes::Field;
@@ -151,6 +151,7 @@ fn add(file: &mut File, number: usize, entry: &Entry, written: &str) {
 /// Adds what entries give that take the version from their resources: known once all files are read.
 pub(super) fn complete(files: &mut [File]) {
     let resources = Resources::of(files);
+    mark_replaced(files, &resources);
     for index in 0..files.len() {
         let Some(Kustomization { entries, .. }) = files[index].kustomization.clone() else { continue };
         let mut met = vec![false; entries.len()];
@@ -174,6 +175,32 @@ pub(super) fn complete(files: &mut [File]) {
                 );
             }
         }
+    }
+}
+
+/// Marks the references in whose place each kustomization that takes them puts another image: often they are mere names,
+/// which nobody could pull.
+fn mark_replaced(files: &mut [File], resources: &Resources) {
+    let kustomizations: Vec<usize> = (0..files.len()).filter(|index| files[*index].kustomization.is_some()).collect();
+    let reaching: Vec<Vec<Source>> = kustomizations.iter().map(|index| resources.reaching(files, *index)).collect();
+    let inner: HashSet<usize> = reaching.iter().flatten().flat_map(|source| source.via.clone()).collect();
+    // Whether each outermost kustomization replaces it.
+    let mut replaced: HashMap<(usize, usize), bool> = HashMap::new();
+    for (index, sources) in kustomizations.iter().zip(&reaching).filter(|(index, _)| !inner.contains(index)) {
+        for source in sources {
+            let entries = files[*index].kustomization.iter().flat_map(|one| &one.entries);
+            let after = entries.fold(before(files, source), |written, entry| entry.apply(&written));
+            let is_other = text::read(&after)
+                .is_ok_and(|after| after.repository() != files[source.file].found[source.found].reference.repository());
+            *replaced.entry((source.file, source.found)).or_insert(true) &= is_other;
+        }
+    }
+    for ((file, found), _) in replaced.into_iter().filter(|(_, replaced)| *replaced) {
+        let found = &mut files[file].found[found];
+        found.is_replaced = true;
+        let (text, line) = (found.written.clone(), found.line);
+        let why = "kustomize puts another image in its place".to_owned();
+        files[file].unresolved.push(super::Unresolved { text, line, why });
     }
 }
 

@@ -60,7 +60,12 @@ pub(super) fn read(written: &str) -> Result<Reference, String> {
     if written.contains("://") {
         return Err("it has a scheme".to_owned());
     }
-    written.parse().map_err(|error: crate::oci::ReferenceError| error.to_string())
+    let reference: Reference = written.parse().map_err(|error: crate::oci::ReferenceError| error.to_string())?;
+    match reference.repository().registry().as_str() {
+        // With a port it is a registry; without, podman and buildah call so what was built here.
+        "localhost" => Err("it is an image of this machine".to_owned()),
+        _ => Ok(reference),
+    }
 }
 
 /// Cuts a reference into its parts.

@@ -75,7 +75,10 @@ pub fn scan(request: Request<'_>) -> Scan {
     }
     scan.files.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
     kustomize::complete(&mut scan.files);
-    scan.files.iter_mut().for_each(|file| file.found.sort_by_key(|found| (found.line, found.column)));
+    for file in &mut scan.files {
+        file.found.sort_by_key(|found| (found.line, found.column));
+        file.unresolved.sort_by_key(|one| one.line);
+    }
     scan.broken.sort_by(|a, b| a.name.cmp(&b.name));
     scan
 }

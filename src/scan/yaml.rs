@@ -33,8 +33,10 @@ pub struct Scalar {
     pub value: String,
     /// The byte at which it begins, quotes included.
     pub start: usize,
-    /// The bytes between its quotes. `None` where they aren't its value word for word: escapes, several lines.
+    /// The bytes of its text, without quotes. `None` where they can't be told apart from others, as in folded lines.
     pub inner: Option<Range<usize>>,
+    /// These bytes are its value word for word; otherwise there are escapes in them.
+    pub is_literal: bool,
     /// How it is written.
     pub style: Style,
     /// An anchor names it that is used elsewhere, so that an edit changes more than this place.
@@ -251,7 +253,7 @@ impl Builder<'_> {
 
 impl Scalar {
     fn nameless() -> Self {
-        Self { value: String::new(), start: 0, inner: None, style: Style::Plain, is_shared: false }
+        Self { value: String::new(), start: 0, inner: None, is_literal: false, style: Style::Plain, is_shared: false }
     }
 }
 
@@ -294,7 +296,25 @@ fn scalar(text: &str, value: String, style: ScalarStyle, range: Range<usize>) ->
             .is_some_and(|inner| inner.strip_prefix(value.as_str()).is_some_and(|after| after.starts_with(quote)));
         literal.then(|| start + open..start + open + value.len())
     };
-    Scalar { value, start, inner, style, is_shared: false }
+    let is_literal = inner.is_some();
+    let inner = inner.or_else(|| (style == Style::Quoted).then(|| quoted(rest, start)).flatten());
+    Scalar { value, start, inner, is_literal, style, is_shared: false }
+}
+
+/// What stands in the quotes with which `rest` begins.
+fn quoted(rest: &str, start: usize) -> Option<Range<usize>> {
+    let quote = rest.chars().next()?;
+    let mut characters = rest.char_indices().skip(1).peekable();
+    while let Some((at, c)) = characters.next() {
+        let is_double = characters.peek().is_some_and(|(_, next)| *next == quote);
+        match c {
+            '\\' if quote == '"' => drop(characters.next()),
+            '\'' if quote == '\'' && is_double => drop(characters.next()),
+            _ if c == quote => return Some(start + 1..start + at),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Past an anchor or a tag, should the parser count them in.
