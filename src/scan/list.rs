@@ -7,7 +7,8 @@ pub(super) fn read(file: &mut File) {
     let text = file.text.clone();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        for (at, word) in words(line) {
+        // A dash alone is a bullet.
+        for (at, word) in words(line).filter(|(_, word)| *word != "-") {
             let at = start + at;
             let piece = Piece { value: word.to_owned(), span: at..at + word.len(), variable: None, is_own: true };
             file.add_pieces(at, vec![piece], false);

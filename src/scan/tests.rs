@@ -318,7 +318,7 @@ fn kustomizations_by_what_they_give() {
 #[test]
 fn lists_are_words() {
     let text =
-        "# all\nnginx:1.27\tquay.io/a/b # rest:1\r\n  redis@{D} bad:tag:1\n#x\n[::1]:5000/a:1\n".replace("{D}", D);
+        "# all\nnginx:1.27\tquay.io/a/b # rest:1\r\n- redis@{D} bad:tag:1\n#x\n[::1]:5000/a:1\n".replace("{D}", D);
     let expected = format!(
         "docker.io/library/nginx:1.27 2:1 list\nquay.io/a/b:latest 2:12 list\ndocker.io/library/redis@{D} 3:3 list\n[::1]:5000/a:1 5:1 list\n? bad:tag:1 3: `tag:1` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first"
     );

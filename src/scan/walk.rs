@@ -62,8 +62,7 @@ pub fn scan(request: Request<'_>) -> Scan {
             Err(why) => scan.broken.push(Broken { name: file.name, why }),
         }
     }
-    for folder in charts {
-        let (files, broken) = helm::read_chart(&folder, &name, request.fields);
+    for (files, broken) in in_parallel(&charts, &|folder| helm::read_chart(folder, &name, request.fields)) {
         scan.files.extend(files);
         scan.broken.extend(broken);
     }
