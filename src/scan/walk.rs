@@ -168,10 +168,7 @@ fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPa
     }
     let bytes = std::fs::read(path).map_err(|error| failed(format!("it can't be read: {error}")))?;
     // A text has no NUL, and is UTF-8; anything else isn't for people to edit.
-    let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-    let Some(text) = text else {
-        return if *is_named { Err(failed("it isn't text in UTF-8".to_owned())) } else { Ok(None) };
-    };
+    let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else { return Ok(None) };
     let mut file = File::new(path.clone(), name(path), text, fields.to_vec());
     match read_file(&mut file, *is_named) {
         Ok(read) => Ok(read.map(|()| file)),

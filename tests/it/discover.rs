@@ -189,6 +189,8 @@ async fn what_is_skipped_and_what_is_broken() {
     error: bad.yaml: line 2, column 1: it isn't valid YAML: while parsing a node, did not find expected node content
     error: tabs.yaml: line 2, column 2: it isn't valid YAML: tabs disallowed within this context (block indentation)
     ");
+    let binary = cli.run("discover binary.yaml").await;
+    assert_eq!((binary.code, binary.stdout.as_str()), (0, ""), "{binary}");
     // Named, it is read all the same.
     assert_eq!(cli.run("discover target").await.stdout, "docker.io/library/skipped:1  target/Dockerfile:1\n");
 }
