@@ -1,7 +1,7 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
 //! `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when, `retry` how
-//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom. `setup` (with `tls` and `proxies`) makes of the
+//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom, and `elsewhere` who we are where a redirect leads. `setup` (with `tls` and `proxies`) makes of the
 //! settings what a host is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing
 //! does, by which `way`, and `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows
 //! whether they can be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of
@@ -17,6 +17,7 @@ mod counters;
 mod credentials;
 mod destination;
 mod docker;
+mod elsewhere;
 mod failure;
 mod gate;
 mod handshake;
@@ -38,7 +39,7 @@ mod way;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,7 +137,7 @@ impl Hosts {
     ///
     /// # Errors
     /// `Configuration` if its settings can't be used.
-    pub fn host(&self, registry: &Registry) -> Result<Arc<Host>> {
+    pub fn host(self: &Arc<Self>, registry: &Registry) -> Result<Arc<Host>> {
         let mut open = lock(&self.open);
         if let Some(host) = open.get(registry) {
             return Ok(Arc::clone(host));
@@ -169,7 +170,7 @@ impl Hosts {
         open.values().map(|host| host.transport.counters.stats(&host.registry, host.counts_pulls())).collect()
     }
 
-    fn set_up(&self, registry: &Registry) -> Result<Host> {
+    fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
         let quirks = Quirks::of(registry);
         let means = lock(&self.means).remove(registry);
         let means = means.map_or_else(|| self.read_means(registry), Ok)?;
@@ -206,6 +207,7 @@ impl Hosts {
             harbor,
             referrers,
             refuses_heads: AtomicBool::default(),
+            others: Arc::downgrade(self),
         })
     }
 }
@@ -229,6 +231,8 @@ pub struct Host {
     referrers: ReferrersApi,
     /// It has refused to tell what a manifest is, and has given it.
     refuses_heads: AtomicBool,
+    /// All hosts of the run.
+    others: Weak<Hosts>,
 }
 
 /// Why a streamed upload failed.
@@ -391,6 +395,12 @@ impl Host {
     /// # Errors
     /// What it met.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
+        let answer = self.attempt_here(request).await?;
+        if elsewhere::asks(&answer) { self.attempt_elsewhere(request, answer).await } else { Ok(answer) }
+    }
+
+    /// The same, as far as it is up to this host: another one, where a redirect led, may want to know who we are in its turn.
+    async fn attempt_here(&self, request: &Request) -> Result<Answer> {
         let mut refusals = 0;
         loop {
             let authorization = self.auth.authorize(request).await.map_err(|error| self.about_account(error))?;
@@ -402,6 +412,10 @@ impl Host {
                     return Err(error);
                 }
             };
+            if elsewhere::asks(&answer) {
+                authorization.accepted();
+                return Ok(answer);
+            }
             if let Some(error) = self.lacks_project(request, &answer) {
                 authorization.accepted();
                 return Err(error);

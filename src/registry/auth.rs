@@ -41,6 +41,12 @@ impl Scopes {
         Self([format!("repository:{path}:{actions}")].into())
     }
 
+    /// As a challenge has them.
+    pub(crate) fn named(mut scopes: Vec<String>) -> Self {
+        scopes.sort();
+        Self(scopes.into())
+    }
+
     /// And to read `path`.
     #[must_use]
     pub(crate) fn and_pull(&self, path: &str) -> Self {

@@ -30,6 +30,13 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
     bearer.or_else(|| all.iter().any(|offer| offer.scheme == "basic").then_some(Challenge::Basic))
 }
 
+/// The scopes that a Bearer challenge names.
+pub(crate) fn scopes(headers: &HeaderMap) -> Vec<String> {
+    let all = offers(headers);
+    let scope = all.iter().filter(|offer| offer.scheme == "bearer").find_map(|offer| offer.value("scope"));
+    scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).map(ToOwned::to_owned).collect()
+}
+
 /// Whether a challenge says that the token is good, but not for this (RFC 6750 §3.1).
 pub(crate) fn insufficient_scope(headers: &HeaderMap) -> bool {
     names_error(headers, "insufficient_scope")
@@ -202,10 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_read() {
+    fn errors_and_scopes_are_read() {
         assert!(insufficient_scope(&headers(&[r#"Bearer realm="a",error="insufficient_scope""#])));
         assert!(insufficient_scope(&headers(&["Bearer realm=https://a/t,error=insufficient_scope"])));
         assert!(!insufficient_scope(&headers(&[r#"Bearer realm="a",error="invalid_token""#])));
         assert!(invalid_token(&headers(&[r#"Bearer  realm="a", error="invalid_token""#])));
+        for (line, expected) in [
+            (
+                r#"Bearer realm="a",scope="repository:a/b:pull,push repository:c:pull""#,
+                &["repository:a/b:pull,push", "repository:c:pull"][..],
+            ),
+            ("Bearer realm=a,scope=repository:a/b:pull,push,service=s", &["repository:a/b:pull,push"]),
+            ("Bearer realm=a", &[]),
+        ] {
+            assert_eq!(scopes(&headers(&[line])), expected, "{line}");
+        }
     }
 }

@@ -131,3 +131,59 @@ async fn what_cannot_be_sent_again_says_so() {
         assert!(error.hint().unwrap().contains("realm") && error.attempts() == 1);
     }
 }
+
+#[tokio::test]
+async fn a_registry_that_a_redirect_leads_to_is_told_who_we_are_there() {
+    for (bearer, known) in [(true, true), (true, false), (false, true), (false, false)] {
+        let other = Script::start(move |asked| {
+            let host = asked.headers["host"].to_str().unwrap();
+            let challenge = match bearer {
+                true => format!(r#"Bearer realm="http://{host}/token",scope="repository:c/d:pull""#),
+                false => "Basic".to_owned(),
+            };
+            match (asked.line.as_str(), asked.authorization.as_str()) {
+                ("GET /token?scope=repository%3Ac%2Fd%3Apull", ROTATED) => reply(200, &[], r#"{"token":"t"}"#),
+                ("GET /token?scope=repository%3Ac%2Fd%3Apull", _) if !known => reply(200, &[], r#"{"token":"t"}"#),
+                (line, "Bearer t") if bearer && line.contains("/v2/c/d/manifests/") => manifest_reply(),
+                (line, "Bearer t") if bearer && line.contains("/v2/c/d/blobs/") => reply(200, &[], "blob"),
+                (line, ROTATED) if !bearer && line.contains("/v2/c/d/manifests/") => manifest_reply(),
+                (line, ROTATED) if !bearer && line.contains("/v2/c/d/blobs/") => reply(200, &[], "blob"),
+                _ => reply(401, &[("www-authenticate", &challenge)], ""),
+            }
+        })
+        .await;
+        let address = other.address;
+        let script = Script::start(move |asked| match asked.authorization.as_str() {
+            RIGHT => {
+                let path = asked.line.split(' ').nth(1).unwrap().replace("/a/b/", "/c/d/");
+                reply(307, &[("location", &format!("http://{address}{path}"))], "")
+            }
+            _ => reply(401, &[("www-authenticate", "Basic")], ""),
+        })
+        .await;
+        let repository = script.repository();
+        let there: Registry = address.to_string().parse().unwrap();
+        let mut settings = BTreeMap::from([(repository.registry().clone(), user("p"))]);
+        if known {
+            settings.insert(there, user("new"));
+        }
+        let environment = Environment::new(|name| name.strip_prefix("SECRET_").map(ToOwned::to_owned));
+        let hosts = Hosts::with_environment(settings, &Limits::default(), Arc::new(NoChain), environment);
+        let stores = RegistryStores::new(Arc::new(hosts));
+        let store = stores.source(&repository).unwrap();
+        let resolved = store.resolve(&tag("v1")).await;
+        // A token for nobody is a token; a password isn't.
+        if !known && !bearer {
+            let error = resolved.unwrap_err();
+            assert_eq!((error.kind(), error.status()), (Kind::Unauthorized, Some(401)));
+            assert!(error.to_string().contains(&address.to_string()), "{error}");
+            continue;
+        }
+        assert_eq!(resolved.unwrap().digest, digest());
+        let before = other.lines().len();
+        assert_eq!(store.manifest(&digest()).await.unwrap().digest(), &digest());
+        assert_eq!(store.blob_size(&Digest::of(b"blob")).await.unwrap(), Some(4));
+        assert_eq!(other.count("/token"), usize::from(bearer));
+        assert!(other.lines().len() - before <= 4, "{:?}", other.lines());
+    }
+}

@@ -1,0 +1,50 @@
+//! Where a redirect has led to another registry that wants to know who asks: it is told who we are there, by what is set for
+//! it, and never by what is meant for the registry that led there.
+
+use super::action::Request;
+use super::answer::Answer;
+use super::auth::Scopes;
+use super::{Host, challenge};
+use crate::error::Result;
+use crate::oci::Registry;
+
+/// Whether another host than the registry wants to know who we are.
+pub(super) fn asks(answer: &Answer) -> bool {
+    answer.foreign && answer.status == 401 && challenge::read(&answer.headers).is_some()
+}
+
+impl Host {
+    /// `request`, sent where `answer` came from, with the credentials for there, if there are any.
+    ///
+    /// # Errors
+    /// What it meets there.
+    pub(super) async fn attempt_elsewhere(&self, request: &Request, answer: Answer) -> Result<Answer> {
+        let authority = &answer.url[url::Position::BeforeHost..url::Position::AfterPort];
+        let other = authority.parse::<Registry>().ok().zip(self.others.upgrade());
+        let other = other.and_then(|(registry, others)| others.host(&registry).ok());
+        // What is set for a registry of that name may lead to yet another place.
+        let Some(other) = other.filter(|other| other.base().origin() == answer.url.origin()) else {
+            return answer.check(request);
+        };
+        other.auth.learn(&answer);
+        let there = Request {
+            action: request.action,
+            attempted: format!("{}, which leads to {}", request.attempted, other.registry),
+            url: answer.url.clone(),
+            headers: request.headers.clone(),
+            scopes: Scopes::named(challenge::scopes(&answer.headers)),
+            repository: repository_of(answer.url.path()).to_owned(),
+            body: request.body.clone(),
+            limit: request.limit,
+        };
+        let answer = other.attempt_here(&there).await?;
+        if asks(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }
+    }
+}
+
+/// The repository that a path of the API is about; nothing for another path.
+fn repository_of(path: &str) -> &str {
+    let rest = path.split_once("/v2/").map_or("", |(_, rest)| rest);
+    let kinds = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];
+    kinds.iter().find_map(|kind| rest.rsplit_once(kind)).map_or("", |(repository, _)| repository)
+}
