@@ -11,6 +11,7 @@
 //! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
 //! circle to wait in.
 
+mod child;
 mod fallback;
 mod family;
 mod foreign;

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::{Engine, foreign, read, repair};
+use super::{Engine, child, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Manifest, Repository, Selector};
 use crate::provision::Ready;
@@ -62,7 +62,10 @@ pub(super) fn bring_successors<'a>(
     ask: Ask,
 ) -> BoxFuture<'a, Result<Bytes>> {
     async move {
-        let branches = manifest.successors().iter().map(|edge| bring_edge(engine, route, edge, depth, ask));
+        let branches = manifest.successors().iter().map(|edge| async move {
+            let brought = bring_edge(engine, route, edge, depth, ask).await;
+            brought.map_err(|error| child::explain(error, manifest, edge.descriptor()))
+        });
         let mut tally = Bytes::default();
         for branch in join_all(branches).await {
             tally += branch?;

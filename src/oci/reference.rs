@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::{Digest, DigestError};
 
 mod location;
+mod odd;
 
 pub use location::Location;
 
@@ -24,6 +25,20 @@ pub enum ReferenceError {
         "`{0}` isn't a repository name: expected lower-case letters, digits and single . _ - between them, divided by /"
     )]
     Repository(String),
+    /// A character that can't be seen, or be told from another, and that no reference has.
+    #[error("`{shown}` holds {sign}, which no reference has: type it anew")]
+    Sign {
+        /// The text, in which such characters can be seen.
+        shown: String,
+        /// Which it is.
+        sign: String,
+    },
+    /// An image that isn't in a registry, or one with what other tools write before it.
+    #[error("`{0}` isn't the reference of an image in a registry: {1}")]
+    Transport(String, &'static str),
+    /// A tag with a `+`, as a version has it.
+    #[error("`{0}` isn't a tag, as + can't stand in one: Helm and others store it as `{1}`")]
+    Plus(String, String),
     /// A tag that the grammar forbids.
     #[error("`{0}` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first")]
     Tag(String),
@@ -92,6 +107,7 @@ impl FromStr for Registry {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        odd::check_signs(text)?;
         let error = || ReferenceError::Registry(text.to_owned());
         let lower = text.to_ascii_lowercase();
         // The URL parser knows the hosts: names, IPv4, IPv6 in brackets.
@@ -155,6 +171,7 @@ impl FromStr for Repository {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        odd::check(text)?;
         let parts = Parts::of(text);
         if parts.tag.is_some() || parts.digest.is_some() {
             return Err(ReferenceError::NotBare(text.to_owned()));
@@ -179,6 +196,10 @@ impl FromStr for Tag {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        odd::check_signs(text)?;
+        if let Some(plain) = odd::without_plus(text) {
+            return Err(ReferenceError::Plus(text.to_owned(), plain));
+        }
         let first = text.bytes().next().is_some_and(word);
         if !first || text.len() > 128 || !text.bytes().all(|b| word(b) || b == b'.' || b == b'-') {
             return Err(ReferenceError::Tag(text.to_owned()));
@@ -272,6 +293,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        odd::check(text)?;
         let parts = Parts::of(text);
         let repository = parts.repository()?;
         let digest = parts.digest.map(str::parse).transpose()?;

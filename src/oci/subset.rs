@@ -85,6 +85,16 @@ impl Entry {
 }
 
 impl Manifest {
+    /// What an index says that `child` is for, in words: a platform, or an attestation.
+    pub(crate) fn purpose_of(&self, child: &Digest) -> Option<String> {
+        let index: Value = serde_json::from_slice(self.bytes()).ok()?;
+        let listed = index["manifests"].as_array()?.iter().find(|entry| entry["digest"] == child.as_str())?;
+        if listed["annotations"]["vnd.docker.reference.type"] == "attestation-manifest" {
+            return Some("as an attestation".to_owned());
+        }
+        Platform::listed(&listed["platform"]).map(|platform| format!("for {platform}"))
+    }
+
     /// The part of it that is for `wanted`, by the rule above. What isn't an index has no parts, and where nothing is wanted
     /// in particular, everything is: both come back as they are.
     ///

@@ -207,3 +207,28 @@ async fn schema_1_is_refused_by_name_however_it_is_met() {
     }
     assert_eq!(scene.target.script.count("PUT", "/"), 0);
 }
+
+#[tokio::test]
+async fn a_child_that_is_gone_upstream_is_named_with_its_platform() {
+    let scene = Scene::new().await;
+    let (one, two) = (image("amd64").build(), image("arm64").build());
+    let gone = two.digest().clone();
+    let app = index().child("linux/amd64", one).child("linux/arm64/v8", two).build();
+    app.push(&scene.source.inside("app"), "1").await;
+    let unknown = crate::support::script::Fault::refuse(404, "MANIFEST_UNKNOWN");
+    scene.source.script.always("GET", format!("/manifests/{gone}"), unknown);
+    scene.list("  - SRC/app:1\n");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    let error = sync.json()["images"][0]["error"].clone();
+    let message = error["message"].as_str().unwrap();
+    for words in [gone.as_str(), app.digest().as_str(), "for linux/arm64"] {
+        assert!(message.contains(words), "{words}: {error:#}");
+    }
+    assert_eq!((&error["kind"], &error["side"]), (&"not_found".into(), &"source".into()));
+    assert!(error["hint"].as_str().unwrap().contains("platforms:"), "{error:#}");
+    // Without it, the rest can be had.
+    scene.list("  - {image: SRC/app:1, platforms: [linux/amd64]}\n");
+    let sync = scene.cli.run("sync --json --no-lock").await;
+    assert_eq!(sync.code, 0, "{sync}");
+}

@@ -1,0 +1,19 @@
+//! Why a child of an index couldn't be read: which one it is, and what to do about it.
+
+use crate::error::{Error, Kind, Side, Task};
+use crate::oci::{Descriptor, Manifest};
+
+/// `error`, if it says that `child` isn't there, with what the index that lists it says of it. Registries let a child be
+/// deleted, and some clean up by age, so that an index outlives what it lists.
+pub(super) fn explain(error: Error, index: &Manifest, child: &Descriptor) -> Error {
+    let is_gone = error.kind() == Kind::NotFound && error.side() == Some(Side::Source);
+    let is_it = error.task() == Some(Task::ReadManifest) && error.to_string().contains(child.digest.as_str());
+    if !is_gone || !is_it {
+        return error;
+    }
+    let purpose = index.purpose_of(&child.digest).map(|purpose| format!(" {purpose}")).unwrap_or_default();
+    let why = format!("{}; the index {} lists it{purpose}", error.why(), index.digest());
+    error.retold(Kind::NotFound, why).with_hint(
+        "it was deleted upstream, and the index that lists it wasn't: leave it out with platforms:, or mirror another tag",
+    )
+}
