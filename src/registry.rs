@@ -4,7 +4,7 @@
 //! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom, and `elsewhere` who we are where a redirect leads. `setup` (with `tls` and `proxies`) makes of the
 //! settings what a host is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing
 //! does, by which `way`, and `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows
-//! whether they can be listed, and `quirks` holds what is odd about a service. What a request *means* is the business of
+//! whether they can be listed, `types` which media types have to be asked for by name, and `quirks` holds what is odd about a service. What a request *means* is the business of
 //! `store/registry.rs`.
 //! Follows the OCI distribution specification 1.1.
 
@@ -33,6 +33,7 @@ mod shown;
 mod tls;
 mod token;
 mod transport;
+mod types;
 mod upload;
 mod way;
 
@@ -65,6 +66,7 @@ pub(crate) use self::referrers::{Absence, ReferrersApi};
 pub use self::retry::Backoff;
 use self::setup::{Clients, Means};
 use self::transport::Transport;
+pub(crate) use self::types::OddTypes;
 pub(crate) use self::upload::Pieces;
 use self::upload::{Outgoing, Portions, Progress};
 use crate::config::{Limits, RegistrySettings};
@@ -208,6 +210,7 @@ impl Hosts {
             referrers,
             refuses_heads: AtomicBool::default(),
             others: Arc::downgrade(self),
+            odd_types: OddTypes::default(),
         })
     }
 }
@@ -233,6 +236,7 @@ pub struct Host {
     refuses_heads: AtomicBool,
     /// All hosts of the run.
     others: Weak<Hosts>,
+    odd_types: OddTypes,
 }
 
 /// Why a streamed upload failed.
@@ -267,6 +271,11 @@ impl Host {
     /// What is known of its referrers API.
     pub(crate) fn referrers_api(&self) -> &ReferrersApi {
         &self.referrers
+    }
+
+    /// What is known of types that no request names by itself.
+    pub(crate) fn odd_types(&self) -> &OddTypes {
+        &self.odd_types
     }
 
     /// Whether it has ever asked who we are.

@@ -195,7 +195,12 @@ async fn pin(
     platforms: &[Platform],
     old: Option<&LockedImage>,
 ) -> Result<LockedImage> {
-    let resolved = async { request.stores.source(source.repository())?.resolve(&source.selector()).await };
+    let resolved = async {
+        let from = request.stores.source(source.repository())?;
+        let found = from.resolve(&source.selector()).await?;
+        // What is at hand says itself what it is.
+        Ok(from.at_hand(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
+    };
     let root =
         unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
     if root.media_type.is_schema1() {

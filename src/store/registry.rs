@@ -1,6 +1,7 @@
 //! A repository in a registry, by the OCI distribution specification 1.1: what each request means, and what its answers do.
 
 mod listing;
+mod manifests;
 mod push;
 
 use std::fmt;
@@ -10,11 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
-use crate::error::{Error, Kind, Result, Task};
-use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Referrer, Repository, Selector, Tag};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: &str = "docker-content-digest";
@@ -73,13 +74,6 @@ impl RegistryStore {
         self.host.request(action, &self.repository, object, path)
     }
 
-    fn manifest_request(&self, action: Action, selector: &Selector) -> Result<Request> {
-        let name = selector.as_str();
-        let mut request = self.request(action, name, &format!("manifests/{name}"))?;
-        request.headers.insert(ACCEPT, HeaderValue::from_static(oci::ACCEPT));
-        Ok(request)
-    }
-
     /// What to make of a refusal to move the tag `name`: an immutable tag is refused even what it holds already.
     async fn immutable(&self, name: &Selector, manifest: &Manifest, refused: Error) -> Result<Accepted> {
         if !matches!(name, Selector::Tag(_)) {
@@ -95,59 +89,6 @@ impl RegistryStore {
             }
             _ => Err(refused),
         }
-    }
-
-    async fn get_manifest(&self, selector: &Selector) -> Result<Manifest> {
-        let request = self.manifest_request(Action::PullManifest, selector)?;
-        let answer = self.host.send(&request).await?;
-        let digest = match selector {
-            Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),
-            _ if answer.is_markup() => return Err(answer.unreadable(&request, "")),
-            Selector::Digest(_) if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
-            Selector::Digest(_) => {
-                let why = format!("the {} bytes that came hash to {}", answer.body.len(), Digest::of(&answer.body));
-                return Err(answer.mismatch(&request, why));
-            }
-            Selector::Tag(_) => Digest::of(&answer.body),
-        };
-        Manifest::new(digest, answer.content_type(), answer.body.clone()).map_err(|error| match error {
-            ManifestError::Schema1 => schema1(&request),
-            ManifestError::Invalid(_) if answer.encoding().is_some() => answer.mismatch(&request, error.to_string()),
-            ManifestError::Invalid(_) => request.error(Kind::Invalid, error.to_string()),
-        })
-    }
-
-    /// Whether a HEAD may be refused where a GET isn't: some proxies don't know the method, and some rights are for reading
-    /// alone. Where a 401 asks who we are, that was tried; and a target that refuses to tell isn't read instead.
-    fn is_about_asking(&self, error: &Error) -> bool {
-        let may_be = match error.status() {
-            Some(400 | 405 | 406 | 415 | 501) => true,
-            Some(403) => self.is_source,
-            Some(401) => self.is_source && !self.host.asks_who_we_are(),
-            _ => false,
-        };
-        may_be && error.task() == Some(Task::Resolve)
-    }
-
-    /// What a HEAD tells; `None` if it doesn't tell all, or not what it is about: a label that anything may have, or the length
-    /// of its own empty body.
-    fn described(request: &Request, selector: &Selector, answer: &Answer) -> Result<Option<Descriptor>> {
-        let media_type = answer.content_type().and_then(|text| text.parse::<MediaType>().ok());
-        let Some(media_type) = media_type.filter(|media_type| !media_type.is_generic()) else {
-            return Ok(None);
-        };
-        if media_type.is_schema1() {
-            return Err(schema1(request));
-        }
-        let told = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
-        let digest = match selector {
-            Selector::Digest(digest) if told.is_none() => Some(digest.clone()),
-            // Another digest than the one asked for: only the bytes can tell.
-            Selector::Digest(digest) => told.filter(|told| told == digest),
-            Selector::Tag(_) => told,
-        };
-        let size = length(answer).filter(|size| *size > 0 && answer.encoding().is_none());
-        Ok(digest.zip(size).map(|(digest, size)| Descriptor { media_type, digest, size }))
     }
 
     /// Where an upload goes on, and in what steps.
@@ -177,24 +118,7 @@ impl Source for RegistryStore {
     }
 
     async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
-        let mut refused = false;
-        if !self.host.refuses_heads() {
-            let request = self.manifest_request(Action::Resolve, selector)?;
-            match self.host.send(&request).await {
-                Ok(answer) => {
-                    if let Some(descriptor) = Self::described(&request, selector, &answer)? {
-                        return Ok((descriptor, None));
-                    }
-                }
-                Err(error) if self.is_about_asking(&error) => refused = true,
-                Err(error) => return Err(error),
-            }
-        }
-        let manifest = self.get_manifest(selector).await?;
-        if refused && !self.counts_pulls() {
-            self.host.has_refused_heads();
-        }
-        Ok((manifest.descriptor().clone(), Some(manifest)))
+        self.look_up(selector).await
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
@@ -406,12 +330,6 @@ impl Download {
     fn error(&self, why: String) -> Error {
         self.request.error(Kind::Unavailable, why)
     }
-}
-
-fn schema1(request: &Request) -> Error {
-    request
-        .error(Kind::Unsupported, ManifestError::Schema1.to_string())
-        .with_hint("ask its publisher for a current image: Docker schema 1 can't be mirrored byte for byte")
 }
 
 fn insert(request: &mut Request, name: HeaderName, value: &str) {

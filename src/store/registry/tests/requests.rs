@@ -244,3 +244,29 @@ async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
         assert_eq!(script.count("GET"), 0, "{status}");
     }
 }
+
+#[tokio::test]
+async fn a_child_of_a_type_of_its_own_is_asked_for_by_that() {
+    const CHILD: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.example.manifest.v1+json","layers":[]}"#;
+    let child = Digest::of(CHILD.as_bytes());
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"application/vnd.example.manifest.v1+json","digest":"{child}","size":{}}}]}}"#,
+        CHILD.len()
+    );
+    let (digest, named) = (Digest::of(index.as_bytes()), child.clone());
+    let script = Script::start(move |asked| {
+        let accepted = asked.headers["accept"].to_str().unwrap();
+        match asked.line.ends_with(named.as_str()) {
+            false => reply(200, &[("content-type", INDEX)], index.clone()),
+            true if accepted.split(", ").any(|one| one == "application/vnd.example.manifest.v1+json") => {
+                reply(200, &[("content-type", "application/vnd.example.manifest.v1+json")], CHILD)
+            }
+            true => reply(404, &[], r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
+        }
+    })
+    .await;
+    let store = script.store();
+    assert_eq!(store.manifest(&child).await.unwrap_err().kind(), Kind::NotFound);
+    store.manifest(&digest).await.unwrap();
+    assert_eq!(store.manifest(&child).await.unwrap().media_type().as_str(), "application/vnd.example.manifest.v1+json");
+}
