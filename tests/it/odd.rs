@@ -232,3 +232,23 @@ async fn a_child_that_is_gone_upstream_is_named_with_its_platform() {
     let sync = scene.cli.run("sync --json --no-lock").await;
     assert_eq!(sync.code, 0, "{sync}");
 }
+
+#[tokio::test]
+async fn a_source_that_only_gives_manifests_and_blobs_is_mirrored_and_pulled_once() {
+    for status in [401, 403, 405] {
+        let scene = Scene::new().await;
+        let app = image("app").layer(1000).build();
+        app.push(&scene.source.inside("app"), "1").await;
+        let refuse = || crate::support::script::Fault::refuse(status, "UNSUPPORTED");
+        scene.source.script.always("HEAD", "/", refuse());
+        scene.source.script.always("GET", "/tags/list", refuse());
+        scene.source.script.always("GET", "/referrers/", refuse());
+        scene.list("  - {image: SRC/app:1, referrers: none}\n");
+        let sync = scene.cli.run("sync --json").await;
+        assert_eq!(sync.code, 0, "{status}: {sync}");
+        scene.assert_mirrored(&app, "app", "1").await;
+        // What tells the tag is the pull, and there is no other.
+        assert_eq!(scene.source.script.count("GET", "/manifests/"), 1, "{:?}", scene.source.script.lines());
+        assert_eq!(sync.json()["totals"]["pulls"], 1, "{sync}");
+    }
+}
