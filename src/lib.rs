@@ -20,6 +20,7 @@
 //! | room | may use |
 //! |---|---|
 //! | `commands` | everything below |
+//! | `fuzzing` | config, lock, oci, registry, store |
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
 //! | `verify` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
@@ -51,6 +52,8 @@ pub mod config;
 pub mod copy;
 pub mod desired;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod lock;
 pub mod oci;
 pub mod once;

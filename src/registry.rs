@@ -52,6 +52,7 @@ use self::admit::Admission;
 pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
 use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
+pub(crate) use self::challenge::read as read_challenge;
 use self::counters::Counters;
 pub use self::counters::HostStats;
 pub use self::credentials::BasicTokens;

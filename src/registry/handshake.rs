@@ -165,3 +165,107 @@ fn shown(time: UnixTime) -> String {
     let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.map_or_else(|| "an unknown time".to_owned(), |time| time.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::ServerName;
+
+    use super::*;
+    use crate::config::{ClientCertificate, RegistrySettings};
+
+    const FAR: &str = "https://cdn.io/blob?signature=secret";
+
+    /// What is made of `error` by these settings for `h.io`, on the way to `url`.
+    fn judged(error: &TlsError, settings: &RegistrySettings, url: &str) -> Option<String> {
+        let (registry, base) = ("h.io".parse().unwrap(), "https://h.io/".parse().unwrap());
+        let url = url.parse().unwrap();
+        let way = Way { registry: &registry, settings, base: &base, url: &url, proxy: None };
+        let Verdict { why, hint } = judge(error, &way)?;
+        assert!(!why.is_empty() && !hint.is_empty() && !format!("{why} {hint}").contains("secret"), "{error:?}");
+        Some(format!("{why} | {hint}"))
+    }
+
+    fn time(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn whatever_is_wrong_with_a_certificate_has_words_and_a_next_step() {
+        use CertificateError as Wrong;
+        let ca = || RegistrySettings { ca: Some("ca.pem".into()), ..Default::default() };
+        for (wrong, words) in [
+            (Wrong::Expired, "has expired"),
+            (
+                Wrong::ExpiredContext { time: time(86400), not_after: time(0) },
+                "expired at 1970-01-01T00:00:00Z (now: 1970-01-02T00:00:00Z) | have it renewed",
+            ),
+            (Wrong::NotValidYet, "isn't valid yet"),
+            (Wrong::NotValidYetContext { time: time(0), not_before: time(60) }, "only from 1970-01-01T00:01:00Z on"),
+            (Wrong::Revoked, "is revoked | have it replaced"),
+            (Wrong::UnknownRevocationStatus, "can't be told"),
+            (Wrong::ExpiredRevocationList, "can't be told"),
+            (
+                Wrong::UnknownIssuer,
+                "nobody whom this machine or ca: (ca.pem) trusts | is it another authority's by now? put",
+            ),
+            (Wrong::BadSignature, "trusts, but for one of the same name and with another key | "),
+            (Wrong::NotValidForName, "is for another name | have one issued for this name"),
+            (
+                Wrong::NotValidForNameContext {
+                    expected: ServerName::try_from("h.io").unwrap(),
+                    presented: vec!["DnsName(\"a.io\")".into(), "IpAddress(10.0.0.1)".into()],
+                },
+                "is for a.io, 10.0.0.1, not for h.io | ",
+            ),
+            (Wrong::InvalidPurpose, "isn't for servers"),
+            (Wrong::BadEncoding, "can't be checked"),
+            (Wrong::UnhandledCriticalExtension, "can't be checked"),
+            (Wrong::ApplicationVerificationFailure, "can't be checked"),
+        ] {
+            let told = judged(&TlsError::InvalidCertificate(wrong.clone()), &ca(), "https://h.io/v2/").unwrap();
+            assert!(told.contains(words) && !told.contains("set ca:"), "{wrong:?}: {told}");
+        }
+        let unknown = TlsError::InvalidCertificate(Wrong::UnknownIssuer);
+        let unset = judged(&unknown, &RegistrySettings::default(), "https://h.io/").unwrap();
+        assert!(unset.contains("whom this machine trusts | set ca: of registries.h.io to a PEM file"), "{unset}");
+        let insecure = RegistrySettings { insecure: true, ..Default::default() };
+        let elsewhere = judged(&unknown, &insecure, FAR).unwrap();
+        assert!(
+            elsewhere.contains("set ca: of registries.h.io") && elsewhere.contains("insecure: holds for h.io alone")
+        );
+    }
+
+    #[test]
+    fn alerts_and_other_languages_are_understood() {
+        use AlertDescription as Alert;
+        let none = RegistrySettings::default();
+        let client = ClientCertificate { certificate: "c".into(), key: "k".into() };
+        let with = RegistrySettings { client: Some(client), ..Default::default() };
+        for alert in [Alert::CertificateRequired, Alert::UnknownCA, Alert::BadCertificate, Alert::AccessDenied] {
+            let told = |settings, url| judged(&TlsError::AlertReceived(alert), settings, url).unwrap();
+            assert!(told(&none, "https://h.io/").starts_with("the server wants a client certificate"), "{alert:?}");
+            assert!(told(&with, "https://h.io/").starts_with("the server refuses the client certificate"), "{alert:?}");
+            assert!(told(&with, FAR).starts_with("the server wants"), "it isn't shown there: {alert:?}");
+        }
+        for alert in [Alert::ProtocolVersion, Alert::HandshakeFailure, Alert::InsufficientSecurity] {
+            assert!(
+                judged(&TlsError::AlertReceived(alert), &none, "https://h.io/").unwrap().contains("TLS 1.2 or 1.3")
+            );
+        }
+        // These may pass.
+        for alert in [Alert::InternalError, Alert::CloseNotify] {
+            assert_eq!(judged(&TlsError::AlertReceived(alert), &none, "https://h.io/"), None);
+        }
+        let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        for (endpoint, url, hint) in [
+            (None, "https://h.io/", "it doesn't speak TLS there | set plain_http: true in registries.h.io"),
+            (Some("https://h.io/"), "https://h.io/", "write http:// in endpoint: of registries.h.io"),
+            (None, FAR, "h.io names it as https://: its owner has to correct that"),
+        ] {
+            let endpoint = endpoint.map(|url| url.parse().unwrap());
+            let settings = RegistrySettings { endpoint, ..Default::default() };
+            let told = judged(&plain, &settings, url).unwrap();
+            assert!(told.contains(hint), "{told}");
+        }
+    }
+}

@@ -67,6 +67,7 @@ impl Cached {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a source passes everything on")]
 #[async_trait]
 impl Source for Cached {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {

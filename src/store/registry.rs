@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
+pub(crate) use self::listing::next_link;
 use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};

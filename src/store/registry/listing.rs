@@ -155,7 +155,7 @@ fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
 ///
 /// # Errors
 /// If what is there can't be read: a list would end where it goes on.
-pub(super) fn next_link(value: &str) -> Result<Option<&str>, ()> {
+pub(crate) fn next_link(value: &str) -> Result<Option<&str>, ()> {
     let between = |c: char| c.is_ascii_whitespace() || c == ',';
     let mut rest = value.trim_start_matches(between);
     while !rest.is_empty() {
