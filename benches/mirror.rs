@@ -123,6 +123,7 @@ async fn measure(name: &str, mut plan: Plan, cold: bool) {
         progress: Arc::new(Silent),
         stop: CancellationToken::new(),
         transfers: TRANSFERS,
+        bandwidth: None,
     };
     let (clock, before) = (Instant::now(), cpu());
     let outcomes = copy(plan, &ready, means).await;

@@ -14,6 +14,7 @@ mod handling;
 mod harbor;
 mod images;
 mod keys;
+mod limits;
 mod raw;
 mod registries;
 mod rule;
@@ -21,6 +22,7 @@ mod schema;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -300,6 +302,10 @@ pub struct Limits {
     pub transfers: usize,
     /// How long a connection may be silent: connect, first byte, gaps.
     pub idle_timeout: Duration,
+    /// How long a host in trouble is waited for before it is given up for the run.
+    pub max_wait: Duration,
+    /// The most bytes a second that are read from the sources; `None` without a limit.
+    pub bandwidth: Option<NonZeroU64>,
     /// The largest manifest that is taken, in bytes.
     pub manifest_size: u64,
 }
@@ -317,7 +323,13 @@ pub struct Settings {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { transfers: 32, idle_timeout: Duration::from_secs(60), manifest_size: 4 << 20 }
+        Self {
+            transfers: 32,
+            idle_timeout: Duration::from_secs(60),
+            max_wait: Duration::from_secs(300),
+            bandwidth: None,
+            manifest_size: 4 << 20,
+        }
     }
 }
 

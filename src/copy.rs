@@ -11,6 +11,7 @@
 //! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
 //! circle to wait in.
 
+mod bandwidth;
 mod child;
 mod fallback;
 mod family;
@@ -31,6 +32,7 @@ mod verdict;
 mod walk;
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,8 @@ pub struct Means {
     pub stop: CancellationToken,
     /// Blobs in flight.
     pub transfers: usize,
+    /// The most bytes a second that are read from the sources.
+    pub bandwidth: Option<NonZeroU64>,
 }
 
 /// Target repositories that may be pushed to, and why not where not.
@@ -81,12 +85,13 @@ struct Engine {
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
     permits: permits::Permits,
+    shared: Arc<stream::Shared>,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
     /// Manifests that target repositories had when the run came to them.
     present: OnceMap<(Repository, Digest), Result<bool>>,
-    /// What was brought.
-    brought: OnceMap<Key, Result<Bytes>>,
+    /// What was brought, by the size that it is said to have: a manifest that lies about it is alone with that.
+    brought: OnceMap<(Key, u64), Result<Bytes>>,
     /// Referrers that were pushed, by the name that they get.
     referred: OnceMap<(Key, Selector), family::Verdicts>,
     /// Roots that were pushed by digest, because what refers to them couldn't go before them.
@@ -104,6 +109,10 @@ struct Engine {
 pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
         permits: permits::Permits::new(means.transfers),
+        shared: Arc::new(stream::Shared {
+            progress: Arc::clone(&means.progress),
+            bandwidth: bandwidth::Bandwidth::new(means.bandwidth),
+        }),
         stores: means.stores,
         finder: means.finder,
         progress: means.progress,

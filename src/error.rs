@@ -116,6 +116,7 @@ struct Inner {
     status: Option<u16>,
     attempts: u32,
     retry_after: Option<Duration>,
+    is_final: bool,
     hint: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -155,6 +156,7 @@ impl Error {
             status: None,
             attempts: 1,
             retry_after: None,
+            is_final: false,
             hint: None,
             source: None,
         }))
@@ -202,6 +204,13 @@ impl Error {
         self
     }
 
+    /// It has been tried as often as makes sense: nobody tries it again in this run.
+    #[must_use]
+    pub fn as_final(mut self) -> Self {
+        self.0.is_final = true;
+        self
+    }
+
     /// With a hint that knows more than can be told from the rest.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -243,6 +252,16 @@ impl Error {
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    /// Whether it has been tried as often as makes sense.
+    pub fn is_final(&self) -> bool {
+        self.0.is_final
+    }
+
+    /// Whether another attempt may succeed.
+    pub fn retry(&self) -> bool {
+        self.0.kind.retry() && !self.0.is_final
     }
 
     /// The side, where it has one.

@@ -22,8 +22,8 @@
 //! | `commands` | everything below |
 //! | `fuzzing` | config, lock, oci, registry, store |
 //! | `cli` | – |
-//! | `copy` | plan, report, progress, provision, referrers, store, once, error, oci |
-//! | `verify` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
+//! | `copy` | plan, report, progress, provision, referrers, store, once, retry, error, oci |
+//! | `verify` | plan, report, progress, desired, lock, config, select, store, once, retry, error, oci |
 //! | `rewrite` | scan, desired, config, lock, oci |
 //! | `scan` | oci |
 //! | `report` | plan, error, oci |
@@ -35,13 +35,14 @@
 //! | `serve` | store, error, oci |
 //! | `provision` | config, registry, aws, once, error, oci |
 //! | `store` | registry, error, oci |
-//! | `registry` | config, aws, once, error, oci |
+//! | `registry` | config, aws, once, retry, error, oci |
 //! | `aws` | config, error, oci |
 //! | `lock` | yaml, select, oci |
 //! | `config` | yaml, select, oci |
 //! | `yaml` | – |
 //! | `select` | oci |
 //! | `once` | – |
+//! | `retry` | error |
 //! | `error` | oci |
 //! | `oci` | – |
 
@@ -64,6 +65,7 @@ pub mod referrers;
 pub mod registry;
 pub mod report;
 pub mod resolve;
+pub mod retry;
 pub mod rewrite;
 pub mod scan;
 pub mod select;

@@ -1,11 +1,12 @@
 //! One registry host: its settings, its credentials, and the one way that all requests to it take.
 //!
-//! `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when, `retry` how
-//! often, `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom, and `elsewhere` who we are where a redirect leads. `setup` (with `tls` and `proxies`) makes of the
-//! settings what a host is spoken to with. `answer` understands what comes back, `failure` (with `handshake`) why nothing
-//! does, by which `way`, and `shown` says what may be told of it. `probe` looks before anything is copied, `referrers` knows
-//! whether they can be listed, `types` which media types have to be asked for by name, and `quirks` holds what is odd about a service. What a request *means* is the business of
-//! `store/registry.rs`.
+//! `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when (with
+//! `trouble`, `window` and `pulls`), `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom, and `elsewhere` who we
+//! are where a redirect leads. `setup` (with `tls` and `proxies`) makes of the settings what a host is spoken to with.
+//! `answer` understands what comes back, `failure` (with `handshake`) why nothing does, by which `way`, and `shown` says what
+//! may be told of it. `probe` looks before anything is copied, `referrers` knows whether they can be listed, `types` which
+//! media types have to be asked for by name, and `quirks` holds what is odd about a service. What a request *means* is the
+//! business of `store/registry.rs`.
 //! Follows the OCI distribution specification 1.1.
 
 mod action;
@@ -24,18 +25,20 @@ mod handshake;
 mod harbor;
 mod probe;
 mod proxies;
+mod pulls;
 mod quirks;
 mod referrers;
-mod retry;
 mod scheme;
 mod setup;
 mod shown;
 mod tls;
 mod token;
 mod transport;
+mod trouble;
 mod types;
 mod upload;
 mod way;
+mod window;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -48,7 +51,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 pub(crate) use self::action::{Action, Request};
-use self::admit::Admission;
+use self::admit::{Admissions, Paces};
 pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
 use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
@@ -62,9 +65,9 @@ use self::destination::Home;
 pub(crate) use self::failure::in_time;
 pub(crate) use self::harbor::{Project, project};
 pub(crate) use self::probe::{Login, Probe};
+use self::pulls::Pulls;
 use self::quirks::Quirks;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
-pub use self::retry::Backoff;
 use self::setup::{Clients, Means};
 use self::transport::Transport;
 pub(crate) use self::types::OddTypes;
@@ -73,6 +76,7 @@ use self::upload::{Outgoing, Portions, Progress};
 use crate::config::{Limits, RegistrySettings};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository};
+use crate::retry::Backoff;
 
 /// The largest answer that is neither manifest nor blob, in bytes.
 const ANSWER_SIZE: u64 = 16 << 20;
@@ -91,7 +95,7 @@ const MOST_REFUSALS: u32 = 2;
 pub struct Hosts {
     settings: BTreeMap<Registry, RegistrySettings>,
     limits: Limits,
-    backoff: Backoff,
+    admissions: Arc<Admissions>,
     environment: Environment,
     sessions: Arc<dyn BasicTokens>,
     /// What was read for hosts that aren't in use yet.
@@ -117,9 +121,9 @@ impl Hosts {
         sessions: Arc<dyn BasicTokens>,
         environment: Environment,
     ) -> Self {
-        let (limits, backoff) = (limits.clone(), Backoff::default());
+        let admissions = Arc::new(Admissions::new(Backoff::default(), limits.max_wait));
         let (means, expected, open) = (Mutex::default(), Vec::new(), Mutex::default());
-        Self { settings, limits, backoff, environment, sessions, means, expected, open }
+        Self { settings, limits: limits.clone(), admissions, environment, sessions, means, expected, open }
     }
 
     /// For a run that is about `repositories`: where a token is good for several, one is asked for them together.
@@ -132,7 +136,7 @@ impl Hosts {
     /// With other pauses between attempts, for hosts that aren't in use yet.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait));
         self
     }
 
@@ -181,9 +185,9 @@ impl Hosts {
         let transport = Arc::new(Transport {
             clients: Clients::new(means, self.limits.idle_timeout),
             home: Home::new(base, registry),
-            admission: Admission::new(quirks.paces),
+            paces: Paces::new(quirks.paces),
+            admissions: Arc::clone(&self.admissions),
             counters: Counters::default(),
-            backoff: self.backoff,
             idle: self.limits.idle_timeout,
         });
         let set_as_harbor = settings.harbor.is_some();
@@ -209,6 +213,7 @@ impl Hosts {
             set_as_harbor,
             harbor,
             referrers,
+            pulls: Pulls::default(),
             refuses_heads: AtomicBool::default(),
             others: Arc::downgrade(self),
             odd_types: OddTypes::default(),
@@ -233,6 +238,7 @@ pub struct Host {
     set_as_harbor: bool,
     harbor: harbor::Facts,
     referrers: ReferrersApi,
+    pulls: Pulls,
     /// It has refused to tell what a manifest is, and has given it.
     refuses_heads: AtomicBool,
     /// All hosts of the run.
@@ -317,10 +323,15 @@ impl Host {
         self.transport.idle
     }
 
-    /// Whether it has ever asked for a pause.
+    /// How often and how soon something is tried again.
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.transport.admissions.backoff()
+    }
+
+    /// Whether it is in trouble.
     #[cfg(test)]
-    pub(crate) fn is_paused(&self) -> bool {
-        !self.transport.admission.is_open()
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        !self.transport.admissions.of(self.base()).is_open()
     }
 
     /// A request about the host itself, to `path` from its base, with the credentials for the repository `of`.
@@ -390,7 +401,7 @@ impl Host {
     /// # Errors
     /// What the last attempt met, with the number of attempts.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
-        let mut tries = self.transport.backoff.tries();
+        let mut tries = self.backoff().tries();
         loop {
             match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
@@ -400,11 +411,22 @@ impl Host {
         }
     }
 
-    /// One attempt: as often as it takes to be who the host wants.
+    /// One attempt, if no used-up quota speaks against it.
     ///
     /// # Errors
     /// What it met.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
+        if request.action != Action::PullManifest {
+            return self.attempt_anywhere(request).await;
+        }
+        let pull = self.pulls.enter(request).await?;
+        let outcome = self.attempt_anywhere(request).await;
+        pull.ended(&outcome);
+        outcome
+    }
+
+    /// One attempt, wherever it leads.
+    async fn attempt_anywhere(&self, request: &Request) -> Result<Answer> {
         let answer = self.attempt_here(request).await?;
         if elsewhere::asks(&answer) { self.attempt_elsewhere(request, answer).await } else { Ok(answer) }
     }

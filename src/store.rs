@@ -21,6 +21,14 @@ use futures::stream::BoxStream;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
+/// That `blob` has `found` bytes where `attempted` was tried: a definite answer, which no second attempt changes.
+pub(crate) fn wrong_size(attempted: &str, blob: &Descriptor, found: u64) -> Error {
+    let why = format!("it has {found} bytes, and the manifest says {}", blob.size);
+    Error::new(Kind::Mismatch, attempted, why)
+        .with_hint("the manifest or the registry is wrong: ask the image's publisher, or compare with another client")
+        .as_final()
+}
+
 /// The bytes of a blob, in chunks, not yet verified.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
 
@@ -47,9 +55,9 @@ pub trait Source: Debug + Display + Send + Sync {
         None
     }
 
-    /// The bytes of blob `digest` from `offset` (in bytes) on, as they come: the caller verifies. The stream is `'static`
-    /// and may fail at any chunk.
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream>;
+    /// The bytes of `blob` from `offset` (in bytes) on, as they come: the caller verifies. The stream is `'static` and may
+    /// fail at any chunk; one that ends has given all that there is. `Mismatch` if the blob is known to have another size.
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream>;
 
     /// All bytes of `blob`, verified: for what is read to be understood, such as a configuration. `Unsupported` if it has
     /// more than [`SMALL`] of them, `Mismatch` if others come.
@@ -107,7 +115,7 @@ async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result
         return Err(error(Kind::Unsupported, format!("{} bytes are more than anything to be read has", blob.size)));
     }
     let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
-    let mut stream = source.blob(&blob.digest, 0).await?;
+    let mut stream = source.blob(blob, 0).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.try_next().await? {
         verifier.update(&chunk).map_err(|mismatch| error(Kind::Mismatch, mismatch.to_string()))?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +51,7 @@ pub(super) struct Session {
     pub(super) global: Global,
     pub(super) images: Vec<ImageRule>,
     transfers: usize,
+    bandwidth: Option<NonZeroU64>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
@@ -109,6 +111,7 @@ impl Start {
             lacking,
             images,
             transfers: self.global.jobs.map_or(limits.transfers, usize::from),
+            bandwidth: limits.bandwidth,
             global: self.global,
             progress: self.progress,
             stop: self.stop,
@@ -203,6 +206,7 @@ impl Session {
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
             transfers: self.transfers,
+            bandwidth: self.bandwidth,
         };
         report.outcomes = crate::copy::copy(plan, &ready, means).await;
         self.progress.end();

@@ -1,13 +1,11 @@
 //! From what is written to what it means. Each check adds its problems and goes on, so that all are told at once.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use super::raw::{RawConfig, RawLimits};
-use super::{Config, Detour, Env, Handling, Layout, Limits, TargetRoot, handling, harbor, images, registries};
+use super::raw::RawConfig;
+use super::{Config, Detour, Env, Handling, Layout, TargetRoot, handling, harbor, images, limits, registries};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 /// What the checks share: where things stand in the file, and what has been found wrong with them.
 pub(super) struct Findings<'a> {
@@ -103,7 +101,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
         }
     };
     let registries = registries::settings(raw.registries.as_ref(), &used, env, findings);
-    Config { targets, layout, images, registries, limits: limits(raw.limits.as_ref(), findings), used, lacking: None }
+    let limits = limits::limits(raw.limits.as_ref(), findings);
+    Config { targets, layout, images, registries, limits, used, lacking: None }
 }
 
 fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Vec<TargetRoot> {
@@ -140,39 +139,4 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
         }
     }
     targets
-}
-
-fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Limits {
-    let mut limits = Limits::default();
-    let Some(raw) = raw else { return limits };
-    let path = KeyPath::default().key("limits");
-    if let Some(transfers) = raw.transfers {
-        limits.transfers = usize::try_from(transfers).unwrap_or(usize::MAX);
-        if transfers == 0 {
-            findings.add(&path.key("transfers"), "expected 1 or more");
-        }
-    }
-    if let Some(text) = &raw.idle_timeout {
-        let path = path.key("idle_timeout");
-        match humantime::parse_duration(text) {
-            Ok(duration) if duration > Duration::ZERO => limits.idle_timeout = duration,
-            Ok(_) => findings.add(&path, "expected more than 0"),
-            Err(error) => {
-                findings.add_hint(
-                    &path,
-                    format!("`{text}` isn't a duration: {error}"),
-                    "write a number and a unit: 60s, 2m",
-                );
-            }
-        }
-    }
-    if let Some(text) = &raw.manifest_size {
-        let path = path.key("manifest_size");
-        match text.parse::<bytesize::ByteSize>() {
-            Ok(size) if size.as_u64() > 0 => limits.manifest_size = size.as_u64(),
-            Ok(_) => findings.add(&path, "expected more than 0"),
-            Err(_) => findings.add_hint(&path, format!("`{text}` isn't a size"), "write a number and a unit: 4MiB"),
-        }
-    }
-    limits
 }

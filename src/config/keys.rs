@@ -65,7 +65,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("limits", &["transfers", "idle_timeout", "manifest_size"], &["bandwidth", "quota_reserve", "max_wait"]),
+    ("limits", &["transfers", "idle_timeout", "max_wait", "bandwidth", "manifest_size"], &["quota_reserve"]),
 ];
 
 /// The problem with a key that the raw structs don't have.

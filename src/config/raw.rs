@@ -238,6 +238,10 @@ pub(super) struct RawLimits {
     pub(super) transfers: Option<u64>,
     /// How long a connection may be silent: 60s by default.
     pub(super) idle_timeout: Option<String>,
+    /// How long a registry that is down or throttles is waited for before the run gives it up: 5m by default.
+    pub(super) max_wait: Option<String>,
+    /// The most bytes that are read from the sources in a second, such as 200MB/s; without it there is no limit.
+    pub(super) bandwidth: Option<String>,
     /// The largest manifest that is taken: 4MiB by default.
     pub(super) manifest_size: Option<String>,
 }

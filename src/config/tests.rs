@@ -122,7 +122,7 @@ hint: remove one of them
 conf/mirror.yaml:12:15: registries.docker.io.password: a password doesn't stand in the file itself
 hint: write password: {env: VARIABLE} or password: {file: PATH}
 conf/mirror.yaml:13:10: limits.bandwith: unknown key `bandwith`
-hint: did you mean `bandwidth`? (it isn't supported yet)
+hint: did you mean `bandwidth`?
 conf/mirror.yaml:13:34: limits.transfers: expected 1 or more";
     assert_eq!(shown, expected);
     assert!(!shown.contains("hunter2"));
@@ -144,7 +144,8 @@ fn a_wrong_type_is_told_with_what_was_seen_before() {
 fn hints_know_where_a_key_belongs() {
     for (text, expected) in [
         (with("hosts: {}"), "the keys here are"),
-        (with("limits: {bandwith: 1}"), "did you mean `bandwidth`? (it isn't supported yet)"),
+        (with("limits: {bandwith: 1}"), "did you mean `bandwidth`?"),
+        (with("limits: {quota_reserv: 1}"), "did you mean `quota_reserve`? (it isn't supported yet)"),
         (with("registrys: {}"), "did you mean `registries`?"),
         (with("transfers: 5"), "`transfers` belongs to limits"),
         (with("defaults: {<<: {}}"), "merge keys aren't supported"),

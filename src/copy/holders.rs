@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::walk::Route;
+use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry, Repository};
 use crate::plan::{Plan, Planned};
 use crate::store::MountRule;
@@ -38,6 +40,26 @@ struct Held {
     at: Vec<Holder>,
     /// Who is bringing it to each registry.
     coming: Vec<(Registry, watch::Receiver<()>)>,
+    /// Sources that can't give it.
+    failed: Vec<Failed>,
+}
+
+/// Why a source can't give a blob.
+#[derive(Debug)]
+struct Failed {
+    source: Repository,
+    error: Error,
+}
+
+impl Failed {
+    /// Whether `source` can't give it either: what one repository refuses or lacks, another may have; a registry in trouble
+    /// or with wrong bytes has them for all of its repositories.
+    fn holds_for(&self, source: &Repository) -> bool {
+        match self.error.kind() {
+            Kind::NotFound | Kind::Denied | Kind::Unauthorized => self.source == *source,
+            _ => self.source.registry() == source.registry(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -52,6 +74,8 @@ struct Holder {
 pub(super) enum Claim<'a> {
     /// It is there.
     Here,
+    /// The source can't give it, and nobody has it.
+    Failed(Error),
     /// A neighbour has it or brings it: the target's rule has to be known first.
     AskRule,
     /// It can be mounted from here.
@@ -108,6 +132,12 @@ impl Holders {
         self.changed.send_replace(());
     }
 
+    /// `source` can't give the blob: whoever waits for it, or comes later, need not ask again.
+    pub(super) fn fail(&self, blob: &Descriptor, source: &Repository, error: &Error) {
+        let failed = Failed { source: source.clone(), error: error.clone() };
+        self.with(|ledger| ledger.held(blob).failed.push(failed));
+    }
+
     /// `repository` hasn't got the blob after all.
     pub(super) fn remove(&self, blob: &Descriptor, repository: &Repository) {
         self.with(|ledger| {
@@ -141,8 +171,9 @@ impl Holders {
         self.with(|ledger| ledger.open.get(repository).and_then(BTreeSet::first).is_none_or(|first| *first >= place))
     }
 
-    /// What to do for `here` to have the blob. `rule` is that of its registry, as soon as it is known.
-    pub(super) fn claim(&self, blob: &Descriptor, here: &Repository, rule: Option<MountRule>) -> Claim<'_> {
+    /// What to do for the target of `route` to have the blob. `rule` is that of its registry, as soon as it is known.
+    pub(super) fn claim(&self, blob: &Descriptor, route: &Route, rule: Option<MountRule>) -> Claim<'_> {
+        let here = route.target_repository();
         let registry = here.registry();
         self.with(|ledger| {
             let at = ledger.held(blob).at.clone();
@@ -168,6 +199,10 @@ impl Holders {
             }
             if near.iter().any(|holder| ledger.is_awaited(&holder.repository, here)) {
                 return Claim::Wait(self.changed.subscribe());
+            }
+            let failed = ledger.held(blob).failed.iter().find(|failed| failed.holds_for(route.source_repository()));
+            if let Some(failed) = failed.filter(|_| at.is_empty()) {
+                return Claim::Failed(failed.error.clone());
             }
             let giver = near.first().copied().or(at.first()).map(|holder| holder.repository.clone());
             self.lead(ledger.held(blob), blob, registry, giver)

@@ -6,21 +6,24 @@
 //! where it has arrived. If a leader fails, the next takes over. Who has what and waits for whom is in `holders`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-use backon::{ExponentialBuilder, Retryable as _};
 
 use super::Engine;
 use super::holders::Claim;
 use super::stream;
 use super::walk::{self, Route};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Repository};
-use crate::store::{Mount, Source, Upload};
+use crate::retry::Backoff;
+use crate::store::{BlobStream, Mount, Source, Upload};
 
 /// From this size on the target is asked whether it has a blob even where it seems to hold nothing: asking costs nothing
 /// beside sending it again.
 const ALWAYS_ASK: u64 = 8 << 20;
+
+/// How long a source may take to its first byte while an upload waits for it.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
 
 /// How a blob came to be where it is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,9 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
     let mut rule = None;
     loop {
         // The lead is kept until the ledger knows that the blob is here.
-        let (placed, _lead) = match engine.holders.claim(blob, here, rule) {
+        let (placed, _lead) = match engine.holders.claim(blob, route, rule) {
             Claim::Here => return Ok(Placed::Present),
+            Claim::Failed(error) => return Err(error),
             Claim::AskRule => {
                 rule = Some(route.target.mount_rule().await);
                 continue;
@@ -66,7 +70,7 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
             Claim::Read(donor) => (read_back(engine, route, blob, &donor, None).await?, None),
             Claim::Lead(lead, Some(donor)) => (read_back(engine, route, blob, &donor, None).await?, Some(lead)),
             Claim::Lead(lead, None) => {
-                send(engine, route, &route.source, blob, None).await?;
+                send_from_source(engine, route, blob, None).await?;
                 (Placed::Copied, Some(lead))
             }
         };
@@ -98,13 +102,25 @@ async fn read_back(
 ) -> Result<Placed> {
     let donor: Arc<dyn Source> = engine.stores.source(donor)?;
     match send(engine, route, &donor, blob, upload).await {
-        Err(error) if error.side() == Some(Side::Source) => send(engine, route, &route.source, blob, None).await?,
+        Err(error) if error.side() == Some(Side::Source) => send_from_source(engine, route, blob, None).await?,
         sent => sent?,
     }
     Ok(Placed::Copied)
 }
 
-/// Streams `blob` from `source` to the route's target, trying anew from a fresh upload when either side breaks.
+/// Streams `blob` from the source, once in a run for all who need it: what it can't give, it can't give the next one.
+async fn send_from_source(engine: &Engine, route: &Route, blob: &Descriptor, upload: Option<Upload>) -> Result<()> {
+    let sent = send(engine, route, &route.source, blob, upload).await;
+    if let Err(error) = &sent
+        && error.side() == Some(Side::Source)
+        && error.kind() != Kind::Interrupted
+    {
+        engine.holders.fail(blob, route.source_repository(), error);
+    }
+    sent
+}
+
+/// Streams `blob` from `source` to the route's target, from a fresh upload each time when either side breaks.
 async fn send(
     engine: &Engine,
     route: &Route,
@@ -112,30 +128,40 @@ async fn send(
     blob: &Descriptor,
     mut opened: Option<Upload>,
 ) -> Result<()> {
-    let mut attempts = 0;
-    let attempt = || {
-        attempts += 1;
-        let opened = opened.take();
-        async move {
-            let permit = engine.permit(route.place(), blob.size).await?;
-            engine.quotas.begin(route)?;
-            let sent = send_once(engine, route, source, blob, opened).await;
-            drop(permit);
-            engine.quotas.learn(route, &sent);
-            sent
+    let mut tries = Backoff::default().tries();
+    let (reached, mut renewed_at) = (Arc::new(AtomicU64::new(0)), 0);
+    let mut is_reread = false;
+    loop {
+        let permit = engine.permit(route.place(), blob.size).await?;
+        engine.quotas.begin(route)?;
+        let sent = send_once(engine, route, source, blob, (opened.take(), &reached)).await;
+        drop(permit);
+        engine.quotas.learn(route, &sent);
+        let error = match sent {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if deserves_rereading(&error, &reached) && !is_reread && !engine.stop.is_cancelled() {
+            tracing::debug!("reading it once more from the start: {error}");
+            is_reread = true;
+            continue;
         }
-    };
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(8))
-        .with_max_times(4)
-        .with_jitter();
-    let sent = attempt
-        .retry(backoff)
-        .when(|error: &Error| error.kind().retry() && !engine.stop.is_cancelled())
-        .adjust(|error, delay| delay.map(|delay| error.retry_after().unwrap_or(delay)))
-        .await;
-    sent.map_err(|error| if error.attempts() > attempts { error } else { error.with_attempts(attempts) })
+        if reached.load(Ordering::Relaxed) >= renewed_at + stream::RENEWS {
+            renewed_at = reached.load(Ordering::Relaxed);
+            tries.renew();
+        }
+        tokio::select! {
+            again = tries.again(error) => again?,
+            () = engine.stop.cancelled() => return Err(Error::interrupted()),
+        }
+    }
+}
+
+/// Whether a source may do better from the start: the bytes were damaged on the way, or it can't go on in the middle.
+fn deserves_rereading(error: &Error, reached: &AtomicU64) -> bool {
+    let is_damaged = error.kind() == Kind::Mismatch && !error.is_final();
+    let is_stuck = error.kind() == Kind::Unavailable && error.is_final() && reached.load(Ordering::Relaxed) > 0;
+    error.side() == Some(Side::Source) && (is_damaged || is_stuck)
 }
 
 /// One upload: the source and the upload are opened side by side, then the bytes flow.
@@ -144,29 +170,48 @@ async fn send_once(
     route: &Route,
     source: &Arc<dyn Source>,
     blob: &Descriptor,
-    opened: Option<Upload>,
+    (opened, reached): (Option<Upload>, &Arc<AtomicU64>),
 ) -> Result<()> {
-    let upload = async {
-        match opened {
-            Some(upload) => Ok(upload),
-            None => route.target.open_upload().await,
-        }
-    };
-    let (upload, stream) = tokio::join!(upload, source.blob(&blob.digest, 0));
-    let upload = upload.map_err(|error| error.on(Side::Target))?;
-    let stream = match stream {
-        Ok(stream) => stream,
-        Err(error) => {
-            route.target.abandon(upload).await;
-            return Err(error.on(Side::Source));
-        }
-    };
-    let body = stream::verified(Arc::clone(source), blob.clone(), stream, Arc::clone(&engine.progress));
+    let (upload, bytes) = open_both(route, source, blob, opened).await?;
+    let reached = Arc::clone(reached);
+    let body = stream::verified(Arc::clone(source), blob.clone(), bytes, reached, Arc::clone(&engine.shared));
     let pushed = route.target.push_blob(upload.clone(), blob, body).await;
     if pushed.is_err() {
         route.target.abandon(upload).await;
     }
     pushed.map_err(|error| error.on(Side::Target))
+}
+
+/// An upload and the bytes for it. Some sources withhold the first byte for minutes, while they look for viruses: no upload
+/// stays open for that long.
+async fn open_both(
+    route: &Route,
+    source: &Arc<dyn Source>,
+    blob: &Descriptor,
+    opened: Option<Upload>,
+) -> Result<(Upload, BlobStream)> {
+    let open_upload = || async { route.target.open_upload().await.map_err(|error| error.on(Side::Target)) };
+    let upload = async {
+        match opened {
+            Some(upload) => Ok(upload),
+            None => open_upload().await,
+        }
+    };
+    let mut opening = std::pin::pin!(stream::open(source, blob));
+    let (upload, bytes) = tokio::join!(upload, tokio::time::timeout(FIRST_BYTE, &mut opening));
+    let upload = upload?;
+    match bytes {
+        Ok(Ok(bytes)) => Ok((upload, bytes)),
+        Ok(Err(error)) => {
+            route.target.abandon(upload).await;
+            Err(error.on(Side::Source))
+        }
+        Err(_late) => {
+            route.target.abandon(upload).await;
+            let bytes = opening.await.map_err(|error| error.on(Side::Source))?;
+            Ok((open_upload().await?, bytes))
+        }
+    }
 }
 
 impl Engine {

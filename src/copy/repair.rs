@@ -12,7 +12,7 @@ use super::Engine;
 use super::place::Ask;
 use super::walk::{Route, bring_edge};
 use crate::error::{Error, Kind, Result};
-use crate::oci::Manifest;
+use crate::oci::{Descriptor, Manifest};
 use crate::report::Bytes;
 
 /// Brings again what `manifest` points at, believing nothing that was known of it.
@@ -25,7 +25,8 @@ pub(super) fn repair<'a>(
     async move {
         let branches = manifest.successors().iter().map(|edge| {
             engine.holders.remove(edge.descriptor(), route.target_repository());
-            engine.brought.forget(&route.key(&edge.descriptor().digest));
+            let Descriptor { digest, size, .. } = edge.descriptor();
+            engine.brought.forget(&(route.key(digest), *size));
             bring_edge(engine, route, edge, depth, Ask::Always)
         });
         let mut tally = Bytes::default();

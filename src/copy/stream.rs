@@ -4,20 +4,32 @@
 //! source that breaks is reopened where it broke, within the same upload.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
+use super::bandwidth::Bandwidth;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Mismatch, Verifier};
 use crate::progress::Progress;
-use crate::store::{BlobStream, Source};
+use crate::retry::{Backoff, Tries};
+use crate::store::{BlobStream, Source, wrong_size};
 
 /// How long a broken source is tried anew while the target's upload waits: registries drop uploads that idle longer.
 const RESUME_WITHIN: Duration = Duration::from_secs(20);
-const RESUME_PAUSE: Duration = Duration::from_millis(200);
+
+/// Who has come this much further, in bytes, may fail as often as at the start.
+pub(super) const RENEWS: u64 = 1 << 20;
+
+/// What readers of a run share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) progress: Arc<dyn Progress>,
+    pub(super) bandwidth: Bandwidth,
+}
 
 struct Reader {
     source: Arc<dyn Source>,
@@ -27,19 +39,46 @@ struct Reader {
     held: Option<Bytes>,
     /// Until when a broken source is tried anew; its next byte lifts it.
     deadline: Option<Instant>,
-    progress: Arc<dyn Progress>,
+    tries: Tries,
+    /// How far it had come when the tries were last renewed.
+    renewed_at: u64,
+    /// How far it has come, for whoever watches.
+    reached: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 }
 
-/// The verified bytes of `blob`, of which `opened` is the first stream from `source`.
+/// Opens `blob` of `source`, and returns when its first byte is there.
+///
+/// # Errors
+/// If it can't be opened. What comes in its place of the first byte is in the stream.
+pub(super) async fn open(source: &Arc<dyn Source>, blob: &Descriptor) -> Result<BlobStream> {
+    let mut stream = source.blob(blob, 0).await?;
+    let first = stream.next().await;
+    Ok(futures::stream::iter(first).chain(stream).boxed())
+}
+
+/// The verified bytes of `blob`, of which `opened` is the first stream from `source`. `reached` is kept at the bytes that
+/// were read.
 pub(super) fn verified(
     source: Arc<dyn Source>,
     blob: Descriptor,
     opened: BlobStream,
-    progress: Arc<dyn Progress>,
+    reached: Arc<AtomicU64>,
+    shared: Arc<Shared>,
 ) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
-    let (stream, verifier) = (Some(opened), Some(verifier));
-    let reader = Reader { source, blob, stream, verifier, held: None, deadline: None, progress };
+    let reader = Reader {
+        source,
+        blob,
+        stream: Some(opened),
+        verifier: Some(verifier),
+        held: None,
+        deadline: None,
+        tries: Backoff::default().tries(),
+        renewed_at: 0,
+        reached,
+        shared,
+    };
     futures::stream::try_unfold(reader, |mut reader| async move {
         let chunk = reader.next().await.map_err(|error| error.on(Side::Source))?;
         Ok(chunk.map(|chunk| (chunk, reader)))
@@ -55,24 +94,32 @@ impl Reader {
             match stream.next().await {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
                 Some(Ok(chunk)) => {
-                    self.deadline = None;
-                    self.progress.bytes(chunk.len() as u64);
-                    self.verifier().update(&chunk).map_err(|e| self.mismatch(&e))?;
+                    self.take(&chunk).await?;
                     if let Some(ready) = self.held.replace(chunk) {
                         return Ok(Some(ready));
                     }
                 }
                 // What comes after the announced length can't make right bytes wrong.
                 _ if self.verifier().is_full() => return self.finish(),
-                Some(Err(error)) if !error.kind().retry() => return Err(error),
+                Some(Err(error)) if !error.retry() => return Err(error),
                 Some(Err(error)) => self.resume(error).await?,
+                // It has no more: this is no connection that broke.
                 None => {
-                    let (seen, size) = (self.verifier().seen(), self.blob.size);
-                    let why = format!("the source ended after {seen} of {size} bytes");
-                    self.resume(Error::new(Kind::Unavailable, self.attempted(), why)).await?;
+                    let seen = self.verifier().seen();
+                    return Err(wrong_size(&self.attempted(), &self.blob, seen));
                 }
             }
         }
+    }
+
+    async fn take(&mut self, chunk: &Bytes) -> Result<()> {
+        self.deadline = None;
+        self.shared.progress.bytes(chunk.len() as u64);
+        self.verifier().update(chunk).map_err(|mismatch| self.mismatch(&mismatch))?;
+        let seen = self.verifier().seen();
+        self.reached.fetch_max(seen, Ordering::Relaxed);
+        self.shared.bandwidth.take(chunk.len()).await;
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<Option<Bytes>> {
@@ -86,22 +133,25 @@ impl Reader {
     async fn resume(&mut self, broke: Error) -> Result<()> {
         let offset = self.verifier().seen();
         tracing::debug!(blob = %self.blob.digest, offset, "source broke, reopening: {broke}");
-        // A source that opens and breaks again without a byte isn't back: it neither gets more time nor is it asked at once.
-        let broke_again = self.deadline.is_some();
+        if offset >= self.renewed_at + RENEWS {
+            self.renewed_at = offset;
+            self.tries.renew();
+        }
+        // A source that opens and breaks again without a byte isn't back: it gets no more time.
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + RESUME_WITHIN);
-        let reopen = async {
-            if broke_again {
-                tokio::time::sleep(RESUME_PAUSE).await;
-            }
+        let (source, blob, tries) = (&self.source, &self.blob, &mut self.tries);
+        let error = broke.clone();
+        let reopen = async move {
+            let mut error = error;
             loop {
-                match self.source.blob(&self.blob.digest, offset).await {
+                tries.again(error).await?;
+                match source.blob(blob, offset).await {
                     Ok(stream) => return Ok(stream),
-                    Err(error) if !error.kind().retry() => return Err(error),
-                    Err(_) => tokio::time::sleep(RESUME_PAUSE).await,
+                    Err(failed) => error = failed,
                 }
             }
         };
-        let stream = tokio::time::timeout_at(deadline, reopen).await.unwrap_or(Err(broke))?;
+        let stream = tokio::time::timeout_at(deadline, reopen.boxed()).await.unwrap_or(Err(broke))?;
         self.stream = Some(stream);
         Ok(())
     }

@@ -83,7 +83,7 @@ pub(super) async fn bring_edge(
     depth: usize,
     ask: Ask,
 ) -> Result<Bytes> {
-    let key = route.key(&edge.descriptor().digest);
+    let key = (route.key(&edge.descriptor().digest), edge.descriptor().size);
     let (engine_, route_, edge_) = (Arc::clone(engine), Arc::clone(route), edge.clone());
     let work = || async move {
         match &edge_ {

@@ -1,28 +1,228 @@
-//! Where requests to a host wait: for the pace of their kind, while the host has asked for a pause, and while many short
-//! ones are in flight.
+//! Where requests to a host wait: for the pace of their kind, while the host is in trouble, and while as many as it takes
+//! are in flight.
+//!
+//! A host is what is talked to (scheme, name and port): a registry, a token service, the storage behind a redirect.
+//! Several registries may share one, and then share its trouble.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
+use url::{Origin, Url};
 
 use super::action::Action;
 use super::quirks::Pace;
+use super::trouble::{Failed, Health, Patience, RequestId, Trial, Turn};
+use super::window::{Slot, Window};
+use crate::error::{Error, Result};
+use crate::retry::Backoff;
 
 /// Short requests in flight to one host. Bulk has its own bound (`limits.transfers`), so neither waits for the other.
 const SHORT_IN_FLIGHT: usize = 64;
 
+/// All hosts that a run talks to.
+#[derive(Debug)]
+pub(crate) struct Admissions {
+    backoff: Backoff,
+    max_wait: Duration,
+    requests: AtomicU64,
+    hosts: Mutex<HashMap<Origin, Arc<Admission>>>,
+}
+
+impl Admissions {
+    pub(crate) fn new(backoff: Backoff, max_wait: Duration) -> Self {
+        Self { backoff, max_wait, requests: AtomicU64::new(0), hosts: Mutex::default() }
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.backoff
+    }
+
+    /// A request that is sent for the first time.
+    pub(super) fn next_request(&self) -> RequestId {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The gate of the host of `url`.
+    pub(crate) fn of(&self, url: &Url) -> Arc<Admission> {
+        let mut hosts = lock(&self.hosts);
+        let admission = hosts.entry(url.origin()).or_insert_with(|| {
+            let host = shown(url);
+            Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }))
+        });
+        Arc::clone(admission)
+    }
+}
+
+/// A host as messages name it: with its port where the scheme doesn't say it.
+fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// The gate of one host.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    paused_until: Mutex<Option<Instant>>,
-    short: Arc<Semaphore>,
-    buckets: Vec<Bucket>,
+    health: Mutex<Health>,
+    changed: Notify,
+    /// Where requests wait while the host is in trouble.
+    line: Arc<tokio::sync::Mutex<()>>,
+    short: Arc<Window>,
+    downloads: Arc<Window>,
+    uploads: Arc<Window>,
 }
 
-/// Held while a request is in flight.
-pub(crate) type Permit = Option<OwnedSemaphorePermit>;
+/// The right to send one request, held until its answer has been read; of a download, until its bytes begin to come.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    probe: Option<Probe>,
+    sent: Instant,
+    /// Where requests of its kind are counted.
+    window: Arc<Window>,
+    _slot: Option<Slot>,
+}
+
+/// The host is in trouble, and this request alone finds out whether it still is.
+#[derive(Debug)]
+struct Probe {
+    within: Duration,
+    _line: OwnedMutexGuard<()>,
+}
+
+impl Admission {
+    fn new(patience: Patience) -> Self {
+        Self {
+            health: Mutex::new(Health::new(patience)),
+            changed: Notify::new(),
+            line: Arc::default(),
+            short: Window::new(SHORT_IN_FLIGHT),
+            downloads: Window::new(Window::OPEN),
+            uploads: Window::new(Window::OPEN),
+        }
+    }
+
+    /// Waits until a request may be sent. No slot is held while waiting for the end of trouble.
+    ///
+    /// # Errors
+    /// That of the host, if it is given up.
+    pub(crate) async fn admit(self: &Arc<Self>, action: Action) -> Result<Permit> {
+        loop {
+            match self.turn() {
+                Turn::Go => {
+                    let slot = self.window(action).enter().await;
+                    // Trouble may have begun while it waited in line.
+                    if lock(&self.health).is_well() {
+                        return Ok(self.permit(action, None, Some(slot)));
+                    }
+                }
+                Turn::Never(error) => return Err(error),
+                // Best effort: what the registry will clear away by itself isn't waited for.
+                Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
+                Turn::Until(_) | Turn::Probe(_) => {
+                    if let Some(probe) = self.stand_in_line().await {
+                        return Ok(self.permit(action, Some(probe), None));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the trouble is over, or for the right to find out whether it is: first come, first served, so that a
+    /// request that fails again and again doesn't keep the others from it.
+    async fn stand_in_line(&self) -> Option<Probe> {
+        let line = Arc::clone(&self.line).lock_owned().await;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            match self.turn() {
+                Turn::Go | Turn::Never(_) => return None,
+                Turn::Probe(within) => return Some(Probe { within, _line: line }),
+                Turn::Until(next) => tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = changed => {}
+                },
+            }
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        lock(&self.health).turn(Instant::now())
+    }
+
+    fn permit(self: &Arc<Self>, action: Action, probe: Option<Probe>, slot: Option<Slot>) -> Permit {
+        let window = Arc::clone(self.window(action));
+        Permit { admission: Arc::clone(self), probe, sent: Instant::now(), window, _slot: slot }
+    }
+
+    fn window(&self, action: Action) -> &Arc<Window> {
+        let traits = action.traits();
+        match (traits.bulk, traits.writes) {
+            (false, _) => &self.short,
+            (true, false) => &self.downloads,
+            (true, true) => &self.uploads,
+        }
+    }
+
+    /// Answers that were no trouble, so far.
+    pub(crate) fn answers(&self) -> u64 {
+        lock(&self.health).answers()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        lock(&self.health).is_well()
+    }
+}
+
+impl Permit {
+    /// How long a probe may wait for its answer.
+    pub(crate) fn within(&self) -> Option<Duration> {
+        self.probe.as_ref().map(|probe| probe.within)
+    }
+
+    /// An answer came, and it is no trouble.
+    pub(crate) fn answered(&mut self) {
+        if lock(&self.admission.health).answered(Instant::now()) {
+            self.admission.changed.notify_waiters();
+        }
+        self.window.succeeded();
+    }
+
+    /// Gives up the right to be the only one that finds out whether the host is still in trouble.
+    pub(crate) fn let_others_probe(&mut self) {
+        if let Some(_probe) = self.probe.take() {
+            lock(&self.admission.health).probe_yielded(Instant::now());
+        }
+    }
+
+    /// The request met the host's trouble, or turns out to be alone with it.
+    pub(super) fn failed(self, error: &Error, request: RequestId) -> Trial {
+        let (begins, trial) = {
+            let mut health = lock(&self.admission.health);
+            let begins = health.is_well();
+            let failed = Failed { error, request, probe: self.probe.is_some(), sent: self.sent };
+            (begins, health.failed(failed, Instant::now()))
+        };
+        // A host that says so itself takes fewer at once from now on.
+        if begins && matches!(error.status(), Some(429 | 503)) {
+            self.window.halve();
+        }
+        self.admission.changed.notify_waiters();
+        trial
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The paces of one registry's actions.
+#[derive(Debug)]
+pub(crate) struct Paces(Vec<Bucket>);
 
 /// Keeps one action to its pace (the "generic cell rate algorithm": a token bucket without a clock that ticks).
 #[derive(Debug)]
@@ -32,12 +232,25 @@ struct Bucket {
     full_at: Mutex<Option<Instant>>,
 }
 
+impl Paces {
+    pub(crate) fn new(paces: &[Pace]) -> Self {
+        Self(paces.iter().map(|pace| Bucket { pace: *pace, full_at: Mutex::default() }).collect())
+    }
+
+    /// Waits for the turn of `action`. Nothing is held meanwhile.
+    pub(crate) async fn wait(&self, action: Action) {
+        for bucket in self.0.iter().filter(|bucket| bucket.pace.action == action) {
+            tokio::time::sleep_until(bucket.turn()).await;
+        }
+    }
+}
+
 impl Bucket {
     /// Takes a turn, and says when it comes.
     fn turn(&self) -> Instant {
         let each = Duration::from_secs(1) / self.pace.per_second;
         let now = Instant::now();
-        let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full_at = lock(&self.full_at);
         let full = full_at.unwrap_or(now).max(now) + each;
         *full_at = Some(full);
         // As many as the burst may be ahead of the pace.
@@ -45,100 +258,96 @@ impl Bucket {
     }
 }
 
-impl Admission {
-    pub(crate) fn new(paces: &[Pace]) -> Self {
-        let buckets = paces.iter().map(|pace| Bucket { pace: *pace, full_at: Mutex::default() }).collect();
-        Self { paused_until: Mutex::new(None), short: Arc::new(Semaphore::new(SHORT_IN_FLIGHT)), buckets }
-    }
-
-    /// Waits until a request may be sent; `bulk` ones need no permit. The narrow way comes first: a permit, for which
-    /// all kinds of requests stand in line, is held by none that waits for its pace or for the end of a pause.
-    pub(crate) async fn admit(&self, action: Action, bulk: bool) -> Permit {
-        for bucket in self.buckets.iter().filter(|bucket| bucket.pace.action == action) {
-            tokio::time::sleep_until(bucket.turn()).await;
-        }
-        loop {
-            // Somebody may prolong the pause while we wait for its end.
-            while let Some(until) = self.pause_ahead() {
-                tokio::time::sleep_until(until).await;
-            }
-            let permit = match bulk {
-                true => None,
-                // The semaphore is never closed; without a permit a request would only be less well-behaved.
-                false => Arc::clone(&self.short).acquire_owned().await.ok(),
-            };
-            // Or begin one while we wait in line.
-            if self.pause_ahead().is_none() {
-                return permit;
-            }
-        }
-    }
-
-    fn pause_ahead(&self) -> Option<Instant> {
-        self.paused_until().filter(|until| *until > Instant::now())
-    }
-
-    /// Lets nobody through for `pause` from now on.
-    pub(crate) fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = (*paused).max(Some(until));
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_open(&self) -> bool {
-        self.paused_until().is_none()
-    }
-
-    fn paused_until(&self) -> Option<Instant> {
-        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use futures::poll;
+
     use super::*;
+    use crate::error::Kind;
+
+    fn admission() -> Arc<Admission> {
+        let admissions = Admissions::new(Backoff::default(), Duration::from_secs(300));
+        let url: Url = "https://h.io/v2/".parse().unwrap();
+        assert!(Arc::ptr_eq(&admissions.of(&url), &admissions.of(&"https://h.io:443/x".parse().unwrap())));
+        admissions.of(&url)
+    }
+
+    fn busy(asked: u64) -> Error {
+        let asked = Some(Duration::from_secs(asked));
+        Error::new(Kind::RateLimited, "resolve", "429").with_status(429).with_retry_after(asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause() {
+        let admission = admission();
+        let first = admission.admit(Action::Resolve).await.unwrap();
+        let late = admission.admit(Action::PullBlob).await.unwrap();
+        first.failed(&busy(100), 0);
+        let began = Instant::now();
+        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob));
+        let mut other = std::pin::pin!(admission.admit(Action::PushBlob));
+        assert!(poll!(&mut probe).is_pending() && poll!(&mut other).is_pending());
+        assert_eq!(admission.admit(Action::AbandonUpload).await.unwrap_err().kind(), Kind::Interrupted);
+        let mut probe = probe.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 100);
+        assert!(probe.probe.is_some() && poll!(&mut other).is_pending());
+        probe.answered();
+        drop(probe);
+        assert!(other.await.unwrap().probe.is_none());
+        drop(late);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
+        let admission = admission();
+        admission.admit(Action::Resolve).await.unwrap().failed(&busy(1), 0);
+        let probe = admission.admit(Action::Resolve).await.unwrap();
+        let mut next = std::pin::pin!(admission.admit(Action::Resolve));
+        assert!(poll!(&mut next).is_pending());
+        drop(probe);
+        assert!(next.await.unwrap().probe.is_some());
+    }
 
     #[tokio::test]
-    async fn a_pause_holds_everybody_and_a_shorter_one_does_not_cut_it() {
-        let admission = Admission::new(&[]);
-        assert!(admission.admit(Action::Resolve, false).await.is_some());
-        admission.pause(Duration::from_secs(3600));
-        admission.pause(Duration::ZERO);
-        for bulk in [false, true] {
-            assert!(futures::poll!(Box::pin(admission.admit(Action::Resolve, bulk))).is_pending());
-        }
+    async fn a_host_that_is_given_up_tells_everybody_the_same() {
+        let admission = admission();
+        let permit = admission.admit(Action::Resolve).await.unwrap();
+        let waits = async {
+            admission.admit(Action::Resolve).await.unwrap().failed(&busy(1), 0);
+            admission.admit(Action::Resolve).await
+        };
+        let mut waits = std::pin::pin!(waits);
+        assert!(poll!(&mut waits).is_pending());
+        permit.failed(&busy(86400), 1);
+        let (waited, later) = (waits.await.unwrap_err(), admission.admit(Action::PullBlob).await.unwrap_err());
+        assert_eq!(waited.to_string(), later.to_string());
     }
 
     #[tokio::test]
     async fn bulk_passes_where_short_requests_queue() {
-        let admission = Admission::new(&[]);
+        let admission = admission();
         let mut held = Vec::new();
         for _ in 0..SHORT_IN_FLIGHT {
-            held.push(admission.admit(Action::Resolve, false).await);
+            held.push(admission.admit(Action::Resolve).await.unwrap());
         }
-        assert!(futures::poll!(Box::pin(admission.admit(Action::Resolve, false))).is_pending());
-        assert!(admission.admit(Action::PushBlob, true).await.is_none());
+        assert!(poll!(Box::pin(admission.admit(Action::Resolve))).is_pending());
+        admission.admit(Action::PushBlob).await.unwrap();
         held.pop();
-        assert!(admission.admit(Action::Resolve, false).await.is_some());
+        admission.admit(Action::Resolve).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_action_keeps_its_pace_and_holds_no_permit_meanwhile() {
-        let admission = Admission::new(&[Pace { action: Action::PushManifest, per_second: 8, burst: 10 }]);
+    async fn an_action_keeps_its_pace() {
+        let paces = Paces::new(&[Pace { action: Action::PushManifest, per_second: 8, burst: 10 }]);
         let started = Instant::now();
         for _ in 0..10 {
-            admission.admit(Action::PushManifest, false).await;
+            paces.wait(Action::PushManifest).await;
         }
+        paces.wait(Action::Resolve).await;
         assert_eq!(started.elapsed(), Duration::ZERO);
-        let mut waiting: Vec<_> =
-            (0..SHORT_IN_FLIGHT + 1).map(|_| Box::pin(admission.admit(Action::PushManifest, false))).collect();
-        for one in &mut waiting {
-            assert!(futures::poll!(one).is_pending());
+        for _ in 0..16 {
+            paces.wait(Action::PushManifest).await;
         }
-        assert!(admission.admit(Action::Resolve, false).await.is_some(), "all permits are free");
-        assert_eq!(started.elapsed(), Duration::ZERO);
-        drop(futures::future::join_all(waiting.drain(..16)).await);
         assert_eq!(started.elapsed().as_secs(), 2, "eight a second");
     }
 }

@@ -118,6 +118,13 @@ impl Answer {
         Refusal::read(self).message
     }
 
+    /// The error, if the answer tells that the host itself is in trouble, and not that the request is wrong.
+    pub(super) fn trouble(&self, request: &Request) -> Option<Error> {
+        let error = self.failure(request);
+        let is_down = matches!(self.status.as_u16(), 502..=504 | 520..=529);
+        (error.kind() == Kind::RateLimited || (is_down && error.kind() == Kind::Unavailable)).then_some(error)
+    }
+
     /// Whether it asks to slow down, or says that a quota is used up, by whatever status.
     pub(super) fn throttles(&self) -> bool {
         let refusal = Refusal::read(self);
@@ -190,7 +197,7 @@ impl Answer {
             (_, 404) if matches!(action, Action::ShowProject | Action::CreateProject) => Kind::Unsupported,
             (_, 404 | 410) => Kind::NotFound,
             (_, 409 | 412) => Kind::Conflict,
-            (_, 408 | 500 | 502 | 503 | 504) => Kind::Unavailable,
+            (_, 408 | 500 | 502..=504 | 507 | 520..=529) => Kind::Unavailable,
             (_, 405 | 413 | 415 | 416 | 501 | 505) => Kind::Unsupported,
             _ => Kind::Invalid,
         };

@@ -1,5 +1,6 @@
 //! Why there is no answer: silence, or a connection that wasn't made or broke, and what to do about it.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::action::Request;
@@ -31,6 +32,23 @@ impl Failure {
             }
             Self::Http(error) => chain(error),
         }
+    }
+
+    /// The connection was there, and was closed without a byte of an answer.
+    pub(super) fn is_closed_before_answer(&self) -> bool {
+        let Self::Http(error) = self else { return false };
+        let mut cause: Option<&dyn std::error::Error> = Some(error);
+        while let Some(error) = cause {
+            let by_peer = |kind| {
+                matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
+            };
+            let io = error.downcast_ref::<std::io::Error>().is_some_and(|error| by_peer(error.kind()));
+            if io || error.to_string().contains("connection closed before message completed") {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// The error of a request whose answer broke off.

@@ -36,7 +36,7 @@ impl Host {
     /// `Unavailable`, `Configuration` for a certificate that isn't trusted, `Invalid` for a web page.
     pub(crate) async fn probe_connection(&self) -> Result<()> {
         let request = self.ping("connect to", "")?;
-        let mut tries = self.transport.backoff.tries();
+        let mut tries = self.backoff().tries();
         loop {
             let answer = self.transport.exchange(&request, None).await;
             if let Ok(answer) = &answer

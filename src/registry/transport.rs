@@ -1,9 +1,12 @@
 //! The one way out: every request to a registry, token requests and hops of redirects included, goes through
-//! [`Transport::hop`], which waits for admission, counts, sends, logs and reads the headers.
+//! [`Transport::send`], which waits for admission, counts, sends, logs and reads the answer. Trouble of the host that is
+//! talked to is waited for here and nowhere else.
 //!
 //! Redirects are ours: they lead where `destination` allows, `Authorization` stays with the registry's own scheme, host and
-//! port, and a redirected URL, whose query is a signature, is never shown whole. No total timeout; `limits.idle_timeout` bounds each silence.
+//! port, and a redirected URL, whose query is a signature, is never shown whole. No total timeout; `limits.idle_timeout`
+//! bounds each silence.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -12,16 +15,16 @@ use reqwest::{Method, StatusCode};
 use url::Url;
 
 use super::action::{Action, Request};
-use super::admit::{Admission, Permit};
+use super::admit::{Admissions, Paces, Permit};
 use super::answer::{self, Answer};
 use super::counters::Counters;
 use super::destination::Home;
 use super::failure::{PROXY_HINT, in_time};
-use super::retry::Backoff;
 use super::setup::Clients;
 use super::shown;
+use super::trouble::Trial;
 use super::upload::{self, Outgoing};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -31,47 +34,86 @@ const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy be
 /// As much of an error's body as is read, in bytes.
 const ERROR_BODY: u64 = 64 << 10;
 
-/// What sends a host's requests.
+/// A request that broke off with no more sent than this, in bytes, may never have been seen: sockets buffer as much.
+const UNSEEN: u64 = 256 << 10;
+
+/// What sends a registry's requests.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(super) clients: Clients,
     pub(crate) home: Home,
-    pub(crate) admission: Admission,
+    pub(crate) paces: Paces,
+    pub(crate) admissions: Arc<Admissions>,
     pub(crate) counters: Counters,
-    pub(crate) backoff: Backoff,
     pub(crate) idle: Duration,
 }
 
+/// Where a request goes in one hop, and as whom.
+struct Hop<'a> {
+    request: &'a Request,
+    url: &'a Url,
+    authorization: Option<HeaderValue>,
+}
+
+/// What one hop came to, apart from trouble of the host.
+enum Failed {
+    /// The host is in trouble: it may be tried again.
+    Trouble(Error),
+    /// The connection was closed before the host can have seen the request.
+    Unseen(Error),
+    Other(Error),
+}
+
 impl Transport {
-    /// Sends `request` once, following redirects, and reads the answer unless it is a successful bulk one.
+    /// Sends `request`, following redirects, and reads the answer unless it is a successful bulk one. A host in trouble is
+    /// waited for.
     ///
     /// # Errors
-    /// If there is no whole answer. An HTTP status of whatever kind isn't an error here.
+    /// If there is no whole answer. An HTTP status of whatever kind isn't an error here, but for those of trouble.
     pub(crate) async fn exchange(&self, request: &Request, authorization: Option<HeaderValue>) -> Result<Answer> {
         let mut url = request.url.clone();
         for _ in 0..=MOST_REDIRECTS {
             self.check(request, &url)?;
-            let own = authorization.clone().filter(|_| self.may_authorize(request.action, &url));
-            let (response, permit) = self.hop(request, &url, own, None).await?;
-            match self.redirection(request, &url, &response)? {
+            let authorization = authorization.clone().filter(|_| self.may_authorize(request.action, &url));
+            let answer = self.persist(&Hop { request, url: &url, authorization }).await?;
+            match self.redirection(request, &url, &answer)? {
                 Some(next) => url = next,
-                None => return self.read(request, &url, response, permit).await,
+                None => return Ok(answer),
             }
         }
         Err(request.error(Kind::Invalid, format!("more than {MOST_REDIRECTS} redirects")))
     }
 
     /// Sends `request` with a body that streams, once, and reads the answer. No redirect is followed: the body is gone.
+    ///
+    /// # Errors
+    /// As [`Transport::exchange`]; one of no attempts if the host can't have seen the request.
     pub(crate) async fn upload(
         &self,
         request: &Request,
         authorization: Option<HeaderValue>,
         outgoing: Outgoing,
     ) -> Result<Answer> {
-        self.check(request, &request.url)?;
-        let own = authorization.filter(|_| self.may_authorize(request.action, &request.url));
-        let (response, permit) = self.hop(request, &request.url, own, Some(outgoing)).await?;
-        self.read(request, &request.url, response, permit).await
+        let url = &request.url;
+        self.check(request, url)?;
+        let progress = Arc::clone(&outgoing.progress);
+        let hop =
+            Hop { request, url, authorization: authorization.filter(|_| self.may_authorize(request.action, url)) };
+        let mut permit = self.admit(&hop).await?;
+        // It may take hours: others need not wait for its end to learn that the host is well.
+        permit.let_others_probe();
+        match self.send(&hop, Some(outgoing), &mut permit).await {
+            Ok(answer) => Ok(answer),
+            Err(Failed::Unseen(error)) if progress.handed() <= UNSEEN => Err(error.with_attempts(0)),
+            Err(Failed::Trouble(error) | Failed::Unseen(error)) => {
+                // What the body met on its way here is no trouble of this host.
+                if progress.failed().is_none() {
+                    permit.failed(&error, self.admissions.next_request());
+                }
+                Err(error)
+            }
+            Err(Failed::Other(error)) => Err(error),
+        }
     }
 
     fn is_own(&self, url: &Url) -> bool {
@@ -96,50 +138,106 @@ impl Transport {
         action.is_for_token() || self.is_own(url)
     }
 
-    /// One request and its answer's head.
-    async fn hop(
+    async fn admit(&self, hop: &Hop<'_>) -> Result<Permit> {
+        let action = hop.request.action;
+        if self.is_own(hop.url) {
+            self.paces.wait(action).await;
+        }
+        self.admissions.of(hop.url).admit(action).await
+    }
+
+    /// One hop, for as long as its host's trouble lasts. A request that meets trouble again and again while the host
+    /// serves others fails alone.
+    async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
+        let admission = self.admissions.of(hop.url);
+        let (id, answers) = (self.admissions.next_request(), admission.answers());
+        let mut attempts = 0;
+        let mut may_be_unseen = answers > 0;
+        loop {
+            let mut permit = self.admit(hop).await?;
+            attempts += 1;
+            let error = match self.send(hop, None, &mut permit).await {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Other(error)) => return Err(error.with_attempts(attempts)),
+                // A server may close an idle connection in the moment in which it is used again.
+                Err(Failed::Unseen(_)) if std::mem::take(&mut may_be_unseen) => {
+                    attempts -= 1;
+                    continue;
+                }
+                Err(Failed::Trouble(error) | Failed::Unseen(error)) => error,
+            };
+            let is_alone = permit.failed(&error, id) == Trial::Request;
+            let fails_alone =
+                is_alone || attempts >= self.admissions.backoff().attempts && admission.answers() > answers;
+            if fails_alone || hop.request.action == Action::AbandonUpload {
+                return Err(error.with_attempts(attempts).as_final());
+            }
+        }
+    }
+
+    /// One request and its answer.
+    async fn send(&self, hop: &Hop<'_>, outgoing: Option<Outgoing>, permit: &mut Permit) -> Result<Answer, Failed> {
+        let response = self.head(hop, outgoing, permit.within()).await?;
+        let (request, status) = (hop.request, response.status());
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            let refused = request.error(Kind::Configuration, "the proxy wants a user and a password, or others");
+            return Err(Failed::Other(refused.with_status(status.as_u16()).with_hint(PROXY_HINT)));
+        }
+        if self.is_own(hop.url) {
+            self.learn(&response);
+        }
+        let may_be_trouble = status.is_client_error() || status.is_server_error();
+        if !may_be_trouble {
+            permit.answered();
+        }
+        let answer = self.read(hop, response).await.map_err(Failed::Other)?;
+        if may_be_trouble {
+            if let Some(error) = answer.trouble(request) {
+                return Err(Failed::Trouble(error));
+            }
+            permit.answered();
+        }
+        Ok(answer)
+    }
+
+    /// One request and its answer's head, which a probe waits for no longer than `within`.
+    async fn head(
         &self,
-        request: &Request,
-        url: &Url,
-        authorization: Option<HeaderValue>,
+        hop: &Hop<'_>,
         outgoing: Option<Outgoing>,
-    ) -> Result<(reqwest::Response, Permit)> {
-        let traits = request.action.traits();
+        within: Option<Duration>,
+    ) -> Result<reqwest::Response, Failed> {
+        let Hop { request, url, authorization } = hop;
+        let method = request.action.traits().method;
         let own = self.is_own(url);
-        let permit = if own { self.admission.admit(request.action, traits.bulk).await } else { None };
         if own {
             self.counters.sent(request.action);
         }
-        let mut builder =
-            self.clients.to(url)?.request(traits.method.clone(), url.clone()).headers(request.headers.clone());
+        let client = self.clients.to(url).map_err(Failed::Other)?;
+        let mut builder = client.request(method.clone(), (*url).clone()).headers(request.headers.clone());
         if let Some(value) = authorization {
-            builder = builder.header(AUTHORIZATION, value);
+            builder = builder.header(AUTHORIZATION, value.clone());
         }
         let started = Instant::now();
+        let idle = within.map_or(self.idle, |within| within.min(self.idle));
         let sent = match outgoing {
             Some(outgoing) => upload::send(builder, outgoing, self.idle).await,
-            None if request.body.is_empty() => in_time(self.idle, builder.send()).await,
-            None => in_time(self.idle, builder.body(request.body.clone()).send()).await,
+            None if request.body.is_empty() => in_time(idle, builder.send()).await,
+            None => in_time(idle, builder.body(request.body.clone()).send()).await,
         };
         let shown = shown::url(url, own);
         let response = match sent {
             Ok(response) => response,
             Err(failure) => {
-                tracing::debug!(method = %traits.method, url = %shown, error = %failure.why(), "no answer");
-                return Err(failure.on(&self.clients.way(url), request));
+                tracing::debug!(method = %method, url = %shown, error = %failure.why(), "no answer");
+                let is_unseen = failure.is_closed_before_answer();
+                return Err(no_answer(failure.on(&self.clients.way(url), request), is_unseen));
             }
         };
         let milliseconds = started.elapsed().as_millis();
-        tracing::debug!(method = %traits.method, url = %shown, status = response.status().as_u16(), milliseconds, "request");
+        tracing::debug!(method = %method, url = %shown, status = response.status().as_u16(), milliseconds, "request");
         shown::trace(response.headers());
-        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            let refused = request.error(Kind::Configuration, "the proxy wants a user and a password, or others");
-            return Err(refused.with_status(response.status().as_u16()).with_hint(PROXY_HINT));
-        }
-        if own {
-            self.learn(&response);
-        }
-        Ok((response, permit))
+        Ok(response)
     }
 
     /// Takes from an answer's head what is of use to all requests.
@@ -152,22 +250,15 @@ impl Transport {
         {
             self.counters.learn(quota);
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
+        let asks_to_wait = answer::retry_after(response.headers()).is_some();
+        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && asks_to_wait {
             self.counters.throttled();
-        }
-        if matches!(status.as_u16(), 429 | 503)
-            && let Some(pause) = answer::retry_after(response.headers())
-        {
-            // A longer one ends the request that met it; the others see for themselves.
-            if pause <= self.backoff.longest_asked {
-                self.admission.pause(pause);
-            }
         }
     }
 
-    fn redirection(&self, request: &Request, from: &Url, response: &reqwest::Response) -> Result<Option<Url>> {
+    fn redirection(&self, request: &Request, from: &Url, answer: &Answer) -> Result<Option<Url>> {
         let method = request.action.traits().method;
-        let follows = match response.status().as_u16() {
+        let follows = match answer.status.as_u16() {
             // GHCR's way to say that it has no referrers API: what it leads to is a page for people.
             303 if request.action == Action::ListReferrers => false,
             301..=303 => matches!(method, Method::GET | Method::HEAD),
@@ -177,14 +268,15 @@ impl Transport {
         if !follows || request.action.is_for_token() {
             return Ok(None);
         }
-        let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()) else {
+        let Some(location) = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
             return Ok(None);
         };
         let next = from.join(location).map_err(|_| request.error(Kind::Invalid, "it redirects to what is no URL"))?;
         Ok(Some(self.home.settle_redirect(from, next)))
     }
 
-    async fn read(&self, request: &Request, url: &Url, response: reqwest::Response, permit: Permit) -> Result<Answer> {
+    async fn read(&self, hop: &Hop<'_>, response: reqwest::Response) -> Result<Answer> {
+        let (request, url) = (hop.request, hop.url);
         let (status, headers) = (response.status(), response.headers().clone());
         let foreign = !request.action.is_for_token() && !self.is_own(url);
         let mut answer = Answer { status, headers, body: Bytes::new(), rest: None, foreign, url: url.clone() };
@@ -203,7 +295,6 @@ impl Transport {
             let why = format!("the answer is larger than the {limit} bytes of {name}");
             return Err(request.error(Kind::Unsupported, why).with_status(status.as_u16()));
         }
-        drop(permit);
         answer.body = body;
         Ok(answer)
     }
@@ -221,5 +312,13 @@ impl Transport {
             }
         }
         Ok((body.freeze(), true))
+    }
+}
+
+fn no_answer(error: Error, is_unseen: bool) -> Failed {
+    match error.kind() {
+        Kind::Unavailable if is_unseen => Failed::Unseen(error),
+        Kind::Unavailable => Failed::Trouble(error),
+        _ => Failed::Other(error),
     }
 }

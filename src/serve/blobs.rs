@@ -10,7 +10,7 @@ use futures::{StreamExt as _, future};
 use super::Served;
 use super::reply::{Code, DIGEST, Refusal};
 use crate::error::{Error, Kind};
-use crate::oci::{Digest, Repository};
+use crate::oci::{Descriptor, Digest, Repository};
 
 impl Served {
     pub(super) async fn get_blob(
@@ -41,7 +41,9 @@ impl Served {
         let body = if head {
             Body::empty()
         } else {
-            let stream = source.blob(digest, start).await.map_err(|e| Refusal::of(&e, Code::BlobUnknown))?;
+            let media_type = "application/octet-stream".parse().expect("a constant media type");
+            let blob = Descriptor { media_type, digest: digest.clone(), size };
+            let stream = source.blob(&blob, start).await.map_err(|e| Refusal::of(&e, Code::BlobUnknown))?;
             Body::from_stream(take(stream, length))
         };
         let headers = [

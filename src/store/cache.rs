@@ -97,8 +97,8 @@ impl Source for Cached {
         Manifest::new(digest.clone(), None, bytes).ok()
     }
 
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
-        self.source.blob(digest, offset).await
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        self.source.blob(blob, offset).await
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {

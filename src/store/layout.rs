@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload, wrong_size};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Referrer, Registry, Repository, Selector, Tag, Verifier};
 use contents::Contents;
@@ -155,12 +155,17 @@ impl Source for LayoutStore {
         self.contents.blocking(move |contents| contents.manifest(&digest)).await?.ok_or(absent)
     }
 
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        let digest = &blob.digest;
         let attempted = format!("get blob {digest} from");
         let absent = self.absent(&attempted, "blob");
         let wanted = digest.clone();
         let opened = self.contents.blocking(move |contents| contents.directory.open(&wanted)).await?;
         let (mut file, length) = opened.ok_or(absent)?;
+        if length != blob.size {
+            let file = self.contents.directory.path(digest);
+            return Err(wrong_size(&format!("read {}", file.display()), blob, length));
+        }
         if offset > length {
             let why = format!("offset {offset} lies behind its {length} bytes");
             return Err(self.error(Kind::Invalid, &attempted, why));

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload, wrong_size};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
@@ -173,12 +173,16 @@ impl Source for MemoryRepository {
         })
     }
 
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        let digest = &blob.digest;
         let attempted = format!("get blob {digest} from");
         let bytes = self.read(&attempted, |contents| {
             let found = contents.blobs.get(digest).cloned();
             found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "there is no such blob"))
         })?;
+        if bytes.len() as u64 != blob.size {
+            return Err(wrong_size(&format!("{attempted} {self}"), blob, bytes.len() as u64));
+        }
         let rest = usize::try_from(offset).ok().filter(|offset| *offset <= bytes.len()).map(|o| bytes.slice(o..));
         let rest = rest.ok_or_else(|| {
             self.error(Kind::Invalid, &attempted, format!("offset {offset} lies behind its {} bytes", bytes.len()))

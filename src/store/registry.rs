@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 pub(crate) use self::listing::next_link;
-use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
+use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload, wrong_size};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
@@ -126,16 +126,18 @@ impl Source for RegistryStore {
         self.get_manifest(&Selector::Digest(digest.clone())).await
     }
 
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        let digest = &blob.digest;
         let mut request = self.request(Action::PullBlob, digest.as_str(), &format!("blobs/{digest}"))?;
         if offset > 0 {
             insert(&mut request, RANGE, &format!("bytes={offset}-"));
         }
         let mut answer = self.host.send(&request).await?;
-        let skip = match answer.status.as_u16() {
+        let status = answer.status.as_u16();
+        let skip = match status {
             200 => offset,
             206 if range_start(&answer) == Some(offset) => 0,
-            status => {
+            _ => {
                 let why = format!("bytes from {offset} on were asked for, others came (status {status})");
                 return Err(request.error(Kind::Unsupported, why).with_status(status));
             }
@@ -144,6 +146,12 @@ impl Source for RegistryStore {
             return Err(answer.unreadable(&request, ""));
         }
         let left = length(&answer);
+        let whole = if status == 206 { range_total(&answer) } else { left };
+        if let Some(size) = whole
+            && size != blob.size
+        {
+            return Err(wrong_size(&request.attempted, blob, size).with_status(status));
+        }
         let response = answer.rest.take().ok_or_else(|| request.error(Kind::Invalid, "the answer has no body"))?;
         let idle = self.host.idle_timeout();
         Ok(Download { request, response, skip, left, idle }.into_stream())
@@ -348,6 +356,11 @@ fn length(answer: &Answer) -> Option<u64> {
 fn range_start(answer: &Answer) -> Option<u64> {
     let range = answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes")?.trim_start();
     range.split_once('-')?.0.trim().parse().ok()
+}
+
+/// The size of the whole in `Content-Range: bytes FIRST-LAST/TOTAL`.
+fn range_total(answer: &Answer) -> Option<u64> {
+    answer.header(CONTENT_RANGE.as_str())?.rsplit_once('/')?.1.trim().parse().ok()
 }
 
 #[cfg(test)]

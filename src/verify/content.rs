@@ -5,10 +5,11 @@ use futures::StreamExt as _;
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Mismatch, Verifier};
 use crate::progress::Progress;
+use crate::retry::Backoff;
 use crate::store::{BlobStream, Target};
 
-/// How often in a row a download may break without having brought a byte. Opening it has attempts of its own.
-const BREAKS: usize = 3;
+/// Who has come this much further, in bytes, may break off as often as at the start.
+const RENEWS: u64 = 1 << 20;
 
 /// How a stream ended.
 enum End {
@@ -28,20 +29,21 @@ pub(super) async fn read(
     progress: &dyn Progress,
 ) -> Result<Result<(), Mismatch>> {
     let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
-    let mut breaks = 0;
+    let (mut tries, mut renewed_at) = (Backoff::default().tries(), 0);
     loop {
         let before = verifier.seen();
-        let stream = target.blob(&blob.digest, before).await?;
+        let stream = target.blob(blob, before).await?;
         match drain(stream, &mut verifier, progress).await? {
             Err(mismatch) => return Ok(Err(mismatch)),
             Ok(End::Clean) => return Ok(verifier.finish()),
             Ok(End::Broken(_)) if verifier.is_full() => return Ok(verifier.finish()),
             Ok(End::Broken(error)) => {
-                breaks = if verifier.seen() > before { 0 } else { breaks + 1 };
-                if breaks == BREAKS {
-                    return Err(error);
-                }
                 tracing::debug!(blob = %blob.digest, offset = verifier.seen(), "reading on, as it broke: {error}");
+                if verifier.seen() >= renewed_at + RENEWS {
+                    renewed_at = verifier.seen();
+                    tries.renew();
+                }
+                tries.again(error).await?;
             }
         }
     }
@@ -60,7 +62,7 @@ async fn drain(
                     return Ok(Err(mismatch));
                 }
             }
-            Err(error) if error.kind().retry() => return Ok(Ok(End::Broken(error))),
+            Err(error) if error.retry() => return Ok(Ok(End::Broken(error))),
             Err(error) => return Err(error),
         }
     }

@@ -83,6 +83,7 @@ impl Batch {
             progress: Arc::new(Silent),
             stop: self.stop.clone(),
             transfers: self.transfers,
+            bandwidth: None,
         };
         copy(self.plan.clone(), &ready, means).await
     }
@@ -365,7 +366,8 @@ async fn what_a_target_says_is_missing_is_sent_after_all() {
     let ready = ready(vec![target]).await;
     let stop = CancellationToken::new();
     let finder = Arc::new(Finder::new(Arc::new(batch.stores.clone())));
-    let means = Means { stores: Arc::new(lying), finder, progress: Arc::new(Silent), stop, transfers: 2 };
+    let means =
+        Means { stores: Arc::new(lying), finder, progress: Arc::new(Silent), stop, transfers: 2, bandwidth: None };
     let outcomes = copy(batch.plan.clone(), &ready, means).await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     batch.assert_at(&image, "dst.test/app", "1").await;

@@ -89,11 +89,11 @@ async fn a_recording_shows_calls_and_makes_them_fail() {
     stores.on(What::PushManifest).then(recorded::Fault::LosesAnswer(Kind::Unavailable));
     stores.on(What::Mount).then(recorded::Fault::Declines);
     for _ in 0..2 {
-        assert_eq!(read(target.blob(blob.digest(), 0).await).await.unwrap_err().kind(), Kind::RateLimited);
+        assert_eq!(read(target.blob(blob.descriptor(), 0).await).await.unwrap_err().kind(), Kind::RateLimited);
     }
-    let corrupted = read(target.blob(blob.digest(), 0).await).await.unwrap();
+    let corrupted = read(target.blob(blob.descriptor(), 0).await).await.unwrap();
     assert!(corrupted != blob.bytes && corrupted[1..] == blob.bytes[1..]);
-    let broken: Vec<_> = target.blob(blob.digest(), 0).await.unwrap().collect().await;
+    let broken: Vec<_> = target.blob(blob.descriptor(), 0).await.unwrap().collect().await;
     assert_eq!(
         (broken.iter().flatten().map(bytes::Bytes::len).sum::<usize>(), broken.last().unwrap().is_err()),
         (10, true)
@@ -105,7 +105,7 @@ async fn a_recording_shows_calls_and_makes_them_fail() {
 
     stores.clear();
     stores.chunk(300);
-    let chunks = target.blob(blob.digest(), 400).await.unwrap().count().await;
+    let chunks = target.blob(blob.descriptor(), 400).await.unwrap().count().await;
     assert_eq!((blob.bytes.len(), chunks), (1000, 2));
     insta::assert_snapshot!(cli::filtered(&stores.calls()[0].to_string()), @"Blob registry.test/a sha256:[DIGEST]@400");
 }

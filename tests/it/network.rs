@@ -178,7 +178,12 @@ async fn the_host_that_failed_is_named_and_what_to_allow() {
         let run = cli.run("sync --json").await;
         let told = told(&run);
         let hint = format!("allow connections from here to {place}: {own} keeps its blobs there");
-        assert!(run.code == 1 && told.contains(&format!("{own}/app: {place}: ")) && told.contains(&hint), "{told}");
+        assert!(
+            run.code == 1
+                && told.contains(&format!("reach {}: ", place.trim_end_matches(":80")))
+                && told.contains(&hint),
+            "{told}"
+        );
         assert!(!format!("{run}").contains("secret"), "{run}");
     });
     // A token service that isn't there.
@@ -200,7 +205,7 @@ async fn the_host_that_failed_is_named_and_what_to_allow() {
         let settings = format!("{{endpoint: \"http://{closed}\"}}");
         let cli = Cli::new().file("mirror.yaml", list("registry.example", &target, &settings));
         let told = told(&cli.run("sync --json").await);
-        assert!(told.contains(&format!("registry.example/app: {closed}: Connection refused")), "{told}");
+        assert!(told.contains(&format!("reach {closed}: Connection refused")), "{told}");
         assert!(told.contains("check endpoint: of registries.registry.example"), "{told}");
     };
     tokio::join!(join_all(blobs), join_all(tokens), endpoint);
@@ -231,7 +236,7 @@ async fn the_proxy_that_failed_is_named_with_who_has_said_so() {
         let named_by = if is_set { format!("proxy: of registries.{FAR_HOST}") } else { variable.to_owned() };
         let proxy = if is_set { closed.as_str() } else { &proxy };
         let why = if refuses { "it refuses to connect there" } else { "" };
-        let way = format!("{FAR_HOST}/app: {FAR_HOST}{port}, through the proxy {proxy} ({named_by}): {why}");
+        let way = format!("reach {FAR_HOST}: {FAR_HOST}{port}, through the proxy {proxy} ({named_by}): {why}");
         assert!(run.code == 1 && told.contains(&way) && told.contains(&format!("check {named_by}")), "{way}: {told}");
         assert!(told.contains("NO_PROXY") != is_set && !format!("{run}").contains("hunter2"), "{run}");
     });

@@ -74,7 +74,7 @@ fn outcome(run: &Run, name: &str, target: &transship::oci::Registry) -> Value {
 async fn every_shape_arrives_byte_for_byte_where_it_is_taken_and_is_explained_where_not() {
     let (Some(real), Some(chart)) = (DockerRegistry::start(), chart()) else { return };
     let (source, served) = (Registry::lenient().await, Registry::lenient().await);
-    let (refused, chart_layer) = (refused_shapes(), chart.blobs[1].digest().clone());
+    let (refused, chart_layer) = (refused_shapes(), chart.blobs[1].descriptor().clone());
     let mut taken = every_shape();
     taken.push(("chart", chart));
     let all =

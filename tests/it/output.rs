@@ -111,7 +111,7 @@ async fn a_sync_to_a_target_that_is_down() {
     exit 2
     -- stdout
     failed      SRC/app:1
-      resolve 1 in 127.0.0.1:[PORT]/m/127.0.0.1-[PORT]/app: Connection refused (5 attempts)
+      reach 127.0.0.1:[PORT]: Connection refused (5 attempts)
       hint: check the network and the registry's status, then run it again
 
     1 image: 1 failed in [SECONDS]
@@ -240,7 +240,7 @@ async fn a_check_in_which_some_things_fail() {
 
     127.0.0.1:[PORT]
       failed      connect
-        connect to 127.0.0.1:[PORT]: Connection refused (5 attempts)
+        reach 127.0.0.1:[PORT]: Connection refused (5 attempts)
         hint: check the network and the registry's status, then run it again
 
     DST
@@ -268,7 +268,7 @@ async fn a_check_in_which_some_things_fail() {
 
     127.0.0.1:[PORT]
       failed      connect
-        connect to 127.0.0.1:[PORT]: Connection refused (5 attempts)
+        reach 127.0.0.1:[PORT]: Connection refused (5 attempts)
         hint: check the network and the registry's status, then run it again
 
     DST

@@ -19,7 +19,8 @@ mod requests;
 use super::*;
 use crate::config::{EcrSettings, Limits, RegistrySettings, Secret};
 use crate::oci::Registry;
-use crate::registry::{Backoff, BasicTokens, Environment, Quota};
+use crate::registry::{BasicTokens, Environment, Quota};
+use crate::retry::Backoff;
 
 #[derive(Debug)]
 struct NoChain;
@@ -83,7 +84,12 @@ impl Script {
     }
 
     fn hosts_of(registry: Registry, settings: RegistrySettings) -> Arc<Hosts> {
-        let limits = Limits { idle_timeout: Duration::from_secs(20), manifest_size: 1000, ..Limits::default() };
+        let limits = Limits {
+            idle_timeout: Duration::from_secs(20),
+            manifest_size: 1000,
+            max_wait: Duration::from_secs(1),
+            ..Limits::default()
+        };
         let hosts = Hosts::with_environment(
             BTreeMap::from([(registry, settings)]),
             &limits,
@@ -136,6 +142,11 @@ const ROTATED: &str = "Basic dTpuZXc=";
 
 fn digest() -> Digest {
     Digest::of(MANIFEST.as_bytes())
+}
+
+/// The blob `digest` of so many bytes.
+fn blob_of(size: u64) -> Descriptor {
+    Descriptor { media_type: INDEX.parse().unwrap(), digest: digest(), size }
 }
 
 fn tag(text: &str) -> Selector {

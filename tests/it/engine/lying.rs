@@ -44,8 +44,8 @@ impl Source for Liar {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
         self.0.manifest(digest).await
     }
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
-        self.0.blob(digest, offset).await
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        self.0.blob(blob, offset).await
     }
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         if *digest == self.1.about && !self.1.left.swap(true, Ordering::Relaxed) {

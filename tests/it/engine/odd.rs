@@ -102,8 +102,8 @@ impl Source for Opened {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
         self.target.manifest(digest).await
     }
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
-        self.target.blob(digest, offset).await
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        self.target.blob(blob, offset).await
     }
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         self.target.blob_size(digest).await

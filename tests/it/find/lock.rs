@@ -143,7 +143,7 @@ async fn an_error_is_never_no_signatures() {
         let scene = Scene::new().await;
         scene.publish("app", "1").await;
         let other = scene.publish("other", "1").await;
-        scene.list("  - SRC/app:1\n  - SRC/other:1\n");
+        scene.list("  - SRC/app:1\n  - SRC/other:1\nlimits: {max_wait: 1s}\n");
         scene.source.script.always("GET", "/v2/app/referrers/", fault.clone());
         let run = scene.cli.run("sync --json").await;
         assert_eq!(run.code, 1, "{fault:?} {run}");

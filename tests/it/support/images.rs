@@ -57,6 +57,10 @@ impl Blob {
         &self.descriptor.digest
     }
 
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
     /// The bytes as a body for `push_blob`, in chunks of at most `chunk` bytes.
     pub(crate) fn stream(&self, chunk: usize) -> BlobStream {
         let mut rest = self.bytes.clone();
@@ -147,7 +151,7 @@ impl Image {
             assert_eq!((found.bytes(), found.media_type()), (manifest.bytes(), manifest.media_type()));
         }
         for blob in self.blobs() {
-            let found = read(target.blob(blob.digest(), 0).await).await.unwrap_or_else(|e| panic!("{e}"));
+            let found = read(target.blob(blob.descriptor(), 0).await).await.unwrap_or_else(|e| panic!("{e}"));
             assert!(found == blob.bytes, "blob {} of {target} has other bytes", blob.digest());
         }
     }

@@ -294,10 +294,11 @@ impl Source for Watched {
         self.target.at_hand(digest).await
     }
 
-    async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobStream> {
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        let digest = &blob.digest;
         let subject = if offset == 0 { digest.to_string() } else { format!("{digest}@{offset}") };
         let fault = self.enter(What::Blob, &subject).await?;
-        let mut stream = self.target.blob(digest, offset).await?;
+        let mut stream = self.target.blob(blob, offset).await?;
         let size = self.recorded.log().chunk;
         if let Some(size) = size {
             stream = rechunked(stream, size);

@@ -64,7 +64,7 @@ async fn a_flipped_a_missing_and_a_further_byte_are_found() {
     let all = vec![sizes[0].clone(), flipped, sizes[1].clone()];
     assert_eq!((run.code, differences(&run)), (3, all), "{run}");
     let whys = [0, 2].map(|at| run.json()["differences"][at]["why"].as_str().expect("a reason").to_owned());
-    assert!(whys[0].starts_with("more than its ") && whys[1] == "1999 of 2000 bytes are there", "{whys:?}");
+    assert!(whys[0].starts_with("it has ") && whys[1] == "it has 1999 bytes, and the manifest says 2000", "{whys:?}");
 }
 
 #[tokio::test]

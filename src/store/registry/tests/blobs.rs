@@ -10,7 +10,7 @@ async fn a_blob_goes_on_where_it_stopped_or_not_at_all() {
     let right = Script::start(ranged("bytes 3-5/6", "def")).await;
     let wrong = Script::start(ranged("bytes 2-5/6", "cdef")).await;
     for (script, expected) in [(whole, Ok("def")), (right, Ok("def")), (wrong, Err(Kind::Unsupported))] {
-        let got = match script.store().blob(&digest(), 3).await {
+        let got = match script.store().blob(&blob_of(6), 3).await {
             Ok(stream) => Ok(stream.map(Result::unwrap).collect::<Vec<_>>().await.concat()),
             Err(error) => Err(error.kind()),
         };
@@ -244,7 +244,8 @@ async fn no_byte_is_lost_where_a_body_is_cut() {
 
 #[tokio::test]
 async fn silence_ends() {
-    let limits = Limits { idle_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits =
+        Limits { idle_timeout: Duration::from_millis(50), max_wait: Duration::from_secs(1), ..Limits::default() };
     // Takes connections and says nothing.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let repository: Repository = format!("{}/a", listener.local_addr().unwrap()).parse().unwrap();
@@ -271,10 +272,11 @@ async fn a_gap_in_a_blob_ends_and_a_short_one_is_an_error() {
         reply(200, &[], Body::from_stream(stuck))
     })
     .await;
-    let limits = Limits { idle_timeout: Duration::from_millis(50), ..Limits::default() };
+    let limits =
+        Limits { idle_timeout: Duration::from_millis(50), max_wait: Duration::from_secs(1), ..Limits::default() };
     let hosts = Hosts::with_environment(BTreeMap::new(), &limits, Arc::new(NoChain), Environment::new(|_| None));
     let store = RegistryStores::new(Arc::new(hosts)).source(&script.repository()).unwrap();
-    let chunks: Vec<_> = store.blob(&digest(), 0).await.unwrap().collect().await;
+    let chunks: Vec<_> = store.blob(&blob_of(4), 0).await.unwrap().collect().await;
     assert_eq!(chunks.len(), 2);
     assert_eq!(chunks[1].as_ref().unwrap_err().kind(), Kind::Unavailable);
     // Too short an answer, which an orderly server doesn't give.
@@ -288,7 +290,7 @@ async fn a_gap_in_a_blob_ends_and_a_short_one_is_an_error() {
         tokio::io::AsyncWriteExt::write_all(&mut connection, answer).await.unwrap();
     });
     let store = RegistryStores::new(script.hosts(RegistrySettings::default())).source(&repository).unwrap();
-    let chunks: Vec<_> = store.blob(&digest(), 0).await.unwrap().collect().await;
+    let chunks: Vec<_> = store.blob(&blob_of(9), 0).await.unwrap().collect().await;
     assert_eq!(chunks.last().unwrap().as_ref().unwrap_err().kind(), Kind::Unavailable);
 }
 

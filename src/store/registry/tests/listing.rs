@@ -242,7 +242,6 @@ async fn an_answer_that_is_neither_yes_nor_no_is_an_error() {
     let looped = format!("<{LIST}{}>; rel=next", digest());
     let away = "<http://h.example.com/x>; rel=next";
     for (status, headers, body, kind, attempts) in [
-        (429, vec![], String::new(), Kind::RateLimited, 5),
         (500, vec![], String::new(), Kind::Unavailable, 5),
         (403, vec![], String::new(), Kind::Denied, 1),
         (400, vec![], r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#.into(), Kind::Mismatch, 1),

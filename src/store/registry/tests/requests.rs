@@ -18,7 +18,7 @@ async fn a_redirect_to_another_host_carries_no_authorization() {
     })
     .await;
     let store = script.store_with(user("p"));
-    let blob: Vec<_> = store.blob(&digest(), 0).await.unwrap().collect().await;
+    let blob: Vec<_> = store.blob(&blob_of(4), 0).await.unwrap().collect().await;
     assert_eq!(blob.into_iter().map(Result::unwrap).collect::<Vec<_>>(), ["blob"]);
     assert_eq!(elsewhere.lines(), ["GET /signed?x=secret"]);
 }
@@ -32,19 +32,115 @@ async fn redirects_end() {
 
 #[tokio::test]
 async fn failures_are_retried_counted_and_told() {
-    for (status, kind, tries) in
-        [(503, Kind::Unavailable, 5), (429, Kind::RateLimited, 5), (404, Kind::NotFound, 1), (403, Kind::Denied, 1)]
-    {
+    for (status, kind, tries) in [
+        (500, Kind::Unavailable, 5),
+        (507, Kind::Unavailable, 5),
+        (501, Kind::Unsupported, 1),
+        (404, Kind::NotFound, 1),
+        (403, Kind::Denied, 1),
+    ] {
         let script = Script::start(move |_| reply(status, &[], "")).await;
         let hosts = script.hosts(RegistrySettings::default());
         let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
         let error = store.manifest(&digest()).await.unwrap_err();
         assert_eq!((error.kind(), error.status(), error.attempts()), (kind, Some(status), tries));
         let stats = hosts.stats().remove(0);
-        let throttled = if status == 429 { 5 } else { 0 };
         let tries = u64::from(tries);
-        assert_eq!((stats.requests, stats.manifest_gets, stats.throttled), (tries, tries, throttled));
+        assert_eq!((stats.requests, stats.manifest_gets, stats.throttled), (tries, tries, 0));
     }
+}
+
+#[tokio::test]
+async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_up() {
+    let odd = [520, 521, 522, 523, 524, 525, 526, 527, 529].map(|status| (status, Kind::Unavailable));
+    let plain =
+        [(429, Kind::RateLimited), (502, Kind::Unavailable), (503, Kind::Unavailable), (504, Kind::Unavailable)];
+    for (status, kind) in odd.into_iter().chain(plain) {
+        let script = Script::start(move |_| reply(status, &[], "")).await;
+        let hosts = script.hosts(RegistrySettings::default());
+        let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
+        let error = store.resolve(&tag("v1")).await.unwrap_err();
+        assert_eq!((error.kind(), error.status(), error.retry()), (kind, Some(status), false));
+        assert!(
+            error.attempts() > 5 && error.to_string().starts_with(&format!("reach {}: ", script.address)),
+            "{error}"
+        );
+        let stats = hosts.stats().remove(0);
+        let attempts = u64::from(error.attempts());
+        assert_eq!((stats.requests, stats.throttled), (attempts, if status == 429 { attempts } else { 0 }));
+        let later = store.blob(&blob_of(1), 0).await.err().unwrap();
+        assert_eq!(
+            (later.to_string(), script.lines().len() as u64),
+            (error.to_string(), attempts),
+            "no further request"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_meets_trouble_alone_fails_alone() {
+    let script = Script::start(|asked| match asked.line.contains("manifests/bad") {
+        true => reply(503, &[], ""),
+        false => manifest_reply(),
+    })
+    .await;
+    let store = script.store();
+    store.resolve(&tag("good")).await.unwrap();
+    let others = async {
+        loop {
+            store.resolve(&tag("good")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let bad = tag("bad");
+    let error = tokio::select! { error = store.resolve(&bad) => error.unwrap_err(), () = others => unreachable!() };
+    assert_eq!((error.status(), error.attempts() as usize, error.is_final()), (Some(503), script.count("/bad"), true));
+    assert!(error.to_string().contains("resolve bad in"), "{error}");
+    store.resolve(&tag("good")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_in_the_moment_of_its_use_costs_no_attempt() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let repository: Repository = format!("{}/a", listener.local_addr().unwrap()).parse().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut asked = [0; 4096];
+            let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut asked).await;
+            let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut connection, answer).await.unwrap();
+            // The next request on it is read, and never answered.
+            let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut asked).await;
+        }
+    });
+    let store = RegistryStores::new(Script::hosts_of(repository.registry().clone(), RegistrySettings::default()));
+    let store = store.source(&repository).unwrap();
+    for _ in 0..3 {
+        let error = store.resolve(&tag("v1")).await.unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (Kind::NotFound, 1));
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn nobody_pulls_once_a_quota_is_known_to_be_used_up() {
+    let script = Script::start(|asked| match asked.line.split(' ').next() {
+        Some("HEAD") => manifest_reply(),
+        _ => reply(429, &[], "You have reached your pull rate limit."),
+    })
+    .await;
+    let store = script.store();
+    let wanted = digest();
+    let pulls = (0..50).map(|_| store.manifest(&wanted));
+    for pulled in futures::future::join_all(pulls).await {
+        let error = pulled.unwrap_err();
+        assert_eq!((error.kind(), error.status()), (Kind::QuotaExceeded, Some(429)), "{error}");
+    }
+    assert_eq!(script.count("GET "), 1);
+    store.resolve(&tag("v1")).await.unwrap();
 }
 
 #[tokio::test]
@@ -65,18 +161,22 @@ async fn retry_after_pauses_the_host_and_too_long_a_one_ends_the_request() {
     let script = Script::start(|_| reply(429, &[("retry-after", "100000")], "")).await;
     let error = script.store().resolve(&tag("v1")).await.unwrap_err();
     assert_eq!((error.attempts(), error.retry_after()), (1, Some(Duration::from_secs(100_000))));
-    let script = Script::start(|_| reply(503, &[("retry-after", "600")], "")).await;
-    let hosts = script.hosts(RegistrySettings::default());
+    assert!(error.hint().unwrap().starts_with("run it again after 2"), "{error:?}");
+    let date = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(20));
+    let script = Script::start(move |_| reply(503, &[("retry-after", &date)], "")).await;
+    let limits = Limits::default();
+    let hosts =
+        Arc::new(Hosts::with_environment(BTreeMap::new(), &limits, Arc::new(NoChain), Environment::new(|_| None)));
     let host = hosts.host(script.repository().registry()).unwrap();
-    let store = RegistryStores::new(hosts).source(&script.repository()).unwrap();
+    let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
     let selector = tag("v1");
     let mut waiting = store.resolve(&selector);
-    while !host.is_paused() {
+    while !host.is_in_trouble() {
         assert!(futures::poll!(&mut waiting).is_pending());
         tokio::task::yield_now().await;
     }
     assert!(futures::poll!(Box::pin(store.resolve(&selector))).is_pending());
-    assert_eq!(script.lines().len(), 1);
+    assert_eq!((script.lines().len(), hosts.stats()[0].throttled), (1, 1));
 }
 
 #[tokio::test]

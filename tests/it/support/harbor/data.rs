@@ -7,7 +7,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
-use transship::oci::MediaType;
+use transship::oci::{Descriptor, MediaType};
 use transship::store::Source as _;
 
 use super::{Identity, Project, Shared, World, project, proxy, refusal, unauthorized};
@@ -102,8 +102,8 @@ async fn has_readable_config(state: &Shared, repository: &str, manifest: &[u8]) 
     if config["mediaType"] != MediaType::OCI_CONFIG {
         return true;
     }
-    let Ok(digest) = config["digest"].as_str().unwrap_or_default().parse() else { return true };
-    let bytes = images::read(state.inside(repository).blob(&digest, 0).await).await;
+    let Ok(config) = serde_json::from_value::<Descriptor>(config.clone()) else { return true };
+    let bytes = images::read(state.inside(repository).blob(&config, 0).await).await;
     bytes.is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok())
 }
 

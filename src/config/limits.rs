@@ -1,0 +1,74 @@
+//! `limits:` → [`Limits`].
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::Limits;
+use super::check::Findings;
+use super::raw::RawLimits;
+use crate::yaml::KeyPath;
+
+/// No wait of a run is longer, and a clock can add it.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The limits that `raw` sets, and the defaults of the others.
+pub(super) fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(raw) = raw else { return limits };
+    let path = KeyPath::default().key("limits");
+    if let Some(transfers) = raw.transfers {
+        limits.transfers = usize::try_from(transfers).unwrap_or(usize::MAX);
+        if transfers == 0 {
+            findings.add(&path.key("transfers"), "expected 1 or more");
+        }
+    }
+    let mut set_duration = |key, text: &Option<String>, limit: &mut Duration| {
+        if let Some(duration) = text.as_deref().and_then(|text| duration(text, &path.key(key), findings)) {
+            *limit = duration;
+        }
+    };
+    set_duration("idle_timeout", &raw.idle_timeout, &mut limits.idle_timeout);
+    set_duration("max_wait", &raw.max_wait, &mut limits.max_wait);
+    if let Some(text) = &raw.bandwidth {
+        let hint = "write a size a second: 200MB/s";
+        let per_second = text.trim_end().strip_suffix("/s").unwrap_or_default();
+        limits.bandwidth = size(per_second, text, hint, &path.key("bandwidth"), findings);
+    }
+    if let Some(text) = &raw.manifest_size {
+        let hint = "write a number and a unit: 4MiB";
+        if let Some(size) = size(text, text, hint, &path.key("manifest_size"), findings) {
+            limits.manifest_size = size.get();
+        }
+    }
+    limits
+}
+
+fn duration(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Duration> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => findings.add(path, "expected more than 0"),
+        Ok(duration) => return Some(duration.min(LONGEST)),
+        Err(error) => {
+            findings.add_hint(
+                path,
+                format!("`{text}` isn't a duration: {error}"),
+                "write a number and a unit: 60s, 2m",
+            );
+        }
+    }
+    None
+}
+
+/// The size that `number` is; `text` is what stands in the file.
+fn size(number: &str, text: &str, hint: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<NonZeroU64> {
+    let Ok(size) = number.parse::<ByteSize>() else {
+        findings.add_hint(path, format!("`{text}` isn't a size"), hint);
+        return None;
+    };
+    let size = NonZeroU64::new(size.as_u64());
+    if size.is_none() {
+        findings.add(path, "expected more than 0");
+    }
+    size
+}

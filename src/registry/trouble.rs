@@ -1,0 +1,379 @@
+//! Whether a host is in trouble, and what its next request may do: a state machine without a clock of its own.
+//!
+//! The first failure begins the trouble. From then on one request at a time, the probe, is let through after each pause;
+//! whoever else comes waits. Requests that were under way when it began are one wave with the first, and count as one
+//! attempt. Any answer that is no trouble ends it. A host that stays in trouble for too long is given up for the run.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind};
+use crate::retry::Backoff;
+
+/// The rules by which a host is waited for.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    /// What messages call the host.
+    pub(super) host: String,
+    pub(super) backoff: Backoff,
+    /// How long trouble may last.
+    pub(super) max_wait: Duration,
+}
+
+/// What is known of a host in this run.
+#[derive(Debug)]
+pub(super) struct Health {
+    patience: Patience,
+    /// Answers that were no trouble, and when the last one came.
+    answers: u64,
+    last_answer: Option<Instant>,
+    /// It has answered at all, if only to say that it is in trouble.
+    is_there: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Well,
+    Troubled(Trouble),
+    GivenUp(Error),
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// Attempts that failed, the first wave as one.
+    attempts: u32,
+    pauses: ExponentialBackoff,
+    /// The pause before the next attempt, and when that is due.
+    pause: Duration,
+    next: Instant,
+    /// The request that met it, as long as no other one did.
+    met_by: Option<RequestId>,
+}
+
+/// What a request may do.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// It may be sent.
+    Go,
+    /// It may be sent as the probe, if it is the first in line, and has this long to be answered.
+    Probe(Duration),
+    /// It has to wait until then, and to ask again.
+    Until(Instant),
+    /// The host is given up.
+    Never(Error),
+}
+
+/// Tells requests apart, of which each may be sent several times.
+pub(super) type RequestId = u64;
+
+/// Whose trouble it turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// The host's, as far as is known.
+    Host,
+    /// That of this one request: a host that served others had trouble with nothing else.
+    Request,
+}
+
+/// A failure that is the host's trouble.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failed<'a> {
+    pub(super) error: &'a Error,
+    pub(super) request: RequestId,
+    /// The request was the probe.
+    pub(super) probe: bool,
+    /// When it was sent.
+    pub(super) sent: Instant,
+}
+
+impl Health {
+    pub(super) fn new(patience: Patience) -> Self {
+        Self { patience, answers: 0, last_answer: None, is_there: false, state: State::Well }
+    }
+
+    /// What the next request may do.
+    pub(super) fn turn(&self, now: Instant) -> Turn {
+        match &self.state {
+            State::Well => Turn::Go,
+            State::GivenUp(error) => Turn::Never(error.clone()),
+            State::Troubled(trouble) if trouble.next > now => Turn::Until(trouble.next),
+            State::Troubled(trouble) => {
+                let left = (trouble.since + self.patience.max_wait).saturating_duration_since(now);
+                Turn::Probe(left.max(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    /// Answers that were no trouble, so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        matches!(self.state, State::Well)
+    }
+
+    /// An answer that is no trouble: whatever was, is over. Says whether that changes anything for those who wait.
+    pub(super) fn answered(&mut self, now: Instant) -> bool {
+        self.answers += 1;
+        self.last_answer = Some(now);
+        self.is_there = true;
+        let was_troubled = matches!(self.state, State::Troubled(_));
+        if was_troubled {
+            tracing::info!("{} answers again", self.patience.host);
+            self.state = State::Well;
+        }
+        was_troubled
+    }
+
+    /// The probe is under way and goes on alone: the next one may follow after another pause.
+    pub(super) fn probe_yielded(&mut self, now: Instant) {
+        if let State::Troubled(trouble) = &mut self.state {
+            trouble.next = now + trouble.pause;
+        }
+    }
+
+    /// A request met trouble.
+    pub(super) fn failed(&mut self, failed: Failed<'_>, now: Instant) -> Trial {
+        self.is_there |= failed.error.status().is_some();
+        if let State::Troubled(trouble) = &mut self.state {
+            trouble.met_by = trouble.met_by.filter(|request| *request == failed.request);
+        }
+        if let State::Well = self.state {
+            let Patience { host, backoff, max_wait } = &self.patience;
+            tracing::info!("{host} is in trouble, waiting for it for {}: {}", show(*max_wait), failed.error.why());
+            let pauses = ExponentialBuilder::default()
+                .with_min_delay(backoff.first)
+                .with_max_delay(backoff.longest)
+                .without_max_times()
+                .with_jitter()
+                .build();
+            let since = self.last_answer.map_or(failed.sent, |last| last.max(failed.sent));
+            let trouble =
+                Trouble { since, attempts: 0, pauses, pause: Duration::ZERO, next: now, met_by: Some(failed.request) };
+            self.state = State::Troubled(trouble);
+        } else if !failed.probe {
+            self.prolong(failed.error, now);
+            return Trial::Host;
+        }
+        let State::Troubled(trouble) = &mut self.state else { return Trial::Host };
+        trouble.attempts += 1;
+        trouble.pause = trouble.pauses.next().unwrap_or(self.patience.backoff.longest);
+        let end = trouble.since + self.patience.max_wait;
+        trouble.next = now + trouble.pause.min(end.saturating_duration_since(now));
+        if !self.is_there && trouble.attempts >= self.patience.backoff.attempts {
+            self.give_up(failed.error, "", None);
+        } else if now >= end && trouble.met_by.is_some() && self.answers > 0 {
+            self.state = State::Well;
+            return Trial::Request;
+        } else if now >= end {
+            let why = format!("no success within {} (limits.max_wait)", show(self.patience.max_wait));
+            self.give_up(failed.error, &why, None);
+        } else {
+            self.prolong(failed.error, now);
+        }
+        Trial::Host
+    }
+
+    /// Waits as long as the host asks for, if that is no longer than what is left.
+    fn prolong(&mut self, error: &Error, now: Instant) {
+        let (State::Troubled(trouble), Some(asked)) = (&mut self.state, error.retry_after()) else { return };
+        let end = trouble.since + self.patience.max_wait;
+        if asked > end.saturating_duration_since(now) {
+            let why = format!("it asks to wait {}, limits.max_wait is {}", show(asked), show(self.patience.max_wait));
+            return self.give_up(error, &why, Some(asked));
+        }
+        trouble.next = trouble.next.max(now + asked);
+    }
+
+    fn give_up(&mut self, last: &Error, why: &str, asked: Option<Duration>) {
+        let attempts = match &self.state {
+            State::Troubled(trouble) => trouble.attempts,
+            State::Well | State::GivenUp(_) => 1,
+        };
+        let what = if last.status().is_some() { "answer" } else { "failure" };
+        let host = &self.patience.host;
+        let said = last.why().strip_prefix(&format!("{host}: ")).unwrap_or(last.why());
+        let why = if why.is_empty() { said.to_owned() } else { format!("{why}; the last {what}: {said}") };
+        let error = Error::new(last.kind(), format!("reach {}", self.patience.host), why);
+        let mut error = error.with_attempts(attempts).with_retry_after(asked).as_final();
+        if let Some(status) = last.status() {
+            error = error.with_status(status);
+        }
+        if let Some(hint) = hint(last, asked) {
+            error = error.with_hint(hint);
+        }
+        self.state = State::GivenUp(error);
+    }
+}
+
+fn hint(last: &Error, asked: Option<Duration>) -> Option<String> {
+    match asked {
+        Some(asked) => {
+            let back = std::time::SystemTime::now() + asked;
+            Some(format!("run it again after {}", humantime::format_rfc3339_seconds(back)))
+        }
+        None if last.kind() == Kind::RateLimited => {
+            Some("run it again later, log in for a higher limit, or raise limits.max_wait".to_owned())
+        }
+        None => last.hint().map(ToOwned::to_owned),
+    }
+}
+
+/// A pause as people read it: in whole seconds from one second on.
+fn show(pause: Duration) -> humantime::FormattedDuration {
+    let whole = if pause >= Duration::from_secs(1) { Duration::from_secs(pause.as_secs()) } else { pause };
+    humantime::format_duration(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Host {
+        health: Health,
+        now: Instant,
+        requests: RequestId,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let backoff = Backoff { attempts: 5, first: SECOND, longest: 4 * SECOND };
+            let patience = Patience { host: "h.io:443".into(), backoff, max_wait: 60 * SECOND };
+            Self { health: Health::new(patience), now: Instant::now(), requests: 0 }
+        }
+
+        fn turn(&self) -> Turn {
+            self.health.turn(self.now)
+        }
+
+        fn fail(&mut self, error: &Error, probe: bool) {
+            self.requests += 1;
+            let failed = Failed { error, request: self.requests, probe, sent: self.now };
+            assert_eq!(self.health.failed(failed, self.now), Trial::Host);
+        }
+
+        /// Waits for the pause to end, and sends the probe.
+        fn probe(&mut self, error: &Error) {
+            while let Turn::Until(next) = self.turn() {
+                self.now = next;
+            }
+            assert!(matches!(self.turn(), Turn::Probe(_)));
+            self.fail(error, true);
+        }
+
+        fn given_up(&self) -> Option<Error> {
+            match self.turn() {
+                Turn::Never(error) => Some(error),
+                _ => None,
+            }
+        }
+    }
+
+    fn refused() -> Error {
+        Error::new(Kind::Unavailable, "resolve 1 in h.io/a", "connection refused")
+    }
+
+    fn busy(asked: Option<Duration>) -> Error {
+        Error::new(Kind::RateLimited, "resolve 1 in h.io/a", "429").with_status(429).with_retry_after(asked)
+    }
+
+    #[test]
+    fn one_that_never_answers_is_given_up_after_five_attempts_of_which_a_wave_is_one() {
+        let mut host = Host::new();
+        for _ in 0..32 {
+            assert!(matches!(host.turn(), Turn::Go));
+        }
+        for _ in 0..32 {
+            host.fail(&refused(), false);
+        }
+        for _ in 0..4 {
+            assert!(host.given_up().is_none());
+            host.probe(&refused());
+        }
+        let error = host.given_up().unwrap();
+        assert_eq!((error.kind(), error.attempts(), error.retry()), (Kind::Unavailable, 5, false));
+        assert_eq!(error.to_string(), "reach h.io:443: connection refused");
+    }
+
+    #[test]
+    fn one_that_answers_with_trouble_is_waited_for_as_long_as_is_allowed() {
+        let mut host = Host::new();
+        let began = host.now;
+        host.fail(&busy(None), false);
+        let mut probes = 1;
+        let error = loop {
+            if let Some(error) = host.given_up() {
+                break error;
+            }
+            host.probe(&busy(None));
+            probes += 1;
+        };
+        assert_eq!(host.now - began, 60 * SECOND);
+        assert!(probes > 10 && error.attempts() == probes, "{probes} {error:?}");
+        assert_eq!(error.hint(), Some("run it again later, log in for a higher limit, or raise limits.max_wait"));
+    }
+
+    #[test]
+    fn an_answer_ends_it_and_the_next_trouble_begins_anew() {
+        let mut host = Host::new();
+        host.fail(&busy(Some(50 * SECOND)), false);
+        assert!(matches!(host.turn(), Turn::Until(next) if next == host.now + 50 * SECOND));
+        assert!(host.health.answered(host.now));
+        assert!(matches!(host.turn(), Turn::Go) && !host.health.answered(host.now));
+        host.now += 50 * SECOND;
+        host.fail(&busy(Some(50 * SECOND)), false);
+        assert!(matches!(host.turn(), Turn::Until(_)), "it isn't given up");
+    }
+
+    #[test]
+    fn one_that_asks_for_more_than_is_left_is_given_up_at_once_with_the_time_to_come_back() {
+        let mut host = Host::new();
+        host.fail(&busy(Some(59 * SECOND)), false);
+        assert!(host.given_up().is_none());
+        host.fail(&busy(Some(86400 * SECOND)), false);
+        let error = host.given_up().unwrap();
+        assert_eq!(
+            (error.kind(), error.status(), error.retry_after()),
+            (Kind::RateLimited, Some(429), Some(86400 * SECOND))
+        );
+        assert_eq!(
+            error.to_string(),
+            "reach h.io:443: it asks to wait 1day, limits.max_wait is 1m; the last answer: 429"
+        );
+        assert!(error.hint().unwrap().starts_with("run it again after 2"), "{error:?}");
+    }
+
+    #[test]
+    fn one_request_that_alone_meets_trouble_costs_nobody_else_the_host() {
+        let mut host = Host::new();
+        host.health.answered(host.now);
+        let error = busy(None);
+        let failed = |probe, sent| Failed { error: &error, request: 7, probe, sent };
+        let mut trial = host.health.failed(failed(false, host.now), host.now);
+        while trial == Trial::Host {
+            while let Turn::Until(next) = host.turn() {
+                host.now = next;
+            }
+            assert!(host.given_up().is_none());
+            trial = host.health.failed(failed(true, host.now), host.now);
+        }
+        assert!(matches!(host.turn(), Turn::Go));
+    }
+
+    #[test]
+    fn a_probe_has_no_longer_than_what_is_left_and_the_next_one_follows_after_a_pause() {
+        let mut host = Host::new();
+        host.fail(&refused(), false);
+        host.now += 30 * SECOND;
+        assert!(matches!(host.turn(), Turn::Probe(left) if left == 30 * SECOND));
+        host.health.probe_yielded(host.now);
+        assert!(matches!(host.turn(), Turn::Until(_)));
+    }
+}

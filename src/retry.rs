@@ -1,0 +1,133 @@
+//! How often and how soon a request is tried again: the one count of attempts, for whoever has something to try.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+
+use crate::error::{Error, Result};
+
+/// The longest pause between two attempts at one object.
+const LONGEST_OF_OBJECT: Duration = Duration::from_secs(8);
+
+/// Attempts and the pauses between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Attempts in all, the first included: at one object, and at a host that doesn't answer at all.
+    pub attempts: u32,
+    /// The pause after the first attempt; it doubles from one to the next, with jitter.
+    pub first: Duration,
+    /// The longest pause between two attempts at a host in trouble; at one object it is 8 seconds at most.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { attempts: 5, first: Duration::from_millis(200), longest: Duration::from_secs(15) }
+    }
+}
+
+/// The attempts at one object: what a healthy host fails to do for it alone.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    backoff: Backoff,
+    pauses: ExponentialBackoff,
+    /// Failures since the count was last renewed.
+    failures: u32,
+    /// Attempts in all.
+    made: u32,
+    /// One that the host can't have seen doesn't count, the first time.
+    is_unseen_free: bool,
+}
+
+impl Backoff {
+    pub(crate) fn tries(self) -> Tries {
+        Tries { backoff: self, pauses: self.pauses(), failures: 0, made: 0, is_unseen_free: true }
+    }
+
+    fn pauses(self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(self.first)
+            .with_max_delay(self.longest.min(LONGEST_OF_OBJECT))
+            .without_max_times()
+            .with_jitter()
+            .build()
+    }
+}
+
+impl Tries {
+    /// An attempt failed: returns after the pause if it is worth another, else gives the error back as final, with the
+    /// number of attempts.
+    pub(crate) async fn again(&mut self, error: Error) -> Result<()> {
+        // One that was given up further down has a count of its own.
+        if error.is_final() {
+            return Err(error);
+        }
+        self.made += error.attempts();
+        let is_free = error.attempts() == 0 && std::mem::take(&mut self.is_unseen_free);
+        self.failures += u32::from(!is_free);
+        if !error.retry() {
+            return Err(error.with_attempts(self.made));
+        }
+        if self.failures >= self.backoff.attempts {
+            return Err(error.with_attempts(self.made).as_final());
+        }
+        tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST_OF_OBJECT)).await;
+        Ok(())
+    }
+
+    /// It came further than ever before: failures are counted from here on.
+    pub(crate) fn renew(&mut self) {
+        self.failures = 0;
+        self.pauses = self.backoff.pauses();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    const QUICK: Backoff = Backoff { attempts: 3, first: Duration::ZERO, longest: Duration::ZERO };
+
+    async fn attempts(error: impl Fn() -> Error) -> (u32, bool) {
+        let mut tries = QUICK.tries();
+        loop {
+            if let Err(last) = tries.again(error()).await {
+                return (last.attempts(), last.retry());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_tried_again() {
+        let of = |kind| move || Error::new(kind, "a", "b");
+        assert_eq!(attempts(of(Kind::Unavailable)).await, (3, false));
+        assert_eq!(attempts(of(Kind::NotFound)).await, (1, false));
+        assert_eq!(attempts(of(Kind::QuotaExceeded)).await, (1, false));
+        assert_eq!(attempts(|| of(Kind::Unavailable)().with_attempts(9).as_final()).await, (9, false));
+    }
+
+    #[tokio::test]
+    async fn one_attempt_that_was_not_seen_is_free() {
+        let unseen = || Error::new(Kind::Unavailable, "a", "b").with_attempts(0);
+        let mut tries = QUICK.tries();
+        for _ in 0..3 {
+            tries.again(unseen()).await.unwrap();
+        }
+        assert!(tries.again(unseen()).await.unwrap_err().is_final());
+    }
+
+    #[tokio::test]
+    async fn progress_renews_the_count() {
+        let mut tries = QUICK.tries();
+        let broken = || Error::new(Kind::Unavailable, "a", "b");
+        for _ in 0..2 {
+            tries.again(broken()).await.unwrap();
+        }
+        tries.renew();
+        for _ in 0..2 {
+            tries.again(broken()).await.unwrap();
+        }
+        assert_eq!(tries.again(broken()).await.unwrap_err().attempts(), 5);
+    }
+}
