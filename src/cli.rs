@@ -231,6 +231,13 @@ pub struct Sync {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Also look below the tags that are right
+    ///
+    /// Each manifest and blob is asked for; what is missing comes back from
+    /// another target, the cache or the source.
+    #[arg(long, verbatim_doc_comment)]
+    pub repair: bool,
+
     /// Mirror to LOCATION, not to the config's targets
     ///
     /// REGISTRY[/PREFIX], or oci:DIR, an OCI image layout.
@@ -256,6 +263,10 @@ pub struct Plan {
     /// Exit with 3 if there is work to do
     #[arg(long)]
     pub check: bool,
+
+    /// Also look below the tags that are right, as sync does
+    #[arg(long)]
+    pub repair: bool,
 
     /// Find out how many bytes there are to move
     ///
@@ -346,9 +357,9 @@ pub struct Verify {
     /// Also look at all that each image consists of
     ///
     /// Without it: is each tag what the lock pins, and is what refers to its
-    /// image there? That is one HEAD each. With it, each
-    /// manifest is read and each blob is asked for. Registries that keep
-    /// account of pulls, as Harbor does, count a manifest read as one.
+    /// image there? That is one HEAD each tag and one list each image. With
+    /// it, each manifest is read and each blob is asked for. Registries that
+    /// keep account of pulls, as Harbor does, count a manifest read as one.
     #[arg(long, verbatim_doc_comment)]
     pub deep: bool,
 

@@ -2,9 +2,9 @@
 //!
 //! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
 //! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
-//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `vacancy` spares questions to empty repositories, `repair` believes a target that says
-//! something is missing, `order` and `fallback` help a target that wants its referrers in another way, and `turns` lets
-//! one at a time do so. `quota` stops what has no room.
+//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `vacancy` spares questions to empty
+//! repositories, `repair` believes a target that says something is missing, `fallback` helps a target that doesn't list
+//! referrers itself, `turns` lets one at a time do so, and `quota` stops what has no room.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
 //! fails is an [`Outcome`], and the others go on.
 //!
@@ -18,7 +18,6 @@ mod family;
 mod foreign;
 mod holders;
 mod image;
-mod order;
 mod permits;
 mod place;
 mod quota;
@@ -34,15 +33,16 @@ mod walk;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result, Stage};
-use crate::oci::{Digest, Manifest, Registry, Repository, Selector};
+use crate::oci::{Digest, Manifest, Repository, Selector};
 use crate::once::OnceMap;
-use crate::plan::{Action, Plan, Planned, ReferrerPolicy, Transfer};
+use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
 use crate::referrers::Finder;
@@ -88,21 +88,20 @@ struct Engine {
     shared: Arc<stream::Shared>,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
+    /// How many bytes these have.
+    held: AtomicU64,
     /// Manifests that target repositories had when the run came to them.
     present: OnceMap<(Repository, Digest), Result<bool>>,
     /// What was brought, by the size that it is said to have: a manifest that lies about it is alone with that.
-    brought: OnceMap<(Key, u64), Result<Bytes>>,
+    brought: OnceMap<(Key, u64), Result<walk::Brought>>,
     /// Referrers that were pushed, by the name that they get.
     referred: OnceMap<(Key, Selector), family::Verdicts>,
-    /// Roots that were pushed by digest, because what refers to them couldn't go before them.
-    rooted: OnceMap<Key, Result<()>>,
-    /// Who goes first at which registry.
-    orders: turns::Turns<Registry, Option<order::Order>>,
     /// Who writes which fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
     vacancies: vacancy::Vacancies,
     quotas: quota::Quotas,
+    holes: Holes,
 }
 
 /// Does what `plan` says; an outcome for each of its images, in its order.
@@ -118,15 +117,15 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         progress: means.progress,
         stop: means.stop,
         manifests: OnceMap::default(),
+        held: AtomicU64::default(),
         present: OnceMap::default(),
         brought: OnceMap::default(),
         referred: OnceMap::default(),
-        rooted: OnceMap::default(),
-        orders: turns::Turns::default(),
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
         vacancies: vacancy::Vacancies::new(&plan, ready),
         quotas: quota::Quotas::default(),
+        holes: plan.holes,
     });
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);

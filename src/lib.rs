@@ -28,7 +28,7 @@
 //! | `scan` | oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
-//! | `plan` | desired, lock, config, select, provision, store, error, oci |
+//! | `plan` | desired, lock, config, select, provision, store, once, error, oci |
 //! | `resolve` | desired, lock, config, select, referrers, store, error, oci |
 //! | `desired` | lock, config, select, error, oci |
 //! | `referrers` | store, once, error, oci |

@@ -2,6 +2,7 @@
 //!
 //! Pure: no I/O, no async. `FromStr` is the only parser of each type and `Display` its canonical text.
 
+pub(crate) mod bounds;
 mod descriptor;
 mod digest;
 mod listing;
@@ -16,7 +17,6 @@ mod subset;
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, Digest, DigestError, Mismatch, Verifier};
 pub use listing::Listing;
-pub(crate) use manifest::MAX_DEPTH;
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub(crate) use members::Members;
 pub use platform::Platform;

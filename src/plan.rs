@@ -6,6 +6,7 @@ mod ask;
 mod bytes;
 mod pulls;
 mod refer;
+mod repair;
 mod repositories;
 mod want;
 
@@ -17,6 +18,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::{Request, plan};
 pub use bytes::weigh;
+pub use repair::{Holes, repair};
 pub(crate) use want::{failed, transfer};
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
@@ -30,6 +32,8 @@ pub struct Plan {
     pub changes: Vec<(Repository, Vec<&'static str>)>,
     /// Target repositories that hold no tag: nothing of their content needs to be asked for.
     pub vacant: HashSet<Repository>,
+    /// What is missing below tags that are right, if it was looked for.
+    pub holes: Holes,
 }
 
 /// One image at one target.

@@ -104,7 +104,9 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
         return Ok((exit, None));
     }
     say("\n2. transship plan: what would happen.\n")?;
-    let exit = show(&plan::run(start.clone(), &cli::Plan { check: false, bytes: true, selection: all() }).await?)?;
+    let exit = show(
+        &plan::run(start.clone(), &cli::Plan { repair: false, check: false, bytes: true, selection: all() }).await?,
+    )?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }

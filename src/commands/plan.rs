@@ -18,7 +18,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
             session.progress.log(format!("{note}\n").as_bytes());
         }
     }
-    let mut plan = session.plan(&resolution, &only, false).await;
+    let mut plan = session.plan(&resolution, &only, false, arguments.repair).await;
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
     if arguments.bytes {

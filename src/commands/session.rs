@@ -177,8 +177,9 @@ impl Session {
         resolution
     }
 
-    /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done.
-    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool) -> Plan {
+    /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
+    /// so is what is missing below tags that are right.
+    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool, repair: bool) -> Plan {
         self.progress.begin(Task::Plan, resolution.lock.images().len(), None);
         let request = plan::Request {
             images: &self.images,
@@ -190,7 +191,10 @@ impl Session {
             follow,
             stop: &self.stop,
         };
-        let plan = plan::plan(request).await;
+        let mut plan = plan::plan(request).await;
+        if repair {
+            plan::repair(&mut plan, &self.stores, &self.stop).await;
+        }
         self.progress.end();
         plan
     }
@@ -240,10 +244,10 @@ impl Session {
 
     /// A proof for each repository in which a tag is set, or why there is none.
     async fn provision(&self, plan: &Plan) -> Readiness {
-        if self.stop.is_cancelled() {
-            return Readiness::new();
-        }
-        self.provisioners.ensure(&plan.to_prepare()).await.into_iter().collect()
+        let repositories = plan.to_prepare();
+        let ensured = self.stop.run_until_cancelled(self.provisioners.ensure(&repositories)).await;
+        // Asked to stop, the images without a proof are told to be interrupted.
+        ensured.unwrap_or_default().into_iter().collect()
     }
 
     pub(super) fn report(&self, command: &str) -> Report {

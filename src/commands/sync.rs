@@ -42,7 +42,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     // Without a lock each run is an update.
     let follow = arguments.update || !pins.are_kept();
-    let plan = session.plan(&resolution, &only, follow).await;
+    let plan = session.plan(&resolution, &only, follow, arguments.repair).await;
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 
 use super::place::Ask;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, judge, may_miss_its_subject};
 use super::walk::{self, Route};
-use super::{Engine, fallback, order, read};
+use super::{Engine, fallback, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector, Tag};
 use crate::plan::Overwrite;
@@ -24,6 +24,8 @@ pub(super) struct Family {
     pub(super) overwrite: Overwrite,
     /// The plan has seen that all of them are at the target but for these, in whose place something else is kept.
     pub(super) seen: Option<Vec<Referrer>>,
+    /// The subject isn't at the target yet: a referrer that is refused may be taken after it.
+    pub(super) awaits_subject: bool,
 }
 
 /// What a target has in a member's place.
@@ -65,6 +67,8 @@ pub(super) enum Fate {
     Kept,
     /// It refers to something else.
     Stranger,
+    /// The target refuses it, perhaps because its subject isn't there yet.
+    TooEarly(Error),
     /// The target doesn't take it; the image does without.
     Refused(Error),
     /// The image can't do without.
@@ -72,26 +76,22 @@ pub(super) enum Fate {
 }
 
 /// What became of each member, in their order.
-pub(super) async fn bring(
-    engine: &Arc<Engine>,
-    route: &Arc<Route>,
-    family: &Family,
-    absent: Option<&Arc<Manifest>>,
-) -> Vec<Fate> {
+pub(super) async fn bring(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family) -> Vec<Fate> {
     let found = match find(engine, route, family).await {
         Ok(found) => found,
         Err(error) => return family.members.iter().map(|_| Fate::Failed(error.clone())).collect(),
     };
     let each = family.members.iter().zip(&found).map(|(member, found)| async move {
         let replaced = match (found, family.overwrite) {
-            (Found::There, _) => return Fate::There,
+            (Found::There, _) if !engine.is_broken(route, &member.digest) => return Fate::There,
+            (Found::There, _) => None,
             (Found::Kept, _) => return Fate::Kept,
             (Found::Withheld(error), _) => return Fate::Refused(error.clone().at(Stage::Copy)),
             (Found::Other { name, holds }, Overwrite::Refuse) => return Fate::Refused(conflict(name, holds, member)),
             (Found::Other { name, holds }, _) => Some((name, holds)),
             (Found::Nothing, _) => None,
         };
-        bring_one(engine, route, family, member, replaced, absent).await.unwrap_or_else(Fate::Failed)
+        bring_one(engine, route, family, member, replaced).await.unwrap_or_else(Fate::Failed)
     });
     let mut fates = join_all(each).await;
     list(engine, route, family, &mut fates).await;
@@ -164,7 +164,6 @@ async fn bring_one(
     family: &Family,
     member: &Referrer,
     replaced: Option<(&Reference, &Digest)>,
-    absent: Option<&Arc<Manifest>>,
 ) -> Result<Fate> {
     let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(family, error))?;
     let subject = manifest.subject().map(|subject| &subject.digest);
@@ -173,13 +172,20 @@ async fn bring_one(
         return Ok(Fate::Stranger);
     }
     let name = name(route, family, member).await?;
-    let absent = absent.filter(|root| Some(root.digest()) == subject).cloned();
     let (engine_, route_, manifest_, name_) =
         (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
     let is_alone = name.as_str() == family.subject.referrers_tag().as_str();
-    let work = || async move { send(&engine_, &route_, &manifest_, &name_, absent.as_ref()).await };
-    let sent = engine.referred.get_or_work((route.key(&member.digest), name.clone()), work).await;
+    let work = || async move { send(&engine_, &route_, &manifest_, &name_).await };
+    let key = (route.key(&member.digest), name.clone());
+    let sent = engine.referred.get_or_work(key.clone(), work).await;
     let (sent, first) = sent.map_err(|lost| Error::defect(format!("push referrer {}", member.digest), lost))?;
+    if let Err(error) | Ok(Verdict::Refused(error)) = &sent
+        && family.awaits_subject
+        && may_miss_its_subject(error)
+    {
+        engine.referred.forget(&key);
+        return Ok(Fate::TooEarly(error.clone()));
+    }
     Ok(match sent? {
         Verdict::Refused(error) => Fate::Refused(refused(route, member, &error)),
         Verdict::Taken(Sent { bytes, listed }) => {
@@ -214,23 +220,20 @@ async fn name(route: &Route, family: &Family, member: &Referrer) -> Result<Selec
 }
 
 /// Sends a referrer with all that it points at.
-async fn send(
-    engine: &Arc<Engine>,
-    route: &Arc<Route>,
-    manifest: &Manifest,
-    name: &Selector,
-    absent: Option<&Arc<Manifest>>,
-) -> Verdicts {
-    let bytes = walk::bring_successors(engine, route, manifest, 0, Ask::IfLikely).await?;
-    let pushed = match absent {
-        Some(root) => order::push(engine, route, manifest, name, root).await,
-        None => walk::push(engine, route, manifest, name, 0).await,
+async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>, name: &Selector) -> Verdicts {
+    let pushed = match name {
+        Selector::Digest(_) => walk::bring_node(engine, route, manifest).await,
+        Selector::Tag(_) => {
+            let bytes = walk::bring_successors(engine, route, manifest, 0, Ask::IfLikely).await?;
+            let pushed = walk::push(engine, route, manifest, name, 0).await;
+            pushed.map(|(accepted, repaired)| (accepted, bytes + repaired))
+        }
     };
     Ok(match judge(pushed)? {
         Verdict::Refused(error) => Verdict::Refused(error),
-        Verdict::Taken((accepted, repaired)) => {
+        Verdict::Taken((accepted, bytes)) => {
             let listed = accepted.subject_processed || manifest.subject().is_none();
-            Verdict::Taken(Sent { bytes: bytes + repaired, listed })
+            Verdict::Taken(Sent { bytes, listed })
         }
     })
 }

@@ -110,6 +110,11 @@ impl Holders {
                 ledger.open.entry(transfer.target.clone()).or_default().insert(place);
             }
         }
+        for (edge, repository) in &plan.holes.there {
+            if let Edge::Blob(blob) = edge {
+                ledger.holder(blob, repository).committed = true;
+            }
+        }
         Self { ledger: Mutex::new(ledger), changed: watch::Sender::default() }
     }
 

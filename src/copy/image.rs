@@ -64,11 +64,14 @@ async fn bring_whole(
     let brought = referrers::bring(engine, route, transfer, absent, families, true, rows).await?;
     require_arrived(transfer, &brought, rows)?;
     tally += brought.bytes;
-    let name = match &transfer.tag {
-        Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(root.digest().clone()),
-    };
-    walk::push(engine, route, &root, &name, 0).await.map(|(_, repaired)| tally + repaired)
+    match &transfer.tag {
+        Some(tag) => {
+            let name = Selector::Tag(tag.clone());
+            walk::push(engine, route, &root, &name, 0).await.map(|(_, repaired)| tally + repaired)
+        }
+        // What is below it is there and counted.
+        None => walk::bring_node(engine, route, &root).await.map(|(_, bytes)| tally + Bytes { present: 0, ..bytes }),
+    }
 }
 
 /// Brings what has come to refer to an image whose tag is right.

@@ -1,13 +1,18 @@
 //! Permits for blobs in flight: in plan order between images, so that they finish one after another, and the biggest blob of
 //! an image first, so that its last transfer isn't a long one.
 //!
-//! Small blobs have permits of their own: a configuration never waits behind layers, which may take minutes each.
+//! A blob that several images need has the place of the first of them, whoever brings it: else that one would wait for
+//! everything between. Small blobs have permits of their own: a configuration never waits behind layers, which may take
+//! minutes each.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+
+use crate::oci::{Descriptor, Digest};
 
 /// Up to this size, in bytes, a blob is small: sending it takes round trips rather than bandwidth.
 const SMALL: u64 = 128 << 10;
@@ -17,7 +22,12 @@ const SMALL: u64 = 128 << 10;
 pub(super) struct Permits {
     small: Arc<Lane>,
     bulk: Arc<Lane>,
+    /// The place in the plan of the first image that needs a blob.
+    places: Mutex<HashMap<Digest, Place>>,
 }
+
+/// A place in the plan, which changes when an image before needs the same blob.
+type Place = Arc<AtomicUsize>;
 
 #[derive(Debug)]
 struct Lane(Mutex<State>);
@@ -25,16 +35,14 @@ struct Lane(Mutex<State>);
 #[derive(Debug)]
 struct State {
     free: usize,
-    waiting: BinaryHeap<Waiter>,
-    arrivals: u64,
+    /// In the order of their arrival.
+    waiting: Vec<Waiter>,
 }
-
-/// Which waiter is the first: by the place of its image in the plan, then by size, then by arrival.
-type Rank = (Reverse<usize>, u64, Reverse<u64>);
 
 #[derive(Debug)]
 struct Waiter {
-    rank: Rank,
+    place: Place,
+    size: u64,
     grant: oneshot::Sender<Permit>,
 }
 
@@ -44,43 +52,65 @@ pub(super) struct Permit(Arc<Lane>);
 
 impl Permits {
     pub(super) fn new(count: usize) -> Self {
-        Self { small: Lane::new(count), bulk: Lane::new(count) }
+        Self { small: Lane::new(count), bulk: Lane::new(count), places: Mutex::default() }
     }
 
-    /// Waits for a permit for a blob of `size` bytes of the image at `place` of the plan. The caller holds no other permit.
-    pub(super) async fn acquire(&self, place: usize, size: u64) -> Permit {
-        let lane = if size <= SMALL { &self.small } else { &self.bulk };
-        lane.acquire(place, size).await
+    /// The image at `place` of the plan needs `blob`, whoever brings it.
+    pub(super) fn need(&self, blob: &Descriptor, place: usize) {
+        self.place(&blob.digest).fetch_min(place, Ordering::Relaxed);
+    }
+
+    /// Waits for a permit for `blob`. The caller holds no other permit.
+    pub(super) async fn acquire(&self, blob: &Descriptor) -> Permit {
+        let lane = if blob.size <= SMALL { &self.small } else { &self.bulk };
+        lane.acquire(self.place(&blob.digest), blob.size).await
+    }
+
+    fn place(&self, digest: &Digest) -> Place {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(places.entry(digest.clone()).or_insert_with(|| Arc::new(AtomicUsize::new(usize::MAX))))
     }
 }
 
 impl Lane {
     fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { free: count.max(1), waiting: BinaryHeap::new(), arrivals: 0 })))
+        Arc::new(Self(Mutex::new(State { free: count.max(1), waiting: Vec::new() })))
     }
 
-    async fn acquire(self: &Arc<Self>, place: usize, size: u64) -> Permit {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn acquire(self: &Arc<Self>, place: Place, size: u64) -> Permit {
         let turn = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Permit(Arc::clone(self));
             }
             let (grant, turn) = oneshot::channel();
-            state.arrivals += 1;
-            let rank = (Reverse(place), size, Reverse(state.arrivals));
-            state.waiting.push(Waiter { rank, grant });
+            state.waiting.push(Waiter { place, size, grant });
             turn
         };
         turn.await.expect("a waiter is dropped only after its grant was sent")
     }
 }
 
+impl State {
+    /// The waiter whose turn it is. There are as many as images in flight have blobs, so looking at each is cheap.
+    fn next(&mut self) -> Option<Waiter> {
+        self.waiting.retain(|waiter| !waiter.grant.is_closed());
+        let rank = |waiter: &Waiter| (waiter.place.load(Ordering::Relaxed), Reverse(waiter.size));
+        let first = (0..self.waiting.len()).min_by_key(|index| rank(&self.waiting[*index]))?;
+        Some(self.waiting.remove(first))
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let next = {
-            let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = std::iter::from_fn(|| state.waiting.pop()).find(|waiter| !waiter.grant.is_closed());
+            let mut state = self.0.lock();
+            let next = state.next();
             if next.is_none() {
                 state.free += 1;
             }
@@ -93,26 +123,6 @@ impl Drop for Permit {
     }
 }
 
-impl Ord for Waiter {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.rank.cmp(&other.rank)
-    }
-}
-
-impl PartialOrd for Waiter {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Waiter {
-    fn eq(&self, other: &Self) -> bool {
-        self.rank == other.rank
-    }
-}
-
-impl Eq for Waiter {}
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
@@ -123,17 +133,23 @@ mod tests {
 
     const BULK: u64 = 1 << 20;
 
+    fn blob(name: &str, size: u64) -> Descriptor {
+        Descriptor { media_type: "a/b".parse().unwrap(), digest: Digest::of(name.as_bytes()), size }
+    }
+
     #[tokio::test]
     async fn plan_order_comes_first_then_size_and_a_waiter_that_gave_up_is_passed_over() {
         let permits = Permits::new(1);
-        let held = permits.acquire(0, BULK).await;
-        let mut later = pin!(permits.acquire(2, 9 * BULK));
-        let mut small = pin!(permits.acquire(1, BULK));
-        let mut big = pin!(permits.acquire(1, 2 * BULK));
-        let mut gone = Box::pin(permits.acquire(0, 3 * BULK));
-        for waiter in [&mut later, &mut small, &mut big] {
-            assert!(poll!(waiter).is_pending());
-        }
+        let blobs = [("held", 0, 1), ("later", 2, 9), ("small", 1, 1), ("big", 1, 2), ("gone", 0, 3)];
+        let [held, later, small, big, gone] = blobs.map(|(name, place, size)| {
+            let blob = blob(name, size * BULK);
+            permits.need(&blob, place);
+            blob
+        });
+        let held = permits.acquire(&held).await;
+        let (mut later, mut small) = (pin!(permits.acquire(&later)), pin!(permits.acquire(&small)));
+        let (mut big, mut gone) = (pin!(permits.acquire(&big)), Box::pin(permits.acquire(&gone)));
+        assert!(poll!(&mut later).is_pending() && poll!(&mut small).is_pending() && poll!(&mut big).is_pending());
         assert!(poll!(&mut gone).is_pending());
         drop(gone);
         drop(held);
@@ -142,15 +158,30 @@ mod tests {
         assert!(poll!(&mut later).is_pending());
         drop(small.await);
         drop(later.await);
-        permits.acquire(0, BULK).await;
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_image_needs_as_well_goes_when_that_image_does() {
+        let permits = Permits::new(1);
+        let (other, shared) = (blob("other", BULK), blob("shared", BULK));
+        let held = permits.acquire(&blob("held", BULK)).await;
+        permits.need(&other, 5);
+        permits.need(&shared, 9);
+        let (mut first, mut second) = (pin!(permits.acquire(&other)), pin!(permits.acquire(&shared)));
+        assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        permits.need(&shared, 1);
+        drop(held);
+        assert!(poll!(&mut first).is_pending());
+        second.await;
     }
 
     #[tokio::test]
     async fn a_small_blob_waits_for_small_ones_alone() {
         let permits = Permits::new(1);
-        let _bulk = permits.acquire(0, BULK).await;
-        let small = permits.acquire(7, SMALL).await;
-        let mut other = pin!(permits.acquire(1, 1));
+        let _bulk = permits.acquire(&blob("bulk", BULK)).await;
+        let small = permits.acquire(&blob("small", SMALL)).await;
+        let other = blob("other", 1);
+        let mut other = pin!(permits.acquire(&other));
         assert!(poll!(&mut other).is_pending());
         drop(small);
         other.await;

@@ -16,7 +16,7 @@ use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Repository};
 use crate::retry::Backoff;
-use crate::store::{BlobStream, Mount, Source, Upload};
+use crate::store::{BlobStream, Mount, MountRule, Source, Upload};
 
 /// From this size on the target is asked whether it has a blob even where it seems to hold nothing: asking costs nothing
 /// beside sending it again.
@@ -33,25 +33,33 @@ pub(super) enum Placed {
     Copied,
 }
 
-/// Whether to ask the target before sending.
+/// Whether to ask the target before sending. Only what is likely to be there is mounted: a target that has said that
+/// something is missing isn't trusted with that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
     /// Where something can be there.
     IfLikely,
     /// In any case: the target has said that something is missing.
     Always,
+    /// Not at all: it has said so again after it was asked.
+    Never,
 }
 
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
     let vacancies = &engine.vacancies;
-    let likely = !vacancies.is_vacant(here) || blob.size >= ALWAYS_ASK && !vacancies.is_new(here);
-    if (ask == Ask::Always || likely) && walk::has_blob(route, blob).await? {
+    let is_likely = !vacancies.is_vacant(here) || blob.size >= ALWAYS_ASK && !vacancies.is_new(here);
+    let asks = match ask {
+        Ask::IfLikely => is_likely,
+        Ask::Always => true,
+        Ask::Never => false,
+    };
+    if asks && walk::has_blob(route, blob).await? {
         engine.holders.add(blob, here);
         return Ok(Placed::Present);
     }
-    let mut rule = None;
+    let mut rule = (ask != Ask::IfLikely).then_some(MountRule::Never);
     loop {
         // The lead is kept until the ledger knows that the blob is here.
         let (placed, _lead) = match engine.holders.claim(blob, route, rule) {
@@ -85,9 +93,16 @@ async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Reposi
     engine.quotas.begin(route)?;
     let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target));
     engine.quotas.learn(route, &mounted);
-    match mounted? {
-        Mount::Mounted => Ok(Placed::Mounted),
-        Mount::Declined(upload) => read_back(engine, route, blob, donor, upload).await,
+    match mounted {
+        Ok(Mount::Mounted) => Ok(Placed::Mounted),
+        Ok(Mount::Declined(upload)) => read_back(engine, route, blob, donor, upload).await,
+        // What is full or denied by its quota is so for an upload, too.
+        Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
+        // A mount only spares an upload, whatever keeps it from working.
+        Err(error) => {
+            tracing::debug!("{error}: uploading it instead");
+            read_back(engine, route, blob, donor, None).await
+        }
     }
 }
 
@@ -132,7 +147,7 @@ async fn send(
     let (reached, mut renewed_at) = (Arc::new(AtomicU64::new(0)), 0);
     let mut is_reread = false;
     loop {
-        let permit = engine.permit(route.place(), blob.size).await?;
+        let permit = engine.permit(blob).await?;
         engine.quotas.begin(route)?;
         let sent = send_once(engine, route, source, blob, (opened.take(), &reached)).await;
         drop(permit);
@@ -220,11 +235,11 @@ impl Engine {
         if self.stop.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
     }
 
-    async fn permit(&self, place: usize, size: u64) -> Result<super::permits::Permit> {
+    async fn permit(&self, blob: &Descriptor) -> Result<super::permits::Permit> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Error::interrupted()),
-            permit = self.permits.acquire(place, size) => Ok(permit),
+            permit = self.permits.acquire(blob) => Ok(permit),
         }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::walk::{Route, has_manifest};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Digest, Edge, MAX_DEPTH, Manifest};
+use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
+use crate::store::Target;
 
 /// The root as it lands: what is at hand; from the target where reading the source would count against a quota, reading the
 /// target leaves no mark, and the target has it; else the source's. Of the source's some platforms may be wanted only.
@@ -18,6 +20,10 @@ pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer
     }
     match read_instead(engine, route, transfer.lands_as()).await? {
         Some(root) => Ok(root),
+        None if engine.is_broken(route, transfer.lands_as()) => match read_back(route, transfer.lands_as()).await {
+            Ok(root) => Ok(root),
+            Err(_) => load_part(engine, route, transfer).await,
+        },
         None => load_part(engine, route, transfer).await,
     }
 }
@@ -86,6 +92,36 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
+/// Where a manifest can be read that has to be brought again, but for where reading it leaves a mark.
+fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
+    let holds_it = |edge: &Edge| matches!(edge, Edge::Manifest(there) if there.digest == *digest);
+    let there = engine.holes.there.iter().filter(|(edge, _)| holds_it(edge));
+    let there = there.filter_map(|(_, repository)| engine.stores.target(repository).ok());
+    there.filter(|target| !target.marks_pulls()).collect()
+}
+
+impl Engine {
+    /// Whether nothing is missing below the manifest `digest` at the target, as far as somebody has looked.
+    pub(super) fn may_be_whole(&self, route: &Route, digest: &Digest) -> bool {
+        let place = || (route.target_repository().clone(), digest.clone());
+        self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
+    }
+
+    /// Whether the target has the manifest `digest`, but lacks something below it.
+    pub(super) fn is_broken(&self, route: &Route, digest: &Digest) -> bool {
+        self.holes.broken.contains(&(route.target_repository().clone(), digest.clone()))
+    }
+
+    /// Whether a manifest of so many bytes may stay in memory.
+    fn keeps_in_memory(&self, bytes: u64) -> bool {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if held > bounds::MANIFESTS {
+            self.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        held <= bounds::MANIFESTS
+    }
+}
+
 /// How much reading an index may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -112,7 +148,7 @@ pub(super) async fn parts(
             }
             parts.push(child.digest.clone());
             // What lies deeper than that isn't brought.
-            if child.media_type.is_index() && depth < MAX_DEPTH {
+            if child.media_type.is_index() && depth < bounds::DEPTH {
                 let read = read_nested(engine, route, &child.digest, reading).await?;
                 indexes.extend(read.map(|read| (read, depth + 1)));
             }
@@ -146,7 +182,24 @@ async fn read_nested(
 pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
-    let work = || async move { source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source)) };
-    let loaded = engine.manifests.get_or_work((route.source_repository().clone(), digest.clone()), work).await;
-    loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?.0
+    let elsewhere = elsewhere(engine, digest);
+    let work = || async move {
+        if source.at_hand(&wanted).await.is_none() {
+            for target in elsewhere {
+                if let Ok(manifest) = target.manifest(&wanted).await {
+                    return Ok(Arc::new(manifest));
+                }
+            }
+        }
+        source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source))
+    };
+    let key = (route.source_repository().clone(), digest.clone());
+    let loaded = engine.manifests.get_or_work(key.clone(), work).await;
+    let (manifest, is_new) =
+        loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?;
+    let manifest = manifest?;
+    if is_new && !engine.keeps_in_memory(manifest.bytes().len() as u64) {
+        engine.manifests.forget(&key);
+    }
+    Ok(manifest)
 }

@@ -11,9 +11,9 @@ use futures::future::join_all;
 
 use super::Engine;
 use super::family::{self, Family, Fate};
-use super::walk::Route;
+use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
-use crate::oci::{Digest, MAX_DEPTH, Manifest, Referrer};
+use crate::oci::{Digest, Manifest, Referrer, bounds};
 use crate::plan::{ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 
@@ -32,6 +32,7 @@ pub(super) fn of_root(transfer: &Transfer, seen: bool) -> Family {
         members: transfer.wanted_referrers().cloned().collect(),
         overwrite: transfer.handling.overwrite,
         seen: seen.then(|| transfer.left.clone()),
+        awaits_subject: false,
     }
 }
 
@@ -51,29 +52,39 @@ pub(super) async fn find(
     let found = found.map_err(|error| error.on(Side::Source))?;
     let families = subjects.iter().zip(found).map(|(subject, found)| {
         let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
-        Family { subject: subject.clone(), members, overwrite: transfer.handling.overwrite, seen: None }
+        let (subject, overwrite) = (subject.clone(), transfer.handling.overwrite);
+        Family { subject, members, overwrite, seen: None, awaits_subject: false }
     });
     Ok(families.filter(|family| !family.members.is_empty()).collect())
 }
 
 /// Brings `families` and what refers to them in turn, and tells in `rows` what became of each. `absent` is the root if
-/// the target doesn't have it yet. `all` = also what refers to those that are there already is looked for.
+/// the target doesn't have it yet: a target that refuses what refers to it gets it by its digest, and then these once more.
+/// `all` = also what refers to those that are there already is looked for.
 pub(super) async fn bring(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
-    absent: Option<&Arc<Manifest>>,
+    mut absent: Option<&Arc<Manifest>>,
     mut families: Vec<Family>,
     all: bool,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Brought> {
     let (mut tally, mut followed) = (Brought::default(), HashSet::new());
-    for _ in 0..=MAX_DEPTH {
+    for _ in 0..=bounds::DEPTH {
         families.retain(|family| !family.members.is_empty());
         if families.is_empty() {
             return Ok(tally);
         }
-        let brought = join_all(families.iter().map(|family| family::bring(engine, route, family, absent))).await;
+        for family in &mut families {
+            family.awaits_subject = absent.is_some_and(|root| *root.digest() == family.subject);
+        }
+        let mut brought = join_all(families.iter().map(|family| family::bring(engine, route, family))).await;
+        if let Some(root) = absent.take() {
+            for (family, fates) in families.iter().zip(&mut brought) {
+                bring_after_root(engine, route, family, fates, root).await?;
+            }
+        }
         let (mut next, mut failed) = (Vec::new(), None);
         for (referrer, fate) in families.iter().flat_map(|family| &family.members).zip(brought.into_iter().flatten()) {
             let follow = matches!(fate, Fate::Arrived { .. }) || (all && matches!(fate, Fate::There));
@@ -95,7 +106,30 @@ pub(super) async fn bring(
         }
     }
     let attempted = format!("follow what refers to {} in {}", transfer.root.digest, route.source);
-    Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {MAX_DEPTH}")))
+    Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {}", bounds::DEPTH)))
+}
+
+/// Brings those once more that the target refuses before it has their subject, the root.
+async fn bring_after_root(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    family: &Family,
+    fates: &mut [Fate],
+    root: &Arc<Manifest>,
+) -> Result<()> {
+    let is_early = |fate: &&mut Fate| matches!(fate, Fate::TooEarly(_));
+    let members = family.members.iter().zip(&*fates).filter(|(_, fate)| matches!(fate, Fate::TooEarly(_)));
+    let members: Vec<Referrer> = members.map(|(member, _)| member.clone()).collect();
+    if members.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!("{}: pushing {} before what refers to it", route.target, root.digest());
+    walk::bring_node(engine, route, root).await?;
+    let (subject, overwrite) = (family.subject.clone(), family.overwrite);
+    let late = Family { subject, members, overwrite, seen: None, awaits_subject: false };
+    let late = family::bring(engine, route, &late).await;
+    fates.iter_mut().filter(is_early).zip(late).for_each(|(fate, now)| *fate = now);
+    Ok(())
 }
 
 /// Each digest has one row, also if it was found in two ways.
@@ -105,7 +139,9 @@ fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
         Fate::Arrived { .. } => (Status::Copied, None),
         Fate::Stranger | Fate::Kept => (Status::Skipped, None),
         Fate::Failed(error) if error.kind() == Kind::Interrupted => (Status::Skipped, Some(error.at(Stage::Copy))),
-        Fate::Refused(error) | Fate::Failed(error) => (Status::Failed, Some(error.at(Stage::Copy))),
+        Fate::Refused(error) | Fate::TooEarly(error) | Fate::Failed(error) => {
+            (Status::Failed, Some(error.at(Stage::Copy)))
+        }
     };
     let weight = |status| {
         let weights = [Status::Skipped, Status::UpToDate, Status::Copied, Status::Failed];

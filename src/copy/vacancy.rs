@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::walk::{self, Route};
 use super::{Engine, Readiness, read};
 use crate::error::{Error, Result};
-use crate::oci::{Descriptor, Edge, MAX_DEPTH, Manifest, Repository};
+use crate::oci::{Descriptor, Edge, Manifest, Repository, bounds};
 use crate::plan::Plan;
 
 /// The repositories that list no tag.
@@ -98,7 +98,7 @@ pub(super) async fn find_out(
 /// The first blob below `root`, if no manifest on the way to it has to be read.
 async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descriptor> {
     let mut manifest = Arc::clone(root);
-    for _ in 0..=MAX_DEPTH {
+    for _ in 0..=bounds::DEPTH {
         match manifest.successors().first()? {
             Edge::Blob(blob) => return Some(blob.clone()),
             Edge::Manifest(child) => manifest = Arc::new(route.source.at_hand(&child.digest).await?),
@@ -110,7 +110,7 @@ async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descrip
 /// Whether the target has the first blob below `root`, or a manifest on the way to it.
 async fn holds_first_blob(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<bool> {
     let mut manifest = Arc::clone(root);
-    for _ in 0..=MAX_DEPTH {
+    for _ in 0..=bounds::DEPTH {
         let child = match manifest.successors().first() {
             Some(Edge::Blob(blob)) => return walk::has_blob(route, blob).await,
             Some(Edge::Manifest(child)) => child.digest.clone(),

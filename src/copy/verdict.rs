@@ -1,7 +1,7 @@
 //! What a target says to a manifest that the image can do without: it takes it, or refuses that very one. Anything else is
 //! about more, and an error.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 
 /// What a target makes of something that it may refuse without harm to the image.
 #[derive(Debug, Clone)]
@@ -20,4 +20,11 @@ pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
             if answered && refuses { Ok(Verdict::Refused(error)) } else { Err(error) }
         }
     }
+}
+
+/// Whether a target may have refused a referrer because its subject isn't there yet. Registries have no common word for it.
+pub(super) fn may_miss_its_subject(error: &Error) -> bool {
+    matches!(error.kind(), Kind::MissingContent | Kind::NotFound | Kind::Unsupported | Kind::Invalid)
+        && error.side() == Some(Side::Target)
+        && error.status().is_none_or(|status| (400..500).contains(&status))
 }

@@ -7,9 +7,10 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
+use super::verdict::may_miss_its_subject;
 use super::{Engine, child, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Manifest, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector, bounds};
 use crate::provision::Ready;
 use crate::report::Bytes;
 use crate::store::{Accepted, Held, Source, Stores, Target};
@@ -75,7 +76,40 @@ pub(super) fn bring_successors<'a>(
     .boxed()
 }
 
-/// Brings one branch. Only the first who asks is credited with what it cost; for the others it is there.
+/// What became of a blob or of a manifest with all below it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Brought {
+    bytes: Bytes,
+    /// What the target says of a manifest that was pushed.
+    accepted: Accepted,
+}
+
+/// Does `work` once for each digest and both its repositories, however it is reached: as a root, a child or a referrer. Only
+/// the first caller is credited with what it cost; for the others it is there.
+async fn once<F>(engine: &Engine, route: &Route, of: &Descriptor, work: impl FnOnce() -> F) -> Result<Brought>
+where
+    F: Future<Output = Result<Brought>> + Send + 'static,
+{
+    let digest = &of.digest;
+    let key = (route.key(digest), of.size);
+    let done = engine.brought.get_or_work(key.clone(), work).await;
+    let (brought, first) = done.map_err(|lost| Error::defect(format!("bring {digest}"), lost))?;
+    match brought {
+        Ok(brought) if first => Ok(brought),
+        Ok(Brought { bytes, accepted }) => {
+            Ok(Brought { bytes: Bytes { present: bytes.total(), ..Bytes::default() }, accepted })
+        }
+        Err(error) => {
+            // It may go when its subject is there.
+            if may_miss_its_subject(&error) {
+                engine.brought.forget(&key);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Brings one branch.
 pub(super) async fn bring_edge(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -83,21 +117,45 @@ pub(super) async fn bring_edge(
     depth: usize,
     ask: Ask,
 ) -> Result<Bytes> {
-    let key = (route.key(&edge.descriptor().digest), edge.descriptor().size);
+    if let Edge::Blob(blob) = edge {
+        engine.permits.need(blob, route.place());
+    }
     let (engine_, route_, edge_) = (Arc::clone(engine), Arc::clone(route), edge.clone());
     let work = || async move {
         match &edge_ {
             Edge::Blob(blob) => {
                 let placed = place::place(&engine_, &route_, blob, ask).await;
-                placed.map(|placed| credit(placed, blob)).map_err(|error| foreign::explain(error, blob))
+                let bytes = placed.map(|placed| credit(placed, blob)).map_err(|error| foreign::explain(error, blob))?;
+                Ok(Brought { bytes, ..Brought::default() })
             }
             Edge::Manifest(child) => bring_child(&engine_, &route_, child, depth + 1, ask).await,
         }
     };
-    let brought = engine.brought.get_or_work(key, work).await;
-    let (brought, first) =
-        brought.map_err(|lost| Error::defect(format!("bring {}", edge.descriptor().digest), lost))?;
-    brought.map(|tally| if first { tally } else { Bytes { present: tally.total(), ..Bytes::default() } })
+    once(engine, route, edge.descriptor(), work).await.map(|brought| brought.bytes)
+}
+
+/// Brings `manifest` with all below it, by its digest.
+pub(super) async fn bring_node(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    manifest: &Arc<Manifest>,
+) -> Result<(Accepted, Bytes)> {
+    let (engine_, route_, manifest_) = (Arc::clone(engine), Arc::clone(route), Arc::clone(manifest));
+    let work = || async move { bring_manifest(&engine_, &route_, &manifest_, 0, Ask::IfLikely).await };
+    once(engine, route, manifest.descriptor(), work).await.map(|Brought { bytes, accepted }| (accepted, bytes))
+}
+
+async fn bring_manifest(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    manifest: &Manifest,
+    depth: usize,
+    ask: Ask,
+) -> Result<Brought> {
+    let bytes = bring_successors(engine, route, manifest, depth, ask).await?;
+    let name = Selector::Digest(manifest.digest().clone());
+    let (accepted, repaired) = push(engine, route, manifest, &name, depth).await?;
+    Ok(Brought { bytes: bytes + repaired, accepted })
 }
 
 fn credit(placed: Placed, blob: &Descriptor) -> Bytes {
@@ -116,24 +174,25 @@ async fn bring_child(
     child: &Descriptor,
     depth: usize,
     ask: Ask,
-) -> Result<Bytes> {
-    if depth > MAX_DEPTH {
+) -> Result<Brought> {
+    if depth > bounds::DEPTH {
         let attempted = format!("follow {} in {}", child.digest, route.source);
-        return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {MAX_DEPTH}")));
+        return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {}", bounds::DEPTH)));
     }
     let is_there = async {
         match ask {
-            Ask::Always => has_manifest(route, &child.digest).await,
+            Ask::Always | Ask::Never => has_manifest(route, &child.digest).await,
             Ask::IfLikely => is_there(engine, route, &child.digest).await,
         }
     };
-    if child_may_be_there(engine, route, child, ask).await && is_there.await? {
-        return Ok(Bytes { present: child.size, ..Bytes::default() });
+    if ask != Ask::Never && child_may_be_there(engine, route, child, ask).await && is_there.await? {
+        let bytes = Bytes { present: child.size, ..Bytes::default() };
+        return Ok(Brought { bytes, ..Brought::default() });
     }
     let manifest = read::load(engine, route, &child.digest).await?;
-    let tally = bring_successors(engine, route, &manifest, depth, ask).await?;
-    let name = Selector::Digest(child.digest.clone());
-    push(engine, route, &manifest, &name, depth).await.map(|(_, repaired)| tally + repaired)
+    // What a child lacks in its turn, its own push tells.
+    let below = if ask == Ask::Never { Ask::IfLikely } else { ask };
+    bring_manifest(engine, route, &manifest, depth, below).await
 }
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
@@ -144,6 +203,10 @@ pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &D
 
 /// Whether the target had the manifest `digest` when this was first asked in this run.
 pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Digest) -> Result<bool> {
+    // What has something missing below it is brought again, and so is what nobody has looked below.
+    if !engine.may_be_whole(route, digest) {
+        return Ok(false);
+    }
     let (asking, wanted) = (Arc::clone(route), digest.clone());
     let work = || async move { has_manifest(&asking, &wanted).await };
     let asked = engine.present.get_or_work((route.to.clone(), digest.clone()), work).await;
@@ -176,7 +239,7 @@ pub(super) async fn held(route: &Route, name: &Selector) -> Result<Held> {
     route.target.held(name).await.map_err(|error| error.on(Side::Target))
 }
 
-/// Pushes a manifest whose successors are there; if the target says that some aren't, brings these and pushes once more.
+/// Pushes a manifest whose successors are there; if the target says that some aren't, sends these and pushes it again.
 /// Returns what the target says of it, and what the repair moved.
 pub(super) async fn push(
     engine: &Arc<Engine>,
@@ -186,11 +249,13 @@ pub(super) async fn push(
     depth: usize,
 ) -> Result<(Accepted, Bytes)> {
     let pushed = match route.target.push_manifest(manifest, name).await {
-        Err(error) if error.kind() == Kind::MissingContent => {
-            tracing::info!("{error}: asking for each part and sending what is missing");
-            let repaired = repair::repair(engine, route, manifest, depth).await?;
-            let again = route.target.push_manifest(manifest, name).await;
-            again.map(|accepted| (accepted, repaired)).map_err(repair::in_vain)
+        Err(error) if repair::misses_content(&error, manifest) => {
+            repair::push_again(engine, route, manifest, name, depth, error).await
+        }
+        // The target has stored other bytes than it was sent: they were damaged on the way, or it is broken.
+        Err(error) if error.kind() == Kind::Mismatch => {
+            tracing::info!("{error}: pushing it once more");
+            route.target.push_manifest(manifest, name).await.map(|accepted| (accepted, Bytes::default()))
         }
         other => other.map(|accepted| (accepted, Bytes::default())),
     };

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{Descriptor, Digest, MediaType};
+use super::{Descriptor, Digest, MediaType, bounds};
 
 /// The `Accept` of every manifest request, HEAD and GET alike, so that both name the same bytes. All types that exist are
 /// named, also those that can't be mirrored: some registries compare the types one by one, and what isn't named isn't there.
@@ -13,9 +13,6 @@ pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/v
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws, \
     application/vnd.docker.distribution.manifest.v1+json, */*;q=0.1";
-
-/// Indexes nest, but not like this: a deeper graph is a mistake or an attack.
-pub(crate) const MAX_DEPTH: usize = 16;
 
 /// What a manifest is, by what it points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +96,9 @@ impl Manifest {
             .ok_or_else(|| ManifestError::Invalid("no media type is given, inside or outside".into()))?;
         let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
         let (config, subject) = (shape.config.clone(), shape.subject.clone());
-        Ok(Self { descriptor, bytes, kind, successors: shape.edges(), config, subject })
+        let successors = shape.edges();
+        check_bounds(&successors)?;
+        Ok(Self { descriptor, bytes, kind, successors, config, subject })
     }
 
     /// Its media type, digest and size.
@@ -173,6 +172,20 @@ impl Shape {
         let blobs = self.config.into_iter().chain(layers).map(Edge::Blob);
         let mut seen = std::collections::HashSet::new();
         manifests.chain(blobs).filter(|edge| seen.insert(edge.descriptor().digest.clone())).collect()
+    }
+}
+
+fn check_bounds(edges: &[Edge]) -> Result<(), ManifestError> {
+    if edges.len() > bounds::EDGES {
+        let why =
+            format!("it points at {} manifests and blobs, more than {} aren't followed", edges.len(), bounds::EDGES);
+        return Err(ManifestError::Invalid(why));
+    }
+    match edges.iter().map(Edge::descriptor).find(|descriptor| descriptor.size > bounds::SIZE) {
+        Some(Descriptor { digest, size, .. }) => {
+            Err(ManifestError::Invalid(format!("it gives {digest} a size of {size} bytes, which nothing has")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -304,6 +317,22 @@ mod tests {
         assert_eq!(read(signed, "{}").unwrap_err(), ManifestError::Schema1);
         for bad in ["", "[]", "<html>", r#"{"layers":[{"mediaType":"a/b","digest":"sha256:x","size":1}]}"#, "{}"] {
             assert!(matches!(read(None, bad), Err(ManifestError::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absurd_numbers_and_sizes_are_refused() {
+        let layer = |n: usize, size: u64| {
+            let digest = Digest::of(n.to_string().as_bytes());
+            format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{size}}}"#, MediaType::OCI_LAYER)
+        };
+        let image = |layers: &[String]| read(None, &format!(r#"{{"layers":[{}]}}"#, layers.join(",")));
+        let many = |count| (0..count).map(|n| layer(n, 1)).collect::<Vec<_>>();
+        assert!(image(&many(bounds::EDGES)).is_ok());
+        assert!(image(&many(bounds::EDGES + 1)).unwrap_err().to_string().contains("10001"));
+        assert!(image(&[layer(0, bounds::SIZE)]).is_ok());
+        for size in [bounds::SIZE + 1, u64::MAX] {
+            assert!(image(&[layer(0, size)]).unwrap_err().to_string().contains(&size.to_string()));
         }
     }
 

@@ -14,7 +14,8 @@ use crate::oci::{Digest, Repository};
 pub(super) async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
     let repositories = plan.to_prepare();
     let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
-    let missing = request.provisioners.missing(&repositories).await;
+    let missing = request.stop.run_until_cancelled(request.provisioners.missing(&repositories)).await;
+    let Some(missing) = missing else { return };
     let mut unavailable = HashMap::new();
     for (repository, answer) in missing {
         match answer {
@@ -51,7 +52,8 @@ pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Ve
 pub(super) async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
     let existing: Vec<_> = plan.to_prepare().into_iter().filter(|one| !plan.missing.contains(one)).collect();
     let mut unavailable = HashMap::new();
-    for (repository, answer) in request.provisioners.differing(&existing).await {
+    let differing = request.stop.run_until_cancelled(request.provisioners.differing(&existing)).await;
+    for (repository, answer) in differing.unwrap_or_default() {
         match answer {
             Ok(settings) if settings.is_empty() => {}
             Ok(settings) => plan.changes.push((repository, settings)),
@@ -75,9 +77,10 @@ fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
 
 /// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
 async fn is_vacant(request: Request<'_>, repository: &Repository) -> bool {
-    let tags = async { request.stores.target(repository)?.tags().await };
+    // One page tells.
+    let tags = async { request.stores.target(repository)?.tags_within(1).await };
     match unless_stopped(request.stop, tags).await {
-        Ok(tags) => tags.is_empty(),
+        Ok(tags) => tags.is_some_and(|tags| tags.is_empty()),
         Err(error) => error.kind() == Kind::NotFound,
     }
 }

@@ -25,8 +25,7 @@ use super::shown;
 use super::trouble::Trial;
 use super::upload::{self, Outgoing};
 use crate::error::{Error, Kind, Result};
-
-const MOST_REDIRECTS: usize = 10;
+use crate::oci::bounds;
 
 const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
     (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";
@@ -72,7 +71,7 @@ impl Transport {
     /// If there is no whole answer. An HTTP status of whatever kind isn't an error here, but for those of trouble.
     pub(crate) async fn exchange(&self, request: &Request, authorization: Option<HeaderValue>) -> Result<Answer> {
         let mut url = request.url.clone();
-        for _ in 0..=MOST_REDIRECTS {
+        for _ in 0..=bounds::REDIRECTS {
             self.check(request, &url)?;
             let authorization = authorization.clone().filter(|_| self.may_authorize(request.action, &url));
             let answer = self.persist(&Hop { request, url: &url, authorization }).await?;
@@ -81,7 +80,7 @@ impl Transport {
                 None => return Ok(answer),
             }
         }
-        Err(request.error(Kind::Invalid, format!("more than {MOST_REDIRECTS} redirects")))
+        Err(request.error(Kind::Invalid, format!("more than {} redirects", bounds::REDIRECTS)))
     }
 
     /// Sends `request` with a body that streams, once, and reads the answer. No redirect is followed: the body is gone.

@@ -113,6 +113,30 @@ impl MemoryRepository {
         self.read("list blobs of", |contents| Ok(contents.blobs.keys().cloned().collect()))
     }
 
+    /// Deletes a tag, and keeps the manifest.
+    pub fn delete_tag(&self, tag: &Tag) {
+        self.delete(|contents| drop(contents.tags.remove(tag)));
+    }
+
+    /// Deletes a manifest, and all tags that name it.
+    pub fn delete_manifest(&self, digest: &Digest) {
+        self.delete(|contents| {
+            contents.manifests.remove(digest);
+            contents.tags.retain(|_, named| named != digest);
+        });
+    }
+
+    /// Deletes a blob, whatever refers to it.
+    pub fn delete_blob(&self, digest: &Digest) {
+        self.delete(|contents| drop(contents.blobs.remove(digest)));
+    }
+
+    fn delete(&self, change: impl FnOnce(&mut Contents)) {
+        if let Some(contents) = self.world.lock().by_name.get_mut(&self.name) {
+            change(contents);
+        }
+    }
+
     /// How many uploads are open.
     pub fn open_uploads(&self) -> usize {
         self.world.lock().by_name.get(&self.name).map_or(0, |contents| contents.uploads.len())

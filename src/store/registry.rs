@@ -16,7 +16,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, H
 pub(crate) use self::listing::next_link;
 use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload, wrong_size};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: &str = "docker-content-digest";
@@ -171,7 +171,7 @@ impl Source for RegistryStore {
     }
 
     async fn tags(&self) -> Result<Vec<Tag>> {
-        let all = self.list_tags(listing::MOST_PAGES).await?;
+        let all = self.list_tags(bounds::PAGES).await?;
         Ok(all.unwrap_or_default())
     }
 

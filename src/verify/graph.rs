@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Depth, Request, content};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::oci::{Descriptor, Digest, Edge, MAX_DEPTH, Mismatch, Referrer, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selector, bounds};
 use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
@@ -94,7 +94,7 @@ pub(super) struct Inspector {
     questions: Semaphore,
     transfers: Semaphore,
     names: OnceMap<(Repository, Selector), Result<Held>>,
-    lists: OnceMap<(Repository, Digest), Result<Vec<Referrer>>>,
+    lists: OnceMap<(Repository, Digest), Result<Arc<HashSet<Digest>>>>,
     seen: OnceMap<(Repository, Digest), Seen>,
     /// The manifests that were met, by pool.
     met: Mutex<HashMap<Repository, HashSet<Digest>>>,
@@ -165,7 +165,7 @@ impl Inspector {
         if !seen.is_right() {
             return seen;
         }
-        let referrers = transfer.referrers.iter().map(|referrer| self.referrer(&transfer.target, referrer));
+        let referrers = transfer.referrers.iter().map(|referrer| self.referrer(transfer, referrer));
         let referrers: Vec<Seen> = futures::stream::iter(referrers).buffered(BRANCHES).collect().await;
         if self.depth > Depth::Tags {
             // It may not go there by the digest that it was pinned by.
@@ -174,51 +174,53 @@ impl Inspector {
             seen.add(self.shared_manifest(&transfer.target, &root, 0).await);
         }
         referrers.into_iter().for_each(|referrer| seen.add(referrer));
-        if self.depth > Depth::Tags {
-            seen.add(self.listed(transfer).await);
-        }
         seen
     }
 
-    /// Whether referrers without a tag can be found by their subject: in the list that the target gives, or the index
-    /// that is kept under the fallback tag. A filtered image is still signed as the whole.
-    async fn listed(self: &Arc<Self>, transfer: &Transfer) -> Seen {
-        let mut untagged = transfer.referrers.iter().filter(|referrer| referrer.tag.is_none()).peekable();
-        if untagged.peek().is_none() {
-            return Seen::default();
-        }
-        let key = (transfer.target.clone(), transfer.root.digest.clone());
-        let work = {
-            let (inspector, (target, subject)) = (Arc::clone(self), key.clone());
-            || async move {
-                let found = inspector.ask(&target, |target| async move { target.referrers(&subject).await }).await;
-                found.map(|referrers| referrers.list())
+    /// Whether a referrer is where it is looked for: under its tag, or in the list of what refers to its image. Below it
+    /// only with `--deep`.
+    async fn referrer(self: &Arc<Self>, transfer: &Transfer, referrer: &Referrer) -> Seen {
+        let target = &transfer.target;
+        let seen = match &referrer.tag {
+            Some(tag) => {
+                let name = Selector::Tag(tag.clone());
+                self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await
             }
+            None => self.listed(transfer, referrer).await,
         };
-        let listed = match shared(self.lists.get_or_work(key, work).await) {
-            Ok(listed) => listed,
-            Err(error) => return Seen { error: Some(error), ..Seen::default() },
-        };
-        let unlisted = untagged.filter(|referrer| listed.iter().all(|listed| listed.digest != referrer.digest));
-        let findings = unlisted.map(|referrer| Finding {
-            part: Part::Referrer,
-            expected: referrer.digest.clone(),
-            found: None,
-            why: Some("it isn't listed as referring to its image".to_owned()),
-        });
-        Seen { findings: findings.collect(), ..Seen::default() }
-    }
-
-    async fn referrer(self: &Arc<Self>, target: &Repository, referrer: &Referrer) -> Seen {
-        let name = match &referrer.tag {
-            Some(tag) => Selector::Tag(tag.clone()),
-            None => Selector::Digest(referrer.digest.clone()),
-        };
-        let seen = self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
         if !seen.is_right() || self.depth == Depth::Tags {
             return seen;
         }
         self.shared_manifest(target, &referrer.digest, 0).await
+    }
+
+    /// Whether a referrer without a tag can be found by its subject: in the list that the target gives, or the index that is
+    /// kept under the fallback tag; that is how `plan` looks, too. One that isn't listed is asked for, to tell why.
+    async fn listed(self: &Arc<Self>, transfer: &Transfer, referrer: &Referrer) -> Seen {
+        let key = (transfer.target.clone(), transfer.lands_as().clone());
+        let work = {
+            let (inspector, (target, subject)) = (Arc::clone(self), key.clone());
+            || async move {
+                let found = inspector.ask(&target, |target| async move { target.referrers(&subject).await }).await;
+                match found {
+                    Ok(referrers) => Ok(Arc::new(referrers.list().into_iter().map(|listed| listed.digest).collect())),
+                    Err(error) if error.kind() == Kind::NotFound => Ok(Arc::default()),
+                    Err(error) => Err(error.at(Stage::Verify)),
+                }
+            }
+        };
+        match shared(self.lists.get_or_work(key, work).await) {
+            Ok(listed) if listed.contains(&referrer.digest) => return Seen::default(),
+            Ok(_) => {}
+            Err(error) => return Seen { error: Some(error), ..Seen::default() },
+        }
+        let name = Selector::Digest(referrer.digest.clone());
+        let seen = self.named(&transfer.target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
+        if !seen.is_right() {
+            return seen;
+        }
+        let why = Some("it isn't listed as referring to its image".to_owned());
+        Seen::differs(Finding { part: Part::Referrer, expected: referrer.digest.clone(), found: None, why })
     }
 
     /// Whether `name` is `expected`: one HEAD. What was pinned by another algorithm than the target's has to be read as well.
@@ -291,8 +293,8 @@ impl Inspector {
 
     /// A manifest, read, and what it points at.
     async fn manifest(self: &Arc<Self>, target: &Repository, digest: &Digest, level: usize) -> Seen {
-        if level > MAX_DEPTH {
-            let why = format!("indexes nest deeper than {MAX_DEPTH}");
+        if level > bounds::DEPTH {
+            let why = format!("indexes nest deeper than {}", bounds::DEPTH);
             let error = Error::new(Kind::Invalid, format!("follow {digest} in {target}"), why);
             return Seen { error: Some(error.on(Side::Target)), ..Seen::default() };
         }

@@ -28,7 +28,7 @@ use transship::report::{Outcome, Reason, Status};
 use transship::store::memory::Memory;
 use transship::store::{MountRule, Stores};
 
-use self::lying::Lying;
+use self::lying::{Lie, Lying};
 use self::odd::{Odd, Oddities};
 use crate::support::gate::Gate;
 use crate::support::images::{Image, image, index, multi_platform};
@@ -362,7 +362,7 @@ async fn what_a_target_says_is_missing_is_sent_after_all() {
     batch.not_vacant();
     // The target says that it has the layer; then it turns out that it hasn't.
     let target: Repository = "dst.test/app".parse().unwrap();
-    let lying = Lying { stores: batch.stores.clone(), about: layer.clone(), left: Arc::default() };
+    let lying = Lying::new(&batch, layer, Lie::OnceThere);
     let ready = ready(vec![target]).await;
     let stop = CancellationToken::new();
     let finder = Arc::new(Finder::new(Arc::new(batch.stores.clone())));

@@ -1,5 +1,6 @@
 //! Tests of the whole, in one binary: a file for each subject.
 
+mod agreement;
 mod auth;
 mod bad_input;
 mod cache;
@@ -27,6 +28,7 @@ mod plan;
 mod platforms;
 mod real;
 mod referrers;
+mod repair;
 mod requests;
 mod rewrite;
 mod robust;

@@ -198,3 +198,28 @@ async fn a_stalled_source_is_given_up_after_idle_timeout_and_read_on() {
     assert_eq!((sync.code, statuses(&sync)), (0, vec!["copied".to_owned()]), "{sync}");
     scene.assert_mirrored(&app, "app", "1").await;
 }
+
+/// A manifest that a target stores as something else is pushed once more, and then told.
+#[tokio::test]
+async fn what_a_target_says_that_it_has_stored_is_compared() {
+    for (path, name) in [("/manifests/sha256:", "a child"), ("/manifests/1", "the root")] {
+        for times in [1, usize::MAX] {
+            let scene = Scene::new().await;
+            let app = multi_platform("app", &["linux/amd64"]);
+            app.push(&scene.source.inside("app"), "1").await;
+            scene.list("  - SRC/app:1\n");
+            let other = image("other").build().digest().to_string();
+            scene.target.script.times(times, "PUT", path, Fault::Set("docker-content-digest", other.clone()));
+            let run = scene.cli.run("sync --json").await;
+            let puts = scene.target.script.count("PUT", path);
+            if times == 1 {
+                assert_eq!((run.code, puts), (0, 2), "{name}: {run}");
+                scene.assert_mirrored(&app, "app", "1").await;
+            } else {
+                let error = &run.json()["images"][0]["error"];
+                assert_eq!((run.code, puts, &error["kind"]), (1, 2, &"mismatch".into()), "{name}: {run}");
+                assert!(error["message"].as_str().is_some_and(|message| message.contains(&other)), "{run}");
+            }
+        }
+    }
+}

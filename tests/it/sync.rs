@@ -360,15 +360,40 @@ async fn throttling_is_waited_out() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_interrupted_run_says_what_is_done_and_what_is_not() {
+async fn an_interrupted_run_ends_soon_and_says_what_is_done_and_what_is_not() {
+    let stopped = ["-TERM", "-INT", "-HUP"].map(|signal| async move {
+        let scene = Scene::new().await;
+        for name in ["done", "app", "later"] {
+            scene.publish(name, "1").await;
+        }
+        scene.list("  - SRC/done:1\n  - SRC/app:1\n  - SRC/later:1\n");
+        let gate = Gate::closed();
+        for name in ["app", "later"] {
+            scene.source.script.always("GET", format!("/v2/{name}/manifests/"), Fault::Wait(gate.clone()));
+        }
+        let started = std::time::Instant::now();
+        let run = scene.cli.signalled("sync --json", signal, gate.reached(1)).await;
+        assert!(started.elapsed() < std::time::Duration::from_secs(12), "{signal}: {:?}", started.elapsed());
+        assert_eq!(run.code, 130, "{run}");
+        assert_eq!(statuses(&run)[1..], ["skipped", "skipped"], "{run}");
+        let report = run.json();
+        for image in [&report["images"][1], &report["images"][2]] {
+            assert_eq!((&image["reason"], &image["error"]["kind"]), (&"interrupted".into(), &"interrupted".into()));
+        }
+    });
+    futures::future::join_all(stopped).await;
+}
+
+/// Started by nohup, it goes on after its terminal has gone.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_run_that_is_told_to_ignore_hang_ups_does() {
     let scene = Scene::new().await;
-    scene.publish("app", "1").await;
+    let app = scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
     let gate = Gate::closed();
     scene.source.script.always("GET", "/v2/app/manifests/", Fault::Wait(gate.clone()));
-    let (run, ()) = tokio::join!(scene.cli.interrupted("sync --json", gate.reached(1)), async {});
-    assert_eq!((run.code, statuses(&run)), (130, vec!["skipped".to_owned()]), "{run}");
-    let report = run.json();
-    assert_eq!(report["images"][0]["reason"], "interrupted");
-    assert_eq!(report["images"][0]["error"]["kind"], "interrupted");
+    let run = scene.cli.hung_up("sync --json", gate.reached(1), || gate.open()).await;
+    assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned()]), "{run}");
+    scene.assert_mirrored(&app, "app", "1").await;
 }

@@ -383,8 +383,8 @@ async fn what_a_person_sees() {
     DST/mirror/app:old
       extra       tag       sha256:[DIGEST], which the lock doesn't know
       hint: tag, referrer: `transship sync` sets it again, or tells why it can't
-      hint: missing part: sync only sees the tag; delete the repository there, then sync
-      hint: damaged part: delete the repository there and collect the registry's garbage, then sync
+      hint: missing part: `transship sync --repair` brings it back
+      hint: damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
 
     failed      SRC/db:1

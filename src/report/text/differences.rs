@@ -29,21 +29,16 @@ const REMEDIES: [Remedy; 5] = [
         text: "tag, referrer: `transship sync` sets it again, or tells why it can't",
     },
     Remedy {
-        helps: |difference| {
-            Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync() && !difference.is_in_a_layout()
-        },
-        text: "missing part: sync only sees the tag; delete the repository there, then sync",
+        helps: |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
+        text: "missing part: `transship sync --repair` brings it back",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Damaged && !difference.is_in_a_layout(),
-        text: "damaged part: delete the repository there and collect the registry's garbage, then sync",
+        text: "damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`",
     },
     Remedy {
-        helps: |difference| {
-            let wrong = matches!(Wrong::of(difference), Wrong::Missing | Wrong::Damaged);
-            wrong && !difference.is_seen_by_sync() && difference.is_in_a_layout()
-        },
-        text: "part of a layout: sync only sees the tag; mirror into another directory",
+        helps: |difference| Wrong::of(difference) == Wrong::Damaged && difference.is_in_a_layout(),
+        text: "damaged part of a layout: remove its file below blobs/, then `transship sync --repair`",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Extra,

@@ -233,8 +233,8 @@ fn a_verification_fits_a_terminal() {
     harbor.example.com/mirror/docker.io/library/nginx:old
       extra       tag       sha256:cba06b5736fa, which the lock doesn't know
       hint: tag, referrer: `transship sync` sets it again, or tells why it can't
-      hint: missing part: sync only sees the tag; delete the repository there, then sync
-      hint: damaged part: delete the repository there and collect the registry's garbage, then sync
+      hint: missing part: `transship sync --repair` brings it back
+      hint: damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
 
     3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s

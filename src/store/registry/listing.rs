@@ -10,12 +10,9 @@ use serde_json::{Map, Value};
 
 use super::RegistryStore;
 use crate::error::{Kind, Result};
-use crate::oci::{Digest, MediaType, Referrer, Selector, Tag};
+use crate::oci::{Digest, MediaType, Referrer, Selector, Tag, bounds};
 use crate::registry::{Absence, Action, Answer, Request};
 use crate::store::{self, Referrers, Source as _};
-
-/// More pages than any list has.
-pub(super) const MOST_PAGES: usize = 10_000;
 
 #[derive(Deserialize)]
 struct TagPage {
@@ -58,6 +55,10 @@ impl RegistryStore {
                 None => {
                     let page = referrers_in(request, answer)?;
                     listed.extend(page.into_iter().filter(|referrer| seen.insert(referrer.digest.clone())));
+                    if listed.len() > bounds::REFERRERS {
+                        let why = format!("more than {} manifests refer to it", bounds::REFERRERS);
+                        return Err(request.error(Kind::Invalid, why));
+                    }
                 }
                 absence if is_first => absent = absence,
                 Some(_) => return Err(answer.failure(request)),
@@ -65,7 +66,7 @@ impl RegistryStore {
             is_first = false;
             Ok(())
         };
-        self.pages(request, MOST_PAGES, read).await?;
+        self.pages(request, bounds::PAGES, read).await?;
         Ok(absent.map_or(Ok(listed), Err))
     }
 
@@ -89,15 +90,21 @@ impl RegistryStore {
         mut read: impl FnMut(&Request, &Answer) -> Result<()> + Send,
     ) -> Result<bool> {
         let mut seen = HashSet::from([request.url.clone()]);
+        let mut bytes = 0;
         loop {
             let answer = self.host.send(&request).await?;
+            bytes += answer.body.len() as u64;
+            if bytes > bounds::LIST {
+                let why = format!("the list is larger than {} MiB and perhaps without end", bounds::LIST >> 20);
+                return Err(request.error(Kind::Invalid, why));
+            }
             read(&request, &answer)?;
             let Some(next) = self.next_page(&request, &answer)? else { return Ok(true) };
             if !seen.insert(next.clone()) {
                 return Err(request.error(Kind::Invalid, "the pages of the list lead back to one that was read"));
             }
-            if seen.len() > MOST_PAGES {
-                return Err(request.error(Kind::Invalid, format!("the list has more than {MOST_PAGES} pages")));
+            if seen.len() > bounds::PAGES {
+                return Err(request.error(Kind::Invalid, format!("the list has more than {} pages", bounds::PAGES)));
             }
             if seen.len() > most {
                 return Ok(false);

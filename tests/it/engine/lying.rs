@@ -1,20 +1,53 @@
-//! Stores whose targets say once that a blob is there, whether it is or not.
+//! Targets that lie about a blob, or are late: what the push of its manifest tells is believed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use transship::error::Result;
-use transship::oci::{Descriptor, Digest, Manifest, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+use tokio::time::Instant;
+use transship::error::{Error, Result};
+use transship::oci::{Descriptor, Digest, Manifest, Selector, Tag};
+use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Target, Upload};
 
-use crate::support::recorded::Recorded;
+use super::*;
+
+/// What a target says that isn't so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lie {
+    /// It has the blob; the second time it tells the truth.
+    OnceThere,
+    /// It has the blob, whenever it is asked.
+    AlwaysThere,
+    /// It has mounted the blob.
+    Mounted,
+    /// It has mounted the blob, and has it, whenever it is asked.
+    MountedAndThere,
+    /// The blob is there, only it isn't known to manifests for so long.
+    Late(Duration),
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Lying {
-    pub(super) stores: Recorded,
-    pub(super) about: Digest,
-    pub(super) left: Arc<AtomicBool>,
+    stores: Recorded,
+    about: Digest,
+    lie: Lie,
+    told: Arc<AtomicUsize>,
+    /// With what kind and status a manifest is refused whose blob isn't there.
+    refusal: Option<(Kind, u16)>,
+    /// When the blob arrived.
+    arrived: Arc<std::sync::Mutex<Option<Instant>>>,
+}
+
+impl Lying {
+    pub(super) fn new(batch: &Batch, about: &Digest, lie: Lie) -> Self {
+        let (stores, about) = (batch.stores.clone(), about.clone());
+        Self { stores, about, lie, told: Arc::default(), refusal: None, arrived: Arc::default() }
+    }
+
+    fn is_too_early(&self) -> bool {
+        let arrived = *self.arrived.lock().unwrap();
+        matches!((self.lie, arrived), (Lie::Late(time), Some(at)) if at.elapsed() < time)
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +81,15 @@ impl Source for Liar {
         self.0.blob(blob, offset).await
     }
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        if *digest == self.1.about && !self.1.left.swap(true, Ordering::Relaxed) {
+        if *digest != self.1.about {
+            return self.0.blob_size(digest).await;
+        }
+        let lies = match self.1.lie {
+            Lie::OnceThere => self.1.told.fetch_add(1, Ordering::Relaxed) == 0,
+            Lie::AlwaysThere | Lie::MountedAndThere => true,
+            Lie::Mounted | Lie::Late(_) => false,
+        };
+        if lies {
             return Ok(Some(1000));
         }
         self.0.blob_size(digest).await
@@ -64,18 +105,72 @@ impl Source for Liar {
 #[async_trait]
 impl Target for Liar {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
-        self.0.push_manifest(manifest, name).await
+        let points_at_it = manifest.successors().iter().any(|edge| edge.descriptor().digest == self.1.about);
+        if points_at_it && self.1.is_too_early() {
+            return Err(Error::new(Kind::MissingContent, format!("push {name}"), "404 Not Found: BLOB_UNKNOWN"));
+        }
+        self.0.push_manifest(manifest, name).await.map_err(|error| match self.1.refusal {
+            Some((kind, status)) => Error::new(kind, format!("push {name}"), error.why()).with_status(status),
+            None => error,
+        })
     }
     async fn open_upload(&self) -> Result<Upload> {
         self.0.open_upload().await
     }
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
-        self.0.push_blob(upload, blob, body).await
+        let pushed = self.0.push_blob(upload, blob, body).await;
+        if blob.digest == self.1.about {
+            self.1.arrived.lock().unwrap().get_or_insert_with(Instant::now);
+        }
+        pushed
     }
     async fn abandon(&self, upload: Upload) {
         self.0.abandon(upload).await;
     }
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
+        if *digest == self.1.about && matches!(self.1.lie, Lie::Mounted | Lie::MountedAndThere) {
+            return Ok(Mount::Mounted);
+        }
         self.0.mount(digest, from).await
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_push_of_a_manifest_says_is_believed_and_not_what_was_said_before() {
+    let refusals = [None, Some((Kind::Unsupported, 400)), Some((Kind::Invalid, 422)), Some((Kind::NotFound, 404))];
+    let late = [100, 200, 600, 1600, 3600].map(|time| Lie::Late(Duration::from_millis(time)));
+    let lies = [Lie::OnceThere, Lie::AlwaysThere, Lie::Mounted, Lie::MountedAndThere].into_iter().chain(late);
+    for (lie, refusal) in lies.flat_map(|lie| refusals.map(|refusal| (lie, refusal))) {
+        let mut batch = Batch::new();
+        let images = ["a", "b"].map(|seed| image(seed).shared_layer("base", 1000).build());
+        let layer = images[1].blobs.iter().find(|blob| blob.descriptor.size == 1000).unwrap().digest().clone();
+        let lying = Lying { refusal, ..Lying::new(&batch, &layer, lie) };
+        if matches!(lie, Lie::Mounted | Lie::MountedAndThere) {
+            batch.image(&images[0], "src.test/a:1", "dst.test/a").await;
+        }
+        batch.image(&images[1], "src.test/b:1", "dst.test/b").await;
+        if matches!(lie, Lie::OnceThere | Lie::AlwaysThere) {
+            batch.not_vacant();
+        }
+        batch.given = Arc::new(lying);
+        let outcomes = batch.run().await;
+        let all_copied = outcomes.iter().all(|outcome| outcome.status == Status::Copied);
+        assert!(all_copied, "{lie:?} {refusal:?}: {outcomes:?}");
+        batch.assert_at(&images[1], "dst.test/b", "1").await;
+        let read = batch.stores.calls_of(What::Blob).iter().filter(|call| call.subject == layer.as_str()).count();
+        assert!(read <= 3, "{lie:?} {refusal:?}: read {read} times");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_misses_something_for_ever_is_given_up_soon() {
+    let mut batch = Batch::new();
+    let image = image("a").layer(1000).build();
+    batch.image(&image, "src.test/a:1", "dst.test/a").await;
+    let lie = Lie::Late(Duration::from_secs(3600));
+    batch.given = Arc::new(Lying::new(&batch, image.blobs[1].digest(), lie));
+    let started = Instant::now();
+    let outcomes = batch.run().await;
+    assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), Kind::MissingContent, "{outcomes:?}");
+    assert!(started.elapsed() < Duration::from_secs(5));
 }

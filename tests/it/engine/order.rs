@@ -53,6 +53,34 @@ async fn after_half_of_the_bytes_about_half_of_the_images_have_their_tag() {
     }
 }
 
+/// What many share is brought by whichever image comes first, but goes when the first of them in the plan is due.
+#[tokio::test(start_paused = true)]
+async fn a_shared_layer_doesnt_keep_the_first_images_waiting() {
+    for is_one_repository in [true, false] {
+        let mut batch = Batch::new();
+        batch.transfers = 1;
+        let mut all = Vec::new();
+        for n in 0..40 {
+            let own = Blob::seeded(MediaType::OCI_LAYER, &format!("own {n}"), BULK + n);
+            let image = image(&format!("app{n}")).blob(own).shared_layer("base", 2 * BULK).build();
+            let name = if is_one_repository { "app".to_owned() } else { format!("app{n}") };
+            batch.image(&image, &format!("src.test/{name}:{n}"), &format!("dst.test/{name}")).await;
+            // The last one reads its manifest first, and so leads.
+            let time = Duration::from_millis(40 - n as u64);
+            batch.stores.on(What::Manifest).for_subject(image.digest()).then(Fault::Takes(time));
+            all.push(image);
+        }
+        batch.not_vacant();
+        take_time(&batch, &all);
+        assert!(batch.run().await.iter().all(|outcome| outcome.status == Status::Copied));
+        let calls = batch.stores.calls();
+        let pushes: Vec<usize> = (0..calls.len()).filter(|at| calls[*at].what == What::PushBlob).collect();
+        let until = pushes[pushes.len() - 20];
+        let tags = calls[..until].iter().filter(|call| call.what == What::PushManifest).count();
+        assert!((10..=20).contains(&tags), "{tags} of 40 tags after half of the bulk");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_biggest_blob_of_an_image_goes_first() {
     let mut batch = Batch::new();

@@ -98,8 +98,10 @@ impl Cli {
     }
 
     fn spawn(&self, line: &str) -> tokio::process::Child {
-        let program = assert_cmd::cargo::cargo_bin!("transship");
-        let mut command = tokio::process::Command::new(program);
+        self.spawn_by(tokio::process::Command::new(assert_cmd::cargo::cargo_bin!("transship")), line)
+    }
+
+    fn spawn_by(&self, mut command: tokio::process::Command, line: &str) -> tokio::process::Child {
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear().kill_on_drop(true);
         command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
         command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
@@ -131,13 +133,35 @@ impl Cli {
 
     /// Runs `line` and sends it SIGTERM once `when` is over.
     pub(crate) async fn interrupted(&self, line: &str, when: impl Future<Output = ()>) -> Run {
-        let child = self.spawn(line);
+        self.signalled(line, "-TERM", when).await
+    }
+
+    /// Runs `line` and sends it this signal, as `kill` writes it, once `when` is over.
+    pub(crate) async fn signalled(&self, line: &str, signal: &str, when: impl Future<Output = ()>) -> Run {
+        self.signal(self.spawn(line), signal, when, || ()).await
+    }
+
+    /// Runs `line` as nohup does and sends it SIGHUP once `when` is over; `then` comes after that.
+    pub(crate) async fn hung_up(&self, line: &str, when: impl Future<Output = ()>, then: impl FnOnce()) -> Run {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(assert_cmd::cargo::cargo_bin!("transship"));
+        self.signal(self.spawn_by(command, line), "-HUP", when, then).await
+    }
+
+    async fn signal(
+        &self,
+        child: tokio::process::Child,
+        signal: &str,
+        when: impl Future<Output = ()>,
+        then: impl FnOnce(),
+    ) -> Run {
         let id = child.id().expect("it runs").to_string();
         let ended = child.wait_with_output();
         let end = async {
             when.await;
-            let sent = tokio::process::Command::new("kill").args(["-TERM", &id]).status().await;
+            let sent = tokio::process::Command::new("kill").args([signal, &id]).status().await;
             assert!(sent.expect("kill runs").success());
+            then();
         };
         let both = async { tokio::join!(ended, end) };
         let (output, ()) = tokio::time::timeout(LIMIT, both).await.expect("it ends in time");

@@ -332,3 +332,19 @@ async fn where_pulls_count_a_head_comes_before_the_fallback_tag_is_read() {
     let asked = script.lines();
     assert!(asked.len() == 2 && asked[1].starts_with("HEAD /v2/a/b/manifests/sha256-"), "{asked:?}");
 }
+
+#[tokio::test]
+async fn a_list_without_end_is_refused_by_its_size() {
+    let pages = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&pages);
+    let script = Script::start(move |_| {
+        let page = asked.fetch_add(1, Ordering::Relaxed);
+        let tags: Vec<String> = (0..100_000).map(|n| format!("\"tag-{page}-{n:0>40}\"")).collect();
+        let link = format!("</v2/a/b/tags/list?page={page}>; rel=\"next\"");
+        reply(200, &[("link", &link)], format!("{{\"tags\":[{}]}}", tags.join(",")))
+    })
+    .await;
+    let error = script.store().tags().await.unwrap_err();
+    assert!(error.kind() == Kind::Invalid && error.why().contains("64 MiB"), "{error}");
+    assert!(pages.load(Ordering::Relaxed) < 20);
+}

@@ -1,0 +1,250 @@
+//! `--repair`: looks below the tags that are right, at each manifest and blob by HEAD, and gives those images work that have
+//! something missing.
+//!
+//! Each manifest and blob is asked for once for each target repository. The bytes of a manifest come from the cache, else
+//! from the target or the source, whichever counts no pull and keeps no account of one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::ask::QUESTIONS;
+use super::{Action, Plan, Planned, Transfer};
+use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
+use crate::oci::{Algorithm, Digest, Edge, Manifest, Repository, Selector, bounds};
+use crate::once::OnceMap;
+use crate::store::{Source, Stores, Target};
+
+/// Images that are looked at side by side, and branches of one manifest.
+const IMAGES: usize = 16;
+
+/// What lies below the tags of the targets.
+#[derive(Debug, Clone, Default)]
+pub struct Holes {
+    /// Manifests that are missing or damaged, or that have something below them that is.
+    pub broken: HashSet<(Repository, Digest)>,
+    /// Manifests below which nothing is missing; `None` if nobody has looked.
+    pub whole: Option<HashSet<(Repository, Digest)>>,
+    /// What was seen to be there: what is missing in one place can be taken from another.
+    pub there: Vec<(Edge, Repository)>,
+}
+
+/// What is missing below a manifest, itself included.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lack {
+    any: bool,
+    /// Bytes of blobs; manifests aren't counted.
+    bytes: u64,
+}
+
+/// One view over the targets.
+struct Inspector {
+    stores: Arc<dyn Stores>,
+    questions: Semaphore,
+    looked: OnceMap<(Repository, Digest), Result<Lack>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    broken: HashSet<(Repository, Digest)>,
+    there: HashMap<(Repository, Digest), Edge>,
+}
+
+/// From where an image came, and where it is.
+#[derive(Clone)]
+struct Ends {
+    source: Arc<dyn Source>,
+    target: Arc<dyn Target>,
+    place: Repository,
+}
+
+/// Looks below what `plan` has found to be right, and puts what it lacks into the plan.
+pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &CancellationToken) {
+    let inspector = Arc::new(Inspector {
+        stores: Arc::clone(stores),
+        questions: Semaphore::new(QUESTIONS),
+        looked: OnceMap::default(),
+        seen: Mutex::default(),
+    });
+    let looked = plan.images.iter().enumerate().filter_map(|(index, planned)| match planned {
+        Planned::Image(transfer) if matches!(transfer.action, Action::UpToDate | Action::Refer) => {
+            Some((index, transfer.clone()))
+        }
+        _ => None,
+    });
+    let looked = looked.map(|(index, transfer)| {
+        let inspector = Arc::clone(&inspector);
+        async move {
+            let looked = unless_stopped(stop, inspector.image(&transfer)).await;
+            (index, looked.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+        }
+    });
+    let looked: Vec<_> = futures::stream::iter(looked.collect::<Vec<_>>()).buffered(IMAGES).collect().await;
+    for (index, looked) in looked {
+        let Planned::Image(transfer) = &mut plan.images[index] else { continue };
+        match looked {
+            Ok((root, referrers)) => give_work(transfer, root, referrers),
+            Err(error) => {
+                let (source, target) = (transfer.source.to_string(), transfer.target_text());
+                plan.images[index] = Planned::Failed { source, target, error };
+            }
+        }
+    }
+    let seen = std::mem::take(&mut *inspector.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let is_whole = |place: &&(Repository, Digest)| !seen.broken.contains(place);
+    let manifests = seen.there.iter().filter(|(_, edge)| matches!(edge, Edge::Manifest(_))).map(|(place, _)| place);
+    let whole = manifests.filter(is_whole).cloned().collect();
+    let there = seen.there.into_iter().map(|((repository, _), edge)| (edge, repository)).collect();
+    plan.holes = Holes { broken: seen.broken, whole: Some(whole), there };
+}
+
+fn give_work(transfer: &mut Transfer, root: Lack, referrers: Lack) {
+    if !root.any && !referrers.any {
+        return;
+    }
+    let had_work = transfer.action == Action::Refer;
+    transfer.action = if root.any { Action::Copy } else { Action::Refer };
+    let known = if had_work { transfer.bytes } else { Some(0) };
+    transfer.bytes = known.map(|bytes| bytes + root.bytes + referrers.bytes);
+}
+
+impl Inspector {
+    /// What is missing below the root, and below the referrers that the lock has.
+    async fn image(self: &Arc<Self>, transfer: &Transfer) -> Result<(Lack, Lack)> {
+        let source = self.stores.source(transfer.source.repository())?;
+        let target = self.stores.target(&transfer.target)?;
+        let ends = Ends { source, target, place: transfer.target.clone() };
+        let root = called(&*ends.target, transfer).await?;
+        let root = self.manifest(&ends, &root, 0).await?;
+        let mut lack = Lack::default();
+        for referrer in transfer.wanted_referrers().filter(|one| !transfer.left.contains(one)) {
+            let below = self.manifest(&ends, &referrer.digest, 0).await?;
+            lack = Lack { any: lack.any || below.any, bytes: lack.bytes + below.bytes };
+        }
+        Ok((root, lack))
+    }
+
+    /// What is missing of the manifest `digest` and below it, looked for once.
+    fn manifest(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> BoxFuture<'static, Result<Lack>> {
+        let (inspector, ends, digest) = (Arc::clone(self), ends.clone(), digest.clone());
+        async move {
+            let key = (ends.place.clone(), digest.clone());
+            let work = {
+                let inspector = Arc::clone(&inspector);
+                || async move { inspector.look(&ends, &digest, depth).await }
+            };
+            let looked = inspector.looked.get_or_work(key, work).await;
+            let (lack, is_first) = looked.map_err(|lost| Error::defect("look at what is at the target", lost))?;
+            // Only the first image is charged with the bytes.
+            lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
+        }
+        .boxed()
+    }
+
+    async fn look(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> Result<Lack> {
+        if depth > bounds::DEPTH {
+            let why = format!("indexes nest deeper than {}", bounds::DEPTH);
+            return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", ends.place), why));
+        }
+        let found = self.asked(ends.target.resolve(&Selector::Digest(digest.clone()))).await?;
+        let manifest = if found.is_some() { self.read(ends, digest).await? } else { None };
+        // What is below a manifest that is missing is found by whoever brings it.
+        let Some(manifest) = manifest else {
+            self.note(|seen| {
+                seen.broken.insert((ends.place.clone(), digest.clone()));
+            });
+            return Ok(Lack { any: true, bytes: 0 });
+        };
+        let edge = Edge::Manifest(manifest.descriptor().clone());
+        self.note(|seen| {
+            seen.there.insert((ends.place.clone(), digest.clone()), edge);
+        });
+        let branches: Vec<_> = manifest.successors().iter().map(|edge| self.edge(ends, edge, depth)).collect();
+        let mut branches = futures::stream::iter(branches).buffered(IMAGES);
+        let mut lack = Lack::default();
+        while let Some(branch) = branches.next().await {
+            let branch = branch?;
+            lack = Lack { any: lack.any || branch.any, bytes: lack.bytes + branch.bytes };
+        }
+        if lack.any {
+            self.note(|seen| {
+                seen.broken.insert((ends.place.clone(), digest.clone()));
+            });
+        }
+        Ok(lack)
+    }
+
+    fn edge(self: &Arc<Self>, ends: &Ends, edge: &Edge, depth: usize) -> BoxFuture<'static, Result<Lack>> {
+        let (inspector, ends, edge) = (Arc::clone(self), ends.clone(), edge.clone());
+        let blob = match &edge {
+            Edge::Manifest(child) => return self.manifest(&ends, &child.digest, depth + 1),
+            Edge::Blob(blob) => blob.clone(),
+        };
+        async move {
+            let key = (ends.place.clone(), blob.digest.clone());
+            let work = {
+                let inspector = Arc::clone(&inspector);
+                || async move {
+                    let size = inspector.asked(async { ends.target.blob_size(&blob.digest).await }).await?.flatten();
+                    let is_there = size == Some(blob.size);
+                    if is_there {
+                        inspector.note(|seen| {
+                            seen.there.insert((ends.place.clone(), blob.digest.clone()), edge);
+                        });
+                    }
+                    Ok(Lack { any: !is_there, bytes: if is_there { 0 } else { blob.size } })
+                }
+            };
+            let looked = inspector.looked.get_or_work(key, work).await;
+            let (lack, is_first) = looked.map_err(|lost| Error::defect("look at what is at the target", lost))?;
+            lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
+        }
+        .boxed()
+    }
+
+    /// The bytes of a manifest that the target has; `None` if what it has is damaged.
+    async fn read(&self, ends: &Ends, digest: &Digest) -> Result<Option<Manifest>> {
+        if let Some(manifest) = ends.source.at_hand(digest).await {
+            return Ok(Some(manifest));
+        }
+        if ends.target.marks_pulls()
+            && !ends.source.counts_pulls()
+            && let Ok(manifest) = ends.source.manifest(digest).await
+        {
+            return Ok(Some(manifest));
+        }
+        match self.asked(ends.target.manifest(digest)).await {
+            Err(error) if error.kind() == Kind::Mismatch => Ok(None),
+            read => read,
+        }
+    }
+
+    /// The answer of a target when it is the question's turn; `None` if it isn't there.
+    async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        let _permit = self.questions.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
+        match question.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(error.on(Side::Target)),
+        }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Seen)) {
+        note(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What the target calls the root: not by the digest that it is pinned by, where that is of another algorithm.
+async fn called(target: &dyn Target, transfer: &Transfer) -> Result<Digest> {
+    match &transfer.tag {
+        Some(tag) if transfer.lands_as().algorithm() != Algorithm::Sha256 => {
+            Ok(target.resolve(&Selector::Tag(tag.clone())).await?.digest)
+        }
+        _ => Ok(transfer.lands_as().clone()),
+    }
+}
