@@ -41,5 +41,6 @@ mod strangers;
 mod support;
 mod sync;
 mod tls;
+mod trouble;
 mod verbs;
 mod verify;

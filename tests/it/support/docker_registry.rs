@@ -45,26 +45,22 @@ impl DockerRegistry {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("config.json");
         std::fs::write(&config, configuration(folder.path(), settings)?).expect("a file in a fresh folder");
-        let mut command = Command::new(PROGRAM);
-        command.arg("serve").arg(&config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
-        let log = BufReader::new(process.stderr.take().expect("it is piped"));
-        let (found, address) = std::sync::mpsc::channel();
-        // Goes on reading to the end, so that the pipe never fills up.
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                if let Some(address) = listening_on(&line) {
-                    // Nobody waits for a second one.
-                    let _ = found.send(address);
-                }
-            }
-        });
-        // Ends early if the program does: then nobody is left to send.
-        let Ok(address) = address.recv_timeout(LIMIT) else {
-            let _ = process.kill();
-            panic!("{PROGRAM} didn't come to listen: {:?}", process.wait());
-        };
+        let (process, address) = serve(&config)?;
         Some(Self { process, address, folder })
+    }
+
+    /// Ends it, as an outage does.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again where it was, with what it had.
+    pub(crate) fn restart(&mut self) {
+        let config = self.folder.path().join("config.json");
+        let text = std::fs::read_to_string(&config).expect("its own file");
+        std::fs::write(&config, text.replace("127.0.0.1:0", &self.address.to_string())).expect("its own file");
+        self.process = serve(&config).expect("it was there before").0;
     }
 
     /// `127.0.0.1:PORT`.
@@ -103,6 +99,30 @@ impl Drop for DockerRegistry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Starts it with this configuration; where it listens.
+fn serve(config: &Path) -> Option<(Child, SocketAddr)> {
+    let mut command = Command::new(PROGRAM);
+    command.arg("serve").arg(config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
+    let log = BufReader::new(process.stderr.take().expect("it is piped"));
+    let (found, address) = std::sync::mpsc::channel();
+    // Goes on reading to the end, so that the pipe never fills up.
+    std::thread::spawn(move || {
+        for line in log.lines().map_while(Result::ok) {
+            if let Some(address) = listening_on(&line) {
+                // Nobody waits for a second one.
+                let _ = found.send(address);
+            }
+        }
+    });
+    // Ends early if the program does: then nobody is left to send.
+    let Ok(address) = address.recv_timeout(LIMIT) else {
+        let _ = process.kill();
+        panic!("{PROGRAM} didn't come to listen: {:?}", process.wait());
+    };
+    Some((process, address))
 }
 
 /// What `started` is, unless the program isn't there: that is a skipped test, or in CI a failed one.
