@@ -4,6 +4,8 @@
 //! token without scope: asked with a scope, Harbor and others answer a wrong password with a token for nobody, and a
 //! repository that is open to all takes any.
 
+use reqwest::header::WWW_AUTHENTICATE;
+
 use super::Host;
 use super::action::{Action, Request};
 use super::credentials::Credential;
@@ -45,7 +47,10 @@ impl Host {
                 return Err(error);
             }
             let error = match answer {
-                Ok(answer) if answer.is_web_page() => answer.unreadable(&request, ""),
+                // A proxy in front that wants a password says so on a page of its own.
+                Ok(answer) if answer.is_web_page() && !answer.headers.contains_key(WWW_AUTHENTICATE) => {
+                    answer.unreadable(&request, "")
+                }
                 Ok(answer) if answer.status.is_server_error() || answer.status.as_u16() == 429 => {
                     answer.failure(&request)
                 }
