@@ -3,6 +3,7 @@
 mod agreement;
 mod auth;
 mod bad_input;
+mod behind_nginx;
 mod cache;
 mod check;
 mod circle;

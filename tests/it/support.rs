@@ -17,6 +17,7 @@ pub(crate) mod kubectl;
 pub(crate) mod layout;
 pub(crate) mod ministack;
 pub(crate) mod moto;
+pub(crate) mod nginx;
 pub(crate) mod proxy;
 pub(crate) mod recorded;
 pub(crate) mod registry;

@@ -68,6 +68,11 @@ impl DockerRegistry {
         self.address.to_string().parse().expect("an address is host:port")
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) fn repository(&self, path: &str) -> Repository {
         Repository::new(self.name(), path).expect("a repository path")
     }

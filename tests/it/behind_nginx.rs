@@ -1,0 +1,111 @@
+//! Debian's registry behind Debian's nginx, as organisations run it: `check` says ok, and `sync` works.
+
+use transship::oci::Registry as Name;
+
+use crate::support::cli::{Cli, Run};
+use crate::support::docker_registry::{self, DockerRegistry};
+use crate::support::images::{Image, image, multi_platform};
+use crate::support::nginx::{Nginx, Settings};
+use crate::support::registry::Registry;
+use crate::support::stores::registry_target;
+
+const HOST: &str = "proxy_set_header Host $http_host;";
+
+/// A registry that isn't ours, and what is in front of it.
+struct Front {
+    registry: DockerRegistry,
+    nginx: Nginx,
+    cli: Cli,
+}
+
+impl Front {
+    fn start(settings: &Settings) -> Option<Self> {
+        Self::before(docker_registry::Settings::default(), settings)
+    }
+
+    fn before(registry: docker_registry::Settings, settings: &Settings) -> Option<Self> {
+        let registry = DockerRegistry::with(registry)?;
+        let nginx = Nginx::start(registry.address(), settings)?;
+        Some(Self { registry, nginx, cli: Cli::new().env("REGISTRY_PASSWORD", "p4ss") })
+    }
+
+    /// Runs `line` with a list of one image, from `from` to `to`; `settings` are those of the front.
+    async fn run(&self, line: &str, from: &Name, to: &Name, settings: &str) -> Run {
+        let list = format!(
+            "target: {to}/m\nlayout: \"{{name}}\"\nimages: [\"{from}/app:1\"]\nregistries:\n  \"{}\": {settings}\n",
+            self.nginx.name()
+        );
+        self.cli.write("mirror.yaml", list);
+        let run = self.cli.run(line).await;
+        assert_eq!(run.code, 0, "{line} from {from} to {to}: {run}\n{}", self.nginx.log());
+        run
+    }
+
+    /// `app` through the front into the registry, and through it out again; checked before each.
+    async fn carries(&self, app: &Image, settings: &str) {
+        let (source, target) = (Registry::start().await, Registry::start().await);
+        app.push(&source.inside("app"), "1").await;
+        let (from, front, to) = (source.name(), self.nginx.name(), target.name());
+        for line in ["check", "sync"] {
+            self.run(line, &from, &front, settings).await;
+        }
+        app.assert_in(&*registry_target(&self.registry.repository("m/app")), "1").await;
+        std::fs::remove_file(self.cli.path("mirror.lock")).expect("the lock of the first run");
+        app.push(&*registry_target(&self.registry.repository("app")), "1").await;
+        for line in ["check", "sync --no-cache"] {
+            self.run(line, &front, &to, settings).await;
+        }
+        app.assert_in(&target.inside("m/app"), "1").await;
+    }
+}
+
+fn app() -> Image {
+    image("app").layer(3_000_000).layer(10_000).build()
+}
+
+#[tokio::test]
+async fn a_proxy_that_says_all_that_it_should() {
+    let location = format!("{HOST} proxy_set_header X-Forwarded-Proto $scheme; proxy_pass http://REGISTRY;");
+    let settings = Settings { tls: true, location, ..Settings::default() };
+    let Some(front) = Front::start(&settings) else { return };
+    front.carries(&app(), &format!("{{ca: {}}}", front.nginx.ca().display())).await;
+}
+
+/// nginx's own default is a megabyte.
+#[tokio::test]
+async fn a_proxy_that_takes_small_requests_alone() {
+    let location = format!("client_max_body_size 1m; {HOST} proxy_pass http://REGISTRY;");
+    let Some(front) = Front::start(&Settings { location, ..Settings::default() }) else { return };
+    front.carries(&app(), "{}").await;
+}
+
+/// As any client sees it that doesn't ask for an encoding.
+#[tokio::test]
+async fn a_proxy_that_compresses_what_it_is_asked_to() {
+    let more = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0; gzip_types *;".to_owned();
+    let location = format!("{HOST} proxy_pass http://REGISTRY;");
+    let Some(front) = Front::start(&Settings { location, more, ..Settings::default() }) else { return };
+    front.carries(&multi_platform("app", &["linux/amd64", "linux/arm64"]), "{}").await;
+}
+
+#[tokio::test]
+async fn a_password_for_everything_or_for_writing_alone() {
+    const LOGIN: &str = "{username: mirror, password: {env: REGISTRY_PASSWORD}}";
+    let user = Some(("mirror", "p4ss"));
+    let auth = "auth_basic tests; auth_basic_user_file FOLDER/htpasswd;";
+    for (what, rule) in [("everything", auth.to_owned()), ("writing", format!("limit_except GET HEAD {{ {auth} }}"))] {
+        let location = format!("{rule} {HOST} proxy_set_header Authorization \"\"; proxy_pass http://REGISTRY;");
+        let Some(front) = Front::start(&Settings { location, user, ..Settings::default() }) else { return };
+        println!("{what}");
+        front.carries(&app(), LOGIN).await;
+    }
+    // By the registry itself.
+    let registry = docker_registry::Settings { user, ..docker_registry::Settings::default() };
+    let location = format!("{HOST} proxy_pass http://REGISTRY;");
+    let Some(front) = Front::before(registry, &Settings { location, ..Settings::default() }) else { return };
+    let source = Registry::start().await;
+    app().push(&source.inside("app"), "1").await;
+    for line in ["check", "sync", "verify --content"] {
+        front.run(line, &source.name(), &front.nginx.name(), LOGIN).await;
+    }
+}
