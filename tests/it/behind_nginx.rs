@@ -71,6 +71,23 @@ async fn a_proxy_that_says_all_that_it_should() {
     front.carries(&app(), &format!("{{ca: {}}}", front.nginx.ca().display())).await;
 }
 
+/// The registry tells its own URLs by what the proxy says of the request, which is wrong.
+#[tokio::test]
+async fn a_tls_proxy_that_gets_the_location_wrong() {
+    for (told, headers) in [
+        ("http:// and the right port", HOST),
+        ("http:// and no port", "proxy_set_header Host $host;"),
+        ("https:// and no port", "proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto https;"),
+        ("the port of plain HTTP", "proxy_set_header Host $host:80;"),
+    ] {
+        let location = format!("{headers} proxy_pass http://REGISTRY;");
+        let settings = Settings { tls: true, location, ..Settings::default() };
+        let Some(front) = Front::start(&settings) else { return };
+        println!("{told}");
+        front.carries(&app(), &format!("{{ca: {}}}", front.nginx.ca().display())).await;
+    }
+}
+
 /// nginx's own default is a megabyte.
 #[tokio::test]
 async fn a_proxy_that_takes_small_requests_alone() {
@@ -86,6 +103,30 @@ async fn a_proxy_that_compresses_what_it_is_asked_to() {
     let location = format!("{HOST} proxy_pass http://REGISTRY;");
     let Some(front) = Front::start(&Settings { location, more, ..Settings::default() }) else { return };
     front.carries(&multi_platform("app", &["linux/amd64", "linux/arm64"]), "{}").await;
+}
+
+/// A cache in front that asks for gzip, whatever its client asks for.
+#[tokio::test]
+async fn a_proxy_that_compresses_json_unasked_is_read_or_named() {
+    let inner = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0;
+        gzip_types application/json application/vnd.oci.image.index.v1+json application/vnd.oci.image.manifest.v1+json;
+        server { listen unix:FOLDER/inner; location / { proxy_set_header Host $http_host; proxy_pass http://REGISTRY; } }";
+    let location = format!("{HOST} proxy_set_header Accept-Encoding gzip; proxy_pass http://unix:FOLDER/inner:;");
+    let settings = Settings { location, more: inner.to_owned(), ..Settings::default() };
+    let Some(front) = Front::start(&settings) else { return };
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    app.push(&*registry_target(&front.registry.repository("app")), "1").await;
+    let target = Registry::start().await;
+    let list =
+        format!("target: {}/m\nlayout: \"{{name}}\"\nimages: [\"{}/app:1\"]\n", target.name(), front.nginx.name());
+    front.cli.write("mirror.yaml", list);
+    let sync = front.cli.run("sync").await;
+    if sync.code == 0 {
+        app.assert_in(&target.inside("m/app"), "1").await;
+    } else {
+        assert!(sync.stdout.contains("gzip") && sync.stdout.contains("hint: "), "{sync}");
+        assert!(!sync.stdout.contains("in transit"), "the bytes are whole: {sync}");
+    }
 }
 
 #[tokio::test]
