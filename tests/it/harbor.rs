@@ -6,6 +6,7 @@ mod policy;
 mod projects;
 mod proxy;
 mod quota;
+mod restart;
 mod tokens;
 
 use serde_json::{Value, json};
