@@ -17,6 +17,7 @@ mod engine;
 mod find;
 mod harbor;
 mod harness;
+mod killed;
 mod layers;
 mod layout;
 mod lock;
