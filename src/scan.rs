@@ -1,6 +1,6 @@
 //! Files of a repository → the image references in them, each with the bytes that it is made of.
 //!
-//! `walk` finds the files, the table of kinds ([`KINDS`]) says by name or content how each is read, and there is one file a
+//! `walk` finds the files, the table of kinds (`KINDS`) says by name or content how each is read, and there is one file a
 //! kind. What is found is a [`Found`]: what it means (a canonical reference), where it stands, and its form, which is what
 //! `rewrite` edits. What can't be known is [`Unresolved`], never dropped.
 //!

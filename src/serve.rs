@@ -2,8 +2,8 @@
 //!
 //! It follows distribution-spec 1.1 to the letter, so that a client that gets along with it makes no lucky guesses: upload
 //! locations are relative and change with each chunk, chunks out of order are refused, a manifest must be complete and be
-//! what its name and media type say ([`strict`]). What comes by PATCH, or without a length, stays in memory until its
-//! upload ends or expires ([`expiry`]); all else is streamed.
+//! what its name and media type say (`strict`). What comes by PATCH, or without a length, stays in memory until its
+//! upload ends or expires (`expiry`); all else is streamed.
 
 mod blobs;
 mod expiry;
