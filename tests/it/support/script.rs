@@ -149,24 +149,6 @@ impl Script {
         self.times(usize::MAX, method, path, fault);
     }
 
-    /// From now on manifests and blobs are served to who asks for them, and every other question meets `fault`: HEADs, lists,
-    /// what refers to what, `/v2/`.
-    pub(crate) fn only_serves(&self, fault: &Fault) {
-        self.always("HEAD", "/", fault.clone());
-        for path in ["/tags/list", "/referrers/"] {
-            self.always("GET", path, fault.clone());
-        }
-    }
-
-    /// From now on uploads and manifests are taken, and every question meets `fault`: what there is, and whether a blob
-    /// that another repository has would do.
-    pub(crate) fn only_takes(&self, fault: &Fault) {
-        for method in ["HEAD", "GET"] {
-            self.always(method, "/", fault.clone());
-        }
-        self.always("POST", "mount=", fault.clone());
-    }
-
     /// The one after the next `skip` such requests does.
     pub(crate) fn after(&self, skip: usize, method: &'static str, path: impl Into<String>, fault: Fault) {
         self.lock().rules.push(Rule { method, path: path.into(), skip, times: 1, fault });
