@@ -1,0 +1,154 @@
+//! All hosts of a run, each set up once: from the settings, and with what the hosts of a run share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use super::admit::{Admissions, Paces};
+use super::auth::Auth;
+use super::counters::{Counters, HostStats};
+use super::credentials::{BasicTokens, Credentials, Environment};
+use super::destination::Home;
+use super::pulls::Pulls;
+use super::quirks::Quirks;
+use super::referrers::ReferrersApi;
+use super::setup::{Clients, Means};
+use super::transport::Transport;
+use super::types::OddTypes;
+use super::upload::Portions;
+use super::{Host, harbor, lock};
+use crate::config::{Limits, RegistrySettings};
+use crate::error::Result;
+use crate::oci::{Registry, Repository};
+use crate::retry::Backoff;
+
+/// All hosts of a run, each set up when it is first used.
+#[derive(Debug)]
+pub struct Hosts {
+    settings: BTreeMap<Registry, RegistrySettings>,
+    limits: Limits,
+    admissions: Arc<Admissions>,
+    environment: Environment,
+    sessions: Arc<dyn BasicTokens>,
+    /// What was read for hosts that aren't in use yet.
+    means: Mutex<BTreeMap<Registry, Means>>,
+    /// The repositories that the run is about.
+    expected: Vec<Repository>,
+    open: Mutex<BTreeMap<Registry, Arc<Host>>>,
+}
+
+impl Hosts {
+    /// `sessions` gives the credentials of hosts whose credentials come from the AWS chain.
+    pub fn new(
+        settings: BTreeMap<Registry, RegistrySettings>,
+        limits: &Limits,
+        sessions: Arc<dyn BasicTokens>,
+    ) -> Self {
+        Self::with_environment(settings, limits, sessions, Environment::new(|name| std::env::var(name).ok()))
+    }
+
+    pub(crate) fn with_environment(
+        settings: BTreeMap<Registry, RegistrySettings>,
+        limits: &Limits,
+        sessions: Arc<dyn BasicTokens>,
+        environment: Environment,
+    ) -> Self {
+        let admissions = Arc::new(Admissions::new(Backoff::default(), limits.max_wait));
+        let (means, expected, open) = (Mutex::default(), Vec::new(), Mutex::default());
+        Self { settings, limits: limits.clone(), admissions, environment, sessions, means, expected, open }
+    }
+
+    /// For a run that is about `repositories`: where a token is good for several, one is asked for them together.
+    #[must_use]
+    pub fn expecting(mut self, repositories: impl IntoIterator<Item = Repository>) -> Self {
+        self.expected.extend(repositories);
+        self
+    }
+
+    /// With other pauses between attempts, for hosts that aren't in use yet.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait));
+        self
+    }
+
+    /// The host called `registry`.
+    ///
+    /// # Errors
+    /// `Configuration` if its settings can't be used.
+    pub fn host(self: &Arc<Self>, registry: &Registry) -> Result<Arc<Host>> {
+        let mut open = lock(&self.open);
+        if let Some(host) = open.get(registry) {
+            return Ok(Arc::clone(host));
+        }
+        let host = Arc::new(self.set_up(registry)?);
+        open.insert(registry.clone(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// Reads what the settings of these hosts name, before any of them is used.
+    ///
+    /// # Errors
+    /// `Configuration` if the settings of one can't be used.
+    pub fn prepare<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<()> {
+        for registry in registries.into_iter().filter(|registry| registry.layout().is_none()) {
+            let means = self.read_means(registry)?;
+            lock(&self.means).insert(registry.clone(), means);
+        }
+        Ok(())
+    }
+
+    fn read_means(&self, registry: &Registry) -> Result<Means> {
+        let settings = self.settings.get(registry).cloned().unwrap_or_default();
+        Means::read(registry, settings, &self.environment)
+    }
+
+    /// What was asked of each host so far, sorted by host.
+    pub fn stats(&self) -> Vec<HostStats> {
+        let open = lock(&self.open);
+        open.values().map(|host| host.transport.counters.stats(&host.registry, host.counts_pulls())).collect()
+    }
+
+    fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
+        let quirks = Quirks::of(registry);
+        let means = lock(&self.means).remove(registry);
+        let means = means.map_or_else(|| self.read_means(registry), Ok)?;
+        let (settings, base) = (means.settings.clone(), means.base.clone());
+        let transport = Arc::new(Transport {
+            clients: Clients::new(means, self.limits.idle_timeout),
+            home: Home::new(base, registry),
+            paces: Paces::new(quirks.paces),
+            admissions: Arc::clone(&self.admissions),
+            counters: Counters::default(),
+            idle: self.limits.idle_timeout,
+        });
+        let set_as_harbor = settings.harbor.is_some();
+        let credentials = Credentials {
+            registry: registry.clone(),
+            settings,
+            environment: self.environment.clone(),
+            sessions: Arc::clone(&self.sessions),
+            state: tokio::sync::Mutex::default(),
+        };
+        let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
+        auth.expect(self.expected.iter().filter(|one| one.registry() == registry).map(Repository::path));
+        let portions = Portions::new(quirks.most_at_once, quirks.chunks);
+        let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
+        let (harbor, referrers) = (harbor::Facts::default(), ReferrersApi::default());
+        Ok(Host {
+            registry,
+            quirks,
+            portions,
+            transport,
+            auth,
+            manifest_size,
+            set_as_harbor,
+            harbor,
+            referrers,
+            pulls: Pulls::default(),
+            refuses_heads: AtomicBool::default(),
+            others: Arc::downgrade(self),
+            odd_types: OddTypes::default(),
+        })
+    }
+}
