@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use transship::aws::Sessions;
 use transship::config::Limits;
-use transship::copy::{Means, Readiness, copy};
+use transship::copy::{CopyOptions, Readiness, copy};
 use transship::oci::{MediaType, Registry, Repository, Tag};
 use transship::plan::{Action, Plan, Planned, Transfer};
 use transship::progress::Silent;
@@ -112,12 +112,12 @@ async fn measure(name: &str, mut plan: Plan, cold: bool) {
     let hosts = Arc::new(Hosts::new(registries.clone(), &Limits::default(), Arc::new(Sessions::new())));
     let targets = targets(&plan);
     if cold {
-        plan.vacant = targets.iter().cloned().collect();
+        plan.empty = targets.iter().cloned().collect();
     }
     let ensured = Provisioners::new(&registries, Arc::new(Sessions::new())).ensure(&targets).await;
     let ready: Readiness = ensured.into_iter().collect();
     let stores: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
-    let means = Means {
+    let means = CopyOptions {
         finder: Arc::new(Finder::new(Arc::clone(&stores))),
         stores,
         progress: Arc::new(Silent),

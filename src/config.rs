@@ -31,7 +31,7 @@ use crate::select::Selection;
 use crate::yaml::Document;
 pub use crate::yaml::{KeyPath, Problem, Problems};
 use check::{Findings, Scope};
-pub use target::{Detour, Layout, TargetRoot};
+pub use target::{Layout, Overrides, TargetRoot};
 
 /// The largest file that is read: far above any list that a person or a generator writes.
 const MAX_BYTES: usize = 4 << 20;
@@ -340,7 +340,7 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with the file.
     pub fn read(text: &str, origin: &Path, env: &Env<'_>) -> Result<Self, Problems> {
-        Self::read_for(text, origin, &Detour::default(), env)
+        Self::read_for(text, origin, &Overrides::default(), env)
     }
 
     /// [`Config::read`] for a run that departs from the file: its targets are those of `detour`, and registries that are
@@ -348,7 +348,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with the file.
-    pub fn read_for(text: &str, origin: &Path, detour: &Detour, env: &Env<'_>) -> Result<Self, Problems> {
+    pub fn read_for(text: &str, origin: &Path, detour: &Overrides, env: &Env<'_>) -> Result<Self, Problems> {
         Self::read_scope(text, origin, Scope::Mirror(detour), env)
     }
 

@@ -1,8 +1,8 @@
 //! Plan → Outcomes: the engine.
 //!
 //! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
-//! manifests, `referrers` follows what refers to it, level by level, and `family` brings what refers to one manifest,
-//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `vacancy` spares questions to empty
+//! manifests, `referrers` follows what refers to it, level by level, and `set` brings what refers to one manifest,
+//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `empty` spares questions to empty
 //! repositories, `repair` believes a target that says something is missing, `fallback` helps a target that doesn't list
 //! referrers itself, `turns` lets one at a time do so, and `quota` stops what has no room.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
@@ -13,21 +13,21 @@
 
 mod bandwidth;
 mod child;
+mod empty;
 mod fallback;
-mod family;
 mod foreign;
 mod holders;
 mod image;
 mod permits;
 mod place;
+mod push_outcome;
 mod quota;
 mod read;
+mod referrer_set;
 mod referrers;
 mod repair;
 mod stream;
 mod turns;
-mod vacancy;
-mod verdict;
 mod walk;
 
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the engine works with.
 #[derive(Debug, Clone)]
-pub struct Means {
+pub struct CopyOptions {
     /// Where repositories are opened.
     pub stores: Arc<dyn Stores>,
     /// Who finds what refers to what at the sources.
@@ -92,20 +92,20 @@ struct Engine {
     held: AtomicU64,
     /// Manifests that target repositories had when the run came to them.
     present: OnceMap<(Repository, Digest), Result<bool>>,
-    /// What was brought, by the size that it is said to have: a manifest that lies about it is alone with that.
-    brought: OnceMap<(Key, u64), Result<walk::Brought>>,
+    /// What was copied, by the size that it is said to have: a manifest that lies about it is alone with that.
+    copied: OnceMap<(Key, u64), Result<walk::CopiedReferrers>>,
     /// Referrers that were pushed, by the name that they get.
-    referred: OnceMap<(Key, Selector), family::Verdicts>,
+    referred: OnceMap<(Key, Selector), referrer_set::Push>,
     /// Who writes which fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
-    vacancies: vacancy::Vacancies,
+    empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
     holes: Holes,
 }
 
 /// Does what `plan` says; an outcome for each of its images, in its order.
-pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
+pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
         permits: permits::Permits::new(means.transfers),
         shared: Arc::new(stream::Shared {
@@ -119,11 +119,11 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: Means) -> Vec<Outcome> {
         manifests: OnceMap::default(),
         held: AtomicU64::default(),
         present: OnceMap::default(),
-        brought: OnceMap::default(),
+        copied: OnceMap::default(),
         referred: OnceMap::default(),
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
-        vacancies: vacancy::Vacancies::new(&plan, ready),
+        empty_repositories: empty::EmptyRepositories::new(&plan, ready),
         quotas: quota::Quotas::default(),
         holes: plan.holes,
     });
@@ -184,11 +184,11 @@ impl Engine {
             tokio::time::sleep(DRAIN).await;
         };
         let mut referrers = Vec::new();
-        let brought = tokio::select! {
-            brought = self.bring(place, transfer, ready, &mut referrers) => brought,
+        let copied = tokio::select! {
+            copied = self.copy_image(place, transfer, ready, &mut referrers) => copied,
             () = drained => Err(Error::interrupted()),
         };
-        let outcome = match brought {
+        let outcome = match copied {
             // Its tag was right, and what refers to it was there, or isn't taken.
             Ok(_) if is_about_referrers(transfer) && !has_come(&referrers) => Outcome::unchanged(transfer),
             Ok(bytes) => Outcome { bytes, ..Outcome::of(transfer, Status::Copied) },
@@ -198,7 +198,7 @@ impl Engine {
         Outcome { referrers, ..outcome }
     }
 
-    async fn bring(
+    async fn copy_image(
         self: &Arc<Self>,
         place: usize,
         transfer: &Transfer,
@@ -220,6 +220,6 @@ impl Engine {
         }
         let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
         self.quotas.check(&route)?;
-        image::bring(self, &route, transfer, referrers).await
+        image::copy_image(self, &route, transfer, referrers).await
     }
 }

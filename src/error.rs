@@ -164,7 +164,7 @@ impl Error {
 
     /// The same attempt, by somebody who knows more about it: of this kind, for this reason.
     #[must_use]
-    pub fn retold(mut self, kind: Kind, why: impl Into<String>) -> Self {
+    pub fn reclassified(mut self, kind: Kind, why: impl Into<String>) -> Self {
         (self.0.kind, self.0.why) = (kind, why.into());
         self
     }

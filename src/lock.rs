@@ -133,7 +133,7 @@ impl LockedImage {
     }
 
     /// The digest at the target.
-    pub fn lands_as(&self) -> &Digest {
+    pub fn target_digest(&self) -> &Digest {
         self.mirrored.as_ref().unwrap_or(&self.digest)
     }
 }

@@ -17,7 +17,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::{Request, plan};
-pub use bytes::weigh;
+pub use bytes::estimate_bytes;
 pub use repair::{Holes, repair};
 pub(crate) use want::{failed, transfer};
 
@@ -31,7 +31,7 @@ pub struct Plan {
     /// Existing target repositories whose settings will be changed, and which those are.
     pub changes: Vec<(Repository, Vec<&'static str>)>,
     /// Target repositories that hold no tag: nothing of their content needs to be asked for.
-    pub vacant: HashSet<Repository>,
+    pub empty: HashSet<Repository>,
     /// What is missing below tags that are right, if it was looked for.
     pub holes: Holes,
 }
@@ -168,7 +168,7 @@ impl Transfer {
     }
 
     /// The digest at the target.
-    pub fn lands_as(&self) -> &Digest {
+    pub fn target_digest(&self) -> &Digest {
         self.mirrored.as_ref().unwrap_or(&self.root.digest)
     }
 
@@ -181,7 +181,7 @@ impl Transfer {
     pub fn target_text(&self) -> String {
         let reference = match &self.tag {
             Some(tag) => Reference::tagged(self.target.clone(), tag.clone()),
-            None => Reference::digested(self.target.clone(), self.lands_as().clone()),
+            None => Reference::digested(self.target.clone(), self.target_digest().clone()),
         };
         reference.to_string()
     }

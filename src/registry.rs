@@ -68,8 +68,8 @@ use self::quirks::Quirks;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
 use self::transport::Transport;
 pub(crate) use self::types::OddTypes;
-pub(crate) use self::upload::Pieces;
-use self::upload::{Outgoing, Portions, Progress};
+pub(crate) use self::upload::ChunkedBody;
+use self::upload::{ChunkPolicy, Outgoing, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository};
 use crate::retry::Backoff;
@@ -95,7 +95,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Host {
     registry: Registry,
     quirks: Quirks,
-    portions: Portions,
+    chunk_policy: ChunkPolicy,
     transport: Arc<Transport>,
     auth: Arc<Auth>,
     manifest_size: u64,
@@ -126,8 +126,8 @@ pub(crate) enum UploadError {
 
 impl Host {
     /// Whether a manifest GET counts against a quota, as far as is known by now.
-    pub(crate) fn counts_pulls(&self) -> bool {
-        self.quirks.counts_pulls || self.transport.counters.quota().is_some()
+    pub(crate) fn meters_pulls(&self) -> bool {
+        self.quirks.meters_pulls || self.transport.counters.quota().is_some()
     }
 
     /// Whether the AWS account lets repositories mount each other's blobs; `None` where that is no matter of accounts.
@@ -166,8 +166,8 @@ impl Host {
     }
 
     /// How much of a blob it takes at once.
-    pub(crate) fn portions(&self) -> &Portions {
-        &self.portions
+    pub(crate) fn chunk_policy(&self) -> &ChunkPolicy {
+        &self.chunk_policy
     }
 
     /// The URL that requests to it begin with.
@@ -344,27 +344,27 @@ impl Host {
     async fn refusal(&self, request: &Request, answer: &Answer, doubt: Doubt) -> Error {
         let error = answer.failure(request);
         if self.auth.is_anonymous(&request.repository).await {
-            return error.retold(Kind::Unauthorized, answer.message()).with_hint(ANONYMOUS);
+            return error.reclassified(Kind::Unauthorized, answer.message()).with_hint(ANONYMOUS);
         }
         let error = match doubt {
             Doubt::Untold => {
                 let why =
                     format!("{}; it doesn't say how to log in, so the credentials for it weren't sent", error.why());
-                error.retold(Kind::Unauthorized, why).with_hint(UNTOLD)
+                error.reclassified(Kind::Unauthorized, why).with_hint(UNTOLD)
             }
             Doubt::Token => error.with_hint(DOUBTED_TOKEN),
             Doubt::Right if error.kind() == Kind::Unauthorized => {
                 let why = error.why().to_owned();
-                error.retold(Kind::Denied, why)
+                error.reclassified(Kind::Denied, why)
             }
             Doubt::Login | Doubt::Right => error,
         };
-        self.who_is_wrong(request, error).await
+        self.explain_unauthorized(request, error).await
     }
 
     /// Sends `request` at most once and without a token of its own: it is a courtesy, and its refusal means nothing.
     pub(crate) async fn give_up(&self, request: &Request) {
-        if let Some(header) = self.auth.at_hand(request).await {
+        if let Some(header) = self.auth.cached_manifest(request).await {
             let _ = self.transport.exchange(request, header).await;
         }
     }

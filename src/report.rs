@@ -52,7 +52,7 @@ pub struct RegistryUse {
     pub quota: Option<Quota>,
     /// Whether its manifest GETs count against a quota; decides whether they are pulls in the totals.
     #[serde(skip)]
-    pub counts_pulls: bool,
+    pub meters_pulls: bool,
 }
 
 /// A pull quota, as a registry states it.
@@ -257,7 +257,7 @@ impl Report {
     fn pulls(&self) -> u64 {
         match &self.plan {
             Some(plan) => plan.with_work().map(|transfer| transfer.pulls).sum(),
-            None => self.registries.iter().filter(|host| host.counts_pulls).map(|host| host.manifest_gets).sum(),
+            None => self.registries.iter().filter(|host| host.meters_pulls).map(|host| host.manifest_gets).sum(),
         }
     }
 }

@@ -199,7 +199,7 @@ async fn pin(
         let from = request.stores.source(source.repository())?;
         let found = from.resolve(&source.selector()).await?;
         // What is at hand says itself what it is.
-        Ok(from.at_hand(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
+        Ok(from.cached_manifest(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
     };
     let root =
         unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;

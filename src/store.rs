@@ -51,7 +51,7 @@ pub trait Source: Debug + Display + Send + Sync {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 
     /// The manifest `digest` if it can be had without a request. That it can says nothing about the repository.
-    async fn at_hand(&self, _digest: &Digest) -> Option<Manifest> {
+    async fn cached_manifest(&self, _digest: &Digest) -> Option<Manifest> {
         None
     }
 
@@ -104,7 +104,7 @@ pub trait Source: Debug + Display + Send + Sync {
     }
 
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
-    fn counts_pulls(&self) -> bool {
+    fn meters_pulls(&self) -> bool {
         false
     }
 }
@@ -144,11 +144,11 @@ pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Diges
 }
 
 /// A manifest with blobs of the image `root`, if it can be had without a request, wherever it was read before.
-pub(crate) async fn image_at_hand(stores: &dyn Stores, repository: &Repository, root: &Digest) -> Option<Manifest> {
+pub(crate) async fn cached_image(stores: &dyn Stores, repository: &Repository, root: &Digest) -> Option<Manifest> {
     let source = stores.source(repository).ok()?;
-    let root = source.at_hand(root).await?;
+    let root = source.cached_manifest(root).await?;
     match root.successors().first() {
-        Some(Edge::Manifest(child)) => source.at_hand(&child.digest).await,
+        Some(Edge::Manifest(child)) => source.cached_manifest(&child.digest).await,
         _ => Some(root),
     }
 }
@@ -236,7 +236,7 @@ pub trait Target: Source {
     }
 
     /// Whether a manifest that is read here is marked as pulled, which retention rules go by: then it is left alone.
-    fn marks_pulls(&self) -> bool {
+    fn records_pull_time(&self) -> bool {
         false
     }
 }

@@ -127,7 +127,7 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
     };
     let (started, source) = (Instant::now(), transfer.source.to_string());
     request.progress.started(&source);
-    let looked = judge(transfer, inspector.image(transfer).await, request.depth);
+    let looked = compare(transfer, inspector.image(transfer).await, request.depth);
     let word = match looked.outcome.reason {
         Some(Reason::Differs) => "differs",
         _ => looked.outcome.status.word(),
@@ -138,7 +138,7 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
 }
 
 /// Makes words of what was seen.
-fn judge(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
+fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let is_kept = |finding: &Finding| {
         transfer.handling.overwrite == Overwrite::Keep && finding.part == Part::Tag && finding.found.is_some()
     };
@@ -179,7 +179,7 @@ fn take_kept(transfer: &Transfer, findings: &mut Vec<Finding>) -> Vec<Referrer> 
 fn cause(transfer: &Transfer, finding: &Finding) -> String {
     match finding.part {
         Part::Tag => transfer.target_text(),
-        Part::Manifest | Part::Blob => format!("{}@{}", transfer.target.pool(), finding.expected),
+        Part::Manifest | Part::Blob => format!("{}@{}", transfer.target.blob_scope(), finding.expected),
         _ => format!("{}@{}", transfer.target, finding.expected),
     }
 }

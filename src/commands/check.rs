@@ -58,7 +58,7 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
         }
         for Image { source, tag, pin } in images.into_iter().filter(|image| only.matches(&image.source)) {
             let read = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.digest.clone()));
-            let untagged = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.lands_as().clone()));
+            let untagged = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.target_digest().clone()));
             let set = tag.map_or(untagged, Selector::Tag);
             sources.push((&rule.repository, Some(read)));
             targets.extend(rule.destinations.iter().map(|target| (target, Some(set.clone()))));
@@ -124,7 +124,7 @@ async fn check_layout(session: &Session, layout: &Registry, directory: &Path, ne
     let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
     if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
         let why = "the directory doesn't exist yet, and sync will make it: whether it may isn't provable before";
-        return vec![about(Right::Create, Proof::Unprovable { why: why.to_owned(), hint: None })];
+        return vec![about(Right::Create, Proof::Unknown { why: why.to_owned(), hint: None })];
     }
     let Some(((repository, _), names)) = needs.iter().next() else { return Vec::new() };
     let proofs = check_target(session, repository, names).await;
@@ -143,7 +143,7 @@ fn logged_in(login: Login, version: Option<String>) -> Proof {
         Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
             let why = "it asks for no credentials, so that those given could not be tried".to_owned();
-            return Proof::Unprovable { why, hint: None };
+            return Proof::Unknown { why, hint: None };
         }
     };
     Proof::Holds(note)
@@ -185,7 +185,7 @@ async fn check_source(session: &Session, repository: &Repository, names: &[Selec
     if names.is_empty() {
         let why = "no tag of it is picked yet, so that there is none to ask for".to_owned();
         let hint = Some("run `transship lock` first, then check again".to_owned());
-        return vec![(Right::Pull, Proof::Unprovable { why, hint })];
+        return vec![(Right::Pull, Proof::Unknown { why, hint })];
     }
     let heads = names.iter().map(|name| async {
         let head = async { session.stores.source(repository)?.resolve(name).await };
@@ -208,7 +208,7 @@ fn gone_upstream(repository: &Repository, error: Error) -> Error {
     }
     let why = format!("what is pinned is no longer upstream: {}", error.why());
     error
-        .retold(Kind::NotFound, why)
+        .reclassified(Kind::NotFound, why)
         .with_hint(format!("run `transship update {repository}` to pin what is upstream now"))
 }
 
@@ -241,6 +241,6 @@ async fn may_create(session: &Session, repository: &Repository) -> Proof {
     match session.provisioners.prospect(repository).await {
         Err(error) => Proof::Fails(error),
         Ok(None) => Proof::Holds(None),
-        Ok(Some(Doubt { why, hint })) => Proof::Unprovable { why, hint },
+        Ok(Some(Doubt { why, hint })) => Proof::Unknown { why, hint },
     }
 }

@@ -187,11 +187,11 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
                 OciReference::with_tag(repository.registry().to_string(), repository.path().into(), tag.to_string());
             let (_, digest) = client.pull_manifest_raw(&by_tag, &RegistryAuth::Anonymous, &[ACCEPT]).await?;
             anyhow::ensure!(
-                digest == pin.lands_as().as_str(),
+                digest == pin.target_digest().as_str(),
                 "{by_tag} is {digest}, the lock pins {}",
-                pin.lands_as()
+                pin.target_digest()
             );
-            read_graph(&client, repository, pin.lands_as(), &mut seen, &mut verified).await?;
+            read_graph(&client, repository, pin.target_digest(), &mut seen, &mut verified).await?;
             let name =
                 OciReference::with_digest(repository.registry().to_string(), repository.path().into(), digest.clone());
             let listed = client.pull_referrers(&name, None).await?;

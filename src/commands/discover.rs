@@ -13,7 +13,7 @@ use super::Unable;
 use super::pins::Pins;
 use super::session::read_config;
 use crate::cli::{self, Global};
-use crate::config::{Config, Detour};
+use crate::config::{Config, Overrides};
 use crate::lock::Lock;
 use crate::report::{Exit, escape};
 use crate::rewrite;
@@ -59,7 +59,7 @@ pub(super) fn known(global: &Global, is_needed: bool) -> anyhow::Result<Option<K
         return Ok(None);
     }
     let text = read_config(path)?;
-    let detour = Detour { list_is_optional: true, ..Detour::default() };
+    let detour = Overrides { list_is_optional: true, ..Overrides::default() };
     let config = Config::read_for(&text, path, &detour, &|_| Some("unread".to_owned()))?;
     let has_lock = global.lock.is_some() || global.no_lock || path != Path::new("-");
     let lock = if has_lock { Pins::of(global)?.old } else { Lock::default() };

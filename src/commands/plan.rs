@@ -2,7 +2,7 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::plan::{Plan, ReferrerPolicy, Transfer, weigh};
+use crate::plan::{Plan, ReferrerPolicy, Transfer, estimate_bytes};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
@@ -23,7 +23,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     warn_of_subsets(&plan);
     if arguments.bytes {
         // Asked to stop, the plan stays without.
-        session.stop.run_until_cancelled(weigh(&mut plan, &session.stores)).await;
+        session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores)).await;
     }
     let mut report = session.report("plan").with_plan(plan);
     report.expect_no_work = arguments.check;

@@ -16,8 +16,8 @@ use super::Unable;
 use super::pins::Pins;
 use crate::aws::Sessions;
 use crate::cli::Global;
-use crate::config::{Config, Detour, ImageRule, Problems, Settings};
-use crate::copy::{Means, Readiness};
+use crate::config::{Config, ImageRule, Overrides, Problems, Settings};
+use crate::copy::{CopyOptions, Readiness};
 use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::Lock;
 use crate::oci::{Registry, Repository};
@@ -68,11 +68,11 @@ pub(super) struct Session {
 impl Start {
     /// Reads mirror.yaml and what lies beside it.
     pub(super) fn session(self) -> anyhow::Result<(Session, Pins)> {
-        self.session_for(&Detour::default())
+        self.session_for(&Overrides::default())
     }
 
     /// [`Start::session`] for a run that departs from mirror.yaml.
-    pub(super) fn session_for(self, detour: &Detour) -> anyhow::Result<(Session, Pins)> {
+    pub(super) fn session_for(self, detour: &Overrides) -> anyhow::Result<(Session, Pins)> {
         let text = read_config(self.global.config())?;
         let config = Config::read_for(&text, self.global.config(), detour, &variable)?;
         let pins = Pins::of(&self.global)?;
@@ -204,7 +204,7 @@ impl Session {
         let mut report = self.report("");
         let ready = self.provision(&plan).await;
         self.progress.begin(Task::Copy, plan.with_work().count(), None);
-        let means = Means {
+        let means = CopyOptions {
             stores: Arc::clone(&self.stores),
             finder: Arc::clone(&self.finder),
             progress: Arc::clone(&self.progress),
@@ -275,7 +275,7 @@ impl Session {
                 remaining: quota.remaining,
                 window_seconds: quota.window_seconds,
             }),
-            counts_pulls: host.counts_pulls,
+            meters_pulls: host.meters_pulls,
         });
         uses.collect()
     }

@@ -4,17 +4,17 @@ use super::Unable;
 use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start};
 use crate::cli::Sync;
-use crate::config::{Detour, TargetRoot};
+use crate::config::{Overrides, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Location, Registry, Selector};
 use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
-    let detour = Detour {
+    let detour = Overrides {
         target: arguments.target.as_deref().map(target).transpose()?,
         from: arguments.from.as_deref().map(layout).transpose()?,
-        ..Detour::default()
+        ..Overrides::default()
     };
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {

@@ -2,12 +2,12 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::config::Detour;
+use crate::config::Overrides;
 use crate::report::Report;
 use crate::verify::Depth;
 
 pub(super) async fn run(start: Start, arguments: &cli::Verify) -> anyhow::Result<Report> {
-    let (session, pins) = start.session_for(&Detour { targets_only: true, ..Detour::default() })?;
+    let (session, pins) = start.session_for(&Overrides { targets_only: true, ..Overrides::default() })?;
     let lock = pins.existing()?;
     let only = session.only(&arguments.selection.only, lock)?;
     let depth = match arguments {

@@ -1,7 +1,7 @@
 //! From what is written to what it means. Each check adds its problems and goes on, so that all are told at once.
 
 use super::raw::RawConfig;
-use super::{Config, Detour, Env, Handling, Layout, TargetRoot, handling, harbor, images, limits, registries};
+use super::{Config, Env, Handling, Layout, Overrides, TargetRoot, handling, harbor, images, limits, registries};
 use crate::oci::Registry;
 use crate::yaml::{Document, KeyPath, Problem};
 use std::collections::BTreeSet;
@@ -67,7 +67,7 @@ impl<'a> Findings<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope<'a> {
     /// All: it is going to be mirrored.
-    Mirror(&'a Detour),
+    Mirror(&'a Overrides),
     /// Only registries and limits are used, for these hosts; targets and images may be missing.
     Settings(&'a [Registry]),
 }
@@ -106,7 +106,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
 }
 
 fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Vec<TargetRoot> {
-    if let Scope::Mirror(Detour { target: Some(target), .. }) = scope {
+    if let Scope::Mirror(Overrides { target: Some(target), .. }) = scope {
         return vec![target.clone()];
     }
     let root = KeyPath::default();

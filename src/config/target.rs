@@ -17,7 +17,7 @@ pub struct TargetRoot {
 
 /// Where a run departs from what the file says.
 #[derive(Debug, Clone, Default)]
-pub struct Detour {
+pub struct Overrides {
     /// Where images go, instead of the file's targets.
     pub target: Option<TargetRoot>,
     /// The layout that they are taken from, instead of their registries.

@@ -13,7 +13,7 @@ pub(super) fn explain(error: Error, index: &Manifest, child: &Descriptor) -> Err
     }
     let purpose = index.purpose_of(&child.digest).map(|purpose| format!(" {purpose}")).unwrap_or_default();
     let why = format!("{}; the index {} lists it{purpose}", error.why(), index.digest());
-    error.retold(Kind::NotFound, why).with_hint(
+    error.reclassified(Kind::NotFound, why).with_hint(
         "it was deleted upstream, and the index that lists it wasn't: leave it out with platforms:, or mirror another tag",
     )
 }

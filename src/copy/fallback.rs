@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::verdict::{Verdict, judge};
+use super::push_outcome::{PushOutcome, classify};
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};
@@ -23,20 +23,20 @@ pub(super) async fn list(
     subject: &Digest,
     entries: &[Listing],
     here: &HashSet<Digest>,
-) -> Result<Verdict<()>> {
+) -> Result<PushOutcome<()>> {
     let turn = (route.target_repository().clone(), subject.clone());
     let _turn = engine.listings.take(turn).await;
     let tag = Selector::Tag(subject.referrers_tag());
     for _ in 0..=TRIES {
         let current = match current(route, subject, entries).await.map_err(|error| error.on(Side::Target))? {
-            Current::Complete => return Ok(Verdict::Taken(())),
+            Current::Complete => return Ok(PushOutcome::Taken(())),
             Current::Index(index) => index,
         };
         let next = match current {
             Some(index) => match Listing::added(index.bytes(), entries) {
                 Ok(Some(bytes)) => manifest(bytes, index.media_type())?,
-                Ok(None) => return Ok(Verdict::Taken(())),
-                Err(_) => return Ok(Verdict::Refused(occupied(route, &tag))),
+                Ok(None) => return Ok(PushOutcome::Taken(())),
+                Err(_) => return Ok(PushOutcome::Refused(occupied(route, &tag))),
             },
             None => match of_source(engine, route, subject, entries, here).await? {
                 Some(index) => index,
@@ -45,11 +45,11 @@ pub(super) async fn list(
         };
         let pushed = route.target.push_manifest(&next, &tag).await.map_err(|error| error.on(Side::Target));
         let refused = match pushed {
-            Err(error) if error.kind() == Kind::MissingContent => Verdict::Refused(dangling(route, &tag, error)),
-            pushed => judge(pushed)?,
+            Err(error) if error.kind() == Kind::MissingContent => PushOutcome::Refused(dangling(route, &tag, error)),
+            pushed => classify(pushed)?,
         };
-        if let Verdict::Refused(error) = refused {
-            return Ok(Verdict::Refused(error));
+        if let PushOutcome::Refused(error) = refused {
+            return Ok(PushOutcome::Refused(error));
         }
     }
     let attempted = format!("list what refers to {subject} in {}", route.target);

@@ -47,13 +47,13 @@ fn refused(route: &Route, manifest: &Manifest, layer: &Descriptor) -> Error {
         .on(Side::Source)
 }
 
-/// Why `blob` couldn't be brought, if what is missing is a foreign layer.
+/// Why `blob` couldn't be copied, if what is missing is a foreign layer.
 pub(super) fn explain(error: Error, blob: &Descriptor) -> Error {
     if error.kind() != Kind::NotFound || error.side() != Some(Side::Source) || !blob.media_type.is_foreign() {
         return error;
     }
     let why = "it is a foreign layer, which the source registry doesn't serve, and its urls are never followed";
-    error.retold(Kind::NotFound, why).with_hint(
+    error.reclassified(Kind::NotFound, why).with_hint(
         "have its publisher push the layer too (docker: allow-nondistributable-artifacts), or leave the image out",
     )
 }

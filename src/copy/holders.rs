@@ -23,7 +23,7 @@ pub(super) struct Holders {
     changed: watch::Sender<()>,
 }
 
-/// A manifest that gives a blob another size than the rest do is wrong, and must not profit from what these brought.
+/// A manifest that gives a blob another size than the rest do is wrong, and must not profit from what these copied.
 type Key = (Digest, u64);
 
 #[derive(Debug, Default)]

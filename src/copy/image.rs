@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::family::Family;
+use super::empty;
 use super::foreign;
 use super::place::Ask;
 use super::read::{self, Reading};
-use super::referrers::{self, Brought};
-use super::vacancy;
+use super::referrer_set::ReferrerSet;
+use super::referrers::{self, CopiedReferrers};
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Selector};
@@ -17,82 +17,82 @@ use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 
 /// Does what `transfer` says. `rows` tell of each referrer what became of it, also if the image fails.
-pub(super) async fn bring(
+pub(super) async fn copy_image(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
     match transfer.action {
-        Action::Copy | Action::Tag => bring_whole(engine, route, transfer, rows).await,
-        _ => bring_late(engine, route, transfer, rows).await,
+        Action::Copy | Action::Tag => copy_whole(engine, route, transfer, rows).await,
+        _ => copy_late_referrers(engine, route, transfer, rows).await,
     }
 }
 
-/// Brings the image to the target and sets its tag.
-async fn bring_whole(
+/// Copies the image to the target and sets its tag.
+async fn copy_whole(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
-    let is_known = route.source.at_hand(&transfer.root.digest).await.is_some();
+    let is_known = route.source.cached_manifest(&transfer.root.digest).await.is_some();
     let root = read::load_root(engine, route, transfer).await?;
     let is_new = transfer.action == Action::Copy;
     if is_new {
-        vacancy::find_out(engine, route, &root, is_known).await?;
+        empty::find_out(engine, route, &root, is_known).await?;
     }
     let content = async {
         match is_new {
             true => {
                 foreign::check(engine, route, &root, transfer.handling.foreign).await?;
-                walk::bring_successors(engine, route, &root, 0, Ask::IfLikely).await
+                walk::copy_children(engine, route, &root, 0, Ask::IfLikely).await
             }
             false => Ok(Bytes::default()),
         }
     };
-    let families = families(engine, route, transfer, &root);
-    let (content, families) = if requires(transfer) {
-        let families = families.await?;
-        require_some(transfer, &families)?;
-        (content.await, Ok(families))
+    let sets = sets(engine, route, transfer, &root);
+    let (content, sets) = if requires(transfer) {
+        let sets = sets.await?;
+        require_some(transfer, &sets)?;
+        (content.await, Ok(sets))
     } else {
-        tokio::join!(content, families)
+        tokio::join!(content, sets)
     };
-    let (mut tally, families) = (content?, families?);
+    let (mut tally, sets) = (content?, sets?);
     let absent = Some(&root).filter(|_| is_new);
-    let brought = referrers::bring(engine, route, transfer, absent, families, true, rows).await?;
-    require_arrived(transfer, &brought, rows)?;
-    tally += brought.bytes;
+    let copied = referrers::copy_all(engine, route, transfer, absent, sets, true, rows).await?;
+    require_arrived(transfer, &copied, rows)?;
+    tally += copied.bytes;
     match &transfer.tag {
         Some(tag) => {
             let name = Selector::Tag(tag.clone());
             walk::push(engine, route, &root, &name, 0).await.map(|(_, repaired)| tally + repaired)
         }
         // What is below it is there and counted.
-        None => walk::bring_node(engine, route, &root).await.map(|(_, bytes)| tally + Bytes { present: 0, ..bytes }),
+        None => walk::copy_node(engine, route, &root).await.map(|(_, bytes)| tally + Bytes { present: 0, ..bytes }),
     }
 }
 
 /// Brings what has come to refer to an image whose tag is right.
-async fn bring_late(
+async fn copy_late_referrers(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
-    let mut families = vec![referrers::of_root(transfer, transfer.action == Action::UpToDate)];
+    let mut sets = vec![referrers::of_root(transfer, transfer.action == Action::UpToDate)];
     if transfer.follow {
         match parts_for_nothing(engine, route, transfer).await? {
             Some(parts) => {
-                families.extend(referrers::find(engine, route, transfer, &parts).await?);
-                require_some(transfer, &families)?;
+                sets.extend(referrers::find(engine, route, transfer, &parts).await?);
+                require_some(transfer, &sets)?;
             }
             None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
         }
     }
-    let brought = referrers::bring(engine, route, transfer, None, families, transfer.follow, rows).await?;
-    require_arrived(transfer, &brought, rows).map(|()| brought.bytes)
+    let copied = referrers::copy_all(engine, route, transfer, None, sets, transfer.follow, rows).await?;
+    require_arrived(transfer, &copied, rows).map(|()| copied.bytes)
 }
 
 /// What an image at the target consists of, where that can be read without a pull that counts.
@@ -111,18 +111,18 @@ async fn parts_for_nothing(
 }
 
 /// What refers to the root, as the lock has it, and to what it consists of, as the source has it.
-async fn families(
+async fn sets(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
     root: &Manifest,
-) -> Result<Vec<Family>> {
-    let mut families = vec![referrers::of_root(transfer, false)];
+) -> Result<Vec<ReferrerSet>> {
+    let mut sets = vec![referrers::of_root(transfer, false)];
     if transfer.handling.referrers.policy != ReferrerPolicy::None {
         let parts = read::parts(engine, route, root, Reading::Sparing).await?;
-        families.extend(referrers::find(engine, route, transfer, &parts).await?);
+        sets.extend(referrers::find(engine, route, transfer, &parts).await?);
     }
-    Ok(families)
+    Ok(sets)
 }
 
 fn requires(transfer: &Transfer) -> bool {
@@ -130,8 +130,8 @@ fn requires(transfer: &Transfer) -> bool {
 }
 
 /// An image without any referrer fails before anything of it is sent, if it must have one.
-fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
-    if !requires(transfer) || families.iter().any(|family| !family.members.is_empty()) {
+fn require_some(transfer: &Transfer, sets: &[ReferrerSet]) -> Result<()> {
+    if !requires(transfer) || sets.iter().any(|set| !set.members.is_empty()) {
         return Ok(());
     }
     let types = transfer.handling.referrers.artifact_types.join(", ");
@@ -150,8 +150,8 @@ fn require_some(transfer: &Transfer, families: &[Family]) -> Result<()> {
 }
 
 /// An image fails if it must have a referrer, and the target took none of them and keeps nothing in place of one.
-fn require_arrived(transfer: &Transfer, brought: &Brought, rows: &[ReferrerOutcome]) -> Result<()> {
-    let arrived = brought.kept || rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
+fn require_arrived(transfer: &Transfer, copied: &CopiedReferrers, rows: &[ReferrerOutcome]) -> Result<()> {
+    let arrived = copied.kept || rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
     let why_not = rows.iter().find_map(|row| row.error.clone());
     if !requires(transfer) || arrived || rows.is_empty() {
         return Ok(());

@@ -48,8 +48,8 @@ pub(super) enum Ask {
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
-    let vacancies = &engine.vacancies;
-    let is_likely = !vacancies.is_vacant(here) || blob.size >= ALWAYS_ASK && !vacancies.is_new(here);
+    let empty_repositories = &engine.empty_repositories;
+    let is_likely = !empty_repositories.contains(here) || blob.size >= ALWAYS_ASK && !empty_repositories.is_new(here);
     let asks = match ask {
         Ask::IfLikely => is_likely,
         Ask::Always => true,

@@ -15,15 +15,17 @@ use crate::store::Target;
 /// The root as it lands: what is at hand; from the target where reading the source would count against a quota, reading the
 /// target leaves no mark, and the target has it; else the source's. Of the source's some platforms may be wanted only.
 pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    if let Some(root) = root_at_hand(route, transfer).await? {
+    if let Some(root) = cached_root(route, transfer).await? {
         return Ok(root);
     }
-    match read_instead(engine, route, transfer.lands_as()).await? {
+    match read_instead(engine, route, transfer.target_digest()).await? {
         Some(root) => Ok(root),
-        None if engine.is_broken(route, transfer.lands_as()) => match read_back(route, transfer.lands_as()).await {
-            Ok(root) => Ok(root),
-            Err(_) => load_part(engine, route, transfer).await,
-        },
+        None if engine.is_broken(route, transfer.target_digest()) => {
+            match read_back(route, transfer.target_digest()).await {
+                Ok(root) => Ok(root),
+                Err(_) => load_part(engine, route, transfer).await,
+            }
+        }
         None => load_part(engine, route, transfer).await,
     }
 }
@@ -34,13 +36,13 @@ pub(super) async fn load_landed(
     route: &Arc<Route>,
     transfer: &Transfer,
 ) -> Result<Option<Arc<Manifest>>> {
-    if let Some(root) = root_at_hand(route, transfer).await? {
+    if let Some(root) = cached_root(route, transfer).await? {
         return Ok(Some(root));
     }
-    if !route.target.marks_pulls() {
-        return read_back(route, transfer.lands_as()).await.map(Some);
+    if !route.target.records_pull_time() {
+        return read_back(route, transfer.target_digest()).await.map(Some);
     }
-    match route.source.counts_pulls() {
+    match route.source.meters_pulls() {
         true => Ok(None),
         false => load_part(engine, route, transfer).await.map(Some),
     }
@@ -50,8 +52,8 @@ async fn load_part(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer
     wanted(load(engine, route, &transfer.root.digest).await?, transfer)
 }
 
-async fn root_at_hand(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Manifest>>> {
-    let root = route.source.at_hand(&transfer.root.digest).await;
+async fn cached_root(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Manifest>>> {
+    let root = route.source.cached_manifest(&transfer.root.digest).await;
     root.map(|root| wanted(Arc::new(root), transfer)).transpose()
 }
 
@@ -61,13 +63,14 @@ fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
 
 /// Whether reading `digest` at the source counts against a quota.
 pub(super) async fn costs_a_pull(route: &Route, digest: &Digest) -> bool {
-    route.source.counts_pulls() && route.source.at_hand(digest).await.is_none()
+    route.source.meters_pulls() && route.source.cached_manifest(digest).await.is_none()
 }
 
 /// The manifest from the target, where that spares a pull that counts and leaves no mark.
 async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
-    let may_be_read = !engine.vacancies.is_vacant(route.target_repository()) && !route.target.marks_pulls();
-    let spares_a_pull = route.source.counts_pulls() && may_be_read;
+    let may_be_read =
+        !engine.empty_repositories.contains(route.target_repository()) && !route.target.records_pull_time();
+    let spares_a_pull = route.source.meters_pulls() && may_be_read;
     match spares_a_pull && has_manifest(route, digest).await? {
         true => read_back(route, digest).await.map(Some),
         false => Ok(None),
@@ -84,20 +87,20 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.subset(&transfer.handling.platforms);
     let part =
         part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
-    if part.digest() == transfer.lands_as() {
+    if part.digest() == transfer.target_digest() {
         return Ok(part);
     }
-    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.lands_as());
+    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.target_digest());
     let hint = "remove the image from the lock: the next sync pins it anew";
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
-/// Where a manifest can be read that has to be brought again, but for where reading it leaves a mark.
+/// Where a manifest can be read that has to be copied again, but for where reading it leaves a mark.
 fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
     let holds_it = |edge: &Edge| matches!(edge, Edge::Manifest(there) if there.digest == *digest);
     let there = engine.holes.there.iter().filter(|(edge, _)| holds_it(edge));
     let there = there.filter_map(|(_, repository)| engine.stores.target(repository).ok());
-    there.filter(|target| !target.marks_pulls()).collect()
+    there.filter(|target| !target.records_pull_time()).collect()
 }
 
 impl Engine {
@@ -147,7 +150,7 @@ pub(super) async fn parts(
                 continue;
             }
             parts.push(child.digest.clone());
-            // What lies deeper than that isn't brought.
+            // What lies deeper than that isn't copied.
             if child.media_type.is_index() && depth < bounds::DEPTH {
                 let read = read_nested(engine, route, &child.digest, reading).await?;
                 indexes.extend(read.map(|read| (read, depth + 1)));
@@ -163,13 +166,13 @@ async fn read_nested(
     digest: &Digest,
     reading: Reading,
 ) -> Result<Option<Arc<Manifest>>> {
-    if let Some(index) = route.source.at_hand(digest).await {
+    if let Some(index) = route.source.cached_manifest(digest).await {
         return Ok(Some(Arc::new(index)));
     }
-    if reading == Reading::Free && !route.target.marks_pulls() {
+    if reading == Reading::Free && !route.target.records_pull_time() {
         return read_back(route, digest).await.map(Some);
     }
-    if reading == Reading::Free && route.source.counts_pulls() {
+    if reading == Reading::Free && route.source.meters_pulls() {
         return Ok(None);
     }
     match read_instead(engine, route, digest).await? {
@@ -184,7 +187,7 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let elsewhere = elsewhere(engine, digest);
     let work = || async move {
-        if source.at_hand(&wanted).await.is_none() {
+        if source.cached_manifest(&wanted).await.is_none() {
             for target in elsewhere {
                 if let Ok(manifest) = target.manifest(&wanted).await {
                     return Ok(Arc::new(manifest));

@@ -1,4 +1,4 @@
-//! What refers to an image and to what it consists of: found level by level, and brought before the image gets its tag.
+//! What refers to an image and to what it consists of: found level by level, and copied before the image gets its tag.
 //!
 //! The referrers of the root are those that the lock has; for everything else the source is asked. What refers to a
 //! referrer comes after it. No circle is possible, as a manifest names its subject by digest: what says of something
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::Engine;
-use super::family::{self, Family, Fate};
+use super::referrer_set::{self, Fate, ReferrerSet};
 use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Referrer, bounds};
@@ -19,15 +19,15 @@ use crate::report::{Bytes, ReferrerOutcome, Status};
 
 /// What bringing came to.
 #[derive(Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct CopiedReferrers {
     pub(super) bytes: Bytes,
     /// Something else is kept in place of one of them.
     pub(super) kept: bool,
 }
 
 /// Those of the root that the lock has; `seen` if the plan has found at the target what it doesn't leave.
-pub(super) fn of_root(transfer: &Transfer, seen: bool) -> Family {
-    Family {
+pub(super) fn of_root(transfer: &Transfer, seen: bool) -> ReferrerSet {
+    ReferrerSet {
         subject: transfer.root.digest.clone(),
         members: transfer.wanted_referrers().cloned().collect(),
         overwrite: transfer.handling.overwrite,
@@ -42,7 +42,7 @@ pub(super) async fn find(
     route: &Route,
     transfer: &Transfer,
     subjects: &[Digest],
-) -> Result<Vec<Family>> {
+) -> Result<Vec<ReferrerSet>> {
     let rule = &transfer.handling.referrers;
     if rule.policy == ReferrerPolicy::None || subjects.is_empty() {
         return Ok(Vec::new());
@@ -50,43 +50,43 @@ pub(super) async fn find(
     engine.check_stop()?;
     let found = engine.finder.find(route.source_repository(), subjects).await;
     let found = found.map_err(|error| error.on(Side::Source))?;
-    let families = subjects.iter().zip(found).map(|(subject, found)| {
+    let sets = subjects.iter().zip(found).map(|(subject, found)| {
         let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
         let (subject, overwrite) = (subject.clone(), transfer.handling.overwrite);
-        Family { subject, members, overwrite, seen: None, awaits_subject: false }
+        ReferrerSet { subject, members, overwrite, seen: None, awaits_subject: false }
     });
-    Ok(families.filter(|family| !family.members.is_empty()).collect())
+    Ok(sets.filter(|set| !set.members.is_empty()).collect())
 }
 
-/// Brings `families` and what refers to them in turn, and tells in `rows` what became of each. `absent` is the root if
+/// Brings `sets` and what refers to them in turn, and tells in `rows` what became of each. `absent` is the root if
 /// the target doesn't have it yet: a target that refuses what refers to it gets it by its digest, and then these once more.
 /// `all` = also what refers to those that are there already is looked for.
-pub(super) async fn bring(
+pub(super) async fn copy_all(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
     mut absent: Option<&Arc<Manifest>>,
-    mut families: Vec<Family>,
+    mut sets: Vec<ReferrerSet>,
     all: bool,
     rows: &mut Vec<ReferrerOutcome>,
-) -> Result<Brought> {
-    let (mut tally, mut followed) = (Brought::default(), HashSet::new());
+) -> Result<CopiedReferrers> {
+    let (mut tally, mut followed) = (CopiedReferrers::default(), HashSet::new());
     for _ in 0..=bounds::DEPTH {
-        families.retain(|family| !family.members.is_empty());
-        if families.is_empty() {
+        sets.retain(|set| !set.members.is_empty());
+        if sets.is_empty() {
             return Ok(tally);
         }
-        for family in &mut families {
-            family.awaits_subject = absent.is_some_and(|root| *root.digest() == family.subject);
+        for set in &mut sets {
+            set.awaits_subject = absent.is_some_and(|root| *root.digest() == set.subject);
         }
-        let mut brought = join_all(families.iter().map(|family| family::bring(engine, route, family))).await;
+        let mut copied = join_all(sets.iter().map(|set| referrer_set::copy_all(engine, route, set))).await;
         if let Some(root) = absent.take() {
-            for (family, fates) in families.iter().zip(&mut brought) {
-                bring_after_root(engine, route, family, fates, root).await?;
+            for (set, fates) in sets.iter().zip(&mut copied) {
+                copy_after_root(engine, route, set, fates, root).await?;
             }
         }
         let (mut next, mut failed) = (Vec::new(), None);
-        for (referrer, fate) in families.iter().flat_map(|family| &family.members).zip(brought.into_iter().flatten()) {
+        for (referrer, fate) in sets.iter().flat_map(|set| &set.members).zip(copied.into_iter().flatten()) {
             let follow = matches!(fate, Fate::Arrived { .. }) || (all && matches!(fate, Fate::There));
             if follow && followed.insert(referrer.digest.clone()) {
                 next.push(referrer.digest.clone());
@@ -102,7 +102,7 @@ pub(super) async fn bring(
         }
         match failed {
             Some(error) => return Err(error),
-            None => families = find(engine, route, transfer, &next).await?,
+            None => sets = find(engine, route, transfer, &next).await?,
         }
     }
     let attempted = format!("follow what refers to {} in {}", transfer.root.digest, route.source);
@@ -110,24 +110,24 @@ pub(super) async fn bring(
 }
 
 /// Brings those once more that the target refuses before it has their subject, the root.
-async fn bring_after_root(
+async fn copy_after_root(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
-    family: &Family,
+    set: &ReferrerSet,
     fates: &mut [Fate],
     root: &Arc<Manifest>,
 ) -> Result<()> {
     let is_early = |fate: &&mut Fate| matches!(fate, Fate::TooEarly(_));
-    let members = family.members.iter().zip(&*fates).filter(|(_, fate)| matches!(fate, Fate::TooEarly(_)));
+    let members = set.members.iter().zip(&*fates).filter(|(_, fate)| matches!(fate, Fate::TooEarly(_)));
     let members: Vec<Referrer> = members.map(|(member, _)| member.clone()).collect();
     if members.is_empty() {
         return Ok(());
     }
     tracing::debug!("{}: pushing {} before what refers to it", route.target, root.digest());
-    walk::bring_node(engine, route, root).await?;
-    let (subject, overwrite) = (family.subject.clone(), family.overwrite);
-    let late = Family { subject, members, overwrite, seen: None, awaits_subject: false };
-    let late = family::bring(engine, route, &late).await;
+    walk::copy_node(engine, route, root).await?;
+    let (subject, overwrite) = (set.subject.clone(), set.overwrite);
+    let late = ReferrerSet { subject, members, overwrite, seen: None, awaits_subject: false };
+    let late = referrer_set::copy_all(engine, route, &late).await;
     fates.iter_mut().filter(is_early).zip(late).for_each(|(fate, now)| *fate = now);
     Ok(())
 }
@@ -137,7 +137,7 @@ fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
     let (status, error) = match fate {
         Fate::There | Fate::Arrived { new: false, .. } => (Status::UpToDate, None),
         Fate::Arrived { .. } => (Status::Copied, None),
-        Fate::Stranger | Fate::Kept => (Status::Skipped, None),
+        Fate::NotAReferrer | Fate::Kept => (Status::Skipped, None),
         Fate::Failed(error) if error.kind() == Kind::Interrupted => (Status::Skipped, Some(error.at(Stage::Copy))),
         Fate::Refused(error) | Fate::TooEarly(error) | Fate::Failed(error) => {
             (Status::Failed, Some(error.at(Stage::Copy)))

@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, join_all};
 
 use super::Engine;
 use super::place::Ask;
-use super::walk::{self, Route, bring_edge};
+use super::walk::{self, Route, copy_edge};
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::oci::{Descriptor, Edge, Manifest, Selector};
 use crate::report::Bytes;
@@ -74,7 +74,7 @@ pub(super) async fn push_again(
             pushed => return pushed.map(|accepted| (accepted, moved)),
         }
     }
-    Err(in_vain(missing))
+    Err(explain_missing(missing))
 }
 
 /// Brings `edges` again, believing nothing that was known of them.
@@ -89,12 +89,12 @@ fn send<'a>(
         let branches = edges.into_iter().map(|edge| {
             engine.holders.remove(edge.descriptor(), route.target_repository());
             let Descriptor { digest, size, .. } = edge.descriptor();
-            engine.brought.forget(&(route.key(digest), *size));
-            bring_edge(engine, route, edge, depth, ask)
+            engine.copied.forget(&(route.key(digest), *size));
+            copy_edge(engine, route, edge, depth, ask)
         });
         let mut tally = Bytes::default();
         for branch in join_all(branches).await {
-            // What is present now was credited when it was first brought.
+            // What is present now was credited when it was first copied.
             tally += Bytes { present: 0, ..branch? };
         }
         Ok(tally)
@@ -103,7 +103,7 @@ fn send<'a>(
 }
 
 /// A target that still says so, though it was sent each part, means something else.
-fn in_vain(error: Error) -> Error {
+fn explain_missing(error: Error) -> Error {
     match error.kind() {
         Kind::MissingContent => error.with_hint(
             "it has been sent each part: perhaps it doesn't take manifests of this kind, such as those without config; \

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::place::{self, Ask, Placed};
-use super::verdict::may_miss_its_subject;
+use super::push_outcome::may_miss_its_subject;
 use super::{Engine, child, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector, bounds};
@@ -55,7 +55,7 @@ impl Route {
 
 /// Brings what `manifest` points at. Every branch is followed to its end even if one fails: what arrives is of use to the
 /// next run, and other images may wait for it.
-pub(super) fn bring_successors<'a>(
+pub(super) fn copy_children<'a>(
     engine: &'a Arc<Engine>,
     route: &'a Arc<Route>,
     manifest: &'a Manifest,
@@ -64,8 +64,8 @@ pub(super) fn bring_successors<'a>(
 ) -> BoxFuture<'a, Result<Bytes>> {
     async move {
         let branches = manifest.successors().iter().map(|edge| async move {
-            let brought = bring_edge(engine, route, edge, depth, ask).await;
-            brought.map_err(|error| child::explain(error, manifest, edge.descriptor()))
+            let copied = copy_edge(engine, route, edge, depth, ask).await;
+            copied.map_err(|error| child::explain(error, manifest, edge.descriptor()))
         });
         let mut tally = Bytes::default();
         for branch in join_all(branches).await {
@@ -78,7 +78,7 @@ pub(super) fn bring_successors<'a>(
 
 /// What became of a blob or of a manifest with all below it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Brought {
+pub(super) struct CopiedReferrers {
     bytes: Bytes,
     /// What the target says of a manifest that was pushed.
     accepted: Accepted,
@@ -86,23 +86,23 @@ pub(super) struct Brought {
 
 /// Does `work` once for each digest and both its repositories, however it is reached: as a root, a child or a referrer. Only
 /// the first caller is credited with what it cost; for the others it is there.
-async fn once<F>(engine: &Engine, route: &Route, of: &Descriptor, work: impl FnOnce() -> F) -> Result<Brought>
+async fn once<F>(engine: &Engine, route: &Route, of: &Descriptor, work: impl FnOnce() -> F) -> Result<CopiedReferrers>
 where
-    F: Future<Output = Result<Brought>> + Send + 'static,
+    F: Future<Output = Result<CopiedReferrers>> + Send + 'static,
 {
     let digest = &of.digest;
     let key = (route.key(digest), of.size);
-    let done = engine.brought.get_or_work(key.clone(), work).await;
-    let (brought, first) = done.map_err(|lost| Error::defect(format!("bring {digest}"), lost))?;
-    match brought {
-        Ok(brought) if first => Ok(brought),
-        Ok(Brought { bytes, accepted }) => {
-            Ok(Brought { bytes: Bytes { present: bytes.total(), ..Bytes::default() }, accepted })
+    let done = engine.copied.get_or_work(key.clone(), work).await;
+    let (copied, first) = done.map_err(|lost| Error::defect(format!("bring {digest}"), lost))?;
+    match copied {
+        Ok(copied) if first => Ok(copied),
+        Ok(CopiedReferrers { bytes, accepted }) => {
+            Ok(CopiedReferrers { bytes: Bytes { present: bytes.total(), ..Bytes::default() }, accepted })
         }
         Err(error) => {
             // It may go when its subject is there.
             if may_miss_its_subject(&error) {
-                engine.brought.forget(&key);
+                engine.copied.forget(&key);
             }
             Err(error)
         }
@@ -110,7 +110,7 @@ where
 }
 
 /// Brings one branch.
-pub(super) async fn bring_edge(
+pub(super) async fn copy_edge(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     edge: &Edge,
@@ -126,36 +126,36 @@ pub(super) async fn bring_edge(
             Edge::Blob(blob) => {
                 let placed = place::place(&engine_, &route_, blob, ask).await;
                 let bytes = placed.map(|placed| credit(placed, blob)).map_err(|error| foreign::explain(error, blob))?;
-                Ok(Brought { bytes, ..Brought::default() })
+                Ok(CopiedReferrers { bytes, ..CopiedReferrers::default() })
             }
-            Edge::Manifest(child) => bring_child(&engine_, &route_, child, depth + 1, ask).await,
+            Edge::Manifest(child) => copy_child(&engine_, &route_, child, depth + 1, ask).await,
         }
     };
-    once(engine, route, edge.descriptor(), work).await.map(|brought| brought.bytes)
+    once(engine, route, edge.descriptor(), work).await.map(|copied| copied.bytes)
 }
 
 /// Brings `manifest` with all below it, by its digest.
-pub(super) async fn bring_node(
+pub(super) async fn copy_node(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     manifest: &Arc<Manifest>,
 ) -> Result<(Accepted, Bytes)> {
     let (engine_, route_, manifest_) = (Arc::clone(engine), Arc::clone(route), Arc::clone(manifest));
-    let work = || async move { bring_manifest(&engine_, &route_, &manifest_, 0, Ask::IfLikely).await };
-    once(engine, route, manifest.descriptor(), work).await.map(|Brought { bytes, accepted }| (accepted, bytes))
+    let work = || async move { copy_manifest(&engine_, &route_, &manifest_, 0, Ask::IfLikely).await };
+    once(engine, route, manifest.descriptor(), work).await.map(|CopiedReferrers { bytes, accepted }| (accepted, bytes))
 }
 
-async fn bring_manifest(
+async fn copy_manifest(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     manifest: &Manifest,
     depth: usize,
     ask: Ask,
-) -> Result<Brought> {
-    let bytes = bring_successors(engine, route, manifest, depth, ask).await?;
+) -> Result<CopiedReferrers> {
+    let bytes = copy_children(engine, route, manifest, depth, ask).await?;
     let name = Selector::Digest(manifest.digest().clone());
     let (accepted, repaired) = push(engine, route, manifest, &name, depth).await?;
-    Ok(Brought { bytes: bytes + repaired, accepted })
+    Ok(CopiedReferrers { bytes: bytes + repaired, accepted })
 }
 
 fn credit(placed: Placed, blob: &Descriptor) -> Bytes {
@@ -168,13 +168,13 @@ fn credit(placed: Placed, blob: &Descriptor) -> Bytes {
 }
 
 /// Brings a manifest that another one points at, by its digest.
-async fn bring_child(
+async fn copy_child(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     child: &Descriptor,
     depth: usize,
     ask: Ask,
-) -> Result<Brought> {
+) -> Result<CopiedReferrers> {
     if depth > bounds::DEPTH {
         let attempted = format!("follow {} in {}", child.digest, route.source);
         return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {}", bounds::DEPTH)));
@@ -187,23 +187,25 @@ async fn bring_child(
     };
     if ask != Ask::Never && child_may_be_there(engine, route, child, ask).await && is_there.await? {
         let bytes = Bytes { present: child.size, ..Bytes::default() };
-        return Ok(Brought { bytes, ..Brought::default() });
+        return Ok(CopiedReferrers { bytes, ..CopiedReferrers::default() });
     }
     let manifest = read::load(engine, route, &child.digest).await?;
     // What a child lacks in its turn, its own push tells.
     let below = if ask == Ask::Never { Ask::IfLikely } else { ask };
-    bring_manifest(engine, route, &manifest, depth, below).await
+    copy_manifest(engine, route, &manifest, depth, below).await
 }
 
 /// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
 /// worth it where it saves a pull that counts.
 pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
-    ask == Ask::Always || !engine.vacancies.is_vacant(&route.to) || read::costs_a_pull(route, &child.digest).await
+    ask == Ask::Always
+        || !engine.empty_repositories.contains(&route.to)
+        || read::costs_a_pull(route, &child.digest).await
 }
 
 /// Whether the target had the manifest `digest` when this was first asked in this run.
 pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Digest) -> Result<bool> {
-    // What has something missing below it is brought again, and so is what nobody has looked below.
+    // What has something missing below it is copied again, and so is what nobody has looked below.
     if !engine.may_be_whole(route, digest) {
         return Ok(false);
     }

@@ -19,7 +19,7 @@ impl<'a> Landings<'a> {
             Entry::Vacant(vacant) => *vacant.insert(image),
             Entry::Occupied(taken) => *taken.get(),
         };
-        if first.lands_as() == image.lands_as() {
+        if first.target_digest() == image.target_digest() {
             return None;
         }
         let why = format!("{} lands there, too, with other content", first.source);

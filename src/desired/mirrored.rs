@@ -38,7 +38,7 @@ impl Mirrored {
         Self {
             source: source.clone(),
             digest: pin.digest.clone(),
-            target_digest: pin.lands_as().clone(),
+            target_digest: pin.target_digest().clone(),
             platforms: pin.platforms.clone(),
             places: Vec::new(),
         }
@@ -65,7 +65,7 @@ pub fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
         let Some(pin) = want.pin.filter(|_| want.clash.is_none()) else { continue };
         let reference = match &want.tag {
             Some(tag) => Reference::tagged(want.target.clone(), tag.clone()),
-            None => Reference::digested(want.target.clone(), pin.lands_as().clone()),
+            None => Reference::digested(want.target.clone(), pin.target_digest().clone()),
         };
         let kept_below = kept_below(want.source.repository(), want.target);
         let place = Place { target: want.number, reference, kept_below };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Digest, DigestError};
 
 mod location;
-mod odd;
+mod unusual;
 
 pub use location::Location;
 
@@ -107,7 +107,7 @@ impl FromStr for Registry {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        odd::check_signs(text)?;
+        unusual::check_signs(text)?;
         let error = || ReferenceError::Registry(text.to_owned());
         let lower = text.to_ascii_lowercase();
         // The URL parser knows the hosts: names, IPv4, IPv6 in brackets.
@@ -171,7 +171,7 @@ impl FromStr for Repository {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        odd::check(text)?;
+        unusual::check(text)?;
         let parts = Parts::of(text);
         if parts.tag.is_some() || parts.digest.is_some() {
             return Err(ReferenceError::NotBare(text.to_owned()));
@@ -196,8 +196,8 @@ impl FromStr for Tag {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        odd::check_signs(text)?;
-        if let Some(plain) = odd::without_plus(text) {
+        unusual::check_signs(text)?;
+        if let Some(plain) = unusual::without_plus(text) {
             return Err(ReferenceError::Plus(text.to_owned(), plain));
         }
         let first = text.bytes().next().is_some_and(word);
@@ -293,7 +293,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        odd::check(text)?;
+        unusual::check(text)?;
         let parts = Parts::of(text);
         let repository = parts.repository()?;
         let digest = parts.digest.map(str::parse).transpose()?;

@@ -16,7 +16,7 @@ use crate::lock::{self, Lock};
 use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::provision::Provisioners;
 use crate::select::Only;
-use crate::store::{Held, Stores, as_pinned, image_at_hand};
+use crate::store::{Held, Stores, as_pinned, cached_image};
 
 /// Questions to the targets in flight.
 pub(super) const QUESTIONS: usize = 64;
@@ -84,16 +84,16 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> 
     let pin = want.pin.filter(|_| want.clash.is_none())?;
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
-        None => Selector::Digest(pin.lands_as().clone()),
+        None => Selector::Digest(pin.target_digest().clone()),
     };
     let answer = async {
         let target = request.stores.target(want.target)?;
         let held = match target.held(&name).await? {
-            Held::Manifest(found) => Held::Manifest(as_pinned(&*target, found, pin.lands_as()).await),
+            Held::Manifest(found) => Held::Manifest(as_pinned(&*target, found, pin.target_digest()).await),
             Held::Nothing => return Ok(Held::Nothing),
             withheld @ Held::Withheld(_) => withheld,
         };
-        target.check_holds(image_at_hand(&**request.stores, want.target, pin.lands_as()).boxed()).await?;
+        target.check_holds(cached_image(&**request.stores, want.target, pin.target_digest()).boxed()).await?;
         Ok(held)
     };
     Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
@@ -125,9 +125,9 @@ fn planned(
         (Some(_), Some(Err(error))) => return failed(want, error),
         _ => return failed(want, stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
     };
-    let is_there = held.get(want.target).is_some_and(|digests| digests.contains(pin.lands_as()));
+    let is_there = held.get(want.target).is_some_and(|digests| digests.contains(pin.target_digest()));
     let action = match (found, want.handling.overwrite) {
-        (Held::Manifest(found), _) if found == *pin.lands_as() => Action::UpToDate,
+        (Held::Manifest(found), _) if found == *pin.target_digest() => Action::UpToDate,
         (Held::Manifest(found), Overwrite::Refuse) => Action::Conflict { found },
         (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
         // Nobody knows what the tag holds.

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::store::{Source, Stores, Target};
 
-/// Images that are weighed side by side, and questions about the blobs of one.
+/// Images that are estimated side by side, and questions about the blobs of one.
 const IMAGES: usize = 16;
 
 /// What of an image its target lacks.
@@ -25,14 +25,14 @@ struct Lacking {
 
 /// Fills in `bytes` and `pulls` of each image to copy: what leaves the upstream, each blob and each manifest once, credited
 /// to the first image that needs it. An image whose manifests can't be read keeps what it has.
-pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
-    let scale = Scale { stores, vacant: &plan.vacant, read: Mutex::default() };
-    let to_weigh = plan.images.iter().filter_map(|planned| match planned {
+pub async fn estimate_bytes(plan: &mut Plan, stores: &Arc<dyn Stores>) {
+    let estimator = Estimator { stores, empty: &plan.empty, read: Mutex::default() };
+    let to_estimate = plan.images.iter().filter_map(|planned| match planned {
         Planned::Image(transfer) if is_weighed(transfer) => Some(transfer),
         _ => None,
     });
-    let weighed: Vec<_> = to_weigh.map(|transfer| scale.weigh(transfer)).collect();
-    let lacking: Vec<_> = futures::stream::iter(weighed).buffered(IMAGES).collect().await;
+    let estimates: Vec<_> = to_estimate.map(|transfer| estimator.estimate(transfer)).collect();
+    let lacking: Vec<_> = futures::stream::iter(estimates).buffered(IMAGES).collect().await;
     let (mut moved, mut pulled, mut roots) = (HashSet::new(), HashSet::new(), HashSet::new());
     let transfers = plan.images.iter_mut().filter_map(|planned| match planned {
         Planned::Image(transfer) if is_weighed(transfer) => Some(transfer),
@@ -44,7 +44,7 @@ pub async fn weigh(plan: &mut Plan, stores: &Arc<dyn Stores>) {
         transfer.bytes = Some(fresh.map(|blob| blob.size).sum());
         let source = transfer.source.repository();
         let fresh = pulls.into_iter().filter(|digest| pulled.insert((source.clone(), digest.clone())));
-        let counts = stores.source(source).is_ok_and(|source| source.counts_pulls());
+        let counts = stores.source(source).is_ok_and(|source| source.meters_pulls());
         let may_have_more =
             counts && may_have_more(transfer) && roots.insert((source.clone(), transfer.root.digest.clone()));
         (transfer.pulls, transfer.pulls_exact) = (fresh.count() as u64, !may_have_more);
@@ -65,27 +65,27 @@ pub(super) fn may_have_more(transfer: &Transfer) -> bool {
 /// A manifest, once somebody has read it.
 type Reading = Arc<OnceCell<Manifest>>;
 
-struct Scale<'a> {
+struct Estimator<'a> {
     stores: &'a Arc<dyn Stores>,
-    vacant: &'a HashSet<Repository>,
+    empty: &'a HashSet<Repository>,
     /// Manifests by repository: read once, for however many tags and targets.
     read: Mutex<HashMap<(Repository, Digest), Reading>>,
 }
 
-impl Scale<'_> {
-    async fn weigh(&self, transfer: &Transfer) -> Result<Lacking> {
+impl Estimator<'_> {
+    async fn estimate(&self, transfer: &Transfer) -> Result<Lacking> {
         let from = transfer.source.repository();
         let target = self.stores.target(&transfer.target)?;
         let source = self.stores.source(from)?;
-        let counts = source.counts_pulls();
-        let vacant = self.vacant.contains(&transfer.target);
+        let counts = source.meters_pulls();
+        let empty = self.empty.contains(&transfer.target);
         let (mut manifests, mut blobs) = (HashSet::new(), Vec::new());
         let mut to_read: Vec<Digest> = Vec::new();
         if transfer.action == Action::Copy {
             to_read.push(transfer.root.digest.clone());
         }
         for referrer in transfer.referrers.iter().filter(|one| !transfer.left.contains(one)) {
-            if vacant || !has_manifest(&*target, &referrer.digest).await {
+            if empty || !has_manifest(&*target, &referrer.digest).await {
                 to_read.push(referrer.digest.clone());
             }
         }
@@ -101,13 +101,13 @@ impl Scale<'_> {
                 match edge {
                     Edge::Blob(blob) => blobs.push(blob.clone()),
                     // As the copy does: what is there ends a branch.
-                    Edge::Manifest(child) if (!vacant || counts) && has_manifest(&*target, &child.digest).await => {}
+                    Edge::Manifest(child) if (!empty || counts) && has_manifest(&*target, &child.digest).await => {}
                     Edge::Manifest(child) => to_read.push(child.digest.clone()),
                 }
             }
         }
-        let pulls = if counts { not_at_hand(&*source, manifests).await } else { Vec::new() };
-        Ok(Lacking { pulls, blobs: if vacant { blobs } else { lacking(&*target, blobs).await? } })
+        let pulls = if counts { not_cached(&*source, manifests).await } else { Vec::new() };
+        Ok(Lacking { pulls, blobs: if empty { blobs } else { lacking(&*target, blobs).await? } })
     }
 
     async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Manifest> {
@@ -121,15 +121,15 @@ impl Scale<'_> {
 /// What of its root an image consists of.
 pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.subset(&transfer.handling.platforms);
-    let part = part.map_err(|e| Error::new(Kind::Invalid, format!("weigh {}", transfer.source), e.to_string()));
+    let part = part.map_err(|e| Error::new(Kind::Invalid, format!("estimate {}", transfer.source), e.to_string()));
     part.map(|part| part.manifest)
 }
 
 /// Those that a copy will have to read: where there is a cache, it holds by now what was read for the plan.
-async fn not_at_hand(source: &dyn Source, manifests: HashSet<Digest>) -> Vec<Digest> {
+async fn not_cached(source: &dyn Source, manifests: HashSet<Digest>) -> Vec<Digest> {
     let mut to_read = Vec::new();
     for digest in manifests {
-        if source.at_hand(&digest).await.is_none() {
+        if source.cached_manifest(&digest).await.is_none() {
             to_read.push(digest);
         }
     }

@@ -11,7 +11,7 @@ use crate::store::{Source, Stores};
 /// What `transfer` takes if nothing of it is at hand.
 pub(super) fn estimate(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
     let action = &transfer.action;
-    let counts = action.has_work() && stores.source(transfer.source.repository()).is_ok_and(|s| s.counts_pulls());
+    let counts = action.has_work() && stores.source(transfer.source.repository()).is_ok_and(|s| s.meters_pulls());
     let copies = counts && *action == Action::Copy;
     // What an unread index points at is unknown, and so is what refers to it, and to the referrers.
     let is_open = copies && transfer.root.media_type.is_index() || counts && !transfer.referrers.is_empty();
@@ -25,29 +25,29 @@ pub(super) async fn spare(stores: &Arc<dyn Stores>, plan: &mut Plan) {
     let mut pulled = HashSet::new();
     for planned in &mut plan.images {
         if let Planned::Image(transfer) = planned {
-            spare_at_hand(stores, transfer).await;
+            spare_cached(stores, transfer).await;
             count_once(transfer, &mut pulled);
         }
     }
 }
 
 /// What is at hand isn't pulled. Of an index that is, the children may be to pull or not: the target may have them.
-async fn spare_at_hand(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
+async fn spare_cached(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
     let Ok(source) = stores.source(transfer.source.repository()) else { return };
     if transfer.pulls == 0 {
         return;
     }
     let mut spared = 0;
     for referrer in &transfer.referrers {
-        spared += u64::from(source.at_hand(&referrer.digest).await.is_some());
+        spared += u64::from(source.cached_manifest(&referrer.digest).await.is_some());
     }
     if transfer.action == Action::Copy
-        && let Some(root) = source.at_hand(&transfer.root.digest).await
+        && let Some(root) = source.cached_manifest(&transfer.root.digest).await
     {
         spared += 1;
         let part = part(&root, transfer).ok().filter(|_| !may_have_more(transfer));
         transfer.pulls_exact |= match part {
-            Some(part) => is_all_at_hand(&*source, part).await,
+            Some(part) => is_all_cached(&*source, part).await,
             None => false,
         };
     }
@@ -55,14 +55,14 @@ async fn spare_at_hand(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
 }
 
 /// Whether all manifests below `root` are at hand.
-async fn is_all_at_hand(source: &dyn Source, root: Manifest) -> bool {
+async fn is_all_cached(source: &dyn Source, root: Manifest) -> bool {
     let (mut to_follow, mut seen) = (vec![root], HashSet::new());
     while let Some(manifest) = to_follow.pop() {
         for edge in manifest.successors() {
             if let Edge::Manifest(child) = edge
                 && seen.insert(child.digest.clone())
             {
-                let Some(child) = source.at_hand(&child.digest).await else { return false };
+                let Some(child) = source.cached_manifest(&child.digest).await else { return false };
                 to_follow.push(child);
             }
         }

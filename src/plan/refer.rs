@@ -65,7 +65,7 @@ fn to_ask_for(planned: &Planned) -> Option<&Transfer> {
 }
 
 fn place(transfer: &Transfer) -> Place {
-    (transfer.target.clone(), transfer.lands_as().clone())
+    (transfer.target.clone(), transfer.target_digest().clone())
 }
 
 fn refer(request: Request<'_>, planned: &mut Planned, lacking: &Lacking) {
@@ -80,7 +80,7 @@ fn refer(request: Request<'_>, planned: &mut Planned, lacking: &Lacking) {
         transfer.left = other;
     }
     if has_work {
-        let counts = request.stores.source(transfer.source.repository()).is_ok_and(|source| source.counts_pulls());
+        let counts = request.stores.source(transfer.source.repository()).is_ok_and(|source| source.meters_pulls());
         transfer.action = Action::Refer;
         transfer.pulls = if counts { missing as u64 } else { 0 };
         // They may have referrers themselves.

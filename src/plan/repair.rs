@@ -209,11 +209,11 @@ impl Inspector {
 
     /// The bytes of a manifest that the target has; `None` if what it has is damaged.
     async fn read(&self, ends: &Ends, digest: &Digest) -> Result<Option<Manifest>> {
-        if let Some(manifest) = ends.source.at_hand(digest).await {
+        if let Some(manifest) = ends.source.cached_manifest(digest).await {
             return Ok(Some(manifest));
         }
-        if ends.target.marks_pulls()
-            && !ends.source.counts_pulls()
+        if ends.target.records_pull_time()
+            && !ends.source.meters_pulls()
             && let Ok(manifest) = ends.source.manifest(digest).await
         {
             return Ok(Some(manifest));
@@ -242,9 +242,9 @@ impl Inspector {
 /// What the target calls the root: not by the digest that it is pinned by, where that is of another algorithm.
 async fn called(target: &dyn Target, transfer: &Transfer) -> Result<Digest> {
     match &transfer.tag {
-        Some(tag) if transfer.lands_as().algorithm() != Algorithm::Sha256 => {
+        Some(tag) if transfer.target_digest().algorithm() != Algorithm::Sha256 => {
             Ok(target.resolve(&Selector::Tag(tag.clone())).await?.digest)
         }
-        _ => Ok(transfer.lands_as().clone()),
+        _ => Ok(transfer.target_digest().clone()),
     }
 }

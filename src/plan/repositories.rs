@@ -24,14 +24,14 @@ pub(super) async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMa
             Err(error) => drop(unavailable.insert(repository, error)),
         }
     }
-    plan.vacant.extend(plan.missing.iter().cloned());
+    plan.empty.extend(plan.missing.iter().cloned());
     // In a layout asking costs nothing, and what there is may be there under another name.
     let asks_cost = |repository: &&Repository| repository.registry().layout().is_none();
     let to_list = empty_so_far.iter().filter(asks_cost);
-    let to_list = to_list.filter(|r| !plan.vacant.contains(r) && !unavailable.contains_key(r));
-    let vacant = to_list.map(|repository| async move { (repository, is_vacant(request, repository).await) });
-    let answers: Vec<_> = futures::stream::iter(vacant).buffered(QUESTIONS).collect().await;
-    plan.vacant.extend(answers.into_iter().filter(|(_, vacant)| *vacant).map(|(repository, _)| repository.clone()));
+    let to_list = to_list.filter(|r| !plan.empty.contains(r) && !unavailable.contains_key(r));
+    let empty = to_list.map(|repository| async move { (repository, lists_no_tags(request, repository).await) });
+    let answers: Vec<_> = futures::stream::iter(empty).buffered(QUESTIONS).collect().await;
+    plan.empty.extend(answers.into_iter().filter(|(_, empty)| *empty).map(|(repository, _)| repository.clone()));
     fail(plan, &unavailable);
 }
 
@@ -76,7 +76,7 @@ fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
 }
 
 /// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
-async fn is_vacant(request: Request<'_>, repository: &Repository) -> bool {
+async fn lists_no_tags(request: Request<'_>, repository: &Repository) -> bool {
     // One page tells.
     let tags = async { request.stores.target(repository)?.tags_within(1).await };
     match unless_stopped(request.stop, tags).await {

@@ -260,7 +260,7 @@ impl Provisioner for Ecr {
     }
 
     async fn reconcile(&self, repository: &Repository) -> Result<Vec<&'static str>> {
-        self.bring_in_line(repository).await
+        self.reconcile(repository).await
     }
 
     fn is_immutable(&self, repository: &Repository, tag: &oci::Tag) -> bool {

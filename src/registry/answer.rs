@@ -136,7 +136,7 @@ impl Answer {
             return error;
         }
         let refusal = Refusal::read(self);
-        let (kind, code) = self.verdict(request.action, &refusal);
+        let (kind, code) = self.diagnosis(request.action, &refusal);
         let error = request
             .error(kind, refusal.message)
             .with_status(self.status.as_u16())
@@ -167,7 +167,7 @@ impl Answer {
     }
 
     /// The kind, and the code that it was told by.
-    fn verdict(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
+    fn diagnosis(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
         let status = self.status.as_u16();
         // What is said of limits goes before all: registries say it under many statuses.
         if self.is_pull_limit(refusal) {

@@ -180,7 +180,7 @@ impl Auth {
     }
 
     /// What to send `request` with, if that is known without another request.
-    pub(crate) async fn at_hand(&self, request: &Request) -> Option<Option<HeaderValue>> {
+    pub(crate) async fn cached_manifest(&self, request: &Request) -> Option<Option<HeaderValue>> {
         let known = self.known();
         if let (Some(Challenge::Bearer { .. }), false) = (&known, self.credentials.has_ready_token()) {
             let scopes = self.scopes(request);

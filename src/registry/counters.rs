@@ -21,7 +21,7 @@ pub struct HostStats {
     /// The pull quota, if the host tells.
     pub quota: Option<Quota>,
     /// Whether manifest GETs count against a quota, as far as it is known.
-    pub counts_pulls: bool,
+    pub meters_pulls: bool,
 }
 
 /// What is counted at a host.
@@ -53,14 +53,14 @@ impl Counters {
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn stats(&self, host: &Registry, counts_pulls: bool) -> HostStats {
+    pub(crate) fn stats(&self, host: &Registry, meters_pulls: bool) -> HostStats {
         HostStats {
             host: host.clone(),
             requests: self.requests.load(Ordering::Relaxed),
             manifest_gets: self.manifest_gets.load(Ordering::Relaxed),
             throttled: self.throttled.load(Ordering::Relaxed),
             quota: self.quota(),
-            counts_pulls,
+            meters_pulls,
         }
     }
 }

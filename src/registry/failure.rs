@@ -73,8 +73,8 @@ impl Failure {
             if error.is_builder() {
                 return Meaning { kind: Kind::Invalid, why, hint: None };
             }
-            if let Some(verdict) = handshake::find(error).and_then(|error| handshake::judge(error, way)) {
-                return settled(verdict.why, verdict.hint);
+            if let Some(diagnosis) = handshake::find(error).and_then(|error| handshake::diagnose(error, way)) {
+                return settled(diagnosis.why, diagnosis.hint);
             }
             if why.contains("proxy authorization required") {
                 return settled("the proxy wants a user and a password, or others".to_owned(), PROXY_HINT.to_owned());

@@ -10,13 +10,13 @@ use super::way::Way;
 
 /// What is wrong, and the next step.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Diagnosis {
     pub(super) why: String,
     pub(super) hint: String,
 }
 
-fn verdict(why: impl Into<String>, hint: impl Into<String>) -> Verdict {
-    Verdict { why: why.into(), hint: hint.into() }
+fn diagnosis(why: impl Into<String>, hint: impl Into<String>) -> Diagnosis {
+    Diagnosis { why: why.into(), hint: hint.into() }
 }
 
 const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
@@ -40,25 +40,25 @@ pub(super) fn find(error: &reqwest::Error) -> Option<&TlsError> {
 }
 
 /// What `error` means on this way; `None` if it may pass.
-pub(super) fn judge(error: &TlsError, way: &Way<'_>) -> Option<Verdict> {
+pub(super) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
     Some(match error {
         TlsError::InvalidCertificate(error) => certificate(error, way),
         TlsError::AlertReceived(alert) => of_alert(*alert, way)?,
         // It answers the greeting in another language, most likely in plain HTTP.
-        TlsError::InvalidMessage(_) => verdict("it doesn't speak TLS there", way.plain_hint()),
+        TlsError::InvalidMessage(_) => diagnosis("it doesn't speak TLS there", way.plain_hint()),
         TlsError::PeerIncompatible(_) => no_common_ground(),
         _ => return None,
     })
 }
 
-fn no_common_ground() -> Verdict {
-    verdict(
+fn no_common_ground() -> Diagnosis {
+    diagnosis(
         "it speaks no version of TLS that transship does, or with none of its ciphers",
         "the server has to speak TLS 1.2 or 1.3 with a current cipher: have its configuration brought up to date",
     )
 }
 
-fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Verdict> {
+fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Diagnosis> {
     use AlertDescription as Alert;
     Some(match alert {
         Alert::CertificateRequired
@@ -71,11 +71,11 @@ fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Verdict> {
         // The client's certificate was signed by another authority of the same name.
         | Alert::DecryptError
         | Alert::AccessDenied => match way.has_identity() {
-            true => verdict(format!("the server refuses the client certificate ({alert:?})"), OTHER_CLIENT_HINT),
-            false => verdict(format!("the server wants a client certificate ({alert:?})"), CLIENT_HINT),
+            true => diagnosis(format!("the server refuses the client certificate ({alert:?})"), OTHER_CLIENT_HINT),
+            false => diagnosis(format!("the server wants a client certificate ({alert:?})"), CLIENT_HINT),
         },
         Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => no_common_ground(),
-        Alert::UnrecognisedName => verdict(
+        Alert::UnrecognisedName => diagnosis(
             "the server knows nothing of that name",
             "name the registry as its certificate does, and say where it is with endpoint:",
         ),
@@ -83,64 +83,64 @@ fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Verdict> {
     })
 }
 
-fn certificate(error: &CertificateError, way: &Way<'_>) -> Verdict {
+fn certificate(error: &CertificateError, way: &Way<'_>) -> Diagnosis {
     let renew = "have it renewed, or set this machine's clock right if that is what is wrong";
     match error {
-        CertificateError::Expired => verdict("its certificate has expired", renew),
+        CertificateError::Expired => diagnosis("its certificate has expired", renew),
         CertificateError::ExpiredContext { time, not_after } => {
             let why = format!("its certificate expired at {} (now: {})", shown(*not_after), shown(*time));
-            verdict(why, renew)
+            diagnosis(why, renew)
         }
-        CertificateError::NotValidYet => verdict("its certificate isn't valid yet", renew),
+        CertificateError::NotValidYet => diagnosis("its certificate isn't valid yet", renew),
         CertificateError::NotValidYetContext { time, not_before } => {
             let why = format!("its certificate is valid only from {} on (now: {})", shown(*not_before), shown(*time));
-            verdict(why, renew)
+            diagnosis(why, renew)
         }
-        CertificateError::NotValidForName => verdict("its certificate is for another name", name_hint(way)),
+        CertificateError::NotValidForName => diagnosis("its certificate is for another name", name_hint(way)),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
             let whose =
                 if names.is_empty() { "has no name in it".to_owned() } else { format!("is for {}", names.join(", ")) };
-            verdict(format!("its certificate {whose}, not for {}", expected.to_str()), name_hint(way))
+            diagnosis(format!("its certificate {whose}, not for {}", expected.to_str()), name_hint(way))
         }
         CertificateError::UnknownIssuer => unknown_issuer("", way),
         CertificateError::BadSignature => unknown_issuer(", but for one of the same name and with another key", way),
         CertificateError::Revoked => {
-            verdict("its certificate is revoked", "have it replaced; don't trust the server before")
+            diagnosis("its certificate is revoked", "have it replaced; don't trust the server before")
         }
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
-        | CertificateError::ExpiredRevocationListContext { .. } => verdict(
+        | CertificateError::ExpiredRevocationListContext { .. } => diagnosis(
             "whether its certificate is revoked can't be told",
             "have the revocation list of its authority brought up to date",
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => not_for_servers(),
-        CertificateError::Other(other) if is_authoritys(other) => verdict(
+        CertificateError::Other(other) if is_authoritys(other) => diagnosis(
             "its certificate is that of an authority, which isn't one of a server",
             format!("have one issued for the server, or trust this very one: {}", way.ca_hint()),
         ),
         CertificateError::Other(other) if format!("{other:?}").contains("EkuError") => not_for_servers(),
-        CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion") => verdict(
+        CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion") => diagnosis(
             "its certificate is of version 1, in which there are no names of servers",
             "have one of version 3 issued, with the server's name as subjectAltName",
         ),
         other => {
-            verdict(format!("its certificate can't be checked: {other}"), "have another one issued for the server")
+            diagnosis(format!("its certificate can't be checked: {other}"), "have another one issued for the server")
         }
     }
 }
 
-fn not_for_servers() -> Verdict {
-    verdict("its certificate isn't for servers", "have one issued whose extended key usage is serverAuth")
+fn not_for_servers() -> Diagnosis {
+    diagnosis("its certificate isn't for servers", "have one issued whose extended key usage is serverAuth")
 }
 
-fn unknown_issuer(but: &str, way: &Way<'_>) -> Verdict {
+fn unknown_issuer(but: &str, way: &Way<'_>) -> Diagnosis {
     match way.ca() {
-        Some(path) => verdict(
+        Some(path) => diagnosis(
             format!("its certificate is signed by nobody whom this machine or ca: ({}) trusts{but}", path.display()),
             format!("is it another authority's by now? {}", way.ca_hint()),
         ),
-        None => verdict(format!("its certificate is signed by nobody whom this machine trusts{but}"), way.ca_hint()),
+        None => diagnosis(format!("its certificate is signed by nobody whom this machine trusts{but}"), way.ca_hint()),
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         let (registry, base) = ("h.io".parse().unwrap(), "https://h.io/".parse().unwrap());
         let url = url.parse().unwrap();
         let way = Way { registry: &registry, settings, base: &base, url: &url, proxy: None };
-        let Verdict { why, hint } = judge(error, &way)?;
+        let Diagnosis { why, hint } = diagnose(error, &way)?;
         assert!(!why.is_empty() && !hint.is_empty() && !format!("{why} {hint}").contains("secret"), "{error:?}");
         Some(format!("{why} | {hint}"))
     }

@@ -112,7 +112,7 @@ impl Host {
 
     /// `error`, a refusal, with what a Harbor leaves open: whether the password is wrong or a right is missing. One more
     /// request finds out, and a wrong password isn't sent again afterwards.
-    pub(super) async fn who_is_wrong(&self, request: &Request, error: Error) -> Error {
+    pub(super) async fn explain_unauthorized(&self, request: &Request, error: Error) -> Error {
         if !self.is_harbor() {
             return error;
         }

@@ -12,10 +12,10 @@ use super::destination::Home;
 use super::pulls::Pulls;
 use super::quirks::Quirks;
 use super::referrers::ReferrersApi;
-use super::setup::{Clients, Means};
+use super::setup::{ClientSettings, Clients};
 use super::transport::Transport;
 use super::types::OddTypes;
-use super::upload::Portions;
+use super::upload::ChunkPolicy;
 use super::{Host, harbor, lock};
 use crate::config::{Limits, RegistrySettings};
 use crate::error::Result;
@@ -31,7 +31,7 @@ pub struct Hosts {
     environment: Environment,
     sessions: Arc<dyn BasicTokens>,
     /// What was read for hosts that aren't in use yet.
-    means: Mutex<BTreeMap<Registry, Means>>,
+    means: Mutex<BTreeMap<Registry, ClientSettings>>,
     /// The repositories that the run is about.
     expected: Vec<Repository>,
     open: Mutex<BTreeMap<Registry, Arc<Host>>>,
@@ -92,27 +92,27 @@ impl Hosts {
     /// `Configuration` if the settings of one can't be used.
     pub fn prepare<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<()> {
         for registry in registries.into_iter().filter(|registry| registry.layout().is_none()) {
-            let means = self.read_means(registry)?;
+            let means = self.read_client_settings(registry)?;
             lock(&self.means).insert(registry.clone(), means);
         }
         Ok(())
     }
 
-    fn read_means(&self, registry: &Registry) -> Result<Means> {
+    fn read_client_settings(&self, registry: &Registry) -> Result<ClientSettings> {
         let settings = self.settings.get(registry).cloned().unwrap_or_default();
-        Means::read(registry, settings, &self.environment)
+        ClientSettings::read(registry, settings, &self.environment)
     }
 
     /// What was asked of each host so far, sorted by host.
     pub fn stats(&self) -> Vec<HostStats> {
         let open = lock(&self.open);
-        open.values().map(|host| host.transport.counters.stats(&host.registry, host.counts_pulls())).collect()
+        open.values().map(|host| host.transport.counters.stats(&host.registry, host.meters_pulls())).collect()
     }
 
     fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
         let quirks = Quirks::of(registry);
         let means = lock(&self.means).remove(registry);
-        let means = means.map_or_else(|| self.read_means(registry), Ok)?;
+        let means = means.map_or_else(|| self.read_client_settings(registry), Ok)?;
         let (settings, base) = (means.settings.clone(), means.base.clone());
         let transport = Arc::new(Transport {
             clients: Clients::new(means, self.limits.idle_timeout),
@@ -132,13 +132,13 @@ impl Hosts {
         };
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
         auth.expect(self.expected.iter().filter(|one| one.registry() == registry).map(Repository::path));
-        let portions = Portions::new(quirks.most_at_once, quirks.chunks);
+        let chunk_policy = ChunkPolicy::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
         let (harbor, referrers) = (harbor::Facts::default(), ReferrersApi::default());
         Ok(Host {
             registry,
             quirks,
-            portions,
+            chunk_policy,
             transport,
             auth,
             manifest_size,

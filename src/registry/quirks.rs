@@ -11,7 +11,7 @@ pub(crate) struct Quirks {
     /// What credential helpers know the registry as, where it isn't its name.
     pub(crate) helper_key: Option<&'static str>,
     /// Each manifest GET counts against a quota, whether or not headers say so.
-    pub(crate) counts_pulls: bool,
+    pub(crate) meters_pulls: bool,
     /// Its credentials come from the AWS chain.
     pub(crate) aws: bool,
     /// Answers a bearer token that has ended with 400 and no challenge.
@@ -39,7 +39,7 @@ pub(crate) struct Pace {
 const PLAIN: Quirks = Quirks {
     api_host: None,
     helper_key: None,
-    counts_pulls: false,
+    meters_pulls: false,
     aws: false,
     stale_is_400: false,
     tag_page: 1000,
@@ -51,7 +51,7 @@ const PLAIN: Quirks = Quirks {
 const DOCKER_HUB: Quirks = Quirks {
     api_host: Some("registry-1.docker.io"),
     helper_key: Some("https://index.docker.io/v1/"),
-    counts_pulls: true,
+    meters_pulls: true,
     ..PLAIN
 };
 

@@ -1,6 +1,6 @@
 //! From a host's settings to where and how it is spoken to.
 //!
-//! Files and variables are read when a run begins (`Means`), so that what is wrong with them is told before the first request;
+//! Files and variables are read when a run begins (`ClientSettings`), so that what is wrong with them is told before the first request;
 //! clients are made when they are first needed.
 
 use std::sync::{Arc, OnceLock};
@@ -42,7 +42,7 @@ pub(super) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks:
 
 /// Everything that decides how a host is spoken to.
 #[derive(Debug)]
-pub(super) struct Means {
+pub(super) struct ClientSettings {
     pub(super) registry: Registry,
     pub(super) settings: RegistrySettings,
     /// What its URLs begin with.
@@ -51,7 +51,7 @@ pub(super) struct Means {
     tls: Tls,
 }
 
-impl Means {
+impl ClientSettings {
     /// Reads what the settings name.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Means {
 /// What a host, and where it sends us, is spoken to with.
 #[derive(Debug)]
 pub(super) struct Clients {
-    means: Means,
+    means: ClientSettings,
     idle: Duration,
     /// Made without the machine's certificate authorities, whose reading takes longer than all else before a first request.
     plain: OnceLock<Result<reqwest::Client>>,
@@ -78,7 +78,7 @@ pub(super) struct Clients {
 
 impl Clients {
     /// `idle` is how long a connection may take.
-    pub(super) fn new(means: Means, idle: Duration) -> Self {
+    pub(super) fn new(means: ClientSettings, idle: Duration) -> Self {
         let (plain, registry, others) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self { means, idle, plain, registry, others }
     }
@@ -101,7 +101,7 @@ impl Clients {
 
     /// The way that a request to `url` takes.
     pub(super) fn way<'a>(&'a self, url: &'a Url) -> Way<'a> {
-        let Means { registry, settings, base, proxies, .. } = &self.means;
+        let ClientSettings { registry, settings, base, proxies, .. } = &self.means;
         Way { registry, settings, base, url, proxy: proxies.of(url).ok().flatten() }
     }
 
@@ -165,7 +165,7 @@ mod tests {
     fn refusal(settings: &RegistrySettings) -> Error {
         let registry: Registry = "h.io".parse().unwrap();
         let environment = Environment::new(|name| (name == "SOCKS").then(|| "socks5://u:hunter2@p".to_owned()));
-        let means = match Means::read(&registry, settings.clone(), &environment) {
+        let means = match ClientSettings::read(&registry, settings.clone(), &environment) {
             Ok(means) => means,
             Err(error) => return error,
         };

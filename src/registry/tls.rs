@@ -148,8 +148,8 @@ impl ServerCertVerifier for Trust {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.machine.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
+        let diagnosis = self.machine.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match diagnosis {
             // When it is valid was looked at before: only who vouches for it is in question.
             Err(rustls::Error::InvalidCertificate(error))
                 if lacks_authority(&error) && self.named.iter().any(|named| named == end_entity) =>
@@ -157,7 +157,7 @@ impl ServerCertVerifier for Trust {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            verdict => verdict,
+            diagnosis => diagnosis,
         }
     }
 

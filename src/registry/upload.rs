@@ -27,7 +27,7 @@ const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 
 /// How much of a blob a host takes at once: what is known of the service at first, then what it refused in this run.
 #[derive(Debug)]
-pub(crate) struct Portions {
+pub(crate) struct ChunkPolicy {
     most: AtomicU64,
     least: AtomicU64,
     chunks: AtomicBool,
@@ -35,7 +35,7 @@ pub(crate) struct Portions {
     in_one: OnceLock<bool>,
 }
 
-impl Portions {
+impl ChunkPolicy {
     pub(super) fn new(most: u64, chunks: bool) -> Self {
         Self { most: most.into(), least: 0.into(), chunks: chunks.into(), in_one: OnceLock::new() }
     }
@@ -85,7 +85,7 @@ impl Portions {
 }
 
 /// A body that is sent by several requests, one after the other: nothing of it is kept but the chunk that lies across two.
-pub(crate) struct Pieces(Arc<Mutex<Rest>>);
+pub(crate) struct ChunkedBody(Arc<Mutex<Rest>>);
 
 struct Rest {
     body: Body,
@@ -98,7 +98,7 @@ struct Piece {
     left: u64,
 }
 
-impl Pieces {
+impl ChunkedBody {
     pub(crate) fn of(body: Body) -> Self {
         Self(Arc::new(Mutex::new(Rest { body, cut: Bytes::new() })))
     }

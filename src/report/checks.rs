@@ -39,7 +39,7 @@ pub enum Proof {
     /// It works; perhaps with something worth knowing about it.
     Holds(Option<String>),
     /// Only doing it would tell.
-    Unprovable {
+    Unknown {
         /// Why.
         why: String,
         /// The next step.
@@ -54,7 +54,7 @@ impl Proof {
     pub fn ok(&self) -> Option<bool> {
         match self {
             Self::Holds(_) => Some(true),
-            Self::Unprovable { .. } => None,
+            Self::Unknown { .. } => None,
             Self::Fails(_) => Some(false),
         }
     }
@@ -63,7 +63,7 @@ impl Proof {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Holds(_) => None,
-            Self::Unprovable { hint, .. } => hint.as_deref(),
+            Self::Unknown { hint, .. } => hint.as_deref(),
             Self::Fails(error) => error.hint(),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn tell(outcomes: &mut [Outcome]) {
         let outcome = &mut outcomes[at];
         if let Some(error) = outcome.error.take() {
             let why = format!("what is pinned is no longer upstream: {}", error.why());
-            outcome.error = Some(error.retold(Kind::NotFound, why).with_hint(hint));
+            outcome.error = Some(error.reclassified(Kind::NotFound, why).with_hint(hint));
         }
     }
 }

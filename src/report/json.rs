@@ -232,7 +232,7 @@ impl Checked {
         let error = check.error();
         let note = match &check.proof {
             Proof::Holds(note) => note.clone(),
-            Proof::Unprovable { why, .. } => Some(why.clone()),
+            Proof::Unknown { why, .. } => Some(why.clone()),
             Proof::Fails(error) => Some(error.to_string()),
         };
         Self {

@@ -55,7 +55,7 @@ fn registry(host: &str, manifest_gets: u64, quota: Option<Quota>) -> RegistryUse
         manifest_gets,
         throttled: 1,
         quota,
-        counts_pulls: quota.is_some(),
+        meters_pulls: quota.is_some(),
     }
 }
 
@@ -214,7 +214,7 @@ pub(super) fn check() -> Report {
         let attempted = format!("open an upload to harbor.example.com/mirror/{name}");
         Proof::Fails(error(Kind::Denied, &attempted, "403 Forbidden: DENIED no").with_status(403))
     };
-    let unprovable = Proof::Unprovable { why: "only doing it would tell".to_owned(), hint: Some("do it".to_owned()) };
+    let unprovable = Proof::Unknown { why: "only doing it would tell".to_owned(), hint: Some("do it".to_owned()) };
     let (hub, harbor) = ("docker.io", "harbor.example.com");
     let anonymous = Proof::Holds(Some("anonymous".to_owned()));
     let checks = vec![

@@ -91,7 +91,7 @@ fn run_summary(report: &Report) -> Vec<String> {
         "" => parts[0] += &format!(" in {}", duration(report.seconds)),
         moved => parts.push(format!("{moved} in {}", duration(report.seconds))),
     }
-    let counting = report.registries.iter().filter(|host| host.counts_pulls && host.manifest_gets > 0);
+    let counting = report.registries.iter().filter(|host| host.meters_pulls && host.manifest_gets > 0);
     let pulls: Vec<_> = counting.map(|host| format!("{} {}", escape(&host.host), host.manifest_gets)).collect();
     if !pulls.is_empty() {
         parts.push(format!("pulls: {}", pulls.join(", ")));

@@ -69,7 +69,7 @@ fn the_exit_status_of_a_look() {
 #[test]
 fn the_exit_status_of_a_check() {
     let check = |proof| Check { host: "h".to_owned(), repository: None, right: Right::Login, proof };
-    let unknown = check(Proof::Unprovable { why: "x".to_owned(), hint: None });
+    let unknown = check(Proof::Unknown { why: "x".to_owned(), hint: None });
     let failed = check(Proof::Fails(Error::new(Kind::Unavailable, "x", "y")));
     for (checks, exit) in [
         (vec![], Exit::Success),

@@ -221,7 +221,7 @@ impl Page<'_> {
     fn check(&mut self, check: &Check, next_hint: Option<&str>) -> io::Result<()> {
         let (word, color) = match check.proof {
             Proof::Holds(_) => ("ok", GOOD),
-            Proof::Unprovable { .. } => ("unknown", WAITING),
+            Proof::Unknown { .. } => ("unknown", WAITING),
             Proof::Fails(_) => ("failed", BAD),
         };
         let subject = check.repository.as_deref().map(escape).unwrap_or_default();
@@ -234,7 +234,7 @@ impl Page<'_> {
         self.line(&line)?;
         match &check.proof {
             Proof::Holds(_) => return Ok(()),
-            Proof::Unprovable { why, .. } => self.line(&format!("    {}", escape(why)))?,
+            Proof::Unknown { why, .. } => self.line(&format!("    {}", escape(why)))?,
             Proof::Fails(error) => {
                 self.line(&format!("    {}{}", escape(&error.to_string()), circumstances(error)))?;
             }

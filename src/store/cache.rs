@@ -84,7 +84,7 @@ impl Source for Cached {
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
-        if let Some(manifest) = self.at_hand(digest).await {
+        if let Some(manifest) = self.cached_manifest(digest).await {
             return Ok(manifest);
         }
         let manifest = self.source.manifest(digest).await?;
@@ -92,7 +92,7 @@ impl Source for Cached {
         Ok(manifest)
     }
 
-    async fn at_hand(&self, digest: &Digest) -> Option<Manifest> {
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
         let bytes = self.folder.read(digest).await?;
         Manifest::new(digest.clone(), None, bytes).ok()
     }
@@ -130,7 +130,7 @@ impl Source for Cached {
     }
 
     async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
-        match self.counts_pulls() {
+        match self.meters_pulls() {
             true => super::fallback_by_digest(self, subject).await,
             false => self.source.tagged_referrers(subject).await,
         }
@@ -144,8 +144,8 @@ impl Source for Cached {
         self.source.listed_referrers(subject).await
     }
 
-    fn counts_pulls(&self) -> bool {
-        self.source.counts_pulls()
+    fn meters_pulls(&self) -> bool {
+        self.source.meters_pulls()
     }
 }
 

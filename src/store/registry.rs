@@ -86,7 +86,7 @@ impl RegistryStore {
                 let why = format!("{}; and it can't be known whether that is it: {}", refused.why(), error.why());
                 let hint =
                     "let the account see what it holds (at Harbor the right `artifact: read`), or set overwrite: keep";
-                Err(refused.retold(Kind::Conflict, why).with_hint(hint))
+                Err(refused.reclassified(Kind::Conflict, why).with_hint(hint))
             }
             _ => Err(refused),
         }
@@ -95,7 +95,7 @@ impl RegistryStore {
     /// Where an upload goes on, and in what steps.
     fn upload_of(&self, request: &Request, answer: &Answer) -> Result<Upload> {
         if let Some(bytes) = answer.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()) {
-            self.host.portions().at_least(bytes);
+            self.host.chunk_policy().at_least(bytes);
         }
         let location = answer.header(LOCATION.as_str()).map(ToOwned::to_owned);
         // Docker's own header names the upload alone.
@@ -198,8 +198,8 @@ impl Source for RegistryStore {
         self.host.may_miss_referrers(&self.repository).await
     }
 
-    fn counts_pulls(&self) -> bool {
-        self.host.counts_pulls()
+    fn meters_pulls(&self) -> bool {
+        self.host.meters_pulls()
     }
 }
 
@@ -298,7 +298,7 @@ impl Target for RegistryStore {
         self.host.shares_quota(&self.repository)
     }
 
-    fn marks_pulls(&self) -> bool {
+    fn records_pull_time(&self) -> bool {
         self.host.is_harbor()
     }
 }

@@ -80,7 +80,7 @@ fn known(request: Request<'_>) -> HashMap<Repository, Known> {
                 known.tags.extend(pin.source.tag().cloned());
                 known.tags.extend(pin.referrers.iter().filter_map(|referrer| referrer.tag.clone()));
                 let referrers = pin.referrers.iter().map(|referrer| &referrer.digest);
-                known.digests.extend([&pin.digest, pin.lands_as()].into_iter().chain(referrers).cloned());
+                known.digests.extend([&pin.digest, pin.target_digest()].into_iter().chain(referrers).cloned());
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::report::Part;
-use crate::store::{Stores, Target, as_pinned, image_at_hand};
+use crate::store::{Stores, Target, as_pinned, cached_image};
 
 /// Questions to the targets in flight.
 const QUESTIONS: usize = 64;
@@ -118,12 +118,12 @@ impl Inspector {
 
     /// The manifests that were read in `target`.
     pub(super) fn met(&self, target: &Repository) -> HashSet<Digest> {
-        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(&target.pool()).cloned().unwrap_or_default()
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).get(&target.blob_scope()).cloned().unwrap_or_default()
     }
 
     fn meet(&self, target: &Repository, digest: &Digest) {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-        met.entry(target.pool()).or_default().insert(digest.clone());
+        met.entry(target.blob_scope()).or_default().insert(digest.clone());
     }
 
     /// Puts a question to `repository` when it is its turn.
@@ -158,10 +158,10 @@ impl Inspector {
     pub(super) async fn image(self: &Arc<Self>, transfer: &Transfer) -> Seen {
         let (name, part) = match &transfer.tag {
             Some(tag) => (Selector::Tag(tag.clone()), Part::Tag),
-            None => (Selector::Digest(transfer.lands_as().clone()), Part::Manifest),
+            None => (Selector::Digest(transfer.target_digest().clone()), Part::Manifest),
         };
         // Who doesn't answer here hasn't answered at all.
-        let mut seen = self.named(&transfer.target, name.clone(), transfer.lands_as(), part, Stage::Plan).await;
+        let mut seen = self.named(&transfer.target, name.clone(), transfer.target_digest(), part, Stage::Plan).await;
         if !seen.is_right() {
             return seen;
         }
@@ -169,8 +169,8 @@ impl Inspector {
         let referrers: Vec<Seen> = futures::stream::iter(referrers).buffered(BRANCHES).collect().await;
         if self.depth > Depth::Tags {
             // It may not go there by the digest that it was pinned by.
-            let root = self.held(&transfer.target, name, transfer.lands_as()).await;
-            let root = root.map_or_else(|_| transfer.lands_as().clone(), |held| held.called);
+            let root = self.held(&transfer.target, name, transfer.target_digest()).await;
+            let root = root.map_or_else(|_| transfer.target_digest().clone(), |held| held.called);
             seen.add(self.shared_manifest(&transfer.target, &root, 0).await);
         }
         referrers.into_iter().for_each(|referrer| seen.add(referrer));
@@ -197,7 +197,7 @@ impl Inspector {
     /// Whether a referrer without a tag can be found by its subject: in the list that the target gives, or the index that is
     /// kept under the fallback tag; that is how `plan` looks, too. One that isn't listed is asked for, to tell why.
     async fn listed(self: &Arc<Self>, transfer: &Transfer, referrer: &Referrer) -> Seen {
-        let key = (transfer.target.clone(), transfer.lands_as().clone());
+        let key = (transfer.target.clone(), transfer.target_digest().clone());
         let work = {
             let (inspector, (target, subject)) = (Arc::clone(self), key.clone());
             || async move {
@@ -250,7 +250,7 @@ impl Inspector {
             let ask = |target: Arc<dyn Target>| async move {
                 let missing = || Error::new(Kind::NotFound, format!("find {name} in {target}"), "it isn't there");
                 let called = target.held(&name).await?.digest()?.ok_or_else(missing)?;
-                target.check_holds(image_at_hand(&*stores, &repository, &pinned).boxed()).await?;
+                target.check_holds(cached_image(&*stores, &repository, &pinned).boxed()).await?;
                 Ok(Held { is: as_pinned(&*target, called.clone(), &pinned).await, called })
             };
             || async move { inspector.ask(&target, ask).await }
@@ -265,7 +265,7 @@ impl Inspector {
         digest: &Digest,
         level: usize,
     ) -> BoxFuture<'static, Seen> {
-        let (inspector, key) = (Arc::clone(self), (target.pool(), digest.clone()));
+        let (inspector, key) = (Arc::clone(self), (target.blob_scope(), digest.clone()));
         let target = target.clone();
         async move {
             let work = {
@@ -281,7 +281,7 @@ impl Inspector {
     fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
         let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
         async move {
-            let key = (target.pool(), blob.digest.clone());
+            let key = (target.blob_scope(), blob.digest.clone());
             let work = {
                 let inspector = Arc::clone(&inspector);
                 || async move { inspector.blob(&target, &blob).await }

@@ -1,6 +1,7 @@
 //! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
 
 mod cached;
+mod empty_repository;
 mod fallback;
 mod foreign;
 mod lying;
@@ -10,14 +11,13 @@ mod overwrite;
 mod parts;
 mod referrers;
 mod sharing;
-mod vacancy;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use transship::aws::Sessions;
-use transship::copy::{Means, Readiness, copy};
+use transship::copy::{CopyOptions, Readiness, copy};
 use transship::error::{Kind, Side};
 use transship::oci::{Reference, Repository};
 use transship::plan::{Action, Plan, Planned, Transfer};
@@ -63,21 +63,21 @@ impl Batch {
         let tag = source.tag().unwrap().clone();
         image.push(&self.memory.repository(source.repository()), tag.as_str()).await;
         let target: Repository = target.parse().unwrap();
-        self.plan.vacant.insert(target.clone());
+        self.plan.empty.insert(target.clone());
         let root = image.descriptor().clone();
         let transfer = Transfer::new(source, root, target, Some(tag), Action::Copy);
         self.plan.images.push(Planned::Image(transfer));
     }
 
     /// The target repositories may hold something.
-    fn not_vacant(&mut self) {
-        self.plan.vacant.clear();
+    fn not_empty(&mut self) {
+        self.plan.empty.clear();
     }
 
     async fn run(&self) -> Vec<Outcome> {
         self.stores.clear();
         let ready = ready(self.plan.to_prepare()).await;
-        let means = Means {
+        let means = CopyOptions {
             stores: Arc::clone(&self.given),
             finder: Arc::new(Finder::new(Arc::new(self.stores.clone()))),
             progress: Arc::new(Silent),
@@ -359,15 +359,21 @@ async fn what_a_target_says_is_missing_is_sent_after_all() {
     let image = image("app").layer(1000).build();
     let layer = image.blobs[1].digest();
     batch.image(&image, "src.test/app:1", "dst.test/app").await;
-    batch.not_vacant();
+    batch.not_empty();
     // The target says that it has the layer; then it turns out that it hasn't.
     let target: Repository = "dst.test/app".parse().unwrap();
     let lying = Lying::new(&batch, layer, Lie::OnceThere);
     let ready = ready(vec![target]).await;
     let stop = CancellationToken::new();
     let finder = Arc::new(Finder::new(Arc::new(batch.stores.clone())));
-    let means =
-        Means { stores: Arc::new(lying), finder, progress: Arc::new(Silent), stop, transfers: 2, bandwidth: None };
+    let means = CopyOptions {
+        stores: Arc::new(lying),
+        finder,
+        progress: Arc::new(Silent),
+        stop,
+        transfers: 2,
+        bandwidth: None,
+    };
     let outcomes = copy(batch.plan.clone(), &ready, means).await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     batch.assert_at(&image, "dst.test/app", "1").await;
@@ -386,7 +392,7 @@ async fn what_is_there_ends_a_branch() {
         .build();
     batch.image(&new, "src.test/app:1", "dst.test/app").await;
     old.push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), "1").await;
-    batch.not_vacant();
+    batch.not_empty();
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     batch.assert_at(&new, "dst.test/app", "1").await;
     assert_eq!(batch.stores.position(What::Manifest, old.children[0].digest().as_str()), None);
@@ -399,8 +405,8 @@ async fn where_pulls_count_the_target_is_asked_first() {
     let image = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     batch.image(&image, "src.test/app:2", "dst.test/app").await;
     image.push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), "1").await;
-    batch.not_vacant();
-    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    batch.not_empty();
+    batch.stores.meters_pulls(&"src.test".parse().unwrap());
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     batch.assert_at(&image, "dst.test/app", "2").await;
     assert_eq!((batch.calls(What::Manifest, "src."), batch.calls(What::Manifest, "dst.")), (0, 1));

@@ -62,16 +62,16 @@ fn layout_and_targets_place_images() {
 #[test]
 fn a_detour_has_targets_of_its_own_and_may_leave_the_sources_out() {
     let text = "images: [nginx]\nregistries: {docker.io: {username: u, password: {env: UNSET}}}";
-    let detour = |from: &[&str]| Detour {
+    let detour = |from: &[&str]| Overrides {
         target: Some("h.example/m".parse().unwrap()),
         from: from.iter().map(|dir| Registry::in_directory(Path::new(dir)).unwrap()).next(),
-        ..Detour::default()
+        ..Overrides::default()
     };
-    let read = |detour: &Detour| Config::read_for(text, Path::new("mirror.yaml"), detour, &env);
+    let read = |detour: &Overrides| Config::read_for(text, Path::new("mirror.yaml"), detour, &env);
     let config = read(&detour(&["dir"])).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(config.images[0].destinations[0].to_string(), "h.example/m/docker.io/library/nginx");
     assert_eq!(read(&detour(&[])).unwrap_err().len(), 1, "the secret of a source in use has to be there");
-    assert!(read(&Detour { targets_only: true, ..detour(&[]) }).is_ok());
+    assert!(read(&Overrides { targets_only: true, ..detour(&[]) }).is_ok());
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Repository {
     }
 
     /// What its content is shared with: a layout has that of all its repositories together, a registry's have each their own.
-    pub fn pool(&self) -> Self {
+    pub fn blob_scope(&self) -> Self {
         match self.registry.layout() {
             Some(_) => Self { registry: self.registry.clone(), path: "".into() },
             None => self.clone(),

@@ -79,7 +79,7 @@ impl Ecr {
     }
 
     /// Sets what differs, and says what that was.
-    pub(super) async fn bring_in_line(&self, repository: &Repository) -> Result<Vec<&'static str>> {
+    pub(super) async fn reconcile(&self, repository: &Repository) -> Result<Vec<&'static str>> {
         let differing = self.differing(repository).await?;
         let Some(settings) = self.create.as_ref().filter(|_| !differing.is_empty()) else { return Ok(Vec::new()) };
         let _permit = self.permits.acquire().await.expect("never closed");

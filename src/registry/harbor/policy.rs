@@ -31,7 +31,7 @@ impl Host {
             return error;
         }
         let why = format!("{}: {WITHHELD}", error.why());
-        error.retold(Kind::Denied, why)
+        error.reclassified(Kind::Denied, why)
     }
 
     /// Whether `error` says that a manifest is there, but not what it is.

@@ -52,7 +52,7 @@ fn name() -> Repository {
 async fn what_a_digest_names_is_read_once_and_what_a_tag_names_each_time() {
     let app = image("app").build();
     let scene = Scene::with(&app).await;
-    assert!(scene.source().at_hand(app.digest()).await.is_none());
+    assert!(scene.source().cached_manifest(app.digest()).await.is_none());
     for _ in 0..2 {
         let source = scene.source();
         let manifest = source.manifest(app.digest()).await.unwrap();
@@ -64,10 +64,10 @@ async fn what_a_digest_names_is_read_once_and_what_a_tag_names_each_time() {
     assert_eq!(scene.recorded.count(What::Manifest), 1);
     assert_eq!(scene.recorded.count(What::Blob), 1);
     assert_eq!(scene.recorded.count(What::Resolve), 2);
-    assert_eq!(scene.source().at_hand(app.digest()).await.unwrap().descriptor(), app.descriptor());
+    assert_eq!(scene.source().cached_manifest(app.digest()).await.unwrap().descriptor(), app.descriptor());
     assert_eq!(std::fs::read(scene.file(app.digest())).unwrap(), app.manifest.bytes()[..]);
     // A blob that isn't a manifest is none, whoever asks for it as one.
-    assert!(scene.source().at_hand(app.blobs[0].digest()).await.is_none());
+    assert!(scene.source().cached_manifest(app.blobs[0].digest()).await.is_none());
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_damaged_entry_counts_as_absent_and_is_replaced() {
     for damaged in damages {
         std::fs::write(&file, damaged).unwrap();
         scene.recorded.clear();
-        assert!(scene.source().at_hand(app.digest()).await.is_none());
+        assert!(scene.source().cached_manifest(app.digest()).await.is_none());
         let manifest = scene.source().manifest(app.digest()).await.unwrap();
         assert_eq!((manifest.bytes(), scene.reads()), (app.manifest.bytes(), 1));
         assert_eq!(std::fs::read(&file).unwrap(), whole);
@@ -102,7 +102,7 @@ async fn a_manifest_whose_type_stands_outside_alone_is_not_kept() {
     repository.push_manifest(&named, &Selector::Digest(digest.clone())).await.unwrap();
     let served = scene.source().manifest(&digest).await.unwrap();
     assert_eq!(served.media_type().as_str(), "application/x-outside");
-    assert!(scene.source().at_hand(&digest).await.is_none());
+    assert!(scene.source().cached_manifest(&digest).await.is_none());
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl RegistryStore {
 
     /// What lies under the fallback tag of `subject`.
     pub(super) async fn fallback(&self, subject: &Digest) -> Result<Referrers> {
-        if self.counts_pulls() {
+        if self.meters_pulls() {
             return store::fallback_by_digest(self, subject).await;
         }
         match self.get_manifest(&Selector::Tag(subject.referrers_tag())).await {

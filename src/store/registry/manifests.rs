@@ -42,7 +42,7 @@ impl RegistryStore {
             }
         }
         let manifest = self.get_manifest(selector).await?;
-        if refused && !self.counts_pulls() {
+        if refused && !self.meters_pulls() {
             self.host.has_refused_heads();
         }
         Ok((manifest.descriptor().clone(), Some(manifest)))

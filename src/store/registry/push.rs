@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, 
 use super::{RegistryStore, insert};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest};
-use crate::registry::{Action, Answer, Pieces, Request, UploadError};
+use crate::registry::{Action, Answer, ChunkedBody, Request, UploadError};
 use crate::store::{BlobStream, Source as _, Target as _, Upload};
 
 /// Why a blob isn't known to be at the target.
@@ -43,7 +43,7 @@ impl Failed {
 
 impl RegistryStore {
     pub(super) async fn send_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
-        let sent = match self.host.portions().chunk(blob.size) {
+        let sent = match self.host.chunk_policy().chunk(blob.size) {
             None => self.send_whole(&upload, blob, body).await,
             Some(chunk) => self.send_chunks(upload, blob, body, chunk).await,
         };
@@ -64,7 +64,7 @@ impl RegistryStore {
         match self.host.upload(&request, body, blob.size).await {
             Ok(_) => {
                 if blob.size > 0 {
-                    self.host.portions().takes_in_one();
+                    self.host.chunk_policy().takes_in_one();
                 }
                 Ok(())
             }
@@ -89,10 +89,10 @@ impl RegistryStore {
         }
         let may_be = match error.kind() {
             Kind::Invalid | Kind::Unsupported => true,
-            Kind::Mismatch => self.host.portions().may_refuse_in_one() && self.ignores_bytes().await,
+            Kind::Mismatch => self.host.chunk_policy().may_refuse_in_one() && self.ignores_bytes().await,
             _ => false,
         };
-        may_be && self.host.portions().refuses_in_one()
+        may_be && self.host.chunk_policy().refuses_in_one()
     }
 
     async fn ignores_bytes(&self) -> bool {
@@ -114,7 +114,7 @@ impl RegistryStore {
         body: BlobStream,
         chunk: u64,
     ) -> Result<(), Failed> {
-        let pieces = Pieces::of(body);
+        let pieces = ChunkedBody::of(body);
         let mut offset = 0;
         while offset < blob.size {
             let length = chunk.min(blob.size - offset);
@@ -150,7 +150,7 @@ impl RegistryStore {
                     Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
                 }
                 None if answer.status.as_u16() != 202 => {
-                    self.host.portions().no_chunks();
+                    self.host.chunk_policy().no_chunks();
                     let why = "the answer to a chunk isn't 202, and doesn't tell what is kept";
                     Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
                 }
@@ -167,7 +167,7 @@ impl RegistryStore {
         match (error.status(), offset) {
             (Some(413), _) => self.too_large(request, error, length),
             (Some(400 | 405 | 416 | 501), 0) => {
-                self.host.portions().no_chunks();
+                self.host.chunk_policy().no_chunks();
                 again(request, error, "the registry takes no chunks")
             }
             (Some(416), _) => again(request, error, "the registry has lost count of the upload's bytes"),
@@ -177,7 +177,7 @@ impl RegistryStore {
 
     /// What to make of a refusal of `bytes` at once.
     fn too_large(&self, request: &Request, error: Error, bytes: u64) -> Error {
-        if self.host.portions().too_many(bytes) {
+        if self.host.chunk_policy().too_many(bytes) {
             return again(request, error, "the registry takes no request of that size");
         }
         error.with_hint(
@@ -215,7 +215,7 @@ pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
     }
     let why = format!("the registry takes no {what} by a sha512 digest: {}", error.why());
     error
-        .retold(Kind::Unsupported, why)
+        .reclassified(Kind::Unsupported, why)
         .with_hint("mirror the image to a registry that does, or ask its publisher for one with sha256 digests")
 }
 

@@ -8,7 +8,7 @@ use super::*;
 fn batch(folder: &tempfile::TempDir) -> Batch {
     let mut batch = Batch::new();
     batch.given = Arc::new(CachedStores::new(Arc::clone(&batch.given), folder.path().to_owned(), 1 << 20));
-    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    batch.stores.meters_pulls(&"src.test".parse().unwrap());
     batch
 }
 
@@ -39,7 +39,7 @@ async fn a_further_tag_needs_neither_side_but_for_its_put() {
     let image = multi_platform("app", &["linux/amd64"]);
     batch.image(&image, "src.test/app:2", "dst.test/app").await;
     image.push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), "1").await;
-    batch.not_vacant();
+    batch.not_empty();
     if let Planned::Image(transfer) = &mut batch.plan.images[0] {
         transfer.action = Action::Tag;
     }

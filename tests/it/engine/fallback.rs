@@ -104,7 +104,7 @@ async fn what_the_target_lists_is_kept() {
     }
     let before = index_of(&[&ours, &referrers[1]], &json!({ "kept": "as it is" }));
     batch.list(&before, &root, "dst.test/app").await;
-    batch.not_vacant();
+    batch.not_empty();
     let outcomes = batch.run().await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     let after = batch.listed(&root).await;
@@ -128,7 +128,7 @@ async fn what_the_target_lists_and_lacks_is_brought() {
         batch.put(referrer, "dst.test/app", None).await;
     }
     batch.list(&index, &root, "dst.test/app").await;
-    batch.not_vacant();
+    batch.not_empty();
     let (gone, target) = (referrers[0].digest(), "dst.test/app".parse().unwrap());
     batch.stores.on(What::Resolve).of(&target).for_subject(gone).times(usize::MAX).fails(Kind::NotFound);
     let outcomes = batch.run().await;
@@ -145,7 +145,7 @@ async fn an_index_that_names_what_is_gone_keeps_the_image_and_is_told() {
     let theirs = sbom(&root, "theirs");
     batch.put(&theirs, "dst.test/app", None).await;
     batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;
-    batch.not_vacant();
+    batch.not_empty();
     batch.stores.on(What::PushManifest).for_subject(&tag).times(usize::MAX).fails(Kind::MissingContent);
     let outcomes = batch.run().await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
@@ -221,7 +221,7 @@ async fn a_tag_that_holds_something_else_isnt_overwritten() {
     let (mut batch, root, referrers, _) = scene().await;
     let other = image("other").build();
     batch.put(&other, "dst.test/app", Some(root.digest().referrers_tag().as_str())).await;
-    batch.not_vacant();
+    batch.not_empty();
     let outcomes = batch.run().await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     assert_eq!(batch.listed(&root).await.digest(), other.digest());
@@ -252,7 +252,7 @@ async fn a_referrer_in_place_of_an_index_stays_there_or_makes_room_for_one() {
         if occupied {
             batch.put(&theirs, "dst.test/app", None).await;
             batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;
-            batch.not_vacant();
+            batch.not_empty();
         }
         assert_eq!(statuses(&batch.run().await), [Status::Copied]);
         let found = batch.listed(&root).await;

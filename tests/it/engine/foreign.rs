@@ -66,7 +66,7 @@ async fn where_none_is_wanted_its_image_fails_before_a_byte_moves() {
 #[tokio::test]
 async fn what_the_target_has_is_not_read_for_that() {
     let (mut batch, app, _) = batch(Foreign::Fail).await;
-    batch.not_vacant();
+    batch.not_empty();
     for child in &app.children {
         child.try_push(&batch.memory.repository(&"dst.test/app".parse().unwrap()), None).await.unwrap();
     }

@@ -150,7 +150,7 @@ async fn what_the_push_of_a_manifest_says_is_believed_and_not_what_was_said_befo
         }
         batch.image(&images[1], "src.test/b:1", "dst.test/b").await;
         if matches!(lie, Lie::OnceThere | Lie::AlwaysThere) {
-            batch.not_vacant();
+            batch.not_empty();
         }
         batch.given = Arc::new(lying);
         let outcomes = batch.run().await;

@@ -32,7 +32,7 @@ impl Oddities {
     }
 
     /// `registry` marks what is read as pulled.
-    pub(super) fn marks_pulls(&self, registry: &str) {
+    pub(super) fn records_pull_time(&self, registry: &str) {
         self.0.lock().unwrap().marking.insert(registry.parse().unwrap());
     }
 
@@ -153,7 +153,7 @@ impl Target for Opened {
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         self.target.mount(digest, from).await
     }
-    fn marks_pulls(&self) -> bool {
+    fn records_pull_time(&self) -> bool {
         self.oddities.0.lock().unwrap().marking.contains(&self.registry)
     }
 }

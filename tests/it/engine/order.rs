@@ -70,7 +70,7 @@ async fn a_shared_layer_doesnt_keep_the_first_images_waiting() {
             batch.stores.on(What::Manifest).for_subject(image.digest()).then(Fault::Takes(time));
             all.push(image);
         }
-        batch.not_vacant();
+        batch.not_empty();
         take_time(&batch, &all);
         assert!(batch.run().await.iter().all(|outcome| outcome.status == Status::Copied));
         let calls = batch.stores.calls();

@@ -27,7 +27,7 @@ impl Signed {
         let mut batch = Batch::new();
         let (root, upstream) = (image("app").build(), image("upstream's").build());
         batch.image(&root, "src.test/app:1", "dst.test/app").await;
-        batch.not_vacant();
+        batch.not_empty();
         let tag = tag(root.digest());
         batch.put(&upstream, "src.test/app", Some(&tag)).await;
         let referrer = Referrer { tag: Some(tag.parse().unwrap()), ..Referrer::of(&upstream.manifest) };
@@ -123,7 +123,7 @@ async fn a_platforms_own_signature_is_kept_too() {
         let mut batch = Batch::new();
         let root = index().child("linux/amd64", image("app").build()).build();
         batch.image(&root, "src.test/app:1", "dst.test/app").await;
-        batch.not_vacant();
+        batch.not_empty();
         batch.transfer(0).handling.overwrite = overwrite;
         let (tag, upstream) = cosign::signature(root.children[0].digest());
         let theirs = image("theirs").build();

@@ -56,8 +56,8 @@ async fn a_part_that_the_target_has_spares_the_pull() {
     app.push(&target, "whole").await;
     let subset = app.manifest.subset(&["linux/amd64".parse().unwrap()]).unwrap().manifest;
     target.push_manifest(&subset, &transship::oci::Selector::Digest(mirrored.clone())).await.unwrap();
-    batch.not_vacant();
-    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    batch.not_empty();
+    batch.stores.meters_pulls(&"src.test".parse().unwrap());
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     assert_eq!((batch.calls(What::Manifest, "src."), batch.calls(What::Manifest, "dst.")), (0, 1));
     let tagged = transship::store::Source::resolve(&target, &crate::support::images::tagged("1")).await.unwrap();
@@ -81,9 +81,9 @@ async fn weighing_reads_the_part_alone() {
     let mut batch = Batch::new();
     let app = app();
     part(&mut batch, &app).await;
-    batch.stores.counts_pulls(&"src.test".parse().unwrap());
+    batch.stores.meters_pulls(&"src.test".parse().unwrap());
     let stores: Arc<dyn transship::store::Stores> = Arc::new(batch.stores.clone());
-    transship::plan::weigh(&mut batch.plan, &stores).await;
+    transship::plan::estimate_bytes(&mut batch.plan, &stores).await;
     let Planned::Image(transfer) = &batch.plan.images[0] else { unreachable!("it was just added") };
     let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
     // What refers to the children isn't known yet.

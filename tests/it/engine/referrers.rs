@@ -296,7 +296,7 @@ async fn an_image_that_must_have_a_referrer_and_has_none_isnt_begun() {
 async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
-    batch.not_vacant();
+    batch.not_empty();
     batch.put(&root, "dst.test/app", Some("1")).await;
     let (old, new) = (sbom(&root, "old"), cosign::bundle(root.descriptor()));
     batch.put(&old, "dst.test/app", None).await;
@@ -320,7 +320,7 @@ async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
 async fn an_image_that_is_up_to_date_is_followed_for_what_is_new() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
-    batch.not_vacant();
+    batch.not_empty();
     batch.put(&root, "dst.test/app", Some("1")).await;
     let known = sbom(&root, "known");
     batch.locked(0, &known).await;
@@ -350,14 +350,14 @@ async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it
     for counts in [true, false] {
         let mut batch = Batch::new();
         let root = two_platforms(&mut batch).await;
-        batch.not_vacant();
+        batch.not_empty();
         batch.put(&root, "dst.test/app", Some("1")).await;
         let late = cosign::bundle(root.children[1].descriptor());
         batch.put(&late, "src.test/app", None).await;
         (batch.transfer(0).action, batch.transfer(0).follow) = (Action::UpToDate, true);
-        batch.oddities.marks_pulls("dst.test");
+        batch.oddities.records_pull_time("dst.test");
         if counts {
-            batch.stores.counts_pulls(&"src.test".parse().unwrap());
+            batch.stores.meters_pulls(&"src.test".parse().unwrap());
         }
         let wanted = if counts { Status::UpToDate } else { Status::Copied };
         assert_eq!(statuses(&batch.run().await), [wanted]);
@@ -370,7 +370,7 @@ async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it
 async fn a_further_tag_waits_for_the_referrers_too() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
-    batch.not_vacant();
+    batch.not_empty();
     batch.put(&root, "dst.test/app", Some("0")).await;
     let of_child = cosign::bundle(root.children[0].descriptor());
     batch.put(&of_child, "src.test/app", None).await;

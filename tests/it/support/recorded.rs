@@ -143,7 +143,7 @@ impl Recorded {
     }
 
     /// `registry` counts pulls.
-    pub(crate) fn counts_pulls(&self, registry: &Registry) {
+    pub(crate) fn meters_pulls(&self, registry: &Registry) {
         self.log().counting.insert(registry.clone());
     }
 
@@ -290,8 +290,8 @@ impl Source for Watched {
         self.simple(What::Manifest, digest.as_str(), self.target.manifest(digest)).await
     }
 
-    async fn at_hand(&self, digest: &Digest) -> Option<Manifest> {
-        self.target.at_hand(digest).await
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.target.cached_manifest(digest).await
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
@@ -330,8 +330,8 @@ impl Source for Watched {
         self.simple(What::Referrers, subject.as_str(), self.target.listed_referrers(subject)).await
     }
 
-    fn counts_pulls(&self) -> bool {
-        self.recorded.log().counting.contains(self.repository.registry()) || self.target.counts_pulls()
+    fn meters_pulls(&self) -> bool {
+        self.recorded.log().counting.contains(self.repository.registry()) || self.target.meters_pulls()
     }
 }
 
@@ -372,8 +372,8 @@ impl Target for Watched {
         }
     }
 
-    fn marks_pulls(&self) -> bool {
-        self.target.marks_pulls()
+    fn records_pull_time(&self) -> bool {
+        self.target.records_pull_time()
     }
 
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {

@@ -149,9 +149,9 @@ async fn a_used_up_quota_is_not_retried() {
     let script = Script::start(move |_| reply(429, &headers, "You have reached your pull rate limit.")).await;
     let hosts = script.hosts(RegistrySettings::default());
     let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
-    assert!(!store.counts_pulls());
+    assert!(!store.meters_pulls());
     assert_eq!(store.manifest(&digest()).await.unwrap_err().kind(), Kind::QuotaExceeded);
-    assert!(store.counts_pulls());
+    assert!(store.meters_pulls());
     let quota = Quota { limit: 100, remaining: 0, window_seconds: Some(21600) };
     assert_eq!((script.lines().len(), hosts.stats()[0].quota), (1, Some(quota)));
 }

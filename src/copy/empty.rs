@@ -17,7 +17,7 @@ use crate::plan::Plan;
 
 /// The repositories that list no tag.
 #[derive(Debug, Default)]
-pub(super) struct Vacancies(Mutex<HashMap<Repository, Content>>);
+pub(super) struct EmptyRepositories(Mutex<HashMap<Repository, Content>>);
 
 /// What a repository without tags holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +32,17 @@ enum Content {
     Something,
 }
 
-impl Vacancies {
+impl EmptyRepositories {
     pub(super) fn new(plan: &Plan, ready: &Readiness) -> Self {
         let content = |repository: &Repository| match ready.get(repository) {
             Some(Ok(ready)) if ready.created() => Content::Nothing,
             _ => Content::Unknown,
         };
-        Self(Mutex::new(plan.vacant.iter().map(|vacant| (vacant.clone(), content(vacant))).collect()))
+        Self(Mutex::new(plan.empty.iter().map(|empty| (empty.clone(), content(empty))).collect()))
     }
 
     /// Whether `repository` holds nothing, as far as is known.
-    pub(super) fn is_vacant(&self, repository: &Repository) -> bool {
+    pub(super) fn contains(&self, repository: &Repository) -> bool {
         !matches!(self.get(repository), None | Some(Content::Something))
     }
 
@@ -70,12 +70,12 @@ pub(super) async fn find_out(
 ) -> Result<()> {
     let repository = route.target_repository();
     let mut changes = engine.holders.changes();
-    while engine.vacancies.get(repository) == Some(Content::Unknown) {
+    while engine.empty_repositories.get(repository) == Some(Content::Unknown) {
         if engine.holders.is_first(repository, route.place()) {
             // Not known isn't failed: if it matters, the image itself meets the same error.
             if let Ok(found) = holds_first_blob(engine, route, root).await {
                 let content = if found { Content::Something } else { Content::NothingFound };
-                engine.vacancies.set(repository, content);
+                engine.empty_repositories.set(repository, content);
             }
             engine.holders.announce();
             return Ok(());
@@ -85,12 +85,12 @@ pub(super) async fn find_out(
             () = engine.stop.cancelled() => return Err(Error::interrupted()),
         }
     }
-    if engine.vacancies.get(repository) == Some(Content::NothingFound)
+    if engine.empty_repositories.get(repository) == Some(Content::NothingFound)
         && is_known
         && let Some(blob) = first_known_blob(route, root).await
         && walk::has_blob(route, &blob).await.unwrap_or(false)
     {
-        engine.vacancies.set(repository, Content::Something);
+        engine.empty_repositories.set(repository, Content::Something);
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descrip
     for _ in 0..=bounds::DEPTH {
         match manifest.successors().first()? {
             Edge::Blob(blob) => return Some(blob.clone()),
-            Edge::Manifest(child) => manifest = Arc::new(route.source.at_hand(&child.digest).await?),
+            Edge::Manifest(child) => manifest = Arc::new(route.source.cached_manifest(&child.digest).await?),
         }
     }
     None

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Overwrite, Planned, Request, Transfer, plan, weigh};
+use transship::plan::{Action, Overwrite, Planned, Request, Transfer, estimate_bytes, plan};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -68,7 +68,7 @@ impl World {
             rules.push(rule);
         }
         let recorded = Recorded::new(Arc::new(self.memory.clone()));
-        recorded.counts_pulls(&"src.test".parse().unwrap());
+        recorded.meters_pulls(&"src.test".parse().unwrap());
         let stores: Arc<dyn Stores> = Arc::new(recorded);
         let mut plan = plan(Request {
             images: &rules,
@@ -81,7 +81,7 @@ impl World {
             stop: &CancellationToken::new(),
         })
         .await;
-        weigh(&mut plan, &stores).await;
+        estimate_bytes(&mut plan, &stores).await;
         let transfers = plan.images.into_iter().map(|planned| match planned {
             Planned::Image(transfer) => transfer,
             Planned::Failed { error, .. } => panic!("{error}"),

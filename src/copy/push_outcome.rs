@@ -5,19 +5,19 @@ use crate::error::{Error, Kind, Result, Side};
 
 /// What a target makes of something that it may refuse without harm to the image.
 #[derive(Debug, Clone)]
-pub(super) enum Verdict<T> {
+pub(super) enum PushOutcome<T> {
     Taken(T),
     Refused(Error),
 }
 
 /// What a target says to the push of a manifest: a refusal is about that manifest, anything else is about more.
-pub(super) fn judge<T>(pushed: Result<T>) -> Result<Verdict<T>> {
+pub(super) fn classify<T>(pushed: Result<T>) -> Result<PushOutcome<T>> {
     match pushed {
-        Ok(taken) => Ok(Verdict::Taken(taken)),
+        Ok(taken) => Ok(PushOutcome::Taken(taken)),
         Err(error) => {
             let answered = error.status().is_none_or(|status| (400..500).contains(&status));
             let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
-            if answered && refuses { Ok(Verdict::Refused(error)) } else { Err(error) }
+            if answered && refuses { Ok(PushOutcome::Refused(error)) } else { Err(error) }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 
 use super::place::Ask;
-use super::verdict::{Verdict, judge, may_miss_its_subject};
+use super::push_outcome::{PushOutcome, classify, may_miss_its_subject};
 use super::walk::{self, Route};
 use super::{Engine, fallback, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
@@ -17,7 +17,7 @@ use crate::store::{Held, Referrers};
 
 /// What refers to one manifest, as far as it is to be mirrored.
 #[derive(Debug)]
-pub(super) struct Family {
+pub(super) struct ReferrerSet {
     pub(super) subject: Digest,
     pub(super) members: Vec<Referrer>,
     /// What becomes of a tag of theirs that holds something else.
@@ -46,7 +46,7 @@ enum Found {
 }
 
 /// What was made of a referrer: all who have the same one share it.
-pub(super) type Verdicts = Result<Verdict<Sent>>;
+pub(super) type Push = Result<PushOutcome<Sent>>;
 
 /// A referrer that was sent.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub(super) enum Fate {
     /// Something else is under its tag, and is kept.
     Kept,
     /// It refers to something else.
-    Stranger,
+    NotAReferrer,
     /// The target refuses it, perhaps because its subject isn't there yet.
     TooEarly(Error),
     /// The target doesn't take it; the image does without.
@@ -76,13 +76,13 @@ pub(super) enum Fate {
 }
 
 /// What became of each member, in their order.
-pub(super) async fn bring(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family) -> Vec<Fate> {
-    let found = match find(engine, route, family).await {
+pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet) -> Vec<Fate> {
+    let found = match find(engine, route, set).await {
         Ok(found) => found,
-        Err(error) => return family.members.iter().map(|_| Fate::Failed(error.clone())).collect(),
+        Err(error) => return set.members.iter().map(|_| Fate::Failed(error.clone())).collect(),
     };
-    let each = family.members.iter().zip(&found).map(|(member, found)| async move {
-        let replaced = match (found, family.overwrite) {
+    let each = set.members.iter().zip(&found).map(|(member, found)| async move {
+        let replaced = match (found, set.overwrite) {
             (Found::There, _) if !engine.is_broken(route, &member.digest) => return Fate::There,
             (Found::There, _) => None,
             (Found::Kept, _) => return Fate::Kept,
@@ -91,18 +91,18 @@ pub(super) async fn bring(engine: &Arc<Engine>, route: &Arc<Route>, family: &Fam
             (Found::Other { name, holds }, _) => Some((name, holds)),
             (Found::Nothing, _) => None,
         };
-        bring_one(engine, route, family, member, replaced).await.unwrap_or_else(Fate::Failed)
+        copy_referrer(engine, route, set, member, replaced).await.unwrap_or_else(Fate::Failed)
     });
     let mut fates = join_all(each).await;
-    list(engine, route, family, &mut fates).await;
-    if route.target.keeps_indexes() && family.seen.is_none() && !family.members.is_empty() {
-        keep_index(engine, route, family, &mut fates).await;
+    list(engine, route, set, &mut fates).await;
+    if route.target.keeps_indexes() && set.seen.is_none() && !set.members.is_empty() {
+        keep_index(engine, route, set, &mut fates).await;
     }
-    for (member, fate) in family.members.iter().zip(&fates) {
+    for (member, fate) in set.members.iter().zip(&fates) {
         match fate {
             Fate::Refused(error) => tracing::warn!("{error}; {}", error.hint().unwrap_or_default()),
-            Fate::Stranger => {
-                tracing::warn!("{} is listed as referring to {}, but doesn't: skipped", member.digest, family.subject);
+            Fate::NotAReferrer => {
+                tracing::warn!("{} is listed as referring to {}, but doesn't: skipped", member.digest, set.subject);
             }
             _ => {}
         }
@@ -111,19 +111,19 @@ pub(super) async fn bring(engine: &Arc<Engine>, route: &Arc<Route>, family: &Fam
 }
 
 /// What the target has in the place of each member, in their order.
-async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Found>> {
-    if let Some(kept) = &family.seen {
+async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<Found>> {
+    if let Some(kept) = &set.seen {
         let seen = |member| if kept.contains(member) { Found::Kept } else { Found::There };
-        return Ok(family.members.iter().map(seen).collect());
+        return Ok(set.members.iter().map(seen).collect());
     }
     // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
-    if engine.vacancies.is_vacant(route.target_repository()) && !route.source.counts_pulls() {
-        return Ok(family.members.iter().map(|_| Found::Nothing).collect());
+    if engine.empty_repositories.contains(route.target_repository()) && !route.source.meters_pulls() {
+        return Ok(set.members.iter().map(|_| Found::Nothing).collect());
     }
     let listed = async {
-        match family.members.iter().all(|member| member.tag.is_some()) {
+        match set.members.iter().all(|member| member.tag.is_some()) {
             true => Ok(None),
-            false => route.target.referrers(&family.subject).await.map(Some).map_err(|error| error.on(Side::Target)),
+            false => route.target.referrers(&set.subject).await.map(Some).map_err(|error| error.on(Side::Target)),
         }
     };
     let listed = listed.await?;
@@ -131,9 +131,9 @@ async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Fou
     // Without the API, the list is what clients have written: it may name what is gone.
     let is_claim = matches!(listed, Some(Referrers::Tagged(_)));
     let (digests, is_claim) = (&digests, &is_claim);
-    let asked = family.members.iter().map(|member| async move {
+    let asked = set.members.iter().map(|member| async move {
         let there = match &member.tag {
-            Some(tag) => return under_tag(route, family, member, tag).await,
+            Some(tag) => return under_tag(route, set, member, tag).await,
             None if !digests.contains(&member.digest) => false,
             None if *is_claim => walk::has_manifest(route, &member.digest).await?,
             None => true,
@@ -143,12 +143,12 @@ async fn find(engine: &Engine, route: &Route, family: &Family) -> Result<Vec<Fou
     try_join_all(asked).await
 }
 
-async fn under_tag(route: &Route, family: &Family, member: &Referrer, tag: &Tag) -> Result<Found> {
+async fn under_tag(route: &Route, set: &ReferrerSet, member: &Referrer, tag: &Tag) -> Result<Found> {
     Ok(match walk::held(route, &Selector::Tag(tag.clone())).await? {
         Held::Nothing => Found::Nothing,
         Held::Manifest(found) if found == member.digest => Found::There,
-        Held::Manifest(_) | Held::Withheld(_) if family.overwrite == Overwrite::Keep => Found::Kept,
-        Held::Withheld(error) if family.overwrite == Overwrite::Refuse => Found::Withheld(error.on(Side::Target)),
+        Held::Manifest(_) | Held::Withheld(_) if set.overwrite == Overwrite::Keep => Found::Kept,
+        Held::Withheld(error) if set.overwrite == Overwrite::Refuse => Found::Withheld(error.on(Side::Target)),
         // It is set again, whether or not that changes anything.
         Held::Withheld(_) => Found::Nothing,
         Held::Manifest(holds) => {
@@ -158,37 +158,37 @@ async fn under_tag(route: &Route, family: &Family, member: &Referrer, tag: &Tag)
 }
 
 /// Brings what isn't there. `replaced` is its name, and what else that holds.
-async fn bring_one(
+async fn copy_referrer(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
-    family: &Family,
+    set: &ReferrerSet,
     member: &Referrer,
     replaced: Option<(&Reference, &Digest)>,
 ) -> Result<Fate> {
-    let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(family, error))?;
+    let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(set, error))?;
     let subject = manifest.subject().map(|subject| &subject.digest);
     // What cosign keeps under a tag has no subject.
-    if subject.map_or(member.tag.is_none(), |subject| *subject != family.subject) {
-        return Ok(Fate::Stranger);
+    if subject.map_or(member.tag.is_none(), |subject| *subject != set.subject) {
+        return Ok(Fate::NotAReferrer);
     }
-    let name = name(route, family, member).await?;
+    let name = name_of(route, set, member).await?;
     let (engine_, route_, manifest_, name_) =
         (Arc::clone(engine), Arc::clone(route), Arc::clone(&manifest), name.clone());
-    let is_alone = name.as_str() == family.subject.referrers_tag().as_str();
+    let is_alone = name.as_str() == set.subject.referrers_tag().as_str();
     let work = || async move { send(&engine_, &route_, &manifest_, &name_).await };
     let key = (route.key(&member.digest), name.clone());
     let sent = engine.referred.get_or_work(key.clone(), work).await;
     let (sent, first) = sent.map_err(|lost| Error::defect(format!("push referrer {}", member.digest), lost))?;
-    if let Err(error) | Ok(Verdict::Refused(error)) = &sent
-        && family.awaits_subject
+    if let Err(error) | Ok(PushOutcome::Refused(error)) = &sent
+        && set.awaits_subject
         && may_miss_its_subject(error)
     {
         engine.referred.forget(&key);
         return Ok(Fate::TooEarly(error.clone()));
     }
     Ok(match sent? {
-        Verdict::Refused(error) => Fate::Refused(refused(route, member, &error)),
-        Verdict::Taken(Sent { bytes, listed }) => {
+        PushOutcome::Refused(error) => Fate::Refused(refused(route, member, &error)),
+        PushOutcome::Taken(Sent { bytes, listed }) => {
             if let (true, Selector::Tag(_), Some((name, held))) = (first, &name, replaced) {
                 warn_of_replaced(name, held, member);
             }
@@ -200,11 +200,11 @@ async fn bring_one(
 
 /// The name that a referrer gets. One that lies under the fallback tag by itself, in place of an index, has to make room
 /// for an index.
-async fn name(route: &Route, family: &Family, member: &Referrer) -> Result<Selector> {
+async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<Selector> {
     let by_digest = Selector::Digest(member.digest.clone());
     let Some(tag) = &member.tag else { return Ok(by_digest) };
     let by_tag = Selector::Tag(tag.clone());
-    if *tag != family.subject.referrers_tag() {
+    if *tag != set.subject.referrers_tag() {
         return Ok(by_tag);
     }
     match route.target.resolve(&by_tag).await {
@@ -220,29 +220,29 @@ async fn name(route: &Route, family: &Family, member: &Referrer) -> Result<Selec
 }
 
 /// Sends a referrer with all that it points at.
-async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>, name: &Selector) -> Verdicts {
+async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>, name: &Selector) -> Push {
     let pushed = match name {
-        Selector::Digest(_) => walk::bring_node(engine, route, manifest).await,
+        Selector::Digest(_) => walk::copy_node(engine, route, manifest).await,
         Selector::Tag(_) => {
-            let bytes = walk::bring_successors(engine, route, manifest, 0, Ask::IfLikely).await?;
+            let bytes = walk::copy_children(engine, route, manifest, 0, Ask::IfLikely).await?;
             let pushed = walk::push(engine, route, manifest, name, 0).await;
             pushed.map(|(accepted, repaired)| (accepted, bytes + repaired))
         }
     };
-    Ok(match judge(pushed)? {
-        Verdict::Refused(error) => Verdict::Refused(error),
-        Verdict::Taken((accepted, bytes)) => {
+    Ok(match classify(pushed)? {
+        PushOutcome::Refused(error) => PushOutcome::Refused(error),
+        PushOutcome::Taken((accepted, bytes)) => {
             let listed = accepted.subject_processed || manifest.subject().is_none();
-            Verdict::Taken(Sent { bytes, listed })
+            PushOutcome::Taken(Sent { bytes, listed })
         }
     })
 }
 
 /// A referrer that can't be read fails the image: without it, it might pass for unsigned.
-fn unreadable(family: &Family, error: Error) -> Error {
+fn unreadable(set: &ReferrerSet, error: Error) -> Error {
     match error.kind() {
         Kind::NotFound => {
-            let listed = format!("the source says that it refers to {}, but doesn't have it", family.subject.short());
+            let listed = format!("the source says that it refers to {}, but doesn't have it", set.subject.short());
             error.with_hint(format!("{listed}: leave its kind out by artifact_types:, or set referrers: none"))
         }
         _ => error,
@@ -278,22 +278,22 @@ fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
 }
 
 /// Keeps the list of those that are here, as the source has it.
-async fn keep_index(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: &mut [Fate]) {
-    if let Err(error) = fallback::keep(engine, route, &family.subject, &here(family, fates)).await {
+async fn keep_index(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
+    if let Err(error) = fallback::keep(engine, route, &set.subject, &here(set, fates)).await {
         fates.iter_mut().for_each(|fate| *fate = Fate::Failed(error.clone()));
     }
 }
 
 /// The members that the target has by now.
-fn here(family: &Family, fates: &[Fate]) -> HashSet<Digest> {
+fn here(set: &ReferrerSet, fates: &[Fate]) -> HashSet<Digest> {
     let is_here = |fate: &Fate| matches!(fate, Fate::There | Fate::Arrived { .. });
-    let here = family.members.iter().zip(fates).filter(|(_, fate)| is_here(fate));
+    let here = set.members.iter().zip(fates).filter(|(_, fate)| is_here(fate));
     here.map(|(member, _)| member.digest.clone()).collect()
 }
 
 /// Lists those that have arrived where the target doesn't list them by itself. Those that can't be listed can't be found,
 /// so they haven't arrived.
-async fn list(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: &mut [Fate]) {
+async fn list(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
     let of = |fate: &Fate| match fate {
         Fate::Arrived { to_list, .. } => to_list.clone(),
         _ => None,
@@ -302,12 +302,12 @@ async fn list(engine: &Arc<Engine>, route: &Arc<Route>, family: &Family, fates: 
     if listings.is_empty() {
         return;
     }
-    let here = here(family, fates);
-    let listed = fallback::list(engine, route, &family.subject, &listings, &here).await;
-    for (member, fate) in family.members.iter().zip(fates).filter(|(_, fate)| of(fate).is_some()) {
+    let here = here(set, fates);
+    let listed = fallback::list(engine, route, &set.subject, &listings, &here).await;
+    for (member, fate) in set.members.iter().zip(fates).filter(|(_, fate)| of(fate).is_some()) {
         match &listed {
-            Ok(Verdict::Taken(())) => {}
-            Ok(Verdict::Refused(error)) => *fate = Fate::Refused(refused(route, member, error)),
+            Ok(PushOutcome::Taken(())) => {}
+            Ok(PushOutcome::Refused(error)) => *fate = Fate::Refused(refused(route, member, error)),
             Err(error) => *fate = Fate::Failed(error.clone()),
         }
     }
