@@ -5,8 +5,8 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use url::Url;
 
-use super::auth::Scopes;
 use crate::error::{Error, Kind, Task};
+use crate::registry::auth::scopes::Scopes;
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

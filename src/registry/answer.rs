@@ -10,10 +10,10 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY
 use serde_json::Value;
 use url::Url;
 
-use super::action::{Action, Request};
-use super::challenge;
-use super::shown;
 use crate::error::{Error, Kind, Result};
+use crate::registry::action::{Action, Request};
+use crate::registry::auth::challenge;
+use crate::registry::net::shown;
 
 /// The longest message that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 300;

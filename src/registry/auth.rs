@@ -6,8 +6,12 @@
 //! Tokens are kept by exact scope set and fetched once for all who wait. A credential is tried by one request until it has
 //! proved good; if it is refused, all hear of that one refusal. What is refused after that is a right, not the login.
 
+pub(super) mod challenge;
+pub(super) mod credentials;
+pub(super) mod docker;
 mod fetch;
-mod scopes;
+pub(super) mod scopes;
+mod token;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,17 +21,17 @@ use reqwest::header::HeaderValue;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::action::Request;
-use super::answer::Answer;
-use super::challenge::{self, Challenge};
-use super::credentials::{Credential, Credentials};
-use super::gate::{Gate, Pass};
-use super::harbor;
-use super::harbor::tokens::Reach;
-use super::token::{self, Token};
-use super::transport::Transport;
+use self::challenge::Challenge;
+use self::credentials::{Credential, Credentials};
+use self::token::Token;
 use crate::error::{Error, Kind, Result};
 use crate::once::OnceMap;
+use crate::registry::action::Request;
+use crate::registry::admission::gate::{Gate, Pass};
+use crate::registry::answer::Answer;
+use crate::registry::services::harbor;
+use crate::registry::services::harbor::tokens::Reach;
+use crate::registry::transport::Transport;
 
 pub(crate) use self::fetch::ANONYMOUS;
 pub(crate) use self::scopes::Scopes;

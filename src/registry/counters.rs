@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::action::Action;
-use super::answer::Quota;
 use crate::oci::Registry;
+use crate::registry::action::Action;
+use crate::registry::answer::Quota;
 
 /// What a run asked of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! Where a redirect has led to another registry that wants to know who asks: it is told who we are there, by what is set for
 //! it, and never by what is meant for the registry that led there.
 
-use super::action::Request;
-use super::answer::Answer;
-use super::auth::Scopes;
-use super::{Host, challenge};
 use crate::error::Result;
 use crate::oci::Registry;
+use crate::registry::Host;
+use crate::registry::action::Request;
+use crate::registry::answer::Answer;
+use crate::registry::auth::challenge;
+use crate::registry::auth::scopes::Scopes;
 
 /// Whether another host than the registry wants to know who we are.
 pub(super) fn asks(answer: &Answer) -> bool {

@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use super::admit::{Admissions, Paces};
-use super::auth::Auth;
-use super::counters::{Counters, HostStats};
-use super::credentials::{BasicTokens, Credentials, Environment};
-use super::destination::Home;
-use super::pulls::Pulls;
-use super::quirks::Quirks;
-use super::referrers::ReferrersApi;
-use super::setup::{ClientSettings, Clients};
-use super::transport::Transport;
-use super::types::OddTypes;
-use super::upload::ChunkPolicy;
-use super::{Host, harbor, lock};
 use crate::config::{Limits, RegistrySettings};
 use crate::error::Result;
 use crate::oci::{Registry, Repository};
+use crate::registry::admission::pulls::Pulls;
+use crate::registry::admission::{Admissions, Paces};
+use crate::registry::auth::Auth;
+use crate::registry::auth::credentials::{BasicTokens, Credentials, Environment};
+use crate::registry::counters::{Counters, HostStats};
+use crate::registry::net::destination::Home;
+use crate::registry::net::setup::{ClientSettings, Clients};
+use crate::registry::referrers::ReferrersApi;
+use crate::registry::services::harbor;
+use crate::registry::services::quirks::Quirks;
+use crate::registry::transport::Transport;
+use crate::registry::types::OddTypes;
+use crate::registry::upload::ChunkPolicy;
+use crate::registry::{Host, lock};
 use crate::retry::Backoff;
 
 /// All hosts of a run, each set up when it is first used.

@@ -6,11 +6,11 @@
 
 use reqwest::header::WWW_AUTHENTICATE;
 
-use super::Host;
-use super::action::{Action, Request};
-use super::credentials::Credential;
 use crate::error::Result;
 use crate::oci::Repository;
+use crate::registry::Host;
+use crate::registry::action::{Action, Request};
+use crate::registry::auth::credentials::Credential;
 
 /// Whom a host takes us for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@
 
 use tokio::sync::OnceCell;
 
-use super::answer::Answer;
 use crate::error::Result;
+use crate::registry::answer::Answer;
 
 /// What is missing where referrers can't be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

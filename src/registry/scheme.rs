@@ -1,9 +1,9 @@
 //! Plain HTTP spoken to a server that wants TLS: many answer in clear text what is wrong, each in its own words.
 
-use super::Host;
-use super::action::Request;
-use super::answer::Answer;
 use crate::error::{Error, Kind};
+use crate::registry::Host;
+use crate::registry::action::Request;
+use crate::registry::answer::Answer;
 
 /// What each says, in lower case; all words of a row have to be there.
 const REFUSALS: &[&[&str]] = &[

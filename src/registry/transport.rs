@@ -14,18 +14,18 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
-use super::action::{Action, Request};
-use super::admit::{Admissions, Paces, Permit};
-use super::answer::{self, Answer};
-use super::counters::Counters;
-use super::destination::Home;
-use super::failure::{PROXY_HINT, in_time};
-use super::setup::Clients;
-use super::shown;
-use super::trouble::Trial;
-use super::upload::{self, Outgoing};
 use crate::error::{Error, Kind, Result};
 use crate::oci::bounds;
+use crate::registry::action::{Action, Request};
+use crate::registry::admission::trouble::Trial;
+use crate::registry::admission::{Admissions, Paces, Permit};
+use crate::registry::answer::{self, Answer};
+use crate::registry::counters::Counters;
+use crate::registry::net::destination::Home;
+use crate::registry::net::failure::{PROXY_HINT, in_time};
+use crate::registry::net::setup::Clients;
+use crate::registry::net::shown;
+use crate::registry::upload::{self, Outgoing};
 
 const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
     (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";

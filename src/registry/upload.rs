@@ -15,8 +15,8 @@ use futures::stream::{BoxStream, Stream};
 use reqwest::header::CONTENT_LENGTH;
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use crate::error::Error;
+use crate::registry::net::failure::Failure;
 
 /// The chunks of a body; an error among them ends the upload.
 pub(crate) type Body = BoxStream<'static, Result<Bytes, Error>>;

@@ -8,12 +8,12 @@ use url::Url;
 use super::{Auth, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::registry::action::{Action, Request};
+use crate::registry::admission::gate::Pass;
 use crate::registry::answer::Answer;
-use crate::registry::challenge::{self, Challenge};
-use crate::registry::credentials::Credential;
-use crate::registry::gate::Pass;
-use crate::registry::harbor;
-use crate::registry::token::{self, Token};
+use crate::registry::auth::challenge::{self, Challenge};
+use crate::registry::auth::credentials::Credential;
+use crate::registry::auth::token::{self, Token};
+use crate::registry::services::harbor;
 
 impl Auth {
     /// What `/v2/` asks for. If that can't be found out, it is asked again by the next who wants to know.

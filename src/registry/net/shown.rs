@@ -25,7 +25,7 @@ pub(crate) fn url(url: &Url, own: bool) -> String {
 }
 
 /// The host and port that a URL leads to.
-pub(super) fn place(url: &Url) -> String {
+pub(crate) fn place(url: &Url) -> String {
     let port = url.port_or_known_default().map(|port| format!(":{port}"));
     format!("{}{}", url.host_str().unwrap_or_default(), port.unwrap_or_default())
 }

@@ -16,14 +16,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::setup::{at_key, unusable};
 use crate::config::RegistrySettings;
 use crate::error::Result;
 use crate::oci::Registry;
+use crate::registry::net::setup::{at_key, unusable};
 
 /// What the settings of a registry say of TLS, with the files that they name.
 #[derive(Debug)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     registry: Registry,
     /// What is in `ca:`.
     authorities: Vec<CertificateDer<'static>>,
@@ -40,7 +40,7 @@ struct Identity {
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     /// The registry's own host and port.
     Registry,
     /// Where it sends us: token services, blob storages.
@@ -54,7 +54,7 @@ impl Tls {
     ///
     /// # Errors
     /// `Configuration` if one can't be read, or isn't what it has to be.
-    pub(super) fn read(registry: &Registry, settings: &RegistrySettings) -> Result<Self> {
+    pub(crate) fn read(registry: &Registry, settings: &RegistrySettings) -> Result<Self> {
         let authorities = settings.ca.as_deref().map(|path| certificates(registry, "ca", path)).transpose()?;
         let identity = settings.client.as_ref().map(|client| {
             let certificates = certificates(registry, "client_cert", &client.certificate)?;
@@ -73,7 +73,7 @@ impl Tls {
     }
 
     /// Whether the registry itself is spoken to as any other host is.
-    pub(super) fn is_alike_for_all(&self) -> bool {
+    pub(crate) fn is_alike_for_all(&self) -> bool {
         self.identity.is_none() && !self.insecure
     }
 
@@ -81,7 +81,7 @@ impl Tls {
     ///
     /// # Errors
     /// `Configuration` if key and certificate don't belong together, or the machine trusts nobody.
-    pub(super) fn config(&self, peer: Peer) -> Result<ClientConfig> {
+    pub(crate) fn config(&self, peer: Peer) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let refused = |error: rustls::Error| unusable(&self.registry, error.to_string());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -194,7 +194,7 @@ fn lacks_authority(error: &CertificateError) -> bool {
 }
 
 /// It says of itself that it is an authority's, which no server's should. The verifier has no better word for it.
-pub(super) fn is_authoritys(error: &rustls::OtherError) -> bool {
+pub(crate) fn is_authoritys(error: &rustls::OtherError) -> bool {
     format!("{error:?}").contains("CaUsedAsEndEntity")
 }
 

@@ -1,7 +1,7 @@
 //! What is odd about a registry, as data: one row a service, so that nothing else asks who it talks to.
 
-use super::action::Action;
 use crate::oci::{Registry, Service};
+use crate::registry::action::Action;
 
 /// What differs from a registry that does as the distribution specification says.
 #[derive(Debug, Clone, Copy)]

@@ -9,28 +9,28 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::credentials::Environment;
-use super::proxies::Proxies;
-use super::quirks::Quirks;
-use super::tls::{Peer, Tls};
-use super::way::Way;
 use crate::config::RegistrySettings;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
+use crate::registry::auth::credentials::Environment;
+use crate::registry::net::proxies::Proxies;
+use crate::registry::net::tls::{Peer, Tls};
+use crate::registry::net::way::Way;
+use crate::registry::services::quirks::Quirks;
 
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
 
-pub(super) fn unusable(registry: &Registry, why: impl Into<String>) -> Error {
+pub(crate) fn unusable(registry: &Registry, why: impl Into<String>) -> Error {
     Error::new(Kind::Configuration, format!("set up {registry}"), why)
 }
 
-pub(super) fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
+pub(crate) fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
     unusable(registry, format!("registries.{registry}.{key}: {why}"))
 }
 
 /// What the registry's URLs begin with. Loopback hosts speak plain HTTP unless something says otherwise.
-pub(super) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
+pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
     if let Some(endpoint) = &settings.endpoint {
         return Ok(endpoint.clone());
     }
@@ -42,11 +42,11 @@ pub(super) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks:
 
 /// Everything that decides how a host is spoken to.
 #[derive(Debug)]
-pub(super) struct ClientSettings {
-    pub(super) registry: Registry,
-    pub(super) settings: RegistrySettings,
+pub(crate) struct ClientSettings {
+    pub(crate) registry: Registry,
+    pub(crate) settings: RegistrySettings,
     /// What its URLs begin with.
-    pub(super) base: Url,
+    pub(crate) base: Url,
     proxies: Arc<Proxies>,
     tls: Tls,
 }
@@ -56,7 +56,7 @@ impl ClientSettings {
     ///
     /// # Errors
     /// `Configuration` if the settings can't be used, or the environment names no proxy where it should.
-    pub(super) fn read(registry: &Registry, settings: RegistrySettings, environment: &Environment) -> Result<Self> {
+    pub(crate) fn read(registry: &Registry, settings: RegistrySettings, environment: &Environment) -> Result<Self> {
         let base = base_url(registry, &settings, &Quirks::of(registry))?;
         let proxies = Proxies::new(registry, &settings, &base, environment)?;
         proxies.of(&base)?;
@@ -67,7 +67,7 @@ impl ClientSettings {
 
 /// What a host, and where it sends us, is spoken to with.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(crate) struct Clients {
     means: ClientSettings,
     idle: Duration,
     /// Made without the machine's certificate authorities, whose reading takes longer than all else before a first request.
@@ -78,7 +78,7 @@ pub(super) struct Clients {
 
 impl Clients {
     /// `idle` is how long a connection may take.
-    pub(super) fn new(means: ClientSettings, idle: Duration) -> Self {
+    pub(crate) fn new(means: ClientSettings, idle: Duration) -> Self {
         let (plain, registry, others) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self { means, idle, plain, registry, others }
     }
@@ -87,7 +87,7 @@ impl Clients {
     ///
     /// # Errors
     /// `Configuration` if what was read can't be used after all.
-    pub(super) fn to(&self, url: &Url) -> Result<&reqwest::Client> {
+    pub(crate) fn to(&self, url: &Url) -> Result<&reqwest::Client> {
         let proxy = self.means.proxies.of(url)?;
         let has_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.url.scheme() == "https");
         let is_as_others = self.means.tls.is_alike_for_all() || url.origin() != self.means.base.origin();
@@ -100,7 +100,7 @@ impl Clients {
     }
 
     /// The way that a request to `url` takes.
-    pub(super) fn way<'a>(&'a self, url: &'a Url) -> Way<'a> {
+    pub(crate) fn way<'a>(&'a self, url: &'a Url) -> Way<'a> {
         let ClientSettings { registry, settings, base, proxies, .. } = &self.means;
         Way { registry, settings, base, url, proxy: proxies.of(url).ok().flatten() }
     }

@@ -4,6 +4,11 @@
 //! A host is what is talked to (scheme, name and port): a registry, a token service, the storage behind a redirect.
 //! Several registries may share one, and then share its trouble.
 
+pub(super) mod gate;
+pub(super) mod pulls;
+pub(super) mod trouble;
+pub(super) mod window;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +18,11 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
-use super::action::Action;
-use super::quirks::Pace;
-use super::trouble::{Failed, Health, Patience, RequestId, Trial, Turn};
-use super::window::{Slot, Window};
+use self::trouble::{Failed, Health, Patience, RequestId, Trial, Turn};
+use self::window::{Slot, Window};
 use crate::error::{Error, Result};
+use crate::registry::action::Action;
+use crate::registry::services::quirks::Pace;
 use crate::retry::Backoff;
 
 /// Short requests in flight to one host. Bulk has its own bound (`limits.transfers`), so neither waits for the other.
@@ -42,7 +47,7 @@ impl Admissions {
     }
 
     /// A request that is sent for the first time.
-    pub(super) fn next_request(&self) -> RequestId {
+    pub(crate) fn next_request(&self) -> RequestId {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -200,7 +205,7 @@ impl Permit {
     }
 
     /// The request met the host's trouble, or turns out to be alone with it.
-    pub(super) fn failed(self, error: &Error, request: RequestId) -> Trial {
+    pub(crate) fn failed(self, error: &Error, request: RequestId) -> Trial {
         let (begins, trial) = {
             let mut health = lock(&self.admission.health);
             let begins = health.is_well();

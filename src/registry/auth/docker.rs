@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use super::credentials::{Credential, Environment};
-use super::quirks::Quirks;
-use super::shown;
 use crate::oci::Registry;
+use crate::registry::auth::credentials::{Credential, Environment};
+use crate::registry::net::shown;
+use crate::registry::services::quirks::Quirks;
 
 const HELPER_LIMIT: Duration = Duration::from_secs(30);
 

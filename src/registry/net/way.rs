@@ -5,48 +5,48 @@ use std::path::Path;
 
 use url::Url;
 
-use super::action::{Action, Request};
-use super::proxies::Proxy;
-use super::shown;
 use crate::config::RegistrySettings;
 use crate::oci::Registry;
+use crate::registry::action::{Action, Request};
+use crate::registry::net::proxies::Proxy;
+use crate::registry::net::shown;
 
 /// The way to one URL on behalf of a registry.
 #[derive(Debug)]
 pub(crate) struct Way<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) settings: &'a RegistrySettings,
+    pub(crate) registry: &'a Registry,
+    pub(crate) settings: &'a RegistrySettings,
     /// What the registry's URLs begin with.
-    pub(super) base: &'a Url,
-    pub(super) url: &'a Url,
-    pub(super) proxy: Option<&'a Proxy>,
+    pub(crate) base: &'a Url,
+    pub(crate) url: &'a Url,
+    pub(crate) proxy: Option<&'a Proxy>,
 }
 
 impl<'a> Way<'a> {
     /// Whether it is the registry's own host and port.
-    pub(super) fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         self.url.origin() == self.base.origin()
     }
 
-    pub(super) fn registry(&self) -> &Registry {
+    pub(crate) fn registry(&self) -> &Registry {
         self.registry
     }
 
     /// Where its settings stand.
-    pub(super) fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         format!("registries.{}", self.registry)
     }
 
-    pub(super) fn has_identity(&self) -> bool {
+    pub(crate) fn has_identity(&self) -> bool {
         self.settings.client.is_some() && self.is_own()
     }
 
-    pub(super) fn ca(&self) -> Option<&'a Path> {
+    pub(crate) fn ca(&self) -> Option<&'a Path> {
         self.settings.ca.as_deref()
     }
 
     /// What is told of the way beside the registry's name; nothing if that says it all.
-    pub(super) fn told(&self) -> Option<String> {
+    pub(crate) fn told(&self) -> Option<String> {
         let (place, named) = (shown::place(self.url), self.registry.as_str());
         match self.proxy {
             Some(proxy) => Some(format!("{place}, through the proxy {} ({})", proxy.place(), proxy.named_by)),
@@ -60,7 +60,7 @@ impl<'a> Way<'a> {
     }
 
     /// What to do if nobody answers.
-    pub(super) fn silence_hint(&self, request: &Request) -> Option<String> {
+    pub(crate) fn silence_hint(&self, request: &Request) -> Option<String> {
         let place = shown::place(self.url);
         Some(match self.proxy {
             Some(proxy) if proxy.is_of_environment() => {
@@ -90,7 +90,7 @@ impl<'a> Way<'a> {
     }
 
     /// What to do if TLS is spoken to what speaks plain HTTP.
-    pub(super) fn plain_hint(&self) -> String {
+    pub(crate) fn plain_hint(&self) -> String {
         match self.proxy {
             Some(proxy) if proxy.url.scheme() == "https" => {
                 format!("does the proxy speak plain HTTP? Then write http:// in {}; else", proxy.named_by)
@@ -103,7 +103,7 @@ impl<'a> Way<'a> {
     }
 
     /// What to do if plain HTTP is spoken to what speaks TLS.
-    pub(super) fn tls_hint(&self) -> String {
+    pub(crate) fn tls_hint(&self) -> String {
         match self.settings.endpoint {
             _ if !self.is_own() => format!("{} names it as http://: its owner has to correct that", self.registry),
             Some(_) => format!("write https:// in endpoint: of {}", self.key()),
@@ -112,7 +112,7 @@ impl<'a> Way<'a> {
     }
 
     /// How the server's certificate comes to be trusted.
-    pub(super) fn ca_hint(&self) -> String {
+    pub(crate) fn ca_hint(&self) -> String {
         let key = self.key();
         let exception = match self.settings.insecure && !self.is_own() {
             true => format!(" (insecure: holds for {} alone)", self.registry),

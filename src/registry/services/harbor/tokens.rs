@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::registry::auth::Scopes;
+use crate::registry::auth::scopes::Scopes;
 
 /// The most bytes of a token that speak of repositories: nginx takes 8 KiB in a header, of which signature and the rest of
 /// a token need one.

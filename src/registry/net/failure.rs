@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::action::Request;
-use super::handshake;
-use super::way::Way;
 use crate::error::{Error, Kind};
+use crate::registry::action::Request;
+use crate::registry::net::handshake;
+use crate::registry::net::way::Way;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Failure {
     }
 
     /// The connection was there, and was closed without a byte of an answer.
-    pub(super) fn is_closed_before_answer(&self) -> bool {
+    pub(crate) fn is_closed_before_answer(&self) -> bool {
         let Self::Http(error) = self else { return false };
         let mut cause: Option<&dyn std::error::Error> = Some(error);
         while let Some(error) = cause {
@@ -99,7 +99,7 @@ impl Failure {
     }
 }
 
-pub(super) const PROXY_HINT: &str =
+pub(crate) const PROXY_HINT: &str =
     "set proxy: for this registry, from env or file, to a URL with the user and the password";
 
 /// What the parser of answers says of bytes that are none.

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::docker;
-use super::quirks::Quirks;
 use crate::aws::Sessions;
 use crate::config::{EcrSettings, RegistrySettings, Secret};
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
+use crate::registry::auth::docker;
+use crate::registry::services::quirks::Quirks;
 
 /// Where ready Basic credentials come from, for hosts that have them from the AWS chain.
 #[async_trait]
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    pub(super) struct NoChain;
+    pub(crate) struct NoChain;
 
     #[async_trait]
     impl BasicTokens for NoChain {

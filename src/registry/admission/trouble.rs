@@ -14,17 +14,17 @@ use crate::retry::Backoff;
 
 /// The rules by which a host is waited for.
 #[derive(Debug, Clone)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// What messages call the host.
-    pub(super) host: String,
-    pub(super) backoff: Backoff,
+    pub(crate) host: String,
+    pub(crate) backoff: Backoff,
     /// How long trouble may last.
-    pub(super) max_wait: Duration,
+    pub(crate) max_wait: Duration,
 }
 
 /// What is known of a host in this run.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(crate) struct Health {
     patience: Patience,
     /// Answers that were no trouble, and when the last one came.
     answers: u64,
@@ -56,7 +56,7 @@ struct Trouble {
 
 /// What a request may do.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// It may be sent.
     Go,
     /// It may be sent as the probe, if it is the first in line, and has this long to be answered.
@@ -68,11 +68,11 @@ pub(super) enum Turn {
 }
 
 /// Tells requests apart, of which each may be sent several times.
-pub(super) type RequestId = u64;
+pub(crate) type RequestId = u64;
 
 /// Whose trouble it turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trial {
+pub(crate) enum Trial {
     /// The host's, as far as is known.
     Host,
     /// That of this one request: a host that served others had trouble with nothing else.
@@ -81,22 +81,22 @@ pub(super) enum Trial {
 
 /// A failure that is the host's trouble.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Failed<'a> {
-    pub(super) error: &'a Error,
-    pub(super) request: RequestId,
+pub(crate) struct Failed<'a> {
+    pub(crate) error: &'a Error,
+    pub(crate) request: RequestId,
     /// The request was the probe.
-    pub(super) probe: bool,
+    pub(crate) probe: bool,
     /// When it was sent.
-    pub(super) sent: Instant,
+    pub(crate) sent: Instant,
 }
 
 impl Health {
-    pub(super) fn new(patience: Patience) -> Self {
+    pub(crate) fn new(patience: Patience) -> Self {
         Self { patience, answers: 0, last_answer: None, is_there: false, state: State::Well }
     }
 
     /// What the next request may do.
-    pub(super) fn turn(&self, now: Instant) -> Turn {
+    pub(crate) fn turn(&self, now: Instant) -> Turn {
         match &self.state {
             State::Well => Turn::Go,
             State::GivenUp(error) => Turn::Never(error.clone()),
@@ -109,16 +109,16 @@ impl Health {
     }
 
     /// Answers that were no trouble, so far.
-    pub(super) fn answers(&self) -> u64 {
+    pub(crate) fn answers(&self) -> u64 {
         self.answers
     }
 
-    pub(super) fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         matches!(self.state, State::Well)
     }
 
     /// An answer that is no trouble: whatever was, is over. Says whether that changes anything for those who wait.
-    pub(super) fn answered(&mut self, now: Instant) -> bool {
+    pub(crate) fn answered(&mut self, now: Instant) -> bool {
         self.answers += 1;
         self.last_answer = Some(now);
         self.is_there = true;
@@ -131,14 +131,14 @@ impl Health {
     }
 
     /// The probe is under way and goes on alone: the next one may follow after another pause.
-    pub(super) fn probe_yielded(&mut self, now: Instant) {
+    pub(crate) fn probe_yielded(&mut self, now: Instant) {
         if let State::Troubled(trouble) = &mut self.state {
             trouble.next = now + trouble.pause;
         }
     }
 
     /// A request met trouble.
-    pub(super) fn failed(&mut self, failed: Failed<'_>, now: Instant) -> Trial {
+    pub(crate) fn failed(&mut self, failed: Failed<'_>, now: Instant) -> Trial {
         self.is_there |= failed.error.status().is_some();
         if let State::Troubled(trouble) = &mut self.state {
             trouble.met_by = trouble.met_by.filter(|request| *request == failed.request);

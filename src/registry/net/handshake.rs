@@ -5,14 +5,14 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
-use super::tls::is_authoritys;
-use super::way::Way;
+use crate::registry::net::tls::is_authoritys;
+use crate::registry::net::way::Way;
 
 /// What is wrong, and the next step.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Diagnosis {
-    pub(super) why: String,
-    pub(super) hint: String,
+pub(crate) struct Diagnosis {
+    pub(crate) why: String,
+    pub(crate) hint: String,
 }
 
 fn diagnosis(why: impl Into<String>, hint: impl Into<String>) -> Diagnosis {
@@ -24,7 +24,7 @@ const OTHER_CLIENT_HINT: &str = "is it signed by an authority that the server kn
                                  client_cert: and client_key: to one that is";
 
 /// The TLS failure behind `error`, if it is one.
-pub(super) fn find(error: &reqwest::Error) -> Option<&TlsError> {
+pub(crate) fn find(error: &reqwest::Error) -> Option<&TlsError> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         // An I/O error doesn't call what it was made of its source.
@@ -40,7 +40,7 @@ pub(super) fn find(error: &reqwest::Error) -> Option<&TlsError> {
 }
 
 /// What `error` means on this way; `None` if it may pass.
-pub(super) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
+pub(crate) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
     Some(match error {
         TlsError::InvalidCertificate(error) => certificate(error, way),
         TlsError::AlertReceived(alert) => of_alert(*alert, way)?,

@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
 
-use super::action::{Action, Request};
-use super::answer::Answer;
-use super::auth::Scopes;
-use super::challenge;
-use super::credentials::Credential;
 use crate::error::{Kind, Result};
+use crate::registry::action::{Action, Request};
+use crate::registry::answer::Answer;
+use crate::registry::auth::challenge;
+use crate::registry::auth::credentials::Credential;
+use crate::registry::auth::scopes::Scopes;
 
 /// As the specification has it for tokens that don't say how long they live.
 const DEFAULT_LIFE: u64 = 60;

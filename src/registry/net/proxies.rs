@@ -6,24 +6,24 @@
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
 
-use super::credentials::Environment;
-use super::setup::{at_key, unusable};
 use crate::config::{RegistrySettings, Secret};
 use crate::error::Result;
 use crate::oci::Registry;
+use crate::registry::auth::credentials::Environment;
+use crate::registry::net::setup::{at_key, unusable};
 
 /// A proxy.
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     /// May hold a password.
-    pub(super) url: Url,
+    pub(crate) url: Url,
     /// What names it: a variable, or a key of mirror.yaml.
-    pub(super) named_by: String,
+    pub(crate) named_by: String,
 }
 
 /// The proxies of one registry, and of the hosts that it sends us to.
 #[derive(Debug)]
-pub(super) struct Proxies {
+pub(crate) struct Proxies {
     set: Option<Proxy>,
     /// The registry is on this machine, and goes through `set` all the same.
     set_for_loopback: bool,
@@ -38,7 +38,7 @@ impl Proxies {
     ///
     /// # Errors
     /// `Configuration` if `proxy:` can't be read, or is none.
-    pub(super) fn new(
+    pub(crate) fn new(
         registry: &Registry,
         settings: &RegistrySettings,
         base: &Url,
@@ -63,7 +63,7 @@ impl Proxies {
     ///
     /// # Errors
     /// `Configuration` if what names it makes no sense.
-    pub(super) fn of(&self, url: &Url) -> Result<Option<&Proxy>> {
+    pub(crate) fn of(&self, url: &Url) -> Result<Option<&Proxy>> {
         let is_loopback = is_loopback(url);
         if let Some(set) = &self.set {
             return Ok(Some(set).filter(|_| self.set_for_loopback || !is_loopback));
@@ -79,13 +79,13 @@ impl Proxies {
 
 impl Proxy {
     /// Whether a variable names it, which may be overruled by another.
-    pub(super) fn is_of_environment(&self) -> bool {
+    pub(crate) fn is_of_environment(&self) -> bool {
         !self.named_by.contains(' ')
     }
 
     /// Its host and port.
-    pub(super) fn place(&self) -> String {
-        super::shown::place(&self.url)
+    pub(crate) fn place(&self) -> String {
+        crate::registry::net::shown::place(&self.url)
     }
 }
 

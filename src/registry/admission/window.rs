@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The window of one kind of requests.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     slots: Arc<Semaphore>,
     /// The bound as long as nothing speaks against it.
     most: usize,
@@ -26,22 +26,22 @@ struct Size {
 
 /// A request's place in the window; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     window: Arc<Window>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Window {
     /// Without a bound of its own.
-    pub(super) const OPEN: usize = 1 << 20;
+    pub(crate) const OPEN: usize = 1 << 20;
 
-    pub(super) fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
         let size = Size { now: most, in_flight: 0, owed: 0, successes: 0 };
         Arc::new(Self { slots: Arc::new(Semaphore::new(most)), most, size: Mutex::new(size) })
     }
 
     /// Waits for a slot, first come, first served.
-    pub(super) async fn enter(self: &Arc<Self>) -> Slot {
+    pub(crate) async fn enter(self: &Arc<Self>) -> Slot {
         // The semaphore is never closed; without a permit a request would only be less well-behaved.
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
         self.size().in_flight += 1;
@@ -49,7 +49,7 @@ impl Window {
     }
 
     /// The host throttles: half of what is in flight now is the bound, and never less than one.
-    pub(super) fn halve(&self) {
+    pub(crate) fn halve(&self) {
         let mut size = self.size();
         let smaller = (size.in_flight.min(size.now) / 2).max(1);
         let mut surplus = size.now.saturating_sub(smaller);
@@ -59,7 +59,7 @@ impl Window {
     }
 
     /// A request succeeded.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut size = self.size();
         if size.now == self.most {
             return;

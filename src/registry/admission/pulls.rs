@@ -4,13 +4,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::action::Request;
-use super::gate::{Gate, Pass};
 use crate::error::{Error, Kind, Result};
+use crate::registry::action::Request;
+use crate::registry::admission::gate::{Gate, Pass};
 
 /// What is known of a host's pull quota.
 #[derive(Debug, Default)]
-pub(super) struct Pulls {
+pub(crate) struct Pulls {
     /// Until the first manifest has come.
     first: Gate,
     used_up: Mutex<Option<Error>>,
@@ -18,7 +18,7 @@ pub(super) struct Pulls {
 
 /// A manifest GET that may be sent.
 #[derive(Debug)]
-pub(super) struct Pull<'a> {
+pub(crate) struct Pull<'a> {
     pulls: &'a Pulls,
     first: Option<Pass>,
 }
@@ -28,7 +28,7 @@ impl Pulls {
     ///
     /// # Errors
     /// `QuotaExceeded` if the quota is known to be used up; nothing is sent for it, so it has no attempts.
-    pub(super) async fn enter(&self, request: &Request) -> Result<Pull<'_>> {
+    pub(crate) async fn enter(&self, request: &Request) -> Result<Pull<'_>> {
         let first = self.first.enter().await;
         let used_up = self.used_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(last) = used_up else { return Ok(Pull { pulls: self, first }) };
@@ -42,7 +42,7 @@ impl Pulls {
 
 impl Pull<'_> {
     /// What came of it.
-    pub(super) fn ended<T>(self, outcome: &Result<T>) {
+    pub(crate) fn ended<T>(self, outcome: &Result<T>) {
         match outcome {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::QuotaExceeded => {

@@ -9,7 +9,7 @@
 mod policy;
 mod project;
 mod proxy;
-pub(super) mod tokens;
+pub(crate) mod tokens;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use reqwest::header::WWW_AUTHENTICATE;
 use tokio::sync::OnceCell;
 
-use super::Host;
-use super::action::{Action, Request};
-use super::answer::Answer;
 use crate::error::{Error, Kind, Result};
+use crate::registry::Host;
+use crate::registry::action::{Action, Request};
+use crate::registry::answer::Answer;
 
 pub(crate) use self::project::Project;
 use self::project::SystemInfo;
 
 /// What every Harbor names as `service`.
-pub(super) const SERVICE: &str = "harbor-registry";
+pub(crate) const SERVICE: &str = "harbor-registry";
 
 const NO_PROJECT: &str = "create the project at Harbor, or have it created: `create: false` forbids it, and the account \
     needs the right to (see registries: in mirror.yaml)";
@@ -44,7 +44,7 @@ const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the l
 
 /// What a run has learnt of one Harbor.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     projects: Mutex<HashMap<String, Arc<OnceCell<Result<Project>>>>>,
     info: OnceCell<SystemInfo>,
     /// Whether the account may look at the artifacts of projects.
@@ -96,7 +96,7 @@ impl Host {
     }
 
     /// The error for a 401 that is about the project, and not about who asks.
-    pub(super) fn lacks_project(&self, request: &Request, answer: &Answer) -> Option<Error> {
+    pub(crate) fn lacks_project(&self, request: &Request, answer: &Answer) -> Option<Error> {
         let of_registry = !request.action.is_about_project() && request.action != Action::Ping;
         if answer.status.as_u16() != 401 || answer.foreign || !of_registry || !self.is_harbor() {
             return None;
@@ -112,7 +112,7 @@ impl Host {
 
     /// `error`, a refusal, with what a Harbor leaves open: whether the password is wrong or a right is missing. One more
     /// request finds out, and a wrong password isn't sent again afterwards.
-    pub(super) async fn explain_unauthorized(&self, request: &Request, error: Error) -> Error {
+    pub(crate) async fn explain_unauthorized(&self, request: &Request, error: Error) -> Error {
         if !self.is_harbor() {
             return error;
         }
@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// `error`, an answer to `request`, with what Harbor means by it.
-    pub(super) fn explain(&self, request: &Request, error: Error) -> Error {
+    pub(crate) fn explain(&self, request: &Request, error: Error) -> Error {
         if request.action == Action::PushManifest && error.status() == Some(500) && self.is_harbor() {
             return error.with_hint(UNREADABLE_CONFIG);
         }
@@ -151,7 +151,7 @@ impl Host {
     }
 
     /// `error`, from signing in, with what is special to the accounts of a Harbor.
-    pub(super) fn about_account(&self, error: Error) -> Error {
+    pub(crate) fn about_account(&self, error: Error) -> Error {
         let is_refused = error.kind() == Kind::Unauthorized && self.is_harbor();
         if is_refused { error.with_hint(WRONG_PASSWORD) } else { error }
     }
