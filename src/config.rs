@@ -10,6 +10,7 @@
 
 mod check;
 mod ecr;
+mod findings;
 mod handling;
 mod harbor;
 mod images;
@@ -30,7 +31,8 @@ use crate::oci::{Digest, Platform, Referrer, Registry, Repository, Tag};
 use crate::select::Selection;
 use crate::yaml::Document;
 pub use crate::yaml::{KeyPath, Problem, Problems};
-use check::{Findings, Scope};
+use check::Scope;
+use findings::Findings;
 pub use target::{Layout, Overrides, TargetRoot};
 
 /// The largest file that is read: far above any list that a person or a generator writes.

@@ -26,6 +26,7 @@ mod read;
 mod referrer_set;
 mod referrers;
 mod repair;
+mod route;
 mod stream;
 mod turns;
 mod walk;
@@ -218,7 +219,7 @@ impl Engine {
         if !follows(transfer) {
             self.progress.started(&transfer.source.to_string());
         }
-        let route = walk::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
+        let route = route::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
         self.quotas.check(&route)?;
         image::copy_image(self, &route, transfer, referrers).await
     }

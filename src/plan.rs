@@ -8,6 +8,7 @@ mod pulls;
 mod refer;
 mod repair;
 mod repositories;
+mod request;
 mod want;
 
 use std::collections::HashSet;
@@ -16,9 +17,10 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
-pub use ask::{Request, plan};
+pub use ask::plan;
 pub use bytes::estimate_bytes;
 pub use repair::{Holes, repair};
+pub use request::Request;
 pub(crate) use want::{failed, transfer};
 
 /// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.

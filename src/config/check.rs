@@ -1,67 +1,11 @@
 //! From what is written to what it means. Each check adds its problems and goes on, so that all are told at once.
 
+use super::findings::Findings;
 use super::raw::RawConfig;
 use super::{Config, Env, Handling, Layout, Overrides, TargetRoot, handling, harbor, images, limits, registries};
 use crate::oci::Registry;
-use crate::yaml::{Document, KeyPath, Problem};
+use crate::yaml::KeyPath;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-/// What the checks share: where things stand in the file, and what has been found wrong with them.
-pub(super) struct Findings<'a> {
-    document: &'a Document,
-    folder: &'a Path,
-    pub(super) problems: Vec<Problem>,
-    /// Files that can't be read: no mistake of this one.
-    pub(super) lacking: Vec<Problem>,
-}
-
-impl<'a> Findings<'a> {
-    pub(super) fn new(document: &'a Document, folder: &'a Path, problems: Vec<Problem>) -> Self {
-        Self { document, folder, problems, lacking: Vec::new() }
-    }
-
-    pub(super) fn add(&mut self, path: &KeyPath, message: impl Into<String>) {
-        self.problems.push(Problem::new(self.document.position(path), path.clone(), message));
-    }
-
-    pub(super) fn add_hint(&mut self, path: &KeyPath, message: impl Into<String>, hint: impl Into<String>) {
-        self.add(path, message);
-        if let Some(problem) = self.problems.pop() {
-            self.problems.push(problem.with_hint(hint));
-        }
-    }
-
-    /// The file that stands at `path` can't be read.
-    pub(super) fn add_lacking(&mut self, path: &KeyPath, message: String) {
-        let hint = "put it there, or correct the path: it is relative to the folder of this file";
-        let problem = Problem::new(self.document.position(path), path.clone(), message);
-        self.lacking.push(problem.with_hint(hint));
-    }
-
-    /// Whether something is wrong at `path`.
-    pub(super) fn has(&self, path: &KeyPath) -> bool {
-        self.problems.iter().any(|problem| problem.path == *path)
-    }
-
-    /// The value, or a problem at `path`.
-    pub(super) fn ok<T, E: std::fmt::Display>(&mut self, path: &KeyPath, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.add(path, error.to_string())).ok()
-    }
-
-    /// The line in which the value at `path` begins.
-    pub(super) fn line(&self, path: &KeyPath) -> usize {
-        self.document.position(path).line
-    }
-
-    /// A path of the file system, relative to the file.
-    pub(super) fn file(&mut self, path: &KeyPath, text: &str) -> PathBuf {
-        if text.is_empty() {
-            self.add(path, "expected the path of a file");
-        }
-        self.folder.join(text)
-    }
-}
 
 /// How much of a file has to be there.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +74,7 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
             let hint = "write host[:port][/prefix]; plain HTTP is set under registries:";
             findings.add_hint(&path, format!("`{text}` has a scheme"), hint);
         } else if let Some(target) = findings.ok(&path, text.parse::<TargetRoot>()) {
-            let target = target.seen_from(findings.folder);
+            let target = target.seen_from(findings.folder());
             if targets.contains(&target) {
                 findings.add(&path, format!("`{target}` is a target already"));
             } else {

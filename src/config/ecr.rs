@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::check::Findings;
+use super::findings::Findings;
 use super::raw::{RawCreate, RawEcr, RawEcrCreate};
 use super::{EcrCreate, EcrSettings, Policy};
 use crate::yaml::KeyPath;

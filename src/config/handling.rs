@@ -1,7 +1,7 @@
 //! How images are mirrored: the keys that an entry and `defaults` share, and how they merge. Each key counts on its own: an
 //! entry's word before that of `defaults`, and that before what is built in.
 
-use super::check::Findings;
+use super::findings::Findings;
 use super::raw::{RawDefaults, RawImageMap};
 use super::{Foreign, Handling, Overwrite, ReferrerPolicy};
 use crate::oci::Platform;

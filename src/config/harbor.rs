@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::check::Findings;
+use super::findings::Findings;
 use super::raw::{RawCreate, RawHarbor, RawHarborCreate, RawRegistry};
 use super::{HarborCreate, HarborSettings, StorageLimit};
 use crate::oci::{Registry, Service};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::check::Findings;
+use super::findings::Findings;
 use super::raw::{RawImage, RawImageMap};
 use super::{Handling, ImageRule, Layout, TargetRoot, Wanted, handling};
 use crate::oci::{Digest, Reference, ReferenceError, Registry, Repository, Service, Tag};

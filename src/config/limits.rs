@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::Limits;
-use super::check::Findings;
+use super::findings::Findings;
 use super::raw::RawLimits;
 use crate::yaml::KeyPath;
 

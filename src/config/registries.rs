@@ -7,8 +7,8 @@ use std::path::Path;
 
 use url::Url;
 
-use super::check::Findings;
 use super::ecr;
+use super::findings::Findings;
 use super::raw::{RawRegistry, RawSecret};
 use super::{ClientCertificate, EcrSettings, Env, RegistrySettings, Secret, harbor};
 use crate::oci::{Registry, Service};

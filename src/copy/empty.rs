@@ -9,7 +9,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::walk::{self, Route};
+use super::route::{self, Route};
+use super::walk;
 use super::{Engine, Readiness, read};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Edge, Manifest, Repository, bounds};
@@ -88,7 +89,7 @@ pub(super) async fn find_out(
     if engine.empty_repositories.get(repository) == Some(Content::NothingFound)
         && is_known
         && let Some(blob) = first_known_blob(route, root).await
-        && walk::has_blob(route, &blob).await.unwrap_or(false)
+        && route::has_blob(route, &blob).await.unwrap_or(false)
     {
         engine.empty_repositories.set(repository, Content::Something);
     }
@@ -112,7 +113,7 @@ async fn holds_first_blob(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<M
     let mut manifest = Arc::clone(root);
     for _ in 0..=bounds::DEPTH {
         let child = match manifest.successors().first() {
-            Some(Edge::Blob(blob)) => return walk::has_blob(route, blob).await,
+            Some(Edge::Blob(blob)) => return route::has_blob(route, blob).await,
             Some(Edge::Manifest(child)) => child.digest.clone(),
             None => break,
         };

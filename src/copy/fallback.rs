@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::Engine;
 use super::push_outcome::{PushOutcome, classify};
-use super::walk::{self, Route};
+use super::route::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};
 use crate::store::Referrers;
@@ -62,7 +62,7 @@ pub(super) async fn list(
 pub(super) async fn keep(engine: &Engine, route: &Route, subject: &Digest, here: &HashSet<Digest>) -> Result<()> {
     let tag = Selector::Tag(subject.referrers_tag());
     let Some(index) = of_source(engine, route, subject, &[], here).await? else { return Ok(()) };
-    if walk::holds(route, &tag, index.digest()).await? {
+    if route::holds(route, &tag, index.digest()).await? {
         return Ok(());
     }
     route.target.push_manifest(&index, &tag).await.map(drop).map_err(|error| error.on(Side::Target))

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Engine;
-use super::place::Ask;
 use super::read;
-use super::walk::{self, Route};
+use super::route::Ask;
+use super::route::Route;
+use super::walk;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Edge, Manifest};
 use crate::plan::Foreign;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::walk::Route;
+use super::route::Route;
 use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry, Repository};
 use crate::plan::{Plan, Planned};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::Engine;
 use super::holders::Claim;
+use super::route::{self, Ask, Route};
 use super::stream;
-use super::walk::{self, Route};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Repository};
 use crate::retry::Backoff;
@@ -33,18 +33,6 @@ pub(super) enum Placed {
     Copied,
 }
 
-/// Whether to ask the target before sending. Only what is likely to be there is mounted: a target that has said that
-/// something is missing isn't trusted with that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// Where something can be there.
-    IfLikely,
-    /// In any case: the target has said that something is missing.
-    Always,
-    /// Not at all: it has said so again after it was asked.
-    Never,
-}
-
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
@@ -55,7 +43,7 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
         Ask::Always => true,
         Ask::Never => false,
     };
-    if asks && walk::has_blob(route, blob).await? {
+    if asks && route::has_blob(route, blob).await? {
         engine.holders.add(blob, here);
         return Ok(Placed::Present);
     }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::walk::Route;
+use super::route::Route;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Repository;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
-use super::walk::{Route, has_manifest};
+use super::route::{Route, has_manifest};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;

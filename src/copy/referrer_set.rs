@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
 
-use super::place::Ask;
 use super::push_outcome::{PushOutcome, classify, may_miss_its_subject};
-use super::walk::{self, Route};
+use super::route::Ask;
+use super::route::{self, Route};
+use super::walk;
 use super::{Engine, fallback, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector, Tag};
@@ -135,7 +136,7 @@ async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<F
         let there = match &member.tag {
             Some(tag) => return under_tag(route, set, member, tag).await,
             None if !digests.contains(&member.digest) => false,
-            None if *is_claim => walk::has_manifest(route, &member.digest).await?,
+            None if *is_claim => route::has_manifest(route, &member.digest).await?,
             None => true,
         };
         Ok::<_, Error>(if there { Found::There } else { Found::Nothing })
@@ -144,7 +145,7 @@ async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<F
 }
 
 async fn under_tag(route: &Route, set: &ReferrerSet, member: &Referrer, tag: &Tag) -> Result<Found> {
-    Ok(match walk::held(route, &Selector::Tag(tag.clone())).await? {
+    Ok(match route::held(route, &Selector::Tag(tag.clone())).await? {
         Held::Nothing => Found::Nothing,
         Held::Manifest(found) if found == member.digest => Found::There,
         Held::Manifest(_) | Held::Withheld(_) if set.overwrite == Overwrite::Keep => Found::Kept,
@@ -211,7 +212,7 @@ async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<
         Ok(found) if found.media_type.is_index() => Ok(by_digest),
         Ok(_) => Ok(by_tag),
         Err(error) if error.kind() == Kind::NotFound => Ok(by_tag),
-        Err(error) => match walk::held(route, &by_tag).await {
+        Err(error) => match route::held(route, &by_tag).await {
             // A registry with policies has the referrers API: what it withholds is no index.
             Ok(Held::Withheld(_) | Held::Manifest(_)) => Ok(by_tag),
             _ => Err(error.on(Side::Target)),

@@ -11,7 +11,8 @@ use futures::future::join_all;
 
 use super::Engine;
 use super::referrer_set::{self, Fate, ReferrerSet};
-use super::walk::{self, Route};
+use super::route::Route;
+use super::walk;
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Referrer, bounds};
 use crate::plan::{ReferrerPolicy, Transfer};

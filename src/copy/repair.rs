@@ -12,8 +12,9 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::Engine;
-use super::place::Ask;
-use super::walk::{self, Route, copy_edge};
+use super::route::Ask;
+use super::route::{self, Route};
+use super::walk::copy_edge;
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::oci::{Descriptor, Edge, Manifest, Selector};
 use crate::report::Bytes;
@@ -57,7 +58,7 @@ pub(super) async fn push_again(
     let mut moved = Bytes::default();
     // It may be the subject that the target misses: then it is for the caller to send that.
     let lacks_subject = match manifest.subject() {
-        Some(subject) => !walk::has_manifest(route, &subject.digest).await?,
+        Some(subject) => !route::has_manifest(route, &subject.digest).await?,
         None => false,
     };
     for (ask, pause) in TRIES.into_iter().take(if lacks_subject { 1 } else { TRIES.len() }) {

@@ -6,52 +6,14 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
-use super::place::{self, Ask, Placed};
+use super::place::{self, Placed};
 use super::push_outcome::may_miss_its_subject;
+use super::route::{Ask, Route, has_manifest};
 use super::{Engine, child, foreign, read, repair};
 use crate::error::{Error, Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector, bounds};
-use crate::provision::Ready;
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Selector, bounds};
 use crate::report::Bytes;
-use crate::store::{Accepted, Held, Source, Stores, Target};
-
-/// From where to where an image goes.
-#[derive(Debug)]
-pub(super) struct Route {
-    pub(super) source: Arc<dyn Source>,
-    pub(super) target: Arc<dyn Target>,
-    from: Repository,
-    to: Repository,
-    /// Where in the plan the image stands.
-    place: usize,
-}
-
-impl Route {
-    /// Opens both ends. The target takes a proof that the repository exists.
-    pub(super) fn open(stores: &dyn Stores, from: &Repository, ready: &Ready, place: usize) -> Result<Arc<Self>> {
-        let to = ready.repository();
-        let source = stores.source(from).map_err(|error| error.on(Side::Source))?;
-        let target = stores.target(to).map_err(|error| error.on(Side::Target))?;
-        Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone(), place }))
-    }
-
-    pub(super) fn source_repository(&self) -> &Repository {
-        &self.from
-    }
-
-    pub(super) fn target_repository(&self) -> &Repository {
-        &self.to
-    }
-
-    pub(super) fn place(&self) -> usize {
-        self.place
-    }
-
-    /// Work is shared by all who bring the same content from and to the same repositories.
-    pub(super) fn key(&self, digest: &Digest) -> (Repository, Repository, Digest) {
-        (self.from.clone(), self.to.clone(), digest.clone())
-    }
-}
+use crate::store::Accepted;
 
 /// Brings what `manifest` points at. Every branch is followed to its end even if one fails: what arrives is of use to the
 /// next run, and other images may wait for it.
@@ -199,7 +161,7 @@ async fn copy_child(
 /// worth it where it saves a pull that counts.
 pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
     ask == Ask::Always
-        || !engine.empty_repositories.contains(&route.to)
+        || !engine.empty_repositories.contains(route.target_repository())
         || read::costs_a_pull(route, &child.digest).await
 }
 
@@ -211,34 +173,8 @@ pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Diges
     }
     let (asking, wanted) = (Arc::clone(route), digest.clone());
     let work = || async move { has_manifest(&asking, &wanted).await };
-    let asked = engine.present.get_or_work((route.to.clone(), digest.clone()), work).await;
+    let asked = engine.present.get_or_work((route.target_repository().clone(), digest.clone()), work).await;
     asked.map_err(|lost| Error::defect(format!("find {digest} in {}", route.target), lost))?.0
-}
-
-/// Whether the target has `blob`. A refusal to tell doesn't fail the image: if it has it or not, the push decides.
-pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
-    match route.target.blob_size(&blob.digest).await {
-        Ok(size) => Ok(size == Some(blob.size)),
-        Err(error) if error.kind().retry() || error.kind() == Kind::Interrupted => Err(error.on(Side::Target)),
-        Err(error) => {
-            tracing::debug!("{error}: sending it without knowing");
-            Ok(false)
-        }
-    }
-}
-
-pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool> {
-    holds(route, &Selector::Digest(digest.clone()), digest).await
-}
-
-/// Whether the target has `digest` under this name.
-pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
-    held(route, name).await.map(|held| matches!(held, Held::Manifest(found) if found == *digest))
-}
-
-/// What the target has under this name.
-pub(super) async fn held(route: &Route, name: &Selector) -> Result<Held> {
-    route.target.held(name).await.map_err(|error| error.on(Side::Target))
 }
 
 /// Pushes a manifest whose successors are there; if the target says that some aren't, sends these and pushes it again.
@@ -262,7 +198,7 @@ pub(super) async fn push(
         other => other.map(|accepted| (accepted, Bytes::default())),
     };
     if pushed.is_ok() {
-        engine.holders.commit(manifest, &route.to);
+        engine.holders.commit(manifest, route.target_repository());
     }
     let pushed = pushed.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest));
     engine.quotas.learn(route, &pushed);

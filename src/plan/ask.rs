@@ -1,47 +1,19 @@
 //! Asks the targets what they hold: one HEAD for each tag. What refers to an image is asked for where its tag is right
 //! (`refer`), and what is to be known of a repository where a tag is to be set (`repositories`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt as _, StreamExt as _};
-use tokio_util::sync::CancellationToken;
 
+use super::request::{QUESTIONS, Request};
 use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, pulls, refer, repositories};
-use crate::config::{ImageRule, Overwrite, ReferrerPolicy};
+use crate::config::{Overwrite, ReferrerPolicy};
 use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
-use crate::lock::{self, Lock};
+use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
-use crate::provision::Provisioners;
-use crate::select::Only;
-use crate::store::{Held, Stores, as_pinned, cached_image};
-
-/// Questions to the targets in flight.
-pub(super) const QUESTIONS: usize = 64;
-
-/// What to plan.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// What is asked for, and where it goes.
-    pub images: &'a [ImageRule],
-    /// The pins.
-    pub lock: &'a Lock,
-    /// Why a source has no pin, or has kept an old one.
-    pub failed: &'a BTreeMap<lock::Name, Error>,
-    /// Which images this run is about.
-    pub only: &'a Only,
-    /// Where repositories are opened.
-    pub stores: &'a Arc<dyn Stores>,
-    /// Who knows which repositories have to be created.
-    pub provisioners: &'a Provisioners,
-    /// Whether to look for new referrers of what the images consist of and of their referrers, also where nothing else is
-    /// to be done.
-    pub follow: bool,
-    /// Cancelled when nothing more is to be asked.
-    pub stop: &'a CancellationToken,
-}
+use crate::store::{Held, as_pinned, cached_image};
 
 /// Works out what there is to do.
 pub async fn plan(request: Request<'_>) -> Plan {

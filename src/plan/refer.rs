@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 
-use super::ask::{QUESTIONS, Request};
+use super::request::{QUESTIONS, Request};
 use super::{Action, Overwrite, Plan, Planned, Transfer};
 use crate::error::{Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Digest, Referrer, Repository, Selector};

@@ -12,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::ask::QUESTIONS;
+use super::request::QUESTIONS;
 use super::{Action, Plan, Planned, Transfer};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Algorithm, Digest, Edge, Manifest, Repository, Selector, bounds};

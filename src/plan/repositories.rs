@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
 
-use super::ask::{QUESTIONS, Request};
+use super::request::{QUESTIONS, Request};
 use super::{Action, Plan, Planned};
 use crate::error::{Error, Kind, unless_stopped};
 use crate::oci::{Digest, Repository};

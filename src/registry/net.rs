@@ -7,4 +7,5 @@ pub(super) mod proxies;
 pub(super) mod setup;
 pub(super) mod shown;
 pub(super) mod tls;
+pub(super) mod unusable;
 pub(super) mod way;

@@ -10,7 +10,7 @@ use crate::config::{RegistrySettings, Secret};
 use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::auth::credentials::Environment;
-use crate::registry::net::setup::{at_key, unusable};
+use crate::registry::net::unusable::{at_key, unusable};
 
 /// A proxy.
 #[derive(Clone)]

@@ -10,24 +10,17 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::config::RegistrySettings;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::auth::credentials::Environment;
 use crate::registry::net::proxies::Proxies;
 use crate::registry::net::tls::{Peer, Tls};
+use crate::registry::net::unusable::unusable;
 use crate::registry::net::way::Way;
 use crate::registry::services::quirks::Quirks;
 
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
-
-pub(crate) fn unusable(registry: &Registry, why: impl Into<String>) -> Error {
-    Error::new(Kind::Configuration, format!("set up {registry}"), why)
-}
-
-pub(crate) fn at_key(registry: &Registry, key: &str, why: &str) -> Error {
-    unusable(registry, format!("registries.{registry}.{key}: {why}"))
-}
 
 /// What the registry's URLs begin with. Loopback hosts speak plain HTTP unless something says otherwise.
 pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
@@ -132,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::config::{ClientCertificate, Secret};
+    use crate::error::{Error, Kind};
 
     #[test]
     fn schemes_follow_the_settings() {

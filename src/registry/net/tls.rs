@@ -19,7 +19,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use crate::config::RegistrySettings;
 use crate::error::Result;
 use crate::oci::Registry;
-use crate::registry::net::setup::{at_key, unusable};
+use crate::registry::net::unusable::{at_key, unusable};
 
 /// What the settings of a registry say of TLS, with the files that they name.
 #[derive(Debug)]
