@@ -2,6 +2,8 @@
 //!
 //! Usage errors end with exit 2, which is what clap uses. Help is laid out by hand for 80 columns.
 
+mod export;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use export::Export;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +26,7 @@ Examples:
   transship copy nginx:1.27 harbor.example.com/mirror/nginx
   transship discover .           which images do these files refer to?
   transship rewrite . --pin      make them refer to the mirror
+  transship export containerd    make a node pull from the mirror
   transship demo                 see it work, on this machine alone";
 
 const DETAILS: &str = "\
@@ -175,6 +180,8 @@ pub enum Verb {
     Discover(Discover),
     /// Make files refer to the mirror
     Rewrite(Rewrite),
+    /// Write the configuration of those who pull from the mirror
+    Export(Export),
     /// See it work, on this machine alone
     Demo(Demo),
     /// Print the JSON schema of mirror.yaml, for editors
@@ -197,6 +204,7 @@ impl Verb {
                 | Self::Check(_)
                 | Self::Verify(_)
                 | Self::Rewrite(_)
+                | Self::Export(_)
         )
     }
 }

@@ -8,6 +8,7 @@ mod completions;
 mod copy;
 mod demo;
 mod discover;
+mod export;
 mod init;
 mod lock;
 mod log;
@@ -90,6 +91,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
         Verb::Discover(arguments) => return discover::run(&global, &arguments),
         Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments),
+        Verb::Export(arguments) => return export::run(&global, &arguments),
         Verb::Schema => return printed(&Config::schema()),
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
         Verb::Man => return printed(&man::page().context("can't make the page")?),

@@ -185,6 +185,15 @@ pub struct RegistrySettings {
     pub harbor: Option<HarborSettings>,
 }
 
+impl RegistrySettings {
+    /// Whether `registry`, whose settings these are, speaks plain HTTP. Loopback hosts do unless something says otherwise.
+    pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
+        let has_tls_endpoint = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "https");
+        let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
+        self.plain_http.unwrap_or(!wants_tls)
+    }
+}
+
 /// `client_cert` and `client_key`, both PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {

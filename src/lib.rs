@@ -8,6 +8,7 @@
 //!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
 //! Lock + what the targets hold ──verify──▶ Outcomes and differences ──report──▶ text · JSON
 //! Config + Lock ──desired──▶ what should be where, and what is mirrored where (no request)
+//! Config + Lock ──desired──▶ what is mirrored where ──export──▶ configuration of those who pull
 //! files ──scan──▶ image references ──discover──▶ mirror.yaml;  + what is mirrored where ──rewrite──▶ edits of the files
 //! ```
 //!
@@ -26,6 +27,7 @@
 //! | `verify` | plan, report, progress, desired, lock, config, select, store, once, retry, error, oci |
 //! | `rewrite` | scan, desired, config, lock, oci |
 //! | `scan` | oci |
+//! | `export` | desired, oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
 //! | `plan` | desired, lock, config, select, provision, store, once, error, oci |
@@ -53,6 +55,7 @@ pub mod config;
 pub mod copy;
 pub mod desired;
 pub mod error;
+pub mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lock;

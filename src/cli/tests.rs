@@ -53,6 +53,8 @@ fn what_excludes_what() {
         "transship check --only a/* --lock x.lock --json",
         "transship verify --deep --content --extra --only a/* --lock x.lock --json -q",
         "transship init --target h.example/m nginx:1.27 quay.io/a/b:1 -c -",
+        "transship export containerd --microk8s -o dir --target 2",
+        "transship export --list --json",
         "transship schema",
         "transship completions zsh",
         "transship man",
@@ -95,6 +97,7 @@ fn help() {
       init         Write a first mirror.yaml
       discover     List the images that files refer to
       rewrite      Make files refer to the mirror
+      export       Write the configuration of those who pull from the mirror
       demo         See it work, on this machine alone
       schema       Print the JSON schema of mirror.yaml, for editors
       completions  Print the completions of a shell
@@ -128,6 +131,7 @@ fn help() {
       transship copy nginx:1.27 harbor.example.com/mirror/nginx
       transship discover .           which images do these files refer to?
       transship rewrite . --pin      make them refer to the mirror
+      transship export containerd    make a node pull from the mirror
       transship demo                 see it work, on this machine alone
     ");
 }

@@ -59,8 +59,8 @@ pub(super) fn known(global: &Global, is_needed: bool) -> anyhow::Result<Option<K
         return Ok(None);
     }
     let text = read_config(path)?;
-    let detour = Overrides { list_is_optional: true, ..Overrides::default() };
-    let config = Config::read_for(&text, path, &detour, &|_| Some("unread".to_owned()))?;
+    let overrides = Overrides { list_is_optional: true, asks_nobody: true, ..Overrides::default() };
+    let config = Config::read_for(&text, path, &overrides, &|_| Some("unread".to_owned()))?;
     let has_lock = global.lock.is_some() || global.no_lock || path != Path::new("-");
     let lock = if has_lock { Pins::of(global)?.old } else { Lock::default() };
     Ok(Some(Known { text, config, lock }))

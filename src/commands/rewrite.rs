@@ -71,7 +71,7 @@ pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -
 }
 
 /// The target that is written, counted from 0.
-fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Result<usize> {
+pub(super) fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Result<usize> {
     let number = asked.unwrap_or(1);
     let count = config.targets.len();
     let Some(target) = number.checked_sub(1).and_then(|index| config.targets.get(index)) else {

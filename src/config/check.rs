@@ -38,6 +38,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, &defaults, findings);
     let used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
+        Scope::Mirror(Overrides { asks_nobody: true, .. }) => BTreeSet::new(),
         Scope::Mirror(detour) => {
             let asks_sources = detour.from.is_none() && !detour.targets_only;
             let sources = images.iter().map(|rule| rule.repository.registry()).filter(|_| asks_sources);

@@ -22,6 +22,8 @@ pub struct Overrides {
     pub target: Option<TargetRoot>,
     /// The layout that they are taken from, instead of their registries.
     pub from: Option<Registry>,
+    /// No registry is asked: what it takes to talk to them isn't needed, and no secret is looked at.
+    pub asks_nobody: bool,
     /// Only targets are asked: what it takes to talk to the sources isn't needed.
     pub targets_only: bool,
     /// There may be nothing to mirror yet: the list is about to be written.

@@ -14,6 +14,7 @@ mod discover;
 mod ecr;
 mod ecr_whole;
 mod engine;
+mod export;
 mod harbor;
 mod harness;
 mod interrupted_runs;

@@ -170,3 +170,19 @@ fn files_of_hosts_in_use_have_to_hold_something() {
         assert!(read("h.example", &settings.replace("FILE", "good")).is_none(), "{settings}");
     }
 }
+
+#[test]
+fn who_asks_nobody_needs_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = with("registries: {h.example: {username: {env: UNSET}, password: {file: missing}}}");
+    let origin = folder.path().join("mirror.yaml");
+    assert!(Config::read(&text, &origin, &|_| None).is_err());
+    let overrides = Overrides { asks_nobody: true, ..Overrides::default() };
+    let looked_up = std::cell::RefCell::new(Vec::new());
+    let env = |name: &str| {
+        looked_up.borrow_mut().push(name.to_owned());
+        None
+    };
+    let config = Config::read_for(&text, &origin, &overrides, &env).unwrap();
+    assert!(config.lacking.is_none() && looked_up.borrow().is_empty());
+}

@@ -22,13 +22,12 @@ use crate::registry::services::quirks::Quirks;
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
 
-/// What the registry's URLs begin with. Loopback hosts speak plain HTTP unless something says otherwise.
+/// What the registry's URLs begin with.
 pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
     if let Some(endpoint) = &settings.endpoint {
         return Ok(endpoint.clone());
     }
-    let wants_tls = settings.ca.is_some() || settings.insecure || !registry.is_loopback();
-    let scheme = if settings.plain_http.unwrap_or(!wants_tls) { "http" } else { "https" };
+    let scheme = if settings.speaks_plain_http(registry) { "http" } else { "https" };
     let host = quirks.api_host.unwrap_or(registry.as_str());
     Url::parse(&format!("{scheme}://{host}")).map_err(|e| unusable(registry, e.to_string()))
 }

@@ -1,0 +1,100 @@
+//! Where an export goes: to stdout, or to files, each of which is the old one or the new one, whole.
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::super::discover::{pretty, warn};
+use super::{Export, Kind, say};
+use crate::cli::{self, Global};
+use crate::export::File;
+use crate::report::Exit;
+
+#[derive(Serialize)]
+struct Document<'e> {
+    kind: &'e str,
+    files: Vec<FileRow<'e>>,
+    about: Option<&'e str>,
+}
+
+/// With the text where it isn't in a file.
+#[derive(Serialize)]
+struct FileRow<'e> {
+    name: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'e str>,
+}
+
+/// Puts `export` where the arguments say, and tells what its format has no place for.
+pub(super) fn write(global: &Global, arguments: &cli::Export, kind: &Kind, export: &Export) -> anyhow::Result<Exit> {
+    let folder = arguments.output.as_deref();
+    if let Some(folder) = folder {
+        for file in &export.files {
+            put(folder, file)?;
+        }
+    }
+    if let Some(aside) = export.aside.as_ref().filter(|_| !global.json) {
+        aside.lines().for_each(warn);
+    }
+    let path = |file: &File| folder.map(|folder| folder.join(&file.name));
+    let text = if global.json {
+        let row = |file: &File| path(file);
+        let files = export.files.iter().map(|file| FileRow {
+            name: &file.name,
+            path: row(file),
+            text: folder.is_none().then_some(file.text.as_str()),
+        });
+        pretty(&Document { kind: kind.name, files: files.collect(), about: export.aside.as_deref() })
+    } else if folder.is_some() {
+        export.files.iter().filter_map(path).map(|path| format!("{}\n", path.display())).collect()
+    } else {
+        joined(&export.files)
+    };
+    say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
+}
+
+/// Several files in a row, each below a line with its name; YAML stays a stream of documents.
+fn joined(files: &[File]) -> String {
+    if let [file] = files {
+        return file.text.clone();
+    }
+    let is_yaml = |file: &File| Path::new(&file.name).extension().is_some_and(|extension| extension == "yaml");
+    let mark = |file: &File| if is_yaml(file) { "--- #" } else { "# ----" };
+    files.iter().map(|file| format!("{} {}\n{}", mark(file), file.name, file.text)).collect::<Vec<_>>().join("\n")
+}
+
+/// Writes `file` below `folder`. Secrets are for their owner's eyes; for other files the umask decides.
+fn put(folder: &Path, file: &File) -> anyhow::Result<()> {
+    let path = folder.join(&file.name);
+    let failed = || format!("can't write {}", path.display());
+    let parent = path.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).with_context(failed)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".transship.");
+    let mode = mode(if file.is_secret { 0o600 } else { 0o666 });
+    if let Some(mode) = mode {
+        builder.permissions(mode);
+    }
+    let mut new = builder.tempfile_in(parent).with_context(failed)?;
+    new.write_all(file.text.as_bytes()).with_context(failed)?;
+    new.as_file().sync_all().with_context(failed)?;
+    new.persist(&path).map_err(|error| error.error).with_context(failed)?;
+    Ok(())
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there are no such bits")]
+fn mode(bits: u32) -> Option<Permissions> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Some(Permissions::from_mode(bits))
+}
+
+#[cfg(not(unix))]
+fn mode(_: u32) -> Option<Permissions> {
+    None
+}

@@ -1,0 +1,133 @@
+//! An image at the target, and what kinds ask of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Refusal;
+use super::text::count;
+use crate::desired::{Mirrored, Place};
+use crate::oci::{Reference, Repository};
+
+/// An image and where it is at the target.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    /// What is mirrored.
+    pub mirrored: &'a Mirrored,
+    /// Where it is.
+    pub place: &'a Place,
+}
+
+/// The images at the target `number`, counted from 0, sorted by source. An image that is there under several names has the
+/// one that the list names first, as `rewrite` has it.
+pub fn images(mirrored: &[Mirrored], number: usize) -> Vec<Image<'_>> {
+    let mut images = BTreeMap::new();
+    for mirrored in mirrored {
+        if let Some(place) = mirrored.at(number) {
+            images.entry(&mirrored.source).or_insert(Image { mirrored, place });
+        }
+    }
+    images.into_values().collect()
+}
+
+impl<'a> Image<'a> {
+    pub(super) fn source(&self) -> &'a Reference {
+        &self.mirrored.source
+    }
+
+    /// Its repository at the source.
+    pub(super) fn from(&self) -> &'a Repository {
+        self.mirrored.source.repository()
+    }
+
+    /// Its repository at the target.
+    pub(super) fn to(&self) -> &'a Repository {
+        self.place.reference.repository()
+    }
+
+    /// Its name at the target, with the digest that the target serves.
+    pub(super) fn pinned(&self) -> Reference {
+        self.place.reference.pinned(self.mirrored.target_digest.clone())
+    }
+
+    /// Whether the target has it under the digest that it has at the source.
+    pub(super) fn is_whole(&self) -> bool {
+        self.mirrored.digest == self.mirrored.target_digest
+    }
+
+    /// The path at the target below which its own whole path is kept.
+    ///
+    /// # Errors
+    /// If it is called otherwise there: `consumer` keeps the path of what it pulls.
+    pub(super) fn kept_below(&self, consumer: &str) -> Result<&'a str, Refusal> {
+        self.place.kept_below.as_deref().ok_or_else(|| {
+            let (source, to) = (self.source(), &self.place.reference);
+            Refusal::new(
+                format!("{source} is {to} at the target, and {consumer} keeps the path of what it pulls"),
+                "leave out to: for it, or keep {repository} at the end of layout:; \
+                 registries-conf, kyverno and kustomize can express it",
+            )
+        })
+    }
+
+    /// That it can be pulled from the target by what it is called at its source.
+    ///
+    /// # Errors
+    /// If it is known by its digest alone, and has another one at the target.
+    pub(super) fn check_pull_by_own_name(&self) -> Result<(), Refusal> {
+        if self.is_whole() || self.source().tag().is_some() || self.place.reference.tag().is_some() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            format!(
+                "{} has another digest at the target, {}, as only some of its platforms are mirrored: by its own name it \
+                 can't be pulled there",
+                self.source(),
+                self.mirrored.target_digest
+            ),
+            "mirror all of its platforms, or give it a tag with as:; kyverno and kustomize can express it",
+        ))
+    }
+}
+
+/// A word about images that the target has under another digest; nothing if there are none.
+pub(super) fn parts(images: &[Image<'_>]) -> String {
+    match images.iter().filter(|image| !image.is_whole()).count() {
+        0 => String::new(),
+        number => format!(
+            "Only some platforms are mirrored of {}, under another digest: a pull by the source's digest goes upstream.",
+            count(number, "image")
+        ),
+    }
+}
+
+/// A repository at the source, with its images and the repositories at the target that hold them.
+#[derive(Debug)]
+pub(super) struct Moved<'a> {
+    pub(super) from: &'a Repository,
+    pub(super) to: BTreeSet<&'a Repository>,
+    pub(super) images: Vec<Image<'a>>,
+    /// One of these repositories at the target holds images of other repositories as well.
+    pub(super) is_shared: bool,
+}
+
+impl<'a> Moved<'a> {
+    /// The repository at the target, if all of it is there and nothing else is.
+    pub(super) fn whole(&self) -> Option<&'a Repository> {
+        self.to.first().filter(|_| self.to.len() == 1 && !self.is_shared).copied()
+    }
+}
+
+/// The repositories of `images`, sorted.
+pub(super) fn moved<'a>(images: &[Image<'a>]) -> Vec<Moved<'a>> {
+    let mut by_target: BTreeMap<&Repository, BTreeSet<&Repository>> = BTreeMap::new();
+    let mut by_source: BTreeMap<&Repository, Vec<Image<'a>>> = BTreeMap::new();
+    for image in images {
+        by_target.entry(image.to()).or_default().insert(image.from());
+        by_source.entry(image.from()).or_default().push(*image);
+    }
+    let all = by_source.into_iter().map(|(from, images)| {
+        let to: BTreeSet<&Repository> = images.iter().map(Image::to).collect();
+        let is_shared = to.iter().any(|to| by_target[to].len() > 1);
+        Moved { from, to, images, is_shared }
+    });
+    all.collect()
+}

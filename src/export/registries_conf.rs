@@ -1,0 +1,113 @@
+//! podman, CRI-O, buildah, skopeo: a drop-in of `registries.conf` (containers-registries.conf(5)).
+//!
+//! The longest prefix wins, and it may be a repository, or one with a tag or a digest: so everything can be expressed.
+
+use super::image::{self, Image, Moved, moved};
+use super::text::about;
+use super::{Export, Input, Kind, Needs, Refusal};
+
+pub(super) const KIND: Kind = Kind {
+    name: "registries-conf",
+    about: "a drop-in of registries.conf: podman, CRI-O, buildah, skopeo",
+    flags: &[],
+    needs: Needs::Images,
+    write,
+};
+
+fn write(input: &Input<'_>) -> Result<Export, Refusal> {
+    let mut entries = String::new();
+    for moved in moved(input.images) {
+        match moved.whole() {
+            Some(to) => entries.push_str(&entry(input, &moved.from.to_string(), &to.to_string())),
+            None => entries.push_str(&one_by_one(input, &moved)),
+        }
+    }
+    input.images.iter().try_for_each(Image::check_pull_by_own_name)?;
+    let target = input.target.registry;
+    let about = about(
+        "registries-conf",
+        &[
+            &format!(
+                "Covers: the repositories below, by tag and by digest. What {target} lacks still comes from upstream."
+            ),
+            &format!(
+                "Limits: it holds no credentials. If {target} wants some, log in with podman or skopeo, or write an auth.json."
+            ),
+            &image::parts(input.images),
+            "Install: transship export registries-conf -o /etc/containers/registries.conf.d",
+            "For CRI-O, run: systemctl reload crio",
+        ],
+    );
+    Ok(Export::commented("transship.conf", &about, &entries))
+}
+
+/// The images of a repository that lie in several at the target, or in one that isn't theirs alone.
+fn one_by_one(input: &Input<'_>, moved: &Moved<'_>) -> String {
+    let mut entries = String::new();
+    for image in &moved.images {
+        let to = &image.place.reference;
+        let tags = [image.source().tag(), to.tag()];
+        let from = tags.into_iter().flatten().next();
+        if let (Some(tag), Some(_)) = (from, to.tag()) {
+            entries.push_str(&entry(input, &format!("{}:{tag}", image.from()), &to.to_string()));
+        }
+        if image.is_whole() {
+            let digest = &image.mirrored.digest;
+            entries.push_str(&entry(input, &format!("{}@{digest}", image.from()), &format!("{}@{digest}", image.to())));
+        }
+    }
+    entries
+}
+
+fn entry(input: &Input<'_>, from: &str, to: &str) -> String {
+    let insecure = if input.target.plain_http || input.target.insecure { "insecure = true\n" } else { "" };
+    format!(
+        "\n[[registry]]\nprefix = \"{from}\"\nlocation = \"{from}\"\n\n[[registry.mirror]]\nlocation = \"{to}\"\n{insecure}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{LIST, text};
+
+    #[test]
+    fn snapshot() {
+        insta::assert_snapshot!(text(super::KIND.name, LIST), @r#"
+        == transship.conf
+        # Written by `transship export registries-conf`. Run it again when mirror.yaml or mirror.lock changes.
+        # Covers: the repositories below, by tag and by digest. What h.example lacks still comes from upstream.
+        # Limits: it holds no credentials. If h.example wants some, log in with podman or skopeo, or write an auth.json.
+        # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
+        # Install: transship export registries-conf -o /etc/containers/registries.conf.d
+        # For CRI-O, run: systemctl reload crio
+
+        [[registry]]
+        prefix = "docker.io/grafana/grafana"
+        location = "docker.io/grafana/grafana"
+
+        [[registry.mirror]]
+        location = "h.example/m/docker.io/grafana/grafana"
+
+        [[registry]]
+        prefix = "docker.io/library/nginx"
+        location = "docker.io/library/nginx"
+
+        [[registry.mirror]]
+        location = "h.example/m/docker.io/library/nginx"
+
+        [[registry]]
+        prefix = "localhost:5000/team/app"
+        location = "localhost:5000/team/app"
+
+        [[registry.mirror]]
+        location = "h.example/m/localhost-5000/team/app"
+
+        [[registry]]
+        prefix = "quay.io/prometheus/prometheus"
+        location = "quay.io/prometheus/prometheus"
+
+        [[registry.mirror]]
+        location = "h.example/m/quay.io/prometheus/prometheus"
+        "#);
+    }
+}
