@@ -196,6 +196,12 @@ impl Engine {
             Err(error) if error.kind() == Kind::Interrupted => Outcome::interrupted(transfer),
             Err(error) => Outcome::failed(transfer, error.at(Stage::Copy)),
         };
+        if transfer.handling.referrers.policy != ReferrerPolicy::None
+            && let Some(withheld) = self.finder.withheld(transfer.source.repository())
+        {
+            self.finder.warn_of_withheld(transfer.source.repository());
+            referrers.push(ReferrerOutcome::unknown(withheld.at(Stage::Copy)));
+        }
         Outcome { referrers, ..outcome }
     }
 

@@ -117,6 +117,7 @@ struct Inner {
     attempts: u32,
     retry_after: Option<Duration>,
     is_final: bool,
+    is_about_login: bool,
     hint: Option<String>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
@@ -157,6 +158,7 @@ impl Error {
             attempts: 1,
             retry_after: None,
             is_final: false,
+            is_about_login: false,
             hint: None,
             source: None,
         }))
@@ -211,6 +213,13 @@ impl Error {
         self
     }
 
+    /// The credentials themselves are refused, whatever they were sent for.
+    #[must_use]
+    pub(crate) fn about_login(mut self) -> Self {
+        self.0.is_about_login = true;
+        self
+    }
+
     /// With a hint that knows more than can be told from the rest.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -262,6 +271,22 @@ impl Error {
     /// Whether another attempt may succeed.
     pub fn retry(&self) -> bool {
         self.0.kind.retry() && !self.0.is_final
+    }
+
+    /// Whether a registry has only refused an answer. The question is then as open as before, which fails nothing where the
+    /// answer would only spare work. Silence, trouble of the host, a quota and a refused login are about more than the question.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let answered = self.status().is_some_and(|status| match status {
+            407 | 408 | 429 | 502..=504 | 520..=529 => false,
+            status => status >= 400,
+        });
+        let about_more = matches!(
+            self.kind(),
+            Kind::RateLimited | Kind::QuotaExceeded | Kind::Interrupted | Kind::Configuration
+        );
+        // A name that can't be is as wrong for a push.
+        let is_about_name = self.kind() == Kind::Invalid && self.0.code.is_some();
+        answered && !about_more && !is_about_name && !self.0.is_about_login
     }
 
     /// The side, where it has one.

@@ -24,13 +24,13 @@
 //! | `fuzzing` | config, lock, oci, registry, store |
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, retry, error, oci |
-//! | `verify` | plan, report, progress, desired, lock, config, select, store, once, retry, error, oci |
+//! | `verify` | plan, report, progress, referrers, desired, lock, config, select, store, once, retry, error, oci |
 //! | `rewrite` | scan, desired, config, lock, oci |
 //! | `scan` | oci |
 //! | `export` | desired, oci |
 //! | `report` | plan, error, oci |
 //! | `progress` | oci |
-//! | `plan` | desired, lock, config, select, provision, store, once, error, oci |
+//! | `plan` | referrers, desired, lock, config, select, provision, store, once, error, oci |
 //! | `resolve` | desired, lock, config, select, referrers, store, error, oci |
 //! | `desired` | lock, config, select, error, oci |
 //! | `referrers` | store, once, error, oci |

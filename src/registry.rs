@@ -342,7 +342,8 @@ impl Host {
                 let why = error.why().to_owned();
                 error.reclassified(Kind::Denied, why)
             }
-            Doubt::Login | Doubt::Right => error,
+            Doubt::Login => error.about_login(),
+            Doubt::Right => error,
         };
         self.explain_unauthorized(request, error).await
     }

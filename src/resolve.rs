@@ -18,10 +18,10 @@ use crate::config::{ImageRule, Wanted};
 use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
-use crate::oci::{Platform, Reference, Repository, Tag, listed};
+use crate::oci::{Descriptor, Platform, Reference, Repository, Selector, Tag, listed};
 use crate::referrers::Finder;
 use crate::select::{Only, Selection};
-use crate::store::Stores;
+use crate::store::{Source, Stores};
 pub use narrow::narrow;
 
 /// Questions to the sources in flight.
@@ -197,7 +197,7 @@ async fn pin(
 ) -> Result<LockedImage> {
     let resolved = async {
         let from = request.stores.source(source.repository())?;
-        let found = from.resolve(&source.selector()).await?;
+        let found = named(&*from, source).await?;
         // What is at hand says itself what it is.
         Ok(from.cached_manifest(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
     };
@@ -215,6 +215,17 @@ async fn pin(
     }
     let narrowed = async { narrow(&*request.stores.source(source.repository())?, pinned, platforms).await };
     unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
+}
+
+/// What the source serves under the name. Some answer 404 to who only asks: before a tag is said to be gone, it is read where
+/// that costs no pull.
+async fn named(from: &dyn Source, source: &Reference) -> Result<Descriptor> {
+    match (from.resolve(&source.selector()).await, source.selector()) {
+        (Err(error), Selector::Tag(tag)) if error.kind() == Kind::NotFound && !from.meters_pulls() => {
+            from.read_tag(&tag).await.map(|manifest| manifest.descriptor().clone()).map_err(|_| error)
+        }
+        (named, _) => named,
+    }
 }
 
 /// `since` is when this digest was first seen: it stays as long as the digest does, and the lock's text with it.

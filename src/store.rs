@@ -103,6 +103,17 @@ pub trait Source: Debug + Display + Send + Sync {
         false
     }
 
+    /// Whether it refuses to tell what it has, and gives it: then it says nothing of what it hasn't got, either.
+    fn refuses_questions(&self) -> bool {
+        false
+    }
+
+    /// What `tag` names, read where the registry denies it to who only asks. Counts as a pull where pulls are counted.
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        let found = self.resolve(&Selector::Tag(tag.clone())).await?;
+        self.manifest(&found.digest).await
+    }
+
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
     fn meters_pulls(&self) -> bool {
         false
@@ -203,6 +214,7 @@ pub trait Target: Source {
         match self.resolve(name).await {
             Ok(found) => Ok(Held::Manifest(found.digest)),
             Err(error) if error.kind() == Kind::NotFound => Ok(Held::Nothing),
+            Err(error) if error.is_refusal() => Ok(Held::Unknown(error)),
             Err(error) => Err(error),
         }
     }
@@ -250,6 +262,8 @@ pub enum Held {
     Manifest(Digest),
     /// Something, but the target doesn't say what it is, and this is why. It may be written to all the same.
     Withheld(Error),
+    /// Something or nothing: the target doesn't answer the question, and this is how. A push tells whether it may be written to.
+    Unknown(Error),
 }
 
 impl Held {
@@ -261,7 +275,7 @@ impl Held {
         match self {
             Self::Nothing => Ok(None),
             Self::Manifest(digest) => Ok(Some(digest)),
-            Self::Withheld(error) => Err(error),
+            Self::Withheld(error) | Self::Unknown(error) => Err(error),
         }
     }
 }

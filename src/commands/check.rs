@@ -219,6 +219,10 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         let head = async { session.stores.target(repository)?.held(name).await };
         let proof = match unless_stopped(&session.stop, head).await {
             Ok(Held::Withheld(error)) => Some(Proof::Holds(Some(error.why().to_owned()))),
+            Ok(Held::Unknown(error)) => {
+                let why = format!("{error}; what it holds isn't known, so sync sends it");
+                Some(Proof::Unknown { why, hint: None })
+            }
             Ok(Held::Nothing | Held::Manifest(_)) => Some(Proof::Holds(None)),
             Err(error) => fails(error),
         };

@@ -28,9 +28,12 @@ pub(super) async fn list(
     let _turn = engine.listings.take(turn).await;
     let tag = Selector::Tag(subject.referrers_tag());
     for _ in 0..=TRIES {
-        let current = match current(route, subject, entries).await.map_err(|error| error.on(Side::Target))? {
-            Current::Complete => return Ok(PushOutcome::Taken(())),
-            Current::Index(index) => index,
+        let current = match current(route, subject, entries).await {
+            Ok(Current::Complete) => return Ok(PushOutcome::Taken(())),
+            Ok(Current::Index(index)) => index,
+            // Whoever writes an index that can't be read loses what others have put into it.
+            Err(error) if error.is_refusal() => return Ok(PushOutcome::Refused(unreadable(error.on(Side::Target)))),
+            Err(error) => return Err(error.on(Side::Target)),
         };
         let next = match current {
             Some(index) => match Listing::added(index.bytes(), entries) {
@@ -118,6 +121,13 @@ fn manifest(bytes: Vec<u8>, media_type: &MediaType) -> Result<Manifest> {
 
 fn oci_index() -> MediaType {
     MediaType::OCI_INDEX.parse().expect("a constant media type")
+}
+
+fn unreadable(refusal: Error) -> Error {
+    refusal.with_hint(
+        "the registry lists referrers only in an index that clients keep, which can't be read there: give the account the right \
+         to, or set referrers: none",
+    )
 }
 
 fn occupied(route: &Route, tag: &Selector) -> Error {

@@ -55,7 +55,7 @@ async fn copy_whole(
     let sets = sets(engine, route, transfer, &root);
     let (content, sets) = if requires(transfer) {
         let sets = sets.await?;
-        require_some(transfer, &sets)?;
+        require_some(engine, transfer, &sets)?;
         (content.await, Ok(sets))
     } else {
         tokio::join!(content, sets)
@@ -87,7 +87,7 @@ async fn copy_late_referrers(
         match parts_for_nothing(engine, route, transfer).await? {
             Some(parts) => {
                 sets.extend(referrers::find(engine, route, transfer, &parts).await?);
-                require_some(transfer, &sets)?;
+                require_some(engine, transfer, &sets)?;
             }
             None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
         }
@@ -131,9 +131,12 @@ fn requires(transfer: &Transfer) -> bool {
 }
 
 /// An image without any referrer fails before anything of it is sent, if it must have one.
-fn require_some(transfer: &Transfer, sets: &[ReferrerSet]) -> Result<()> {
+fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> Result<()> {
     if !requires(transfer) || sets.iter().any(|set| !set.members.is_empty()) {
         return Ok(());
+    }
+    if let Some(withheld) = engine.finder.withheld(transfer.source.repository()) {
+        return Err(withheld.at(Stage::Copy));
     }
     let types = transfer.handling.referrers.artifact_types.join(", ");
     let of = if types.is_empty() { String::new() } else { format!(" of type {types}") };

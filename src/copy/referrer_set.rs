@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 
 use super::push_outcome::{PushOutcome, classify, may_miss_its_subject};
 use super::route::Ask;
@@ -11,10 +11,14 @@ use super::route::{self, Route};
 use super::walk;
 use super::{Engine, fallback, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
-use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector, Tag};
+use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector};
 use crate::plan::Overwrite;
+use crate::referrers::{Claims, Presence, presence};
 use crate::report::Bytes;
-use crate::store::{Held, Referrers};
+use crate::store::Held;
+
+/// For a referrer whose tag mustn't be replaced by mistake.
+const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true or referrers: none";
 
 /// What refers to one manifest, as far as it is to be mirrored.
 #[derive(Debug)]
@@ -27,23 +31,6 @@ pub(super) struct ReferrerSet {
     pub(super) seen: Option<Vec<Referrer>>,
     /// The subject isn't at the target yet: a referrer that is refused may be taken after it.
     pub(super) awaits_subject: bool,
-}
-
-/// What a target has in a member's place.
-#[derive(Debug)]
-enum Found {
-    /// The member, and it is listed.
-    There,
-    Nothing,
-    /// Something else under its tag, which is kept.
-    Kept,
-    /// Something under its tag, which may not be replaced as nobody knows what it is.
-    Withheld(Error),
-    /// Something else under its tag.
-    Other {
-        name: Reference,
-        holds: Digest,
-    },
 }
 
 /// What was made of a referrer: all who have the same one share it.
@@ -82,15 +69,13 @@ pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &Ref
         Ok(found) => found,
         Err(error) => return set.members.iter().map(|_| Fate::Failed(error.clone())).collect(),
     };
-    let each = set.members.iter().zip(&found).map(|(member, found)| async move {
-        let replaced = match (found, set.overwrite) {
-            (Found::There, _) if !engine.is_broken(route, &member.digest) => return Fate::There,
-            (Found::There, _) => None,
-            (Found::Kept, _) => return Fate::Kept,
-            (Found::Withheld(error), _) => return Fate::Refused(error.clone().at(Stage::Copy)),
-            (Found::Other { name, holds }, Overwrite::Refuse) => return Fate::Refused(conflict(name, holds, member)),
-            (Found::Other { name, holds }, _) => Some((name, holds)),
-            (Found::Nothing, _) => None,
+    let each = set.members.iter().zip(found).map(|(member, found)| async move {
+        let replaced = match settle(route, set, member, found) {
+            Settled::Known(fate) if !(matches!(fate, Fate::There) && engine.is_broken(route, &member.digest)) => {
+                return fate;
+            }
+            Settled::Known(_) => None,
+            Settled::ToSend(replaced) => replaced,
         };
         copy_referrer(engine, route, set, member, replaced).await.unwrap_or_else(Fate::Failed)
     });
@@ -112,50 +97,51 @@ pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &Ref
 }
 
 /// What the target has in the place of each member, in their order.
-async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<Found>> {
+async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<Presence>> {
     if let Some(kept) = &set.seen {
-        let seen = |member| if kept.contains(member) { Found::Kept } else { Found::There };
+        let seen = |member| match kept.contains(member) {
+            true => Presence::Other(member.digest.clone()),
+            false => Presence::There,
+        };
         return Ok(set.members.iter().map(seen).collect());
     }
     // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
     if engine.empty_repositories.contains(route.target_repository()) && !route.source.meters_pulls() {
-        return Ok(set.members.iter().map(|_| Found::Nothing).collect());
+        return Ok(set.members.iter().map(|_| Presence::Absent).collect());
     }
-    let listed = async {
-        match set.members.iter().all(|member| member.tag.is_some()) {
-            true => Ok(None),
-            false => route.target.referrers(&set.subject).await.map(Some).map_err(|error| error.on(Side::Target)),
-        }
-    };
-    let listed = listed.await?;
-    let digests: HashSet<Digest> = listed.iter().flat_map(Referrers::list).map(|one| one.digest).collect();
-    // Without the API, the list is what clients have written: it may name what is gone.
-    let is_claim = matches!(listed, Some(Referrers::Tagged(_)));
-    let (digests, is_claim) = (&digests, &is_claim);
-    let asked = set.members.iter().map(|member| async move {
-        let there = match &member.tag {
-            Some(tag) => return under_tag(route, set, member, tag).await,
-            None if !digests.contains(&member.digest) => false,
-            None if *is_claim => route::has_manifest(route, &member.digest).await?,
-            None => true,
-        };
-        Ok::<_, Error>(if there { Found::There } else { Found::Nothing })
-    });
-    try_join_all(asked).await
+    let found = presence(&*route.target, &set.subject, &set.members, Claims::Checked).await;
+    found.map_err(|error| error.on(Side::Target))
 }
 
-async fn under_tag(route: &Route, set: &ReferrerSet, member: &Referrer, tag: &Tag) -> Result<Found> {
-    Ok(match route::held(route, &Selector::Tag(tag.clone())).await? {
-        Held::Nothing => Found::Nothing,
-        Held::Manifest(found) if found == member.digest => Found::There,
-        Held::Manifest(_) | Held::Withheld(_) if set.overwrite == Overwrite::Keep => Found::Kept,
-        Held::Withheld(error) if set.overwrite == Overwrite::Refuse => Found::Withheld(error.on(Side::Target)),
-        // It is set again, whether or not that changes anything.
-        Held::Withheld(_) => Found::Nothing,
-        Held::Manifest(holds) => {
-            Found::Other { name: Reference::tagged(route.target_repository().clone(), tag.clone()), holds }
+/// What is to be done about a member.
+enum Settled {
+    /// Nothing.
+    Known(Fate),
+    /// It is sent, in place of what has this name.
+    ToSend(Option<(Reference, Digest)>),
+}
+
+/// What to do about `member`, of which the target has `found`.
+fn settle(route: &Route, set: &ReferrerSet, member: &Referrer, found: Presence) -> Settled {
+    let refused = |error: Error| Settled::Known(Fate::Refused(error.on(Side::Target).at(Stage::Copy)));
+    let is_kept = set.seen.is_some() || set.overwrite == Overwrite::Keep;
+    match (found, &member.tag) {
+        (Presence::There, _) => Settled::Known(Fate::There),
+        (Presence::Other(_) | Presence::Withheld(_), _) if is_kept => Settled::Known(Fate::Kept),
+        (Presence::Withheld(error), _) if set.overwrite == Overwrite::Refuse => refused(error),
+        (Presence::Unknown(error), Some(_)) if set.overwrite != Overwrite::Replace => {
+            refused(error.with_hint(UNKNOWN_TAG))
         }
-    })
+        (Presence::Other(holds), Some(tag)) => {
+            let name = Reference::tagged(route.target_repository().clone(), tag.clone());
+            match set.overwrite {
+                Overwrite::Refuse => refused(conflict(&name, &holds, member)),
+                _ => Settled::ToSend(Some((name, holds))),
+            }
+        }
+        // What nobody knows is sent again, whether or not that changes anything.
+        _ => Settled::ToSend(None),
+    }
 }
 
 /// Brings what isn't there. `replaced` is its name, and what else that holds.
@@ -164,7 +150,7 @@ async fn copy_referrer(
     route: &Arc<Route>,
     set: &ReferrerSet,
     member: &Referrer,
-    replaced: Option<(&Reference, &Digest)>,
+    replaced: Option<(Reference, Digest)>,
 ) -> Result<Fate> {
     let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(set, error))?;
     let subject = manifest.subject().map(|subject| &subject.digest);
@@ -191,7 +177,7 @@ async fn copy_referrer(
         PushOutcome::Refused(error) => Fate::Refused(refused(route, member, &error)),
         PushOutcome::Taken(Sent { bytes, listed }) => {
             if let (true, Selector::Tag(_), Some((name, held))) = (first, &name, replaced) {
-                warn_of_replaced(name, held, member);
+                warn_of_replaced(&name, &held, member);
             }
             let bytes = if first { bytes } else { Bytes { present: bytes.total(), ..Bytes::default() } };
             Fate::Arrived { bytes, new: first, to_list: (!listed && !is_alone).then(|| Listing::of(&manifest)) }
@@ -215,6 +201,8 @@ async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<
         Err(error) => match route::held(route, &by_tag).await {
             // A registry with policies has the referrers API: what it withholds is no index.
             Ok(Held::Withheld(_) | Held::Manifest(_)) => Ok(by_tag),
+            // It might be an index, which no referrer may take the place of.
+            Ok(Held::Unknown(_)) => Ok(by_digest),
             _ => Err(error.on(Side::Target)),
         },
     }

@@ -148,9 +148,10 @@ fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
         let weights = [Status::Skipped, Status::UpToDate, Status::Copied, Status::Failed];
         weights.iter().position(|one| *one == status)
     };
-    match rows.iter_mut().find(|row| row.referrer.digest == referrer.digest) {
+    let is_same = |row: &&mut ReferrerOutcome| row.referrer.as_ref().is_some_and(|one| one.digest == referrer.digest);
+    match rows.iter_mut().find(is_same) {
         Some(row) if weight(row.status) >= weight(status) => {}
         Some(row) => (row.status, row.error) = (status, error),
-        None => rows.push(ReferrerOutcome { referrer: referrer.clone(), status, error }),
+        None => rows.push(ReferrerOutcome { referrer: Some(referrer.clone()), status, error }),
     }
 }

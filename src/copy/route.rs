@@ -61,7 +61,8 @@ pub(super) enum Ask {
 pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
     match route.target.blob_size(&blob.digest).await {
         Ok(size) => Ok(size == Some(blob.size)),
-        Err(error) if error.kind().retry() || error.kind() == Kind::Interrupted => Err(error.on(Side::Target)),
+        Err(error) if error.kind() == Kind::Interrupted => Err(error),
+        Err(error) if error.kind().retry() && !error.is_refusal() => Err(error.on(Side::Target)),
         Err(error) => {
             tracing::debug!("{error}: sending it without knowing");
             Ok(false)

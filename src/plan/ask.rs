@@ -15,6 +15,10 @@ use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::store::{Held, as_pinned, cached_image};
 
+/// For an image whose tag mustn't be replaced by mistake.
+const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true: without either, nobody can \
+    tell whether the tag holds something else";
+
 /// Works out what there is to do.
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
@@ -63,6 +67,7 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> 
         let held = match target.held(&name).await? {
             Held::Manifest(found) => Held::Manifest(as_pinned(&*target, found, pin.target_digest()).await),
             Held::Nothing => return Ok(Held::Nothing),
+            unknown @ Held::Unknown(_) => return Ok(unknown),
             withheld @ Held::Withheld(_) => withheld,
         };
         target.check_holds(cached_image(&**request.stores, want.target, pin.target_digest()).boxed()).await?;
@@ -102,6 +107,14 @@ fn planned(
         (Held::Manifest(found), _) if found == *pin.target_digest() => Action::UpToDate,
         (Held::Manifest(found), Overwrite::Refuse) => Action::Conflict { found },
         (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
+        // Nobody knows whether there is anything.
+        (Held::Unknown(error), Overwrite::Refuse | Overwrite::Keep) => {
+            return failed(want, error.with_hint(UNKNOWN_TAG).on(Side::Target).at(Stage::Plan));
+        }
+        (Held::Unknown(error), Overwrite::Replace) => {
+            tracing::info!("{error}; what it holds isn't known, so it is set");
+            if is_there { Action::Tag } else { Action::Copy }
+        }
         // Nobody knows what the tag holds.
         (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {

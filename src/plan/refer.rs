@@ -1,16 +1,16 @@
 //! Asks the targets for what the lock knows to refer to images that are there: one question for each form that a root has,
 //! the list of what names it as subject and each tag.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use futures::StreamExt as _;
-use futures::future::try_join_all;
 
 use super::request::{QUESTIONS, Request};
 use super::{Action, Overwrite, Plan, Planned, Transfer};
-use crate::error::{Kind, Result, Side, Stage, unless_stopped};
-use crate::oci::{Digest, Referrer, Repository, Selector};
-use crate::store::{Held, Target};
+use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::oci::{Digest, Referrer, Repository};
+use crate::referrers::{Claims, Presence, presence};
+use crate::store::Target;
 
 /// A root at a target.
 type Place = (Repository, Digest);
@@ -36,7 +36,7 @@ pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
     }
     let asked = questions.into_iter().map(|(place, referrers)| async move {
         let (repository, root) = &place;
-        let answer = async { lacking(&*request.stores.target(repository)?, root, &referrers).await };
+        let answer = async { lacking(&*request.stores.target(repository)?, root, referrers).await };
         let answer = unless_stopped(request.stop, answer).await;
         (place, answer.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
     });
@@ -89,38 +89,26 @@ fn refer(request: Request<'_>, planned: &mut Planned, lacking: &Lacking) {
     }
 }
 
-/// Those of `referrers` that `target` lacks.
-async fn lacking(target: &dyn Target, root: &Digest, referrers: &BTreeSet<Referrer>) -> Result<Lacking> {
-    let (tagged, listed): (Vec<_>, Vec<_>) = referrers.iter().partition(|referrer| referrer.tag.is_some());
-    let by_tag = try_join_all(tagged.into_iter().map(|referrer| unless_tagged(target, referrer)));
-    let by_subject = async {
-        if listed.is_empty() {
-            return Ok(Vec::new());
-        }
-        let there: HashSet<Digest> = match target.referrers(root).await {
-            Ok(found) => found.list().into_iter().map(|referrer| referrer.digest).collect(),
-            Err(error) if error.kind() == Kind::NotFound => HashSet::new(),
-            Err(error) => return Err(error),
+/// Those of `referrers` that `target` lacks. What it doesn't tell of is sent again.
+async fn lacking(target: &dyn Target, root: &Digest, referrers: BTreeSet<Referrer>) -> Result<Lacking> {
+    let referrers: Vec<Referrer> = referrers.into_iter().collect();
+    let found = presence(target, root, &referrers, Claims::Believed).await?;
+    let lacking = referrers.into_iter().zip(found).filter_map(|(referrer, found)| {
+        let lack = match found {
+            Presence::There => return None,
+            Presence::Absent => Lack::Absent,
+            Presence::Other(_) => Lack::Other,
+            Presence::Withheld(error) => {
+                let hint = error.hint().unwrap_or_default();
+                tracing::warn!("{error}; whether it is what refers to the image isn't known. {hint}");
+                Lack::Other
+            }
+            Presence::Unknown(error) => {
+                tracing::info!("{error}; whether {} is there isn't known", referrer.digest);
+                Lack::Absent
+            }
         };
-        let absent = listed.into_iter().filter(|referrer| !there.contains(&referrer.digest));
-        Ok(absent.map(|referrer| (referrer.clone(), Lack::Absent)).collect())
-    };
-    let (by_tag, by_subject) = futures::try_join!(by_tag, by_subject)?;
-    Ok(by_tag.into_iter().flatten().chain(by_subject).collect())
-}
-
-/// `referrer`, if its tag doesn't name it.
-async fn unless_tagged(target: &dyn Target, referrer: &Referrer) -> Result<Option<(Referrer, Lack)>> {
-    let Some(tag) = &referrer.tag else { return Ok(None) };
-    let lack = match target.held(&Selector::Tag(tag.clone())).await? {
-        Held::Manifest(found) if found == referrer.digest => return Ok(None),
-        Held::Manifest(_) => Lack::Other,
-        Held::Withheld(error) => {
-            let hint = error.hint().unwrap_or_default();
-            tracing::warn!("{error}; whether it is what refers to the image isn't known. {hint}");
-            Lack::Other
-        }
-        Held::Nothing => Lack::Absent,
-    };
-    Ok(Some((referrer.clone(), lack)))
+        Some((referrer, lack))
+    });
+    Ok(lacking.collect())
 }

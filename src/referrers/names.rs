@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, Tag, bounds};
 use crate::once::OnceMap;
 use crate::store::Source;
 
@@ -17,6 +17,7 @@ const FEW: usize = 2;
 pub(super) struct Names {
     subjects: Mutex<Subjects>,
     list: OnceMap<(), Result<Known>>,
+    whole: OnceMap<(), Result<Known>>,
 }
 
 /// `None`: they aren't known, and each has to be asked for.
@@ -52,6 +53,16 @@ impl Names {
         };
         let source = Arc::clone(source);
         let listed = self.list.get_or_work((), || async move { list(&*source, pages).await }).await;
+        listed.map_err(|lost| Error::defect("list the tags of referrers", lost))?.0
+    }
+
+    /// The tags, whatever the list of them costs: for who isn't told about one.
+    ///
+    /// # Errors
+    /// As [`Names::known`].
+    pub(super) async fn listed(&self, source: &Arc<dyn Source>) -> Result<Known> {
+        let source = Arc::clone(source);
+        let listed = self.whole.get_or_work((), || async move { list(&*source, bounds::PAGES).await }).await;
         listed.map_err(|lost| Error::defect("list the tags of referrers", lost))?.0
     }
 

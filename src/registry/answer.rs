@@ -176,8 +176,12 @@ impl Answer {
         if self.is_throttled(refusal) {
             return (Kind::RateLimited, None);
         }
-        // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature.
+        // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature, which
+        // is for a GET alone where a HEAD is refused.
         if self.foreign && matches!(status, 400 | 401 | 403) {
+            if matches!(action, Action::FindBlob | Action::Resolve) {
+                return (Kind::Unsupported, None);
+            }
             return (Kind::Unavailable, None);
         }
         if status == 401 && challenge::insufficient_scope(&self.headers) {

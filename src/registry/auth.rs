@@ -291,7 +291,7 @@ impl Auth {
         let pass = login.gate.enter().await;
         let refused = lock(&login.refused).clone();
         refused.map_or(Ok(pass), |Refusal { message, status }| {
-            Err(request.error(Kind::Unauthorized, message).with_status(status))
+            Err(request.error(Kind::Unauthorized, message).with_status(status).about_login())
         })
     }
 

@@ -63,7 +63,7 @@ struct Image {
 /// What became of something that refers to the image.
 #[derive(Serialize)]
 struct Referred {
-    digest: Digest,
+    digest: Option<Digest>,
     artifact_type: Option<String>,
     status: Status,
     error: Option<Failure>,
@@ -205,8 +205,8 @@ impl Referred {
     fn of(outcome: &ReferrerOutcome) -> Self {
         let ReferrerOutcome { referrer, status, error } = outcome;
         Self {
-            digest: referrer.digest.clone(),
-            artifact_type: referrer.kind().map(ToOwned::to_owned),
+            digest: referrer.as_ref().map(|referrer| referrer.digest.clone()),
+            artifact_type: referrer.as_ref().and_then(|referrer| referrer.kind()).map(ToOwned::to_owned),
             status: *status,
             error: error.as_ref().map(Failure::of),
         }

@@ -24,10 +24,12 @@ pub enum Status {
     Failed,
     /// It was left alone.
     Skipped,
+    /// Whether there is anything couldn't be found out. Only of what refers to an image.
+    Unknown,
 }
 
 impl Status {
-    /// All of them, from what is as it should be to what isn't.
+    /// All that an image can have, from what is as it should be to what isn't.
     pub const ALL: [Self; 7] =
         [Self::Copied, Self::UpToDate, Self::Held, Self::Deferred, Self::Skipped, Self::Conflict, Self::Failed];
 }
@@ -88,8 +90,8 @@ impl std::ops::AddAssign for Bytes {
 /// What became of something that refers to an image.
 #[derive(Debug, Clone)]
 pub struct ReferrerOutcome {
-    /// What it is.
-    pub referrer: Referrer,
+    /// What it is; `None` where it isn't known whether there is any.
+    pub referrer: Option<Referrer>,
     /// What became of it.
     pub status: Status,
     /// What went wrong.
@@ -100,7 +102,12 @@ impl ReferrerOutcome {
     /// `referrer`, or what is `kept` in its place, was seen at the target.
     pub(crate) fn seen(referrer: &Referrer, kept: bool) -> Self {
         let status = if kept { Status::Skipped } else { Status::UpToDate };
-        Self { referrer: referrer.clone(), status, error: None }
+        Self { referrer: Some(referrer.clone()), status, error: None }
+    }
+
+    /// The source has refused, by `error`, to tell whether there is any.
+    pub(crate) fn unknown(error: Error) -> Self {
+        Self { referrer: None, status: Status::Unknown, error: Some(error) }
     }
 }
 

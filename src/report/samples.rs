@@ -34,7 +34,7 @@ fn signed(outcome: Outcome) -> Outcome {
     let of = |seed: &str, kind: &str, status: Status, error: Option<Error>| {
         let (digest, media_type) = (digest(seed), "application/vnd.oci.image.manifest.v1+json".parse().unwrap());
         let referrer = Referrer { digest, media_type, artifact_type: Some(kind.to_owned()), tag: None };
-        ReferrerOutcome { referrer, status, error }
+        ReferrerOutcome { referrer: Some(referrer), status, error }
     };
     let attempted = "push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx";
     let refused = error(Kind::Unsupported, attempted, "405 Method Not Allowed").with_status(405);
@@ -46,6 +46,13 @@ fn signed(outcome: Outcome) -> Outcome {
         of("old", bundle, Status::UpToDate, None),
     ];
     Outcome { referrers, ..outcome }
+}
+
+/// An image whose source doesn't tell what refers to it.
+fn untold(outcome: Outcome) -> Outcome {
+    let attempted = "list referrers of sha256:13fb9b3b2de2 in quay.io/a/b";
+    let refused = error(Kind::Denied, attempted, "403 Forbidden").with_status(403).on(Side::Source).at(Stage::Copy);
+    Outcome { referrers: vec![ReferrerOutcome::unknown(refused)], ..outcome }
 }
 
 fn registry(host: &str, manifest_gets: u64, quota: Option<Quota>) -> RegistryUse {
@@ -76,7 +83,7 @@ pub(super) fn sync() -> Report {
     let taken = transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") });
     let outcomes = vec![
         signed(outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23)),
-        outcome("ghcr.io/prometheus/prometheus:v2.55.1", Status::Copied, 104_000_000, 29_000_000, 65.0),
+        untold(outcome("ghcr.io/prometheus/prometheus:v2.55.1", Status::Copied, 104_000_000, 29_000_000, 65.0)),
         Outcome::without_work(&Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate))).unwrap(),
         Outcome::without_work(&Planned::Failed {
             source: "docker.io/library/gone:1".to_owned(),

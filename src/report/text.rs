@@ -40,9 +40,10 @@ struct Look {
     line: bool,
 }
 
-const LOOKS: [Look; 7] = [
+const LOOKS: [Look; 8] = [
     Look { status: Status::Copied, word: "copied", color: GOOD, line: true },
     Look { status: Status::UpToDate, word: "up to date", color: PLAIN, line: false },
+    Look { status: Status::Unknown, word: "unknown", color: WAITING, line: false },
     Look { status: Status::Held, word: "held", color: WAITING, line: true },
     Look { status: Status::Deferred, word: "deferred", color: WAITING, line: true },
     Look { status: Status::Skipped, word: "skipped", color: WAITING, line: false },

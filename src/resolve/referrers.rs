@@ -12,6 +12,7 @@ use crate::desired::{Entry, Image, entries};
 use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Platform, Reference, Referrer, Repository};
+use crate::referrers::Found;
 use crate::select::Only;
 
 /// A pin of the lock, as it is looked up.
@@ -40,9 +41,34 @@ pub(super) async fn find(request: Request<'_>, resolution: &mut Resolution) {
         images.into_iter().map(|(key, _)| key).zip(found).collect::<Vec<_>>()
     });
     for (key, found) in futures::future::join_all(asked).await.into_iter().flatten() {
-        let found = found.map(|found| found.referrers.clone());
+        let found = found.and_then(|found| told(request, resolution, (&key, &wishes[&key]), &found));
         settle(request, resolution, &key, &wishes[&key], found);
     }
+}
+
+/// What the source tells to refer to an image. Where it tells only a part, what the lock has had of the same image stays; and
+/// who requires a referrer gets the refusal if none is known.
+fn told(
+    request: Request<'_>,
+    resolution: &Resolution,
+    (key, rules): (&Key, &[&ReferrerRule]),
+    found: &Found,
+) -> Result<Vec<Referrer>> {
+    let mut referrers = found.referrers.clone();
+    let Some(withheld) = &found.withheld else { return Ok(referrers) };
+    let pin = resolution.lock.image(&key.0, &key.1).map(|pin| &pin.digest);
+    let old = request.old.image(&key.0, &key.1).filter(|old| Some(&old.digest) == pin);
+    let old = old.map(|old| old.referrers.as_slice()).unwrap_or_default();
+    let is_new = |one: &&Referrer| !referrers.iter().any(|known| known.digest == one.digest);
+    let kept: Vec<Referrer> = old.iter().filter(is_new).cloned().collect();
+    referrers.extend(kept);
+    let wants_all = rules.iter().any(|rule| rule.policy == ReferrerPolicy::All);
+    let is_any = referrers.iter().any(|one| rules.iter().any(|rule| rule.wants(one)));
+    if !wants_all && !is_any {
+        return Err(withheld.clone());
+    }
+    request.finder.warn_of_withheld(key.0.repository());
+    Ok(referrers)
 }
 
 fn settle(

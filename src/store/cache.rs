@@ -144,6 +144,16 @@ impl Source for Cached {
         self.source.listed_referrers(subject).await
     }
 
+    fn refuses_questions(&self) -> bool {
+        self.source.refuses_questions()
+    }
+
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        let manifest = self.source.read_tag(tag).await?;
+        self.keep(&manifest).await;
+        Ok(manifest)
+    }
+
     fn meters_pulls(&self) -> bool {
         self.source.meters_pulls()
     }

@@ -198,6 +198,16 @@ impl Source for RegistryStore {
         self.host.may_miss_referrers(&self.repository).await
     }
 
+    fn refuses_questions(&self) -> bool {
+        self.host.refuses_heads()
+    }
+
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        let manifest = self.get_manifest(&Selector::Tag(tag.clone())).await?;
+        self.host.has_refused_heads();
+        Ok(manifest)
+    }
+
     fn meters_pulls(&self) -> bool {
         self.host.meters_pulls()
     }
@@ -262,9 +272,12 @@ impl Target for RegistryStore {
         let path = format!("blobs/uploads/?mount={digest}&from={}", from.path());
         let mut request = self.request(Action::MountBlob, &object, &path)?;
         request.scopes = request.scopes.and_pull(from.path());
-        match self.host.send(&request).await {
+        // It only spares an upload, and isn't asked for twice.
+        match self.host.attempt(&request).await {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
-            Ok(answer) => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
+            // Whatever else is a success opens an upload only if it says so.
+            Ok(answer) if answer.status.as_u16() == 202 => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
+            Ok(_) => Ok(Mount::Declined(None)),
             // A quota is as full for an upload.
             Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
             // Whatever it is that a mount lacks, a plain upload may do without.
@@ -286,6 +299,9 @@ impl Target for RegistryStore {
                     told.map_or_else(Held::Withheld, Held::Manifest)
                 }
             }),
+            // Who is asked for a login and has none, or one that isn't believed, can't push either.
+            Err(error) if error.kind() == Kind::Unauthorized && self.host.asks_who_we_are() => Err(error),
+            Err(error) if error.is_refusal() => Ok(Held::Unknown(error)),
             Err(error) => Err(error),
         }
     }

@@ -17,6 +17,7 @@ use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selec
 use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
 use crate::progress::Progress;
+use crate::referrers::{Claims, Presence, presence};
 use crate::report::Part;
 use crate::store::{Stores, Target, as_pinned, cached_image};
 
@@ -85,6 +86,9 @@ struct Held {
     is: Digest,
 }
 
+/// The repository, the subject, and what is to refer to it.
+type ReferrersOf = (Repository, Digest, Vec<Referrer>);
+
 /// One view over the run.
 pub(super) struct Inspector {
     stores: Arc<dyn Stores>,
@@ -94,7 +98,7 @@ pub(super) struct Inspector {
     questions: Semaphore,
     transfers: Semaphore,
     names: OnceMap<(Repository, Selector), Result<Held>>,
-    lists: OnceMap<(Repository, Digest), Result<Arc<HashSet<Digest>>>>,
+    referrers: OnceMap<ReferrersOf, Result<Arc<Vec<Presence>>>>,
     seen: OnceMap<(Repository, Digest), Seen>,
     /// The manifests that were met, by pool.
     met: Mutex<HashMap<Repository, HashSet<Digest>>>,
@@ -110,7 +114,7 @@ impl Inspector {
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(request.transfers.max(1)),
             names: OnceMap::default(),
-            lists: OnceMap::default(),
+            referrers: OnceMap::default(),
             seen: OnceMap::default(),
             met: Mutex::default(),
         }
@@ -165,8 +169,7 @@ impl Inspector {
         if !seen.is_right() {
             return seen;
         }
-        let referrers = transfer.referrers.iter().map(|referrer| self.referrer(transfer, referrer));
-        let referrers: Vec<Seen> = futures::stream::iter(referrers).buffered(BRANCHES).collect().await;
+        let referrers = self.referrers(transfer).await;
         if self.depth > Depth::Tags {
             // It may not go there by the digest that it was pinned by.
             let root = self.held(&transfer.target, name, transfer.target_digest()).await;
@@ -177,50 +180,58 @@ impl Inspector {
         seen
     }
 
-    /// Whether a referrer is where it is looked for: under its tag, or in the list of what refers to its image. Below it
-    /// only with `--deep`.
-    async fn referrer(self: &Arc<Self>, transfer: &Transfer, referrer: &Referrer) -> Seen {
-        let target = &transfer.target;
-        let seen = match &referrer.tag {
-            Some(tag) => {
-                let name = Selector::Tag(tag.clone());
-                self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await
-            }
-            None => self.listed(transfer, referrer).await,
+    /// Whether what refers to the image is where `plan` looks for it. Below it only with `--deep`.
+    async fn referrers(self: &Arc<Self>, transfer: &Transfer) -> Vec<Seen> {
+        let (target, expected) = (&transfer.target, &transfer.referrers);
+        let found = match self.presence(transfer).await {
+            Ok(found) => found,
+            Err(error) => return vec![Seen { error: Some(error.at(Stage::Verify)), ..Seen::default() }],
         };
-        if !seen.is_right() || self.depth == Depth::Tags {
-            return seen;
-        }
-        self.shared_manifest(target, &referrer.digest, 0).await
+        let each = expected.iter().zip(&*found).map(|(referrer, found)| async move {
+            let seen = self.seen_as(target, referrer, found.clone()).await;
+            match seen.is_right() && self.depth > Depth::Tags {
+                true => self.shared_manifest(target, &referrer.digest, 0).await,
+                false => seen,
+            }
+        });
+        futures::stream::iter(each).buffered(BRANCHES).collect().await
     }
 
-    /// Whether a referrer without a tag can be found by its subject: in the list that the target gives, or the index that is
-    /// kept under the fallback tag; that is how `plan` looks, too. One that isn't listed is asked for, to tell why.
-    async fn listed(self: &Arc<Self>, transfer: &Transfer, referrer: &Referrer) -> Seen {
-        let key = (transfer.target.clone(), transfer.target_digest().clone());
+    /// What the target has in the place of the image's referrers, asked once.
+    async fn presence(self: &Arc<Self>, transfer: &Transfer) -> Result<Arc<Vec<Presence>>> {
+        if transfer.referrers.is_empty() {
+            return Ok(Arc::default());
+        }
+        let key = (transfer.target.clone(), transfer.target_digest().clone(), transfer.referrers.clone());
         let work = {
-            let (inspector, (target, subject)) = (Arc::clone(self), key.clone());
+            let (inspector, (target, subject, expected)) = (Arc::clone(self), key.clone());
             || async move {
-                let found = inspector.ask(&target, |target| async move { target.referrers(&subject).await }).await;
-                match found {
-                    Ok(referrers) => Ok(Arc::new(referrers.list().into_iter().map(|listed| listed.digest).collect())),
-                    Err(error) if error.kind() == Kind::NotFound => Ok(Arc::default()),
-                    Err(error) => Err(error.at(Stage::Verify)),
-                }
+                let ask = |target: Arc<dyn Target>| async move {
+                    presence(&*target, &subject, &expected, Claims::Believed).await.map(Arc::new)
+                };
+                inspector.ask(&target, ask).await
             }
         };
-        match shared(self.lists.get_or_work(key, work).await) {
-            Ok(listed) if listed.contains(&referrer.digest) => return Seen::default(),
-            Ok(_) => {}
-            Err(error) => return Seen { error: Some(error), ..Seen::default() },
+        shared(self.referrers.get_or_work(key, work).await)
+    }
+
+    /// What `found` in the place of `referrer` means. One that isn't listed is asked for, to tell why.
+    async fn seen_as(self: &Arc<Self>, target: &Repository, referrer: &Referrer, found: Presence) -> Seen {
+        let finding = |found, why| Finding { part: Part::Referrer, expected: referrer.digest.clone(), found, why };
+        match found {
+            Presence::There => Seen::default(),
+            Presence::Other(holds) => Seen::differs(finding(Some(holds), None)),
+            Presence::Withheld(error) | Presence::Unknown(error) => {
+                Seen { error: Some(error.on(Side::Target).at(Stage::Verify)), ..Seen::default() }
+            }
+            Presence::Absent if referrer.tag.is_some() => Seen::differs(finding(None, None)),
+            Presence::Absent => {
+                let name = Selector::Digest(referrer.digest.clone());
+                let seen = self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
+                let why = Some("it isn't listed as referring to its image".to_owned());
+                if seen.is_right() { Seen::differs(finding(None, why)) } else { seen }
+            }
         }
-        let name = Selector::Digest(referrer.digest.clone());
-        let seen = self.named(&transfer.target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
-        if !seen.is_right() {
-            return seen;
-        }
-        let why = Some("it isn't listed as referring to its image".to_owned());
-        Seen::differs(Finding { part: Part::Referrer, expected: referrer.digest.clone(), found: None, why })
     }
 
     /// Whether `name` is `expected`: one HEAD. What was pinned by another algorithm than the target's has to be read as well.

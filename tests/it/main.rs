@@ -32,6 +32,7 @@ mod public_services;
 mod real_registries;
 mod referrer_lookups;
 mod referrers;
+mod refused_questions;
 mod repair;
 mod requests;
 mod rewrite;

@@ -112,7 +112,7 @@ impl Auth {
         if let Some(pass) = pass {
             pass.open();
         }
-        request.error(Kind::Unauthorized, wrong.message()).with_status(wrong.status.as_u16())
+        request.error(Kind::Unauthorized, wrong.message()).with_status(wrong.status.as_u16()).about_login()
     }
 
     /// Where tokens are given out.

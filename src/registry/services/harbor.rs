@@ -125,7 +125,7 @@ impl Host {
             Ok(_) => request.error(Kind::Denied, why).with_status(status).with_hint(self.missing_right(request)),
             Err(probed) if probed.kind() == Kind::Unauthorized => {
                 let why = "Harbor doesn't accept the user name or the password";
-                self.about_account(request.error(Kind::Unauthorized, why).with_status(status))
+                self.about_account(request.error(Kind::Unauthorized, why).with_status(status)).about_login()
             }
             Err(_) => error,
         }

@@ -31,10 +31,15 @@ impl Page<'_> {
         let shown: Vec<_> = outcome.referrers.iter().filter(|row| self.style.verbose || is_failed(row)).collect();
         for (index, row) in shown.iter().enumerate() {
             let look = row.status.look();
-            let kind = row.referrer.kind().unwrap_or_else(|| row.referrer.media_type.as_str());
             let color = if is_failed(row) { BAD } else { look.color };
             let word = self.word(look.word, color);
-            self.line(&format!("  {word}  {}  {}", row.referrer.digest.short(), escape(kind)))?;
+            match &row.referrer {
+                Some(referrer) => {
+                    let kind = referrer.kind().unwrap_or_else(|| referrer.media_type.as_str());
+                    self.line(&format!("  {word}  {}  {}", referrer.digest.short(), escape(kind)))?;
+                }
+                None => self.line(&format!("  {word}  whether anything refers to it"))?,
+            }
             let Some(error) = &row.error else { continue };
             self.line(&format!("    {}{}", escape(&error.to_string()), circumstances(error)))?;
             let next = shown.get(index + 1).and_then(|next| next.error.as_ref()?.hint());

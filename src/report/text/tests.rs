@@ -51,6 +51,9 @@ fn a_run_with_more_to_say() {
         hint: leave its kind out by artifact_types:
       up to date  sha256:cba06b5736fa  application/vnd.dev.sigstore.bundle.v0.3+json
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
+      unknown     whether anything refers to it
+        list referrers of sha256:13fb9b3b2de2 in quay.io/a/b: 403 Forbidden
+        hint: the account is known but lacks the right: ask the registry's owner for it
     up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
