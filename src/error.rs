@@ -280,10 +280,8 @@ impl Error {
             407 | 408 | 429 | 502..=504 | 520..=529 => false,
             status => status >= 400,
         });
-        let about_more = matches!(
-            self.kind(),
-            Kind::RateLimited | Kind::QuotaExceeded | Kind::Interrupted | Kind::Configuration
-        );
+        let about_more =
+            matches!(self.kind(), Kind::RateLimited | Kind::QuotaExceeded | Kind::Interrupted | Kind::Configuration);
         // A name that can't be is as wrong for a push.
         let is_about_name = self.kind() == Kind::Invalid && self.0.code.is_some();
         answered && !about_more && !is_about_name && !self.0.is_about_login

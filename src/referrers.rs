@@ -20,7 +20,8 @@ use crate::once::OnceMap;
 use crate::store::{Referrers, Source, Stores};
 
 /// What to do about a source that doesn't tell what refers to its images.
-const WITHHELD: &str = "give the account the right to list them (referrers and tags), or set referrers: none for these images";
+const WITHHELD: &str =
+    "give the account the right to list them (referrers and tags), or set referrers: none for these images";
 
 /// Finds referrers; the same for a whole run.
 #[derive(Debug)]
@@ -163,7 +164,8 @@ impl Place {
             }
         };
         let tagged = cosign.iter().filter(|tag| may_exist(tag));
-        let by_tag = try_join_all(tagged.map(|tag| async { self.unless_absent(tag, tagged_as(source, tag).await, None).await }));
+        let by_tag =
+            try_join_all(tagged.map(|tag| async { self.unless_absent(tag, tagged_as(source, tag).await, None).await }));
         let (by_subject, by_tag) = futures::try_join!(by_subject, by_tag)?;
         let (mut by_tags, mut refused) = (Vec::new(), None);
         for answer in by_tag {

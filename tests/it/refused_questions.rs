@@ -70,9 +70,7 @@ async fn from_one_that_only_gives_into_one_that_only_takes() {
             }
             only_gives(&scene.source, status);
             only_takes(&scene.target, status);
-            scene.list(&format!(
-                "  - {{image: SRC/app, tags: [\"1\", tool-1, tool-2], referrers: {policy}}}\n"
-            ));
+            scene.list(&format!("  - {{image: SRC/app, tags: [\"1\", tool-1, tool-2], referrers: {policy}}}\n"));
             let run = scene.cli.run("sync --json").await;
             let told = format!("{status}, {policy}: {run}");
             if policy == "require" {
@@ -137,7 +135,10 @@ async fn what_the_push_says_is_what_is_told() {
         let run = scene.cli.run("sync --json").await;
         assert_eq!(run.code, 1, "{run}");
         let error = run.json()["images"][0]["error"].clone();
-        assert_eq!((&error["stage"], &error["kind"], &error["side"]), (&"copy".into(), &"denied".into(), &"target".into()));
+        assert_eq!(
+            (&error["stage"], &error["kind"], &error["side"]),
+            (&"copy".into(), &"denied".into(), &"target".into())
+        );
         assert!(error["message"].as_str().unwrap().starts_with("open an upload"), "{error:#}");
     }
 }
@@ -182,7 +183,8 @@ async fn a_blob_is_sent_where_asking_for_it_leads_astray() {
 
 #[tokio::test]
 async fn a_mount_that_comes_to_nothing_is_an_upload() {
-    let nowhere = |status| Fault::Answer { status, headers: vec![("location", "/v2/nowhere".into())], body: String::new() };
+    let nowhere =
+        |status| Fault::Answer { status, headers: vec![("location", "/v2/nowhere".into())], body: String::new() };
     let mut answers: Vec<Fault> = REFUSALS.iter().map(|(status, code)| Fault::refuse(*status, code)).collect();
     answers.extend([200, 204, 301, 302, 303, 307].map(nowhere));
     answers.extend([200, 202, 204].map(|status| Fault::Answer { status, headers: Vec::new(), body: String::new() }));
@@ -254,7 +256,9 @@ async fn a_source_that_does_not_tell_what_refers_to_its_images() {
         (&[head, get], false),
         (&[head, get, tags], true),
     ];
-    for ((refused, open), (status, code)) in cases.iter().flat_map(|case| [(401, "UNAUTHORIZED"), (403, "DENIED")].map(|r| (case, r))) {
+    for ((refused, open), (status, code)) in
+        cases.iter().flat_map(|case| [(401, "UNAUTHORIZED"), (403, "DENIED")].map(|r| (case, r)))
+    {
         let scene = Scene::new().await;
         let app = image("app").layer(500).build();
         app.push(&scene.source.inside("app"), "1").await;
@@ -319,6 +323,7 @@ async fn each_repository_is_warned_of_once() {
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, warnings(&run)), (0, 2), "{run}");
     let report = run.json();
-    let unknown = |image: &&Value| image["referrers"][0]["status"] == "unknown" && image["referrers"][0]["digest"].is_null();
+    let unknown =
+        |image: &&Value| image["referrers"][0]["status"] == "unknown" && image["referrers"][0]["digest"].is_null();
     assert_eq!(report["images"].as_array().unwrap().iter().filter(unknown).count(), 6, "{run}");
 }

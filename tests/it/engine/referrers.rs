@@ -53,7 +53,11 @@ impl Batch {
 }
 
 pub(super) fn rows(outcome: &Outcome) -> Vec<(Digest, Status)> {
-    outcome.referrers.iter().map(|row| (row.referrer.as_ref().expect("a referrer").digest.clone(), row.status)).collect()
+    outcome
+        .referrers
+        .iter()
+        .map(|row| (row.referrer.as_ref().expect("a referrer").digest.clone(), row.status))
+        .collect()
 }
 
 /// An index of two, at the source and to be copied.
