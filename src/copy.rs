@@ -18,6 +18,7 @@ mod fallback;
 mod foreign;
 mod holders;
 mod image;
+mod listed;
 mod permits;
 mod place;
 mod push_outcome;

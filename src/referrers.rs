@@ -69,6 +69,12 @@ impl Finder {
         self.find_each(repository, subjects).await.into_iter().collect()
     }
 
+    /// What this run has already found to refer to `subject` in `repository`, if it has asked.
+    pub async fn known(&self, repository: &Repository, subject: &Digest) -> Option<Arc<Found>> {
+        let place = self.place(repository).ok()?;
+        place.found.get(subject).await?.ok()?.ok()
+    }
+
     /// As [`Finder::find`], where the failure of one isn't that of the others.
     pub async fn find_each(&self, repository: &Repository, subjects: &[Digest]) -> Vec<Result<Arc<Found>>> {
         let place = match self.place(repository) {

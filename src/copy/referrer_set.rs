@@ -9,7 +9,7 @@ use super::push_outcome::{PushOutcome, classify, may_miss_its_subject};
 use super::route::Ask;
 use super::route::{self, Route};
 use super::walk;
-use super::{Engine, fallback, read};
+use super::{Engine, fallback, listed, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Listing, Manifest, Reference, Referrer, Selector};
 use crate::plan::Overwrite;
@@ -29,6 +29,8 @@ pub(super) struct ReferrerSet {
     pub(super) overwrite: Overwrite,
     /// The plan has seen that all of them are at the target but for these, in whose place something else is kept.
     pub(super) seen: Option<Vec<Referrer>>,
+    /// Nothing but what the lock has of it is brought, and the source isn't asked for more.
+    pub(super) is_late: bool,
     /// The subject isn't at the target yet: a referrer that is refused may be taken after it.
     pub(super) awaits_subject: bool,
 }
@@ -80,6 +82,7 @@ pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &Ref
         copy_referrer(engine, route, set, member, replaced).await.unwrap_or_else(Fate::Failed)
     });
     let mut fates = join_all(each).await;
+    listed::confirm(engine, route, set, &mut fates).await;
     list(engine, route, set, &mut fates).await;
     if route.target.keeps_indexes() && set.seen.is_none() && !set.members.is_empty() {
         keep_index(engine, route, set, &mut fates).await;
@@ -185,6 +188,13 @@ async fn copy_referrer(
     })
 }
 
+impl Engine {
+    /// Whoever brings the referrer `digest` by that name pushes it, whether or not that was done before.
+    pub(super) fn forget_referrer(&self, route: &Route, digest: &Digest) {
+        self.referred.forget(&(route.key(digest), Selector::Digest(digest.clone())));
+    }
+}
+
 /// The name that a referrer gets. One that lies under the fallback tag by itself, in place of an index, has to make room
 /// for an index.
 async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<Selector> {
@@ -268,7 +278,7 @@ fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
 
 /// Keeps the list of those that are here, as the source has it.
 async fn keep_index(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
-    if let Err(error) = fallback::keep(engine, route, &set.subject, &here(set, fates)).await {
+    if let Err(error) = fallback::keep(engine, route, set, &here(set, fates)).await {
         fates.iter_mut().for_each(|fate| *fate = Fate::Failed(error.clone()));
     }
 }
@@ -292,11 +302,14 @@ async fn list(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates
         return;
     }
     let here = here(set, fates);
-    let listed = fallback::list(engine, route, &set.subject, &listings, &here).await;
+    let listed = fallback::list(engine, route, set, listings, &here).await;
     for (member, fate) in set.members.iter().zip(fates).filter(|(_, fate)| of(fate).is_some()) {
         match &listed {
-            Ok(PushOutcome::Taken(())) => {}
-            Ok(PushOutcome::Refused(error)) => *fate = Fate::Refused(refused(route, member, error)),
+            Ok(left_out) => {
+                if let Some((_, error)) = left_out.iter().find(|(digest, _)| *digest == member.digest) {
+                    *fate = Fate::Refused(error.clone().at(Stage::Copy));
+                }
+            }
             Err(error) => *fate = Fate::Failed(error.clone()),
         }
     }

@@ -15,7 +15,7 @@ use super::route::Route;
 use super::walk;
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Referrer, bounds};
-use crate::plan::{ReferrerPolicy, Transfer};
+use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 
 /// What bringing came to.
@@ -33,6 +33,7 @@ pub(super) fn of_root(transfer: &Transfer, seen: bool) -> ReferrerSet {
         members: transfer.wanted_referrers().cloned().collect(),
         overwrite: transfer.handling.overwrite,
         seen: seen.then(|| transfer.left.clone()),
+        is_late: transfer.action == Action::Refer,
         awaits_subject: false,
     }
 }
@@ -54,7 +55,7 @@ pub(super) async fn find(
     let sets = subjects.iter().zip(found).map(|(subject, found)| {
         let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
         let (subject, overwrite) = (subject.clone(), transfer.handling.overwrite);
-        ReferrerSet { subject, members, overwrite, seen: None, awaits_subject: false }
+        ReferrerSet { subject, members, overwrite, seen: None, is_late: false, awaits_subject: false }
     });
     Ok(sets.filter(|set| !set.members.is_empty()).collect())
 }
@@ -127,9 +128,14 @@ async fn copy_after_root(
     tracing::debug!("{}: pushing {} before what refers to it", route.target, root.digest());
     walk::copy_node(engine, route, root).await?;
     let (subject, overwrite) = (set.subject.clone(), set.overwrite);
-    let late = ReferrerSet { subject, members, overwrite, seen: None, awaits_subject: false };
+    let late = ReferrerSet { subject, members, overwrite, seen: None, is_late: false, awaits_subject: false };
     let late = referrer_set::copy_all(engine, route, &late).await;
-    fates.iter_mut().filter(is_early).zip(late).for_each(|(fate, now)| *fate = now);
+    let now = late.into_iter().map(|fate| match fate {
+        // It was sent before, and is listed since its subject is there.
+        Fate::There => Fate::Arrived { bytes: Bytes::default(), new: true, to_list: None },
+        fate => fate,
+    });
+    fates.iter_mut().filter(is_early).zip(now).for_each(|(fate, now)| *fate = now);
     Ok(())
 }
 

@@ -17,6 +17,8 @@ impl MediaType {
     pub const OCI_MANIFEST: &'static str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
     /// An OCI image index.
     pub const OCI_INDEX: &'static str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
+    /// The configuration of what has none.
+    pub const OCI_EMPTY: &'static str = "application/vnd.oci.empty.v1+json";
     /// A Docker image manifest, version 2 schema 2.
     pub const DOCKER_MANIFEST: &'static str = oci_client::manifest::IMAGE_MANIFEST_MEDIA_TYPE;
     /// A Docker manifest list.

@@ -27,6 +27,12 @@ struct Named {
 }
 
 impl Listing {
+    /// The media type that the entry gives.
+    pub fn media_type(&self) -> Option<MediaType> {
+        let entry: serde_json::Value = serde_json::from_str(&self.json).ok()?;
+        entry["mediaType"].as_str()?.parse().ok()
+    }
+
     /// `manifest`, as a referrer is listed.
     pub fn of(manifest: &Manifest) -> Self {
         Self { digest: manifest.digest().clone(), json: Referrer::entry(manifest).to_string() }

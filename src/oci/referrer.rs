@@ -44,6 +44,11 @@ struct Entry {
     artifact_type: Option<String>,
 }
 
+/// Whether `artifact_type` is one. GHCR writes the type of an empty config in its place, whatever the manifest says of itself.
+fn says_something(artifact_type: &str) -> bool {
+    !matches!(artifact_type, "" | MediaType::OCI_EMPTY)
+}
+
 impl Referrer {
     /// The entries of `index`, as the referrers API and the fallback tag give them: each digest once, in their order.
     ///
@@ -56,7 +61,7 @@ impl Referrer {
         let referrers = entries.map(|Entry { digest, media_type, artifact_type }| Self {
             digest,
             media_type,
-            artifact_type: artifact_type.filter(|text| !text.is_empty()),
+            artifact_type: artifact_type.filter(|text| says_something(text)),
             tag: None,
         });
         Ok(referrers.collect())
@@ -85,6 +90,7 @@ impl Referrer {
     /// `manifest`, as a referrer that is found by its subject.
     pub fn of(manifest: &Manifest) -> Self {
         let artifact_type = Self::entry(manifest)["artifactType"].as_str().map(ToOwned::to_owned);
+        let artifact_type = artifact_type.filter(|text| says_something(text));
         let Descriptor { media_type, digest, .. } = manifest.descriptor().clone();
         Self { digest, media_type, artifact_type, tag: None }
     }
@@ -127,6 +133,8 @@ mod tests {
         let found = Referrer::in_index(index.as_bytes()).unwrap();
         let found: Vec<_> = found.iter().map(|one| (&one.digest, one.artifact_type.as_deref())).collect();
         assert_eq!(found, [(&b, Some("k")), (&a, None)]);
+        let index = format!(r#"{{"manifests":[{}]}}"#, entry(&a, MediaType::OCI_EMPTY));
+        assert_eq!(Referrer::in_index(index.as_bytes()).unwrap()[0].artifact_type, None);
         assert_eq!(Referrer::in_index(b"{}").unwrap(), []);
         assert!(Referrer::in_index(b"<html>").is_err());
     }

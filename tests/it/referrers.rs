@@ -1,6 +1,7 @@
 //! Signatures, SBOMs and attestations between registries that keep them in different ways.
 
 mod late;
+mod listed;
 mod odd;
 mod resigned;
 

@@ -60,6 +60,8 @@ impl fmt::Debug for Event {
 pub(crate) enum Fault {
     /// The registry isn't asked: this is the answer.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The registry isn't asked where the request's body contains this: then it refuses.
+    RefuseBody { says: String, status: u16, code: &'static str },
     /// This is done, then the registry is asked.
     Run(Event),
     /// The registry is asked when the gate opens.
@@ -234,6 +236,15 @@ async fn befall(fault: Fault, mut request: Request, next: Next) -> Response {
             // Read to its end, so that the client isn't cut off while it sends.
             let _ = to_bytes(request.into_body(), usize::MAX).await;
             answer(status, &headers, body)
+        }
+        Fault::RefuseBody { says, status, code } => {
+            let (head, body) = request.into_parts();
+            let bytes = to_bytes(body, usize::MAX).await.expect("a body that comes whole");
+            if String::from_utf8_lossy(&bytes).contains(&says) {
+                let Fault::Answer { status, headers, body } = Fault::refuse(status, code) else { unreachable!() };
+                return answer(status, &headers, body);
+            }
+            next.run(Request::from_parts(head, Body::from(bytes))).await
         }
         Fault::Run(Event(event)) => {
             event();
