@@ -48,7 +48,7 @@ use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
 use crate::referrers::Finder;
-use crate::report::{Bytes, Outcome, ReferrerOutcome, Status};
+use crate::report::{Outcome, ReferrerOutcome, Status};
 use crate::store::Stores;
 
 /// Images in flight: enough to keep every transfer busy, few enough to finish what was begun.
@@ -193,7 +193,10 @@ impl Engine {
         let outcome = match copied {
             // Its tag was right, and what refers to it was there, or isn't taken.
             Ok(_) if is_about_referrers(transfer) && !has_come(&referrers) => Outcome::unchanged(transfer),
-            Ok(bytes) => Outcome { bytes, ..Outcome::of(transfer, Status::Copied) },
+            Ok(image::Copied { bytes, known_as }) => {
+                let mirrored = known_as.or_else(|| transfer.mirrored.clone());
+                Outcome { bytes, mirrored, ..Outcome::of(transfer, Status::Copied) }
+            }
             Err(error) if error.kind() == Kind::Interrupted => Outcome::interrupted(transfer),
             Err(error) => Outcome::failed(transfer, error.at(Stage::Copy)),
         };
@@ -212,7 +215,7 @@ impl Engine {
         transfer: &Transfer,
         ready: &Readiness,
         referrers: &mut Vec<ReferrerOutcome>,
-    ) -> Result<Bytes> {
+    ) -> Result<image::Copied> {
         let seen = Ready::seen(&transfer.target);
         let ready = match (ready.get(&transfer.target), &transfer.action) {
             (Some(Ok(ready)), _) => ready,

@@ -64,6 +64,8 @@ pub struct Transfer {
     pub root: Descriptor,
     /// The digest at the target, where a platform filter makes it another one.
     pub mirrored: Option<Digest>,
+    /// The digest by which alone the target knows it, where that isn't the one above: it takes no manifest by that one.
+    pub known_as: Option<Digest>,
     /// How it is mirrored.
     pub handling: Handling,
     /// What the lock knows to refer to it.
@@ -155,6 +157,7 @@ impl Transfer {
             source,
             root,
             mirrored: None,
+            known_as: None,
             handling: Handling::default(),
             referrers: Vec::new(),
             left: Vec::new(),

@@ -146,12 +146,26 @@ pub enum Referrers {
     Tagged(Option<Manifest>),
 }
 
-/// `pinned`, if `found` is the same by another algorithm: registries call what a tag holds by sha256, whatever it was pinned
-/// by. Only its bytes can tell, which costs a GET where the algorithms differ and nothing elsewhere.
-pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Digest) -> Digest {
+/// What a target holds, in the words of a pin.
+#[derive(Debug, Clone)]
+pub(crate) struct AsPinned {
+    /// The pinned digest, if it is that manifest.
+    pub(crate) is: Digest,
+    /// The digest by which alone the target knows that manifest, where it isn't the pinned one.
+    pub(crate) known_as: Option<Digest>,
+}
+
+/// `found` at `target`, which may be the manifest `pinned` by another algorithm: registries call what a tag holds by sha256,
+/// whatever it was pinned by, and not all know it by the other digest, too. Only its bytes can tell, which costs a GET and a
+/// HEAD where the algorithms differ and nothing elsewhere.
+pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Digest) -> AsPinned {
     let is_same = found.algorithm() != pinned.algorithm()
         && target.manifest(&found).await.is_ok_and(|manifest| pinned.matches(manifest.bytes()));
-    if is_same { pinned.clone() } else { found }
+    if !is_same {
+        return AsPinned { is: found, known_as: None };
+    }
+    let is_known = matches!(target.held(&Selector::Digest(pinned.clone())).await, Ok(Held::Manifest(_)));
+    AsPinned { is: pinned.clone(), known_as: (!is_known).then_some(found) }
 }
 
 /// A manifest with blobs of the image `root`, if it can be had without a request, wherever it was read before.

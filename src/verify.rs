@@ -142,7 +142,7 @@ fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let is_kept = |finding: &Finding| {
         transfer.handling.overwrite == Overwrite::Keep && finding.part == Part::Tag && finding.found.is_some()
     };
-    let Seen { mut findings, error, bytes } = seen;
+    let Seen { mut findings, error, known_as, bytes } = seen;
     let kept = take_kept(transfer, &mut findings);
     let whole = depth > Depth::Tags && findings.is_empty() && error.is_none();
     let bytes = Bytes { present: bytes, ..Bytes::default() };
@@ -150,6 +150,7 @@ fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let outcome = match error {
         Some(error) => Outcome { bytes, ..Outcome::failed(transfer, error.at(Stage::Verify)) },
         None if findings.is_empty() => Outcome {
+            mirrored: known_as.or_else(|| transfer.mirrored.clone()),
             referrers: transfer.wanted_referrers().map(|one| ReferrerOutcome::seen(one, kept.contains(one))).collect(),
             ..outcome(Status::UpToDate, Reason::Unchanged)
         },

@@ -13,9 +13,16 @@ use super::route::Ask;
 use super::route::Route;
 use super::walk;
 use crate::error::{Error, Kind, Result, Side, Stage};
-use crate::oci::{Digest, Manifest, Selector};
+use crate::oci::{Algorithm, Digest, Manifest, Selector};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
+
+/// What copying an image came to.
+pub(super) struct Copied {
+    pub(super) bytes: Bytes,
+    /// The digest by which alone the target knows it, where that isn't the pinned one.
+    pub(super) known_as: Option<Digest>,
+}
 
 /// Does what `transfer` says. `rows` tell of each referrer what became of it, also if the image fails.
 pub(super) async fn copy_image(
@@ -23,10 +30,13 @@ pub(super) async fn copy_image(
     route: &Arc<Route>,
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
-) -> Result<Bytes> {
+) -> Result<Copied> {
     match transfer.action {
         Action::Copy | Action::Tag => copy_whole(engine, route, transfer, rows).await,
-        _ => copy_late_referrers(engine, route, transfer, rows).await,
+        _ => {
+            let bytes = copy_late_referrers(engine, route, transfer, rows).await?;
+            Ok(Copied { bytes, known_as: transfer.known_as.clone() })
+        }
     }
 }
 
@@ -36,7 +46,7 @@ async fn copy_whole(
     route: &Arc<Route>,
     transfer: &Transfer,
     rows: &mut Vec<ReferrerOutcome>,
-) -> Result<Bytes> {
+) -> Result<Copied> {
     let is_known = route.source.cached_manifest(&transfer.root.digest).await.is_some();
     let root = read::load_root(engine, route, transfer).await?;
     let is_new = transfer.action == Action::Copy;
@@ -65,13 +75,29 @@ async fn copy_whole(
     let copied = referrers::copy_all(engine, route, transfer, absent, sets, true, rows).await?;
     require_arrived(transfer, &copied, rows)?;
     tally += copied.bytes;
-    match &transfer.tag {
-        Some(tag) => {
-            let name = Selector::Tag(tag.clone());
-            walk::push(engine, route, &root, &name, 0).await.map(|(_, repaired)| tally + repaired)
-        }
+    let Some(tag) = &transfer.tag else {
         // What is below it is there and counted.
-        None => walk::copy_node(engine, route, &root).await.map(|(_, bytes)| tally + Bytes { present: 0, ..bytes }),
+        let (_, bytes) = walk::copy_node(engine, route, &root).await?;
+        return Ok(Copied { bytes: tally + Bytes { present: 0, ..bytes }, known_as: None });
+    };
+    let known_as = push_by_own_digest(engine, route, &root).await?;
+    let (_, repaired) = walk::push(engine, route, &root, &Selector::Tag(tag.clone()), 0).await?;
+    Ok(Copied { bytes: tally + repaired, known_as })
+}
+
+/// Makes a root known by its digest before its tag, if registries don't call what a tag holds by that by themselves. The digest
+/// by which alone the target will know it, if it takes no manifest by this one.
+async fn push_by_own_digest(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<Option<Digest>> {
+    if root.digest().algorithm() == Algorithm::Sha256 {
+        return Ok(None);
+    }
+    match walk::copy_node(engine, route, root).await {
+        Ok(_) => Ok(None),
+        Err(error) if error.is_refusal() && error.side() == Some(Side::Target) => {
+            tracing::info!("{error}; it gets its tag alone");
+            Ok(Some(Digest::of(root.bytes())))
+        }
+        Err(error) => Err(error),
     }
 }
 

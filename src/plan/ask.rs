@@ -23,12 +23,12 @@ const UNKNOWN_TAG: &str = "give the account the right to read at the target, or 
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let asked = wants.iter().map(|want| async { ask_tag(request, want).await });
-    let found: Vec<Option<Result<Held>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
+    let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
     let mut replaced = Vec::new();
     for (want, found) in wants.iter().zip(found) {
-        if let Some(Ok(Held::Manifest(digest))) = &found {
+        if let Some(Ok(Answer { held: Held::Manifest(digest), .. })) = &found {
             replaced.push((plan.images.len(), digest.clone()));
         }
         plan.images.push(planned(request, want, found, &held));
@@ -55,8 +55,15 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
     each.collect()
 }
 
+/// What a target has under the name that an image is to get.
+struct Answer {
+    held: Held,
+    /// The digest by which the target knows the image, where that isn't the pinned one.
+    known_as: Option<Digest>,
+}
+
 /// What the target has under the name that the image is to get. Not asked for what has no pin, or can't have its tag.
-async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> {
+async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Answer>> {
     let pin = want.pin.filter(|_| want.clash.is_none())?;
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
@@ -64,23 +71,28 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Held>> 
     };
     let answer = async {
         let target = request.stores.target(want.target)?;
+        let pinned = pin.target_digest();
+        let mut known_as = None;
         let held = match target.held(&name).await? {
-            Held::Manifest(found) => Held::Manifest(as_pinned(&*target, found, pin.target_digest()).await),
-            Held::Nothing => return Ok(Held::Nothing),
-            unknown @ Held::Unknown(_) => return Ok(unknown),
+            Held::Manifest(found) => {
+                let found = as_pinned(&*target, found, pinned).await;
+                known_as = found.known_as;
+                Held::Manifest(found.is)
+            }
+            held @ (Held::Nothing | Held::Unknown(_)) => return Ok(Answer { held, known_as }),
             withheld @ Held::Withheld(_) => withheld,
         };
-        target.check_holds(cached_image(&**request.stores, want.target, pin.target_digest()).boxed()).await?;
-        Ok(held)
+        target.check_holds(cached_image(&**request.stores, want.target, pinned).boxed()).await?;
+        Ok(Answer { held, known_as })
     };
     Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
 }
 
 /// The manifests that the answers have shown to be in each target repository.
-fn held(wants: &[Want<'_>], found: &[Option<Result<Held>>]) -> HashMap<Repository, HashSet<Digest>> {
+fn held(wants: &[Want<'_>], found: &[Option<Result<Answer>>]) -> HashMap<Repository, HashSet<Digest>> {
     let mut held: HashMap<Repository, HashSet<Digest>> = HashMap::new();
     for (want, found) in wants.iter().zip(found) {
-        if let Some(Ok(Held::Manifest(digest))) = found {
+        if let Some(Ok(Answer { held: Held::Manifest(digest), .. })) = found {
             held.entry(want.target.clone()).or_default().insert(digest.clone());
         }
     }
@@ -90,7 +102,7 @@ fn held(wants: &[Want<'_>], found: &[Option<Result<Held>>]) -> HashMap<Repositor
 fn planned(
     request: Request<'_>,
     want: &Want<'_>,
-    found: Option<Result<Held>>,
+    found: Option<Result<Answer>>,
     held: &HashMap<Repository, HashSet<Digest>>,
 ) -> Planned {
     let stale = request.failed.get(&lock::name(&want.source, &want.handling.platforms));
@@ -103,7 +115,7 @@ fn planned(
         _ => return failed(want, stale.cloned().unwrap_or_else(|| unpinned(&want.source))),
     };
     let is_there = held.get(want.target).is_some_and(|digests| digests.contains(pin.target_digest()));
-    let action = match (found, want.handling.overwrite) {
+    let action = match (found.held, want.handling.overwrite) {
         (Held::Manifest(found), _) if found == *pin.target_digest() => Action::UpToDate,
         (Held::Manifest(found), Overwrite::Refuse) => Action::Conflict { found },
         (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
@@ -135,6 +147,7 @@ fn planned(
     pulls::estimate(request.stores, &mut transfer);
     transfer.follow =
         request.follow && transfer.action == Action::UpToDate && want.handling.referrers.policy != ReferrerPolicy::None;
+    transfer.known_as = found.known_as;
     transfer.stale = stale.cloned();
     Planned::Image(transfer)
 }

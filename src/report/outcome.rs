@@ -143,7 +143,7 @@ impl Outcome {
             source: transfer.source.to_string(),
             digest: Some(transfer.root.digest.clone()),
             target: transfer.target_text(),
-            mirrored: transfer.mirrored.clone(),
+            mirrored: transfer.known_as.clone().or_else(|| transfer.mirrored.clone()),
             status: if transfer.stale.is_some() { Status::Failed } else { status },
             reason: None,
             bytes: Bytes::default(),

@@ -19,7 +19,7 @@ use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::referrers::{Claims, Presence, presence};
 use crate::report::Part;
-use crate::store::{Stores, Target, as_pinned, cached_image};
+use crate::store::{AsPinned, Stores, Target, as_pinned, cached_image};
 
 /// Questions to the targets in flight.
 const QUESTIONS: usize = 64;
@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) findings: Vec<Finding>,
     /// The first that kept us from looking.
     pub(super) error: Option<Error>,
+    /// The digest by which alone the target knows the image, where that isn't the pinned one.
+    pub(super) known_as: Option<Digest>,
     /// How much is right; whoever asks again isn't credited.
     pub(super) bytes: u64,
 }
@@ -82,8 +84,8 @@ impl Seen {
 struct Held {
     /// As the target calls it.
     called: Digest,
-    /// As it is pinned, if it is that.
-    is: Digest,
+    /// In the words of the pin.
+    pinned: AsPinned,
 }
 
 /// The repository, the subject, and what is to refer to it.
@@ -244,9 +246,11 @@ impl Inspector {
         stage: Stage,
     ) -> Seen {
         match self.held(target, name, expected).await {
-            Ok(Held { is, .. }) if is == *expected => Seen::default(),
-            Ok(Held { is, .. }) => {
-                Seen::differs(Finding { part, expected: expected.clone(), found: Some(is), why: None })
+            Ok(Held { pinned, .. }) if pinned.is == *expected => {
+                Seen { known_as: pinned.known_as, ..Seen::default() }
+            }
+            Ok(Held { pinned, .. }) => {
+                Seen::differs(Finding { part, expected: expected.clone(), found: Some(pinned.is), why: None })
             }
             Err(error) => Seen::of(error.at(stage), part, expected),
         }
@@ -262,7 +266,7 @@ impl Inspector {
                 let missing = || Error::new(Kind::NotFound, format!("find {name} in {target}"), "it isn't there");
                 let called = target.held(&name).await?.digest()?.ok_or_else(missing)?;
                 target.check_holds(cached_image(&*stores, &repository, &pinned).boxed()).await?;
-                Ok(Held { is: as_pinned(&*target, called.clone(), &pinned).await, called })
+                Ok(Held { pinned: as_pinned(&*target, called.clone(), &pinned).await, called })
             };
             || async move { inspector.ask(&target, ask).await }
         };

@@ -158,6 +158,53 @@ async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do(
     assert_eq!(verified.code, 0, "{verified}");
 }
 
+/// The first target takes manifests by any digest, the second only by its own.
+#[tokio::test]
+async fn a_target_that_takes_no_sha512_gets_the_tag_alone_and_each_target_has_its_own_digest() {
+    for (status, code) in [(400, "DIGEST_INVALID"), (400, "UNSUPPORTED"), (404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (501, "X")] {
+        let scene = Scene::new().await;
+        let second = Registry::start().await;
+        let app = image("app").build().by_sha512();
+        app.try_push(&scene.source.inside("app"), None).await.unwrap();
+        let note = image("note").artifact("application/x.note").subject(app.descriptor()).build();
+        note.try_push(&scene.source.inside("app"), None).await.unwrap();
+        second.script.always("PUT", "/manifests/sha512:", crate::support::script::Fault::refuse(status, code));
+        scene.write(
+            "mirror.yaml",
+            &format!(
+                "targets: [DST, {}]\nlayout: \"{{repository}}\"\nimages:\n  - {{image: \"SRC/app@{}\", as: \"1\"}}\n",
+                second.name(),
+                app.digest()
+            ),
+        );
+        let own = Digest::of(app.manifest.bytes());
+        let expected = [Value::Null, own.to_string().into()];
+        let mirrored = |run: &Run| {
+            let report = run.json();
+            let images = report["images"].as_array().unwrap();
+            images.iter().map(|image| image["mirrored"].clone()).collect::<Vec<_>>()
+        };
+        for (line, word) in [("sync --json", "copied"), ("sync --json", "up_to_date"), ("verify --json --deep", "up_to_date")] {
+            let run = scene.cli.run(line).await;
+            assert_eq!((run.code, statuses(&run)), (0, vec![word.to_owned(); 2]), "{line} {status}: {run}");
+            assert_eq!(mirrored(&run), expected, "{line} {status}: {run}");
+        }
+        let plan = scene.cli.run("plan --check --json").await;
+        assert_eq!((plan.code, mirrored(&plan)), (0, expected.to_vec()), "{plan}");
+        // The lock keeps the pin, and the first target has it, before its tag.
+        assert!(!scene.cli.read("mirror.lock").unwrap().contains("mirrored"));
+        let there = transship::store::Source::manifest(&scene.target.inside("app"), app.digest()).await.unwrap();
+        assert_eq!(there.bytes(), app.manifest.bytes());
+        let put = |path: String| {
+            let lines = scene.target.script.lines();
+            lines.iter().position(|line| line.starts_with("PUT") && line.contains(&path)).unwrap()
+        };
+        assert!(put(format!("/manifests/{}", app.digest())) < put("/manifests/1".to_owned()));
+        let at_second = transship::store::Source::manifest(&second.inside("app"), &own).await.unwrap();
+        assert_eq!(at_second.bytes(), app.manifest.bytes());
+    }
+}
+
 #[tokio::test]
 async fn schema_1_is_refused_by_name_however_it_is_met() {
     let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
