@@ -246,9 +246,7 @@ impl Inspector {
         stage: Stage,
     ) -> Seen {
         match self.held(target, name, expected).await {
-            Ok(Held { pinned, .. }) if pinned.is == *expected => {
-                Seen { known_as: pinned.known_as, ..Seen::default() }
-            }
+            Ok(Held { pinned, .. }) if pinned.is == *expected => Seen { known_as: pinned.known_as, ..Seen::default() },
             Ok(Held { pinned, .. }) => {
                 Seen::differs(Finding { part, expected: expected.clone(), found: Some(pinned.is), why: None })
             }

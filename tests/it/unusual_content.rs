@@ -161,7 +161,9 @@ async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do(
 /// The first target takes manifests by any digest, the second only by its own.
 #[tokio::test]
 async fn a_target_that_takes_no_sha512_gets_the_tag_alone_and_each_target_has_its_own_digest() {
-    for (status, code) in [(400, "DIGEST_INVALID"), (400, "UNSUPPORTED"), (404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (501, "X")] {
+    for (status, code) in
+        [(400, "DIGEST_INVALID"), (400, "UNSUPPORTED"), (404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (501, "X")]
+    {
         let scene = Scene::new().await;
         let second = Registry::start().await;
         let app = image("app").build().by_sha512();
@@ -184,7 +186,9 @@ async fn a_target_that_takes_no_sha512_gets_the_tag_alone_and_each_target_has_it
             let images = report["images"].as_array().unwrap();
             images.iter().map(|image| image["mirrored"].clone()).collect::<Vec<_>>()
         };
-        for (line, word) in [("sync --json", "copied"), ("sync --json", "up_to_date"), ("verify --json --deep", "up_to_date")] {
+        for (line, word) in
+            [("sync --json", "copied"), ("sync --json", "up_to_date"), ("verify --json --deep", "up_to_date")]
+        {
             let run = scene.cli.run(line).await;
             assert_eq!((run.code, statuses(&run)), (0, vec![word.to_owned(); 2]), "{line} {status}: {run}");
             assert_eq!(mirrored(&run), expected, "{line} {status}: {run}");
