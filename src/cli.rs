@@ -102,6 +102,13 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Also write the JSON document to FILE
+    ///
+    /// It is what --json prints, is written however the run ends, and
+    /// replaces the file as a whole. `transship schema report` describes it.
+    #[arg(verbatim_doc_comment, long, global = true, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
     /// Print failures and the summary only
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -184,8 +191,8 @@ pub enum Verb {
     Export(Export),
     /// See it work, on this machine alone
     Demo(Demo),
-    /// Print the JSON schema of mirror.yaml, for editors
-    Schema,
+    /// Print a JSON schema: of mirror.yaml, or of the reports
+    Schema(Schema),
     /// Print the completions of a shell
     Completions(Completions),
     /// Print the manual page
@@ -193,6 +200,35 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// As it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sync(_) => "sync",
+            Self::Plan(_) => "plan",
+            Self::Lock(_) => "lock",
+            Self::Update(_) => "update",
+            Self::Copy(_) => "copy",
+            Self::Check(_) => "check",
+            Self::Verify(_) => "verify",
+            Self::Init(_) => "init",
+            Self::Discover(_) => "discover",
+            Self::Rewrite(_) => "rewrite",
+            Self::Export(_) => "export",
+            Self::Demo(_) => "demo",
+            Self::Schema(_) => "schema",
+            Self::Completions(_) => "completions",
+            Self::Man => "man",
+        }
+    }
+
+    /// Whether `--json` and `--report` mean something.
+    fn has_report(&self) -> bool {
+        !matches!(
+            self,
+            Self::Demo(_) | Self::Export(_) | Self::Init(_) | Self::Schema(_) | Self::Completions(_) | Self::Man
+        )
+    }
+
     /// Whether it is about what a lock pins.
     fn has_lock(&self) -> bool {
         matches!(
@@ -467,6 +503,23 @@ pub struct Completions {
     pub shell: Shell,
 }
 
+/// Arguments of `schema`.
+#[derive(Debug, Clone, Args)]
+pub struct Schema {
+    /// config, which is mirror.yaml, or report, for --json
+    #[arg(value_name = "OF", default_value = "config", hide_possible_values = true, hide_default_value = true)]
+    pub of: SchemaOf,
+}
+
+/// What a schema describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// mirror.yaml
+    Config,
+    /// The documents of --json and --report
+    Report,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
@@ -487,6 +540,9 @@ const EXCLUSIONS: [(&str, &str); 6] = [
 ];
 
 impl Cli {
+    /// The program's name.
+    pub const NAME: &'static str = "transship";
+
     /// Reads a command line, whose first argument is the program's name.
     ///
     /// # Errors
@@ -496,6 +552,10 @@ impl Cli {
         let refuse = |kind, message: String| Err(Self::command().error(kind, message));
         if let Some((one, other)) = EXCLUSIONS.into_iter().find(|(one, other)| cli.has(one) && cli.has(other)) {
             return refuse(ErrorKind::ArgumentConflict, format!("'{one}' cannot be used with '{other}'"));
+        }
+        if cli.global.report.is_some() && !cli.verb.has_report() {
+            let message = format!("'--report' cannot be used with '{}', which makes none", cli.verb.name());
+            return refuse(ErrorKind::ArgumentConflict, message);
         }
         if cli.verb.has_lock() && cli.global.config() == Path::new("-") && !cli.has("--lock") && !cli.has("--no-lock") {
             let message = "a config from stdin needs '--lock <FILE>' or '--no-lock'";

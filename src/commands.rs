@@ -13,52 +13,36 @@ mod init;
 mod lock;
 mod log;
 mod man;
+mod output;
 mod pins;
 mod plan;
+mod report_file;
 mod rewrite;
+mod schema;
 mod session;
 mod sync;
 mod update;
 mod verify;
 
-use std::io::{self, ErrorKind, StdoutLock, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, ColorChoice, Global, ProgressMode, Verb};
-use crate::config::Config;
+use crate::cli::{Cli, Global, ProgressMode, Verb};
 use crate::progress::{self, Progress};
-use crate::report::{Exit, Report, Style};
-
-/// Why a verb could not run: exit status 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-struct Unable {
-    message: String,
-    hint: Option<String>,
-}
-
-impl Unable {
-    fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-        Self { message: message.into(), hint: Some(hint.into()) }.into()
-    }
-}
-
-/// What was done could not be told: standard output can't be written.
-#[derive(Debug, thiserror::Error)]
-#[error("can't write to standard output: {error}")]
-struct Unheard {
-    exit: Exit,
-    error: io::Error,
-}
-
-const UNHEARD_HINT: &str =
-    "make room where the output goes, or send it elsewhere; only the output is lost, not what was done";
+use crate::report::Exit;
+pub(crate) use output::answer;
+use output::{Unable, fail, print, print_found, printed, style};
 
 /// Runs the verb and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
+    let (verb, started, global) = (cli.verb.name(), Timestamp::now(), cli.global.clone());
+    let fail = |error: &anyhow::Error| fail(error, verb, started, &global);
+    if let Some(Err(error)) = global.report.as_deref().map(report_file::prepare) {
+        return fail(&error).into();
+    }
     let progress = progress::choose(progress_mode(&cli.global));
     log::start(cli.global.verbose, style(&cli.global).color, &progress);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -92,7 +76,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Discover(arguments) => return discover::run(&global, &arguments),
         Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments),
         Verb::Export(arguments) => return export::run(&global, &arguments),
-        Verb::Schema => return printed(&Config::schema()),
+        Verb::Schema(arguments) => return printed(&schema::text(&arguments)),
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
         Verb::Man => return printed(&man::page().context("can't make the page")?),
     }?;
@@ -154,67 +138,4 @@ fn progress_mode(global: &Global) -> progress::Mode {
         ProgressMode::Lines => progress::Mode::Lines,
         ProgressMode::None => progress::Mode::None,
     }
-}
-
-fn style(global: &Global) -> Style {
-    use std::io::IsTerminal as _;
-    let wanted = match global.color {
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
-        ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-    };
-    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted }
-}
-
-/// Writes the report to stdout: one JSON document, or the result lines and the summary.
-fn print(report: &Report, global: &Global) -> anyhow::Result<Exit> {
-    say(report.exit(), |stdout| match global.json {
-        true => stdout.write_all(report.to_json().as_bytes()),
-        false => report.write_text(stdout, style(global)),
-    })
-}
-
-/// Writes what a verb that makes no report has to say.
-fn printed(text: &str) -> anyhow::Result<Exit> {
-    say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
-}
-
-/// Writes to stdout, for a run that ends like this. A reader that has gone, as in a pipe to head, isn't an error.
-fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> anyhow::Result<Exit> {
-    let mut stdout = io::stdout().lock();
-    match write(&mut stdout).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Unheard { exit: exit.or(Exit::Failed), error }.into())
-        }
-        _ => Ok(exit),
-    }
-}
-
-/// Tells what clap has to say: help, or what is wrong with the command line.
-pub(crate) fn answer(clap: &clap::Error) -> ExitCode {
-    match clap.print() {
-        Err(error) if !clap.use_stderr() && error.kind() != ErrorKind::BrokenPipe => {
-            fail(&Unheard { exit: Exit::Failed, error }.into()).into()
-        }
-        // Nobody is left to tell if stderr can't be written.
-        _ => u8::try_from(clap.exit_code()).unwrap_or(Exit::Unable.code()).into(),
-    }
-}
-
-/// Tells why it could not run and what to do about it.
-fn fail(error: &anyhow::Error) -> Exit {
-    let mut text = format!("error: {error}\n");
-    for cause in error.chain().skip(1) {
-        text.push_str(&format!("caused by: {cause}\n"));
-    }
-    let unheard = error.downcast_ref::<Unheard>();
-    let unable = error.downcast_ref::<Unable>().and_then(|unable| unable.hint.as_deref());
-    let hint = unable
-        .or(unheard.map(|_| UNHEARD_HINT))
-        .or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint));
-    if let Some(hint) = hint {
-        text.push_str(&format!("hint: {hint}\n"));
-    }
-    let _ = io::stderr().lock().write_all(text.as_bytes());
-    unheard.map_or(Exit::Unable, |unheard| unheard.exit)
 }

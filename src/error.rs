@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of failure it was. The JSON report spells it in `snake_case`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// There is no such tag, manifest, blob or repository.
@@ -55,7 +55,7 @@ impl Kind {
 }
 
 /// Which end of a copy an error belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Where images come from.
@@ -65,7 +65,7 @@ pub enum Side {
 }
 
 /// Which step of the flow an error belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Asking the source what a tag names.

@@ -82,9 +82,10 @@ use std::process::ExitCode;
 
 /// Runs the command line `arguments`, of which the first is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match cli::Cli::read(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match cli::Cli::read(&arguments) {
         Ok(cli) => commands::run(cli),
-        Err(error) => commands::answer(&error),
+        Err(error) => commands::answer(&error, &arguments),
     }
 }
 

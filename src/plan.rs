@@ -4,6 +4,7 @@
 
 mod ask;
 mod bytes;
+mod moved;
 mod pulls;
 mod refer;
 mod repair;
@@ -18,7 +19,8 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::plan;
-pub use bytes::estimate_bytes;
+pub use bytes::{Spending, estimate_bytes};
+pub use moved::Bytes;
 pub use repair::{Holes, repair};
 pub use request::Request;
 pub(crate) use want::{failed, transfer};
@@ -85,8 +87,8 @@ pub struct Transfer {
     pub pulls: u64,
     /// Whether `pulls` is exact.
     pub pulls_exact: bool,
-    /// Bytes to move; `None` while unknown.
-    pub bytes: Option<u64>,
+    /// What there is to move, and what isn't; `None` while unknown.
+    pub bytes: Option<Bytes>,
     /// The pin couldn't be updated: it is mirrored as it was, and counts as failed.
     pub stale: Option<Error>,
 }

@@ -16,18 +16,21 @@ mod text;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::error::Kind;
 use crate::oci::Digest;
 use crate::plan::{Plan, Planned};
 
+pub use crate::plan::Bytes;
 pub use checks::{Check, Proof, Right};
-pub use outcome::{Bytes, Outcome, Reason, ReferrerOutcome, Status};
+pub use outcome::{Outcome, Reason, ReferrerOutcome, Status};
 pub use phrase::escape;
 pub use text::Style;
 
 /// A target repository that a run needed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RepositoryOutcome {
     /// Its name, with the registry.
     pub target: String,
@@ -38,7 +41,7 @@ pub struct RepositoryOutcome {
 }
 
 /// What a run asked of one registry host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RegistryUse {
     /// The host, with its port if it has one.
     pub host: String,
@@ -56,7 +59,7 @@ pub struct RegistryUse {
 }
 
 /// A pull quota, as a registry states it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Quota {
     /// Pulls in a window.
     pub limit: u64,
@@ -67,7 +70,7 @@ pub struct Quota {
 }
 
 /// A pin that moved, appeared or went, or a referrer that did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Change {
     /// The canonical source reference.
     pub source: String,
@@ -80,7 +83,7 @@ pub struct Change {
 }
 
 /// What a difference is about. The JSON report spells it in `snake_case`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// A pin of the lock.
@@ -96,7 +99,7 @@ pub enum Part {
 }
 
 /// Something that isn't as it should be, found by a command that only looks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
     /// The canonical source reference; of a tag that the lock doesn't know, the repository that is mirrored there.
     pub source: String,
@@ -179,6 +182,38 @@ pub struct Report {
     pub checks: Option<Vec<Check>>,
     /// Whether the run was asked to stop.
     pub interrupted: bool,
+    /// Why it could not run at all.
+    pub fatal: Option<Fatal>,
+}
+
+/// Why a run could not begin: a problem that was found before the first request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Fatal {
+    /// What kind of failure it was.
+    pub kind: Kind,
+    /// What is wrong; of several problems each in a line of its own.
+    pub message: String,
+    /// The next step.
+    pub hint: Option<String>,
+    /// Where it is wrong, in the order of the file.
+    pub places: Vec<Place>,
+}
+
+/// A place in a file at which something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Place {
+    /// The file, as the user calls it.
+    pub file: String,
+    /// The line, from 1; `None` where it is about the whole file.
+    pub line: Option<usize>,
+    /// The column in characters, from 1.
+    pub column: Option<usize>,
+    /// The key in the file.
+    pub key: Option<String>,
+    /// What is wrong there.
+    pub message: String,
+    /// The next step.
+    pub hint: Option<String>,
 }
 
 impl Report {
@@ -198,6 +233,7 @@ impl Report {
             verified: false,
             checks: None,
             interrupted: false,
+            fatal: None,
         }
     }
 
@@ -222,7 +258,7 @@ impl Report {
         let any = |test: fn(&Outcome) -> bool| self.outcomes.iter().any(test);
         if self.interrupted {
             Exit::Interrupted
-        } else if self.no_target_answered() {
+        } else if self.fatal.is_some() || self.no_target_answered() {
             Exit::Unable
         } else if any(Outcome::is_failure) || self.checks.iter().flatten().any(Check::is_failure) {
             Exit::Failed

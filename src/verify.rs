@@ -70,8 +70,8 @@ pub struct Request<'a> {
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
-    /// One for each image and target, in the order of mirror.yaml. `up_to_date` is as pinned; one that differs is
-    /// `skipped` with the reason `differs`, as nothing was done about it. `bytes.present` is what was looked at and is right.
+    /// One for each image and target, in the order of mirror.yaml. `up_to_date` is as pinned; `differs` is
+    /// not, and nothing was done about it. `bytes.present` is what was looked at and is right.
     pub outcomes: Vec<Outcome>,
     /// Where the targets differ from the lock, in the same order; then what the lock doesn't know.
     pub differences: Vec<Difference>,
@@ -128,11 +128,9 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
     let (started, source) = (Instant::now(), transfer.source.to_string());
     request.progress.started(&source);
     let looked = compare(transfer, inspector.image(transfer).await, request.depth);
-    let word = match looked.outcome.reason {
-        Some(Reason::Differs) => "differs",
-        _ => looked.outcome.status.word(),
-    };
-    request.progress.finished(&source, Finished { word, ok: !looked.outcome.is_failure() && word != "differs" });
+    let Outcome { status, .. } = looked.outcome;
+    let ok = !looked.outcome.is_failure() && status != Status::Differs;
+    request.progress.finished(&source, Finished { word: status.word(), ok });
     let seconds = started.elapsed().as_secs_f64();
     Looked { outcome: Outcome { seconds, ..looked.outcome }, ..looked }
 }
@@ -155,7 +153,7 @@ fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
             ..outcome(Status::UpToDate, Reason::Unchanged)
         },
         None if findings.iter().all(is_kept) => outcome(Status::Skipped, Reason::Kept),
-        None => outcome(Status::Skipped, Reason::Differs),
+        None => outcome(Status::Differs, Reason::Differs),
     };
     let differences = findings.into_iter().filter(|finding| !is_kept(finding));
     let differences = differences.map(|finding| (cause(transfer, &finding), difference(transfer, finding)));

@@ -99,7 +99,7 @@ fn help() {
       rewrite      Make files refer to the mirror
       export       Write the configuration of those who pull from the mirror
       demo         See it work, on this machine alone
-      schema       Print the JSON schema of mirror.yaml, for editors
+      schema       Print a JSON schema: of mirror.yaml, or of the reports
       completions  Print the completions of a shell
       man          Print the manual page
       help         Print this message or the help of the given subcommand(s)
@@ -115,6 +115,7 @@ fn help() {
           --no-cache        Keep no manifests from run to run, and use none
       -j, --jobs <N>        Move at most N blobs at a time
           --json            Print one JSON document instead of text
+          --report <FILE>   Also write the JSON document to FILE
       -q, --quiet           Print failures and the summary only
       -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
           --color <WHEN>    Use colours: auto, always or never

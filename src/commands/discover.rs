@@ -7,11 +7,12 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-use super::Unable;
 use super::pins::Pins;
 use super::session::read_config;
+use super::{Unable, print_found};
 use crate::cli::{self, Global};
 use crate::config::{Config, Overrides};
 use crate::lock::Lock;
@@ -36,7 +37,6 @@ pub(super) fn run(global: &Global, arguments: &cli::Discover) -> anyhow::Result<
     let fields = fields(&arguments.fields)?;
     let scan = scan_paths(global, &working_folder()?, &arguments.paths, &fields)?;
     let images = images(&scan, known.as_ref());
-    let text = if global.json { to_json(&images, &scan) } else { to_text(&images) };
     tell(&scan);
     let mut exit = if scan.broken.is_empty() { Exit::Success } else { Exit::Failed };
     if let Some(known) = known.as_ref().filter(|_| arguments.write || arguments.check) {
@@ -49,7 +49,7 @@ pub(super) fn run(global: &Global, arguments: &cli::Discover) -> anyhow::Result<
             exit = Exit::Difference;
         }
     }
-    super::say(exit, |stdout| stdout.write_all(text.as_bytes()))
+    print_found(global, exit, || to_json(&images, &scan), || to_text(&images))
 }
 
 /// Reads mirror.yaml and its lock, if there is one or there has to be. Secrets are neither needed nor looked up.
@@ -154,13 +154,16 @@ fn to_text(images: &BTreeMap<String, Image<'_>>) -> String {
     text
 }
 
-#[derive(Serialize)]
+/// What `discover` found.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Discovered")]
 struct Document<'s> {
     images: Vec<ImageRow<'s>>,
     unresolved: Vec<UnresolvedRow<'s>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DiscoveredImage")]
 struct ImageRow<'s> {
     source: &'s str,
     written: &'s str,
@@ -168,7 +171,8 @@ struct ImageRow<'s> {
     places: Vec<PlaceRow<'s>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DiscoveredPlace")]
 struct PlaceRow<'s> {
     file: &'s str,
     line: usize,
@@ -177,7 +181,8 @@ struct PlaceRow<'s> {
 }
 
 /// What can't be known, in JSON.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Unresolved")]
 pub(super) struct UnresolvedRow<'s> {
     text: &'s str,
     file: &'s str,
@@ -196,6 +201,11 @@ pub(super) fn unresolved(scan: &Scan) -> Vec<UnresolvedRow<'_>> {
         })
     });
     rows.collect()
+}
+
+/// The JSON schema of the document.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Document<'_>>()
 }
 
 fn to_json(images: &BTreeMap<String, Image<'_>>, scan: &Scan) -> String {

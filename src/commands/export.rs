@@ -2,12 +2,14 @@
 
 mod write;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
+use super::Unable;
 use super::discover::{known, pretty, warn};
+use super::output::say;
 use super::pins::Pins;
 use super::rewrite::target_number;
-use super::{Unable, say};
 use crate::cli::{self, Global};
 use crate::config::{Config, RegistrySettings};
 use crate::desired::{entries, mirrored};
@@ -80,15 +82,21 @@ fn tell_lacking(config: &Config, lock: &Lock) {
     }
 }
 
-#[derive(Serialize)]
+/// What `export --list` tells.
+#[derive(Serialize, JsonSchema)]
 struct Kinds {
     kinds: Vec<KindRow>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct KindRow {
     name: &'static str,
     about: &'static str,
+}
+
+/// The JSON schema of the document.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Kinds>()
 }
 
 fn list(as_json: bool) -> String {

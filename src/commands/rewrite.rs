@@ -1,14 +1,14 @@
 //! `rewrite PATH…`: image references in files become those of the mirror. Sends no request.
 
-use std::io::Write as _;
 use std::path::Path;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use similar::TextDiff;
 
-use super::Unable;
 use super::discover::{UnresolvedRow, known, pretty, scan_paths, tell, unresolved, warn, working_folder};
 use super::pins::Pins;
+use super::{Unable, print_found};
 use crate::cli::{self, Global};
 use crate::config::Config;
 use crate::desired::mirrored;
@@ -40,11 +40,6 @@ pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -
     let rewritten = rewrite::rewrite(&scan, options);
     let changed: Vec<(&File, &Rewritten)> =
         scan.files.iter().zip(&rewritten).filter(|(file, new)| file.text != new.text).collect();
-    let text = if global.json {
-        to_json(&scan, &rewritten)
-    } else {
-        changed.iter().map(|(file, new)| diff(file, new)).collect()
-    };
     let mut failed = Vec::new();
     if arguments.write {
         for (file, new) in &changed {
@@ -67,7 +62,8 @@ pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -
         (true, true) => Exit::Difference,
         (true, false) => Exit::Success,
     };
-    super::say(exit, |stdout| stdout.write_all(text.as_bytes()))
+    let text = || changed.iter().map(|(file, new)| diff(file, new)).collect();
+    print_found(global, exit, || to_json(&scan, &rewritten), text)
 }
 
 /// The target that is written, counted from 0.
@@ -94,25 +90,34 @@ fn diff(file: &File, new: &Rewritten) -> String {
     TextDiff::from_lines(&file.text, &new.text).unified_diff().header(&old_name, &new_name).to_string()
 }
 
-#[derive(Serialize)]
+/// What `rewrite` would change, or did.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Rewritten")]
 struct Document<'s> {
     files: Vec<FileRow<'s>>,
     left: Vec<LeftRow<'s>>,
     unresolved: Vec<UnresolvedRow<'s>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RewrittenFile")]
 struct FileRow<'s> {
     file: &'s str,
     diff: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Left")]
 struct LeftRow<'s> {
     text: &'s str,
     file: &'s str,
     line: usize,
     why: &'s str,
+}
+
+/// The JSON schema of the document.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Document<'_>>()
 }
 
 fn to_json(scan: &Scan, rewritten: &[Rewritten]) -> String {

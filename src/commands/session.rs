@@ -308,7 +308,7 @@ pub(super) fn read_config(path: &Path) -> anyhow::Result<String> {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let hint = "write one with `transship init`, or name another with --config FILE";
-            Err(Unable::error(format!("there is no {}", path.display()), hint))
+            Err(Unable::about(path, format!("there is no {}", path.display()), hint))
         }
         Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
     }

@@ -1,9 +1,11 @@
 //! Digests: the names of bytes (image-spec `descriptor.md`, section "Digests").
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// The registered digest algorithms of the image specification.
@@ -53,6 +55,16 @@ pub enum DigestError {
     /// An algorithm that isn't registered.
     #[error("`{0}`: unknown digest algorithm, expected sha256 or sha512")]
     Algorithm(String),
+}
+
+impl JsonSchema for Digest {
+    fn schema_name() -> Cow<'static, str> {
+        "Digest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$" })
+    }
 }
 
 impl Digest {

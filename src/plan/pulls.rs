@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::bytes::{may_have_more, part};
-use super::{Action, Plan, Planned, Transfer};
+use super::{Action, Bytes, Plan, Planned, Transfer};
 use crate::oci::{Digest, Edge, Manifest, Repository};
 use crate::store::{Source, Stores};
 
@@ -15,7 +15,7 @@ pub(super) fn estimate(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
     let copies = counts && *action == Action::Copy;
     // What an unread index points at is unknown, and so is what refers to it, and to the referrers.
     let is_open = copies && transfer.root.media_type.is_index() || counts && !transfer.referrers.is_empty();
-    transfer.bytes = (*action != Action::Copy).then_some(0);
+    transfer.bytes = (*action != Action::Copy).then(Bytes::default);
     transfer.pulls = if copies { 1 + transfer.referrers.len() as u64 } else { 0 };
     transfer.pulls_exact = !is_open;
 }
@@ -47,15 +47,33 @@ async fn spare_cached(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
         spared += 1;
         let part = part(&root, transfer).ok().filter(|_| !may_have_more(transfer));
         transfer.pulls_exact |= match part {
-            Some(part) => is_all_cached(&*source, part).await,
+            Some(part) => is_below_cached(&*source, part).await,
             None => false,
         };
     }
     transfer.pulls = transfer.pulls.saturating_sub(spared);
 }
 
+/// Whether all manifests of `transfer` that are known of are at hand, so that looking at them costs nothing.
+pub(super) async fn is_all_cached(source: &dyn Source, transfer: &Transfer) -> bool {
+    for referrer in &transfer.referrers {
+        let Some(referrer) = source.cached_manifest(&referrer.digest).await else { return false };
+        if !is_below_cached(source, referrer).await {
+            return false;
+        }
+    }
+    if transfer.action != Action::Copy {
+        return true;
+    }
+    let Some(root) = source.cached_manifest(&transfer.root.digest).await else { return false };
+    match part(&root, transfer) {
+        Ok(part) => is_below_cached(source, part).await,
+        Err(_) => false,
+    }
+}
+
 /// Whether all manifests below `root` are at hand.
-async fn is_all_cached(source: &dyn Source, root: Manifest) -> bool {
+async fn is_below_cached(source: &dyn Source, root: Manifest) -> bool {
     let (mut to_follow, mut seen) = (vec![root], HashSet::new());
     while let Some(manifest) = to_follow.pop() {
         for edge in manifest.successors() {

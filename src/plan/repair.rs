@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::request::QUESTIONS;
-use super::{Action, Plan, Planned, Transfer};
+use super::{Action, Bytes, Plan, Planned, Transfer};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Algorithm, Digest, Edge, Manifest, Repository, Selector, bounds};
 use crate::once::OnceMap;
@@ -109,8 +109,8 @@ fn give_work(transfer: &mut Transfer, root: Lack, referrers: Lack) {
     }
     let had_work = transfer.action == Action::Refer;
     transfer.action = if root.any { Action::Copy } else { Action::Refer };
-    let known = if had_work { transfer.bytes } else { Some(0) };
-    transfer.bytes = known.map(|bytes| bytes + root.bytes + referrers.bytes);
+    let known = if had_work { transfer.bytes } else { Some(Bytes::default()) };
+    transfer.bytes = known.map(|bytes| bytes + Bytes { copied: root.bytes + referrers.bytes, ..Bytes::default() });
 }
 
 impl Inspector {

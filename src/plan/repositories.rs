@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use futures::StreamExt as _;
 
 use super::request::{QUESTIONS, Request};
-use super::{Action, Plan, Planned};
+use super::{Action, Bytes, Plan, Planned};
 use crate::error::{Error, Kind, unless_stopped};
 use crate::oci::{Digest, Repository};
 
@@ -43,7 +43,7 @@ pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Ve
             && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
         {
             transfer.action = Action::Conflict { found };
-            (transfer.pulls, transfer.pulls_exact, transfer.bytes) = (0, true, Some(0));
+            (transfer.pulls, transfer.pulls_exact, transfer.bytes) = (0, true, Some(Bytes::default()));
         }
     }
 }

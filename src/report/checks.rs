@@ -1,11 +1,12 @@
 //! What `check` has proved, and what it couldn't.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::Error;
 
 /// What a check is about. The JSON report spells it in `snake_case`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
     /// The host answers, over TLS where it has to.

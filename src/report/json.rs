@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, Unit};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    Bytes, Change, Check, Difference, Outcome, Proof, Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome,
-    Right, Status, known_outcome,
+    Bytes, Change, Check, Difference, Fatal, Outcome, Proof, Reason, ReferrerOutcome, RegistryUse, Report,
+    RepositoryOutcome, Right, Status, known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -23,37 +24,64 @@ const TOOL: &str = concat!("transship ", env!("CARGO_PKG_VERSION"));
 /// Stands for a key that a later feature fills.
 type Later = Option<()>;
 
-#[derive(Serialize)]
+/// What a run did or found, or why it could not run (`error`).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Report")]
 struct Document<'a> {
+    /// Of the document: keys are added, never renamed or given another meaning, as long as it stays the same.
     version: u32,
+    /// The same as a name.
     schema: &'static str,
+    /// The program and its version.
     tool: &'static str,
+    /// The verb; `transship` where the command line names none.
     command: &'a str,
+    /// When the run began: RFC 3339, in UTC.
     started: String,
+    /// How long it took.
     seconds: f64,
+    /// The exit status.
     exit: u8,
+    /// One for each image and target, in the order of mirror.yaml.
     images: Vec<Image>,
+    /// The target repositories that were needed.
     repositories: &'a [RepositoryOutcome],
+    /// What was asked of each registry.
     registries: &'a [RegistryUse],
     totals: Totals,
+    /// Pins that moved; null where none could.
     changes: Option<&'a [Change]>,
+    /// What `lock --check` and `verify` have found; null elsewhere.
     differences: Option<&'a [Difference]>,
+    /// What `check` has found; null elsewhere.
     checks: Option<Vec<Checked>>,
+    /// Why it could not run; null if it could.
+    error: Option<&'a Fatal>,
 }
 
-#[derive(Serialize)]
+/// What became of one image at one target.
+#[derive(Serialize, JsonSchema)]
 struct Image {
+    /// The canonical source, or the repository where no tag is known.
     source: String,
+    /// What the lock pins; null if it couldn't be resolved.
     digest: Option<Digest>,
-    /// `None` where no target was asked.
+    /// The target reference; null where no target was asked.
     target: Option<String>,
+    /// The digest at the target, where it differs from `digest`.
     mirrored: Option<Digest>,
+    /// Of a plan, null where there is work to do.
     status: Option<Status>,
     reason: Option<Reason>,
-    bytes: Amount,
+    /// Of a plan, what sync would do; null while that isn't known.
+    bytes: Option<Bytes>,
+    /// From the start of its work to the end, waiting included.
     seconds: f64,
+    /// What refers to the image, or to what it consists of.
     referrers: Vec<Referred>,
+    /// Null: for a later version.
     held: Later,
+    /// Null: for a later version.
     verified: Later,
     error: Option<Failure>,
     #[serde(flatten)]
@@ -61,7 +89,8 @@ struct Image {
 }
 
 /// What became of something that refers to the image.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Referrer")]
 struct Referred {
     digest: Option<Digest>,
     artifact_type: Option<String>,
@@ -69,23 +98,34 @@ struct Referred {
     error: Option<Failure>,
 }
 
-/// What was moved, by way; or what there is to move, as far as it is known.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Amount {
-    Moved(Bytes),
-    Planned(Option<u64>),
-}
-
 /// What only an image of a plan has.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Cost {
-    action: &'static str,
+    action: Step,
+    /// Manifest GETs that count against a quota of the source.
     pulls: u64,
+    /// Whether `pulls` is all; else it is the least.
     pulls_exact: bool,
 }
 
-#[derive(Serialize)]
+/// What sync would do for an image.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Action")]
+enum Step {
+    /// Copy what the target lacks.
+    Copy,
+    /// Set the tag: all else is there.
+    Tag,
+    /// Nothing.
+    None,
+    /// Nothing: the tag holds something else, and may not be replaced.
+    Conflict,
+}
+
+/// Why something failed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
 struct Failure {
     stage: Option<Stage>,
     side: Option<Side>,
@@ -93,28 +133,43 @@ struct Failure {
     http_status: Option<u16>,
     attempts: u32,
     message: String,
+    /// The next step.
     hint: Option<String>,
 }
 
-#[derive(Serialize)]
+/// What `check` found of one thing that a run needs.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Check")]
 struct Checked {
     host: String,
+    /// Null where it is about the host.
     repository: Option<String>,
     action: Right,
+    /// Null where only doing it would tell.
     ok: Option<bool>,
     kind: Option<Kind>,
     message: Option<String>,
+    /// The next step.
     hint: Option<String>,
 }
 
-#[derive(Serialize)]
+/// The run in numbers.
+#[derive(Serialize, JsonSchema)]
 struct Totals {
+    /// How many of `images` have each status.
     images: BTreeMap<Status, usize>,
-    bytes: Amount,
+    /// Of a plan, null while it isn't known of all images.
+    bytes: Option<Bytes>,
+    /// Manifest GETs that counted against a quota, or of a plan those that will, at least.
     pulls: u64,
 }
 
 impl Report {
+    /// The JSON schema of the document.
+    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Document<'_>>()
+    }
+
     /// The report as a JSON document, with a newline at its end.
     pub fn to_json(&self) -> String {
         let document = Document {
@@ -132,6 +187,7 @@ impl Report {
             changes: self.changes.as_deref(),
             differences: self.differences.as_deref(),
             checks: self.checks.as_ref().map(|checks| checks.iter().map(Checked::of).collect()),
+            error: self.fatal.as_ref(),
         };
         let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers can be written as JSON");
         text.push('\n');
@@ -150,8 +206,8 @@ impl Report {
         let mut images: BTreeMap<_, _> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
         self.outcomes.iter().for_each(|outcome| *images.entry(outcome.status).or_default() += 1);
         let bytes = match &self.plan {
-            Some(plan) => Amount::Planned(plan.with_work().map(|transfer| transfer.bytes).sum()),
-            None => Amount::Moved(self.bytes()),
+            Some(plan) => plan.with_work().try_fold(Bytes::default(), |sum, transfer| Some(sum + transfer.bytes?)),
+            None => Some(self.bytes()),
         };
         Totals { images, bytes, pulls: self.pulls() }
     }
@@ -166,7 +222,7 @@ impl Image {
             mirrored: outcome.mirrored,
             status: Some(outcome.status),
             reason: outcome.reason,
-            bytes: Amount::Moved(outcome.bytes),
+            bytes: Some(outcome.bytes),
             seconds: milliseconds(outcome.seconds),
             referrers: outcome.referrers.iter().map(Referred::of).collect(),
             held: None,
@@ -181,14 +237,14 @@ impl Image {
         let (cost, bytes) = match planned {
             Planned::Image(transfer) => {
                 let action = match transfer.action {
-                    Action::Copy | Action::Refer => "copy",
-                    Action::Tag => "tag",
-                    Action::UpToDate | Action::Kept { .. } => "none",
-                    Action::Conflict { .. } => "conflict",
+                    Action::Copy | Action::Refer => Step::Copy,
+                    Action::Tag => Step::Tag,
+                    Action::UpToDate | Action::Kept { .. } => Step::None,
+                    Action::Conflict { .. } => Step::Conflict,
                 };
                 (Cost { action, pulls: transfer.pulls, pulls_exact: transfer.pulls_exact }, transfer.bytes)
             }
-            Planned::Failed { .. } => (Cost { action: "none", pulls: 0, pulls_exact: true }, None),
+            Planned::Failed { .. } => (Cost { action: Step::None, pulls: 0, pulls_exact: true }, None),
         };
         let image = match (known_outcome(planned), planned) {
             (Some(outcome), _) => Self::done(outcome),
@@ -197,7 +253,7 @@ impl Image {
             }
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
-        Self { bytes: Amount::Planned(bytes), planned: Some(cost), ..image }
+        Self { bytes, planned: Some(cost), ..image }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What became of one image at one target.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::{Digest, Referrer};
-use crate::plan::{Action, Planned, Transfer};
+use crate::plan::{Action, Bytes, Planned, Transfer};
 
 /// What became of an image. The JSON report spells it in `snake_case`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It is at the target now.
@@ -24,18 +25,28 @@ pub enum Status {
     Failed,
     /// It was left alone.
     Skipped,
+    /// The target doesn't hold what the lock pins, and was only looked at.
+    Differs,
     /// Whether there is anything couldn't be found out. Only of what refers to an image.
     Unknown,
 }
 
 impl Status {
     /// All that an image can have, from what is as it should be to what isn't.
-    pub const ALL: [Self; 7] =
-        [Self::Copied, Self::UpToDate, Self::Held, Self::Deferred, Self::Skipped, Self::Conflict, Self::Failed];
+    pub const ALL: [Self; 8] = [
+        Self::Copied,
+        Self::UpToDate,
+        Self::Held,
+        Self::Deferred,
+        Self::Skipped,
+        Self::Differs,
+        Self::Conflict,
+        Self::Failed,
+    ];
 }
 
 /// Why nothing happened to an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The target holds what the lock pins.
@@ -50,41 +61,6 @@ pub enum Reason {
     Kept,
     /// The target doesn't hold what the lock pins, and was only looked at.
     Differs,
-}
-
-/// Bytes of blobs and manifests, by the way they came to the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Bytes {
-    /// Sent over the network.
-    pub copied: u64,
-    /// Taken by the target from another of its repositories.
-    pub mounted: u64,
-    /// There already.
-    pub present: u64,
-}
-
-impl Bytes {
-    /// All of them.
-    pub fn total(self) -> u64 {
-        self.copied + self.mounted + self.present
-    }
-}
-
-impl std::ops::Add for Bytes {
-    type Output = Self;
-
-    fn add(mut self, other: Self) -> Self {
-        self += other;
-        self
-    }
-}
-
-impl std::ops::AddAssign for Bytes {
-    fn add_assign(&mut self, other: Self) {
-        self.copied += other.copied;
-        self.mounted += other.mounted;
-        self.present += other.present;
-    }
 }
 
 /// What became of something that refers to an image.

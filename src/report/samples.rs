@@ -116,8 +116,11 @@ pub(super) fn sync() -> Report {
 }
 
 pub(super) fn plan() -> Report {
-    let known =
-        Transfer { pulls: 3, bytes: Some(52_300_000), ..transfer("docker.io/library/nginx:1.27", Action::Copy) };
+    let known = Transfer {
+        pulls: 3,
+        bytes: Some(Bytes { copied: 52_300_000, ..Bytes::default() }),
+        ..transfer("docker.io/library/nginx:1.27", Action::Copy)
+    };
     let unread = Transfer { pulls: 1, pulls_exact: false, ..transfer("docker.io/library/alpine:3.21", Action::Copy) };
     let kept = Action::Kept { found: Some(digest("kept")) };
     let silent = error(Kind::Unavailable, "head harbor.example.com/mirror/quay.io/a/b:2", "connection refused");
@@ -202,8 +205,8 @@ pub(super) fn verify() -> Report {
         extra,
     ];
     let outcomes = vec![
-        outcome(nginx, Status::Skipped, Reason::Differs, 0),
-        outcome(redis, Status::Skipped, Reason::Differs, 3_620_000),
+        outcome(nginx, Status::Differs, Reason::Differs, 0),
+        outcome(redis, Status::Differs, Reason::Differs, 3_620_000),
         outcome(alpine, Status::UpToDate, Reason::Unchanged, 41_200_000),
     ];
     Report { outcomes, differences: Some(differences), verified: true, ..report("verify") }

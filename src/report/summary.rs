@@ -58,7 +58,7 @@ fn verification_summary(report: &Report) -> String {
     report.outcomes.iter().for_each(|outcome| *targets.entry(&outcome.source).or_default() += 1);
     let of = |wanted: &dyn Fn(&Outcome) -> bool| report.outcomes.iter().filter(|outcome| wanted(outcome)).count();
     let with = |reason| of(&|outcome| outcome.status == Status::Skipped && outcome.reason == Some(reason));
-    let differ = with(Reason::Differs);
+    let differ = of(&|outcome| outcome.status == Status::Differs);
     let counts = [
         (of(&|outcome| outcome.status == Status::UpToDate), "as pinned"),
         (differ, if differ == 1 { "differs" } else { "differ" }),
@@ -111,7 +111,7 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
         let _ = write!(images, ": {}", statuses.join(", "));
     }
     let mut parts = vec![images];
-    let known: u64 = todo.iter().filter_map(|image| image.bytes).sum();
+    let known: u64 = todo.iter().filter_map(|image| image.bytes).map(|bytes| bytes.copied).sum();
     if known > 0 {
         let least = at_least(todo.iter().all(|image| image.bytes.is_some()));
         parts.push(format!("{least}{} to move", size(known)));

@@ -40,13 +40,14 @@ struct Look {
     line: bool,
 }
 
-const LOOKS: [Look; 8] = [
+const LOOKS: [Look; 9] = [
     Look { status: Status::Copied, word: "copied", color: GOOD, line: true },
     Look { status: Status::UpToDate, word: "up to date", color: PLAIN, line: false },
     Look { status: Status::Unknown, word: "unknown", color: WAITING, line: false },
     Look { status: Status::Held, word: "held", color: WAITING, line: true },
     Look { status: Status::Deferred, word: "deferred", color: WAITING, line: true },
     Look { status: Status::Skipped, word: "skipped", color: WAITING, line: false },
+    Look { status: Status::Differs, word: "differs", color: BAD, line: false },
     Look { status: Status::Conflict, word: "conflict", color: BAD, line: false },
     Look { status: Status::Failed, word: "failed", color: BAD, line: false },
 ];
@@ -126,7 +127,7 @@ impl Page<'_> {
             return Ok(());
         }
         // Failures and what differs have their own place.
-        let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.reason == Some(Reason::Differs);
+        let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.status == Status::Differs;
         let wanted = |outcome: &&Outcome| {
             let asked_for = self.style.verbose && !is_told(outcome);
             outcome.status.look().line || asked_for || referrers::is_notable(outcome)
@@ -334,7 +335,7 @@ fn what_it_took(outcome: &Outcome) -> String {
 /// What a planned image's line ends with.
 fn what_it_will_take(image: &Transfer) -> String {
     let moves = matches!(image.action, Action::Copy | Action::Refer);
-    let bytes = image.bytes.filter(|_| moves).map(size).unwrap_or_default();
+    let bytes = image.bytes.filter(|_| moves).map(|bytes| size(bytes.copied)).unwrap_or_default();
     let pulls = match (image.pulls, image.pulls_exact) {
         // None that is known of is nothing to tell.
         (0, _) => String::new(),

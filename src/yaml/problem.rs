@@ -38,6 +38,11 @@ impl KeyPath {
         self.then(Segment::Index(index))
     }
 
+    /// Whether it is the whole file.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn then(&self, segment: Segment) -> Self {
         let mut path = self.clone();
         path.0.push(segment);
@@ -100,6 +105,18 @@ impl Problems {
         Self { origin: origin.display().to_string(), problems }
     }
 
+    /// The file, as the user calls it.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// `FILE:LINE:COLUMN: key.path: what is wrong`.
+    pub fn line(&self, problem: &Problem) -> String {
+        let Problem { line, column, path, message, .. } = problem;
+        let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+        format!("{}:{line}:{column}: {}{}", self.origin, printable(&path), printable(message))
+    }
+
     /// The problems, in the order of the text.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.problems.iter()
@@ -125,10 +142,8 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, problem) in self.problems.iter().enumerate() {
             let line_break = if position == 0 { "" } else { "\n" };
-            let Problem { line, column, path, message, hint } = problem;
-            let path = if path.0.is_empty() { String::new() } else { format!("{path}: ") };
-            write!(f, "{line_break}{}:{line}:{column}: {}{}", self.origin, printable(&path), printable(message))?;
-            if let Some(hint) = hint {
+            write!(f, "{line_break}{}", self.line(problem))?;
+            if let Some(hint) = &problem.hint {
                 write!(f, "\nhint: {}", printable(hint))?;
             }
         }

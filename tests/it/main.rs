@@ -34,6 +34,7 @@ mod referrer_lookups;
 mod referrers;
 mod refused_questions;
 mod repair;
+mod report;
 mod requests;
 mod rewrite;
 mod round_trips;

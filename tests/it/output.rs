@@ -140,9 +140,9 @@ async fn a_plan_and_a_dry_run() {
     insta::assert_snapshot!(scene.shown("sync --dry-run --only */app:1").await, @"
     exit 0
     -- stdout
-    copy        SRC/app:1 → DST/m/app:1
+    copy        SRC/app:1 → DST/m/app:1    3.0 kB
 
-    1 image: 1 to copy
+    1 image: 1 to copy; 3.0 kB to move
     -- stderr
     ");
 }

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Repository};
-use transship::plan::{Plan, Planned, ReferrerPolicy, Request, estimate_bytes, plan};
+use transship::plan::{Plan, Planned, ReferrerPolicy, Request, Spending, estimate_bytes, plan};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -86,7 +86,7 @@ async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
     assert_eq!(pulls(&plan), [(1, false), (0, true), (0, true), (0, true)]);
 
     scene.recorded.clear();
-    estimate_bytes(&mut plan, &scene.stores).await;
+    estimate_bytes(&mut plan, &scene.stores, Spending::Pulls).await;
     // Root and one child for the first target; the other child for the second. What refers to the children isn't known yet.
     assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
     assert_eq!(scene.read(), 3, "weighing reads each once, too");
@@ -107,7 +107,7 @@ async fn what_the_cache_has_is_not_counted() {
     // The children may be at the target or not: nobody has asked.
     assert_eq!(pulls(&plan), [(0, false); 4]);
     scene.recorded.clear();
-    estimate_bytes(&mut plan, &scene.stores).await;
+    estimate_bytes(&mut plan, &scene.stores, Spending::Pulls).await;
     assert_eq!(scene.read(), 2);
     // They have been read now, and so cost the copy nothing.
     assert_eq!(pulls(&plan), [(0, true); 4]);

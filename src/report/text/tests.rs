@@ -82,7 +82,7 @@ fn a_run_with_more_to_say() {
 fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
     let elsewhere = Transfer {
         target: "other.example.com/docker.io/library/nginx".parse().unwrap(),
-        bytes: Some(0),
+        bytes: Some(crate::plan::Bytes::default()),
         ..samples::transfer("nginx:1.27", Action::UpToDate)
     };
     let images = vec![samples::transfer("nginx:1.27", Action::Copy), elsewhere];

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Overwrite, Planned, Request, Transfer, estimate_bytes, plan};
+use transship::plan::{Action, Bytes, Overwrite, Planned, Request, Spending, Transfer, estimate_bytes, plan};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -81,7 +81,7 @@ impl World {
             stop: &CancellationToken::new(),
         })
         .await;
-        estimate_bytes(&mut plan, &stores).await;
+        estimate_bytes(&mut plan, &stores, Spending::Pulls).await;
         let transfers = plan.images.into_iter().map(|planned| match planned {
             Planned::Image(transfer) => transfer,
             Planned::Failed { error, .. } => panic!("{error}"),
@@ -118,10 +118,10 @@ async fn what_holds_something_else_is_work_unless_it_is_kept() {
     assert_eq!((&kept.action, kept.pulls, left(&kept)), (&Action::UpToDate, 0, vec![att.as_str(), sig]));
     // The copy tells of it, but moves nothing.
     assert_eq!((&refused.action, left(&refused)), (&Action::Refer, vec![att.as_str(), sig]));
-    assert_eq!((refused.pulls, refused.bytes), (0, Some(0)));
+    assert_eq!((refused.pulls, refused.bytes), (0, Some(Bytes::default())));
     let [replaced, _] = world.plan([("1", Overwrite::Replace), ("latest", Overwrite::Keep)]).await;
     assert_eq!((&replaced.action, replaced.pulls, left(&replaced)), (&Action::Refer, 2, vec![]));
-    assert!(replaced.bytes > Some(0));
+    assert!(replaced.bytes.is_some_and(|bytes| bytes.copied > 0));
 }
 
 #[tokio::test]

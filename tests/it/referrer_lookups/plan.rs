@@ -98,7 +98,7 @@ async fn a_target_that_cannot_say_fails_the_image() {
 async fn the_cost_counts_what_is_locked() {
     let (scene, ..) = signed(true).await;
     scene.source.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 50 });
-    let bytes = scene.cli.run("plan --bytes --json").await.json()["images"][0]["bytes"].clone();
+    let bytes = scene.cli.run("plan --bytes --json").await.json()["images"][0]["bytes"]["copied"].clone();
     // Two manifests' config and layers: an empty config, and the layers of the one, config and layers of the other.
     assert!(bytes.as_u64().unwrap() > 6000, "{bytes}");
     scene.write("mirror.yaml", "target: DST/new\nlayout: \"{repository}\"\nimages: [\"SRC/app:1\"]\n");

@@ -188,10 +188,26 @@ pub(crate) fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
     ]
 }
 
+/// Fails where a document of a verb isn't what the published schema says; others have none.
+pub(crate) fn assert_obeys_the_schema(document: &serde_json::Value) {
+    static SCHEMA: std::sync::LazyLock<jsonschema::Validator> = std::sync::LazyLock::new(|| {
+        let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
+        let output = command.args(["schema", "report"]).output().expect("it runs");
+        let schema = serde_json::from_slice(&output.stdout).expect("a schema");
+        jsonschema::validator_for(&schema).expect("a valid schema")
+    });
+    if ["schema", "unresolved", "kinds"].iter().any(|key| document.get(key).is_some()) {
+        let errors: Vec<_> = SCHEMA.iter_errors(document).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:#?} in {document:#}");
+    }
+}
+
 impl Run {
-    /// The document on standard output.
+    /// The document on standard output, which is as `transship schema report` has it.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in:\n{self:?}"))
+        let document = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e} in:\n{self:?}"));
+        assert_obeys_the_schema(&document);
+        document
     }
 
     /// The same without what differs from run to run.

@@ -1,0 +1,190 @@
+//! What a run leaves for whoever started it: text or one JSON document on stdout, the same document in the file of
+//! `--report`, and on stderr why it could not run.
+
+use std::io::{self, ErrorKind, IsTerminal as _, StdoutLock, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::report_file;
+use crate::cli::{Cli, ColorChoice, Global};
+use crate::config::Problems;
+use crate::error::Kind;
+use crate::report::{Exit, Fatal, Place, Report, Style};
+
+/// Why a verb could not run: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Unable {
+    message: String,
+    hint: Option<String>,
+    /// The file that it is about.
+    file: Option<String>,
+}
+
+impl Unable {
+    pub(super) fn error(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        Self { message: message.into(), hint: Some(hint.into()), file: None }.into()
+    }
+
+    /// [`Unable::error`] about `file`.
+    pub(super) fn about(file: &Path, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+        let file = Some(file.display().to_string());
+        Self { message: message.into(), hint: Some(hint.into()), file }.into()
+    }
+}
+
+/// What was done could not be told.
+#[derive(Debug, thiserror::Error)]
+#[error("can't write {what}: {error}")]
+pub(super) struct Unheard {
+    exit: Exit,
+    what: String,
+    error: io::Error,
+}
+
+const UNHEARD_HINT: &str =
+    "make room where the output goes, or send it elsewhere; only the output is lost, not what was done";
+
+/// Colours and how much to say.
+pub(super) fn style(global: &Global) -> Style {
+    let wanted = match global.color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    };
+    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted }
+}
+
+/// Tells what a run did.
+pub(super) fn print(report: &Report, global: &Global) -> anyhow::Result<Exit> {
+    tell(global, report.exit(), || report.to_json(), |stdout| report.write_text(stdout, style(global)))
+}
+
+/// Tells what a verb has found that makes no report: `text`, or one JSON document.
+pub(super) fn print_found(
+    global: &Global,
+    exit: Exit,
+    json: impl FnOnce() -> String,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<Exit> {
+    tell(global, exit, json, |stdout| stdout.write_all(text().as_bytes()))
+}
+
+/// Writes what a verb that makes no report has to say.
+pub(super) fn printed(text: &str) -> anyhow::Result<Exit> {
+    say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
+}
+
+/// The file comes first: it is what is asked for in the morning, and no reader of stdout can spoil it.
+fn tell(
+    global: &Global,
+    exit: Exit,
+    json: impl FnOnce() -> String,
+    text: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>,
+) -> anyhow::Result<Exit> {
+    let document = (global.json || global.report.is_some()).then(json).unwrap_or_default();
+    let written = global.report.as_deref().map_or(Ok(()), |path| {
+        report_file::write(path, &document).map_err(|error| {
+            let what = format!("the report to {}", path.display());
+            Unheard { exit: exit.or(Exit::Failed), what, error }
+        })
+    });
+    let said = say(exit, |stdout| if global.json { stdout.write_all(document.as_bytes()) } else { text(stdout) })?;
+    written?;
+    Ok(said)
+}
+
+/// Writes to stdout, for a run that ends like this. A reader that has gone, as in a pipe to head, isn't an error.
+pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> anyhow::Result<Exit> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Unheard { exit: exit.or(Exit::Failed), what: "to standard output".to_owned(), error }.into())
+        }
+        _ => Ok(exit),
+    }
+}
+
+/// Tells why `verb` could not run and what to do about it.
+pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global: &Global) -> Exit {
+    let exit = explain(error);
+    if error.is::<Unheard>() {
+        return exit;
+    }
+    let document = || Report { fatal: Some(fatal(error)), ..Report::new(verb, started) }.to_json();
+    // stderr has told it already.
+    let _ = tell(global, exit, document, |_| Ok(()));
+    exit
+}
+
+fn explain(error: &anyhow::Error) -> Exit {
+    let mut text = format!("error: {error}\n");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("caused by: {cause}\n"));
+    }
+    if let Some(hint) = hint(error) {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    error.downcast_ref::<Unheard>().map_or(Exit::Unable, |unheard| unheard.exit)
+}
+
+fn hint(error: &anyhow::Error) -> Option<&str> {
+    let unable = error.downcast_ref::<Unable>().and_then(|unable| unable.hint.as_deref());
+    let unheard = error.downcast_ref::<Unheard>().map(|_| UNHEARD_HINT);
+    unable.or(unheard).or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint))
+}
+
+/// The error as the report has it.
+fn fatal(error: &anyhow::Error) -> Fatal {
+    let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let kind = error.downcast_ref::<crate::error::Error>().map_or(Kind::Configuration, crate::error::Error::kind);
+    let hint = hint(error).map(str::to_owned);
+    if let Some(problems) = error.downcast_ref::<Problems>() {
+        let place = |problem: &crate::config::Problem| Place {
+            file: problems.origin().to_owned(),
+            line: Some(problem.line),
+            column: Some(problem.column),
+            key: Some(problem.path.to_string()).filter(|path| !path.is_empty()),
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
+        };
+        let message = problems.iter().map(|problem| problems.line(problem)).collect::<Vec<_>>().join("\n");
+        let hint = problems.iter().find_map(|problem| problem.hint.clone());
+        return Fatal { kind, message, hint, places: problems.iter().map(place).collect() };
+    }
+    let file = error.downcast_ref::<Unable>().and_then(|unable| unable.file.clone());
+    let place = file.map(|file| Place {
+        file,
+        line: None,
+        column: None,
+        key: None,
+        message: error.to_string(),
+        hint: hint.clone(),
+    });
+    Fatal { kind, message, hint, places: place.into_iter().collect() }
+}
+
+/// Tells what clap has to say: help, or what is wrong with the command line.
+pub(crate) fn answer(clap: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
+    let is_help = !clap.use_stderr();
+    match clap.print() {
+        Err(error) if is_help && error.kind() != ErrorKind::BrokenPipe => {
+            let what = "to standard output".to_owned();
+            return explain(&Unheard { exit: Exit::Failed, what, error }.into()).into();
+        }
+        // Nobody is left to tell if stderr can't be written.
+        _ => {}
+    }
+    if !is_help && arguments.iter().any(|argument| argument == "--json") {
+        let text = clap.to_string();
+        let message = text.split("\n\n").next().unwrap_or_default().trim().trim_start_matches("error: ");
+        let hint = Some("`transship help` lists the verbs, `transship VERB --help` their flags".to_owned());
+        let fatal = Fatal { kind: Kind::Configuration, message: message.to_owned(), hint, places: Vec::new() };
+        let report = Report { fatal: Some(fatal), ..Report::new(Cli::NAME, Timestamp::now()) };
+        let _ = say(Exit::Unable, |stdout| stdout.write_all(report.to_json().as_bytes()));
+    }
+    u8::try_from(clap.exit_code()).unwrap_or(Exit::Unable.code()).into()
+}
