@@ -61,7 +61,7 @@ async fn the_file_is_what_json_prints_however_a_run_ends() {
         assert_eq!(stable("t.json"), stable("r.json"), "{line}");
         assert!(text.code == code && !text.stdout.starts_with('{'), "{line}: {text}");
     }
-    scene.target.script.always("HEAD", "/v2/mirror/db/", Fault::refuse(403, "DENIED"));
+    scene.list("  - SRC/app:1\n  - SRC/missing:1\n");
     assert_eq!(scene.cli.run("sync --report r.json").await.code, 1);
     assert_eq!(report(&scene.cli, "r.json")["images"][1]["status"], "failed");
 }
