@@ -36,7 +36,7 @@ Exit status:
   2    could not run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check, verify,
        discover --check, rewrite --check)
-  4    kept for later: some images were put off because a quota is used up
+  4    nothing failed, but some images were put off because a quota is used up
   130  interrupted; what was done is reported
 
 Environment:

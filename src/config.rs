@@ -317,6 +317,8 @@ pub struct Limits {
     pub max_wait: Duration,
     /// The most bytes a second that are read from the sources; `None` without a limit.
     pub bandwidth: Option<NonZeroU64>,
+    /// Pulls of a quota that are left for others.
+    pub quota_reserve: u64,
     /// The largest manifest that is taken, in bytes.
     pub manifest_size: u64,
 }
@@ -339,6 +341,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             max_wait: Duration::from_secs(300),
             bandwidth: None,
+            quota_reserve: 10,
             manifest_size: 4 << 20,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
 //! manifests, `referrers` follows what refers to it, level by level, and `set` brings what refers to one manifest,
-//! `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `empty` spares questions to empty
+//! `pulls` sets
+//! aside what it takes where that is limited, `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `empty` spares questions to empty
 //! repositories, `repair` believes a target that says something is missing, `fallback` helps a target that doesn't list
 //! referrers itself, `turns` lets one at a time do so, and `quota` stops what has no room.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
@@ -21,6 +22,7 @@ mod image;
 mod listed;
 mod permits;
 mod place;
+mod pulls;
 mod push_outcome;
 mod quota;
 mod read;
@@ -42,14 +44,14 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result, Stage};
-use crate::oci::{Digest, Manifest, Repository, Selector};
+use crate::oci::{Digest, Manifest, Registry, Repository, Selector};
 use crate::once::OnceMap;
 use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
 use crate::referrers::Finder;
 use crate::report::{Outcome, ReferrerOutcome, Status};
-use crate::store::Stores;
+use crate::store::{PullOrder, Stores};
 
 /// Images in flight: enough to keep every transfer busy, few enough to finish what was begun.
 const IMAGES: usize = 64;
@@ -103,6 +105,8 @@ struct Engine {
     holders: holders::Holders,
     empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
+    /// Whose turn it is to set pulls aside.
+    order: Arc<PullOrder>,
     holes: Holes,
 }
 
@@ -127,6 +131,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         holders: holders::Holders::new(&plan),
         empty_repositories: empty::EmptyRepositories::new(&plan, ready),
         quotas: quota::Quotas::default(),
+        order: PullOrder::new(pulling(&plan)),
         holes: plan.holes,
     });
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
@@ -142,6 +147,16 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
     let mut outcomes: Vec<_> = futures::stream::iter(images).buffer_unordered(IMAGES).collect().await;
     outcomes.sort_by_key(|(index, _)| *index);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// Where images may be pulled from, and their places in the plan.
+fn pulling(plan: &Plan) -> impl Iterator<Item = (Registry, usize)> {
+    plan.images.iter().enumerate().filter_map(|(place, planned)| match planned {
+        Planned::Image(transfer) if may_push(transfer) => {
+            Some((transfer.source.repository().registry().clone(), place))
+        }
+        _ => None,
+    })
 }
 
 /// Whether something may be pushed for it.
@@ -216,6 +231,8 @@ impl Engine {
         ready: &Readiness,
         referrers: &mut Vec<ReferrerOutcome>,
     ) -> Result<image::Copied> {
+        // Given up with this image, however it ends.
+        let turn = self.order.place(transfer.source.repository().registry(), place);
         let seen = Ready::seen(&transfer.target);
         let ready = match (ready.get(&transfer.target), &transfer.action) {
             (Some(Ok(ready)), _) => ready,
@@ -231,6 +248,6 @@ impl Engine {
         }
         let route = route::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
         self.quotas.check(&route)?;
-        image::copy_image(self, &route, transfer, referrers).await
+        image::copy_image(self, &route, transfer, turn, referrers).await
     }
 }

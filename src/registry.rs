@@ -35,7 +35,8 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 pub(crate) use self::action::{Action, Request};
-use self::admission::pulls::Pulls;
+pub(crate) use self::admission::pulls::Reservation;
+use self::admission::pulls::{Budget, Budgets};
 pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
 pub(crate) use self::auth::challenge::read as read_challenge;
@@ -88,7 +89,7 @@ pub struct Host {
     set_as_harbor: bool,
     harbor: harbor::Facts,
     referrers: ReferrersApi,
-    pulls: Pulls,
+    budgets: Budgets,
     /// It has refused to tell what a manifest is, and has given it.
     refuses_heads: AtomicBool,
     /// All hosts of the run.
@@ -112,7 +113,24 @@ pub(crate) enum UploadError {
 impl Host {
     /// Whether a manifest GET counts against a quota, as far as is known by now.
     pub(crate) fn meters_pulls(&self) -> bool {
-        self.quirks.meters_pulls || self.transport.counters.quota().is_some()
+        self.quirks.meters_pulls || self.budgets.tightest().is_some()
+    }
+
+    /// What pulls from the repository at `path` are counted in.
+    pub(crate) async fn budget(&self, path: &str) -> Arc<Budget> {
+        self.budgets.of(&self.auth.account(path).await)
+    }
+
+    /// Has the host tell its quota by `ask`, a request that costs nothing, where that counts pulls and its numbers aren't
+    /// known: once for each repository, as some are exempt and tell nothing.
+    pub(crate) async fn learn_quota<F: Future>(&self, path: &str, ask: impl FnOnce() -> F) {
+        if !self.meters_pulls() || !self.budget(path).await.is_unknown() {
+            return;
+        }
+        let mut asked = self.budgets.asked.lock().await;
+        if self.budget(path).await.is_unknown() && asked.insert(path.to_owned()) {
+            ask().await;
+        }
     }
 
     /// Whether the AWS account lets repositories mount each other's blobs; `None` where that is no matter of accounts.
@@ -197,6 +215,7 @@ impl Host {
             repository: of.to_owned(),
             body: Bytes::new(),
             limit: (ANSWER_SIZE, "an answer"),
+            ticket: None,
         })
     }
 
@@ -243,6 +262,7 @@ impl Host {
             repository: repository.path().to_owned(),
             body: Bytes::new(),
             limit,
+            ticket: None,
         })
     }
 
@@ -261,22 +281,11 @@ impl Host {
         }
     }
 
-    /// One attempt, if no used-up quota speaks against it.
+    /// One attempt, wherever it leads.
     ///
     /// # Errors
     /// What it met.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
-        if request.action != Action::PullManifest {
-            return self.attempt_anywhere(request).await;
-        }
-        let pull = self.pulls.enter(request).await?;
-        let outcome = self.attempt_anywhere(request).await;
-        pull.ended(&outcome);
-        outcome
-    }
-
-    /// One attempt, wherever it leads.
-    async fn attempt_anywhere(&self, request: &Request) -> Result<Answer> {
         let answer = self.attempt_here(request).await?;
         if elsewhere::asks(&answer) { self.attempt_elsewhere(request, answer).await } else { Ok(answer) }
     }
@@ -286,6 +295,8 @@ impl Host {
         let mut refusals = 0;
         loop {
             let authorization = self.auth.authorize(request).await.map_err(|error| self.about_account(error))?;
+            let budget = self.budget(&request.repository).await;
+            let mark = budget.mark();
             let outcome = self.transport.exchange(request, authorization.header.clone()).await;
             let answer = match outcome {
                 Ok(answer) => answer,
@@ -294,6 +305,9 @@ impl Host {
                     return Err(error);
                 }
             };
+            if request.ticket.is_none() && !answer.foreign {
+                answer.tell(request, &budget, mark);
+            }
             if elsewhere::asks(&answer) {
                 authorization.accepted();
                 return Ok(answer);

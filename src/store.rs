@@ -7,6 +7,7 @@ pub mod cache;
 pub mod layout;
 pub mod memory;
 pub mod places;
+pub mod pulls;
 pub mod registry;
 
 use std::fmt::{Debug, Display};
@@ -18,6 +19,8 @@ use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
+pub use self::pulls::PullsAside;
+pub(crate) use self::pulls::{PullOrder, PullTurn};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
@@ -117,6 +120,21 @@ pub trait Source: Debug + Display + Send + Sync {
     /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
     fn meters_pulls(&self) -> bool {
         false
+    }
+
+    /// Pulls that may still be set aside; `None` if they aren't limited. Where they may be and it isn't known yet, it is asked
+    /// for by what costs nothing, about manifest `digest`.
+    async fn pulls_left(&self, _digest: &Digest) -> Option<u64> {
+        None
+    }
+
+    /// Sets pulls aside for the manifests `digests` as well, and for as many as `unnamed` of which it isn't known yet which
+    /// they are, in place of those so far. All of it, or nothing changes.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` if there aren't as many.
+    async fn set_aside(&self, _aside: &mut PullsAside, _digests: &[Digest], _unnamed: u64) -> Result<()> {
+        Ok(())
     }
 }
 

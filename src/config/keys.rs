@@ -65,7 +65,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("limits", &["transfers", "idle_timeout", "max_wait", "bandwidth", "manifest_size"], &["quota_reserve"]),
+    ("limits", &["transfers", "idle_timeout", "max_wait", "bandwidth", "quota_reserve", "manifest_size"], &[]),
 ];
 
 /// The problem with a key that the raw structs don't have.

@@ -31,6 +31,7 @@ pub(super) fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Li
     };
     set_duration("idle_timeout", &raw.idle_timeout, &mut limits.idle_timeout);
     set_duration("max_wait", &raw.max_wait, &mut limits.max_wait);
+    limits.quota_reserve = raw.quota_reserve.unwrap_or(limits.quota_reserve);
     if let Some(text) = &raw.bandwidth {
         let hint = "write a size a second: 200MB/s";
         let per_second = text.trim_end().strip_suffix("/s").unwrap_or_default();

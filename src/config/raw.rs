@@ -242,6 +242,8 @@ pub(super) struct RawLimits {
     pub(super) max_wait: Option<String>,
     /// The most bytes that are read from the sources in a second, such as 200MB/s; without it there is no limit.
     pub(super) bandwidth: Option<String>,
+    /// Pulls of a quota that are left for others behind the same address or account: 10 by default.
+    pub(super) quota_reserve: Option<u64>,
     /// The largest manifest that is taken: 4MiB by default.
     pub(super) manifest_size: Option<String>,
 }

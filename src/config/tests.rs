@@ -145,7 +145,7 @@ fn hints_know_where_a_key_belongs() {
     for (text, expected) in [
         (with("hosts: {}"), "the keys here are"),
         (with("limits: {bandwith: 1}"), "did you mean `bandwidth`?"),
-        (with("limits: {quota_reserv: 1}"), "did you mean `quota_reserve`? (it isn't supported yet)"),
+        (with("limits: {quota_reserv: 1}"), "did you mean `quota_reserve`?"),
         (with("registrys: {}"), "did you mean `registries`?"),
         (with("transfers: 5"), "`transfers` belongs to limits"),
         (with("defaults: {<<: {}}"), "merge keys aren't supported"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::empty;
 use super::foreign;
+use super::pulls::ImagePulls;
 use super::read::{self, Reading};
 use super::referrer_set::ReferrerSet;
 use super::referrers::{self, CopiedReferrers};
@@ -16,6 +17,7 @@ use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Algorithm, Digest, Manifest, Selector};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
+use crate::store::PullTurn;
 
 /// What copying an image came to.
 pub(super) struct Copied {
@@ -29,12 +31,13 @@ pub(super) async fn copy_image(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
+    turn: PullTurn,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Copied> {
     match transfer.action {
-        Action::Copy | Action::Tag => copy_whole(engine, route, transfer, rows).await,
+        Action::Copy | Action::Tag => copy_whole(engine, route, transfer, turn, rows).await,
         _ => {
-            let bytes = copy_late_referrers(engine, route, transfer, rows).await?;
+            let bytes = copy_late_referrers(engine, route, transfer, turn, rows).await?;
             Ok(Copied { bytes, known_as: transfer.known_as.clone() })
         }
     }
@@ -45,11 +48,25 @@ async fn copy_whole(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
+    turn: PullTurn,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Copied> {
     let is_known = route.source.cached_manifest(&transfer.root.digest).await.is_some();
-    let root = read::load_root(engine, route, transfer).await?;
+    let mut pulls = ImagePulls::begin(engine, route, transfer, turn).await?;
+    let root = match read::root_at_hand(engine, route, transfer).await? {
+        Some(root) => root,
+        None => {
+            pulls.set_root_aside(route, &transfer.root).await?;
+            read::load_root(engine, route, transfer).await?
+        }
+    };
     let is_new = transfer.action == Action::Copy;
+    let mut sets_found = None;
+    if pulls.are_limited() {
+        let sets = sets(engine, route, transfer, &root).await?;
+        pulls.set_rest_aside(engine, route, Some(&root).filter(|_| is_new), &sets).await?;
+        sets_found = Some(sets);
+    }
     if is_new {
         empty::find_out(engine, route, &root, is_known).await?;
     }
@@ -62,7 +79,12 @@ async fn copy_whole(
             false => Ok(Bytes::default()),
         }
     };
-    let sets = sets(engine, route, transfer, &root);
+    let sets = async {
+        match sets_found {
+            Some(sets) => Ok(sets),
+            None => sets(engine, route, transfer, &root).await,
+        }
+    };
     let (content, sets) = if requires(transfer) {
         let sets = sets.await?;
         require_some(engine, transfer, &sets)?;
@@ -106,6 +128,7 @@ async fn copy_late_referrers(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
+    turn: PullTurn,
     rows: &mut Vec<ReferrerOutcome>,
 ) -> Result<Bytes> {
     let mut sets = vec![referrers::of_root(transfer, transfer.action == Action::UpToDate)];
@@ -118,6 +141,8 @@ async fn copy_late_referrers(
             None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
         }
     }
+    let mut pulls = ImagePulls::begin(engine, route, transfer, turn).await?;
+    pulls.set_rest_aside(engine, route, None, &sets).await?;
     let copied = referrers::copy_all(engine, route, transfer, None, sets, transfer.follow, rows).await?;
     require_arrived(transfer, &copied, rows).map(|()| copied.bytes)
 }

@@ -12,22 +12,30 @@ use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 use crate::store::Target;
 
-/// The root as it lands: what is at hand; from the target where reading the source would count against a quota, reading the
-/// target leaves no mark, and the target has it; else the source's. Of the source's some platforms may be wanted only.
-pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+/// The root as it lands, where it needn't be pulled: what is at hand; or from the target where reading the source would count
+/// against a quota, reading the target leaves no mark, and the target has it.
+pub(super) async fn root_at_hand(
+    engine: &Arc<Engine>,
+    route: &Arc<Route>,
+    transfer: &Transfer,
+) -> Result<Option<Arc<Manifest>>> {
     if let Some(root) = cached_root(route, transfer).await? {
+        return Ok(Some(root));
+    }
+    if let Some(root) = engine.read_before(route, &transfer.root.digest).await {
+        return wanted(root, transfer).map(Some);
+    }
+    read_instead(engine, route, transfer.target_digest()).await
+}
+
+/// The root as it lands, which isn't at hand. Of the source's some platforms may be wanted only.
+pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+    if engine.is_broken(route, transfer.target_digest())
+        && let Ok(root) = read_back(route, transfer.target_digest()).await
+    {
         return Ok(root);
     }
-    match read_instead(engine, route, transfer.target_digest()).await? {
-        Some(root) => Ok(root),
-        None if engine.is_broken(route, transfer.target_digest()) => {
-            match read_back(route, transfer.target_digest()).await {
-                Ok(root) => Ok(root),
-                Err(_) => load_part(engine, route, transfer).await,
-            }
-        }
-        None => load_part(engine, route, transfer).await,
-    }
+    load_part(engine, route, transfer).await
 }
 
 /// The root as it landed, where reading it leaves no mark at the target, or doesn't count at the source.
@@ -104,6 +112,14 @@ fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
 }
 
 impl Engine {
+    /// The manifest `digest` of the source, if it is at hand, or was read in this run.
+    pub(super) async fn read_before(&self, route: &Route, digest: &Digest) -> Option<Arc<Manifest>> {
+        if let Some(manifest) = route.source.cached_manifest(digest).await {
+            return Some(Arc::new(manifest));
+        }
+        self.manifests.get(&(route.source_repository().clone(), digest.clone())).await?.ok()?.ok()
+    }
+
     /// Whether nothing is missing below the manifest `digest` at the target, as far as somebody has looked.
     pub(super) fn may_be_whole(&self, route: &Route, digest: &Digest) -> bool {
         let place = || (route.target_repository().clone(), digest.clone());

@@ -6,6 +6,7 @@ use reqwest::header::HeaderMap;
 use url::Url;
 
 use crate::error::{Error, Kind, Task};
+use crate::registry::admission::pulls::Ticket;
 use crate::registry::auth::scopes::Scopes;
 
 /// What a request is for.
@@ -117,6 +118,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// The largest answer that is taken, in bytes, and what sets it.
     pub(crate) limit: (u64, &'static str),
+    /// What a manifest is pulled with: it isn't sent without one.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Request {
@@ -135,6 +138,7 @@ impl Request {
             repository: String::new(),
             body: Bytes::new(),
             limit: (0, ""),
+            ticket: None,
         }
     }
 }

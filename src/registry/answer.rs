@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 use crate::registry::action::{Action, Request};
+use crate::registry::admission::pulls::{Budget, Mark};
 use crate::registry::auth::challenge;
 use crate::registry::net::shown;
 
@@ -129,6 +130,28 @@ impl Answer {
     pub(super) fn throttles(&self) -> bool {
         let refusal = Refusal::read(self);
         self.is_throttled(&refusal) || self.is_pull_limit(&refusal)
+    }
+
+    /// Tells `budget` what the headers say of the quota, for a request that was sent at `mark` and isn't counted.
+    pub(super) fn tell(&self, request: &Request, budget: &Budget, mark: Mark) {
+        // A 401 is for nobody in particular: its numbers aren't ours.
+        let told = quota(&self.headers).filter(|_| self.status != StatusCode::UNAUTHORIZED);
+        if let Some(quota) = told {
+            budget.learn(quota, mark, false);
+        }
+        if let Some(counted) = self.header("docker-ratelimit-source").filter(|_| told.is_some()) {
+            budget.counts(counted);
+        }
+        if request.action == Action::Resolve
+            && let Some(error) = self.pull_limit(request)
+        {
+            budget.exhaust(&error);
+        }
+    }
+
+    /// The error, if the answer says that a pull quota is used up.
+    pub(super) fn pull_limit(&self, request: &Request) -> Option<Error> {
+        self.is_pull_limit(&Refusal::read(self)).then(|| self.failure(request))
     }
 
     pub(crate) fn failure(&self, request: &Request) -> Error {
@@ -401,7 +424,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Values were seen empty and below zero.
+/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Values were seen empty and below zero. Without a
+/// window they tell of requests a second, and that is no quota.
 pub(crate) fn quota(headers: &HeaderMap) -> Option<Quota> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;
@@ -412,7 +436,8 @@ pub(crate) fn quota(headers: &HeaderMap) -> Option<Quota> {
     };
     let (limit, window) = read("ratelimit-limit")?;
     let (remaining, own_window) = read("ratelimit-remaining")?;
-    Some(Quota { limit, remaining, window_seconds: window.or(own_window) })
+    let window_seconds = Some(window.or(own_window)?);
+    Some(Quota { limit, remaining, window_seconds })
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::once::OnceMap;
 use crate::registry::action::Request;
 use crate::registry::admission::gate::{Gate, Pass};
+use crate::registry::admission::pulls::Account;
 use crate::registry::answer::Answer;
 use crate::registry::services::harbor;
 use crate::registry::services::harbor::tokens::Reach;
@@ -180,6 +181,19 @@ impl Auth {
             None => Ok(Authorization { header: None, basis: Basis::Unknown, pass }),
             Some(Challenge::Basic) => self.direct(request).await,
             Some(Challenge::Bearer { realm, service }) => self.bearer(request, realm, service).await,
+        }
+    }
+
+    /// Whose pulls of the repository at `path` are counted, as far as the host has asked who we are.
+    pub(crate) async fn account(&self, path: &str) -> Account {
+        if self.known().is_none() && !self.credentials.has_ready_token() {
+            return Account::Anonymous;
+        }
+        // What can't be read is told by the request itself.
+        match self.credentials.get(path).await.ok().flatten() {
+            None => Account::Anonymous,
+            Some(Credential::Password { username, .. }) => Account::User(username),
+            Some(token) => Account::Token(token),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What is counted at a host, for the report and for the quota.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::oci::Registry;
 use crate::registry::action::Action;
@@ -18,7 +17,7 @@ pub struct HostStats {
     pub manifest_gets: u64,
     /// Answers with status 429.
     pub throttled: u64,
-    /// The pull quota, if the host tells.
+    /// The pull quota, if the host tells; of several accounts that of which the least is left.
     pub quota: Option<Quota>,
     /// Whether manifest GETs count against a quota, as far as it is known.
     pub meters_pulls: bool,
@@ -30,7 +29,6 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     manifest_gets: AtomicU64,
     throttled: AtomicU64,
-    quota: Mutex<Option<Quota>>,
 }
 
 impl Counters {
@@ -45,21 +43,13 @@ impl Counters {
         self.throttled.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn learn(&self, quota: Quota) {
-        *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(quota);
-    }
-
-    pub(crate) fn quota(&self) -> Option<Quota> {
-        *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn stats(&self, host: &Registry, meters_pulls: bool) -> HostStats {
+    pub(crate) fn stats(&self, host: &Registry, quota: Option<Quota>, meters_pulls: bool) -> HostStats {
         HostStats {
             host: host.clone(),
             requests: self.requests.load(Ordering::Relaxed),
             manifest_gets: self.manifest_gets.load(Ordering::Relaxed),
             throttled: self.throttled.load(Ordering::Relaxed),
-            quota: self.quota(),
+            quota,
             meters_pulls,
         }
     }

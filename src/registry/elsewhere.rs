@@ -28,15 +28,21 @@ impl Host {
             return answer.check(request);
         };
         other.auth.learn(&answer);
+        let repository = repository_of(answer.url.path()).to_owned();
+        let ticket = match &request.ticket {
+            Some(ticket) => Some(other.budget(&repository).await.ticket(ticket.elsewhere(&repository)).await),
+            None => None,
+        };
         let there = Request {
             action: request.action,
             attempted: format!("{}, which leads to {}", request.attempted, other.registry),
             url: answer.url.clone(),
             headers: request.headers.clone(),
             scopes: Scopes::named(challenge::scopes(&answer.headers)),
-            repository: repository_of(answer.url.path()).to_owned(),
+            repository,
             body: request.body.clone(),
             limit: request.limit,
+            ticket,
         };
         let answer = other.attempt_here(&there).await?;
         if asks(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }

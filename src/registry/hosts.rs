@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::config::{Limits, RegistrySettings};
 use crate::error::Result;
 use crate::oci::{Registry, Repository};
-use crate::registry::admission::pulls::Pulls;
+use crate::registry::admission::pulls::Budgets;
 use crate::registry::admission::{Admissions, Paces};
 use crate::registry::auth::Auth;
 use crate::registry::auth::credentials::{BasicTokens, Credentials, Environment};
@@ -107,7 +107,10 @@ impl Hosts {
     /// What was asked of each host so far, sorted by host.
     pub fn stats(&self) -> Vec<HostStats> {
         let open = lock(&self.open);
-        open.values().map(|host| host.transport.counters.stats(&host.registry, host.meters_pulls())).collect()
+        let stats = open
+            .values()
+            .map(|host| host.transport.counters.stats(&host.registry, host.budgets.tightest(), host.meters_pulls()));
+        stats.collect()
     }
 
     fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
@@ -136,6 +139,7 @@ impl Hosts {
         let chunk_policy = ChunkPolicy::new(quirks.most_at_once, quirks.chunks);
         let (registry, manifest_size) = (registry.clone(), self.limits.manifest_size);
         let (harbor, referrers) = (harbor::Facts::default(), ReferrersApi::default());
+        let budgets = Budgets::new(registry.clone(), self.limits.quota_reserve);
         Ok(Host {
             registry,
             quirks,
@@ -146,7 +150,7 @@ impl Hosts {
             set_as_harbor,
             harbor,
             referrers,
-            pulls: Pulls::default(),
+            budgets,
             refuses_heads: AtomicBool::default(),
             others: Arc::downgrade(self),
             odd_types: OddTypes::default(),

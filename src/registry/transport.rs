@@ -17,6 +17,7 @@ use url::Url;
 use crate::error::{Error, Kind, Result};
 use crate::oci::bounds;
 use crate::registry::action::{Action, Request};
+use crate::registry::admission::pulls::Ticket;
 use crate::registry::admission::trouble::Trial;
 use crate::registry::admission::{Admissions, Paces, Permit};
 use crate::registry::answer::{self, Answer};
@@ -60,6 +61,8 @@ enum Failed {
     Trouble(Error),
     /// The connection was closed before the host can have seen the request.
     Unseen(Error),
+    /// Nothing was sent: there is no pull for it.
+    Unsent(Error),
     Other(Error),
 }
 
@@ -111,7 +114,7 @@ impl Transport {
                 }
                 Err(error)
             }
-            Err(Failed::Other(error)) => Err(error),
+            Err(Failed::Other(error) | Failed::Unsent(error)) => Err(error),
         }
     }
 
@@ -158,6 +161,7 @@ impl Transport {
             let error = match self.send(hop, None, &mut permit).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Other(error)) => return Err(error.with_attempts(attempts)),
+                Err(Failed::Unsent(error)) => return Err(error.with_attempts(attempts - 1)),
                 // A server may close an idle connection in the moment in which it is used again.
                 Err(Failed::Unseen(_)) if std::mem::take(&mut may_be_unseen) => {
                     attempts -= 1;
@@ -176,7 +180,9 @@ impl Transport {
 
     /// One request and its answer.
     async fn send(&self, hop: &Hop<'_>, outgoing: Option<Outgoing>, permit: &mut Permit) -> Result<Answer, Failed> {
-        let response = self.head(hop, outgoing, permit.within()).await?;
+        let ticket = self.begin(hop).map_err(Failed::Unsent)?;
+        let response = self.head(hop, outgoing, permit.within()).await;
+        let response = response.inspect_err(|_| ticket.into_iter().for_each(Ticket::unanswered))?;
         let (request, status) = (hop.request, response.status());
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             let refused = request.error(Kind::Configuration, "the proxy wants a user and a password, or others");
@@ -189,7 +195,17 @@ impl Transport {
         if !may_be_trouble {
             permit.answered();
         }
-        let answer = self.read(hop, response).await.map_err(Failed::Other)?;
+        let quota = answer::quota(response.headers());
+        let answer = self.read(hop, response).await;
+        match ticket {
+            Some(ticket) if status == StatusCode::UNAUTHORIZED => ticket.unanswered(),
+            Some(ticket) => {
+                let refused = answer.as_ref().ok().and_then(|answer| answer.pull_limit(request));
+                ticket.answered(quota, refused.as_ref());
+            }
+            None => {}
+        }
+        let answer = answer.map_err(Failed::Other)?;
         if may_be_trouble {
             if let Some(error) = answer.trouble(request) {
                 return Err(Failed::Trouble(error));
@@ -239,16 +255,21 @@ impl Transport {
         Ok(response)
     }
 
+    /// The ticket of a pull that is about to be sent, with one pull taken off. Where it is redirected to costs no further one.
+    fn begin<'a>(&self, hop: &Hop<'a>) -> Result<Option<&'a Ticket>> {
+        let Hop { request, url, .. } = hop;
+        if request.action != Action::PullManifest || **url != request.url {
+            return Ok(None);
+        }
+        let Some(ticket) = &request.ticket else {
+            return Err(request.error(Kind::Invalid, "a manifest is pulled without a ticket: this is a defect"));
+        };
+        ticket.begin(&request.attempted).map(|()| Some(ticket))
+    }
+
     /// Takes from an answer's head what is of use to all requests.
     fn learn(&self, response: &reqwest::Response) {
         let status = response.status();
-        let quota = answer::quota(response.headers());
-        // A 401 is for nobody in particular: its numbers aren't ours.
-        if status != StatusCode::UNAUTHORIZED
-            && let Some(quota) = quota
-        {
-            self.counters.learn(quota);
-        }
         let asks_to_wait = answer::retry_after(response.headers()).is_some();
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && asks_to_wait {
             self.counters.throttled();

@@ -113,15 +113,20 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// `transfer` ended with `status`. If its pin couldn't be updated it has failed all the same.
+    /// `transfer` ended with `status`. If its pin couldn't be updated it has failed, or was put off, all the same.
     pub fn of(transfer: &Transfer, status: Status) -> Self {
+        let (status, reason) = match &transfer.stale {
+            Some(error) if end_of(error).0 == Status::Deferred => end_of(error),
+            Some(_) => (Status::Failed, None),
+            None => (status, None),
+        };
         Self {
             source: transfer.source.to_string(),
             digest: Some(transfer.root.digest.clone()),
             target: transfer.target_text(),
             mirrored: transfer.known_as.clone().or_else(|| transfer.mirrored.clone()),
-            status: if transfer.stale.is_some() { Status::Failed } else { status },
-            reason: None,
+            status,
+            reason,
             bytes: Bytes::default(),
             referrers: Vec::new(),
             seconds: 0.0,
@@ -219,6 +224,7 @@ fn end_of(error: &Error) -> (Status, Option<Reason>) {
     match error.kind() {
         Kind::Conflict => (Status::Conflict, None),
         Kind::Interrupted => (Status::Skipped, Some(Reason::Interrupted)),
+        Kind::QuotaExceeded if error.side() == Some(Side::Source) => (Status::Deferred, Some(Reason::QuotaUsed)),
         _ => (Status::Failed, None),
     }
 }

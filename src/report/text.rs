@@ -80,6 +80,7 @@ impl Report {
         }
         page.differences(self)?;
         page.checks(self)?;
+        page.put_off(&self.outcomes)?;
         page.failures(&self.outcomes)?;
         page.summary(self)
     }
@@ -245,6 +246,30 @@ impl Page<'_> {
             Some(hint) => self.line(&format!("    hint: {}", escape(hint))),
             None => Ok(()),
         }
+    }
+
+    /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
+    fn put_off(&mut self, outcomes: &[Outcome]) -> io::Result<()> {
+        let deferred = outcomes.iter().filter(|outcome| outcome.status == Status::Deferred);
+        let errors: Vec<_> = deferred.filter_map(|outcome| outcome.error.as_ref()).collect();
+        let mut told: Vec<Option<&str>> = Vec::new();
+        for first in &errors {
+            if told.contains(&first.hint()) {
+                continue;
+            }
+            told.push(first.hint());
+            let others = errors.iter().filter(|error| error.hint() == first.hint()).count() - 1;
+            self.gap()?;
+            let word = self.word(Status::Deferred.word(), WAITING);
+            self.line(&format!("{word}  {}{}", escape(&first.to_string()), circumstances(first)))?;
+            if others > 0 {
+                self.line(&format!("  and {others} more for the same quota"))?;
+            }
+            if let Some(hint) = first.hint() {
+                self.line(&format!("  hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Failures, those with the same next step together, and that step once: a registry that is down has failed them all.

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::folder::Folder;
-use super::{BlobStream, Referrers, Source, Stores, Target};
+use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
 
@@ -156,6 +156,20 @@ impl Source for Cached {
 
     fn meters_pulls(&self) -> bool {
         self.source.meters_pulls()
+    }
+
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.source.pulls_left(digest).await
+    }
+
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        let mut lacking = Vec::new();
+        for digest in digests {
+            if self.cached_manifest(digest).await.is_none() {
+                lacking.push(digest.clone());
+            }
+        }
+        self.source.set_aside(aside, &lacking, unnamed).await
     }
 }
 

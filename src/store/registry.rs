@@ -14,7 +14,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 pub(crate) use self::listing::next_link;
-use super::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload, wrong_size};
+use super::{
+    Accepted, BlobStream, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload, wrong_size,
+};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
@@ -210,6 +212,21 @@ impl Source for RegistryStore {
 
     fn meters_pulls(&self) -> bool {
         self.host.meters_pulls()
+    }
+
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.learn_quota(&Selector::Digest(digest.clone())).await;
+        self.host.budget(self.repository.path()).await.room()
+    }
+
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        let path = self.repository.path();
+        let reservation = match &mut aside.0 {
+            Some(reservation) => reservation,
+            none => none.insert(self.host.budget(path).await.reservation()),
+        };
+        let wanted = digests.iter().map(|digest| (path.to_owned(), digest.as_str().to_owned()));
+        reservation.extend(wanted, unnamed, &format!("pull {}", self.repository))
     }
 }
 

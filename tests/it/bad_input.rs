@@ -41,7 +41,11 @@ const BAD: [(&str, &str, &[&str]); 21] = [
         "target: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\nimages:\n  - {image: \"SRC/a:1\", to: x}\n",
         &["mirror.yaml:3:", "ECR would refuse"],
     ),
-    ("a later key", "target: DST/m\nlimits: {quota_reserve: 10}\nimages: [\"SRC/a:1\"]\n", &["limits.quota_reserve:"]),
+    (
+        "a reserve below nothing",
+        "target: DST/m\nlimits: {quota_reserve: -1}\nimages: [\"SRC/a:1\"]\n",
+        &["limits.quota_reserve:"],
+    ),
     (
         "an unknown value",
         "target: DST/m\ndefaults: {referrers: some}\nimages: [\"SRC/a:1\"]\n",

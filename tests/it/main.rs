@@ -29,6 +29,7 @@ mod output_lost;
 mod plan;
 mod platforms;
 mod public_services;
+mod quota;
 mod real_registries;
 mod referrer_lookups;
 mod referrers;

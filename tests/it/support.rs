@@ -11,6 +11,7 @@ pub(crate) mod emulator;
 pub(crate) mod gate;
 pub(crate) mod harbor;
 pub(crate) mod http;
+pub(crate) mod hub;
 pub(crate) mod images;
 pub(crate) mod jwt;
 pub(crate) mod kubectl;

@@ -141,8 +141,9 @@ async fn a_quota_that_is_used_up_costs_one_pull() {
     scene.source.script.always("GET", "/manifests/", Fault::Answer { status: 429, headers: vec![], body });
     let run = scene.cli.run("sync --json").await;
     let errors = errors(&run);
-    assert_eq!((run.code, errors.len(), scene.source.script.count("GET", "/manifests/")), (1, NAMES, 1), "{run}");
+    assert_eq!((run.code, errors.len(), scene.source.script.count("GET", "/manifests/")), (4, NAMES, 1), "{run}");
     assert!(errors.iter().all(|error| error["kind"] == "quota_exceeded"), "{run}");
+    assert!(statuses(&run).iter().all(|status| status == "deferred"), "{run}");
 }
 
 #[tokio::test]

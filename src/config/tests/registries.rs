@@ -11,7 +11,7 @@ fn registries_and_limits() {
          token: {{file: /run/t}}, client_cert: c.pem, client_key: k.pem, proxy: 'http://p:3128'}}\n  localhost:5000:\n  {ECR}:\n    endpoint: http://localhost:4566\n    ecr:\n      role_arn: \
          arn:aws:iam::123456789012:role/m\n      external_id: x\n      create: {{tag_mutability: IMMUTABLE, scan_on_push: true, \
          kms_key: alias/m, tags: {{team: 007}}}}\n  unused.example: {{username: {{env: UNSET}}, password: {{env: UNSET}}}}\n\
-         limits: {{transfers: 8, idle_timeout: 90s, max_wait: 15m, bandwidth: 200MB/s, manifest_size: 8MiB}}\nversion: 1\n"
+         limits: {{transfers: 8, idle_timeout: 90s, max_wait: 15m, bandwidth: 200MB/s, quota_reserve: 3, manifest_size: 8MiB}}\nversion: 1\n"
     ));
     let config = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
     let settings = |host: &str| &config.registries[&host.parse::<Registry>().unwrap()];
@@ -31,6 +31,7 @@ fn registries_and_limits() {
         idle_timeout: Duration::from_secs(90),
         max_wait: Duration::from_secs(900),
         bandwidth: NonZeroU64::new(200_000_000),
+        quota_reserve: 3,
         manifest_size: 8 << 20,
     };
     assert_eq!(config.limits, limits);
@@ -126,10 +127,6 @@ fn wrong_limits_are_refused() {
         (with("limits: {max_wait: 0s}"), "3:20 limits.max_wait: expected more than 0"),
         (with("limits: {bandwidth: 1MB}"), "3:21 limits.bandwidth: `1MB` isn't a size"),
         (with("limits: {bandwidth: 0/s}"), "3:21 limits.bandwidth: expected more than 0"),
-        (
-            with("limits: {quota_reserve: 10}"),
-            "3:10 limits.quota_reserve: the key `quota_reserve` isn't supported yet by this version of transship",
-        ),
     ]);
 }
 

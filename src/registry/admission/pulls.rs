@@ -1,59 +1,346 @@
-//! Manifest GETs where a pull quota counts them: once it is used up, no further one is sent in this run.
+//! The pull budget of one credential at one host: how many manifest GETs may still be sent in this run.
 //!
-//! The first goes alone, so that a quota that was used up before costs one request, and not one for each image.
+//! The headers are the truth (`ratelimit-*` with a window); between two of them the own count goes on. A header may be older
+//! than what was sent since, and others may pull behind the same address, so the lower number holds, until a window has
+//! passed since the first. Time is monotonic: a clock that jumps changes nothing.
+//!
+//! A pull is a [`Ticket`], which its request carries: each time that the request is sent, one pull is taken off, first of all
+//! the one that was set aside for it ([`Reservation`]). `limits.quota_reserve` pulls are left for others. Once the host says
+//! that the quota is used up, nothing more is sent. Before the first answer one request goes alone, so that a quota that was
+//! used up before costs one request, and not one for each image.
 
-use std::sync::{Mutex, PoisonError};
+mod reservation;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+pub(crate) use self::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
-use crate::registry::action::Request;
+use crate::oci::Registry;
 use crate::registry::admission::gate::{Gate, Pass};
+use crate::registry::answer::Quota;
+use crate::registry::auth::credentials::Credential;
 
-/// What is known of a host's pull quota.
-#[derive(Debug, Default)]
-pub(crate) struct Pulls {
-    /// Until the first manifest has come.
-    first: Gate,
-    used_up: Mutex<Option<Error>>,
+/// Whose pulls are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Account {
+    /// Whoever asks from this address.
+    Anonymous,
+    /// A user, whatever the password is by now.
+    User(String),
+    /// Whoever such a token stands for.
+    Token(Credential),
 }
 
-/// A manifest GET that may be sent.
+/// The budgets of one host.
 #[derive(Debug)]
-pub(crate) struct Pull<'a> {
-    pulls: &'a Pulls,
-    first: Option<Pass>,
+pub(crate) struct Budgets {
+    host: Registry,
+    margin: u64,
+    accounts: Mutex<HashMap<Account, Arc<Budget>>>,
+    /// Repositories of which was asked what the host's numbers are; one at a time.
+    pub(crate) asked: tokio::sync::Mutex<HashSet<String>>,
 }
 
-impl Pulls {
-    /// Waits for the turn of `request`.
-    ///
-    /// # Errors
-    /// `QuotaExceeded` if the quota is known to be used up; nothing is sent for it, so it has no attempts.
-    pub(crate) async fn enter(&self, request: &Request) -> Result<Pull<'_>> {
-        let first = self.first.enter().await;
-        let used_up = self.used_up.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(last) = used_up else { return Ok(Pull { pulls: self, first }) };
-        let mut error = request.error(last.kind(), last.why()).with_retry_after(last.retry_after()).with_attempts(0);
-        if let Some(status) = last.status() {
-            error = error.with_status(status);
-        }
-        Err(error)
+impl Budgets {
+    pub(crate) fn new(host: Registry, margin: u64) -> Self {
+        Self { host, margin, accounts: Mutex::default(), asked: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn of(&self, account: &Account) -> Arc<Budget> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = || Arc::new(Budget::new(name(&self.host, account), self.margin));
+        Arc::clone(accounts.entry(account.clone()).or_insert_with(budget))
+    }
+
+    /// The numbers of the account that has the least left.
+    pub(crate) fn tightest(&self) -> Option<Quota> {
+        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        accounts.values().filter_map(|budget| budget.quota()).min_by_key(|quota| quota.remaining)
     }
 }
 
-impl Pull<'_> {
-    /// What came of it.
-    pub(crate) fn ended<T>(self, outcome: &Result<T>) {
-        match outcome {
-            Ok(_) => {}
-            Err(error) if error.kind() == Kind::QuotaExceeded => {
-                *self.pulls.used_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
-            }
-            // It says nothing about the quota unless there was an answer.
-            Err(error) if error.status().is_none() => return,
-            Err(_) => {}
+fn name(host: &Registry, account: &Account) -> String {
+    match account {
+        Account::User(user) => format!("the quota of {user} at {host}"),
+        Account::Anonymous | Account::Token(_) => format!("the quota of {host}"),
+    }
+}
+
+/// How long to wait where the host doesn't tell its window: Docker Hub's.
+const USUAL_WINDOW: Duration = Duration::from_secs(6 * 3600);
+
+/// The manifest that a pull is for: its repository's path, and its digest or tag.
+pub(crate) type Wanted = (String, String);
+
+/// The pulls of one credential at one host.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// Who is counted, as messages name it.
+    name: String,
+    /// Pulls that are left for others.
+    margin: u64,
+    state: Mutex<State>,
+    /// Until the first manifest has come.
+    first: Gate,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What the host has told last, and when it began to.
+    told: Option<(Quota, Instant)>,
+    /// Pulls that are left by the own count, less those in flight. Below zero: more were sent than there were.
+    left: i64,
+    /// As many more may be left: of these it isn't known whether the last header that lowered the count had them in it.
+    doubt: i64,
+    sent: u64,
+    answered: u64,
+    /// Pulls that are set aside, and by how many.
+    set_aside: HashMap<Wanted, usize>,
+    /// Those of them of which it isn't known yet what they are for.
+    unnamed: u64,
+    used_up: Option<Error>,
+    /// Whom the host counts: an address or an account, in its words.
+    counted: Option<String>,
+    /// When it is worth coming back: found out once, so that all messages say the same.
+    back_at: Option<String>,
+}
+
+/// How far the count had come when a request was sent: what was answered by then is in the numbers of its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mark(u64);
+
+/// A manifest GET: it can't be sent without one.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    budget: Arc<Budget>,
+    wanted: Wanted,
+    first: Mutex<Option<Pass>>,
+    last: Mutex<Sent>,
+}
+
+/// How a ticket's request was sent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    at: Mark,
+    /// For how many the pull was set aside.
+    aside: Option<usize>,
+}
+
+impl Budget {
+    pub(crate) fn new(name: String, margin: u64) -> Self {
+        Self { name, margin, state: Mutex::default(), first: Gate::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the turn of a pull of `wanted`: nobody's but the first one's is waited for.
+    pub(crate) async fn ticket(self: &Arc<Self>, wanted: Wanted) -> Ticket {
+        let first = if self.quota().is_some() { None } else { self.first.enter().await };
+        Ticket { budget: Arc::clone(self), wanted, first: Mutex::new(first), last: Mutex::default() }
+    }
+
+    /// What the host has told, with what is left by the own count.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        let state = self.lock();
+        let (quota, _) = state.told?;
+        Some(Quota { remaining: u64::try_from(state.left).unwrap_or(0), ..quota })
+    }
+
+    /// Pulls that may be set aside; `None` if they aren't limited, as far as is known.
+    pub(crate) fn room(&self) -> Option<u64> {
+        let state = self.lock();
+        if state.used_up.is_some() {
+            return Some(0);
         }
-        if let Some(first) = self.first {
+        state.told.map(|_| u64::try_from(state.room(self.margin)).unwrap_or(0))
+    }
+
+    /// Whether the host has to be asked for its numbers: they aren't known, or older than their window.
+    pub(crate) fn is_unknown(&self) -> bool {
+        let state = self.lock();
+        state.used_up.is_none() && state.told.is_none_or(|told| has_passed(told, Instant::now()))
+    }
+
+    /// To be taken when a request is sent, for [`Budget::learn`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.lock().answered)
+    }
+
+    /// An answer to a request that was sent at `mark` tells `quota`; `is_pull` = that request is counted in it.
+    pub(crate) fn learn(&self, quota: Quota, mark: Mark, is_pull: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let unseen = state.sent.saturating_sub(mark.0).saturating_sub(u64::from(is_pull));
+        // At most as much is left, and at least as much less what the answer may not have counted yet.
+        let most = as_signed(quota.remaining.min(quota.limit));
+        let (least, unseen) = (most - as_signed(unseen), as_signed(unseen));
+        match state.told {
+            Some(told) if !has_passed(told, now) => {
+                state.told = Some((quota, told.1));
+                if state.left > most {
+                    (state.left, state.doubt) = (least, unseen);
+                } else if state.left < least {
+                    let cleared = state.doubt.min(least - state.left);
+                    state.left += cleared;
+                    state.doubt -= cleared;
+                }
+            }
+            _ => (state.told, state.left, state.doubt) = (Some((quota, now)), least, unseen),
+        }
+    }
+
+    /// Whom the host counts, in its words.
+    pub(crate) fn counts(&self, counted: &str) {
+        self.lock().counted = Some(counted.to_owned());
+    }
+
+    /// The host says that the quota is used up: `error` tells everybody so.
+    pub(crate) fn exhaust(&self, error: &Error) {
+        let mut state = self.lock();
+        let back_at = state.back_at();
+        state.left = state.left.min(0);
+        if state.used_up.is_none() {
+            let error = error.clone().with_retry_after(error.retry_after().or(Some(state.window())));
+            state.used_up = Some(error.with_hint(hint(&back_at)));
+        }
+    }
+
+    /// The error for what isn't sent, or not begun, for lack of pulls.
+    fn refusal(&self, state: &mut State, attempted: &str, needed: u64) -> Error {
+        let back_at = state.back_at();
+        if let Some(last) = &state.used_up {
+            let error = Error::new(Kind::QuotaExceeded, attempted, last.why()).with_retry_after(last.retry_after());
+            let error = error.with_attempts(0).with_hint(hint(&back_at));
+            return last.status().map_or(error.clone(), |status| error.with_status(status));
+        }
+        let left = u64::try_from(state.left).unwrap_or(0);
+        let mut why = format!("it takes {}, and {} has {left} left", pulls(needed), self.name);
+        if let Some((quota, _)) = state.told {
+            why.push_str(&format!(" of {}", quota.limit));
+        }
+        for (count, what) in [(self.margin, "kept for others (limits.quota_reserve)"), (state.aside(), "set aside")] {
+            if count > 0 {
+                why.push_str(&format!(", {count} {what}"));
+            }
+        }
+        let window = state.window();
+        Error::new(Kind::QuotaExceeded, attempted, why)
+            .with_attempts(0)
+            .with_retry_after(Some(window))
+            .with_hint(hint(&back_at))
+    }
+}
+
+impl State {
+    fn aside(&self) -> u64 {
+        self.set_aside.len() as u64 + self.unnamed
+    }
+
+    /// What may still be set aside.
+    fn room(&self, margin: u64) -> i64 {
+        self.left - as_signed(self.aside()) - as_signed(margin)
+    }
+
+    fn window(&self) -> Duration {
+        let told = self.told.and_then(|(quota, _)| quota.window_seconds);
+        told.map_or(USUAL_WINDOW, Duration::from_secs)
+    }
+
+    fn back_at(&mut self) -> String {
+        let window = self.window();
+        self.back_at.get_or_insert_with(|| back_at(window)).clone()
+    }
+}
+
+impl Ticket {
+    /// The request is about to be sent: takes one pull off.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` if there is none; then nothing may be sent, so it has no attempts.
+    pub(crate) fn begin(&self, attempted: &str) -> Result<()> {
+        let budget = &self.budget;
+        let mut state = budget.lock();
+        let is_aside = state.set_aside.contains_key(&self.wanted);
+        let has_room = if is_aside { state.left > 0 } else { state.room(budget.margin) > 0 };
+        if state.used_up.is_some() || state.told.is_some() && !has_room {
+            return Err(budget.refusal(&mut state, attempted, 1));
+        }
+        let aside = state.set_aside.remove(&self.wanted);
+        *self.last() = Sent { at: Mark(state.answered), aside };
+        state.sent += 1;
+        state.left -= 1;
+        Ok(())
+    }
+
+    /// It was answered with `quota` in its headers, or `refused` for the quota's sake.
+    pub(crate) fn answered(&self, quota: Option<Quota>, refused: Option<&Error>) {
+        if let Some(quota) = quota {
+            let sent_at = self.last().at;
+            self.budget.learn(quota, sent_at, true);
+        }
+        if let Some(error) = refused {
+            self.budget.exhaust(error);
+        }
+        self.budget.lock().answered += 1;
+        self.open();
+    }
+
+    /// It wasn't answered, or only asked who we are: it isn't counted, and says nothing about the quota.
+    pub(crate) fn unanswered(&self) {
+        let mut state = self.budget.lock();
+        state.answered += 1;
+        state.left += 1;
+        if let Some(holders) = self.last().aside.take() {
+            state.set_aside.entry(self.wanted.clone()).or_insert(holders);
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Sent> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is for, in another repository, where a redirect has led.
+    pub(crate) fn elsewhere(&self, repository: &str) -> Wanted {
+        (repository.to_owned(), self.wanted.1.clone())
+    }
+
+    /// Lets the others go.
+    fn open(&self) {
+        if let Some(first) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
             first.open();
         }
     }
+}
+
+fn has_passed((quota, since): (Quota, Instant), now: Instant) -> bool {
+    quota.window_seconds.is_some_and(|window| now.duration_since(since) >= Duration::from_secs(window))
+}
+
+fn as_signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}
+
+fn pulls(count: u64) -> String {
+    if count == 1 { "1 pull".to_owned() } else { format!("{count} pulls") }
+}
+
+fn hint(back_at: &str) -> String {
+    format!("run it again after {back_at}, when the window of the quota has passed, or log in for a larger one")
+}
+
+/// The end of `window`, to the minute, for a person.
+fn back_at(window: Duration) -> String {
+    let window =
+        SignedDuration::try_from(window).unwrap_or(SignedDuration::from_hours(6)) + SignedDuration::from_secs(59);
+    let time = Timestamp::now().checked_add(window).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }

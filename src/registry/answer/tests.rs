@@ -102,7 +102,8 @@ fn quota_headers_are_read_with_their_oddities() {
     };
     let of = |limit, remaining, window_seconds| Some(Quota { limit, remaining, window_seconds });
     assert_eq!(read("100;w=21600", "20;w=21600"), of(100, 20, Some(21600)));
-    assert_eq!(read("100", "-3"), of(100, 0, None));
+    assert_eq!(read("100;w=60", "-3"), of(100, 0, Some(60)));
+    assert_eq!(read("20", "9"), None, "requests a second, not pulls");
     assert_eq!(read(";w=21600", ";w=21600"), None);
 }
 

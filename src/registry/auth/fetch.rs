@@ -31,6 +31,7 @@ impl Auth {
                 repository: of.repository.clone(),
                 body: Bytes::new(),
                 limit: (1 << 20, "an answer"),
+                ticket: None,
             };
             let answer = self.transport.exchange(&request, None).await?;
             Ok::<_, Error>(challenge::read(&answer.headers).filter(|_| !answer.foreign))

@@ -67,6 +67,7 @@ pub(crate) fn request(
         repository: path.to_owned(),
         body,
         limit: (1 << 20, "a token"),
+        ticket: None,
     }
 }
 

@@ -48,8 +48,21 @@ impl RegistryStore {
         Ok((manifest.descriptor().clone(), Some(manifest)))
     }
 
+    /// Has the registry tell its pull quota, if it has one and it isn't known yet, by a HEAD, which isn't counted.
+    pub(super) async fn learn_quota(&self, selector: &Selector) {
+        let ask = || async {
+            let request = self.manifest_request(Action::Resolve, selector)?;
+            self.host.send(&request).await
+        };
+        self.host.learn_quota(self.repository.path(), ask).await;
+    }
+
     pub(super) async fn get_manifest(&self, selector: &Selector) -> Result<Manifest> {
-        let request = self.manifest_request(Action::PullManifest, selector)?;
+        let mut request = self.manifest_request(Action::PullManifest, selector)?;
+        self.learn_quota(selector).await;
+        let path = self.repository.path();
+        let wanted = (path.to_owned(), selector.as_str().to_owned());
+        request.ticket = Some(self.host.budget(path).await.ticket(wanted).await);
         let answer = self.host.send(&request).await?;
         let digest = match selector {
             Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),

@@ -1,0 +1,146 @@
+//! Pull quotas, as Docker Hub has them: what fits is copied, nothing meets a 429, and the rest comes later.
+
+use std::collections::HashSet;
+
+use crate::support::cli::{Cli, Run};
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::hub::Hub;
+use crate::support::images::{Image, image, multi_platform};
+use crate::support::registry::Registry;
+use crate::support::scene::statuses;
+use crate::support::stores;
+
+/// An origin behind a front that counts, a target, and a folder to run in.
+struct Limited {
+    origin: Registry,
+    hub: Hub,
+    target: Registry,
+    cli: Cli,
+}
+
+impl Limited {
+    async fn new(left: u32) -> Self {
+        let origin = Registry::start().await;
+        let hub = Hub::before(origin.name(), 100, left).await;
+        Self { origin, hub, target: Registry::start().await, cli: Cli::new() }
+    }
+
+    async fn publish(&self, name: &str, tag: &str, image: &Image) {
+        image.push(&self.origin.inside(name), tag).await;
+    }
+
+    /// mirror.yaml with these entries, and so many pulls kept for others.
+    fn list(&self, reserve: u32, entries: &str) {
+        let (target, hub) = (self.target.name(), self.hub.settings());
+        let text = format!(
+            "target: {target}/mirror\nlayout: \"{{repository}}\"\nlimits: {{quota_reserve: {reserve}}}\n\
+             registries:\n{hub}images:\n{entries}"
+        );
+        self.cli.write("mirror.yaml", text);
+    }
+}
+
+fn count(run: &Run, status: &str) -> usize {
+    statuses(run).iter().filter(|one| *one == status).count()
+}
+
+/// What the run says of the first image that it put off.
+fn put_off(run: &Run) -> serde_json::Value {
+    let report = run.json();
+    let images = report["images"].as_array().expect("images");
+    images.iter().find(|image| image["status"] == "deferred").expect("one that is put off").clone()
+}
+
+/// Against a registry that isn't ours: 20 images, 7 pulls left, 2 of them for others.
+#[tokio::test]
+async fn what_fits_is_copied_and_the_rest_after_the_window_without_a_pull_twice() {
+    let Some(origin) = DockerRegistry::start() else { return };
+    let hub = Hub::before(origin.name(), 100, 7).await;
+    let target = Registry::start().await;
+    let cli = Cli::new();
+    let images: Vec<Image> = (0..20).map(|n| image(&format!("app{n}")).build()).collect();
+    for (n, image) in images.iter().enumerate() {
+        image.push(&*stores::registry_target(&origin.repository(&format!("library/app{n}"))), "1").await;
+    }
+    let entries: String = (0..20).map(|n| format!("  - app{n}:1\n")).collect();
+    let (to, settings) = (target.name(), hub.settings());
+    cli.write(
+        "mirror.yaml",
+        format!(
+            "target: {to}/mirror\nlayout: \"{{repository}}\"\nlimits: {{quota_reserve: 2}}\n\
+             registries:\n{settings}images:\n{entries}"
+        ),
+    );
+    let run = cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "copied"), count(&run, "deferred")), (4, 5, 15), "{run}");
+    assert_eq!(statuses(&run)[..5], ["copied"; 5], "in the order of the list: {run}");
+    assert_eq!((hub.pulls().len(), hub.refused()), (5, 0), "{:?}", hub.seen());
+    let first = put_off(&run);
+    assert_eq!((&first["reason"], &first["error"]["kind"]), (&"quota_used".into(), &"quota_exceeded".into()));
+    assert!(first["error"]["hint"].as_str().expect("a hint").starts_with("run it again after 20"), "{first}");
+    assert_eq!(run.json()["registries"][1]["quota"]["remaining"], 2, "{run}");
+    let text = cli.run("sync").await;
+    assert!(text.code == 4 && text.stdout.contains("hint: run it again after 20"), "{text}");
+    assert_eq!((hub.pulls().len(), hub.refused()), (5, 0));
+
+    let before: HashSet<String> = hub.pulls().into_iter().collect();
+    hub.reset(100);
+    let run = cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "copied"), count(&run, "up_to_date")), (0, 15, 5), "{run}");
+    let after: HashSet<String> = hub.pulls().into_iter().collect();
+    assert_eq!((hub.pulls().len(), after.intersection(&before).count()), (15, 0));
+    for (n, image) in images.iter().enumerate() {
+        image.assert_in(&target.inside(&format!("mirror/library/app{n}")), "1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_smaller_image_passes_one_that_does_not_fit_and_only_its_index_is_spent() {
+    let scene = Limited::new(5).await;
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
+    scene.publish("library/large", "1", &multi_platform("large", &platforms)).await;
+    let small = multi_platform("small", &platforms[..2]);
+    scene.publish("library/small", "1", &small).await;
+    scene.publish("library/single", "1", &image("single").build()).await;
+    scene.list(0, "  - large:1\n  - small:1\n  - single:1\n");
+    let run = scene.cli.run("sync --json").await;
+    // The index of the large one, and the three of the small one; the last pull is for the single one.
+    assert_eq!(statuses(&run), ["deferred", "copied", "copied"], "{run}");
+    assert_eq!((run.code, scene.hub.pulls().len(), scene.hub.refused()), (4, 5, 0), "{:?}", scene.hub.seen());
+    small.assert_in(&scene.target.inside("mirror/library/small"), "1").await;
+    // The cache has its index: five are left to pull, and not six.
+    scene.hub.reset(5);
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, scene.hub.pulls().len()), (0, 5), "{run}");
+}
+
+#[tokio::test]
+async fn a_quota_that_others_use_up_meanwhile_is_met_once() {
+    let scene = Limited::new(50).await;
+    for n in 0..12 {
+        scene.publish(&format!("library/app{n}"), "1", &image(&format!("app{n}")).build()).await;
+    }
+    scene.list(10, &(0..12).map(|n| format!("  - app{n}:1\n")).collect::<String>());
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    let run = scene.cli.run("sync --json --only docker.io/library/app0:1").await;
+    assert_eq!((run.code, scene.hub.pulls().len()), (0, 1), "{run}");
+    scene.hub.reset(0);
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "deferred"), scene.hub.pulls().len()), (4, 11, 0), "{run}");
+    assert!(scene.hub.seen().iter().filter(|line| line.starts_with("HEAD")).count() == 1, "{:?}", scene.hub.seen());
+}
+
+#[tokio::test]
+async fn a_repository_that_is_exempt_is_neither_asked_again_nor_limited() {
+    let scene = Limited::new(0).await;
+    for n in 0..3 {
+        scene.publish("exempt/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
+    }
+    scene.list(10, "  - {image: exempt/app, tags: [\"0\", \"1\", \"2\"]}\n");
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    scene.hub.reset(0);
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "copied")), (0, 3), "{run}");
+    let heads = scene.hub.seen().iter().filter(|line| line.starts_with("HEAD") && !line.contains("/sha256-")).count();
+    assert_eq!(heads, 1, "{:?}", scene.hub.seen());
+}
