@@ -103,6 +103,8 @@ pub struct Handling {
     pub referrers: ReferrerRule,
     /// What to do about layers that may not be distributed.
     pub foreign: Foreign,
+    /// What to do about attestations that an index lists and its registry doesn't serve.
+    pub missing_attestations: MissingAttestations,
 }
 
 /// Which referrers are mirrored with an image.
@@ -142,6 +144,16 @@ pub enum Foreign {
     Fetch,
     /// An image that has one has failed.
     Fail,
+}
+
+/// What to do about attestations that an index lists and its registry doesn't serve: some were cleared away for their age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingAttestations {
+    /// The image fails.
+    #[default]
+    Fail,
+    /// The index is mirrored without them, under a digest of its own.
+    Drop,
 }
 
 /// What to do about a target tag that holds something else: an image's, and the tags of what refers to it. A referrer that

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ImageRule, Wanted};
+use crate::config::{Handling, ImageRule, MissingAttestations, Wanted};
 use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
@@ -165,16 +165,17 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
     let lock = &resolution.lock;
     let sources = entries(request.images, lock).flat_map(|Entry { rule, images, .. }| {
-        images.into_iter().map(|image| (image.source, &rule.handling.platforms))
+        images.into_iter().map(|image| (image.source, &rule.handling))
     });
     let wanted = sources.filter(|(source, _)| request.only.matches(source));
-    let distinct: Vec<_> = wanted.filter(|(source, platforms)| seen.insert(lock::name(source, platforms))).collect();
-    let answers = distinct.into_iter().map(|(source, platforms)| async move {
+    let distinct: Vec<_> = wanted.filter(|(source, handling)| seen.insert(lock::name(source, &handling.platforms))).collect();
+    let answers = distinct.into_iter().map(|(source, handling)| async move {
+        let platforms = &handling.platforms;
         let old = request.old.image(&source, platforms);
         let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
         match old.filter(|_| !may_move) {
             Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
-            None => match pin(request, &source, platforms, old).await {
+            None => match pin(request, &source, handling, old).await {
                 Ok(pinned) => (lock::name(&source, platforms), Some(keep_since(pinned, old)), None),
                 Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
             },
@@ -192,7 +193,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
 async fn pin(
     request: Request<'_>,
     source: &Reference,
-    platforms: &[Platform],
+    handling: &Handling,
     old: Option<&LockedImage>,
 ) -> Result<LockedImage> {
     let resolved = async {
@@ -209,11 +210,14 @@ async fn pin(
         return Err(error.with_hint(hint).on(Side::Source).at(Stage::Resolve));
     }
     let pinned = LockedImage::new(source.clone(), &root);
-    if let Some(old) = old.filter(|old| old.digest == root.digest) {
+    // What was left out of it for want of it may be there by now, or have gone.
+    let is_settled = handling.missing_attestations == MissingAttestations::Fail
+        && (!handling.platforms.is_empty() || old.is_none_or(|old| old.mirrored.is_none()));
+    if let Some(old) = old.filter(|old| old.digest == root.digest && is_settled) {
         // The same part of the same manifest.
         return Ok(LockedImage { platforms: old.platforms.clone(), mirrored: old.mirrored.clone(), ..pinned });
     }
-    let narrowed = async { narrow(&*request.stores.source(source.repository())?, pinned, platforms).await };
+    let narrowed = async { narrow(&*request.stores.source(source.repository())?, pinned, handling).await };
     unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
 }
 

@@ -121,7 +121,7 @@ async fn pin(session: &Session, origin: &Origin, handling: &Handling) -> Result<
     let pinned = async {
         let (source, root) = find(session, origin).await?;
         let store = session.stores.source(source.repository())?;
-        let image = narrow(&*store, LockedImage::new(source.clone(), &root), &handling.platforms).await?;
+        let image = narrow(&*store, LockedImage::new(source.clone(), &root), handling).await?;
         let found = match rule.policy {
             ReferrerPolicy::All | ReferrerPolicy::Require if image.mirrored.is_none() => {
                 session.finder.find(source.repository(), std::slice::from_ref(&root.digest)).await?

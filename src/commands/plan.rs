@@ -46,7 +46,7 @@ pub(super) fn warn_of_subsets(plan: &Plan) {
         more => format!(" and {more} more"),
     };
     tracing::warn!(
-        "{}{others}: only some platforms are mirrored, as an index with a digest of its own; signatures of the whole image \
+        "{}{others}: only a part of it is mirrored, as an index with a digest of its own; signatures of the whole image \
          don't cover it, those of its platforms still hold",
         first.source
     );

@@ -3,7 +3,7 @@
 
 use super::findings::Findings;
 use super::raw::{RawDefaults, RawImageMap};
-use super::{Foreign, Handling, Overwrite, ReferrerPolicy};
+use super::{Foreign, Handling, MissingAttestations, Overwrite, ReferrerPolicy};
 use crate::oci::Platform;
 use crate::yaml::KeyPath;
 
@@ -15,6 +15,7 @@ pub(super) struct Written<'a> {
     referrers: Option<&'a str>,
     artifact_types: Option<&'a [String]>,
     foreign: Option<&'a str>,
+    missing_attestations: Option<&'a str>,
 }
 
 /// Both maps have these fields, and serde can't share them without losing unknown keys and positions.
@@ -28,6 +29,7 @@ macro_rules! written_in {
                     referrers: map.referrers.as_deref(),
                     artifact_types: map.artifact_types.as_deref(),
                     foreign: map.foreign.as_deref(),
+                    missing_attestations: map.missing_attestations.as_deref(),
                 }
             }
         }
@@ -40,6 +42,8 @@ const OVERWRITE: [(&str, Overwrite); 3] =
 const REFERRERS: [(&str, ReferrerPolicy); 3] =
     [("all", ReferrerPolicy::All), ("none", ReferrerPolicy::None), ("require", ReferrerPolicy::Require)];
 const FOREIGN: [(&str, Foreign); 2] = [("fetch", Foreign::Fetch), ("fail", Foreign::Fail)];
+const MISSING_ATTESTATIONS: [(&str, MissingAttestations); 2] =
+    [("fail", MissingAttestations::Fail), ("drop", MissingAttestations::Drop)];
 
 /// `base` with what is `written` in the map at `path`.
 pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, findings: &mut Findings<'_>) -> Handling {
@@ -63,6 +67,10 @@ pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, find
     }
     if let Some(foreign) = one_of(&FOREIGN, written.foreign, &path.key("foreign"), findings) {
         handling.foreign = foreign;
+    }
+    let (text, key) = (written.missing_attestations, path.key("missing_attestations"));
+    if let Some(missing) = one_of(&MISSING_ATTESTATIONS, text, &key, findings) {
+        handling.missing_attestations = missing;
     }
     handling
 }

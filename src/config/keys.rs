@@ -9,11 +9,11 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
     ("", &["version", "target", "targets", "layout", "images", "defaults", "registries", "limits"], &[]),
     (
         "images[]",
-        &["image", "tags", "select", "to", "as", "overwrite", "platforms", "referrers", "artifact_types", "foreign"],
+        &["image", "tags", "select", "to", "as", "overwrite", "platforms", "referrers", "artifact_types", "foreign", "missing_attestations"],
         &[],
     ),
     ("images[].select", &["glob", "regex", "semver", "exclude", "sort", "latest", "min"], &[]),
-    ("defaults", &["overwrite", "platforms", "referrers", "artifact_types", "foreign"], &[]),
+    ("defaults", &["overwrite", "platforms", "referrers", "artifact_types", "foreign", "missing_attestations"], &[]),
     (
         "registries.*",
         &[

@@ -77,6 +77,10 @@ pub(super) struct RawImageMap {
     /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
     #[schemars(extend("enum" = ["fetch", "fail", null]))]
     pub(super) foreign: Option<String>,
+    /// Attestations that an index lists and its registry doesn't serve: fail fails the image (the default), drop mirrors the
+    /// index without them, under a digest of its own, which signatures of the whole don't cover.
+    #[schemars(extend("enum" = ["fail", "drop", null]))]
+    pub(super) missing_attestations: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -99,6 +103,10 @@ pub(super) struct RawDefaults {
     /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
     #[schemars(extend("enum" = ["fetch", "fail", null]))]
     pub(super) foreign: Option<String>,
+    /// Attestations that an index lists and its registry doesn't serve: fail fails the image (the default), drop mirrors the
+    /// index without them, under a digest of its own, which signatures of the whole don't cover.
+    #[schemars(extend("enum" = ["fail", "drop", null]))]
+    pub(super) missing_attestations: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

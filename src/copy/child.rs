@@ -13,7 +13,14 @@ pub(super) fn explain(error: Error, index: &Manifest, child: &Descriptor) -> Err
     }
     let purpose = index.purpose_of(&child.digest).map(|purpose| format!(" {purpose}")).unwrap_or_default();
     let why = format!("{}; the index {} lists it{purpose}", error.why(), index.digest());
-    error.reclassified(Kind::NotFound, why).with_hint(
-        "it was deleted upstream, and the index that lists it wasn't: leave it out with platforms:, or mirror another tag",
-    )
+    let hint = match index.attestations().contains(&child.digest) {
+        true => {
+            "it was deleted upstream, and the index that lists it wasn't: set missing_attestations: drop, and run `transship \
+             update` for the image"
+        }
+        false => {
+            "it was deleted upstream, and the index that lists it wasn't: leave it out with platforms:, or mirror another tag"
+        }
+    };
+    error.reclassified(Kind::NotFound, why).with_hint(hint)
 }

@@ -193,7 +193,7 @@ fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> R
     let of = if types.is_empty() { String::new() } else { format!(" of type {types}") };
     let why = format!("referrers: require, but nothing{of} refers to it or to what it consists of");
     let hint = if transfer.mirrored.is_some() {
-        "what refers to the whole image doesn't count for some of its platforms: mirror all of them, or set referrers: all"
+        "what refers to the whole image doesn't count for a part of it: mirror all of it, or set referrers: all"
     } else if types.is_empty() {
         "was it signed after it was pinned? Then run `transship sync --update`. Else set referrers: all for it"
     } else {

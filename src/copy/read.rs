@@ -66,7 +66,10 @@ async fn cached_root(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Ma
 }
 
 fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
-    if transfer.handling.platforms.is_empty() { Ok(root) } else { part(&root, transfer).map(Arc::new) }
+    if transfer.mirrored.is_none() && transfer.handling.platforms.is_empty() {
+        return Ok(root);
+    }
+    part(&root, transfer).map(Arc::new)
 }
 
 /// Whether reading `digest` at the source counts against a quota.
@@ -92,9 +95,8 @@ async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
 /// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
 fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let attempted = || format!("pick the platforms of {}", transfer.source);
-    let part = root.subset(&transfer.handling.platforms);
-    let part =
-        part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?.manifest;
+    let part = root.part(&transfer.handling.platforms, transfer.target_digest());
+    let part = part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?;
     if part.digest() == transfer.target_digest() {
         return Ok(part);
     }

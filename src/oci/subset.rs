@@ -17,6 +17,8 @@
 //! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside of values stay.
 //! An index in which a member stands twice is refused, as readers don't agree on what it says.
 
+mod attestations;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -106,10 +108,8 @@ impl Manifest {
             return Ok(whole());
         }
         let members = members(self.bytes())?;
-        let manifests = members.iter().find(|(name, _)| name == "manifests").map(|(_, (_, value))| value.get());
-        let raw: Vec<&RawValue> = serde_json::from_str(manifests.unwrap_or("[]")).map_err(invalid)?;
-        let entries: Vec<Entry> =
-            raw.iter().map(|entry| serde_json::from_str(entry.get())).collect::<Result<_, _>>().map_err(invalid)?;
+        let raw = raw_entries(&members)?;
+        let entries = entries(&raw)?;
         let keep = kept(&entries, wanted);
         let missing: Vec<Platform> =
             wanted.iter().filter(|one| !entries.iter().any(|entry| entry.is_for(&[(*one).clone()]))).cloned().collect();
@@ -119,12 +119,16 @@ impl Manifest {
         if keep.iter().all(|keep| *keep) {
             return Ok(Subset { missing, ..whole() });
         }
-        let kept = raw.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(entry, _)| entry.get());
+        Ok(Subset { manifest: self.cut(&members, &raw, &keep)?, nameless: nameless(&entries, &keep), missing })
+    }
+
+    /// Itself with those entries alone that are kept.
+    fn cut(&self, members: &[Member<'_>], raw: &[&RawValue], keep: &[bool]) -> Result<Self, SubsetError> {
+        let kept = raw.iter().zip(keep).filter(|(_, keep)| **keep).map(|(entry, _)| entry.get());
         let manifests = format!("[{}]", kept.collect::<Vec<_>>().join(","));
-        let bytes = joined(&members, &manifests);
+        let bytes = joined(members, &manifests);
         let manifest = Self::new(Digest::of(&bytes), Some(self.media_type().as_str()), bytes);
-        let manifest = manifest.map_err(|error: ManifestError| SubsetError::Invalid(error.to_string()))?;
-        Ok(Subset { manifest, nameless: nameless(&entries, &keep), missing })
+        manifest.map_err(|error: ManifestError| SubsetError::Invalid(error.to_string()))
     }
 }
 
@@ -142,6 +146,15 @@ fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, SubsetError> {
         members.push((name, member));
     }
     Ok(members)
+}
+
+fn raw_entries<'a>(members: &[Member<'a>]) -> Result<Vec<&'a RawValue>, SubsetError> {
+    let manifests = members.iter().find(|(name, _)| name == "manifests").map(|(_, (_, value))| value.get());
+    serde_json::from_str(manifests.unwrap_or("[]")).map_err(invalid)
+}
+
+fn entries(raw: &[&RawValue]) -> Result<Vec<Entry>, SubsetError> {
+    raw.iter().map(|entry| serde_json::from_str(entry.get())).collect::<Result<_, _>>().map_err(invalid)
 }
 
 /// Which entries are kept.

@@ -167,9 +167,8 @@ impl Estimator<'_> {
 
 /// What of its root an image consists of.
 pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
-    let part = root.subset(&transfer.handling.platforms);
-    let part = part.map_err(|e| Error::new(Kind::Invalid, format!("estimate {}", transfer.source), e.to_string()));
-    part.map(|part| part.manifest)
+    let part = root.part(&transfer.handling.platforms, transfer.target_digest());
+    part.map_err(|e| Error::new(Kind::Invalid, format!("weigh {}", transfer.source), e.to_string()))
 }
 
 /// Those that a copy will have to read: where there is a cache, it holds by now what was read for the plan.

@@ -2,23 +2,28 @@
 //!
 //! An index costs one GET of its manifest, anything else that and its configuration, which says what it is for.
 
+use futures::future::try_join_all;
+
+use crate::config::{Handling, MissingAttestations};
 use crate::error::{Error, Kind, Result};
 use crate::lock::LockedImage;
-use crate::oci::{self, Manifest, Platform, Subset, SubsetError, listed};
+use crate::oci::{self, Digest, Manifest, Platform, Selector, Subset, SubsetError, listed};
 use crate::store::{SMALL, Source};
 
-/// `image` with only `platforms` of it, if there are any: with the digest that it lands as.
+/// `image` with only that of it which `handling` asks for and its registry serves: with the digest that it lands as.
 ///
 /// # Errors
-/// `NotFound` if it has none of `platforms`, `Unsupported` if it is no image of any platform; or what the source says.
-pub async fn narrow(source: &dyn Source, mut image: LockedImage, platforms: &[Platform]) -> Result<LockedImage> {
-    if platforms.is_empty() {
+/// `NotFound` if it has none of the platforms, `Unsupported` if it is no image of any platform; or what the source says.
+pub async fn narrow(source: &dyn Source, mut image: LockedImage, handling: &Handling) -> Result<LockedImage> {
+    let platforms = &handling.platforms;
+    let drops = handling.missing_attestations == MissingAttestations::Drop && image.media_type.is_index();
+    if platforms.is_empty() && !drops {
         return Ok(image);
     }
     let attempted = || format!("pick the platforms of {}", image.source);
     let manifest = source.manifest(&image.digest).await?;
     if manifest.kind() == oci::Kind::Index {
-        let Subset { manifest: subset, nameless, missing } =
+        let Subset { manifest: mut part, nameless, missing } =
             manifest.subset(platforms).map_err(|error| refused(attempted(), &error))?;
         for (digest, media_type) in nameless {
             tracing::warn!("{} is mirrored without {digest}, a {media_type} for no platform", image.source);
@@ -26,12 +31,44 @@ pub async fn narrow(source: &dyn Source, mut image: LockedImage, platforms: &[Pl
         if !missing.is_empty() {
             tracing::warn!("{} has nothing for {}: the other platforms are mirrored", image.source, listed(&missing));
         }
-        image.mirrored = (subset.digest() != manifest.digest()).then(|| subset.digest().clone());
+        if drops {
+            part = without_missing(source, &image, part).await?;
+        }
+        image.mirrored = (part.digest() != manifest.digest()).then(|| part.digest().clone());
     } else {
         check_single(source, &manifest, platforms, attempted).await?;
     }
-    image.platforms = platforms.to_vec();
+    image.platforms.clone_from(platforms);
     Ok(image)
+}
+
+/// `part` without the attestations that it lists and its registry doesn't serve.
+async fn without_missing(source: &dyn Source, image: &LockedImage, part: Manifest) -> Result<Manifest> {
+    let asked = part.attestations().into_iter().map(|digest| async move {
+        let is_gone = match source.resolve(&Selector::Digest(digest.clone())).await {
+            Ok(_) => false,
+            // Some deny to who only asks what they give.
+            Err(error) if error.kind() == Kind::NotFound => match source.manifest(&digest).await {
+                Ok(_) => false,
+                Err(error) if error.kind() == Kind::NotFound => true,
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        Ok(is_gone.then_some(digest))
+    });
+    let missing: Vec<Digest> = try_join_all(asked).await?.into_iter().flatten().collect();
+    let attempted = || format!("leave attestations out of {}", image.source);
+    let rest = part.without_attestations(&missing).map_err(|error| refused(attempted(), &error))?;
+    if !missing.is_empty() {
+        let (source, missing) = (&image.source, missing.iter().map(Digest::short).collect::<Vec<_>>().join(", "));
+        tracing::warn!(
+            "{source} is mirrored without attestations that it lists and doesn't serve ({missing}): {} in place of {}",
+            rest.digest(),
+            image.digest
+        );
+    }
+    Ok(rest)
 }
 
 fn refused(attempted: String, error: &SubsetError) -> Error {

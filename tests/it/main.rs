@@ -23,6 +23,7 @@ mod layers;
 mod layout;
 mod lock;
 mod ministack;
+mod missing_attestations;
 mod network;
 mod output;
 mod output_lost;

@@ -1,6 +1,7 @@
 //! How images are mirrored: the keys that entries and `defaults` share.
 
 use super::*;
+use crate::config::MissingAttestations;
 
 fn handlings(text: &str) -> Vec<Handling> {
     let config = read(text).unwrap_or_else(|problems| panic!("{problems}"));
@@ -18,6 +19,7 @@ fn what_nobody_says_is_built_in() {
         platforms: Vec::new(),
         referrers: ReferrerRule { policy: ReferrerPolicy::All, artifact_types: Vec::new() },
         foreign: Foreign::Fetch,
+        missing_attestations: MissingAttestations::Fail,
     };
     assert_eq!(handlings(&images("  - a:1\n  - {image: b, tags: ['1']}\n")), [built_in.clone(), built_in]);
 }
@@ -45,12 +47,25 @@ fn an_entry_counts_before_the_defaults_key_by_key() {
 }
 
 #[test]
+fn missing_attestations_are_dropped_where_it_is_said() {
+    let handlings = handlings(&images(
+        "  - a:1\n  - {image: b:1, missing_attestations: fail}\ndefaults: {missing_attestations: drop}\n",
+    ));
+    let all: Vec<_> = handlings.iter().map(|handling| handling.missing_attestations).collect();
+    assert_eq!(all, [MissingAttestations::Drop, MissingAttestations::Fail]);
+}
+
+#[test]
 fn wrong_handling_is_refused() {
     let image = |keys: &str| images(&format!("  - {{image: a:1, {keys}}}"));
     let default = |keys: &str| with(&format!("defaults: {{{keys}}}"));
     assert_problems(vec![
         (image("overwrite: maybe"), "3:29 images[0].overwrite: `maybe` isn't understood: expected true, false or keep"),
         (image("referrers: some"), "3:29 images[0].referrers: `some` isn't understood: expected all, none or require"),
+        (
+            image("missing_attestations: ignore"),
+            "3:40 images[0].missing_attestations: `ignore` isn't understood: expected fail or drop",
+        ),
         (default("foreign: skip"), "3:21 defaults.foreign: `skip` isn't understood: expected fetch or fail"),
         (image("platforms: linux/amd64"), "3:29 images[0].platforms: expected a list, found a single value"),
         (image("platforms: []"), "3:29 images[0].platforms: the list is empty"),
