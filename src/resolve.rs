@@ -164,11 +164,11 @@ async fn list_tags(
 async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
     let lock = &resolution.lock;
-    let sources = entries(request.images, lock).flat_map(|Entry { rule, images, .. }| {
-        images.into_iter().map(|image| (image.source, &rule.handling))
-    });
+    let sources = entries(request.images, lock)
+        .flat_map(|Entry { rule, images, .. }| images.into_iter().map(|image| (image.source, &rule.handling)));
     let wanted = sources.filter(|(source, _)| request.only.matches(source));
-    let distinct: Vec<_> = wanted.filter(|(source, handling)| seen.insert(lock::name(source, &handling.platforms))).collect();
+    let distinct: Vec<_> =
+        wanted.filter(|(source, handling)| seen.insert(lock::name(source, &handling.platforms))).collect();
     let answers = distinct.into_iter().map(|(source, handling)| async move {
         let platforms = &handling.platforms;
         let old = request.old.image(&source, platforms);

@@ -13,9 +13,9 @@ use crate::support::script::Fault;
 
 /// An index with an attestation for each of its platforms.
 fn attested(platforms: &[&str]) -> Image {
-    let children = platforms.iter().fold(index(), |index, platform| {
-        index.child(platform, image(platform).layer(300).build()).attested()
-    });
+    let children = platforms
+        .iter()
+        .fold(index(), |index, platform| index.child(platform, image(platform).layer(300).build()).attested());
     children.build()
 }
 
