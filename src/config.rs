@@ -16,6 +16,7 @@ mod harbor;
 mod images;
 mod keys;
 mod limits;
+mod mirrors;
 mod raw;
 mod registries;
 mod rule;
@@ -191,6 +192,8 @@ pub struct RegistrySettings {
     pub proxy: Option<Secret>,
     /// The URL to talk to instead of the host.
     pub endpoint: Option<url::Url>,
+    /// Where else what it serves may be read by its digest, in the order in which these are asked.
+    pub mirrors: Vec<Mirror>,
     /// What is special to ECR.
     pub ecr: EcrSettings,
     /// What is special to Harbor; with it the registry is one, without it it tells by itself.
@@ -204,6 +207,15 @@ impl RegistrySettings {
         let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
         self.plain_http.unwrap_or(!wants_tls)
     }
+}
+
+/// `REGISTRY[/PREFIX]`, below which a repository has the path that it has at its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The registry.
+    pub registry: Registry,
+    /// The path before each repository, without slashes at its ends; may be empty.
+    pub prefix: String,
 }
 
 /// `client_cert` and `client_key`, both PEM files.

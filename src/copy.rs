@@ -221,7 +221,9 @@ impl Engine {
             self.finder.warn_of_withheld(transfer.source.repository());
             referrers.push(ReferrerOutcome::unknown(withheld.at(Stage::Copy)));
         }
-        Outcome { referrers, ..outcome }
+        let source = self.stores.source(transfer.source.repository()).ok();
+        let via = source.and_then(|source| source.served_by(&transfer.root.digest)).map(|host| host.to_string());
+        Outcome { referrers, via, ..outcome }
     }
 
     async fn copy_image(

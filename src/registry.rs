@@ -216,6 +216,7 @@ impl Host {
             body: Bytes::new(),
             limit: (ANSWER_SIZE, "an answer"),
             ticket: None,
+            waits: true,
         })
     }
 
@@ -263,6 +264,7 @@ impl Host {
             body: Bytes::new(),
             limit,
             ticket: None,
+            waits: true,
         })
     }
 
@@ -275,7 +277,7 @@ impl Host {
         loop {
             match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if request.action == Action::AbandonUpload => return Err(error),
+                Err(error) if request.action == Action::AbandonUpload || !request.waits => return Err(error),
                 Err(error) => tries.again(error).await?,
             }
         }

@@ -6,6 +6,7 @@
 pub mod cache;
 pub mod layout;
 pub mod memory;
+pub mod mirrors;
 pub mod places;
 pub mod pulls;
 pub mod registry;
@@ -22,7 +23,7 @@ use futures::stream::BoxStream;
 pub use self::pulls::PullsAside;
 pub(crate) use self::pulls::{PullOrder, PullTurn};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag, Verifier};
 
 /// That `blob` has `found` bytes where `attempted` was tried: a definite answer, which no second attempt changes.
 pub(crate) fn wrong_size(attempted: &str, blob: &Descriptor, found: u64) -> Error {
@@ -136,6 +137,22 @@ pub trait Source: Debug + Display + Send + Sync {
     async fn set_aside(&self, _aside: &mut PullsAside, _digests: &[Digest], _unnamed: u64) -> Result<()> {
         Ok(())
     }
+
+    /// Whether reading the manifest `digest` would count against that quota: not if it can be had without a request, nor
+    /// from another place that is asked before. Costs no pull.
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        self.meters_pulls() && self.cached_manifest(digest).await.is_none()
+    }
+
+    /// Who gave the manifest `digest` in this run, where it wasn't this repository's own registry.
+    fn served_by(&self, _digest: &Digest) -> Option<Registry> {
+        None
+    }
+
+    /// What came for `blob` from here was wrong. Says whether it comes from another place from now on.
+    fn distrust(&self, _blob: &Digest) -> bool {
+        false
+    }
 }
 
 async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result<Bytes> {
@@ -152,6 +169,12 @@ async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result
     }
     verifier.finish().map_err(|mismatch| error(Kind::Mismatch, mismatch.to_string()))?;
     Ok(bytes.into())
+}
+
+/// Whether the bytes alone tell the media type that they were served with.
+pub(crate) fn tells_its_type(manifest: &Manifest) -> bool {
+    let read = Manifest::new(manifest.digest().clone(), None, manifest.bytes().clone());
+    read.is_ok_and(|read| read.media_type() == manifest.media_type())
 }
 
 /// What refers to a manifest, and how the repository tells it.
@@ -357,4 +380,13 @@ pub trait Stores: Debug + Send + Sync {
     /// # Errors
     /// As [`Stores::source`].
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>>;
+
+    /// `repository`, as one of several places that may have what is looked for: it is read as it is, and if it is in
+    /// trouble, that is an error at once.
+    ///
+    /// # Errors
+    /// As [`Stores::source`].
+    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        self.source(repository)
+    }
 }

@@ -30,6 +30,7 @@ const HUB: &str = "\
 #   docker.io:                               # logged in, more pulls are allowed
 #     username: {env: HUB_USER}
 #     password: {env: HUB_TOKEN}
+#     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # asked first, by digest alone: what they have costs no pull
 ";
 
 const ECR: &str = "\

@@ -1,6 +1,6 @@
 //! What a run works with: the configuration, the pins, and the ways to the registries.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::num::NonZeroU64;
@@ -16,7 +16,7 @@ use super::Unable;
 use super::pins::Pins;
 use crate::aws::Sessions;
 use crate::cli::Global;
-use crate::config::{Config, ImageRule, Overrides, Problems, Settings};
+use crate::config::{Config, ImageRule, Overrides, Problems, RegistrySettings, Settings};
 use crate::copy::{CopyOptions, Readiness};
 use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::Lock;
@@ -32,6 +32,7 @@ use crate::select::Only;
 use crate::store::Stores;
 use crate::store::cache::CachedStores;
 use crate::store::layout::LayoutStores;
+use crate::store::mirrors::{MirroredStores, Mirrors};
 use crate::store::places::Places;
 use crate::store::registry::RegistryStores;
 use crate::verify::{self, Depth, Verification};
@@ -93,8 +94,9 @@ impl Start {
         let sessions = Arc::new(Sessions::new());
         let hosts = Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>);
         let repositories = images.iter().flat_map(|rule| rule.destinations.iter().chain([&rule.repository]));
-        let hosts = Arc::new(hosts.expecting(repositories.cloned()));
+        let hosts = Arc::new(hosts.expecting(repositories.cloned()).expecting(mirrored(&images, &set)));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
+        let registries: Arc<dyn Stores> = Arc::new(MirroredStores::new(registries, mirrors(&set)));
         let registries = match self.cache {
             Some(folder) => Arc::new(CachedStores::new(registries, folder, limits.manifest_size)),
             None => registries,
@@ -279,6 +281,22 @@ impl Session {
         });
         uses.collect()
     }
+}
+
+/// The mirrors of each registry, as the stores know them.
+fn mirrors(set: &BTreeMap<Registry, RegistrySettings>) -> Mirrors {
+    let of = |settings: &RegistrySettings| {
+        settings.mirrors.iter().map(|mirror| (mirror.registry.clone(), mirror.prefix.clone())).collect()
+    };
+    set.iter().map(|(origin, settings)| (origin.clone(), of(settings))).collect()
+}
+
+/// What is read of `images` at mirrors.
+fn mirrored(images: &[ImageRule], set: &BTreeMap<Registry, RegistrySettings>) -> Vec<Repository> {
+    let sources = images.iter().map(|rule| &rule.repository);
+    let listed = |source: &Repository| set.get(source.registry()).map(|settings| settings.mirrors.as_slice());
+    let there = |source| listed(source).unwrap_or_default().iter().filter_map(|mirror| mirror.repository(source).ok());
+    sources.flat_map(there).collect()
 }
 
 /// Where the user's cache is: as told, else where the XDG base directory specification has it.

@@ -2,7 +2,9 @@
 
 use super::findings::Findings;
 use super::raw::RawConfig;
-use super::{Config, Env, Handling, Layout, Overrides, TargetRoot, handling, harbor, images, limits, registries};
+use super::{
+    Config, Env, Handling, Layout, Mirror, Overrides, TargetRoot, handling, harbor, images, limits, mirrors, registries,
+};
 use crate::oci::Registry;
 use crate::yaml::KeyPath;
 use std::collections::BTreeSet;
@@ -36,7 +38,8 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     }
     let places = images::Places { targets: &targets, layout: &layout, harbors: harbor::hosts(raw.registries.as_ref()) };
     let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, &defaults, findings);
-    let used: BTreeSet<Registry> = match scope {
+    let mirrors = mirrors::all(raw.registries.as_ref(), &images, &targets, findings);
+    let mut used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
         Scope::Mirror(Overrides { asks_nobody: true, .. }) => BTreeSet::new(),
         Scope::Mirror(detour) => {
@@ -45,7 +48,10 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
             sources.chain(targets.iter().map(|target| &target.registry)).cloned().collect()
         }
     };
-    let registries = registries::settings(raw.registries.as_ref(), &used, env, findings);
+    // What is read may come from a mirror instead.
+    let read: Vec<&Mirror> = mirrors.iter().filter(|(origin, _)| used.contains(origin)).flat_map(|(_, m)| m).collect();
+    used.extend(read.into_iter().map(|mirror| mirror.registry.clone()));
+    let registries = registries::settings(raw.registries.as_ref(), mirrors, &used, env, findings);
     let limits = limits::limits(raw.limits.as_ref(), findings);
     Config { targets, layout, images, registries, limits, used, lacking: None }
 }

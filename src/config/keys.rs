@@ -39,6 +39,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
             "plain_http",
             "proxy",
             "endpoint",
+            "mirrors",
             "ecr",
             "harbor",
         ],

@@ -136,6 +136,9 @@ pub(super) struct RawRegistry {
     pub(super) proxy: Option<RawSecret>,
     /// The URL to talk to, where it isn't the host.
     pub(super) endpoint: Option<String>,
+    /// Where else what it serves may be had, each as REGISTRY[/PREFIX], in the order in which these are asked: by digest
+    /// only, and the registry itself last. One that lacks something, or fails, is passed over.
+    pub(super) mirrors: Option<Vec<String>>,
     /// What is special to Amazon ECR.
     pub(super) ecr: Option<RawEcr>,
     /// Says that it is a Harbor, and how it is used.

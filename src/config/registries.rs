@@ -10,7 +10,7 @@ use url::Url;
 use super::ecr;
 use super::findings::Findings;
 use super::raw::{RawRegistry, RawSecret};
-use super::{ClientCertificate, EcrSettings, Env, RegistrySettings, Secret, harbor};
+use super::{ClientCertificate, EcrSettings, Env, Mirror, RegistrySettings, Secret, harbor};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
@@ -18,6 +18,7 @@ use crate::yaml::KeyPath;
 /// jobs.
 pub(super) fn settings(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
+    mut mirrors: BTreeMap<Registry, Vec<Mirror>>,
     used: &BTreeSet<Registry>,
     env: &Env<'_>,
     findings: &mut Findings<'_>,
@@ -29,7 +30,8 @@ pub(super) fn settings(
         let Some(registry) = findings.ok(&path, host.parse::<Registry>()) else { continue };
         let default = RawRegistry::default();
         let raw = raw.as_ref().unwrap_or(&default);
-        let entry = one(raw, &registry, &path, used.contains(&registry), findings);
+        let mut entry = one(raw, &registry, &path, used.contains(&registry), findings);
+        entry.mirrors = mirrors.remove(&registry).unwrap_or_default();
         if used.contains(&registry) {
             let secrets = [
                 ("username", &entry.username),
@@ -132,6 +134,7 @@ fn one(
         plain_http: raw.plain_http,
         proxy,
         endpoint,
+        mirrors: Vec::new(),
         ecr: raw.ecr.as_ref().map_or_else(EcrSettings::default, |raw| ecr::settings(raw, &ecr_path, used, findings)),
         harbor: raw.harbor.as_ref().map(|raw| harbor::settings(raw, registry, &path.key("harbor"), findings)),
     }

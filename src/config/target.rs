@@ -60,11 +60,7 @@ impl TargetRoot {
     /// # Errors
     /// If prefix and path make no repository name.
     pub fn repository(&self, path: &str) -> Result<Repository, ReferenceError> {
-        let Self { registry, prefix } = self;
-        if prefix.is_empty() {
-            return Repository::new(registry.clone(), path);
-        }
-        Repository::new(registry.clone(), &format!("{prefix}/{path}"))
+        Repository::below(&self.registry, &self.prefix, path)
     }
 }
 

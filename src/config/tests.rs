@@ -2,6 +2,7 @@ mod ecr;
 mod handling;
 mod harbor;
 mod images;
+mod mirrors;
 mod registries;
 
 use super::*;

@@ -144,9 +144,11 @@ async fn send(
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if deserves_rereading(&error, &reached) && !is_reread && !engine.stop.is_cancelled() {
+        let is_elsewhere_now = is_damaged(&error) && source.distrust(&blob.digest);
+        let may_reread = is_elsewhere_now || deserves_rereading(&error, &reached) && !is_reread;
+        if may_reread && !engine.stop.is_cancelled() {
             tracing::debug!("reading it once more from the start: {error}");
-            is_reread = true;
+            is_reread |= !is_elsewhere_now;
             continue;
         }
         if reached.load(Ordering::Relaxed) >= renewed_at + stream::RENEWS {
@@ -162,9 +164,13 @@ async fn send(
 
 /// Whether a source may do better from the start: the bytes were damaged on the way, or it can't go on in the middle.
 fn deserves_rereading(error: &Error, reached: &AtomicU64) -> bool {
-    let is_damaged = error.kind() == Kind::Mismatch && !error.is_final();
     let is_stuck = error.kind() == Kind::Unavailable && error.is_final() && reached.load(Ordering::Relaxed) > 0;
-    error.side() == Some(Side::Source) && (is_damaged || is_stuck)
+    is_damaged(error) || error.side() == Some(Side::Source) && is_stuck
+}
+
+/// Whether other bytes came than the digest says.
+fn is_damaged(error: &Error) -> bool {
+    error.side() == Some(Side::Source) && error.kind() == Kind::Mismatch && !error.is_final()
 }
 
 /// One upload: the source and the upload are opened side by side, then the bytes flow.

@@ -151,6 +151,17 @@ impl Repository {
         Ok(Self { registry, path: path.into() })
     }
 
+    /// The repository `path` below `prefix` at `registry`; the prefix may be empty.
+    ///
+    /// # Errors
+    /// As [`Repository::new`].
+    pub fn below(registry: &Registry, prefix: &str, path: &str) -> Result<Self, ReferenceError> {
+        if prefix.is_empty() {
+            return Self::new(registry.clone(), path);
+        }
+        Self::new(registry.clone(), &format!("{prefix}/{path}"))
+    }
+
     /// Where it is.
     pub fn registry(&self) -> &Registry {
         &self.registry

@@ -120,6 +120,8 @@ pub(crate) struct Request {
     pub(crate) limit: (u64, &'static str),
     /// What a manifest is pulled with: it isn't sent without one.
     pub(crate) ticket: Option<Ticket>,
+    /// Whether trouble is waited for: not by who has another place to ask.
+    pub(crate) waits: bool,
 }
 
 impl Request {
@@ -139,6 +141,7 @@ impl Request {
             body: Bytes::new(),
             limit: (0, ""),
             ticket: None,
+            waits: true,
         }
     }
 }

@@ -28,6 +28,10 @@ use crate::retry::Backoff;
 /// Short requests in flight to one host. Bulk has its own bound (`limits.transfers`), so neither waits for the other.
 const SHORT_IN_FLIGHT: usize = 64;
 
+/// How long whoever has another place to ask waits for the head of an answer, and for that of a host that was in trouble.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+const FIRST_WORD_AFTER_TROUBLE: Duration = Duration::from_secs(2);
+
 /// All hosts that a run talks to.
 #[derive(Debug)]
 pub(crate) struct Admissions {
@@ -86,6 +90,8 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     probe: Option<Probe>,
     sent: Instant,
+    /// How long its answer may take to begin.
+    within: Option<Duration>,
     /// Where requests of its kind are counted.
     window: Arc<Window>,
     _slot: Option<Slot>,
@@ -94,7 +100,6 @@ pub(crate) struct Permit {
 /// The host is in trouble, and this request alone finds out whether it still is.
 #[derive(Debug)]
 struct Probe {
-    within: Duration,
     _line: OwnedMutexGuard<()>,
 }
 
@@ -121,16 +126,44 @@ impl Admission {
                     let slot = self.window(action).enter().await;
                     // Trouble may have begun while it waited in line.
                     if lock(&self.health).is_well() {
-                        return Ok(self.permit(action, None, Some(slot)));
+                        return Ok(self.permit(action, None, None, Some(slot)));
                     }
                 }
                 Turn::Never(error) => return Err(error),
                 // Best effort: what the registry will clear away by itself isn't waited for.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
-                    if let Some(probe) = self.stand_in_line().await {
-                        return Ok(self.permit(action, Some(probe), None));
+                    if let Some((probe, within)) = self.stand_in_line().await {
+                        return Ok(self.permit(action, Some(probe), Some(within), None));
                     }
+                }
+            }
+        }
+    }
+
+    /// [`Admission::admit`] for who has another place to ask: trouble isn't waited for. A host that has answered before may
+    /// be tried again after a pause, by one at a time.
+    ///
+    /// # Errors
+    /// That the host is in trouble, or given up.
+    pub(crate) async fn admit_now(self: &Arc<Self>, action: Action) -> Result<Permit> {
+        loop {
+            match self.turn() {
+                Turn::Go => {
+                    let slot = self.window(action).enter().await;
+                    if lock(&self.health).is_well() {
+                        return Ok(self.permit(action, None, Some(FIRST_WORD), Some(slot)));
+                    }
+                }
+                Turn::Never(error) => return Err(error),
+                Turn::Until(_) => return Err(lock(&self.health).not_waited_for()),
+                Turn::Probe(_) => {
+                    let line = Arc::clone(&self.line).try_lock_owned().ok();
+                    let Some(line) = line.filter(|_| lock(&self.health).is_there()) else {
+                        return Err(lock(&self.health).not_waited_for());
+                    };
+                    let probe = Probe { _line: line };
+                    return Ok(self.permit(action, Some(probe), Some(FIRST_WORD_AFTER_TROUBLE), None));
                 }
             }
         }
@@ -138,14 +171,14 @@ impl Admission {
 
     /// Waits until the trouble is over, or for the right to find out whether it is: first come, first served, so that a
     /// request that fails again and again doesn't keep the others from it.
-    async fn stand_in_line(&self) -> Option<Probe> {
+    async fn stand_in_line(&self) -> Option<(Probe, Duration)> {
         let line = Arc::clone(&self.line).lock_owned().await;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.turn() {
                 Turn::Go | Turn::Never(_) => return None,
-                Turn::Probe(within) => return Some(Probe { within, _line: line }),
+                Turn::Probe(within) => return Some((Probe { _line: line }, within)),
                 Turn::Until(next) => tokio::select! {
                     () = tokio::time::sleep_until(next) => {}
                     () = changed => {}
@@ -158,9 +191,15 @@ impl Admission {
         lock(&self.health).turn(Instant::now())
     }
 
-    fn permit(self: &Arc<Self>, action: Action, probe: Option<Probe>, slot: Option<Slot>) -> Permit {
+    fn permit(
+        self: &Arc<Self>,
+        action: Action,
+        probe: Option<Probe>,
+        within: Option<Duration>,
+        slot: Option<Slot>,
+    ) -> Permit {
         let window = Arc::clone(self.window(action));
-        Permit { admission: Arc::clone(self), probe, sent: Instant::now(), window, _slot: slot }
+        Permit { admission: Arc::clone(self), probe, sent: Instant::now(), within, window, _slot: slot }
     }
 
     fn window(&self, action: Action) -> &Arc<Window> {
@@ -184,9 +223,9 @@ impl Admission {
 }
 
 impl Permit {
-    /// How long a probe may wait for its answer.
+    /// How long its answer may take to begin, where that is shorter than for others.
     pub(crate) fn within(&self) -> Option<Duration> {
-        self.probe.as_ref().map(|probe| probe.within)
+        self.within
     }
 
     /// An answer came, and it is no trouble.
@@ -200,6 +239,7 @@ impl Permit {
     /// Gives up the right to be the only one that finds out whether the host is still in trouble.
     pub(crate) fn let_others_probe(&mut self) {
         if let Some(_probe) = self.probe.take() {
+            self.within = None;
             lock(&self.admission.health).probe_yielded(Instant::now());
         }
     }

@@ -48,11 +48,15 @@ pub(crate) struct Auth {
     /// What `/v2/` asks for, where it was asked.
     at_base: OnceCell<Option<Challenge>>,
     logins: Mutex<HashMap<Credential, Login>>,
-    tokens: OnceMap<(Scopes, u64), Result<Token>>,
+    tokens: OnceMap<TokenKey, Result<Token>>,
     generations: Mutex<Generations>,
     /// At a Harbor.
     reach: Reach,
 }
+
+/// What a token is good for, of which generation it is, and whether it was waited for in trouble: who waits for that
+/// doesn't share the failure of who doesn't.
+type TokenKey = (Scopes, u64, bool);
 
 /// Which generation of tokens is in use.
 #[derive(Debug, Default)]
@@ -202,7 +206,7 @@ impl Auth {
         let known = self.known();
         if let (Some(Challenge::Bearer { .. }), false) = (&known, self.credentials.has_ready_token()) {
             let scopes = self.scopes(request);
-            let key = (scopes.clone(), self.generation(&scopes));
+            let key = (scopes.clone(), self.generation(&scopes), request.waits);
             let token = self.tokens.get(&key).await?.ok()?.ok()?;
             return (token.renew_at > Instant::now()).then_some(Some(token.header));
         }
@@ -333,10 +337,10 @@ impl Auth {
             let generation = self.generation(&scopes);
             let (token, fetched) = self
                 .tokens
-                .get_or_work((scopes.clone(), generation), || {
+                .get_or_work((scopes.clone(), generation, request.waits), || {
                     let (auth, scopes, path) = (Arc::clone(self), scopes.clone(), request.repository.clone());
-                    let (realm, service) = (realm.clone(), service.clone());
-                    async move { auth.fetch(&path, &realm, service.as_deref(), &scopes).await }
+                    let (realm, service, waits) = (realm.clone(), service.clone(), request.waits);
+                    async move { auth.fetch(&path, (&realm, service.as_deref()), &scopes, waits).await }
                 })
                 .await
                 .map_err(|lost| {
@@ -392,7 +396,9 @@ impl Auth {
         let mut generations = lock(&self.generations);
         if generations.current(scopes) == generation {
             *generations.own.entry(scopes.clone()).or_default() += 1;
-            self.tokens.forget(&(scopes.clone(), generation));
+            for waits in [true, false] {
+                self.tokens.forget(&(scopes.clone(), generation, waits));
+            }
         }
     }
 

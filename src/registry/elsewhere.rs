@@ -43,6 +43,7 @@ impl Host {
             body: request.body.clone(),
             limit: request.limit,
             ticket,
+            waits: request.waits,
         };
         let answer = other.attempt_here(&there).await?;
         if asks(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }

@@ -145,11 +145,12 @@ impl Transport {
         if self.is_own(hop.url) {
             self.paces.wait(action).await;
         }
-        self.admissions.of(hop.url).admit(action).await
+        let admission = self.admissions.of(hop.url);
+        if hop.request.waits { admission.admit(action).await } else { admission.admit_now(action).await }
     }
 
-    /// One hop, for as long as its host's trouble lasts. A request that meets trouble again and again while the host
-    /// serves others fails alone.
+    /// One hop, for as long as its host's trouble lasts, unless it isn't waited for. A request that meets trouble again and
+    /// again while the host serves others fails alone.
     async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
         let admission = self.admissions.of(hop.url);
         let (id, answers) = (self.admissions.next_request(), admission.answers());
@@ -170,8 +171,9 @@ impl Transport {
                 Err(Failed::Trouble(error) | Failed::Unseen(error)) => error,
             };
             let is_alone = permit.failed(&error, id) == Trial::Request;
-            let fails_alone =
-                is_alone || attempts >= self.admissions.backoff().attempts && admission.answers() > answers;
+            let fails_alone = is_alone
+                || !hop.request.waits
+                || attempts >= self.admissions.backoff().attempts && admission.answers() > answers;
             if fails_alone || hop.request.action == Action::AbandonUpload {
                 return Err(error.with_attempts(attempts).as_final());
             }

@@ -77,6 +77,8 @@ struct Image {
     bytes: Option<Bytes>,
     /// From the start of its work to the end, waiting included.
     seconds: f64,
+    /// The host that gave the root manifest, where it was read in this run and not from the source's own registry.
+    via: Option<String>,
     /// What refers to the image, or to what it consists of.
     referrers: Vec<Referred>,
     /// Null: for a later version.
@@ -224,6 +226,7 @@ impl Image {
             reason: outcome.reason,
             bytes: Some(outcome.bytes),
             seconds: milliseconds(outcome.seconds),
+            via: outcome.via,
             referrers: outcome.referrers.iter().map(Referred::of).collect(),
             held: None,
             verified: None,

@@ -108,6 +108,8 @@ pub struct Outcome {
     pub referrers: Vec<ReferrerOutcome>,
     /// From the start of its work to the end, waiting included.
     pub seconds: f64,
+    /// The host that gave the root manifest, where it was read in this run and not from the source's own registry.
+    pub via: Option<String>,
     /// What went wrong.
     pub error: Option<Error>,
 }
@@ -130,6 +132,7 @@ impl Outcome {
             bytes: Bytes::default(),
             referrers: Vec::new(),
             seconds: 0.0,
+            via: None,
             error: transfer.stale.clone(),
         }
     }
@@ -193,6 +196,7 @@ impl Outcome {
             bytes: Bytes::default(),
             referrers: Vec::new(),
             seconds: 0.0,
+            via: None,
             error: Some(error),
         }
     }

@@ -45,7 +45,7 @@ fn signed(outcome: Outcome) -> Outcome {
         of("sbom", "application/spdx+json", Status::Failed, Some(refused)),
         of("old", bundle, Status::UpToDate, None),
     ];
-    Outcome { referrers, ..outcome }
+    Outcome { referrers, via: Some("mirror.gcr.io".into()), ..outcome }
 }
 
 /// An image whose source doesn't tell what refers to it.

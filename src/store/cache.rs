@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::folder::Folder;
-use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target};
+use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its_type};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
 /// Opens repositories whose manifests are read from a folder where it has them, and kept there where it hasn't.
 ///
@@ -44,6 +44,10 @@ impl Stores for CachedStores {
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
         self.stores.target(repository)
     }
+
+    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        self.stores.alternative(repository)
+    }
 }
 
 /// One repository of [`CachedStores`].
@@ -61,6 +65,8 @@ impl fmt::Display for Cached {
 
 impl Cached {
     async fn keep(&self, manifest: &Manifest) {
+        // So the folder holds bytes and nothing about them, and what one repository serves under a false type can't come out
+        // for another.
         if tells_its_type(manifest) {
             self.folder.keep(manifest.digest(), manifest.bytes()).await;
         }
@@ -171,11 +177,16 @@ impl Source for Cached {
         }
         self.source.set_aside(aside, &lacking, unnamed).await
     }
-}
 
-/// Whether the bytes alone tell the media type that they were served with. Only then are they kept: so the folder holds
-/// bytes and nothing about them, and what one repository serves under a false type can't come out for another.
-fn tells_its_type(manifest: &Manifest) -> bool {
-    let read = Manifest::new(manifest.digest().clone(), None, manifest.bytes().clone());
-    read.is_ok_and(|read| read.media_type() == manifest.media_type())
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        self.cached_manifest(digest).await.is_none() && self.source.costs_pull(digest).await
+    }
+
+    fn served_by(&self, digest: &Digest) -> Option<Registry> {
+        self.source.served_by(digest)
+    }
+
+    fn distrust(&self, blob: &Digest) -> bool {
+        self.source.distrust(blob)
+    }
 }

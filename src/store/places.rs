@@ -45,4 +45,11 @@ impl Stores for Places {
             None => self.registries.target(repository),
         }
     }
+
+    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        match repository.registry().layout() {
+            Some(_) => self.layouts.alternative(repository),
+            None => self.registries.alternative(repository),
+        }
+    }
 }

@@ -32,6 +32,8 @@ pub struct RegistryStore {
     repository: Repository,
     /// It is there to be read.
     is_source: bool,
+    /// Its trouble is waited for.
+    waits: bool,
 }
 
 /// Opens repositories in registries.
@@ -44,19 +46,23 @@ impl RegistryStores {
         Self(hosts)
     }
 
-    fn open(&self, repository: &Repository, is_source: bool) -> Result<Arc<RegistryStore>> {
+    fn open(&self, repository: &Repository, is_source: bool, waits: bool) -> Result<Arc<RegistryStore>> {
         let host = self.0.host(repository.registry())?;
-        Ok(Arc::new(RegistryStore { host, repository: repository.clone(), is_source }))
+        Ok(Arc::new(RegistryStore { host, repository: repository.clone(), is_source, waits }))
     }
 }
 
 impl Stores for RegistryStores {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository, true)?)
+        Ok(self.open(repository, true, true)?)
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.open(repository, false)?)
+        Ok(self.open(repository, false, true)?)
+    }
+
+    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        Ok(self.open(repository, true, false)?)
     }
 }
 
@@ -74,7 +80,8 @@ impl fmt::Debug for RegistryStore {
 
 impl RegistryStore {
     fn request(&self, action: Action, object: &str, path: &str) -> Result<Request> {
-        self.host.request(action, &self.repository, object, path)
+        let request = self.host.request(action, &self.repository, object, path)?;
+        Ok(Request { waits: self.waits, ..request })
     }
 
     /// What to make of a refusal to move the tag `name`: an immutable tag is refused even what it holds already.

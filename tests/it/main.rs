@@ -24,6 +24,7 @@ mod layout;
 mod lock;
 mod ministack;
 mod missing_attestations;
+mod mirrors;
 mod network;
 mod output;
 mod output_lost;

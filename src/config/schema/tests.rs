@@ -50,6 +50,7 @@ fn what_the_reader_takes_is_valid() {
         "registries:\n  h.example:",
         "registries:\n  h.example: {username: me, password: {file: ./p}, ca: ca.pem, insecure: false}",
         "registries:\n  h.example: {username: {file: ./u}, password: {file: ./p}}",
+        "registries:\n  docker.io: {mirrors: [mirror.gcr.io, public.ecr.aws/docker]}",
         "registries:\n  h.example: {token: {file: ./t}, plain_http: true, endpoint: \"http://h.example:1\"}",
         "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com: {ecr: {profile: p, create: false}}",
         "registries:\n  123456789012.dkr.ecr.eu-west-1.amazonaws.com:\n    ecr: {create: {tag_mutability: MUTABLE, tags: {a: 1}}}",

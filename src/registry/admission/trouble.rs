@@ -117,6 +117,17 @@ impl Health {
         matches!(self.state, State::Well)
     }
 
+    /// Whether it has answered at all in this run.
+    pub(super) fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    /// What whoever has another place to ask is told meanwhile.
+    pub(super) fn not_waited_for(&self) -> Error {
+        let attempted = format!("reach {}", self.patience.host);
+        Error::new(Kind::Unavailable, attempted, "it is in trouble, and isn't waited for").with_attempts(0).as_final()
+    }
+
     /// An answer that is no trouble: whatever was, is over. Says whether that changes anything for those who wait.
     pub(crate) fn answered(&mut self, now: Instant) -> bool {
         self.answers += 1;

@@ -32,6 +32,7 @@ impl Auth {
                 body: Bytes::new(),
                 limit: (1 << 20, "an answer"),
                 ticket: None,
+                waits: of.waits,
             };
             let answer = self.transport.exchange(&request, None).await?;
             Ok::<_, Error>(challenge::read(&answer.headers).filter(|_| !answer.foreign))
@@ -39,14 +40,23 @@ impl Auth {
         self.at_base.get_or_try_init(ask).await.cloned().unwrap_or_default()
     }
 
-    pub(super) async fn fetch(&self, path: &str, realm: &str, service: Option<&str>, scopes: &Scopes) -> Result<Token> {
+    /// A token of `scopes` from `realm`, for what is at `path`. `waits` = the trouble of who gives it is waited for.
+    pub(super) async fn fetch(
+        &self,
+        path: &str,
+        (realm, service): (&str, Option<&str>),
+        scopes: &Scopes,
+        waits: bool,
+    ) -> Result<Token> {
         let registry = self.credentials.registry.as_str();
         let realm = self.realm(path, realm)?;
         let mut rotated = false;
         loop {
             let credential = self.credentials.get(path).await?;
-            let ask_for =
-                |scopes: &Scopes| token::request((registry, path), &realm, service, scopes, credential.as_ref());
+            let ask_for = |scopes: &Scopes| Request {
+                waits,
+                ..token::request((registry, path), &realm, service, scopes, credential.as_ref())
+            };
             let mut request = ask_for(scopes);
             let pass = match &credential {
                 Some(credential) => self.try_login(&request, credential).await?,

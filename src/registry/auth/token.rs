@@ -68,6 +68,7 @@ pub(crate) fn request(
         body,
         limit: (1 << 20, "a token"),
         ticket: None,
+        waits: true,
     }
 }
 

@@ -1,0 +1,80 @@
+//! `registries.HOST.mirrors`: where else what a registry serves may be read by its digest.
+
+use std::collections::BTreeMap;
+
+use super::findings::Findings;
+use super::raw::RawRegistry;
+use super::{ImageRule, Mirror, TargetRoot};
+use crate::oci::{Registry, Repository};
+use crate::yaml::KeyPath;
+
+/// The mirrors of each registry that has some, in the order in which they are asked. A host that is no name is told
+/// elsewhere.
+pub(super) fn all(
+    raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
+    images: &[ImageRule],
+    targets: &[TargetRoot],
+    findings: &mut Findings<'_>,
+) -> BTreeMap<Registry, Vec<Mirror>> {
+    let list = KeyPath::default().key("registries");
+    let mut all = BTreeMap::new();
+    for (host, raw) in raw.into_iter().flatten() {
+        let listed = raw.as_ref().and_then(|raw| raw.mirrors.as_deref()).unwrap_or_default();
+        let Ok(origin) = host.parse::<Registry>() else { continue };
+        if listed.is_empty() {
+            continue;
+        }
+        let path = list.key(host).key("mirrors");
+        let sources: Vec<&Repository> = images.iter().map(|rule| &rule.repository).collect();
+        let sources: Vec<&Repository> = sources.into_iter().filter(|source| *source.registry() == origin).collect();
+        if sources.is_empty() && targets.iter().any(|target| target.registry == origin) {
+            let hint = "mirrors belong to the registry that images come from";
+            findings.add_hint(&path, format!("{origin} is a target: nothing comes from there"), hint);
+            continue;
+        }
+        let mut mirrors: Vec<Mirror> = Vec::new();
+        for (index, text) in listed.iter().enumerate() {
+            let path = path.index(index);
+            let Some(mirror) = one(text, &origin, &path, findings) else { continue };
+            if mirrors.contains(&mirror) {
+                findings.add(&path, format!("`{text}` is a mirror already"));
+                continue;
+            }
+            let mut names = sources.iter().map(|source| (source, mirror.repository(source)));
+            if let Some((source, Err(error))) = names.find(|(_, name)| name.is_err()) {
+                findings.add(&path, format!("it gives {source} no possible name: {error}"));
+            }
+            mirrors.push(mirror);
+        }
+        all.insert(origin, mirrors);
+    }
+    all
+}
+
+fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Mirror> {
+    let form = "write host[:port][/prefix]; what it takes to talk to it is set under registries:";
+    if text.contains("://") {
+        findings.add_hint(path, format!("`{text}` has a scheme"), form);
+        return None;
+    }
+    let TargetRoot { registry, prefix } = findings.ok(path, text.parse())?;
+    if registry.layout().is_some() {
+        findings.add_hint(path, format!("`{text}` isn't a registry"), form);
+        return None;
+    }
+    if registry == *origin && prefix.is_empty() {
+        findings.add_hint(path, format!("`{text}` is the registry itself"), "leave it out: it is asked last anyway");
+        return None;
+    }
+    Some(Mirror { registry, prefix })
+}
+
+impl Mirror {
+    /// Where the mirror has what `source` has.
+    ///
+    /// # Errors
+    /// If prefix and path make no repository name.
+    pub fn repository(&self, source: &Repository) -> Result<Repository, crate::oci::ReferenceError> {
+        Repository::below(&self.registry, &self.prefix, source.path())
+    }
+}

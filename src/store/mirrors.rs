@@ -1,0 +1,261 @@
+//! Mirrors: a Source around Sources, which asks other places that may hold the same content, and the origin last.
+//!
+//! A digest can't lie, so what it names may come from anywhere. What a tag names, which tags there are and what refers to an
+//! image is the origin's to say, and nobody else is asked. A mirror that lacks something, refuses it, gives other bytes or is
+//! in trouble is passed over, and never the reason why something fails. Blobs come from where their manifest came from.
+//! The mirrors of a mirror aren't asked, so there is no circle.
+
+mod known;
+mod relay;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+
+use self::known::Known;
+use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its_type};
+use crate::error::{Error, Kind, Result};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
+
+/// The mirrors of a registry, in the order in which they are asked: `REGISTRY[/PREFIX]`, below which each repository has the
+/// path that it has at its origin.
+pub type Mirrors = BTreeMap<Registry, Vec<(Registry, String)>>;
+
+/// Opens repositories that are read from the mirrors of their registry first. Targets are opened as they are.
+#[derive(Debug)]
+pub struct MirroredStores {
+    stores: Arc<dyn Stores>,
+    mirrors: Mirrors,
+    /// What was learnt in this run, by repository.
+    known: Mutex<BTreeMap<Repository, Arc<Known>>>,
+}
+
+impl MirroredStores {
+    /// Around `stores`, with these mirrors.
+    pub fn new(stores: Arc<dyn Stores>, mirrors: Mirrors) -> Self {
+        Self { stores, mirrors, known: Mutex::default() }
+    }
+
+    /// The mirrors of `repository`. One that can't be used is passed over, as one that is down.
+    fn mirrors_of(&self, repository: &Repository) -> Vec<Mirror> {
+        let listed = self.mirrors.get(repository.registry()).into_iter().flatten();
+        let open = |(registry, prefix): &(Registry, String)| {
+            let there = Repository::below(registry, prefix, repository.path());
+            let there = there.map_err(|e| Error::new(Kind::Configuration, format!("find {repository}"), e.to_string()));
+            let source = there.and_then(|there| self.stores.alternative(&there));
+            let source =
+                source.inspect_err(|error| tracing::warn!("{registry} isn't used as a mirror: {error}")).ok()?;
+            Some(Mirror { registry: registry.clone(), source })
+        };
+        listed.filter_map(open).collect()
+    }
+}
+
+impl Stores for MirroredStores {
+    fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        let origin = self.stores.source(repository)?;
+        let mirrors = self.mirrors_of(repository);
+        if mirrors.is_empty() {
+            return Ok(origin);
+        }
+        let known = Arc::clone(known::lock(&self.known).entry(repository.clone()).or_default());
+        Ok(Arc::new(Mirrored { origin, mirrors: mirrors.into(), known }))
+    }
+
+    fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
+        self.stores.target(repository)
+    }
+
+    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+        self.stores.alternative(repository)
+    }
+}
+
+/// A repository at a mirror.
+#[derive(Debug)]
+struct Mirror {
+    registry: Registry,
+    source: Arc<dyn Source>,
+}
+
+/// One repository of [`MirroredStores`] that has mirrors.
+#[derive(Debug)]
+struct Mirrored {
+    origin: Arc<dyn Source>,
+    mirrors: Arc<[Mirror]>,
+    known: Arc<Known>,
+}
+
+impl fmt::Display for Mirrored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(f)
+    }
+}
+
+impl Mirrored {
+    /// The manifest from the first mirror that has it.
+    async fn mirrored_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        for place in self.known.to_ask(digest, self.mirrors.len()) {
+            match whole_manifest(&self.mirrors[place], digest).await {
+                Ok(manifest) => {
+                    self.known.served(place, &manifest);
+                    return Some(manifest);
+                }
+                Err(error) => self.pass_over(place, &error),
+            }
+        }
+        None
+    }
+
+    /// The mirror at `place` didn't give something. What isn't there is nothing to tell of.
+    fn pass_over(&self, place: usize, error: &Error) {
+        if error.kind() == Kind::NotFound {
+            return tracing::debug!("{error}");
+        }
+        let (mirror, origin) = (&self.mirrors[place], &self.origin);
+        if self.known.refused(place, error.kind()) {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            return tracing::warn!("{origin} is read without its mirror {}: {error}{hint}", mirror.registry);
+        }
+        tracing::info!("the mirror {} is passed over: {error}", mirror.registry);
+    }
+}
+
+/// The manifest `digest`, if its bytes tell what it is: a label that a mirror puts on it isn't believed.
+async fn whole_manifest(mirror: &Mirror, digest: &Digest) -> Result<Manifest> {
+    let manifest = mirror.source.manifest(digest).await?;
+    if tells_its_type(&manifest) {
+        return Ok(manifest);
+    }
+    let attempted = format!("get manifest {digest} from {}", mirror.source);
+    Err(Error::new(Kind::Unsupported, attempted, format!("only its label tells what it is: {}", manifest.media_type())))
+}
+
+#[deny(clippy::missing_trait_methods, reason = "what is around a source passes everything on")]
+#[async_trait]
+impl Source for Mirrored {
+    async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
+        self.origin.resolve(selector).await
+    }
+
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        self.origin.resolve_whole(selector).await
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        match self.mirrored_manifest(digest).await {
+            Some(manifest) => Ok(manifest),
+            None => self.origin.manifest(digest).await,
+        }
+    }
+
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.origin.cached_manifest(digest).await
+    }
+
+    async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
+        if let Some(place) = self.known.giver(&blob.digest) {
+            match self.mirrors[place].source.blob(blob, offset).await {
+                Ok(stream) => {
+                    let (origin, known) = (Arc::clone(&self.origin), Arc::clone(&self.known));
+                    return Ok(relay::with_origin_behind(stream, blob.clone(), offset, origin, known));
+                }
+                Err(error) => self.pass_over(place, &error),
+            }
+        }
+        self.origin.blob(blob, offset).await
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        if let Some(place) = self.known.giver(&blob.digest) {
+            match self.mirrors[place].source.small_blob(blob).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => self.pass_over(place, &error),
+            }
+        }
+        self.origin.small_blob(blob).await
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.origin.blob_size(digest).await
+    }
+
+    async fn tags(&self) -> Result<Vec<Tag>> {
+        self.origin.tags().await
+    }
+
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.origin.tags_within(pages).await
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.origin.referrers(subject).await
+    }
+
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.origin.listed_referrers(subject).await
+    }
+
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.origin.tagged_referrers(subject).await
+    }
+
+    async fn may_miss_referrers(&self) -> bool {
+        self.origin.may_miss_referrers().await
+    }
+
+    fn refuses_questions(&self) -> bool {
+        self.origin.refuses_questions()
+    }
+
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        self.origin.read_tag(tag).await
+    }
+
+    fn meters_pulls(&self) -> bool {
+        self.origin.meters_pulls()
+    }
+
+    /// The mirrors are asked by HEAD, which counts nowhere, and what they say is kept for the GET.
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        if self.known.server(digest).is_some() || !self.origin.costs_pull(digest).await {
+            return false;
+        }
+        for place in self.known.to_ask(digest, self.mirrors.len()) {
+            match self.mirrors[place].source.resolve(&Selector::Digest(digest.clone())).await {
+                Ok(_) => {
+                    self.known.found(digest, Some(place));
+                    return false;
+                }
+                Err(error) => self.pass_over(place, &error),
+            }
+        }
+        self.known.found(digest, None);
+        true
+    }
+
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.origin.pulls_left(digest).await
+    }
+
+    /// Nothing is set aside for what a mirror has, and where that is an index, nothing for its children yet.
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        let cost = join_all(digests.iter().map(|digest| self.costs_pull(digest))).await;
+        let to_pull = digests.iter().zip(cost).filter(|(_, costs)| *costs);
+        let to_pull: Vec<Digest> = to_pull.map(|(digest, _)| digest.clone()).collect();
+        let unnamed = if to_pull.is_empty() && !digests.is_empty() { 0 } else { unnamed };
+        self.origin.set_aside(aside, &to_pull, unnamed).await
+    }
+
+    fn served_by(&self, digest: &Digest) -> Option<Registry> {
+        self.known.server(digest).map(|place| self.mirrors[place].registry.clone())
+    }
+
+    fn distrust(&self, blob: &Digest) -> bool {
+        self.known.distrust(blob)
+    }
+}

@@ -1,0 +1,59 @@
+//! A blob from a mirror, with the origin behind it: where the mirror's bytes end early, the origin's go on.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+
+use super::known::Known;
+use crate::error::Result;
+use crate::oci::Descriptor;
+use crate::store::{BlobStream, Source};
+
+struct Relay {
+    stream: BlobStream,
+    blob: Descriptor,
+    /// Where the next byte belongs.
+    offset: u64,
+    /// Who goes on, unless it does so already.
+    origin: Option<Arc<dyn Source>>,
+    known: Arc<Known>,
+}
+
+/// `stream`, which is `blob` from `offset` on as a mirror has it; `origin` goes on where it breaks or ends early.
+pub(super) fn with_origin_behind(
+    stream: BlobStream,
+    blob: Descriptor,
+    offset: u64,
+    origin: Arc<dyn Source>,
+    known: Arc<Known>,
+) -> BlobStream {
+    let relay = Relay { stream, blob, offset, origin: Some(origin), known };
+    futures::stream::try_unfold(relay, |mut relay| async move { Ok(relay.next().await?.map(|chunk| (chunk, relay))) })
+        .boxed()
+}
+
+impl Relay {
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        loop {
+            let next = self.stream.next().await;
+            let is_short = self.offset < self.blob.size;
+            match (next, &self.origin) {
+                (Some(Ok(chunk)), _) => {
+                    self.offset += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                (Some(Err(error)), Some(_)) if is_short => {
+                    tracing::info!(offset = self.offset, "the mirror broke, the origin goes on: {error}");
+                }
+                (None, Some(_)) if is_short => {
+                    tracing::info!(offset = self.offset, blob = %self.blob.digest, "the mirror's blob ends early");
+                }
+                (other, _) => return other.transpose(),
+            }
+            let Some(origin) = self.origin.take() else { return Ok(None) };
+            // Whoever reads it again asks the origin at once.
+            self.known.distrust(&self.blob.digest);
+            self.stream = origin.blob(&self.blob, self.offset).await?;
+        }
+    }
+}
