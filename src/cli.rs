@@ -3,6 +3,7 @@
 //! Usage errors end with exit 2, which is what clap uses. Help is laid out by hand for 80 columns.
 
 mod export;
+mod warm;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use export::Export;
+pub use warm::Warm;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +37,7 @@ Exit status:
   1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check, verify,
-       discover --check, rewrite --check)
+       discover --check, rewrite --check, warm --check)
   4    nothing failed, but some images were put off because a quota is used up
   130  interrupted; what was done is reported
 
@@ -189,6 +191,8 @@ pub enum Verb {
     Rewrite(Rewrite),
     /// Write the configuration of those who pull from the mirror
     Export(Export),
+    /// Fill pull-through caches with what the lock pins
+    Warm(Warm),
     /// See it work, on this machine alone
     Demo(Demo),
     /// Print a JSON schema: of mirror.yaml, or of the reports
@@ -241,6 +245,7 @@ impl Verb {
                 | Self::Verify(_)
                 | Self::Rewrite(_)
                 | Self::Export(_)
+                | Self::Warm(_)
         )
     }
 }

@@ -23,6 +23,7 @@ mod session;
 mod sync;
 mod update;
 mod verify;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Copy(arguments) => copy::run(start, &arguments).await,
         Verb::Check(arguments) => check::run(start, &arguments).await,
         Verb::Verify(arguments) => verify::run(start, &arguments).await,
+        Verb::Warm(arguments) => warm::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
         Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
         Verb::Discover(arguments) => return discover::run(&global, &arguments),

@@ -7,6 +7,7 @@
 //!                                                                           │
 //!                                                                           └──copy──▶ Outcomes ──report──▶ text · JSON
 //! Lock + what the targets hold ──verify──▶ Outcomes and differences ──report──▶ text · JSON
+//! Lock + pull-through caches ──warm──▶ Outcomes (they keep what was asked for) ──report──▶ text · JSON
 //! Config + Lock ──desired──▶ what should be where, and what is mirrored where (no request)
 //! Config + Lock ──desired──▶ what is mirrored where ──export──▶ configuration of those who pull
 //! files ──scan──▶ image references ──discover──▶ mirror.yaml;  + what is mirrored where ──rewrite──▶ edits of the files
@@ -25,6 +26,7 @@
 //! | `cli` | – |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, retry, error, oci |
 //! | `verify` | plan, report, progress, referrers, desired, lock, config, select, store, once, retry, error, oci |
+//! | `warm` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
 //! | `rewrite` | scan, desired, config, lock, oci |
 //! | `scan` | oci |
 //! | `export` | desired, oci |
@@ -36,7 +38,7 @@
 //! | `referrers` | store, once, error, oci |
 //! | `serve` | store, error, oci |
 //! | `provision` | config, registry, aws, once, error, oci |
-//! | `store` | registry, error, oci |
+//! | `store` | registry, retry, error, oci |
 //! | `registry` | config, aws, once, retry, error, oci |
 //! | `aws` | config, error, oci |
 //! | `lock` | yaml, select, oci |
@@ -75,6 +77,7 @@ pub mod select;
 pub mod serve;
 pub mod store;
 pub mod verify;
+pub mod warm;
 mod yaml;
 
 use std::ffi::OsString;

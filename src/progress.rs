@@ -27,6 +27,8 @@ pub enum Task {
     Verify,
     /// Reading back what the targets hold.
     Read,
+    /// Pulling through caches.
+    Warm,
     /// Moving bytes.
     Copy,
 }
@@ -39,6 +41,7 @@ impl Task {
             Self::Check => "checking",
             Self::Verify => "verifying",
             Self::Read => "reading",
+            Self::Warm => "warming",
             Self::Copy => "copying",
         }
     }

@@ -3,6 +3,7 @@
 //! Everything here is data. An image that failed is an [`Outcome`] like any other, so that nothing is lost on the way to
 //! the report, and the exit status is worked out from what is reported and from nothing else.
 
+mod cached;
 mod checks;
 pub(crate) mod gone;
 mod json;
@@ -24,6 +25,7 @@ use crate::oci::Digest;
 use crate::plan::{Plan, Planned};
 
 pub use crate::plan::Bytes;
+pub use cached::{CacheProof, Cached, CachedTag};
 pub use checks::{Check, Proof, Right};
 pub use outcome::{Outcome, Reason, ReferrerOutcome, Status};
 pub use phrase::escape;
@@ -178,6 +180,8 @@ pub struct Report {
     pub differences: Option<Vec<Difference>>,
     /// Whether the outcomes tell what the targets hold, and not what was done (`verify`).
     pub verified: bool,
+    /// Whether the outcomes are about pull-through caches (`warm`).
+    pub of_caches: bool,
     /// What `check` has found, host by host; `None` elsewhere.
     pub checks: Option<Vec<Check>>,
     /// Whether the run was asked to stop.
@@ -231,6 +235,7 @@ impl Report {
             changes: None,
             differences: None,
             verified: false,
+            of_caches: false,
             checks: None,
             interrupted: false,
             fatal: None,

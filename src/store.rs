@@ -4,6 +4,7 @@
 //! conformance suite holds every implementation to them.
 
 pub mod cache;
+pub(crate) mod content;
 pub mod layout;
 pub mod memory;
 pub mod mirrors;
@@ -283,6 +284,19 @@ pub trait Target: Source {
         Ok(())
     }
 
+    /// What a HEAD proves here, asked of a repository that fills itself from another registry.
+    ///
+    /// # Errors
+    /// `Unsupported` if it is known to fill itself from nowhere.
+    async fn head_proves(&self) -> Result<HeadProves> {
+        Ok(HeadProves::Nothing)
+    }
+
+    /// Whether it keeps the manifest `digest` in truth, whatever it answers to; `None` where that can't be known.
+    async fn keeps_manifest(&self, _digest: &Digest) -> Result<Option<bool>> {
+        Ok(None)
+    }
+
     /// What it shares a storage quota with, where that is known to be more than this repository alone.
     fn shares_quota(&self) -> Option<String> {
         None
@@ -306,6 +320,16 @@ pub trait Target: Source {
     fn records_pull_time(&self) -> bool {
         false
     }
+}
+
+/// What the answer to a HEAD proves at a pull-through cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadProves {
+    /// It is passed on: what is answered to can be had, and need not be kept.
+    Nothing,
+    /// A blob that is answered to is kept. For manifests it is passed on, and an index is kept under another digest than its
+    /// own, at most.
+    Blobs,
 }
 
 /// What a target has under a name.

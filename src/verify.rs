@@ -4,10 +4,9 @@
 //! what is missing nothing is asked, so that one cause is one difference, told of the first image that it befalls. An error
 //! is never a difference: who gets no answer knows nothing, and that image has failed.
 //!
-//! `wanted` says what should be where, `graph` looks, `content` reads, `extra` turns it around: what is there that the
+//! `wanted` says what should be where, `graph` looks and reads, `extra` turns it around: what is there that the
 //! lock doesn't know.
 
-mod content;
 mod extra;
 mod graph;
 mod wanted;

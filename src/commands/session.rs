@@ -51,7 +51,7 @@ pub(super) struct Start {
 pub(super) struct Session {
     pub(super) global: Global,
     pub(super) images: Vec<ImageRule>,
-    transfers: usize,
+    pub(super) transfers: usize,
     bandwidth: Option<NonZeroU64>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,

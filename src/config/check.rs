@@ -42,6 +42,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let mut used: BTreeSet<Registry> = match scope {
         Scope::Settings(hosts) => hosts.iter().cloned().collect(),
         Scope::Mirror(Overrides { asks_nobody: true, .. }) => BTreeSet::new(),
+        Scope::Mirror(Overrides { only_hosts: Some(hosts), .. }) => hosts.clone(),
         Scope::Mirror(detour) => {
             let asks_sources = detour.from.is_none() && !detour.targets_only;
             let sources = images.iter().map(|rule| rule.repository.registry()).filter(|_| asks_sources);

@@ -1,5 +1,6 @@
 //! Where images go: target roots and the layout under them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -26,6 +27,8 @@ pub struct Overrides {
     pub asks_nobody: bool,
     /// Only targets are asked: what it takes to talk to the sources isn't needed.
     pub targets_only: bool,
+    /// Only these hosts are asked, which needn't be targets or sources.
+    pub only_hosts: Option<BTreeSet<Registry>>,
     /// There may be nothing to mirror yet: the list is about to be written.
     pub list_is_optional: bool,
 }

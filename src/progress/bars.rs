@@ -91,8 +91,8 @@ impl Progress for Bars {
         }
         let mut state = self.lock();
         let template = match (task, bytes) {
-            (Task::Copy | Task::Read, Some(_)) => KNOWN,
-            (Task::Copy | Task::Read, None) => UNKNOWN,
+            (Task::Copy | Task::Read | Task::Warm, Some(_)) => KNOWN,
+            (Task::Copy | Task::Read | Task::Warm, None) => UNKNOWN,
             (Task::Resolve | Task::Plan | Task::Check | Task::Verify, _) => ASKING,
         };
         let bar = self.multi.add(ProgressBar::no_length()).with_style(style(template));

@@ -127,10 +127,10 @@ impl Progress for Lines {
         (state.task, state.images, state.began, state.spoke) = (Some(task), images, now, now);
         (state.done, state.failed, state.bytes) = (0, 0, 0);
         state.current.clear();
-        if task == Task::Copy && images > 0 {
+        if matches!(task, Task::Copy | Task::Warm) && images > 0 {
             let size = bytes.map(|bytes| format!(", {}", ByteSize::b(bytes).display().si())).unwrap_or_default();
             let noun = if images == 1 { "image" } else { "images" };
-            state.say(&format!("copying {images} {noun}{size}"));
+            state.say(&format!("{} {images} {noun}{size}", task.word()));
         }
         drop(state);
         let shared = Arc::clone(&self.shared);
@@ -155,7 +155,7 @@ impl Progress for Lines {
             state.current.remove(position);
         }
         // What is asked of hundreds of images before the first byte moves is news only when it fails.
-        if state.task == Some(Task::Copy) || !how.ok {
+        if matches!(state.task, Some(Task::Copy | Task::Warm)) || !how.ok {
             let line = format!("[{}/{}] {} {image}", state.done, state.images, how.word);
             state.say(&line);
         }

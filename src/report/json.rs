@@ -10,8 +10,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
+<<<<<<< HEAD
     Bytes, Change, Check, Difference, Fatal, Outcome, Proof, Reason, ReferrerOutcome, RegistryUse, Report,
     RepositoryOutcome, Right, Status, known_outcome,
+=======
+    Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Outcome, Proof, Reason, ReferrerOutcome,
+    RegistryUse, Report, RepositoryOutcome, Right, Status, known_outcome,
+>>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -81,7 +86,12 @@ struct Image {
     via: Option<String>,
     /// What refers to the image, or to what it consists of.
     referrers: Vec<Referred>,
+<<<<<<< HEAD
     /// Null: for a later version.
+=======
+    /// Where the target is a pull-through cache.
+    cache: Option<AtCache>,
+>>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
     held: Later,
     /// Null: for a later version.
     verified: Later,
@@ -100,6 +110,26 @@ struct Referred {
     error: Option<Failure>,
 }
 
+<<<<<<< HEAD
+=======
+/// What is known of an image at a pull-through cache.
+#[derive(Serialize)]
+struct AtCache {
+    proof: CacheProof,
+    only_upstream: Vec<Digest>,
+    tag: Option<&'static str>,
+    tag_digest: Option<Digest>,
+}
+
+/// What was moved, by way; or what there is to move, as far as it is known.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Amount {
+    Moved(Bytes),
+    Planned(Option<u64>),
+}
+
+>>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
 /// What only an image of a plan has.
 #[derive(Serialize, JsonSchema)]
 struct Cost {
@@ -228,6 +258,7 @@ impl Image {
             seconds: milliseconds(outcome.seconds),
             via: outcome.via,
             referrers: outcome.referrers.iter().map(Referred::of).collect(),
+            cache: outcome.cached.as_ref().map(AtCache::of),
             held: None,
             verified: None,
             error: outcome.error.as_ref().map(Failure::of),
@@ -268,6 +299,18 @@ impl Referred {
             artifact_type: referrer.as_ref().and_then(|referrer| referrer.kind()).map(ToOwned::to_owned),
             status: *status,
             error: error.as_ref().map(Failure::of),
+        }
+    }
+}
+
+impl AtCache {
+    fn of(cached: &Cached) -> Self {
+        let Cached { proof, only_upstream, tag } = cached;
+        Self {
+            proof: *proof,
+            only_upstream: only_upstream.clone(),
+            tag: tag.as_ref().map(CachedTag::word),
+            tag_digest: tag.as_ref().and_then(CachedTag::moved_to).cloned(),
         }
     }
 }

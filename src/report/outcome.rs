@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Cached;
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::{Digest, Referrer};
 use crate::plan::{Action, Bytes, Planned, Transfer};
@@ -106,6 +107,8 @@ pub struct Outcome {
     pub bytes: Bytes,
     /// What became of that which refers to it or to what it consists of.
     pub referrers: Vec<ReferrerOutcome>,
+    /// What is known of it where the target is a pull-through cache.
+    pub cached: Option<Cached>,
     /// From the start of its work to the end, waiting included.
     pub seconds: f64,
     /// The host that gave the root manifest, where it was read in this run and not from the source's own registry.
@@ -131,6 +134,7 @@ impl Outcome {
             reason,
             bytes: Bytes::default(),
             referrers: Vec::new(),
+            cached: None,
             seconds: 0.0,
             via: None,
             error: transfer.stale.clone(),
@@ -195,9 +199,18 @@ impl Outcome {
             reason,
             bytes: Bytes::default(),
             referrers: Vec::new(),
+            cached: None,
             seconds: 0.0,
             via: None,
             error: Some(error),
+        }
+    }
+
+    /// Its status in a word for people; what was pulled through a cache was copied nowhere.
+    pub fn word(&self) -> &'static str {
+        match (&self.cached, self.status) {
+            (Some(_), Status::Copied) => "warmed",
+            _ => self.status.word(),
         }
     }
 

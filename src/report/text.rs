@@ -3,6 +3,7 @@
 //! What needs somebody comes last, next to the summary, because that is what is still on the screen in the morning. What
 //! is as it should be is a number in the summary. Nothing depends on colour. Lines aren't folded: they are for grep too.
 
+mod caches;
 mod differences;
 mod referrers;
 
@@ -78,6 +79,7 @@ impl Report {
                 page.repositories(self)?;
             }
         }
+        page.caches(self)?;
         page.differences(self)?;
         page.checks(self)?;
         page.put_off(&self.outcomes)?;
@@ -141,7 +143,7 @@ impl Page<'_> {
             let look = outcome.status.look();
             let took = [what_it_took(outcome), referrers::beside(outcome)].concat();
             let took = took.strip_prefix(", ").unwrap_or(&took);
-            let mut line = format!("{}  {name:<width$}  {took}", self.word(look.word, look.color));
+            let mut line = format!("{}  {name:<width$}  {took}", self.word(outcome.word(), look.color));
             if self.style.verbose
                 && let Some(digest) = &outcome.digest
             {

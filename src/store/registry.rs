@@ -15,7 +15,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, H
 
 pub(crate) use self::listing::next_link;
 use super::{
-    Accepted, BlobStream, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload, wrong_size,
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload, wrong_size,
 };
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
@@ -332,6 +332,15 @@ impl Target for RegistryStore {
 
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
         self.host.check_holds(&self.repository, answered).await
+    }
+
+    async fn head_proves(&self) -> Result<HeadProves> {
+        let is_harbor = self.host.fills_itself(&self.repository).await?;
+        Ok(if is_harbor { HeadProves::Blobs } else { HeadProves::Nothing })
+    }
+
+    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.host.keeps_artifact(&self.repository, digest).await
     }
 
     fn shares_quota(&self) -> Option<String> {

@@ -11,7 +11,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Depth, Request, content};
+use super::{Depth, Request};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selector, bounds};
 use crate::once::{Lost, OnceMap};
@@ -19,7 +19,7 @@ use crate::plan::Transfer;
 use crate::progress::Progress;
 use crate::referrers::{Claims, Presence, presence};
 use crate::report::Part;
-use crate::store::{AsPinned, Stores, Target, as_pinned, cached_image};
+use crate::store::{AsPinned, Stores, Target, as_pinned, cached_image, content};
 
 /// Questions to the targets in flight.
 const QUESTIONS: usize = 64;
@@ -335,9 +335,8 @@ impl Inspector {
 
     async fn blob(&self, target: &Repository, blob: &Descriptor) -> Seen {
         let looked = if self.depth == Depth::Content {
-            let progress = &*self.progress;
-            self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, progress).await })
-                .await
+            let heard = |bytes| self.progress.bytes(bytes);
+            self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, &heard).await }).await
         } else {
             self.ask(target, |from| async move { size(&*from, blob).await }).await
         };

@@ -52,3 +52,4 @@ mod trouble;
 mod unusual_content;
 mod verbs;
 mod verify;
+mod warm;

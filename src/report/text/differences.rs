@@ -46,6 +46,10 @@ const REMEDIES: [Remedy; 5] = [
     },
 ];
 
+/// The same for pull-through caches.
+const AT_CACHES: [Remedy; 1] =
+    [Remedy { helps: |_| true, text: "`transship warm` without --check has the cache fetch what it lacks" }];
+
 impl Wrong {
     fn of(difference: &Difference) -> Self {
         match difference {
@@ -115,7 +119,8 @@ impl Page<'_> {
                 self.line(&line)?;
             }
         }
-        for remedy in REMEDIES {
+        let remedies: &[Remedy] = if report.of_caches { &AT_CACHES } else { &REMEDIES };
+        for remedy in remedies {
             if parts.iter().any(|part| (remedy.helps)(part)) {
                 self.line(&format!("  hint: {}", remedy.text))?;
             }

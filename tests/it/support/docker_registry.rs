@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) tls: bool,
     /// Bearer tokens: the realm, and the certificate, as PEM, of who signs them.
     pub(crate) tokens: Option<(String, String)>,
+    /// It is a pull-through cache of the registry at this URL.
+    pub(crate) upstream: Option<String>,
 }
 
 /// A running `docker-registry` in a folder of its own; it is killed when this is dropped.
@@ -181,6 +183,9 @@ fn configuration(folder: &Path, settings: Settings) -> Option<String> {
         config["auth"] = serde_json::json!({ "token": {
             "realm": realm, "service": jwt::SERVICE, "issuer": jwt::ISSUER, "rootcertbundle": path,
         } });
+    }
+    if let Some(upstream) = settings.upstream {
+        config["proxy"] = serde_json::json!({ "remoteurl": upstream });
     }
     Some(config.to_string())
 }

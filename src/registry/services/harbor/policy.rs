@@ -49,7 +49,7 @@ impl Host {
         let mut own = None;
         let slot = &mut own;
         let first = || async move {
-            let told = self.ask_for_artifact(repository, tag).await;
+            let told = self.ask_for_artifact(repository, tag.as_str()).await;
             let may_ask = !matches!(&told, Err(error) if error.kind() == Kind::Denied);
             *slot = Some(told);
             may_ask
@@ -57,19 +57,42 @@ impl Host {
         let may_ask = *may_ask.get_or_init(first).await;
         let told = match own {
             Some(told) => told.ok(),
-            None if may_ask => self.ask_for_artifact(repository, tag).await.ok(),
+            None if may_ask => self.ask_for_artifact(repository, tag.as_str()).await.ok(),
             None => None,
         };
         told.ok_or_else(|| refused.with_hint(ASK_FOR_RIGHT))
     }
 
-    async fn ask_for_artifact(&self, repository: &Repository, tag: &Tag) -> Result<Digest> {
-        let (project, name) = repository.path().split_once('/').unwrap_or((repository.path(), ""));
+    /// Whether manifest `digest` is stored in `repository`, as the artifacts API tells it; `None` where there is none, or the
+    /// account may not ask.
+    ///
+    /// # Errors
+    /// As everywhere.
+    pub(crate) async fn keeps_artifact(&self, repository: &Repository, digest: &Digest) -> Result<Option<bool>> {
+        let may_ask = self.harbor.artifacts(project(repository.path()));
+        if !self.is_harbor() || may_ask.get() == Some(&false) {
+            return Ok(None);
+        }
+        let told = self.ask_for_artifact(repository, digest.as_str()).await;
+        let known = match told {
+            Ok(_) => Some(true),
+            Err(error) if error.kind() == Kind::NotFound => Some(false),
+            Err(error) if matches!(error.kind(), Kind::Denied | Kind::Unauthorized | Kind::Unsupported) => None,
+            Err(error) => return Err(error),
+        };
+        // Somebody else may have found out meanwhile.
+        let _ = may_ask.set(known.is_some());
+        Ok(known)
+    }
+
+    /// What `name`, a tag or a digest, stands for.
+    async fn ask_for_artifact(&self, repository: &Repository, name: &str) -> Result<Digest> {
+        let (project, within) = repository.path().split_once('/').unwrap_or((repository.path(), ""));
         // The API wants slashes encoded twice.
-        let name = name.replace('/', "%252F");
-        let path = format!("projects/{project}/repositories/{name}/artifacts/{tag}");
+        let within = within.replace('/', "%252F");
+        let path = format!("projects/{project}/repositories/{within}/artifacts/{name}");
         let mut request = self.project_request(Action::ShowArtifact, repository, &path)?;
-        request.attempted = format!("ask Harbor what {repository}:{tag} is");
+        request.attempted = format!("ask Harbor what {name} is in {repository}");
         let answer = self.send(&request).await?;
         let told: Artifact = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
         Ok(told.digest)

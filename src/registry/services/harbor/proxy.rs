@@ -93,6 +93,33 @@ impl Host {
         );
     }
 
+    /// Whether it is a Harbor that fills `repository` from another registry, as far as that can be known.
+    ///
+    /// # Errors
+    /// `Unsupported` if the project is known to be an ordinary one, `NotFound` if there is none.
+    pub(crate) async fn fills_itself(&self, repository: &Repository) -> Result<bool> {
+        if !self.is_harbor() {
+            return Ok(false);
+        }
+        let (name, host) = (project(repository.path()), &self.registry);
+        let error = |kind, why: &str| Error::new(kind, format!("warm project {name} at {host}"), why);
+        match self.project(repository).await {
+            Ok(Project::There) => {
+                let hint = "name a proxy-cache project, or mirror the images to this one with `transship sync`";
+                Err(error(Kind::Unsupported, "it is no proxy cache, and fills itself from nowhere").with_hint(hint))
+            }
+            Ok(Project::Missing) => {
+                let hint = "create it at Harbor as a proxy cache; the name is the first segment after the host";
+                Err(error(Kind::NotFound, "there is no such project").with_hint(hint))
+            }
+            Ok(Project::ProxyCache | Project::Hidden | Project::Unknown) => Ok(true),
+            Err(error) => {
+                tracing::debug!("{error}");
+                Ok(true)
+            }
+        }
+    }
+
     /// A project's quota is for all of its repositories.
     pub(crate) fn shares_quota(&self, repository: &Repository) -> Option<String> {
         self.is_harbor().then(|| format!("{}/{}", self.registry, project(repository.path())))

@@ -2,11 +2,10 @@
 
 use futures::StreamExt as _;
 
+use super::{BlobStream, Source};
 use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Mismatch, Verifier};
-use crate::progress::Progress;
 use crate::retry::Backoff;
-use crate::store::{BlobStream, Target};
 
 /// Who has come this much further, in bytes, may break off as often as at the start.
 const RENEWS: u64 = 1 << 20;
@@ -19,21 +18,22 @@ enum End {
     Broken(Error),
 }
 
-/// Whether `target` has the very bytes that `blob` names. One that breaks is read on from where it broke.
+/// Whether `source` has the very bytes that `blob` names. One that breaks is read on from where it broke. Each chunk's length
+/// is told to `heard` as it comes.
 ///
 /// # Errors
-/// Those of the target: `NotFound` if it isn't there, others if that can't be told.
-pub(super) async fn read(
-    target: &dyn Target,
+/// Those of the source: `NotFound` if it isn't there, others if that can't be told.
+pub(crate) async fn read<S: Source + ?Sized>(
+    source: &S,
     blob: &Descriptor,
-    progress: &dyn Progress,
+    heard: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Result<(), Mismatch>> {
     let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
     let (mut tries, mut renewed_at) = (Backoff::default().tries(), 0);
     loop {
         let before = verifier.seen();
-        let stream = target.blob(blob, before).await?;
-        match drain(stream, &mut verifier, progress).await? {
+        let stream = source.blob(blob, before).await?;
+        match drain(stream, &mut verifier, heard).await? {
             Err(mismatch) => return Ok(Err(mismatch)),
             Ok(End::Clean) => return Ok(verifier.finish()),
             Ok(End::Broken(_)) if verifier.is_full() => return Ok(verifier.finish()),
@@ -52,12 +52,12 @@ pub(super) async fn read(
 async fn drain(
     mut stream: BlobStream,
     verifier: &mut Verifier,
-    progress: &dyn Progress,
+    heard: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Result<End, Mismatch>> {
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) => {
-                progress.bytes(chunk.len() as u64);
+                heard(chunk.len() as u64);
                 if let Err(mismatch) = verifier.update(&chunk) {
                     return Ok(Err(mismatch));
                 }

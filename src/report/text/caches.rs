@@ -1,0 +1,99 @@
+//! What is special to pull-through caches: what is proved of them, what their tags name, and what only the upstream answers to.
+
+use std::io;
+
+use super::super::phrase::escape;
+use super::super::{CacheProof, Cached, CachedTag, Outcome, Report, Status};
+use super::{PLAIN, Page, WAITING};
+
+/// What an image that was only looked at comes to, and what that means.
+struct Proved {
+    proof: CacheProof,
+    word: &'static str,
+    means: Option<&'static str>,
+}
+
+const PROVED: [Proved; 3] = [
+    Proved { proof: CacheProof::Kept, word: "kept", means: None },
+    Proved {
+        proof: CacheProof::BlobsKept,
+        word: "blobs kept",
+        means: Some(
+            "blobs kept: which manifests a Harbor keeps only its API tells, to accounts with the right `artifact: read`",
+        ),
+    },
+    Proved {
+        proof: CacheProof::Served,
+        word: "served",
+        means: Some(
+            "served: such a cache passes each HEAD on, so that the image can be had through it, and need not be kept",
+        ),
+    },
+];
+
+impl Page<'_> {
+    pub(super) fn caches(&mut self, report: &Report) -> io::Result<()> {
+        if !report.of_caches || self.style.quiet {
+            return Ok(());
+        }
+        let known = || report.outcomes.iter().filter_map(|outcome| Some((outcome, outcome.cached.as_ref()?)));
+        let looked_at: Vec<_> = known().filter(|(outcome, _)| outcome.status == Status::UpToDate).collect();
+        for Proved { proof, word, means } in PROVED {
+            let mut such = looked_at.iter().filter(|(_, cached)| cached.proof == proof).peekable();
+            let is_any = such.peek().is_some();
+            let is_verbose = self.style.verbose;
+            for (outcome, _) in such.filter(|_| is_verbose) {
+                let word = self.word(word, PLAIN);
+                self.line(&format!("{word}  {}", place(outcome)))?;
+            }
+            if let Some(means) = means.filter(|_| is_any && report.differences.is_some()) {
+                self.line(&format!("  {means}"))?;
+            }
+        }
+        self.tags(&known().collect::<Vec<_>>())?;
+        self.only_upstream(&known().collect::<Vec<_>>())
+    }
+
+    /// Tags that don't lead to what was warmed.
+    fn tags(&mut self, known: &[(&Outcome, &Cached)]) -> io::Result<()> {
+        let mut is_any = false;
+        for (outcome, cached) in known {
+            let names = match &cached.tag {
+                None | Some(CachedTag::AsPinned) => continue,
+                Some(CachedTag::Moved(digest)) => format!("the tag names {} upstream", digest.short()),
+                Some(CachedTag::Gone) => "the tag is gone upstream".to_owned(),
+            };
+            is_any = true;
+            let pinned = outcome.digest.as_ref().map_or("nothing", |digest| digest.short());
+            let word = self.word("moved", WAITING);
+            self.line(&format!("{word}  {}  {names}, the lock pins {pinned}", place(outcome)))?;
+        }
+        if is_any {
+            let hint = "what is pinned is pulled by its digest; `transship update` pins what the tag names";
+            self.line(&format!("  hint: {hint}"))?;
+        }
+        Ok(())
+    }
+
+    /// Indexes that a Harbor keeps under another digest.
+    fn only_upstream(&mut self, known: &[(&Outcome, &Cached)]) -> io::Result<()> {
+        let of: Vec<_> = known.iter().filter(|(_, cached)| !cached.only_upstream.is_empty()).collect();
+        if of.is_empty() {
+            return Ok(());
+        }
+        self.gap()?;
+        self.line("only the upstream answers to these digests, as Harbor keeps an index under another one:")?;
+        for (outcome, cached) in of {
+            for digest in &cached.only_upstream {
+                self.line(&format!("  {digest}  {}", place(outcome)))?;
+            }
+        }
+        let hint =
+            "who pulls by digest while the upstream is away needs copies in an ordinary project: `transship sync`";
+        self.line(&format!("  hint: {hint}"))
+    }
+}
+
+fn place(outcome: &Outcome) -> std::borrow::Cow<'_, str> {
+    escape(&outcome.target)
+}

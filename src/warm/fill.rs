@@ -1,0 +1,79 @@
+//! Pulls an image through a cache, as a client does that wants all of it.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::ask::{Caches, shared};
+use super::graph::From;
+use super::{Seen, not_had};
+use crate::error::{Error, Kind, Result, Stage};
+use crate::oci::{Descriptor, Repository};
+use crate::plan::Transfer;
+use crate::report::{Bytes, CacheProof, Cached, CachedTag};
+use crate::store::{HeadProves, content};
+
+/// Blobs of one image that are under way at once.
+const BLOBS: usize = 16;
+
+impl Caches {
+    /// Pulls what isn't known to be kept. Harbor puts a tag on what it keeps only if the tag was asked for before, and the other
+    /// manifests have to come soon after the first, or it keeps an index without them.
+    pub(super) async fn fill(self: &Arc<Self>, transfer: &Transfer) -> Result<Seen> {
+        let tag = self.tag(transfer).await?;
+        let proves = self.head_proves(&transfer.target).await?;
+        if proves == HeadProves::Blobs
+            && let Some(kept) = self.kept(transfer, tag.clone()).await?
+        {
+            return Ok(kept);
+        }
+        let graph = self.graph(transfer, From::Cache).await.map_err(|error| match error.kind() {
+            Kind::NotFound => not_had(error.at(Stage::Copy)),
+            _ => error.at(Stage::Copy),
+        })?;
+        let graph = graph.unwrap_or_default();
+        let pulled = graph.blobs.iter().map(|blob| self.pull(&transfer.target, blob, proves));
+        let pulled = futures::stream::iter(pulled.collect::<Vec<_>>()).buffer_unordered(BLOBS);
+        let bytes = pulled.try_fold(Bytes::default(), |sum, one| async move { Ok(sum + one) }).await;
+        let bytes = bytes.map_err(|error| error.at(Stage::Copy))?;
+        let only_upstream = if proves == HeadProves::Blobs { graph.indexes() } else { Vec::new() };
+        Ok(Seen {
+            cached: Cached { proof: CacheProof::Served, only_upstream, tag },
+            bytes: Bytes { copied: bytes.copied + graph.manifest_bytes(), ..bytes },
+            lacks: Vec::new(),
+            is_pulled: true,
+        })
+    }
+
+    /// The image, if all of it is known to be kept, so that nothing has to be pulled.
+    async fn kept(self: &Arc<Self>, transfer: &Transfer, tag: Option<CachedTag>) -> Result<Option<Seen>> {
+        let Some(graph) = self.graph(transfer, From::Hand).await? else { return Ok(None) };
+        let seen = self.keeps(transfer, &graph, tag).await?;
+        Ok(Some(seen).filter(|seen| seen.lacks.is_empty() && seen.cached.proof == CacheProof::Kept))
+    }
+
+    /// Reads `blob` where a HEAD doesn't prove that it is kept; once in a run.
+    async fn pull(self: &Arc<Self>, repository: &Repository, blob: &Descriptor, proves: HeadProves) -> Result<Bytes> {
+        if proves == HeadProves::Blobs && self.has_blob(repository, blob).await? {
+            return Ok(Bytes { present: blob.size, ..Bytes::default() });
+        }
+        let key = (repository.clone(), blob.digest.clone());
+        let work = {
+            let (caches, (repository, _), blob) = (Arc::clone(self), key.clone(), blob.clone());
+            || async move { caches.read_whole(&repository, &blob).await }
+        };
+        let worked = self.read.get_or_work(key, work).await;
+        let is_first = matches!(worked, Ok((_, true)));
+        shared(worked)?;
+        Ok(if is_first { Bytes { copied: blob.size, ..Bytes::default() } } else { Bytes::default() })
+    }
+
+    /// All bytes of `blob`, compared with its digest and dropped.
+    async fn read_whole(&self, repository: &Repository, blob: &Descriptor) -> Result<()> {
+        let heard = |bytes| self.progress.bytes(bytes);
+        let read = self.read(repository, |cache| async move { content::read(&*cache, blob, &heard).await }).await?;
+        read.map_err(|mismatch| {
+            Error::new(Kind::Mismatch, format!("get blob {} from {repository}", blob.digest), mismatch.to_string())
+        })
+    }
+}

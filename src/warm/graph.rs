@@ -1,0 +1,96 @@
+//! What an image consists of, as far as it is wanted.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::ask::Caches;
+use crate::error::{Error, Kind, Result};
+use crate::oci::{self, Descriptor, Digest, Edge, Manifest, bounds};
+use crate::plan::Transfer;
+
+/// The manifests and blobs of an image, each once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Graph {
+    /// The root first; what is below a manifest comes after it.
+    pub(super) manifests: Vec<Manifest>,
+    pub(super) blobs: Vec<Descriptor>,
+}
+
+/// Where manifests are taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// From those at hand, without a request.
+    Hand,
+    /// From the cache, whether or not they are at hand: so it comes to keep them.
+    Cache,
+}
+
+impl Graph {
+    /// Indexes, by their digests.
+    pub(super) fn indexes(&self) -> Vec<Digest> {
+        self.manifests.iter().filter(|one| is_index(one)).map(|one| one.digest().clone()).collect()
+    }
+
+    /// Bytes of all manifests.
+    pub(super) fn manifest_bytes(&self) -> u64 {
+        self.manifests.iter().map(|manifest| manifest.descriptor().size).sum()
+    }
+}
+
+pub(super) fn is_index(manifest: &Manifest) -> bool {
+    manifest.kind() == oci::Kind::Index
+}
+
+impl Caches {
+    /// The graph of an image, its manifests one right after the other. `None` if one of them isn't at hand.
+    pub(super) async fn graph(self: &Arc<Self>, transfer: &Transfer, from: From) -> Result<Option<Graph>> {
+        let mut graph = Graph::default();
+        let mut seen = HashSet::new();
+        let mut open = vec![(transfer.root.digest.clone(), 0)];
+        while let Some((digest, level)) = open.pop() {
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            if level > bounds::DEPTH {
+                let why = format!("indexes nest deeper than {}", bounds::DEPTH);
+                return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", transfer.target), why));
+            }
+            let Some(manifest) = self.manifest(transfer, &digest, from).await? else { return Ok(None) };
+            let wanted = if level == 0 { wanted_part(transfer, &manifest)? } else { manifest.clone() };
+            let mut children = Vec::new();
+            for edge in wanted.successors() {
+                match edge {
+                    Edge::Manifest(child) => children.push((child.digest.clone(), level + 1)),
+                    Edge::Blob(blob) if seen.insert(blob.digest.clone()) => graph.blobs.push(blob.clone()),
+                    Edge::Blob(_) => {}
+                }
+            }
+            // In the order of the index: the last that is put there comes first.
+            open.extend(children.into_iter().rev());
+            graph.manifests.push(manifest);
+        }
+        Ok(Some(graph))
+    }
+
+    async fn manifest(&self, transfer: &Transfer, digest: &Digest, from: From) -> Result<Option<Manifest>> {
+        let source = self.stores.source(&transfer.target)?;
+        match (source.cached_manifest(digest).await, from) {
+            (at_hand, From::Hand) => Ok(at_hand),
+            // What was at hand is asked for all the same; what wasn't is at hand afterwards.
+            (Some(_), From::Cache) => {
+                self.ask(&transfer.target, |cache| async move { cache.manifest(digest).await }).await.map(Some)
+            }
+            (None, From::Cache) => {
+                self.ask(&transfer.target, |_| async move { source.manifest(digest).await }).await.map(Some)
+            }
+        }
+    }
+}
+
+/// The part of a root for the platforms that are mirrored.
+fn wanted_part(transfer: &Transfer, root: &Manifest) -> Result<Manifest> {
+    let subset = root.subset(&transfer.handling.platforms).map_err(|error| {
+        Error::new(Kind::Invalid, format!("take the platforms of {}", transfer.source), error.to_string())
+    })?;
+    Ok(subset.manifest)
+}
