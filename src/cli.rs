@@ -218,6 +218,7 @@ impl Verb {
             Self::Discover(_) => "discover",
             Self::Rewrite(_) => "rewrite",
             Self::Export(_) => "export",
+            Self::Warm(_) => "warm",
             Self::Demo(_) => "demo",
             Self::Schema(_) => "schema",
             Self::Completions(_) => "completions",

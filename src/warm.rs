@@ -63,7 +63,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Warming {
     /// One for each image and cache, in the order of mirror.yaml. `copied` was pulled through the cache, `up_to_date` is there
-    /// as far as is proved; one that lacks something is `skipped` with the reason `differs`.
+    /// as far as is proved; one that lacks something `differs`.
     pub outcomes: Vec<Outcome>,
     /// What the caches lack, each once; only where nothing is read.
     pub differences: Vec<Difference>,
@@ -123,7 +123,7 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, planned: &Planned) -> 
     request.progress.started(&source);
     let seen = if request.check { caches.look(transfer).await } else { caches.fill(transfer).await };
     let (outcome, lacks) = told(transfer, seen);
-    let is_lacking = outcome.reason == Some(Reason::Differs);
+    let is_lacking = outcome.status == Status::Differs;
     let word = if is_lacking { "lacks" } else { outcome.word() };
     request.progress.finished(&source, Finished { word, ok: !outcome.is_failure() && !is_lacking });
     (Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }, lacks)
@@ -136,7 +136,7 @@ fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<Lack>) {
         Err(error) => return (Outcome::failed(transfer, error.on(Side::Target)), Vec::new()),
     };
     let (status, reason) = match (lacks.is_empty(), is_pulled) {
-        (false, _) => (Status::Skipped, Some(Reason::Differs)),
+        (false, _) => (Status::Differs, Some(Reason::Differs)),
         (true, true) => (Status::Copied, None),
         (true, false) => (Status::UpToDate, Some(Reason::Unchanged)),
     };

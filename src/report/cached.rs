@@ -14,7 +14,7 @@ pub struct Cached {
 }
 
 /// How much is proved of an image at a pull-through cache. The JSON report spells it in `snake_case`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheProof {
     /// The cache keeps all of it.

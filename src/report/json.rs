@@ -10,13 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-<<<<<<< HEAD
-    Bytes, Change, Check, Difference, Fatal, Outcome, Proof, Reason, ReferrerOutcome, RegistryUse, Report,
-    RepositoryOutcome, Right, Status, known_outcome,
-=======
-    Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Outcome, Proof, Reason, ReferrerOutcome,
+    Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof, Reason, ReferrerOutcome,
     RegistryUse, Report, RepositoryOutcome, Right, Status, known_outcome,
->>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -56,7 +51,7 @@ struct Document<'a> {
     totals: Totals,
     /// Pins that moved; null where none could.
     changes: Option<&'a [Change]>,
-    /// What `lock --check` and `verify` have found; null elsewhere.
+    /// What `lock --check`, `verify` and `warm --check` have found; null elsewhere.
     differences: Option<&'a [Difference]>,
     /// What `check` has found; null elsewhere.
     checks: Option<Vec<Checked>>,
@@ -86,12 +81,9 @@ struct Image {
     via: Option<String>,
     /// What refers to the image, or to what it consists of.
     referrers: Vec<Referred>,
-<<<<<<< HEAD
-    /// Null: for a later version.
-=======
-    /// Where the target is a pull-through cache.
+    /// Where the target is a pull-through cache: what is known of the image there; null elsewhere.
     cache: Option<AtCache>,
->>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
+    /// Null: for a later version.
     held: Later,
     /// Null: for a later version.
     verified: Later,
@@ -110,26 +102,18 @@ struct Referred {
     error: Option<Failure>,
 }
 
-<<<<<<< HEAD
-=======
 /// What is known of an image at a pull-through cache.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct AtCache {
     proof: CacheProof,
+    /// Its indexes that are kept under another digest: to their own only the upstream answers.
     only_upstream: Vec<Digest>,
+    /// Whether the tag names what is pinned: `as_pinned`, `moved` or `gone`; null without a tag.
     tag: Option<&'static str>,
+    /// What a tag that has moved names.
     tag_digest: Option<Digest>,
 }
 
-/// What was moved, by way; or what there is to move, as far as it is known.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Amount {
-    Moved(Bytes),
-    Planned(Option<u64>),
-}
-
->>>>>>> c3e2af3 (warm: fills pull-through caches with what the lock pins, or asks what they lack)
 /// What only an image of a plan has.
 #[derive(Serialize, JsonSchema)]
 struct Cost {

@@ -240,6 +240,30 @@ pub(super) fn check() -> Report {
     Report { checks: Some(checks), ..report("check") }
 }
 
-pub(super) fn all() -> [Report; 6] {
-    [sync(), plan(), update(), lock_check(), verify(), check()]
+pub(super) fn warm_check() -> Report {
+    let outcome = |source: &str, status, reason, proof, tag| {
+        let cached = Cached { proof, only_upstream: vec![digest(source)], tag: Some(tag) };
+        let outcome = Outcome::of(&transfer(source, Action::UpToDate), status);
+        Outcome { reason: Some(reason), cached: Some(cached), seconds: 0.21, ..outcome }
+    };
+    let (nginx, redis) = ("docker.io/library/nginx:1.27", "docker.io/library/redis:7");
+    let moved = CachedTag::Moved(digest("moved"));
+    let outcomes = vec![
+        outcome(nginx, Status::UpToDate, Reason::Unchanged, CacheProof::BlobsKept, CachedTag::AsPinned),
+        outcome("quay.io/a/b:2", Status::UpToDate, Reason::Unchanged, CacheProof::Served, CachedTag::Gone),
+        outcome(redis, Status::Differs, Reason::Differs, CacheProof::Kept, moved),
+    ];
+    let lacking = Difference {
+        source: redis.to_owned(),
+        target: Some(format!("harbor.example.com/mirror/{redis}")),
+        what: Part::Blob,
+        expected: Some(digest("layer")),
+        found: None,
+        why: None,
+    };
+    Report { outcomes, differences: Some(vec![lacking]), of_caches: true, ..report("warm") }
+}
+
+pub(super) fn all() -> [Report; 7] {
+    [sync(), plan(), update(), lock_check(), verify(), check(), warm_check()]
 }

@@ -88,14 +88,13 @@ fn caches_summary(report: &Report) -> String {
         let is_so = move |outcome: &Outcome| outcome.cached.as_ref().is_some_and(|cached| cached.proof == proof);
         of(&|outcome| outcome.status == Status::UpToDate && is_so(outcome))
     };
-    let skipped = |reason| of(&|outcome| outcome.status == Status::Skipped && outcome.reason == Some(reason));
     let counts = [
         (of(&|outcome| outcome.status == Status::Copied), "warmed"),
         (proved(CacheProof::Kept), "kept"),
         (proved(CacheProof::BlobsKept), "with all blobs kept"),
         (proved(CacheProof::Served), "served"),
-        (skipped(Reason::Differs), "lacking something"),
-        (skipped(Reason::Interrupted), "not finished"),
+        (of(&|outcome| outcome.status == Status::Differs), "lacking something"),
+        (of(&|outcome| outcome.status == Status::Skipped), "not finished"),
         (of(&Outcome::is_failure), "failed"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));

@@ -54,6 +54,10 @@ pub(crate) struct World {
     pub(crate) only_admins_create: bool,
     /// The body of each request to create a project, whatever came of it.
     pub(crate) creations: Vec<Value>,
+    /// What was pulled through proxy caches and isn't kept yet.
+    pulled: Vec<proxy::Pulled>,
+    /// The tags that were asked for there.
+    named: Vec<proxy::Named>,
     /// Manifests that were read: each counts as a pull.
     pub(crate) pulls: Vec<String>,
     /// `repository:tag` of what is there.

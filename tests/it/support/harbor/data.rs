@@ -49,7 +49,7 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
     let Some(asked) = asked else { return next.run(request).await };
     let upstream = state.lock().projects[project(&asked.repository)].upstream.clone();
     if let Some(upstream) = upstream {
-        return proxy::answer(&upstream, request, &asked, next).await;
+        return proxy::answer(state, &upstream, request, &asked, next).await;
     }
     if request.method() == Method::POST && !request.uri().query().unwrap_or_default().contains("mount=") {
         // Its distribution 2.8 knows no monolithic POST.

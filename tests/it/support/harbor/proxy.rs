@@ -1,22 +1,49 @@
-//! A proxy-cache project: what isn't there is asked of its upstream, and what comes isn't kept, as a test is over before
-//! Harbor gets to it.
+//! A proxy-cache project: what isn't there is asked of its upstream, and what comes is kept when a test says that time has
+//! passed.
+//!
+//! HEAD of a manifest is always asked of the upstream, HEAD of a blob never. A manifest is kept byte for byte, an index only
+//! written anew, with those of its children that were pulled, and so under another digest.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use bytes::Bytes;
+use serde_json::Value;
+use transship::oci::{Digest, Manifest, Selector};
+use transship::store::Target as _;
+
 use super::data::Asked;
-use super::refusal;
+use super::{Harbor, Shared, refusal};
+use crate::support::images::{Blob, tagged};
+
+/// What came from an upstream and isn't kept yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulled {
+    repository: String,
+    kind: &'static str,
+    media_type: String,
+    body: Bytes,
+}
+
+/// A tag that was asked for: for a while Harbor puts it on what it names, once that is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    repository: String,
+    tag: String,
+    digest: String,
+}
 
 /// The answer to a request that reads. Blobs are looked for here alone, and so are referrers.
-pub(super) async fn answer(upstream: &str, request: Request, asked: &Asked, next: Next) -> Response {
+pub(super) async fn answer(state: &Shared, upstream: &str, request: Request, asked: &Asked, next: Next) -> Response {
     let is_head = request.method() == Method::HEAD;
     let name = asked.manifest.as_ref().map(|name| ("manifests", name));
     let blob = asked.blob.as_ref().filter(|_| !is_head).map(|digest| ("blobs", digest));
     let accept = request.headers().get("accept").cloned();
     let here = next.run(request).await;
-    let Some((kind, name)) = name.or(blob).filter(|_| here.status() == StatusCode::NOT_FOUND) else { return here };
+    let is_asked_upstream = here.status() == StatusCode::NOT_FOUND || is_head && name.is_some();
+    let Some((kind, name)) = name.or(blob).filter(|_| is_asked_upstream) else { return here };
     let path = asked.repository.split_once('/').map_or("", |(_, path)| path);
     let url = format!("http://{upstream}/v2/{path}/{kind}/{name}");
     let ask = async |method: reqwest::Method| {
@@ -35,8 +62,12 @@ pub(super) async fn answer(upstream: &str, request: Request, asked: &Asked, next
         _ => ask(reqwest::Method::GET).await.and(ask(reqwest::Method::GET).await),
     };
     let Ok((told, body)) = found else {
+        if here.status().is_success() {
+            return here;
+        }
         return refusal(404, "NOT_FOUND", &format!("artifact {}:{name} not found", asked.repository));
     };
+    remember(state, asked, (kind, name), (&told, &body), is_head);
     let mut headers = HeaderMap::new();
     let is_read_by_tag = kind == "manifests" && !is_head && !name.contains(':');
     for header in ["content-type", "content-length", "docker-content-digest", "etag"] {
@@ -49,4 +80,58 @@ pub(super) async fn answer(upstream: &str, request: Request, asked: &Asked, next
         headers.insert("etag", "".parse().expect("a header value"));
     }
     (headers, body).into_response()
+}
+
+fn remember(
+    state: &Shared,
+    asked: &Asked,
+    (kind, name): (&'static str, &String),
+    (told, body): (&HeaderMap, &Bytes),
+    is_head: bool,
+) {
+    let repository = asked.repository.clone();
+    let header = |name| told.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let mut world = state.lock();
+    if is_head && !name.contains(':') {
+        world.named.push(Named { repository, tag: name.clone(), digest: header("docker-content-digest") });
+    } else if !is_head {
+        world.pulled.push(Pulled { repository, kind, media_type: header("content-type"), body: body.clone() });
+    }
+}
+
+impl Harbor {
+    /// Time passes: what was pulled through proxy caches is kept.
+    pub(crate) async fn settle(&self) {
+        let (pulled, named) = {
+            let mut world = self.state.lock();
+            (std::mem::take(&mut world.pulled), std::mem::take(&mut world.named))
+        };
+        let of = |kind| pulled.iter().filter(move |one| one.kind == kind);
+        for one in of("blobs") {
+            let blob = Blob::new("application/octet-stream", one.body.clone());
+            blob.push(&self.inside(&one.repository)).await.expect("a push from within");
+        }
+        let is_index = |one: &&Pulled| one.media_type.contains("index") || one.media_type.contains("list");
+        let (indexes, images): (Vec<&Pulled>, Vec<&Pulled>) = of("manifests").partition(is_index);
+        let kept: Vec<Digest> = images.iter().map(|one| Digest::of(&one.body)).collect();
+        for one in images.iter().chain(&indexes) {
+            let original = Digest::of(&one.body);
+            let body = if is_index(one) { written_anew(&one.body, &kept) } else { one.body.clone() };
+            let repository = self.inside(&one.repository);
+            let manifest = Manifest::new(Digest::of(&body), Some(&one.media_type), body).expect("a manifest");
+            repository.push_manifest(&manifest, &Selector::Digest(manifest.digest().clone())).await.expect("a push");
+            let is_it = |name: &&Named| name.repository == one.repository && name.digest == original.as_str();
+            for name in named.iter().filter(is_it) {
+                repository.push_manifest(&manifest, &tagged(&name.tag)).await.expect("a push");
+            }
+        }
+    }
+}
+
+/// An index as Harbor keeps it.
+fn written_anew(index: &[u8], kept: &[Digest]) -> Bytes {
+    let mut index: Value = serde_json::from_slice(index).expect("JSON");
+    let children = index["manifests"].as_array_mut().expect("an index");
+    children.retain(|child| kept.iter().any(|kept| child["digest"] == kept.as_str()));
+    format!("{index:#}").into()
 }
