@@ -98,6 +98,7 @@ fn help() {
       discover     List the images that files refer to
       rewrite      Make files refer to the mirror
       export       Write the configuration of those who pull from the mirror
+      warm         Fill pull-through caches with what the lock pins
       demo         See it work, on this machine alone
       schema       Print a JSON schema: of mirror.yaml, or of the reports
       completions  Print the completions of a shell

@@ -243,3 +243,26 @@ fn a_verification_fits_a_terminal() {
     3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
     ");
 }
+
+#[test]
+fn what_caches_lack_and_what_is_proved_of_them() {
+    insta::assert_snapshot!(plain(&samples::warm_check()), @r"
+      blobs kept: which manifests a Harbor keeps only its API tells, to accounts with the right `artifact: read`
+      served: such a cache passes each HEAD on, so that the image can be had through it, and need not be kept
+    moved       harbor.example.com/mirror/quay.io/a/b:2  the tag is gone upstream, the lock pins sha256:7fb0835016da
+    moved       harbor.example.com/mirror/docker.io/library/redis:7  the tag names sha256:5edd1832df25 upstream, the lock pins sha256:a0ed741ac6ba
+      hint: what is pinned is pulled by its digest; `transship update` pins what the tag names
+
+    only the upstream answers to these digests, as Harbor keeps an index under another one:
+      sha256:6965a10c15290ad0b29ca7fd1866de1850408b3cb15fb11a3bbbbc2fddb158bd  harbor.example.com/mirror/docker.io/library/nginx:1.27
+      sha256:7fb0835016dada5d7b77e7c111ec57254167f27b49a5523ec64774e45fb504f0  harbor.example.com/mirror/quay.io/a/b:2
+      sha256:a0ed741ac6ba1c5759e6d93b088e5e315e089f8a2a6a17a0c16f6456ff434700  harbor.example.com/mirror/docker.io/library/redis:7
+      hint: who pulls by digest while the upstream is away needs copies in an ordinary project: `transship sync`
+
+    harbor.example.com/mirror/docker.io/library/redis:7
+      missing     blob      sha256:dac1d7cfa950
+      hint: `transship warm` without --check has the cache fetch what it lacks
+
+    3 images at 1 cache: 1 with all blobs kept, 1 served, 1 lacking something; 1 difference in 1 min 12 s
+    ");
+}
