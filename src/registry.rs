@@ -37,8 +37,8 @@ use url::Url;
 pub(crate) use self::action::{Action, Request};
 pub(crate) use self::admission::pulls::Reservation;
 use self::admission::pulls::{Budget, Budgets};
-pub(crate) use self::answer::Answer;
 pub use self::answer::Quota;
+pub(crate) use self::answer::{Answer, encoded};
 pub(crate) use self::auth::challenge::read as read_challenge;
 pub use self::auth::credentials::BasicTokens;
 #[cfg(test)]

@@ -198,7 +198,7 @@ async fn pin(
 ) -> Result<LockedImage> {
     let resolved = async {
         let from = request.stores.source(source.repository())?;
-        let found = named(&*from, source).await?;
+        let found = named(&*from, &source.selector()).await?;
         // What is at hand says itself what it is.
         Ok(from.cached_manifest(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
     };
@@ -223,10 +223,10 @@ async fn pin(
 
 /// What the source serves under the name. Some answer 404 to who only asks: before a tag is said to be gone, it is read where
 /// that costs no pull.
-async fn named(from: &dyn Source, source: &Reference) -> Result<Descriptor> {
-    match (from.resolve(&source.selector()).await, source.selector()) {
+pub(crate) async fn named(from: &dyn Source, name: &Selector) -> Result<Descriptor> {
+    match (from.resolve(name).await, name) {
         (Err(error), Selector::Tag(tag)) if error.kind() == Kind::NotFound && !from.meters_pulls() => {
-            from.read_tag(&tag).await.map(|manifest| manifest.descriptor().clone()).map_err(|_| error)
+            from.read_tag(tag).await.map(|manifest| manifest.descriptor().clone()).map_err(|_| error)
         }
         (named, _) => named,
     }

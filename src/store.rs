@@ -265,6 +265,15 @@ pub trait Target: Source {
     /// Gives an upload up, best effort.
     async fn abandon(&self, upload: Upload);
 
+    /// Gives an upload up, and tells if nobody has answered to that: then nobody would answer to its bytes, either.
+    ///
+    /// # Errors
+    /// If there was no answer.
+    async fn give_back(&self, upload: Upload) -> Result<()> {
+        self.abandon(upload).await;
+        Ok(())
+    }
+
     /// What the target has under `name`. Asks as [`Source::resolve`] does, and knows what to make of a refusal to say.
     async fn held(&self, name: &Selector) -> Result<Held> {
         match self.resolve(name).await {

@@ -1,25 +1,29 @@
 //! `check`: proves what can be proved of a sync before anything is copied, host by host and repository by repository.
 //!
-//! Nothing is resolved: the questions are HEADs of what the lock pins or the list names. At a target an upload is opened
-//! and given up again; nothing is created, and nothing stays.
+//! It asks what a run asks, by the same code: what the lock pins or the list names, what refers to it, in each way, and where
+//! that costs no pull whether a blob is served. At a target an upload is opened and given up again; nothing is created, and
+//! nothing stays.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::future::join_all;
 
 use super::session::{Session, Start};
 use crate::cli;
-use crate::config::ImageRule;
+use crate::config::{ImageRule, ReferrerPolicy};
 use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
-use crate::oci::{Registry, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Edge, Registry, Repository, Selector, bounds};
 use crate::progress::Task;
 use crate::provision::Doubt;
+use crate::referrers::Found;
 use crate::registry::{Host, Login, Probe};
 use crate::report::{Check, Proof, Report, Right};
+use crate::resolve::named;
 use crate::select::Only;
 use crate::store::Held;
 
@@ -45,35 +49,53 @@ enum Role {
     Target,
 }
 
-/// The names under which images are read or set, by repository. None where a selection has picked no tags yet.
-type Needs = BTreeMap<(Repository, Role), Vec<Selector>>;
+/// What is needed by repository.
+type Needs = BTreeMap<(Repository, Role), Need>;
+
+/// What a run will ask of a repository.
+#[derive(Debug, Default)]
+struct Need {
+    /// The names under which images are read or set. None where a selection has picked no tags yet.
+    names: Vec<Selector>,
+    /// Whether it will be asked what refers to them, and whether each must have something.
+    wants_referrers: bool,
+    requires_referrers: bool,
+}
+
+impl Need {
+    fn add(&mut self, name: Option<Selector>, policy: ReferrerPolicy) {
+        self.names.extend(name.filter(|name| !self.names.contains(name)));
+        self.wants_referrers |= policy != ReferrerPolicy::None;
+        self.requires_referrers |= policy == ReferrerPolicy::Require;
+    }
+}
 
 /// What is needed of each host: of sources in the order of the list, then of targets.
 fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs)> {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
     for Entry { rule, images, .. } in entries(images, lock) {
+        let policy = rule.handling.referrers.policy;
         if images.is_empty() && only.may_match(&rule.repository) {
-            sources.push((&rule.repository, None));
-            targets.extend(rule.destinations.iter().map(|target| (target, None)));
+            sources.push((&rule.repository, None, policy));
+            targets.extend(rule.destinations.iter().map(|target| (target, None, policy)));
         }
         for Image { source, tag, pin } in images.into_iter().filter(|image| only.matches(&image.source)) {
             let read = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.digest.clone()));
             let untagged = pin.map_or_else(|| source.selector(), |pin| Selector::Digest(pin.target_digest().clone()));
             let set = tag.map_or(untagged, Selector::Tag);
-            sources.push((&rule.repository, Some(read)));
-            targets.extend(rule.destinations.iter().map(|target| (target, Some(set.clone()))));
+            sources.push((&rule.repository, Some(read), policy));
+            targets.extend(rule.destinations.iter().map(|target| (target, Some(set.clone()), policy)));
         }
     }
     let mut hosts: Vec<(Registry, Needs)> = Vec::new();
     for (role, needed) in [(Role::Source, sources), (Role::Target, targets)] {
-        for (repository, name) in needed {
+        for (repository, name, policy) in needed {
             let known = hosts.iter().position(|(host, _)| host == repository.registry());
             let at = known.unwrap_or_else(|| {
                 hosts.push((repository.registry().clone(), Needs::new()));
                 hosts.len() - 1
             });
-            let names = hosts[at].1.entry((repository.clone(), role)).or_default();
-            names.extend(name.filter(|name| !names.contains(name)));
+            hosts[at].1.entry((repository.clone(), role)).or_default().add(name, policy);
         }
     }
     hosts
@@ -126,8 +148,8 @@ async fn check_layout(session: &Session, layout: &Registry, directory: &Path, ne
         let why = "the directory doesn't exist yet, and sync will make it: whether it may isn't provable before";
         return vec![about(Right::Create, Proof::Unknown { why: why.to_owned(), hint: None })];
     }
-    let Some(((repository, _), names)) = needs.iter().next() else { return Vec::new() };
-    let proofs = check_target(session, repository, names).await;
+    let Some(((repository, _), need)) = needs.iter().next() else { return Vec::new() };
+    let proofs = check_target(session, repository, &need.names).await;
     proofs.into_iter().map(|(right, proof)| about(right, proof)).collect()
 }
 
@@ -161,12 +183,12 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
         needs.keys().filter(|(_, role)| *role == Role::Target).map(|(repository, _)| repository.clone()).collect();
     let missing = session.stop.run_until_cancelled(session.provisioners.missing(&targets)).await;
     let missing: BTreeMap<Repository, Result<bool>> = missing.into_iter().flatten().collect();
-    let checked = needs.iter().map(|((repository, role), names)| {
+    let checked = needs.iter().map(|((repository, role), need)| {
         let missing = &missing;
         async move {
             let proofs = match (role, missing.get(repository)) {
-                (Role::Source, _) => check_source(session, repository, names).await,
-                (Role::Target, Some(Ok(false))) => check_target(session, repository, names).await,
+                (Role::Source, _) => check_source(session, repository, need).await,
+                (Role::Target, Some(Ok(false))) => check_target(session, repository, &need.names).await,
                 (Role::Target, Some(Ok(true))) => vec![(Right::Create, may_create(session, repository).await)],
                 (Role::Target, Some(Err(error))) => {
                     fails(error.clone()).map(|proof| (Right::Create, proof)).into_iter().collect()
@@ -181,24 +203,71 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
 }
 
 /// One line for all images of a repository, or one for each that can't be had.
-async fn check_source(session: &Session, repository: &Repository, names: &[Selector]) -> Vec<(Right, Proof)> {
-    if names.is_empty() {
+async fn check_source(session: &Session, repository: &Repository, need: &Need) -> Vec<(Right, Proof)> {
+    if need.names.is_empty() {
         let why = "no tag of it is picked yet, so that there is none to ask for".to_owned();
         let hint = Some("run `transship lock` first, then check again".to_owned());
         return vec![(Right::Pull, Proof::Unknown { why, hint })];
     }
-    let heads = names.iter().map(|name| async {
-        let head = async { session.stores.source(repository)?.resolve(name).await };
+    let heads = need.names.iter().map(|name| async {
+        let head = async { named(&*session.stores.source(repository)?, name).await };
         let answer = unless_stopped(&session.stop, head).await;
         answer
             .map_err(|error| if matches!(name, Selector::Digest(_)) { gone_upstream(repository, error) } else { error })
     });
-    let answers = join_all(heads).await;
-    let failed: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
-    if failed.is_empty() {
-        return vec![(Right::Pull, Proof::Holds(None))];
+    let (found, failed): (Vec<_>, Vec<_>) = join_all(heads).await.into_iter().partition(Result::is_ok);
+    let found: Vec<Descriptor> = found.into_iter().filter_map(Result::ok).collect();
+    let mut proofs: Vec<Proof> = failed.into_iter().filter_map(Result::err).filter_map(fails).collect();
+    if let Some(root) = found.first() {
+        let blob = unless_stopped(&session.stop, serves_a_blob(session, repository, &root.digest)).await;
+        proofs.extend(blob.err().and_then(fails));
+        if need.wants_referrers {
+            let digests: Vec<Digest> = found.iter().map(|found| found.digest.clone()).collect();
+            let told = unless_stopped(&session.stop, session.finder.find(repository, &digests)).await;
+            proofs.extend(told.map_or_else(fails, |told| about_referrers(repository, need, &found, &told)));
+        }
     }
-    failed.into_iter().filter_map(fails).map(|proof| (Right::Pull, proof)).collect()
+    if proofs.is_empty() {
+        proofs.push(Proof::Holds(None));
+    }
+    proofs.into_iter().map(|proof| (Right::Pull, proof)).collect()
+}
+
+/// What it means for `images` that the source tells that of what refers to them; nothing, if it is as it should be.
+fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], told: &[Arc<Found>]) -> Option<Proof> {
+    let lacking = images.iter().zip(told).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
+    if let Some((image, found)) = lacking
+        && (found.withheld.is_some() || !image.media_type.is_index())
+    {
+        let attempted = format!("find what refers to {} in {repository}", image.digest);
+        let none = || {
+            Error::new(Kind::NotFound, attempted, "referrers: require, but nothing refers to it")
+                .with_hint("set referrers: all for it, or leave it out until it is signed")
+        };
+        return Some(Proof::Fails(found.withheld.clone().unwrap_or_else(none)));
+    }
+    let refusal = told.iter().find_map(|found| found.withheld.clone())?;
+    let hint = refusal.hint().map(ToOwned::to_owned);
+    Some(Proof::Unknown { why: format!("whether anything refers to its images isn't known: {refusal}"), hint })
+}
+
+/// Asks for the first blob of the image `root`, where no manifest on the way to it costs a pull. Its bytes aren't read.
+async fn serves_a_blob(session: &Session, repository: &Repository, root: &Digest) -> Result<()> {
+    let source = session.stores.source(repository)?;
+    let mut digest = root.clone();
+    for _ in 0..=bounds::DEPTH {
+        let manifest = match source.cached_manifest(&digest).await {
+            Some(manifest) => manifest,
+            None if source.meters_pulls() => return Ok(()),
+            None => source.manifest(&digest).await?,
+        };
+        match manifest.successors().first() {
+            Some(Edge::Blob(blob)) => return source.blob(blob, 0).await.map(drop),
+            Some(Edge::Manifest(child)) => digest = child.digest.clone(),
+            None => return Ok(()),
+        }
+    }
+    Ok(())
 }
 
 /// What is pinned may be upstream no more.
@@ -232,8 +301,8 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         // Not to be stopped in between: what was opened is given up.
         let opened = async {
             let target = session.stores.target(repository)?;
-            target.abandon(target.open_upload().await?).await;
-            Ok(())
+            let upload = target.open_upload().await?;
+            target.give_back(upload).await
         };
         let proof = opened.await.map_or_else(fails, |()| Some(Proof::Holds(None)));
         proofs.extend(proof.map(|proof| (Right::Push, proof)));

@@ -65,31 +65,48 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
             Claim::Mount(donor) => (mount(engine, route, blob, &donor).await?, None),
             Claim::Read(donor) => (read_back(engine, route, blob, &donor, None).await?, None),
             Claim::Lead(lead, Some(donor)) => (read_back(engine, route, blob, &donor, None).await?, Some(lead)),
-            Claim::Lead(lead, None) => {
-                send_from_source(engine, route, blob, None).await?;
-                (Placed::Copied, Some(lead))
-            }
+            Claim::Lead(lead, None) => (fetch(engine, route, blob, ask).await?, Some(lead)),
         };
         engine.holders.add(blob, here);
         return Ok(placed);
     }
 }
 
+/// Brings the blob from the source: by a mount, where source and target are one registry, so that nothing passes through here.
+async fn fetch(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
+    let (from, to) = (route.source_repository(), route.target_repository());
+    let may_mount = ask == Ask::IfLikely && from.registry() == to.registry() && from != to;
+    let upload = match may_mount && route.target.mount_rule().await != MountRule::Never {
+        true => match try_mount(engine, route, blob, from).await? {
+            Mount::Mounted => return Ok(Placed::Mounted),
+            Mount::Declined(upload) => upload,
+        },
+        false => None,
+    };
+    send_from_source(engine, route, blob, upload).await.map(|()| Placed::Copied)
+}
+
 /// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
 async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Placed> {
+    match try_mount(engine, route, blob, donor).await? {
+        Mount::Mounted => Ok(Placed::Mounted),
+        Mount::Declined(upload) => read_back(engine, route, blob, donor, upload).await,
+    }
+}
+
+async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Mount> {
     engine.check_stop()?;
     engine.quotas.begin(route)?;
     let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target));
     engine.quotas.learn(route, &mounted);
     match mounted {
-        Ok(Mount::Mounted) => Ok(Placed::Mounted),
-        Ok(Mount::Declined(upload)) => read_back(engine, route, blob, donor, upload).await,
+        Ok(mount) => Ok(mount),
         // What is full or denied by its quota is so for an upload, too.
         Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
         // A mount only spares an upload, whatever keeps it from working.
         Err(error) => {
             tracing::debug!("{error}: uploading it instead");
-            read_back(engine, route, blob, donor, None).await
+            Ok(Mount::Declined(None))
         }
     }
 }

@@ -22,6 +22,12 @@ const LONGEST_MESSAGE: usize = 300;
 const ENCODED: &str = "something before the registry compresses what it serves, and so changes the bytes: have it leave /v2/ \
     alone (gzip off in nginx)";
 
+/// `error`, which speaks of wrong bytes, with `encoding`, which may have changed them.
+pub(crate) fn encoded(error: Error, encoding: &str) -> Error {
+    let why = format!("{}; the answer came encoded (Content-Encoding: {})", error.why(), encoding.escape_debug());
+    error.reclassified(Kind::Mismatch, why).with_hint(ENCODED)
+}
+
 /// A pull quota as a host's `ratelimit-*` headers tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
@@ -76,9 +82,15 @@ impl Answer {
 
     /// The error `Mismatch`, for bytes that aren't what they should be, with the encoding that may have changed them.
     pub(crate) fn mismatch(&self, request: &Request, why: String) -> Error {
-        let Some(encoding) = self.encoding() else { return request.error(Kind::Mismatch, why) };
-        let why = format!("{why}; the answer came encoded (Content-Encoding: {})", encoding.escape_debug());
-        request.error(Kind::Mismatch, why).with_hint(ENCODED)
+        self.by_encoding(request.error(Kind::Mismatch, why))
+    }
+
+    /// `error`, which speaks of wrong bytes, with the encoding that may have changed them.
+    pub(crate) fn by_encoding(&self, error: Error) -> Error {
+        match self.encoding() {
+            Some(encoding) => encoded(error, encoding),
+            None => error,
+        }
     }
 
     /// Says what came instead where something unreadable came.

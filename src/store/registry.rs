@@ -19,8 +19,8 @@ use super::{
     wrong_size,
 };
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
-use crate::registry::{Action, Answer, Host, Hosts, Request};
+use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, Verifier, bounds};
+use crate::registry::{Action, Answer, Host, Hosts, Request, encoded};
 
 const DIGEST: &str = "docker-content-digest";
 const UPLOAD: &str = "docker-upload-uuid";
@@ -160,11 +160,18 @@ impl Source for RegistryStore {
         if let Some(size) = whole
             && size != blob.size
         {
-            return Err(wrong_size(&request.attempted, blob, size).with_status(status));
+            let wrong = wrong_size(&request.attempted, blob, size).with_status(status);
+            return Err(answer.by_encoding(wrong));
         }
+        let encoding = answer.encoding().filter(|_| offset == 0).map(ToOwned::to_owned);
         let response = answer.rest.take().ok_or_else(|| request.error(Kind::Invalid, "the answer has no body"))?;
+        let attempted = request.attempted.clone();
         let idle = self.host.idle_timeout();
-        Ok(Download { request, response, skip, left, idle }.into_stream())
+        let stream = Download { request, response, skip, left, idle }.into_stream();
+        Ok(match encoding {
+            Some(encoding) => checked(stream, blob, attempted, encoding),
+            None => stream,
+        })
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -283,6 +290,15 @@ impl Target for RegistryStore {
         }
     }
 
+    async fn give_back(&self, upload: Upload) -> Result<()> {
+        let request = self.upload_request(Action::AbandonUpload, &upload, "")?;
+        match self.host.attempt(&request).await {
+            // Not every registry knows the method; what it leaves is cleared away.
+            Err(error) if error.status().is_none() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// ECR mounts if its account wants it, and then only what a committed manifest refers to.
     async fn mount_rule(&self) -> MountRule {
         match self.host.account_mounts().await {
@@ -351,6 +367,26 @@ impl Target for RegistryStore {
     fn records_pull_time(&self) -> bool {
         self.host.is_harbor()
     }
+}
+
+/// `stream`, which came in an encoding that nobody asked for: that is harmless where it is a mere label, and the cause where
+/// the bytes are wrong.
+fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: String) -> BlobStream {
+    let verifier = Verifier::new(blob.digest.clone(), blob.size);
+    let wrong = move |why: String| encoded(Error::new(Kind::Mismatch, &attempted, why), &encoding).as_final();
+    let state = (stream, Some(verifier));
+    futures::stream::try_unfold((state, wrong), |((mut stream, mut verifier), wrong)| async move {
+        let Some(open) = verifier.as_mut() else { return Ok(None) };
+        let Some(chunk) = stream.try_next().await? else { return Ok(None) };
+        open.update(&chunk).map_err(|mismatch| wrong(mismatch.to_string()))?;
+        // Before whoever reads has all of it, and finds out without knowing why.
+        if open.is_full() {
+            let whole = verifier.take().map_or(Ok(()), Verifier::finish);
+            whole.map_err(|mismatch| wrong(mismatch.to_string()))?;
+        }
+        Ok(Some((chunk, ((stream, verifier), wrong))))
+    })
+    .boxed()
 }
 
 /// A blob as it comes.

@@ -65,7 +65,12 @@ async fn everything_is_proved_and_nothing_stays() {
     assert_eq!(checks(&scene, &run), all);
     assert!(scene.cli.read("mirror.lock").is_none(), "it writes no lock");
     let asked = scene.source.script.lines();
-    assert_eq!(asked, ["GET /v2/ 200", "HEAD /v2/app/manifests/1 200"]);
+    let (first, rest) = asked.split_at(2);
+    assert_eq!(first, ["GET /v2/ 200", "HEAD /v2/app/manifests/1 200"]);
+    // Whether blobs are served, and what refers to the image, in each way.
+    for words in ["GET /v2/app/blobs/", "GET /v2/app/referrers/", ".sig 404", ".att 404", ".sbom 404"] {
+        assert!(rest.iter().any(|line| line.contains(words)), "{words}: {asked:?}");
+    }
     let asked = scene.target.script.lines();
     assert!(asked.last().is_some_and(|last| last.starts_with("DELETE /v2/m/app/blobs/uploads/")), "{asked:?}");
 }
@@ -78,7 +83,7 @@ async fn pins_are_what_is_asked_for() {
     scene.source.script.clear();
     assert_eq!(scene.cli.run("check -q").await.code, 0);
     let asked = scene.source.script.lines();
-    assert!(asked.last().is_some_and(|last| last.starts_with("HEAD /v2/app/manifests/sha256:")), "{asked:?}");
+    assert!(asked[1].starts_with("HEAD /v2/app/manifests/sha256:"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -140,6 +145,78 @@ async fn a_server_that_fails_is_tried_again() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     scene.source.script.once("GET", "/v2/", Fault::refuse(503, "UNAVAILABLE"));
     assert_eq!(scene.cli.run("check").await.code, 0);
+}
+
+/// What a registry does, and whether a run gets over it: `check` says the same beforehand.
+#[tokio::test]
+async fn check_and_sync_agree() {
+    let refuse = |status, code| Fault::refuse(status, code);
+    let nowhere = || Fault::Answer {
+        status: 202,
+        headers: vec![("location", "http://127.0.0.1:1/upload".into())],
+        body: String::new(),
+    };
+    let astray = || Fault::redirect(307, "http://169.254.169.254/blob");
+    let source: [(&'static str, &str, Fault); 13] = [
+        ("HEAD", "/manifests/", refuse(401, "UNAUTHORIZED")),
+        ("HEAD", "/manifests/", refuse(403, "DENIED")),
+        ("HEAD", "/manifests/", refuse(404, "NAME_UNKNOWN")),
+        ("HEAD", "/manifests/", refuse(405, "UNSUPPORTED")),
+        ("GET", "/manifests/", refuse(403, "DENIED")),
+        ("GET", "/blobs/", refuse(403, "DENIED")),
+        ("GET", "/blobs/", refuse(404, "BLOB_UNKNOWN")),
+        ("GET", "/blobs/", astray()),
+        ("GET", "/referrers/", refuse(401, "UNAUTHORIZED")),
+        ("GET", "/referrers/", refuse(403, "DENIED")),
+        ("GET", "/referrers/", refuse(404, "UNKNOWN")),
+        ("GET", "/referrers/", Fault::html(200)),
+        ("GET", "/tags/list", refuse(403, "DENIED")),
+    ];
+    let target: [(&'static str, &str, Fault); 12] = [
+        ("HEAD", "/manifests/", refuse(401, "UNAUTHORIZED")),
+        ("HEAD", "/manifests/", refuse(403, "DENIED")),
+        ("HEAD", "/manifests/", refuse(405, "UNSUPPORTED")),
+        ("HEAD", "/manifests/", refuse(501, "UNSUPPORTED")),
+        ("HEAD", "/blobs/", refuse(403, "DENIED")),
+        ("GET", "/tags/list", refuse(403, "DENIED")),
+        ("POST", "/blobs/uploads/", refuse(401, "UNAUTHORIZED")),
+        ("POST", "/blobs/uploads/", refuse(403, "DENIED")),
+        ("POST", "/blobs/uploads/", refuse(404, "NAME_UNKNOWN")),
+        ("POST", "/blobs/uploads/", refuse(405, "UNSUPPORTED")),
+        ("POST", "/blobs/uploads/", nowhere()),
+        ("DELETE", "/blobs/uploads/", refuse(405, "UNSUPPORTED")),
+    ];
+    let at_source = source.into_iter().map(|case| (true, case));
+    let cases: Vec<_> = at_source.chain(target.into_iter().map(|case| (false, case))).collect();
+    for policy in ["all", "none", "require"] {
+        for (is_source, (method, path, fault)) in &cases {
+            if policy != "all" && !(*is_source && *path == "/referrers/") {
+                continue;
+            }
+            let scene = Scene::new(Settings::default(), Settings::default()).await;
+            scene.list(&format!("  - {{image: SRC/app:1, referrers: {policy}}}\n"), "limits: {max_wait: 1s}\n");
+            let script = if *is_source { &scene.source.script } else { &scene.target.script };
+            script.always(method, *path, fault.clone());
+            let check = scene.cli.run("check --json").await;
+            let sync = scene.cli.run("sync --json").await;
+            let case = format!("{policy}, {is_source}, {method} {path} {fault:?}");
+            // Where no target answers at all, a run ends with 2.
+            assert_eq!(check.code == 0, sync.code == 0, "{case}: {check} {sync}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_leads_where_nobody_answers_is_found() {
+    let scene = Scene::new(Settings::default(), Settings::default()).await;
+    let headers = vec![("location", "http://127.0.0.1:1/upload".into())];
+    scene.target.script.always("POST", "/blobs/uploads/", Fault::Answer { status: 202, headers, body: String::new() });
+    let run = scene.cli.run("check --json").await;
+    assert_eq!(run.code, 1, "{run}");
+    let report = run.json();
+    let push = report["checks"].as_array().unwrap().iter().find(|check| check["action"] == "push").unwrap();
+    assert_eq!(push["ok"], json!(false), "{run}");
+    assert!(push["message"].as_str().unwrap().contains("127.0.0.1:1"), "{run}");
 }
 
 #[tokio::test]

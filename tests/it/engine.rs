@@ -5,6 +5,7 @@ mod empty_repository;
 mod fallback;
 mod foreign;
 mod lying;
+mod mounted_from_source;
 mod odd;
 mod order;
 mod overwrite;

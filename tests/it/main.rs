@@ -13,6 +13,7 @@ mod demo;
 mod discover;
 mod ecr;
 mod ecr_whole;
+mod encoded;
 mod engine;
 mod export;
 mod harbor;
