@@ -6,15 +6,16 @@
 //! certificate are for the registry's own host and port alone.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_platform_verifier::Verifier;
 
 use crate::config::RegistrySettings;
 use crate::error::Result;
@@ -91,7 +92,7 @@ impl Tls {
             Peer::Registry if self.insecure => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             }
-            _ => builder.dangerous().with_custom_certificate_verifier(Arc::new(self.trust(provider)?)),
+            _ => builder.dangerous().with_custom_certificate_verifier(Arc::new(self.trust(&provider)?)),
         };
         let mut config = match &self.identity {
             Some(Identity { certificates, key, path }) if peer == Peer::Registry => {
@@ -104,14 +105,19 @@ impl Tls {
         Ok(config)
     }
 
-    fn trust(&self, provider: Arc<CryptoProvider>) -> Result<Trust> {
-        let named = self.authorities.clone();
-        let machine = rustls_platform_verifier::Verifier::new_with_extra_roots(named.clone(), provider);
-        let machine = machine.map_err(|error| {
+    fn trust(&self, provider: &Arc<CryptoProvider>) -> Result<Trust> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.authorities.iter().cloned());
+        if !roots.is_empty() {
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+            let authorities = verifier.map_err(|error| unusable(&self.registry, error.to_string()))?;
+            return Ok(Trust::Named { authorities, certificates: self.authorities.clone() });
+        }
+        let machine = machine().map_err(|why| {
             let hint = "install the machine's certificates (ca-certificates), name them in SSL_CERT_FILE, or set ca:";
-            unusable(&self.registry, error.to_string()).with_hint(hint)
+            unusable(&self.registry, why).with_hint(hint)
         })?;
-        Ok(Trust { machine, named })
+        Ok(Trust::Machine(machine))
     }
 }
 
@@ -132,11 +138,33 @@ fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<Vec<Certi
     all.ok().filter(|certificates| !certificates.is_empty()).ok_or_else(none)
 }
 
-/// Trusts what the machine trusts, what an authority in `ca:` vouches for, and what itself stands there.
+/// Whom the machine trusts. Reading it takes longer than a handshake, so it is read once, and only if it is needed.
+///
+/// # Errors
+/// Why it can't be read.
+fn machine() -> std::result::Result<&'static Verifier, String> {
+    static MACHINE: LazyLock<std::result::Result<Verifier, String>> =
+        LazyLock::new(|| Verifier::new(Arc::new(aws_lc_rs::default_provider())).map_err(|error| error.to_string()));
+    MACHINE.as_ref().map_err(Clone::clone)
+}
+
+/// Which servers are trusted.
 #[derive(Debug)]
-struct Trust {
-    machine: rustls_platform_verifier::Verifier,
-    named: Vec<CertificateDer<'static>>,
+enum Trust {
+    /// Those that the machine trusts.
+    Machine(&'static Verifier),
+    /// Those that an authority in `ca:` vouches for, that stand there themselves, or that the machine trusts.
+    Named { authorities: Arc<WebPkiServerVerifier>, certificates: Vec<CertificateDer<'static>> },
+}
+
+impl Trust {
+    /// What checks signatures: it doesn't depend on whom it trusts.
+    fn signatures(&self) -> &dyn ServerCertVerifier {
+        match self {
+            Self::Machine(machine) => *machine,
+            Self::Named { authorities, .. } => &**authorities,
+        }
+    }
 }
 
 impl ServerCertVerifier for Trust {
@@ -148,16 +176,28 @@ impl ServerCertVerifier for Trust {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let diagnosis = self.machine.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match diagnosis {
-            // When it is valid was looked at before: only who vouches for it is in question.
-            Err(rustls::Error::InvalidCertificate(error))
-                if lacks_authority(&error) && self.named.iter().any(|named| named == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            diagnosis => diagnosis,
+        let asked = |verifier: &dyn ServerCertVerifier| {
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        let (authorities, certificates) = match self {
+            Self::Machine(machine) => return asked(*machine),
+            Self::Named { authorities, certificates } => (authorities, certificates),
+        };
+        let refused = match asked(&**authorities) {
+            Ok(verified) => return Ok(verified),
+            Err(refused) => refused,
+        };
+        let lacks_authority =
+            |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(error) if lacks_authority(error));
+        // When it is valid was looked at before: only who vouches for it is in question.
+        if lacks_authority(&refused) && certificates.iter().any(|named| named == end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        match machine().map(|machine| asked(machine)) {
+            Ok(Ok(verified)) => Ok(verified),
+            Ok(Err(error)) if !lacks_authority(&error) => Err(error),
+            _ => Err(refused),
         }
     }
 
@@ -167,7 +207,7 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.machine.verify_tls12_signature(message, certificate, signed)
+        self.signatures().verify_tls12_signature(message, certificate, signed)
     }
 
     fn verify_tls13_signature(
@@ -176,11 +216,11 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.machine.verify_tls13_signature(message, certificate, signed)
+        self.signatures().verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.machine.supported_verify_schemes()
+        self.signatures().supported_verify_schemes()
     }
 }
 
