@@ -77,7 +77,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
         Verb::Discover(arguments) => return discover::run(&global, &arguments),
         Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments),
-        Verb::Export(arguments) => return export::run(&global, &arguments),
+        Verb::Export(arguments) => return export::run(&global, &arguments).await,
         Verb::Schema(arguments) => return printed(&schema::text(&arguments)),
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
         Verb::Man => return printed(&man::page().context("can't make the page")?),

@@ -5,21 +5,48 @@
 //! express is a [`Refusal`] that names it: nothing is left out in silence.
 
 mod containerd;
+mod docker;
 mod env;
 mod image;
 mod json;
+mod k3s;
+mod kubelet_config;
+mod kustomize;
+mod kyverno;
 mod list;
+mod login;
+mod openshift;
+mod pull_secret;
 mod registries_conf;
 mod text;
+mod webhook;
 
 use std::fmt;
 
 pub use image::{Image, images};
+pub use login::{Login, Logins};
 
 use crate::oci::Registry;
 
 /// All kinds, in the order in which they are listed.
-pub const KINDS: &[Kind] = &[containerd::KIND, registries_conf::KIND, env::KIND, json::KIND, list::KIND];
+pub const KINDS: &[Kind] = &[
+    containerd::KIND,
+    registries_conf::KIND,
+    k3s::KIND,
+    docker::KIND,
+    webhook::KIND,
+    openshift::KIND,
+    kyverno::KIND,
+    kustomize::KIND,
+    pull_secret::KIND,
+    kubelet_config::KIND,
+    env::KIND,
+    json::KIND,
+    list::KIND,
+];
+
+/// What objects in a cluster are called, unless told otherwise.
+const NAME: &str = "transship";
 
 /// A kind of configuration.
 #[derive(Debug)]
@@ -51,6 +78,18 @@ pub enum Flag {
     Microk8s,
     /// `--rke2`
     Rke2,
+    /// `--plain`
+    Plain,
+    /// `--name`
+    Name,
+    /// `--namespace`
+    Namespace,
+    /// `--service-account`
+    ServiceAccount,
+    /// `--upstream`
+    Upstream,
+    /// `--yes`
+    Yes,
 }
 
 impl fmt::Display for Flag {
@@ -58,6 +97,12 @@ impl fmt::Display for Flag {
         f.write_str(match self {
             Self::Microk8s => "--microk8s",
             Self::Rke2 => "--rke2",
+            Self::Plain => "--plain",
+            Self::Name => "--name",
+            Self::Namespace => "--namespace",
+            Self::ServiceAccount => "--service-account",
+            Self::Upstream => "--upstream",
+            Self::Yes => "--yes",
         })
     }
 }
@@ -69,6 +114,14 @@ pub struct Options {
     pub microk8s: bool,
     /// For a node of RKE2.
     pub rke2: bool,
+    /// The consumer's own file, not values of its chart.
+    pub plain: bool,
+    /// What the object is called.
+    pub name: Option<String>,
+    /// Where it is written to; empty = wherever it is applied.
+    pub namespaces: Vec<String>,
+    /// The service account whose pods use it.
+    pub service_account: Option<String>,
 }
 
 /// What a kind is given.
@@ -78,6 +131,8 @@ pub struct Input<'a> {
     pub images: &'a [Image<'a>],
     /// The registry of the target.
     pub target: Target<'a>,
+    /// The credentials, for kinds that need them.
+    pub logins: &'a Logins,
     /// What the flags say.
     pub options: &'a Options,
 }

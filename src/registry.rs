@@ -41,6 +41,7 @@ pub use self::answer::Quota;
 pub(crate) use self::answer::{Answer, encoded};
 pub(crate) use self::auth::challenge::read as read_challenge;
 pub use self::auth::credentials::BasicTokens;
+pub(crate) use self::auth::credentials::Credential;
 #[cfg(test)]
 pub(crate) use self::auth::credentials::Environment;
 use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};

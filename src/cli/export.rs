@@ -32,4 +32,30 @@ pub struct Export {
     /// containerd: for nodes of RKE2
     #[arg(long)]
     pub rke2: bool,
+
+    /// webhook: its own file, not Helm values
+    #[arg(long)]
+    pub plain: bool,
+
+    /// pull-secret: its name [default: transship]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// pull-secret: for this namespace; repeatable
+    #[arg(long = "namespace", value_name = "NAMESPACE")]
+    pub namespaces: Vec<String>,
+
+    /// pull-secret: let pods of this account use it
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
+
+    /// pull-secret, kubelet-config: for the sources
+    ///
+    /// Instead of the targets.
+    #[arg(long, conflicts_with = "target")]
+    pub upstream: bool,
+
+    /// Show secrets, even at a terminal
+    #[arg(long)]
+    pub yes: bool,
 }

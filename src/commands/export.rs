@@ -1,5 +1,6 @@
 //! `export KIND`: the configuration of those who pull from the mirror. Sends no request.
 
+mod logins;
 mod write;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -13,16 +14,19 @@ use super::rewrite::target_number;
 use crate::cli::{self, Global};
 use crate::config::{Config, RegistrySettings};
 use crate::desired::{entries, mirrored};
-use crate::export::{Export, Flag, Input, KINDS, Kind, Options, Refusal, Target, images};
+use crate::export::{Export, Flag, Input, KINDS, Kind, Logins, Needs, Options, Refusal, Target, images};
 use crate::lock::Lock;
 use crate::report::Exit;
 
-pub(super) fn run(global: &Global, arguments: &cli::Export) -> anyhow::Result<Exit> {
+pub(super) async fn run(global: &Global, arguments: &cli::Export) -> anyhow::Result<Exit> {
     if arguments.list {
         return super::printed(&list(global.json));
     }
     let kind = kind(arguments)?;
-    let export = of_images(global, arguments, kind)?;
+    let export = match kind.needs {
+        Needs::Images => of_images(global, arguments, kind)?,
+        Needs::Logins => of_logins(global, arguments, kind).await?,
+    };
     write::write(global, arguments, kind, &export)
 }
 
@@ -33,7 +37,16 @@ fn kind(arguments: &cli::Export) -> anyhow::Result<&'static Kind> {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         Unable::error(format!("there is no kind `{name}`"), format!("one of: {}", names.join(", ")))
     })?;
-    let flags = [(Flag::Microk8s, arguments.microk8s), (Flag::Rke2, arguments.rke2)];
+    let flags = [
+        (Flag::Microk8s, arguments.microk8s),
+        (Flag::Rke2, arguments.rke2),
+        (Flag::Plain, arguments.plain),
+        (Flag::Name, arguments.name.is_some()),
+        (Flag::Namespace, !arguments.namespaces.is_empty()),
+        (Flag::ServiceAccount, arguments.service_account.is_some()),
+        (Flag::Upstream, arguments.upstream),
+        (Flag::Yes, arguments.yes),
+    ];
     let foreign = flags.into_iter().find(|(flag, is_given)| *is_given && !kind.flags.contains(flag));
     match foreign {
         Some((flag, _)) => {
@@ -55,15 +68,48 @@ fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::R
     let config = &known.config;
     let number = target_number(arguments.target, config)?;
     let mirrored = mirrored(&config.images, lock);
-    let options = Options { microk8s: arguments.microk8s, rke2: arguments.rke2 };
     let registry = &config.targets[number].registry;
     let settings = config.registries.get(registry).cloned().unwrap_or_default();
     let RegistrySettings { insecure, .. } = settings;
     let target = Target { registry, plain_http: settings.speaks_plain_http(registry), insecure };
     let images = images(&mirrored, number);
-    let export = kind.write(&Input { images: &images, target, options: &options }).map_err(refused)?;
+    let input = Input { images: &images, target, logins: &Logins::default(), options: &options(arguments)? };
+    let export = kind.write(&input).map_err(refused)?;
     tell_lacking(config, lock);
     Ok(export)
+}
+
+/// A kind that is made of credentials. It needs no lock: only the registries count.
+async fn of_logins(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::Result<Export> {
+    let options = options(arguments)?;
+    let known = known(global, true)?
+        .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
+    let chosen = arguments.target.map(|number| target_number(Some(number), &known.config)).transpose()?;
+    let logins = logins::of(global, &known, chosen, arguments.upstream).await?;
+    let registry = &known.config.targets[chosen.unwrap_or_default()].registry;
+    let target = Target { registry, plain_http: false, insecure: false };
+    kind.write(&Input { images: &[], target, logins: &logins, options: &options }).map_err(refused)
+}
+
+/// What the flags say.
+fn options(arguments: &cli::Export) -> anyhow::Result<Options> {
+    let cli::Export { microk8s, rke2, plain, name, namespaces, service_account, .. } = arguments.clone();
+    let names = name.iter().map(|name| ("--name", name, 253, true));
+    let accounts = service_account.iter().map(|name| ("--service-account", name, 253, true));
+    let spaces = namespaces.iter().map(|name| ("--namespace", name, 63, false));
+    for (flag, name, most, may_have_dots) in names.chain(accounts).chain(spaces) {
+        let is_sign = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let is_label = |label: &str| {
+            let all = label.bytes().all(|b| is_sign(b) || b == b'-');
+            all && label.bytes().next().is_some_and(is_sign) && label.bytes().last().is_some_and(is_sign)
+        };
+        let is_name = if may_have_dots { name.split('.').all(is_label) } else { is_label(name) };
+        if !is_name || name.len() > most {
+            let hint = format!("lower-case letters, digits and - between them, at most {most}");
+            return Err(Unable::error(format!("{flag}: Kubernetes takes no name such as `{name}`"), hint));
+        }
+    }
+    Ok(Options { microk8s, rke2, plain, name, namespaces, service_account })
 }
 
 fn refused(Refusal { why, hint }: Refusal) -> anyhow::Error {

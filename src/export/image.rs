@@ -116,6 +116,24 @@ impl<'a> Moved<'a> {
     }
 }
 
+impl Moved<'_> {
+    /// Why `consumer`, which knows repositories alone, can't be told.
+    pub(super) fn refusal(&self, consumer: &str) -> Refusal {
+        let image = self.images.last().map(|image| format!("{} is {}", image.source(), image.place.reference));
+        let (how, others) = match self.is_shared {
+            true => ("with images of other repositories", "kyverno and kustomize"),
+            false => ("apart from others of its repository", "registries-conf, kyverno and kustomize"),
+        };
+        Refusal::new(
+            format!(
+                "{} at the target, {how}, and {consumer} can only be told of whole repositories",
+                image.unwrap_or_default()
+            ),
+            format!("give each repository one to: of its own; {others} can express it"),
+        )
+    }
+}
+
 /// The repositories of `images`, sorted.
 pub(super) fn moved<'a>(images: &[Image<'a>]) -> Vec<Moved<'a>> {
     let mut by_target: BTreeMap<&Repository, BTreeSet<&Repository>> = BTreeMap::new();
@@ -130,4 +148,19 @@ pub(super) fn moved<'a>(images: &[Image<'a>]) -> Vec<Moved<'a>> {
         Moved { from, to, images, is_shared }
     });
     all.collect()
+}
+
+/// Each repository and where it is, for `consumer`, which knows repositories alone.
+///
+/// # Errors
+/// If a repository is cut up, or put together with another one.
+pub(super) fn one_to_one<'a>(
+    images: &[Image<'a>],
+    consumer: &str,
+) -> Result<Vec<(&'a Repository, &'a Repository)>, Refusal> {
+    let place = |moved: Moved<'a>| match moved.whole() {
+        Some(to) => Ok((moved.from, to)),
+        None => Err(moved.refusal(consumer)),
+    };
+    moved(images).into_iter().map(place).collect()
 }

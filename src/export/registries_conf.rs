@@ -1,10 +1,12 @@
 //! podman, CRI-O, buildah, skopeo: a drop-in of `registries.conf` (containers-registries.conf(5)).
 //!
-//! The longest prefix wins, and it may be a repository, or one with a tag or a digest: so everything can be expressed.
+//! The longest prefix wins, and it may be a repository, so that other names are possible. One with a tag is taken, too, but
+//! never looked up: podman, buildah and skopeo ask for the repository alone.
 
 use super::image::{self, Image, Moved, moved};
 use super::text::about;
 use super::{Export, Input, Kind, Needs, Refusal};
+use crate::oci::Repository;
 
 pub(super) const KIND: Kind = Kind {
     name: "registries-conf",
@@ -17,10 +19,10 @@ pub(super) const KIND: Kind = Kind {
 fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     let mut entries = String::new();
     for moved in moved(input.images) {
-        match moved.whole() {
-            Some(to) => entries.push_str(&entry(input, &moved.from.to_string(), &to.to_string())),
-            None => entries.push_str(&one_by_one(input, &moved)),
+        if moved.is_shared {
+            return Err(moved.refusal("registries.conf"));
         }
+        entries.push_str(&entry(input, &moved));
     }
     input.images.iter().try_for_each(Image::check_pull_by_own_name)?;
     let target = input.target.registry;
@@ -41,29 +43,13 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export::commented("transship.conf", &about, &entries))
 }
 
-/// The images of a repository that lie in several at the target, or in one that isn't theirs alone.
-fn one_by_one(input: &Input<'_>, moved: &Moved<'_>) -> String {
-    let mut entries = String::new();
-    for image in &moved.images {
-        let to = &image.place.reference;
-        let tags = [image.source().tag(), to.tag()];
-        let from = tags.into_iter().flatten().next();
-        if let (Some(tag), Some(_)) = (from, to.tag()) {
-            entries.push_str(&entry(input, &format!("{}:{tag}", image.from()), &to.to_string()));
-        }
-        if image.is_whole() {
-            let digest = &image.mirrored.digest;
-            entries.push_str(&entry(input, &format!("{}@{digest}", image.from()), &format!("{}@{digest}", image.to())));
-        }
-    }
-    entries
-}
-
-fn entry(input: &Input<'_>, from: &str, to: &str) -> String {
+/// Where images of a repository lie in several at the target, these are tried one after another.
+fn entry(input: &Input<'_>, moved: &Moved<'_>) -> String {
+    let from = moved.from;
     let insecure = if input.target.plain_http || input.target.insecure { "insecure = true\n" } else { "" };
-    format!(
-        "\n[[registry]]\nprefix = \"{from}\"\nlocation = \"{from}\"\n\n[[registry.mirror]]\nlocation = \"{to}\"\n{insecure}"
-    )
+    let mirror = |to: &&Repository| format!("\n[[registry.mirror]]\nlocation = \"{to}\"\n{insecure}");
+    let mirrors: String = moved.to.iter().map(mirror).collect();
+    format!("\n[[registry]]\nprefix = \"{from}\"\nlocation = \"{from}\"\n{mirrors}")
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(super) fn export(kind: &str, list: &str, options: &Options) -> Result<Export
     let settings = config.registries.get(registry).cloned().unwrap_or_default();
     let target = Target { registry, plain_http: settings.speaks_plain_http(registry), insecure: settings.insecure };
     let images = images(&mirrored, 0);
-    Kind::named(kind).expect("a kind").write(&Input { images: &images, target, options })
+    Kind::named(kind).expect("a kind").write(&Input { images: &images, target, logins: &Logins::default(), options })
 }
 
 /// The files, one after another.
@@ -46,6 +46,24 @@ pub(super) fn text(kind: &str, list: &str) -> String {
     let aside = export.aside.iter().map(|aside| format!("== aside\n{aside}"));
     let files = export.files.iter().map(|file| format!("== {}\n{}", file.name, file.text));
     aside.chain(files).collect()
+}
+
+/// What `kind` writes for registries with a password, of ECR, and without any.
+pub(super) fn export_logins(kind: &str, known: &[&str], ecr: &[&str], without: &[&str], options: &Options) -> String {
+    let registries = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    let login = |key: &&str| Login { key: (*key).to_owned(), username: "me".to_owned(), password: "p:w".to_owned() };
+    let known = known.iter().map(login).collect();
+    let logins = Logins { known, ecr: registries(ecr), without: registries(without) };
+    let registry = "h.example".parse().unwrap();
+    let target = Target { registry: &registry, plain_http: false, insecure: false };
+    match Kind::named(kind).expect("a kind").write(&Input { images: &[], target, logins: &logins, options }) {
+        Ok(Export { files, aside }) => {
+            let name = |file: &File| if file.is_secret { format!("{} (secret)", file.name) } else { file.name.clone() };
+            let files = files.iter().map(|file| format!("== {}\n{}", name(file), file.text));
+            aside.into_iter().chain(files).collect()
+        }
+        Err(Refusal { why, hint }) => format!("{why}\nhint: {hint}"),
+    }
 }
 
 /// Why it can't be written.

@@ -16,3 +16,17 @@ pub(super) fn comment(about: &str) -> String {
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
+
+/// A YAML document, without a marker before it.
+pub(super) fn yaml(document: &impl serde::Serialize) -> String {
+    serde_yaml::to_string(document).unwrap_or_default()
+}
+
+/// As a pattern of RE2 that matches this alone.
+pub(super) fn re2(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-/:".contains(c);
+    text.chars().fold(
+        String::new(),
+        |pattern, c| if is_plain(c) { pattern + &c.to_string() } else { format!("{pattern}\\{c}") },
+    )
+}

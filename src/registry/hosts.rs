@@ -113,6 +113,21 @@ impl Hosts {
         stats.collect()
     }
 
+    /// What finds the credentials of `registry`.
+    pub(crate) fn credentials(&self, registry: &Registry) -> Credentials {
+        self.credentials_with(registry, self.settings.get(registry).cloned().unwrap_or_default())
+    }
+
+    fn credentials_with(&self, registry: &Registry, settings: RegistrySettings) -> Credentials {
+        Credentials {
+            registry: registry.clone(),
+            settings,
+            environment: self.environment.clone(),
+            sessions: Arc::clone(&self.sessions),
+            state: tokio::sync::Mutex::default(),
+        }
+    }
+
     fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
         let quirks = Quirks::of(registry);
         let means = lock(&self.means).remove(registry);
@@ -127,13 +142,7 @@ impl Hosts {
             idle: self.limits.idle_timeout,
         });
         let set_as_harbor = settings.harbor.is_some();
-        let credentials = Credentials {
-            registry: registry.clone(),
-            settings,
-            environment: self.environment.clone(),
-            sessions: Arc::clone(&self.sessions),
-            state: tokio::sync::Mutex::default(),
-        };
+        let credentials = self.credentials_with(registry, settings);
         let auth = Arc::new(Auth::new(Arc::clone(&transport), credentials));
         auth.expect(self.expected.iter().filter(|one| one.registry() == registry).map(Repository::path));
         let chunk_policy = ChunkPolicy::new(quirks.most_at_once, quirks.chunks);

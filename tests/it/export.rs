@@ -1,7 +1,10 @@
 //! `export`: what the command line does with the kinds. What the kinds write is read by those who are to read it, each in a file
 //! of its own.
 
+mod pulls;
+
 use crate::support::cli::Cli;
+use crate::support::kubectl::Program;
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -30,6 +33,14 @@ async fn the_kinds_are_listed() {
     -- stdout
     containerd       hosts.toml for each upstream: containerd, MicroK8s, RKE2
     registries-conf  a drop-in of registries.conf: podman, CRI-O, buildah, skopeo
+    k3s              registries.yaml of k3s and RKE2
+    docker           daemon.json of dockerd: Docker Hub alone
+    webhook          rules of harbor-container-webhook, as Helm values
+    openshift        ImageDigestMirrorSet and ImageTagMirrorSet
+    kyverno          a ClusterPolicy of Kyverno that rewrites pods
+    kustomize        a component that sets images, pinned by digest
+    pull-secret      a Secret with the credentials of the targets; for ECR a CredentialProviderConfig
+    kubelet-config   config.json of the kubelet, with the credentials of the targets
     env              NGINX_IMAGE=… for shells, Compose and make
     json             a map for programs: source to target@digest
     list             one target reference a line
@@ -130,5 +141,92 @@ async fn an_image_that_a_kind_can_not_express_is_named() {
     assert!(!cli.path("out").exists(), "nothing is written");
     let conf = cli.run("export registries-conf").await;
     assert_eq!(conf.code, 0, "{conf}");
-    assert!(conf.stdout.contains("prefix = \"docker.io/library/nginx:1.28\""), "{conf}");
+    assert!(conf.stdout.contains("location = \"h.example/m/infra/nginx\""), "{conf}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn secrets_go_to_files_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let list = format!(
+        "targets: [h.example/m, {ecr}/m]\nimages: ['nginx:1.27']\nregistries:\n  \
+         h.example: {{username: me, password: {{env: SECRET}}}}\n  docker.io: {{token: {{env: NOT_SET}}}}\n"
+    );
+    // Without a lock: only the registries count, and of them only those that it is for.
+    let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
+    let run = cli.run("export pull-secret -o out --namespace web --service-account default --name pull").await;
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(run.stdout, "out/pull-secret.yaml\nout/credential-provider-config.yaml\n");
+    let mode = |name: &str| std::fs::metadata(cli.path(name)).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode("out/pull-secret.yaml"), 0o600);
+    let config = cli.read("out/credential-provider-config.yaml").expect("a file");
+    assert!(config.contains(ecr) && !config.contains("hunter2"), "{config}");
+    let run = cli.run("export kubelet-config -o out").await;
+    assert_eq!((run.code, mode("out/config.json")), (0, 0o600), "{run}");
+    let json: serde_json::Value = serde_json::from_str(&cli.read("out/config.json").expect("a file")).expect("JSON");
+    assert_eq!(
+        json["auths"],
+        serde_json::json!({"h.example": {"username": "me", "password": "hunter2", "auth": "bWU6aHVudGVyMg=="}})
+    );
+    assert!(run.stderr.contains(&format!("It lacks {ecr}")) && !run.stderr.contains("hunter2"), "{run}");
+    for (line, why) in [
+        ("export pull-secret --target 2 --upstream", "cannot be used with"),
+        ("export pull-secret --namespace Web", "Kubernetes takes no name such as `Web`"),
+        (
+            "export kubelet-config --target 2",
+            "tokens of 123456789012.dkr.ecr.eu-west-1.amazonaws.com end after 12 hours",
+        ),
+        ("export kubelet-config --upstream", "the environment variable NOT_SET isn't set"),
+        ("export env --yes", "env takes no --yes"),
+    ] {
+        let run = cli.run(line).await;
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{line} {run}");
+        assert!(run.stderr.contains(why), "{line} {run}");
+    }
+}
+
+/// kubectl reads each object as its type, and kustomize builds with the component.
+#[tokio::test]
+async fn kubectl_takes_what_is_written_for_kubernetes() {
+    let Some(kubectl) = Program::kubectl() else { return };
+    let list = "target: h.example/m\nimages: ['nginx:1.27', 'nginx:1-27', 'nginx:latest', 'quay.io/a/b:v1']\nregistries: {h.example: {username: me, password: {env: SECRET}}}\n";
+    let pinned =
+        ["docker.io/library/nginx:1.27", "docker.io/library/nginx:1-27", "docker.io/library/nginx", "quay.io/a/b:v1"];
+    let cli = scene(
+        list,
+        &pinned.map(|source| if source.ends_with("nginx") { "docker.io/library/nginx:latest" } else { source }),
+    );
+    let cli = cli.env("SECRET", "hunter2");
+    for line in ["export pull-secret -o out --namespace web --service-account default", "export kustomize -o transship"]
+    {
+        let run = cli.run(line).await;
+        assert_eq!(run.code, 0, "{run}");
+    }
+    let read = kubectl.run(&cli.path(""), "label --local --dry-run=client -o json -f out/pull-secret.yaml a=b");
+    assert!(read.contains("\"kubernetes.io/dockerconfigjson\"") && read.contains("\"imagePullSecrets\""), "{read}");
+
+    let images = [
+        "nginx",
+        "nginx:1.27",
+        "docker.io/nginx:1-27",
+        "library/nginx:latest",
+        "nginx:9.9",
+        "nginx:1x27",
+        "quay.io/a/b:v1",
+        "quay.io/a/b:v2",
+    ];
+    let containers: String =
+        images.iter().enumerate().map(|(i, image)| format!("  - {{name: c{i}, image: '{image}'}}\n")).collect();
+    cli.write(
+        "pod.yaml",
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  containers:\n{containers}"),
+    );
+    cli.write("kustomization.yaml", "resources: [pod.yaml]\ncomponents: [transship]\n");
+    let built = kubectl.run(&cli.path(""), "kustomize .");
+    let built: Vec<&str> =
+        built.lines().filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("image: ")).collect();
+    let hub = format!("h.example/m/docker.io/library/nginx@{D}");
+    let quay = format!("h.example/m/quay.io/a/b@{D}");
+    assert_eq!(built, [&hub, &hub, &hub, &hub, "nginx:9.9", "nginx:1x27", &quay, "quay.io/a/b:v2"]);
 }

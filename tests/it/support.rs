@@ -4,6 +4,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod cli;
+pub(crate) mod containerd;
 pub(crate) mod cosign;
 pub(crate) mod docker_registry;
 pub(crate) mod ecr;

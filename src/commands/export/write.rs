@@ -1,12 +1,13 @@
 //! Where an export goes: to stdout, or to files, each of which is the old one or the new one, whole.
 
 use std::fs::{self, Permissions};
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
+use super::super::Unable;
 use super::super::discover::{pretty, warn};
 use super::{Export, Kind, say};
 use crate::cli::{self, Global};
@@ -33,6 +34,11 @@ struct FileRow<'e> {
 /// Puts `export` where the arguments say, and tells what its format has no place for.
 pub(super) fn write(global: &Global, arguments: &cli::Export, kind: &Kind, export: &Export) -> anyhow::Result<Exit> {
     let folder = arguments.output.as_deref();
+    let has_secret = export.files.iter().any(|file| file.is_secret);
+    if has_secret && folder.is_none() && !arguments.yes && io::stdout().is_terminal() {
+        let hint = "write it to files with -o DIR, pipe it on, or show it with --yes";
+        return Err(Unable::error(format!("{} holds passwords, and stdout is a terminal", kind.name), hint));
+    }
     if let Some(folder) = folder {
         for file in &export.files {
             put(folder, file)?;

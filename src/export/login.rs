@@ -1,0 +1,90 @@
+//! The credentials of registries, as Docker's `config.json` has them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::Refusal;
+use crate::oci::Registry;
+
+/// What is known about the registries that an export is for.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    /// Those that want a password, sorted.
+    pub known: Vec<Login>,
+    /// Those of Amazon ECR, which no password is for.
+    pub ecr: Vec<Registry>,
+    /// Those without credentials.
+    pub without: Vec<Registry>,
+}
+
+/// A user and the password.
+#[derive(Clone)]
+pub struct Login {
+    /// `host` or `host/path`, as the files have it.
+    pub key: String,
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Config<'a> {
+    auths: BTreeMap<&'a str, Auth<'a>>,
+}
+
+#[derive(Serialize)]
+struct Auth<'a> {
+    username: &'a str,
+    password: &'a str,
+    auth: String,
+}
+
+pub(super) fn docker_config(logins: &[Login]) -> String {
+    let entry = |login: &Login| STANDARD.encode(format!("{}:{}", login.username, login.password));
+    let auths = logins.iter().map(|login| {
+        let Login { key, username, password } = login;
+        (key.as_str(), Auth { username, password, auth: entry(login) })
+    });
+    serde_json::to_string_pretty(&Config { auths: auths.collect() }).unwrap_or_default() + "\n"
+}
+
+pub(super) fn keys(logins: &[Login]) -> String {
+    logins.iter().map(|login| login.key.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A word about registries without credentials; nothing if there are none.
+pub(super) fn without(logins: &Logins) -> String {
+    match logins.without.is_empty() {
+        true => String::new(),
+        false => format!("It lacks {}: no credentials are known for them.", names(&logins.without)),
+    }
+}
+
+pub(super) fn none(logins: &Logins) -> Refusal {
+    if !logins.ecr.is_empty() {
+        let why = format!("tokens of {} end after 12 hours: a file with one would be of no use", names(&logins.ecr));
+        return Refusal::new(
+            why,
+            "let the kubelet ask for its own: `transship export pull-secret` writes what it needs",
+        );
+    }
+    Refusal::new(
+        format!("no credentials are known for {}", names(&logins.without)),
+        "set username and password for it under registries: in mirror.yaml, or log in with docker or podman",
+    )
+}
+
+fn names(registries: &[Registry]) -> String {
+    registries.iter().map(Registry::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,97 @@
+//! containerd, podman, buildah and skopeo have no way upstream, and pull under the original names through what was exported.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::support::containerd::{Containerd, no_way_out};
+use crate::support::docker_registry::installed;
+use crate::support::images::{Blob, Image, image};
+use crate::support::proxy::Proxy;
+use crate::support::scene::Scene;
+
+const HUB: &str = "registries: {docker.io: {endpoint: 'http://SRC'}, quay.io: {endpoint: 'http://SRC'}}\n";
+
+/// An image that can be unpacked: its layer is an archive of nothing.
+fn real(name: &str) -> Image {
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", vec![0; 1024]);
+    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let config = serde_json::json!({
+        "architecture": architecture, "os": "linux", "config": {"Labels": {"name": name}},
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest()]},
+    });
+    image(name).config(Blob::new("application/vnd.oci.image.config.v1+json", config.to_string())).blob(layer).build()
+}
+
+/// Images that are mirrored; those of `entries` besides `web:1`.
+async fn mirrored(entries: &str) -> (Scene, Image, Image) {
+    let scene = Scene::new().await;
+    let (web, app) = (real("web"), real("app"));
+    web.push(&scene.source.inside("library/web"), "1").await;
+    app.push(&scene.source.inside("team/app"), "v2").await;
+    real("old").push(&scene.source.inside("team/app"), "v1").await;
+    scene.write("mirror.yaml", &format!("target: DST/m\nimages:\n  - web:1\n{entries}{HUB}"));
+    let sync = scene.cli.run("sync").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    (scene, web, app)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containerd_pulls_under_the_original_name() {
+    let proxy = Proxy::start("nobody", "none", &[]).await;
+    let Some(containerd) = Containerd::start(&proxy.url("")) else { return };
+    let (scene, web, app) = mirrored("  - quay.io/team/app:v2\n").await;
+    let export = scene.cli.run("export containerd -o certs.d").await;
+    assert_eq!(export.code, 0, "{export}");
+    scene.clear();
+    for (name, image) in [("docker.io/library/web:1", &web), ("quay.io/team/app:v2", &app)] {
+        let pull = tokio::task::block_in_place(|| containerd.pull(&proxy.url(""), &scene.cli.path("certs.d"), name));
+        assert!(pull.status.success(), "{name}: {}", String::from_utf8_lossy(&pull.stderr));
+        assert_eq!(containerd.digest(name), image.manifest.digest().as_str());
+    }
+    assert_eq!(proxy.seen(), Vec::<String>::new(), "all of it came from the mirror");
+    let missing = tokio::task::block_in_place(|| {
+        containerd.pull(&proxy.url(""), &scene.cli.path("certs.d"), "docker.io/library/other:1")
+    });
+    assert!(!missing.status.success());
+    assert_eq!(
+        proxy.seen().first().map(String::as_str),
+        Some("registry-1.docker.io:443"),
+        "what the mirror lacks comes from upstream"
+    );
+}
+
+/// Runs a program that reads the exported file, and has no way out but `proxy`.
+fn run(proxy: &Proxy, conf: &Path, folder: &Path, program: &str, line: &str) -> Option<Output> {
+    let mut command = Command::new(program);
+    command.args(line.split_whitespace()).env("CONTAINERS_REGISTRIES_CONF", conf).env("HOME", folder);
+    installed(program, no_way_out(&mut command, &proxy.url("")).output())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_buildah_and_skopeo_pull_under_the_original_names() {
+    let proxy = Proxy::start("nobody", "none", &[]).await;
+    // One image of a repository is called otherwise than the rest of it.
+    let (scene, web, app) =
+        mirrored("  - quay.io/team/app:v1\n  - {image: 'quay.io/team/app:v2', to: infra/app}\n").await;
+    let export = scene.cli.run("export registries-conf -o conf").await;
+    assert_eq!(export.code, 0, "{export}");
+    let (conf, folder) = (scene.cli.path("conf/transship.conf"), scene.cli.path("home"));
+    let store = format!("--root {0}/store --runroot {0}/run --storage-driver vfs", folder.display());
+    let names = [("docker.io/library/web:1", &web), ("quay.io/team/app:v2", &app)];
+    for (program, arguments) in [
+        ("skopeo", format!("--registries-conf {} inspect --raw docker://", conf.display())),
+        ("buildah", format!("{store} pull -q docker://")),
+        ("podman", format!("{store} --cgroup-manager cgroupfs pull -q ")),
+    ] {
+        for (name, image) in names {
+            let line = format!("{arguments}{name}");
+            let output = tokio::task::block_in_place(|| run(&proxy, &conf, &folder, program, &line));
+            let Some(output) = output else { return };
+            assert!(output.status.success(), "{program} {line}: {}", String::from_utf8_lossy(&output.stderr));
+            if program == "skopeo" {
+                assert!(output.stdout[..] == image.manifest.bytes()[..], "{name}");
+            }
+        }
+    }
+    assert_eq!(proxy.seen(), Vec::<String>::new(), "all of it came from the mirror");
+}

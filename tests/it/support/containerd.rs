@@ -1,0 +1,95 @@
+//! Debian's containerd and its client, without a network but loopback.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use super::docker_registry::installed;
+
+/// How long it may take to start before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running containerd in a folder of its own; it is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Containerd {
+    process: Child,
+    client: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Containerd {
+    /// Starts one whose way out is `proxy`; `None`, with a word about it, if it isn't installed.
+    pub(crate) fn start(proxy: &str) -> Option<Self> {
+        let program = std::env::var_os("TRANSSHIP_TEST_CONTAINERD").map_or_else(|| "containerd".into(), PathBuf::from);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().display();
+        let config = format!(
+            "version = 2\nroot = \"{path}/root\"\nstate = \"{path}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
+             [grpc]\naddress = \"{path}/socket\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{path}/opt\"\n"
+        );
+        std::fs::write(folder.path().join("config.toml"), config).expect("a fresh folder");
+        let log = File::create(folder.path().join("log")).expect("a fresh folder");
+        let mut command = Command::new(&program);
+        command.arg("-c").arg(folder.path().join("config.toml")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let process = installed("containerd", no_way_out(&mut command, proxy).spawn())?;
+        let client = program.with_file_name("ctr");
+        let mut started = Self { process, client, folder };
+        let begin = Instant::now();
+        while !started.answers() {
+            let ended = started.process.try_wait().expect("it is ours");
+            assert!(ended.is_none() && begin.elapsed() < LIMIT, "containerd didn't start: {ended:?} {}", started.log());
+            std::thread::yield_now();
+        }
+        Some(started)
+    }
+
+    fn answers(&self) -> bool {
+        self.folder.path().join("socket").exists()
+            && self.command("", &["version"]).output().is_ok_and(|o| o.status.success())
+    }
+
+    fn command(&self, proxy: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command.arg("-a").arg(self.folder.path().join("socket")).args(arguments);
+        no_way_out(&mut command, proxy);
+        command
+    }
+
+    /// Pulls an image by what `hosts` says; the client does it, with `proxy` as its way out.
+    pub(crate) fn pull(&self, proxy: &str, hosts: &Path, image: &str) -> Output {
+        let hosts = hosts.to_str().expect("UTF-8");
+        let pull = ["images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", image];
+        self.command(proxy, &pull).output().expect("ctr is there")
+    }
+
+    /// The digest of an image that was pulled.
+    pub(crate) fn digest(&self, image: &str) -> String {
+        let list = self.command("", &["images", "ls", &format!("name=={image}")]).output().expect("ctr is there");
+        String::from_utf8_lossy(&list.stdout)
+            .split_whitespace()
+            .find(|word| word.starts_with("sha256:"))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whatever isn't on loopback goes through `proxy`.
+pub(crate) fn no_way_out<'a>(command: &'a mut Command, proxy: &str) -> &'a mut Command {
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
+        command.env(name, proxy);
+    }
+    command.env("NO_PROXY", "127.0.0.1,localhost").env("no_proxy", "127.0.0.1,localhost")
+}
