@@ -20,6 +20,7 @@ mod foreign;
 mod holders;
 mod image;
 mod listed;
+mod nearby;
 mod permits;
 mod place;
 mod pulls;
@@ -103,6 +104,7 @@ struct Engine {
     /// Who writes which fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
+    nearby: nearby::Nearby,
     empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
     /// Whose turn it is to set pulls aside.
@@ -129,11 +131,13 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         referred: OnceMap::default(),
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
+        nearby: nearby::Nearby::new(&plan),
         empty_repositories: empty::EmptyRepositories::new(&plan, ready),
         quotas: quota::Quotas::default(),
         order: PullOrder::new(pulling(&plan)),
-        holes: plan.holes,
+        holes: plan.holes.clone(),
     });
+    nearby::tell(&engine, &plan).await;
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);
         async move {
@@ -221,9 +225,14 @@ impl Engine {
             self.finder.warn_of_withheld(transfer.source.repository());
             referrers.push(ReferrerOutcome::unknown(withheld.at(Stage::Copy)));
         }
+        Outcome { referrers, via: self.via(transfer).map(|host| host.to_string()), ..outcome }
+    }
+
+    /// Who gave the root in this run, if it wasn't the source's own registry.
+    fn via(&self, transfer: &Transfer) -> Option<Registry> {
         let source = self.stores.source(transfer.source.repository()).ok();
-        let via = source.and_then(|source| source.served_by(&transfer.root.digest)).map(|host| host.to_string());
-        Outcome { referrers, via, ..outcome }
+        let mirror = source.and_then(|source| source.served_by(&transfer.root.digest));
+        self.nearby.gave(transfer.target_digest()).filter(|_| transfer.action == Action::Copy).or(mirror)
     }
 
     async fn copy_image(

@@ -4,6 +4,7 @@
 
 mod ask;
 mod bytes;
+mod elsewhere;
 mod moved;
 mod pulls;
 mod refer;
@@ -20,6 +21,7 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::plan;
 pub use bytes::{Spending, estimate_bytes};
+pub use elsewhere::spare_elsewhere;
 pub use moved::Bytes;
 pub use repair::{Holes, repair};
 pub use request::Request;

@@ -2,7 +2,7 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes};
+use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes, spare_elsewhere};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
@@ -21,6 +21,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     let mut plan = session.plan(&resolution, &only, false, arguments.repair).await;
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
+    session.stop.run_until_cancelled(spare_elsewhere(&mut plan, &session.stores)).await;
     let spending = if arguments.bytes { Spending::Pulls } else { Spending::Nothing };
     // Asked to stop, the plan stays without.
     session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, spending)).await;

@@ -161,6 +161,14 @@ impl Holders {
         self.changed.send_replace(());
     }
 
+    /// Whether an image on its way to `registry` may still commit something.
+    pub(super) fn is_open(&self, registry: &Registry) -> bool {
+        let is_open = |(repository, places): (&Repository, &BTreeSet<usize>)| {
+            repository.registry() == registry && !places.is_empty()
+        };
+        self.with(|ledger| ledger.open.iter().any(is_open))
+    }
+
     /// Changes with each commit, each image that ends, and each announcement.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

@@ -60,6 +60,7 @@ async fn copy_whole(
             read::load_root(engine, route, transfer).await?
         }
     };
+    engine.nearby.spread(&root, &engine.holders);
     let is_new = transfer.action == Action::Copy;
     let mut sets_found = None;
     if pulls.are_limited() {

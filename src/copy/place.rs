@@ -120,9 +120,17 @@ async fn read_back(
     donor: &Repository,
     upload: Option<Upload>,
 ) -> Result<Placed> {
-    let donor: Arc<dyn Source> = engine.stores.source(donor)?;
-    match send(engine, route, &donor, blob, upload).await {
-        Err(error) if error.side() == Some(Side::Source) => send_from_source(engine, route, blob, None).await?,
+    // One that this run pushes to is waited for anyway.
+    let source: Arc<dyn Source> = match engine.holders.is_open(donor.registry()) {
+        true => engine.stores.target(donor)?,
+        false => engine.stores.alternative(donor)?,
+    };
+    match send(engine, route, &source, blob, upload).await {
+        Err(error) if error.side() == Some(Side::Source) => {
+            tracing::debug!("{error}: reading it from the source");
+            engine.holders.remove(blob, donor);
+            send_from_source(engine, route, blob, None).await?;
+        }
         sent => sent?,
     }
     Ok(Placed::Copied)

@@ -128,6 +128,9 @@ async fn locate(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Re
     if let Some(read) = engine.read_before(route, digest).await {
         return Ok(Where::Here(read));
     }
+    if engine.nearby.has(digest, route) {
+        return read::load(engine, route, digest).await.map(Where::Here);
+    }
     let is_there = walk::is_there(engine, route, digest).await?;
     Ok(if is_there { Where::Target } else { Where::Source })
 }

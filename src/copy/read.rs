@@ -5,15 +5,15 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Engine;
 use super::route::{Route, has_manifest};
+use super::{Engine, nearby};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 use crate::store::Target;
 
 /// The root as it lands, where it needn't be pulled: what is at hand; or from the target where reading the source would count
-/// against a quota, reading the target leaves no mark, and the target has it.
+/// against a quota, reading the target leaves no mark, and the target has it; or from another target that has the image.
 pub(super) async fn root_at_hand(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -25,7 +25,10 @@ pub(super) async fn root_at_hand(
     if let Some(root) = engine.read_before(route, &transfer.root.digest).await {
         return wanted(root, transfer).map(Some);
     }
-    read_instead(engine, route, transfer.target_digest()).await
+    match read_instead(engine, route, transfer.target_digest()).await? {
+        Some(root) => Ok(Some(root)),
+        None => Ok(nearby::manifest(engine, route, transfer.target_digest()).await),
+    }
 }
 
 /// The root as it lands, which isn't at hand. Of the source's some platforms may be wanted only.
@@ -65,7 +68,7 @@ async fn cached_root(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Ma
     root.map(|root| wanted(Arc::new(root), transfer)).transpose()
 }
 
-fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
+pub(super) fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Manifest>> {
     if transfer.mirrored.is_none() && transfer.handling.platforms.is_empty() {
         return Ok(root);
     }
@@ -203,6 +206,7 @@ async fn read_nested(
 pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
+    let (engine_, route_) = (Arc::clone(engine), Arc::clone(route));
     let elsewhere = elsewhere(engine, digest);
     let work = || async move {
         if source.cached_manifest(&wanted).await.is_none() {
@@ -210,6 +214,9 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
                 if let Ok(manifest) = target.manifest(&wanted).await {
                     return Ok(Arc::new(manifest));
                 }
+            }
+            if let Some(manifest) = nearby::manifest(&engine_, &route_, &wanted).await {
+                return Ok(manifest);
             }
         }
         source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source))
@@ -219,6 +226,7 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
     let (manifest, is_new) =
         loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?;
     let manifest = manifest?;
+    engine.nearby.spread(&manifest, &engine.holders);
     if is_new && !engine.keeps_in_memory(manifest.bytes().len() as u64) {
         engine.manifests.forget(&key);
     }

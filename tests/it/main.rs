@@ -26,6 +26,7 @@ mod lock;
 mod ministack;
 mod mirrors;
 mod missing_attestations;
+mod nearby;
 mod network;
 mod output;
 mod output_lost;

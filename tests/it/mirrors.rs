@@ -1,5 +1,7 @@
 //! Mirrors as sources: asked first, by digest alone, and never the reason why an image fails.
 
+mod quota;
+
 use serde_json::Value;
 
 use crate::support::cli::Run;

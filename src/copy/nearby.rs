@@ -1,0 +1,134 @@
+//! What is at hand before anything is copied: an image that the plan found right at one target is read there for another, and
+//! the manifests in the cache tell which repositories have which blobs from earlier runs. Nothing of it is kept on disk.
+//!
+//! A plan looks at tags, so what it found right may have lost something since: who can't give it is passed over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt as _;
+
+use super::holders::Holders;
+use super::route::Route;
+use super::{Engine, read};
+use crate::oci::{Digest, Edge, Manifest, Registry, Repository};
+use crate::plan::{Action, Plan, Planned, Transfer};
+
+/// Images whose manifests are read from the cache side by side.
+const READS: usize = 16;
+
+/// Target repositories that have a manifest with all below it.
+#[derive(Debug, Default)]
+pub(super) struct Nearby {
+    at: Mutex<HashMap<Digest, Vec<Repository>>>,
+    /// Who gave a manifest in this run.
+    gave: Mutex<HashMap<Digest, Registry>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The images that are at their target already, if only under another tag, and lack nothing as far as somebody has looked.
+fn right(plan: &Plan) -> impl Iterator<Item = &Transfer> {
+    plan.images.iter().filter_map(|planned| match planned {
+        Planned::Image(transfer) if is_right(plan, transfer) => Some(transfer),
+        _ => None,
+    })
+}
+
+fn is_right(plan: &Plan, transfer: &Transfer) -> bool {
+    let place = || (transfer.target.clone(), transfer.target_digest().clone());
+    matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer)
+        && !plan.holes.broken.contains(&place())
+        && plan.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
+}
+
+impl Nearby {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let nearby = Self::default();
+        for transfer in right(plan) {
+            nearby.add(transfer.target_digest(), &transfer.target);
+        }
+        nearby
+    }
+
+    fn add(&self, digest: &Digest, repository: &Repository) {
+        let mut at = lock(&self.at);
+        let at = at.entry(digest.clone()).or_default();
+        if !at.contains(repository) {
+            at.push(repository.clone());
+        }
+    }
+
+    fn at(&self, digest: &Digest) -> Vec<Repository> {
+        lock(&self.at).get(digest).cloned().unwrap_or_default()
+    }
+
+    /// Whether another repository than that of `route` has the manifest `digest`.
+    pub(super) fn has(&self, digest: &Digest, route: &Route) -> bool {
+        lock(&self.at).get(digest).is_some_and(|at| at.iter().any(|one| one != route.target_repository()))
+    }
+
+    /// Who has `manifest` has what it points at.
+    pub(super) fn spread(&self, manifest: &Manifest, holders: &Holders) {
+        for repository in self.at(manifest.digest()) {
+            holders.commit(manifest, &repository);
+            for edge in manifest.successors() {
+                if let Edge::Manifest(child) = edge {
+                    self.add(&child.digest, &repository);
+                }
+            }
+        }
+    }
+
+    /// Who gave the manifest `digest` in this run, if it was a target.
+    pub(super) fn gave(&self, digest: &Digest) -> Option<Registry> {
+        lock(&self.gave).get(digest).cloned()
+    }
+}
+
+/// The manifest `digest` from another target that has it, where reading it there leaves no mark. Nobody is waited for.
+pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) -> Option<Arc<Manifest>> {
+    let others = engine.nearby.at(digest).into_iter().filter(|repository| repository != route.target_repository());
+    for repository in others {
+        if engine.stores.target(&repository).is_ok_and(|target| target.records_pull_time()) {
+            continue;
+        }
+        let Ok(source) = engine.stores.alternative(&repository) else { continue };
+        match source.manifest(digest).await {
+            Ok(manifest) => {
+                lock(&engine.nearby.gave).insert(digest.clone(), repository.registry().clone());
+                return Some(Arc::new(manifest));
+            }
+            Err(error) => tracing::debug!("{error}: looking elsewhere"),
+        }
+    }
+    None
+}
+
+/// Tells the ledger what the repositories of images that are right have, as far as the manifests in the cache tell. Only where
+/// something is to be copied is that of any use.
+pub(super) async fn tell(engine: &Engine, plan: &Plan) {
+    if plan.with_work().any(|transfer| transfer.action == Action::Copy) {
+        let told = right(plan).map(|transfer| tell_of(engine, transfer));
+        futures::stream::iter(told).buffer_unordered(READS).collect::<()>().await;
+    }
+}
+
+async fn tell_of(engine: &Engine, transfer: &Transfer) {
+    let Ok(source) = engine.stores.source(transfer.source.repository()) else { return };
+    let Some(root) = source.cached_manifest(&transfer.root.digest).await else { return };
+    let Ok(root) = read::wanted(Arc::new(root), transfer) else { return };
+    let (mut to_follow, mut seen) = (vec![root], HashSet::new());
+    while let Some(manifest) = to_follow.pop() {
+        engine.nearby.spread(&manifest, &engine.holders);
+        for edge in manifest.successors() {
+            if let Edge::Manifest(child) = edge
+                && seen.insert(child.digest.clone())
+            {
+                to_follow.extend(source.cached_manifest(&child.digest).await.map(Arc::new));
+            }
+        }
+    }
+}
