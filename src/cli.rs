@@ -45,6 +45,7 @@ Environment:
   TRANSSHIP_LOG        the log's filter, such as transship=debug; wins over -v
   TRANSSHIP_CACHE_DIR  where manifests are kept from run to run; else in
                        $XDG_CACHE_HOME/transship, else in ~/.cache/transship
+  TRANSSHIP_CACHE_SIZE how much of them is kept, such as 500MiB; else 1GiB
   DOCKER_CONFIG        where Docker's config.json is, for credentials
   REGISTRY_AUTH_FILE   a file with credentials, read before Docker's
   NO_COLOR             set to anything: no colours

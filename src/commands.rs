@@ -62,6 +62,8 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
     let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
+    let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
+    let cache = cache.map(|folder| (folder, size));
     let start = session::Start { global: cli.global, cache, progress, stop };
     let global = start.global.clone();
     let report = match cli.verb {

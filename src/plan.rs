@@ -7,6 +7,7 @@ mod bytes;
 mod elsewhere;
 mod moved;
 mod pulls;
+mod quota;
 mod refer;
 mod repair;
 mod repositories;
@@ -23,6 +24,7 @@ pub use ask::plan;
 pub use bytes::{Spending, estimate_bytes};
 pub use elsewhere::spare_elsewhere;
 pub use moved::Bytes;
+pub use quota::mark_put_off;
 pub use repair::{Holes, repair};
 pub use request::Request;
 pub(crate) use want::{failed, transfer};
@@ -89,6 +91,10 @@ pub struct Transfer {
     pub pulls: u64,
     /// Whether `pulls` is exact.
     pub pulls_exact: bool,
+    /// Manifest GETs that it doesn't take as the cache has them.
+    pub pulls_spared: u64,
+    /// Why it would have to wait: too few pulls are left. Known only of a plan that is to be shown.
+    pub put_off: Option<Error>,
     /// What there is to move, and what isn't; `None` while unknown.
     pub bytes: Option<Bytes>,
     /// The pin couldn't be updated: it is mirrored as it was, and counts as failed.
@@ -171,6 +177,8 @@ impl Transfer {
             action,
             pulls: 0,
             pulls_exact: true,
+            pulls_spared: 0,
+            put_off: None,
             bytes: None,
             stale: None,
         }

@@ -9,7 +9,7 @@ mod narrow;
 mod referrers;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::lock::{self, Lock, LockedImage, LockedSelection};
 use crate::oci::{Descriptor, Platform, Reference, Repository, Selector, Tag, listed};
 use crate::referrers::Finder;
 use crate::select::{Only, Selection};
-use crate::store::{Source, Stores};
+use crate::store::{PullOrder, PullTurn, PullsAside, Source, Stores};
 pub use narrow::narrow;
 
 /// Questions to the sources in flight.
@@ -81,6 +81,8 @@ pub struct Resolution {
     pub failed: BTreeMap<lock::Name, Error>,
     /// What each selection dropped at each step, for `plan -v`.
     pub notes: Vec<String>,
+    /// Pulls for images of which some platforms are wanted: until the copy sets them aside itself.
+    pub aside: Vec<PullsAside>,
 }
 
 /// Completes or updates the lock.
@@ -169,14 +171,23 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let wanted = sources.filter(|(source, _)| request.only.matches(source));
     let distinct: Vec<_> =
         wanted.filter(|(source, handling)| seen.insert(lock::name(source, &handling.platforms))).collect();
-    let answers = distinct.into_iter().map(|(source, handling)| async move {
+    let read = distinct.iter().enumerate().filter(|(_, (_, handling))| narrow::reads(handling));
+    let order = PullOrder::new(read.map(|(place, (source, _))| (source.repository().registry().clone(), place)));
+    let all_aside = Mutex::new(Vec::new());
+    let (order, asides) = (&order, &all_aside);
+    let answers = distinct.into_iter().enumerate().map(|(place, (source, handling))| async move {
+        // Given up when it is pinned, however.
+        let turn = order.place(source.repository().registry(), place);
         let platforms = &handling.platforms;
         let old = request.old.image(&source, platforms);
         let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
         match old.filter(|_| !may_move) {
             Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
-            None => match pin(request, &source, handling, old).await {
-                Ok(pinned) => (lock::name(&source, platforms), Some(keep_since(pinned, old)), None),
+            None => match pin(request, &source, handling, old, turn).await {
+                Ok((pinned, aside)) => {
+                    asides.lock().unwrap_or_else(PoisonError::into_inner).push(aside);
+                    (lock::name(&source, platforms), Some(keep_since(pinned, old)), None)
+                }
                 Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
             },
         }
@@ -188,6 +199,8 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         }
         pinned.into_iter().for_each(|image| resolution.lock.pin(image));
     }
+    drop(answers);
+    resolution.aside = all_aside.into_inner().unwrap_or_else(PoisonError::into_inner);
 }
 
 async fn pin(
@@ -195,7 +208,8 @@ async fn pin(
     source: &Reference,
     handling: &Handling,
     old: Option<&LockedImage>,
-) -> Result<LockedImage> {
+    turn: PullTurn,
+) -> Result<(LockedImage, PullsAside)> {
     let resolved = async {
         let from = request.stores.source(source.repository())?;
         let found = named(&*from, &source.selector()).await?;
@@ -215,9 +229,13 @@ async fn pin(
         && (!handling.platforms.is_empty() || old.is_none_or(|old| old.mirrored.is_none()));
     if let Some(old) = old.filter(|old| old.digest == root.digest && is_settled) {
         // The same part of the same manifest.
-        return Ok(LockedImage { platforms: old.platforms.clone(), mirrored: old.mirrored.clone(), ..pinned });
+        let pinned = LockedImage { platforms: old.platforms.clone(), mirrored: old.mirrored.clone(), ..pinned };
+        return Ok((pinned, PullsAside::default()));
     }
-    let narrowed = async { narrow(&*request.stores.source(source.repository())?, pinned, handling).await };
+    let narrowed = async {
+        let source = request.stores.source(source.repository())?;
+        narrow::narrow_in_turn(&*source, pinned, handling, turn).await
+    };
     unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
 }
 

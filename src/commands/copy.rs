@@ -54,6 +54,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     warn_of_untagged(&plan, "give DST one");
     warn_of_subsets(&plan);
     let report = session.execute(plan).await;
+    session.bound_cache(&Lock::default());
     Ok(session.finish("copy", report))
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
         indented(&list)
     ))?;
     // The user's own cache is none of the demo's business.
-    let start = Start { cache: start.cache.map(|_| folder.path().join("cache")), ..start };
+    let start = Start { cache: start.cache.map(|(_, size)| (folder.path().join("cache"), size)), ..start };
     let (mut exit, verified) = tour(start.clone(), &config).await?;
     if let Some(verified) = verified {
         say(&format!(

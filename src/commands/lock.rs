@@ -13,6 +13,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
     let update = if arguments.check { Update::All } else { Update::Nothing };
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
     let mut report = unresolved(&session, &resolution);
+    session.bound_cache(&resolution.lock);
     if arguments.check {
         let drift = changes(&pins.old, &resolution.lock).into_iter().map(|change| Difference {
             source: change.source,

@@ -2,14 +2,14 @@
 
 use super::session::Start;
 use crate::cli;
-use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes, spare_elsewhere};
+use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes, mark_put_off, spare_elsewhere};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
     let (session, pins) = start.session()?;
     let only = session.only(&arguments.selection.only, &pins.old)?;
-    let resolution = match session.unusable_targets().await {
+    let mut resolution = match session.unusable_targets().await {
         Some(error) => resolve::without_asking(&session.images, &pins.old, &error),
         None => session.resolve(&pins.old, &Update::Nothing, &only).await,
     };
@@ -19,13 +19,16 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
         }
     }
     let mut plan = session.plan(&resolution, &only, false, arguments.repair).await;
+    resolution.aside.clear();
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
     session.stop.run_until_cancelled(spare_elsewhere(&mut plan, &session.stores)).await;
     let spending = if arguments.bytes { Spending::Pulls } else { Spending::Nothing };
     // Asked to stop, the plan stays without.
     session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, spending)).await;
+    session.stop.run_until_cancelled(mark_put_off(&mut plan, &session.stores)).await;
     let mut report = session.report("plan").with_plan(plan);
+    session.bound_cache(&resolution.lock);
     report.expect_no_work = arguments.check;
     Ok(session.finish("plan", report))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -41,8 +42,8 @@ use crate::verify::{self, Depth, Verification};
 #[derive(Clone)]
 pub(super) struct Start {
     pub(super) global: Global,
-    /// Where manifests are kept from run to run, if anywhere.
-    pub(super) cache: Option<PathBuf>,
+    /// Where manifests are kept from run to run, if anywhere, and how many bytes of them.
+    pub(super) cache: Option<(PathBuf, u64)>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
 }
@@ -57,6 +58,8 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
     pub(super) layouts: Arc<LayoutStores>,
+    /// What keeps manifests from run to run, and how many bytes of them.
+    cache: Option<(Arc<CachedStores>, u64)>,
     pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
     used: BTreeSet<Registry>,
@@ -97,16 +100,17 @@ impl Start {
         let hosts = Arc::new(hosts.expecting(repositories.cloned()).expecting(mirrored(&images, &set)));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
         let registries: Arc<dyn Stores> = Arc::new(MirroredStores::new(registries, mirrors(&set)));
-        let registries = match self.cache {
-            Some(folder) => Arc::new(CachedStores::new(registries, folder, limits.manifest_size)),
-            None => registries,
-        };
+        let cache = self.cache.map(|(folder, size)| {
+            (Arc::new(CachedStores::new(Arc::clone(&registries), folder, limits.manifest_size)), size)
+        });
+        let registries = cache.as_ref().map_or(registries, |(cached, _)| Arc::clone(cached) as Arc<dyn Stores>);
         let layouts = Arc::new(LayoutStores::new(limits.manifest_size));
         let stores: Arc<dyn Stores> = Arc::new(Places::new(registries, Arc::clone(&layouts), from));
         Session {
             finder: Arc::new(Finder::new(Arc::clone(&stores))),
             stores,
             layouts,
+            cache,
             provisioners: Provisioners::new(&set, sessions).with_hosts(Arc::clone(&hosts)),
             hosts,
             used,
@@ -244,6 +248,16 @@ impl Session {
         verify::verify(request).await
     }
 
+    /// Keeps the cache within its size, with all that `lock` pins.
+    pub(super) fn bound_cache(&self, lock: &Lock) {
+        let Some((cache, size)) = &self.cache else { return };
+        let pinned = lock.images().flat_map(|image| {
+            let referrers = image.referrers.iter().map(|referrer| &referrer.digest);
+            referrers.chain([&image.digest]).chain(&image.mirrored).cloned()
+        });
+        cache.bound(*size, pinned);
+    }
+
     /// A proof for each repository in which a tag is set, or why there is none.
     async fn provision(&self, plan: &Plan) -> Readiness {
         let repositories = plan.to_prepare();
@@ -308,6 +322,13 @@ pub(super) fn cache_folder(global: &Global, env: impl Fn(&str) -> Option<OsStrin
     let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
     let caches = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     set("TRANSSHIP_CACHE_DIR").or_else(|| Some(caches()?.join("transship")))
+}
+
+/// How many bytes the cache may have: as told, else 1 GiB.
+pub(super) fn cache_size(told: Option<&str>) -> anyhow::Result<u64> {
+    let Some(text) = told.filter(|text| !text.is_empty()) else { return Ok(1 << 30) };
+    let size = text.parse::<ByteSize>().map(|size| size.as_u64());
+    size.map_err(|_| Unable::error(format!("TRANSSHIP_CACHE_SIZE: `{text}` isn't a size"), "write 500MiB or 2GiB"))
 }
 
 /// The environment, as the configuration may refer to it.

@@ -7,7 +7,7 @@ use crate::cli::Sync;
 use crate::config::{Overrides, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Location, Registry, Selector};
-use crate::plan::{Spending, estimate_bytes};
+use crate::plan::{Spending, estimate_bytes, mark_put_off};
 use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
@@ -44,10 +44,12 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     // Without a lock each run is an update.
     let follow = arguments.update || !pins.are_kept();
     let mut plan = session.plan(&resolution, &only, follow, arguments.repair).await;
+    resolution.aside.clear();
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);
         session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, Spending::Nothing)).await;
+        session.stop.run_until_cancelled(mark_put_off(&mut plan, &session.stores)).await;
         session.report("sync").with_plan(plan)
     } else {
         let mut report = session.execute(plan).await;
@@ -59,6 +61,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if is_whole && arguments.update {
         report.changes = Some(changes(&pins.old, &resolution.lock));
     }
+    session.bound_cache(&resolution.lock);
     Ok(session.finish("sync", report))
 }
 

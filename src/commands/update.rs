@@ -21,6 +21,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result
     session.prepare()?;
     let resolution = session.resolve(&pins.old, &update, &Only::default()).await;
     let mut report = unresolved(&session, &resolution);
+    session.bound_cache(&resolution.lock);
     if !session.stop.is_cancelled() {
         report.changes = Some(changes(&pins.old, &pins.write(resolution.lock)?));
     }

@@ -52,6 +52,7 @@ async fn spare_cached(stores: &Arc<dyn Stores>, transfer: &mut Transfer) {
         };
     }
     transfer.pulls = transfer.pulls.saturating_sub(spared);
+    transfer.pulls_spared = spared;
 }
 
 /// Whether all manifests of `transfer` that are known of are at hand, so that looking at them costs nothing.

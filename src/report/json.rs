@@ -135,6 +135,8 @@ enum Step {
     Tag,
     /// Nothing.
     None,
+    /// Put it off: too few pulls are left of the source's quota.
+    Defer,
     /// Nothing: the tag holds something else, and may not be replaced.
     Conflict,
 }
@@ -255,6 +257,7 @@ impl Image {
         let (cost, bytes) = match planned {
             Planned::Image(transfer) => {
                 let action = match transfer.action {
+                    _ if transfer.put_off.is_some() => Step::Defer,
                     Action::Copy | Action::Refer => Step::Copy,
                     Action::Tag => Step::Tag,
                     Action::UpToDate | Action::Kept { .. } => Step::None,
@@ -267,7 +270,8 @@ impl Image {
         let image = match (known_outcome(planned), planned) {
             (Some(outcome), _) => Self::done(outcome),
             (None, Planned::Image(transfer)) => {
-                Self { status: None, ..Self::done(Outcome::of(transfer, Status::Skipped)) }
+                let error = transfer.put_off.as_ref().map(Failure::of);
+                Self { status: None, reason: None, error, ..Self::done(Outcome::of(transfer, Status::Skipped)) }
             }
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };

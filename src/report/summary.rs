@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::phrase::{count, duration, escape, size};
 use super::{CacheProof, Check, Outcome, Part, Reason, Report, Status};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, Transfer};
 
 /// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
 pub(super) fn summary(report: &Report) -> String {
@@ -134,8 +134,9 @@ fn run_summary(report: &Report) -> Vec<String> {
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     let todo: Vec<_> = plan.with_work().collect();
     let of = |action: &Action| todo.iter().filter(|image| image.action == *action).count();
-    let copies = of(&Action::Copy) + of(&Action::Refer);
-    let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag")];
+    let put_off = todo.iter().filter(|image| image.put_off.is_some()).count();
+    let copies = of(&Action::Copy) + of(&Action::Refer) - put_off;
+    let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag"), (put_off, "to put off")];
     let actions = actions.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let statuses: Vec<_> = actions.chain(by_status(&report.outcomes)).collect();
     let mut images = count(plan.images.len(), "image", "images");
@@ -154,18 +155,28 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     if !plan.changes.is_empty() {
         parts.push(format!("{} to change", count(plan.changes.len(), "repository", "repositories")));
     }
-    let mut hosts: BTreeMap<&str, (u64, bool)> = BTreeMap::new();
-    for image in todo.iter().filter(|image| image.pulls > 0) {
-        let (pulls, exact) = hosts.entry(image.source.repository().registry().as_str()).or_insert((0, true));
+    parts.extend(pulls_summary(report, &todo));
+    parts
+}
+
+/// `pulls: docker.io at least 12 of 88 left, 3 more are in the cache`, if there are any.
+fn pulls_summary(report: &Report, todo: &[&Transfer]) -> Option<String> {
+    let mut hosts: BTreeMap<&str, (u64, u64, bool)> = BTreeMap::new();
+    for image in todo.iter().filter(|image| image.pulls > 0 || image.pulls_spared > 0) {
+        let host = image.source.repository().registry().as_str();
+        let (pulls, spared, exact) = hosts.entry(host).or_insert((0, 0, true));
         *pulls += image.pulls;
+        *spared += image.pulls_spared;
         *exact &= image.pulls_exact;
     }
-    let pulls: Vec<_> =
-        hosts.iter().map(|(host, (pulls, exact))| format!("{host} {}{pulls}", at_least(*exact))).collect();
-    if !pulls.is_empty() {
-        parts.push(format!("pulls: {}", pulls.join(", ")));
-    }
-    parts
+    let pulls = hosts.iter().map(|(host, (pulls, spared, exact))| {
+        let quota = report.registries.iter().find(|registry| registry.host == *host).and_then(|one| one.quota);
+        let left = quota.map(|quota| format!(" of {} left", quota.remaining)).unwrap_or_default();
+        let spared = if *spared > 0 { format!(", {spared} more are in the cache") } else { String::new() };
+        format!("{} {}{pulls}{left}{spared}", escape(host), at_least(*exact))
+    });
+    let pulls: Vec<String> = pulls.collect();
+    (!pulls.is_empty()).then(|| format!("pulls: {}", pulls.join(", ")))
 }
 
 fn at_least(exact: bool) -> &'static str {

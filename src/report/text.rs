@@ -5,6 +5,7 @@
 
 mod caches;
 mod differences;
+mod put_off;
 mod referrers;
 
 use std::fmt::Write as _;
@@ -82,7 +83,7 @@ impl Report {
         page.caches(self)?;
         page.differences(self)?;
         page.checks(self)?;
-        page.put_off(&self.outcomes)?;
+        page.put_off(self)?;
         page.failures(&self.outcomes)?;
         page.summary(self)
     }
@@ -185,6 +186,7 @@ impl Page<'_> {
         let width = column(&names);
         for (image, name) in shown.into_iter().zip(&names) {
             let (word, color) = match image.action {
+                _ if image.put_off.is_some() => ("defer", WAITING),
                 Action::Copy | Action::Refer => ("copy", GOOD),
                 Action::Tag => ("tag", GOOD),
                 Action::UpToDate => (Status::UpToDate.word(), PLAIN),
@@ -248,30 +250,6 @@ impl Page<'_> {
             Some(hint) => self.line(&format!("    hint: {}", escape(hint))),
             None => Ok(()),
         }
-    }
-
-    /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
-    fn put_off(&mut self, outcomes: &[Outcome]) -> io::Result<()> {
-        let deferred = outcomes.iter().filter(|outcome| outcome.status == Status::Deferred);
-        let errors: Vec<_> = deferred.filter_map(|outcome| outcome.error.as_ref()).collect();
-        let mut told: Vec<Option<&str>> = Vec::new();
-        for first in &errors {
-            if told.contains(&first.hint()) {
-                continue;
-            }
-            told.push(first.hint());
-            let others = errors.iter().filter(|error| error.hint() == first.hint()).count() - 1;
-            self.gap()?;
-            let word = self.word(Status::Deferred.word(), WAITING);
-            self.line(&format!("{word}  {}{}", escape(&first.to_string()), circumstances(first)))?;
-            if others > 0 {
-                self.line(&format!("  and {others} more for the same quota"))?;
-            }
-            if let Some(hint) = first.hint() {
-                self.line(&format!("  hint: {}", escape(hint)))?;
-            }
-        }
-        Ok(())
     }
 
     /// Failures, those with the same next step together, and that step once: a registry that is down has failed them all.

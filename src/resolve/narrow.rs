@@ -7,19 +7,61 @@ use futures::future::try_join_all;
 use crate::config::{Handling, MissingAttestations};
 use crate::error::{Error, Kind, Result};
 use crate::lock::LockedImage;
-use crate::oci::{self, Digest, Manifest, Platform, Selector, Subset, SubsetError, listed};
-use crate::store::{SMALL, Source};
+use crate::oci::{self, Digest, Edge, Manifest, Platform, Selector, Subset, SubsetError, listed};
+use crate::store::{PullTurn, PullsAside, SMALL, Source};
 
 /// `image` with only that of it which `handling` asks for and its registry serves: with the digest that it lands as.
 ///
 /// # Errors
 /// `NotFound` if it has none of the platforms, `Unsupported` if it is no image of any platform; or what the source says.
-pub async fn narrow(source: &dyn Source, mut image: LockedImage, handling: &Handling) -> Result<LockedImage> {
+pub async fn narrow(source: &dyn Source, image: LockedImage, handling: &Handling) -> Result<LockedImage> {
+    cut(source, image, handling).await.map(|(image, _)| image)
+}
+
+/// Whether it may take a manifest to know what of an image is mirrored.
+pub(super) fn reads(handling: &Handling) -> bool {
+    !handling.platforms.is_empty() || handling.missing_attestations == MissingAttestations::Drop
+}
+
+/// [`narrow`] when it is its `turn`, where pulls are limited: with pulls set aside for the index and for what is kept of it,
+/// so that resolving doesn't spend them all on indexes.
+pub(super) async fn narrow_in_turn(
+    source: &dyn Source,
+    image: LockedImage,
+    handling: &Handling,
+    turn: PullTurn,
+) -> Result<(LockedImage, PullsAside)> {
+    let mut aside = PullsAside::default();
+    if !reads(handling) || source.pulls_left(&image.digest).await.is_none() {
+        drop(turn);
+        return Ok((narrow(source, image, handling).await?, aside));
+    }
+    turn.come().await;
+    // Each platform is one manifest at least.
+    let kept = if image.media_type.is_index() { handling.platforms.len().max(1) as u64 } else { 0 };
+    source.set_aside(&mut aside, std::slice::from_ref(&image.digest), kept).await?;
+    let (image, part) = cut(source, image, handling).await?;
+    let children = part.iter().flat_map(Manifest::successors).filter_map(|edge| match edge {
+        Edge::Manifest(child) => Some(child.digest.clone()),
+        Edge::Blob(_) => None,
+    });
+    let children: Vec<Digest> = children.collect();
+    source.set_aside(&mut aside, &children, 0).await?;
+    Ok((image, aside))
+}
+
+/// The image, and what is kept of its manifest.
+async fn cut(
+    source: &dyn Source,
+    mut image: LockedImage,
+    handling: &Handling,
+) -> Result<(LockedImage, Option<Manifest>)> {
     let platforms = &handling.platforms;
     let drops = handling.missing_attestations == MissingAttestations::Drop && image.media_type.is_index();
     if platforms.is_empty() && !drops {
-        return Ok(image);
+        return Ok((image, None));
     }
+    let mut kept = None;
     let attempted = || format!("pick the platforms of {}", image.source);
     let manifest = source.manifest(&image.digest).await?;
     if manifest.kind() == oci::Kind::Index {
@@ -35,11 +77,12 @@ pub async fn narrow(source: &dyn Source, mut image: LockedImage, handling: &Hand
             part = without_missing(source, &image, part).await?;
         }
         image.mirrored = (part.digest() != manifest.digest()).then(|| part.digest().clone());
+        kept = Some(part);
     } else {
         check_single(source, &manifest, platforms, attempted).await?;
     }
     image.platforms.clone_from(platforms);
-    Ok(image)
+    Ok((image, kept))
 }
 
 /// `part` without the attestations that it lists and its registry doesn't serve.

@@ -3,10 +3,12 @@
 //! What a digest names never changes, so nothing in here grows old. What a tag names does, and never gets in. A cache spares
 //! requests and does nothing else: with an empty one, or none, everything comes out the same.
 
+mod bound;
 mod folder;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use self::folder::Folder;
 use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its_type};
 use crate::error::Result;
-use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
 /// Opens repositories whose manifests are read from a folder where it has them, and kept there where it hasn't.
 ///
@@ -33,6 +35,26 @@ impl CachedStores {
     /// neither kept nor read.
     pub fn new(stores: Arc<dyn Stores>, path: PathBuf, largest: u64) -> Self {
         Self { stores, folder: Arc::new(Folder::new(path, largest)) }
+    }
+
+    /// Drops what was used least recently until no more than `size` bytes are kept, but nothing of these manifests and of what
+    /// they consist of.
+    pub fn bound(&self, size: u64, pinned: impl IntoIterator<Item = Digest>) {
+        let mut to_follow: Vec<Digest> = pinned.into_iter().collect();
+        let mut all = HashSet::new();
+        while let Some(digest) = to_follow.pop() {
+            if !all.insert(digest.clone()) {
+                continue;
+            }
+            let manifest = self.folder.read_now(&digest).and_then(|bytes| Manifest::new(digest, None, bytes).ok());
+            for edge in manifest.iter().flat_map(Manifest::successors) {
+                match edge {
+                    Edge::Manifest(child) => to_follow.push(child.digest.clone()),
+                    Edge::Blob(blob) => drop(all.insert(blob.digest.clone())),
+                }
+            }
+        }
+        self.folder.bound(size, &all);
     }
 }
 

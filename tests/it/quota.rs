@@ -144,3 +144,50 @@ async fn a_repository_that_is_exempt_is_neither_asked_again_nor_limited() {
     let heads = scene.hub.seen().iter().filter(|line| line.starts_with("HEAD") && !line.contains("/sha256-")).count();
     assert_eq!(heads, 1, "{:?}", scene.hub.seen());
 }
+
+/// Of an index and what is kept of it, so that resolving doesn't spend all pulls on indexes.
+#[tokio::test]
+async fn platforms_take_an_index_and_what_is_kept_of_it_together() {
+    let scene = Limited::new(5).await;
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    for n in 0..4 {
+        scene.publish("library/app", &n.to_string(), &multi_platform(&format!("app{n}"), &platforms)).await;
+    }
+    let tags = "tags: [\"0\", \"1\", \"2\", \"3\"]";
+    scene.list(0, &format!("  - {{image: app, {tags}, platforms: [linux/amd64], referrers: none}}\n"));
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!(statuses(&run), ["copied", "copied", "deferred", "deferred"], "{run}");
+    assert_eq!((run.code, scene.hub.pulls().len(), scene.hub.refused()), (4, 4, 0), "{:?}", scene.hub.seen());
+    scene.hub.reset(100);
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, scene.hub.pulls().len()), (0, 4), "{run}");
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
+    let scene = Limited::new(7).await;
+    for n in 0..8 {
+        scene.publish("library/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
+    }
+    scene
+        .list(2, "  - {image: app, tags: [\"0\", \"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\"], referrers: none}\n");
+    for line in ["plan --json", "sync --dry-run --json"] {
+        let plan = scene.cli.run(line).await;
+        let report = plan.json();
+        let actions: Vec<_> =
+            report["images"].as_array().expect("images").iter().map(|image| &image["action"]).collect();
+        assert_eq!(actions, ["copy", "copy", "copy", "copy", "copy", "defer", "defer", "defer"], "{plan}");
+        let last = &report["images"][7];
+        assert_eq!((&last["pulls"], &last["pulls_exact"], &last["status"]), (&1.into(), &true.into(), &().into()));
+        assert!(last["error"]["hint"].as_str().expect("a hint").starts_with("run it again after 20"), "{plan}");
+        let hub = report["registries"].as_array().expect("hosts").iter().find(|one| one["host"] == "docker.io");
+        assert_eq!(hub.expect("the hub")["quota"]["remaining"], 7, "{plan}");
+    }
+    let plan = scene.cli.run("plan").await;
+    assert!(plan.stdout.contains("8 images: 5 to copy, 3 to put off"), "{plan}");
+    assert!(plan.stdout.contains("pulls: docker.io 8 of 7 left") && plan.stdout.contains("and 2 more"), "{plan}");
+    assert_eq!((plan.code, scene.hub.pulls().len()), (0, 0), "{plan}");
+    // What the plan says is what the sync does.
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "copied"), count(&run, "deferred")), (4, 5, 3), "{run}");
+}

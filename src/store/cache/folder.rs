@@ -5,6 +5,7 @@
 //! at once, anybody may delete any of it at any time, and nothing is flushed to the disk: what a crash has cut short is as
 //! good as absent. Files and folders are the user's alone, as manifests of private repositories are among them.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
+use super::bound;
 use crate::oci::Digest;
 
 /// How often a file is written anew while somebody deletes the folders around it.
@@ -23,11 +25,13 @@ pub(super) struct Folder {
     largest: u64,
     /// It was told that nothing can be kept.
     unwritable: AtomicBool,
+    /// Something was kept.
+    written: AtomicBool,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, largest: u64) -> Self {
-        Self { path, largest, unwritable: AtomicBool::new(false) }
+        Self { path, largest, unwritable: AtomicBool::new(false), written: AtomicBool::new(false) }
     }
 
     /// The bytes that `digest` names, if they are there and sound.
@@ -38,6 +42,9 @@ impl Folder {
             let sound = name.matches(&bytes);
             if !sound {
                 tracing::debug!(file = %file.display(), "damaged: it counts as absent");
+            }
+            if sound {
+                bound::touch(&file);
             }
             sound.then(|| Bytes::from(bytes))
         };
@@ -50,6 +57,7 @@ impl Folder {
             return;
         }
         let (file, bytes) = (self.file(digest), bytes.clone());
+        self.written.store(true, Ordering::Relaxed);
         let written = tokio::task::spawn_blocking(move || write(&file, &bytes)).await;
         if let Ok(Err(error)) = written
             && !self.unwritable.swap(true, Ordering::Relaxed)
@@ -60,6 +68,20 @@ impl Folder {
                 self.path.display()
             );
         }
+    }
+
+    /// Drops what was used least recently until no more than `size` bytes are left, but nothing of `pinned`. Only where
+    /// something was kept: else nothing has grown.
+    pub(super) fn bound(&self, size: u64, pinned: &HashSet<Digest>) {
+        if self.written.load(Ordering::Relaxed) {
+            bound::bound(&self.path.join("blobs"), size, pinned);
+        }
+    }
+
+    /// [`Folder::read`], for who may wait.
+    pub(super) fn read_now(&self, digest: &Digest) -> Option<Bytes> {
+        let bytes = read(&self.file(digest), self.largest).ok()?;
+        digest.matches(&bytes).then(|| Bytes::from(bytes))
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {

@@ -1,4 +1,6 @@
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 
@@ -185,4 +187,77 @@ async fn files_and_folders_are_the_users_alone() {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let file = folder.join("blobs/sha256").join(app.digest().hex());
     assert_eq!((mode(&folder), mode(file.parent().unwrap()), mode(&file)), (0o700, 0o700, 0o600));
+}
+
+/// Three manifests of 1000 bytes and more, kept one after another, and how long ago each was used.
+async fn used(folder: &Path, hours: [u64; 3]) -> [Digest; 3] {
+    let cached = CachedStores::new(Arc::new(Memory::new()), folder.to_owned(), 1 << 20);
+    let digests = [b'a', b'b', b'c'].map(|byte| (Digest::of(&[byte; 1000]), Bytes::from(vec![byte; 1000])));
+    for ((digest, bytes), hours) in digests.iter().zip(hours) {
+        cached.folder.keep(digest, bytes).await;
+        let file = std::fs::File::open(path_of(folder, digest)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    }
+    digests.map(|(digest, _)| digest)
+}
+
+fn path_of(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join("blobs").join(digest.as_str().replace(':', "/"))
+}
+
+#[tokio::test]
+async fn what_was_used_least_recently_goes_first_and_what_is_pinned_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let [oldest, middle, newest] = used(folder.path(), [30, 20, 10]).await;
+    let cached = CachedStores::new(Arc::new(Memory::new()), folder.path().to_owned(), 1 << 20);
+    let is_there = |digest: &Digest| path_of(folder.path(), digest).exists();
+    cached.bound(0, []);
+    assert!(is_there(&oldest), "nothing was kept, so nothing has grown");
+    // It is used again, so the middle one goes.
+    assert!(cached.folder.read(&oldest).await.is_some());
+    let fourth = Bytes::from(vec![b'd'; 1000]);
+    cached.folder.keep(&Digest::of(&fourth), &fourth).await;
+    cached.bound(3000, []);
+    assert_eq!([&oldest, &middle, &newest].map(is_there), [true, false, true]);
+    cached.bound(0, [newest.clone()]);
+    assert_eq!([&oldest, &newest].map(is_there), [false, true]);
+}
+
+#[tokio::test]
+async fn several_bound_it_at_once_and_only_old_broken_off_writes_are_cleared_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let [.., newest] = used(folder.path(), [30, 20, 10]).await;
+    let blobs = folder.path().join("blobs/sha256");
+    for (name, days) in [(".old.tmp", 2), (".new.tmp", 0), ("notes.txt", 9)] {
+        std::fs::write(blobs.join(name), "x").unwrap();
+        let at = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+        std::fs::File::open(blobs.join(name)).unwrap().set_modified(at).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| bound::bound(&folder.path().join("blobs"), 1000, &HashSet::new()));
+        }
+    });
+    let names = std::fs::read_dir(&blobs).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let left: HashSet<String> = names.collect();
+    assert_eq!(left, [".new.tmp", "notes.txt", newest.hex()].map(str::to_owned).into(), "the newest fits");
+}
+
+#[tokio::test]
+async fn what_a_pinned_manifest_consists_of_is_pinned_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = Memory::new();
+    let repository: Repository = "src.test/app".parse().unwrap();
+    let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
+    app.push(&memory.repository(&repository), "1").await;
+    let cached = CachedStores::new(Arc::new(memory), folder.path().to_owned(), 1 << 20);
+    let source = cached.source(&repository).unwrap();
+    for digest in [app.digest(), app.children[0].digest(), app.children[1].digest()] {
+        source.manifest(digest).await.unwrap();
+    }
+    cached.bound(0, [app.digest().clone()]);
+    assert!(source.cached_manifest(app.children[1].digest()).await.is_some());
+    cached.bound(0, [app.children[0].digest().clone()]);
+    assert!(source.cached_manifest(app.digest()).await.is_none());
+    assert!(source.cached_manifest(app.children[0].digest()).await.is_some());
 }

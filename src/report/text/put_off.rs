@@ -1,0 +1,34 @@
+//! What is put off, and when it is worth coming back.
+
+use std::io;
+
+use super::super::phrase::{circumstances, escape};
+use super::{Page, Report, Status, WAITING};
+use crate::plan::Plan;
+
+impl Page<'_> {
+    /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
+    pub(super) fn put_off(&mut self, report: &Report) -> io::Result<()> {
+        let deferred = report.outcomes.iter().filter(|outcome| outcome.status == Status::Deferred);
+        let planned = report.plan.iter().flat_map(Plan::with_work).filter_map(|transfer| transfer.put_off.as_ref());
+        let errors: Vec<_> = deferred.filter_map(|outcome| outcome.error.as_ref()).chain(planned).collect();
+        let mut told: Vec<Option<&str>> = Vec::new();
+        for first in &errors {
+            if told.contains(&first.hint()) {
+                continue;
+            }
+            told.push(first.hint());
+            let others = errors.iter().filter(|error| error.hint() == first.hint()).count() - 1;
+            self.gap()?;
+            let word = self.word(Status::Deferred.word(), WAITING);
+            self.line(&format!("{word}  {}{}", escape(&first.to_string()), circumstances(first)))?;
+            if others > 0 {
+                self.line(&format!("  and {others} more for the same quota"))?;
+            }
+            if let Some(hint) = first.hint() {
+                self.line(&format!("  hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
+    }
+}
