@@ -184,6 +184,8 @@ pub enum Verb {
     Check(Check),
     /// Compare the targets with the lock, and change nothing
     Verify(Verify),
+    /// Show what is left of the sources' pull quotas
+    Quota,
     /// Write a first mirror.yaml
     Init(Init),
     /// List the images that files refer to
@@ -215,6 +217,7 @@ impl Verb {
             Self::Copy(_) => "copy",
             Self::Check(_) => "check",
             Self::Verify(_) => "verify",
+            Self::Quota => "quota",
             Self::Init(_) => "init",
             Self::Discover(_) => "discover",
             Self::Rewrite(_) => "rewrite",
@@ -245,6 +248,7 @@ impl Verb {
                 | Self::Update(_)
                 | Self::Check(_)
                 | Self::Verify(_)
+                | Self::Quota
                 | Self::Rewrite(_)
                 | Self::Export(_)
                 | Self::Warm(_)

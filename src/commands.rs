@@ -16,6 +16,7 @@ mod man;
 mod output;
 mod pins;
 mod plan;
+mod quota;
 mod report_file;
 mod rewrite;
 mod schema;
@@ -73,6 +74,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Update(arguments) => update::run(start, &arguments).await,
         Verb::Copy(arguments) => copy::run(start, &arguments).await,
         Verb::Check(arguments) => check::run(start, &arguments).await,
+        Verb::Quota => quota::run(start).await,
         Verb::Verify(arguments) => verify::run(start, &arguments).await,
         Verb::Warm(arguments) => warm::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,

@@ -5,7 +5,8 @@
 //! `pulls` sets
 //! aside what it takes where that is limited, `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `empty` spares questions to empty
 //! repositories, `repair` believes a target that says something is missing, `fallback` helps a target that doesn't list
-//! referrers itself, `turns` lets one at a time do so, and `quota` stops what has no room.
+//! referrers itself, `writable` finds
+//! out first whether a target takes anything, `turns` lets one at a time do so, and `quota` stops what has no room.
 //! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
 //! fails is an [`Outcome`], and the others go on.
 //!
@@ -34,6 +35,7 @@ mod route;
 mod stream;
 mod turns;
 mod walk;
+mod writable;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -107,6 +109,7 @@ struct Engine {
     nearby: nearby::Nearby,
     empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
+    writable: writable::Writable,
     /// Whose turn it is to set pulls aside.
     order: Arc<PullOrder>,
     holes: Holes,
@@ -134,6 +137,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         nearby: nearby::Nearby::new(&plan),
         empty_repositories: empty::EmptyRepositories::new(&plan, ready),
         quotas: quota::Quotas::default(),
+        writable: writable::Writable::default(),
         order: PullOrder::new(pulling(&plan)),
         holes: plan.holes.clone(),
     });
@@ -149,6 +153,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         }
     });
     let mut outcomes: Vec<_> = futures::stream::iter(images).buffer_unordered(IMAGES).collect().await;
+    writable::abandon_unused(&engine).await;
     outcomes.sort_by_key(|(index, _)| *index);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }

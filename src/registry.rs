@@ -36,7 +36,7 @@ use url::Url;
 
 pub(crate) use self::action::{Action, Request};
 pub(crate) use self::admission::pulls::Reservation;
-use self::admission::pulls::{Budget, Budgets};
+use self::admission::pulls::{Budget, Budgets, Known};
 pub use self::answer::Quota;
 pub(crate) use self::answer::{Answer, encoded};
 pub(crate) use self::auth::challenge::read as read_challenge;
@@ -120,6 +120,11 @@ impl Host {
     /// What pulls from the repository at `path` are counted in.
     pub(crate) async fn budget(&self, path: &str) -> Arc<Budget> {
         self.budgets.of(&self.auth.account(path).await)
+    }
+
+    /// What is known of the quota that pulls from the repository at `path` are counted in.
+    pub(crate) async fn account_quota(&self, path: &str) -> Known {
+        self.budget(path).await.known()
     }
 
     /// Has the host tell its quota by `ask`, a request that costs nothing, where that counts pulls and its numbers aren't

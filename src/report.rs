@@ -9,6 +9,7 @@ pub(crate) mod gone;
 mod json;
 mod outcome;
 mod phrase;
+mod quotas;
 #[cfg(test)]
 mod samples;
 mod summary;
@@ -29,6 +30,7 @@ pub use cached::{CacheProof, Cached, CachedTag};
 pub use checks::{Check, Proof, Right};
 pub use outcome::{Outcome, Reason, ReferrerOutcome, Status};
 pub use phrase::escape;
+pub use quotas::AccountQuota;
 pub use text::Style;
 
 /// A target repository that a run needed.
@@ -184,6 +186,8 @@ pub struct Report {
     pub of_caches: bool,
     /// What `check` has found, host by host; `None` elsewhere.
     pub checks: Option<Vec<Check>>,
+    /// What `quota` has found; `None` elsewhere.
+    pub quotas: Option<Vec<AccountQuota>>,
     /// Whether the run was asked to stop.
     pub interrupted: bool,
     /// Why it could not run at all.
@@ -237,6 +241,7 @@ impl Report {
             verified: false,
             of_caches: false,
             checks: None,
+            quotas: None,
             interrupted: false,
             fatal: None,
         }

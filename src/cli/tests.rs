@@ -94,6 +94,7 @@ fn help() {
       copy         Copy one image; needs no configuration
       check        Prove that a sync can work, and copy nothing
       verify       Compare the targets with the lock, and change nothing
+      quota        Show what is left of the sources' pull quotas
       init         Write a first mirror.yaml
       discover     List the images that files refer to
       rewrite      Make files refer to the mirror

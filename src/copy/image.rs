@@ -56,6 +56,9 @@ async fn copy_whole(
     let root = match read::root_at_hand(engine, route, transfer).await? {
         Some(root) => root,
         None => {
+            if transfer.action == Action::Copy && route.source.meters_pulls() {
+                engine.writable.check(route).await?;
+            }
             pulls.set_root_aside(route, &transfer.root).await?;
             read::load_root(engine, route, transfer).await?
         }
@@ -65,7 +68,10 @@ async fn copy_whole(
     let mut sets_found = None;
     if pulls.are_limited() {
         let sets = sets(engine, route, transfer, &root).await?;
-        pulls.set_rest_aside(engine, route, Some(&root).filter(|_| is_new), &sets).await?;
+        let takes_some = pulls.set_rest_aside(engine, route, Some(&root).filter(|_| is_new), &sets).await?;
+        if is_new && takes_some {
+            engine.writable.check(route).await?;
+        }
         sets_found = Some(sets);
     }
     if is_new {

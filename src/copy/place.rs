@@ -99,6 +99,9 @@ async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Re
     engine.quotas.begin(route)?;
     let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target));
     engine.quotas.learn(route, &mounted);
+    if mounted.is_ok() {
+        engine.writable.prove(route.target_repository());
+    }
     match mounted {
         Ok(mount) => Ok(mount),
         // What is full or denied by its quota is so for an upload, too.
@@ -206,6 +209,13 @@ async fn send_once(
     blob: &Descriptor,
     (opened, reached): (Option<Upload>, &Arc<AtomicU64>),
 ) -> Result<()> {
+    let opened = match opened {
+        Some(upload) => Some(upload),
+        None => {
+            engine.writable.check(route).await?;
+            engine.writable.take_opened(route.target_repository())
+        }
+    };
     let (upload, bytes) = open_both(route, source, blob, opened).await?;
     let reached = Arc::clone(reached);
     let body = stream::verified(Arc::clone(source), blob.clone(), bytes, reached, Arc::clone(&engine.shared));

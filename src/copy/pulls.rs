@@ -56,16 +56,17 @@ impl ImagePulls {
         self.set_aside(route, std::slice::from_ref(&root.digest), children).await
     }
 
-    /// Sets aside what is to be read below `root`, if anything, and of `sets`. Then it is the next image's turn.
+    /// Sets aside what is to be read below `root`, if anything, and of `sets`; whether there is anything. Then it is the next
+    /// image's turn.
     pub(super) async fn set_rest_aside(
         &mut self,
         engine: &Arc<Engine>,
         route: &Arc<Route>,
         root: Option<&Arc<Manifest>>,
         sets: &[ReferrerSet],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if !self.are_limited() {
-            return Ok(());
+            return Ok(false);
         }
         let mut to_read = match root {
             Some(root) => self.children(engine, route, root).await?,
@@ -78,7 +79,7 @@ impl ImagePulls {
         to_read.extend(at_source.map(|(digest, _)| digest.clone()));
         self.set_aside(route, &to_read, 0).await?;
         self.turn = None;
-        Ok(())
+        Ok(!to_read.is_empty())
     }
 
     /// The manifests below `root` that have to be read at the source. An index among them is read at once, as what it

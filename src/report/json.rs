@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof, Reason, ReferrerOutcome,
-    RegistryUse, Report, RepositoryOutcome, Right, Status, known_outcome,
+    AccountQuota, Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof, Quota,
+    Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome, Right, Status, known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -55,6 +55,8 @@ struct Document<'a> {
     differences: Option<&'a [Difference]>,
     /// What `check` has found; null elsewhere.
     checks: Option<Vec<Checked>>,
+    /// What `quota` has found; null elsewhere.
+    quotas: Option<Vec<Told>>,
     /// Why it could not run; null if it could.
     error: Option<&'a Fatal>,
 }
@@ -171,6 +173,21 @@ struct Checked {
     hint: Option<String>,
 }
 
+/// What is left to one account at one host.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AccountQuota")]
+struct Told {
+    host: String,
+    /// The user whose credentials are used.
+    account: Option<String>,
+    /// Whom the host counts, in its words: an address or an account.
+    counted: Option<String>,
+    /// Null where none is told.
+    quota: Option<Quota>,
+    /// Why it couldn't be asked.
+    error: Option<Failure>,
+}
+
 /// The run in numbers.
 #[derive(Serialize, JsonSchema)]
 struct Totals {
@@ -205,6 +222,7 @@ impl Report {
             changes: self.changes.as_deref(),
             differences: self.differences.as_deref(),
             checks: self.checks.as_ref().map(|checks| checks.iter().map(Checked::of).collect()),
+            quotas: self.quotas.as_ref().map(|quotas| quotas.iter().map(Told::of).collect()),
             error: self.fatal.as_ref(),
         };
         let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers can be written as JSON");
@@ -334,6 +352,14 @@ impl Checked {
             message: note,
             hint: check.proof.hint().map(str::to_owned),
         }
+    }
+}
+
+impl Told {
+    fn of(told: &AccountQuota) -> Self {
+        let AccountQuota { host, account, counted, quota, error } = told;
+        let error = error.as_ref().map(Failure::of);
+        Self { host: host.clone(), account: account.clone(), counted: counted.clone(), quota: *quota, error }
     }
 }
 

@@ -264,6 +264,28 @@ pub(super) fn warm_check() -> Report {
     Report { outcomes, differences: Some(vec![lacking]), of_caches: true, ..report("warm") }
 }
 
-pub(super) fn all() -> [Report; 7] {
-    [sync(), plan(), update(), lock_check(), verify(), check(), warm_check()]
+pub(super) fn quota() -> Report {
+    let told = |host: &str, account: Option<&str>, counted: Option<&str>, quota| AccountQuota {
+        host: host.to_owned(),
+        account: account.map(str::to_owned),
+        counted: counted.map(str::to_owned),
+        quota,
+        error: None,
+    };
+    let left = |limit, remaining| Some(Quota { limit, remaining, window_seconds: Some(21600) });
+    let refused = error(Kind::Unauthorized, "resolve 1 in down.example.com/a", "401 Unauthorized").with_status(401);
+    let quotas = vec![
+        told("docker.io", None, Some("192.0.2.1"), left(100, 0)),
+        told("docker.io", Some("me"), Some("192.0.2.1"), left(200, 188)),
+        told("ghcr.io", None, None, None),
+        AccountQuota {
+            error: Some(refused.on(Side::Source).at(Stage::Resolve)),
+            ..told("down.example.com", None, None, None)
+        },
+    ];
+    Report { quotas: Some(quotas), ..report("quota") }
+}
+
+pub(super) fn all() -> [Report; 8] {
+    [sync(), plan(), update(), lock_check(), verify(), check(), warm_check(), quota()]
 }

@@ -30,6 +30,10 @@ pub(super) fn summary(report: &Report) -> String {
     if let Some(checks) = &report.checks {
         parts.push(check_summary(checks, report.seconds));
     }
+    if let Some(quotas) = &report.quotas {
+        let limited = quotas.iter().filter(|one| one.quota.is_some()).count();
+        parts.push(format!("{}, {limited} limited", count(quotas.len(), "account", "accounts")));
+    }
     match &report.plan {
         Some(plan) => parts.extend(plan_summary(report, plan)),
         // A command that copies nothing has no images to speak of, unless they failed.

@@ -6,6 +6,7 @@
 mod caches;
 mod differences;
 mod put_off;
+mod quotas;
 mod referrers;
 
 use std::fmt::Write as _;
@@ -83,6 +84,7 @@ impl Report {
         page.caches(self)?;
         page.differences(self)?;
         page.checks(self)?;
+        page.quotas(self)?;
         page.put_off(self)?;
         page.failures(&self.outcomes)?;
         page.summary(self)

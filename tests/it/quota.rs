@@ -8,6 +8,7 @@ use crate::support::hub::Hub;
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::scene::statuses;
+use crate::support::script::Fault;
 use crate::support::stores;
 
 /// An origin behind a front that counts, a target, and a folder to run in.
@@ -190,4 +191,81 @@ async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
     // What the plan says is what the sync does.
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, count(&run, "copied"), count(&run, "deferred")), (4, 5, 3), "{run}");
+}
+
+#[tokio::test]
+async fn quota_tells_what_is_left_for_nothing() {
+    let scene = Limited::new(42).await;
+    scene.publish("exempt/app", "1", &image("app").build()).await;
+    scene.publish("library/app", "1", &image("app").build()).await;
+    let plain = Registry::start().await;
+    image("app").build().push(&plain.inside("app"), "1").await;
+    scene.list(10, &format!("  - exempt/app:1\n  - app:1\n  - {}/app:1\n", plain.name()));
+    let run = scene.cli.run("quota").await;
+    assert_eq!((run.code, scene.hub.pulls().len()), (0, 0), "{run}");
+    for told in ["42 of 100 pulls left in 6 h 0 min, for 192.0.2.1", "it tells no pull quota", "2 accounts, 1 limited"]
+    {
+        assert!(run.stdout.contains(told), "{run}");
+    }
+    let run = scene.cli.run("quota --json").await;
+    let rows = run.json()["quotas"].clone();
+    assert_eq!(
+        (run.code, &rows[0]["host"], &rows[0]["quota"]["remaining"]),
+        (0, &"docker.io".into(), &42.into()),
+        "{run}"
+    );
+    assert_eq!((&rows[0]["counted"], &rows[1]["quota"]), (&"192.0.2.1".into(), &().into()), "{run}");
+}
+
+/// 405 to every upload: it is read-only, or a pull-through cache.
+#[tokio::test]
+async fn a_target_that_takes_no_pushes_costs_no_pull_no_blob_and_a_question_or_two() {
+    let scene = Limited::new(100).await;
+    let mut entries = String::new();
+    for n in 0..30 {
+        let app = multi_platform(&format!("app{n}"), &["linux/amd64", "linux/arm64"]);
+        scene.publish(&format!("library/app{n}"), "1", &app).await;
+        entries.push_str(&format!("  - app{n}:1\n"));
+    }
+    scene.target.script.always("POST", "/blobs/uploads/", Fault::refuse(405, "UNSUPPORTED"));
+    scene.list(0, &entries);
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "failed")), (1, 30), "{run}");
+    assert_eq!((scene.hub.pulls().len(), scene.hub.blobs()), (0, 0), "{:?}", scene.hub.seen());
+    assert_eq!(scene.target.script.count("POST", "/blobs/uploads/"), 1);
+}
+
+#[tokio::test]
+async fn a_repository_that_refuses_pushes_is_asked_once_for_all_of_its_tags() {
+    let scene = Limited::new(100).await;
+    for n in 0..4 {
+        scene.publish("library/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
+    }
+    let good = image("good").build();
+    scene.publish("library/good", "1", &good).await;
+    scene.target.script.always("POST", "/library/app/blobs/uploads/", Fault::refuse(403, "DENIED"));
+    scene.list(0, "  - {image: app, tags: [\"0\", \"1\", \"2\", \"3\"]}\n  - good:1\n");
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, count(&run, "failed"), count(&run, "copied")), (1, 4, 1), "{run}");
+    assert_eq!(scene.hub.pulls().len(), 1, "{:?}", scene.hub.seen());
+    assert_eq!(scene.target.script.count("POST", "/library/app/blobs/uploads/"), 1);
+    good.assert_in(&scene.target.inside("mirror/library/good"), "1").await;
+}
+
+/// What was opened to find out is used by the first blob, where there is one.
+#[tokio::test]
+async fn the_upload_that_was_opened_first_takes_the_first_blob() {
+    let scene = Limited::new(100).await;
+    let app = image("app").build();
+    scene.publish("library/app", "1", &app).await;
+    scene.list(0, "  - app:1\n");
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!(run.code, 0, "{run}");
+    assert_eq!(
+        scene.target.script.count("POST", "/blobs/uploads/"),
+        app.blobs.len(),
+        "{:?}",
+        scene.target.script.lines()
+    );
+    assert_eq!(scene.target.script.count("DELETE", ""), 0);
 }

@@ -55,7 +55,7 @@ impl Budgets {
 
     pub(crate) fn of(&self, account: &Account) -> Arc<Budget> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = || Arc::new(Budget::new(name(&self.host, account), self.margin));
+        let budget = || Arc::new(Budget::new(name(&self.host, account), user(account), self.margin));
         Arc::clone(accounts.entry(account.clone()).or_insert_with(budget))
     }
 
@@ -63,6 +63,13 @@ impl Budgets {
     pub(crate) fn tightest(&self) -> Option<Quota> {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.values().filter_map(|budget| budget.quota()).min_by_key(|quota| quota.remaining)
+    }
+}
+
+fn user(account: &Account) -> Option<String> {
+    match account {
+        Account::User(user) => Some(user.clone()),
+        Account::Anonymous | Account::Token(_) => None,
     }
 }
 
@@ -84,6 +91,8 @@ pub(crate) type Wanted = (String, String);
 pub(crate) struct Budget {
     /// Who is counted, as messages name it.
     name: String,
+    /// The user whose credentials are used.
+    user: Option<String>,
     /// Pulls that are left for others.
     margin: u64,
     state: Mutex<State>,
@@ -112,6 +121,17 @@ struct State {
     back_at: Option<String>,
 }
 
+/// What is known of a budget.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The user whose credentials are used.
+    pub(crate) user: Option<String>,
+    /// Whom the host counts, in its words.
+    pub(crate) counted: Option<String>,
+    /// What it has told, with what is left by the own count.
+    pub(crate) quota: Option<Quota>,
+}
+
 /// How far the count had come when a request was sent: what was answered by then is in the numbers of its answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mark(u64);
@@ -134,8 +154,8 @@ struct Sent {
 }
 
 impl Budget {
-    pub(crate) fn new(name: String, margin: u64) -> Self {
-        Self { name, margin, state: Mutex::default(), first: Gate::default() }
+    pub(crate) fn new(name: String, user: Option<String>, margin: u64) -> Self {
+        Self { name, user, margin, state: Mutex::default(), first: Gate::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -196,6 +216,12 @@ impl Budget {
             }
             _ => (state.told, state.left, state.doubt) = (Some((quota, now)), least, unseen),
         }
+    }
+
+    /// What is known by now, for who only wants to tell it.
+    pub(crate) fn known(&self) -> Known {
+        let (quota, counted) = (self.quota(), self.lock().counted.clone());
+        Known { user: self.user.clone(), counted, quota }
     }
 
     /// Whom the host counts, in its words.

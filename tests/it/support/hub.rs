@@ -77,6 +77,11 @@ impl Hub {
         self.counter.lock().seen.clone()
     }
 
+    /// How many blobs were read.
+    pub(crate) fn blobs(&self) -> usize {
+        self.counter.lock().seen.iter().filter(|line| line.starts_with("GET") && line.contains("/blobs/")).count()
+    }
+
     /// How many pulls were refused.
     pub(crate) fn refused(&self) -> usize {
         self.counter.lock().refused

@@ -9,7 +9,7 @@ fn wanted(name: &str) -> Wanted {
 }
 
 fn budget(quota: Quota, margin: u64) -> Arc<Budget> {
-    let budget = Arc::new(Budget::new("the quota of docker.io".into(), margin));
+    let budget = Arc::new(Budget::new("the quota of docker.io".into(), None, margin));
     budget.learn(quota, budget.mark(), false);
     budget
 }
@@ -103,7 +103,7 @@ async fn a_limit_of_nothing_lets_nothing_through_and_no_limit_everything() {
     let none = budget(told(0, 0), 0);
     assert_eq!(none.room(), Some(0));
     assert!(send(&none, "a").await.is_err());
-    let unknown = Arc::new(Budget::new("the quota of h.io".into(), 10));
+    let unknown = Arc::new(Budget::new("the quota of h.io".into(), None, 10));
     unknown.reservation().extend((0..1000).map(|n| wanted(&n.to_string())), 7, "pull").unwrap();
     assert_eq!((unknown.room(), unknown.is_unknown()), (None, true));
     send(&unknown, "a").await.unwrap();
@@ -138,7 +138,7 @@ async fn after_its_window_the_host_is_asked_again_and_believed() {
 
 #[tokio::test]
 async fn the_first_pull_goes_alone_until_it_is_answered() {
-    let budget = Arc::new(Budget::new("the quota of h.io".into(), 0));
+    let budget = Arc::new(Budget::new("the quota of h.io".into(), None, 0));
     let first = budget.ticket(wanted("a")).await;
     let mut second = Box::pin(budget.ticket(wanted("b")));
     assert!(futures::poll!(&mut second).is_pending());

@@ -1,0 +1,45 @@
+//! What is left of pull quotas, a line for each account.
+
+use std::io;
+
+use super::super::phrase::{circumstances, column, duration, escape};
+use super::{BAD, GOOD, PLAIN, Page, Report, WAITING};
+use crate::report::AccountQuota;
+
+impl Page<'_> {
+    pub(super) fn quotas(&mut self, report: &Report) -> io::Result<()> {
+        let rows = report.quotas.as_deref().unwrap_or_default();
+        let hosts: Vec<String> = rows.iter().map(|row| escape(&row.host).into_owned()).collect();
+        let width = column(&hosts);
+        for (row, host) in rows.iter().zip(&hosts) {
+            let (word, color) = match (&row.error, row.quota) {
+                (Some(_), _) => ("failed", BAD),
+                (None, None) => ("unlimited", PLAIN),
+                (None, Some(quota)) if quota.remaining == 0 => ("used up", WAITING),
+                (None, Some(_)) => ("limited", GOOD),
+            };
+            self.line(&format!("{}  {host:<width$}  {}", self.word(word, color), told(row)))?;
+            if let Some(hint) = row.error.as_ref().and_then(|error| error.hint()) {
+                self.line(&format!("  hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `88 of 100 pulls left in 6 h 0 min, as me (192.0.2.1)`.
+fn told(row: &AccountQuota) -> String {
+    if let Some(error) = &row.error {
+        return format!("{}{}", escape(&error.to_string()), circumstances(error));
+    }
+    let who = match (&row.account, &row.counted) {
+        (Some(account), Some(counted)) => format!(", as {} ({})", escape(account), escape(counted)),
+        (Some(account), None) => format!(", as {}", escape(account)),
+        (None, Some(counted)) => format!(", for {}", escape(counted)),
+        (None, None) => String::new(),
+    };
+    let Some(quota) = row.quota else { return format!("it tells no pull quota{who}") };
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a window")]
+    let window = quota.window_seconds.map(|window| format!(" in {}", duration(window as f64))).unwrap_or_default();
+    format!("{} of {} pulls left{window}{who}", quota.remaining, quota.limit)
+}
