@@ -23,7 +23,7 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ImageRule, TargetRoot};
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Kind, Result, Side};
 use crate::lock::Lock;
 use crate::oci::Digest;
 use crate::plan::{Planned, Transfer};
@@ -133,7 +133,11 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, planned: &Planned) -> 
 fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<Lack>) {
     let Seen { cached, bytes, lacks, is_pulled } = match seen {
         Ok(seen) => seen,
-        Err(error) => return (Outcome::failed(transfer, error.on(Side::Target)), Vec::new()),
+        Err(error) => {
+            // A cache that forwards to its upstream spends the upstream's quota, and what it puts off comes with the next run.
+            let side = if error.kind() == Kind::QuotaExceeded { Side::Source } else { Side::Target };
+            return (Outcome::failed(transfer, error.on(side)), Vec::new());
+        }
     };
     let (status, reason) = match (lacks.is_empty(), is_pulled) {
         (false, _) => (Status::Differs, Some(Reason::Differs)),

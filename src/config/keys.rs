@@ -64,7 +64,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("registries.*.harbor", &["create"], &[]),
+    ("registries.*.harbor", &["create"], &["proxy_caches"]),
     (
         "registries.*.harbor.create",
         &[

@@ -10,6 +10,7 @@ use crate::support::docker_registry::{DockerRegistry, Settings};
 use crate::support::harbor::{Harbor, Project, Role};
 use crate::support::images::{Image, image, index, multi_platform};
 use crate::support::registry::Registry;
+use crate::support::script::Fault;
 use crate::support::stores::registry_target;
 
 const ROBOT: &str = "robot$reader";
@@ -248,4 +249,21 @@ async fn who_names_the_wrong_cache_is_told() {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.stderr.contains(says) && run.stdout.is_empty(), "{run}");
     }
+}
+
+#[tokio::test]
+async fn what_a_used_up_quota_forbids_is_put_off() {
+    let scene = Scene::new(None).await;
+    let app = image("app").build();
+    app.push(&scene.upstream.inside("app"), "1").await;
+    scene.pin("  - SRC/app:1\n").await;
+    // A cache that passes on what its upstream says of the quota.
+    let cache = Registry::start().await;
+    app.push(&cache.inside("hub/app"), "1").await;
+    cache.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 0 });
+    let warm = scene.cli.run(&format!("warm {}/hub --json", cache.name())).await;
+    assert_eq!(warm.code, 4, "{warm}");
+    let row = first(&warm);
+    assert_eq!((&row["status"], &row["reason"]), (&"deferred".into(), &"quota_used".into()), "{warm}");
+    assert_eq!(cache.script.count("GET", "/manifests/"), 0, "{:#?}", cache.script.lines());
 }
