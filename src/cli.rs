@@ -259,11 +259,12 @@ impl Verb {
 /// Which images a verb is about.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selection {
-    /// Only images whose source matches; repeatable
+    /// Only images of this name or glob; repeatable
     ///
-    /// Sources are matched as in the lock: docker.io/library/nginx:1.27.
-    /// A * also matches /. Other pins stay as they are.
-    #[arg(verbatim_doc_comment, long, value_name = "GLOB")]
+    /// A name as lock or config spell it; without a tag, all of its
+    /// repository. A glob is matched with docker.io/library/nginx:1.27, and
+    /// its * also matches /. Other pins stay as they are.
+    #[arg(verbatim_doc_comment, long, value_name = "IMAGE")]
     pub only: Vec<String>,
 }
 
@@ -285,6 +286,12 @@ pub struct Sync {
     /// Stop after the plan, and show it
     #[arg(long)]
     pub dry_run: bool,
+
+    /// Wait until no other run is at work on the lock
+    ///
+    /// Two runs at once do no harm; without it there is a warning.
+    #[arg(long, verbatim_doc_comment)]
+    pub wait: bool,
 
     /// Also look below the tags that are right
     ///
@@ -313,8 +320,20 @@ pub struct Sync {
 }
 
 /// Arguments of `plan`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Plan {
+    /// As if pins had been moved first; the lock stays
+    #[arg(long)]
+    pub update: bool,
+
+    /// To LOCATION, not to the config's targets
+    #[arg(long, value_name = "LOCATION")]
+    pub target: Option<String>,
+
+    /// From the layout oci:DIR
+    #[arg(long, value_name = "oci:DIR")]
+    pub from: Option<String>,
+
     /// Exit with 3 if there is work to do
     #[arg(long)]
     pub check: bool,
@@ -323,10 +342,11 @@ pub struct Plan {
     #[arg(long)]
     pub repair: bool,
 
-    /// Find out how many bytes there are to move
+    /// Find out all bytes to move, though it costs pulls
     ///
-    /// Manifests have to be read for that, which may count against the
-    /// quota of a source. With the cache, sync doesn't read them again.
+    /// Without it they are told where that costs none: at sources that count
+    /// no pulls, and of what is in the cache. With it manifests are read that
+    /// count against a quota; with the cache, sync doesn't read them again.
     #[arg(long, verbatim_doc_comment)]
     pub bytes: bool,
 
@@ -336,8 +356,12 @@ pub struct Plan {
 }
 
 /// Arguments of `lock`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Lock {
+    /// Wait until no other run is at work on the lock
+    #[arg(long)]
+    pub wait: bool,
+
     /// Compare pins with upstream; exit with 3 if they differ
     #[arg(long)]
     pub check: bool,
@@ -351,6 +375,10 @@ pub struct Update {
     /// Without a tag: all of that repository. A tag@digest never moves.
     #[arg(verbatim_doc_comment, value_name = "IMAGE")]
     pub images: Vec<String>,
+
+    /// Wait until no other run is at work on the lock
+    #[arg(long)]
+    pub wait: bool,
 }
 
 /// Arguments of `copy`.
@@ -407,7 +435,7 @@ pub struct Check {
 }
 
 /// Arguments of `verify`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Verify {
     /// Also look at all that each image consists of
     ///
@@ -431,6 +459,12 @@ pub struct Verify {
     #[arg(long, verbatim_doc_comment)]
     pub extra: bool,
 
+    /// Look at LOCATION, not at the config's targets
+    ///
+    /// REGISTRY[/PREFIX], or oci:DIR, an OCI image layout.
+    #[arg(long, value_name = "LOCATION", verbatim_doc_comment)]
+    pub target: Option<String>,
+
     /// Which images.
     #[command(flatten)]
     pub selection: Selection,
@@ -447,8 +481,12 @@ pub struct Init {
     ///
     /// harbor.example.com/mirror, for one. The file is written to where
     /// --config says; -c - prints it.
-    #[arg(verbatim_doc_comment, long, value_name = "TARGET")]
-    pub target: String,
+    #[arg(verbatim_doc_comment, long, value_name = "TARGET", required_unless_present = "full")]
+    pub target: Option<String>,
+
+    /// Print an example with every key, and write nothing
+    #[arg(long, conflicts_with_all = ["images", "target"])]
+    pub full: bool,
 }
 
 /// Arguments of `discover`.
@@ -582,6 +620,8 @@ impl Cli {
             ("--locked", Verb::Sync(sync)) => sync.locked,
             ("--update", Verb::Sync(sync)) => sync.update,
             ("--from", Verb::Sync(sync)) => sync.from.is_some(),
+            ("--update", Verb::Plan(plan)) => plan.update,
+            ("--from", Verb::Plan(plan)) => plan.from.is_some(),
             ("--write", Verb::Discover(discover)) => discover.write,
             ("--check", Verb::Discover(discover)) => discover.check,
             ("--write", Verb::Rewrite(rewrite)) => rewrite.write,

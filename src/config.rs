@@ -401,7 +401,8 @@ impl Config {
     }
 
     fn read_scope(text: &str, origin: &Path, scope: Scope<'_>, env: &Env<'_>) -> Result<Self, Problems> {
-        let document = Document::parse(text, MAX_BYTES).map_err(|problem| Problems::new(origin, vec![problem]))?;
+        let document =
+            Document::parse(text, MAX_BYTES).map_err(|problem| Problems::new(origin, text, vec![problem]))?;
         let mut problems = document.duplicates.clone();
         let mut unknown = Vec::new();
         let raw = document.read(|path| unknown.push(path));
@@ -413,7 +414,7 @@ impl Config {
             Ok(raw) => raw,
             Err(problem) => {
                 problems.push(problem);
-                return Err(Problems::new(origin, problems));
+                return Err(Problems::new(origin, text, problems));
             }
         };
         let folder = origin.parent().unwrap_or(Path::new(""));
@@ -421,10 +422,10 @@ impl Config {
         let config = check::config(&raw, scope, env, &mut findings);
         let Findings { problems, lacking, .. } = findings;
         if !problems.is_empty() {
-            return Err(Problems::new(origin, problems));
+            return Err(Problems::new(origin, text, problems));
         }
         let lacking = Some(lacking).filter(|lacking| !lacking.is_empty());
-        Ok(Self { lacking: lacking.map(|lacking| Problems::new(origin, lacking)), ..config })
+        Ok(Self { lacking: lacking.map(|lacking| Problems::new(origin, text, lacking)), ..config })
     }
 }
 

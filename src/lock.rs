@@ -151,7 +151,7 @@ impl Lock {
     /// # Errors
     /// What is wrong with the file: a newer version, entries that stand twice, or values that make no sense.
     pub fn read(text: &str, origin: &Path) -> Result<Self, Problems> {
-        text::read(text).map_err(|problems| Problems::new(origin, problems))
+        text::read(text).map_err(|problems| Problems::new(origin, text, problems))
     }
 
     /// The text of the file.

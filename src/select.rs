@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::Regex;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +27,18 @@ pub use only::Only;
 use order::Rank;
 use version::Version;
 
+/// A text, or a list of texts.
+fn one_or_more(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] })
+}
+
 /// `select:` as it is written in mirror.yaml and in the lock; absent keys are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Spec {
     /// One of these must match, if there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "one_or_more")]
     pub glob: Vec<String>,
     /// Must match the whole tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +48,7 @@ pub struct Spec {
     pub semver: Option<String>,
     /// None of these may match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "one_or_more")]
     pub exclude: Vec<String>,
     /// `semver` (unsaid), `number` or `text`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,7 @@ const QUESTIONS: usize = 16;
 pub(super) async fn run(start: Start, arguments: &cli::Check) -> anyhow::Result<Report> {
     let (session, pins) = start.session()?;
     let only = session.only(&arguments.selection.only, &pins.old)?;
+    warn_of_unused(&session);
     let hosts = needs(&session.images, &pins.old, &only);
     session.progress.begin(Task::Check, session.images.len(), None);
     let checks = join_all(hosts.iter().map(|(registry, needs)| check_host(&session, registry, needs))).await;
@@ -47,6 +48,16 @@ pub(super) async fn run(start: Start, arguments: &cli::Check) -> anyhow::Result<
 enum Role {
     Source,
     Target,
+}
+
+/// Settings that nothing uses are often those of a host that is spelled otherwise.
+fn warn_of_unused(session: &Session) {
+    for host in &session.unused {
+        let used = session.used.iter().filter(|used| used.layout().is_none());
+        let nearest = used.min_by_key(|used| strsim::damerau_levenshtein(used.as_str(), host.as_str()));
+        let hint = nearest.map_or(String::new(), |nearest| format!("; the nearest host in use is {nearest}"));
+        tracing::warn!("registries.{host}: no image and no target uses it{hint}");
+    }
 }
 
 /// What is needed by repository.
@@ -125,13 +136,13 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     let probes = logins(session, &host, needs).await;
     let several = probes.len() > 1;
     let mut may_go_on = false;
-    for Probe { repository, login } in probes {
+    for Probe { repository, login, whom } in probes {
         may_go_on |= login.is_ok();
         let version = match login {
             Ok(Login::Accepted) => host.system_info(repository.path()).await.harbor_version,
             _ => None,
         };
-        let proof = login.map_or_else(fails, |login| Some(logged_in(login, version)));
+        let proof = login.map_or_else(fails, |login| Some(logged_in(login, whom, version)));
         checks.extend(proof.map(|proof| about(Right::Login, Some(&repository).filter(|_| several), proof)));
     }
     if may_go_on {
@@ -159,9 +170,13 @@ async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
 }
 
 /// `version` is that of a Harbor.
-fn logged_in(login: Login, version: Option<String>) -> Proof {
+fn logged_in(login: Login, whom: Option<String>, version: Option<String>) -> Proof {
+    let whom = whom.map(|whom| format!("as {whom}"));
     let note = match login {
-        Login::Accepted => version.map(|version| format!("Harbor {version}")),
+        Login::Accepted => {
+            let notes = whom.into_iter().chain(version.map(|version| format!("Harbor {version}")));
+            Some(notes.collect::<Vec<_>>().join("; ")).filter(|notes| !notes.is_empty())
+        }
         Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
             let why = "it asks for no credentials, so that those given could not be tried".to_owned();

@@ -99,14 +99,12 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
 
     say("1. transship lock: pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of\n\
          the index of which only a part is wanted.\n")?;
-    let exit = show(&lock::run(start.clone(), &cli::Lock { check: false }).await?)?;
+    let exit = show(&lock::run(start.clone(), &cli::Lock::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
     say("\n2. transship plan: what would happen.\n")?;
-    let exit = show(
-        &plan::run(start.clone(), &cli::Plan { repair: false, check: false, bytes: true, selection: all() }).await?,
-    )?;
+    let exit = show(&plan::run(start.clone(), &cli::Plan { bytes: true, ..cli::Plan::default() }).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
@@ -125,15 +123,11 @@ async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verif
         return Ok((exit, None));
     }
     say("\n5. transship verify --content: is each byte in the mirror what the lock pins?\n")?;
-    let everything = cli::Verify { deep: true, content: true, extra: true, selection: all() };
+    let everything = cli::Verify { deep: true, content: true, extra: true, ..cli::Verify::default() };
     let exit = show(&verify::run(start, &everything).await?)?;
     say("\n")?;
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
     Ok((exit, Some(read_back(&pins, config).await?)))
-}
-
-fn all() -> cli::Selection {
-    cli::Selection { only: Vec::new() }
 }
 
 async fn fill(upstream: &Memory) -> anyhow::Result<()> {

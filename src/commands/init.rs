@@ -8,13 +8,17 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::Unable;
+use super::detour::target;
 use super::session::variable;
 use crate::cli::{Global, Init};
-use crate::config::{Config, TargetRoot};
+use crate::config::Config;
 use crate::oci::{Reference, Registry, Service};
 
 /// Stands in for what to mirror where nothing was named: a list mustn't be empty.
 const EXAMPLE: &str = "nginx:1.27";
+
+/// Every key, with comments.
+const FULL: &str = include_str!("../../mirror.yaml.example");
 
 const MORE_IMAGES: &str = r#"  # Several tags of one repository:
   # - image: docker.io/library/alpine
@@ -51,6 +55,9 @@ const OTHER: &str = "\
 
 /// What to print: the file itself for `-`, else what became of it.
 pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
+    if arguments.full {
+        return Ok(FULL.to_owned());
+    }
     let path = global.config();
     let text = compose(arguments)?;
     Config::read(&text, path, &variable).context("what was asked for makes no valid mirror.yaml")?;
@@ -66,10 +73,7 @@ pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
 }
 
 fn compose(arguments: &Init) -> anyhow::Result<String> {
-    let target: TargetRoot = arguments.target.parse().map_err(|error| {
-        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
-        Unable::error(format!("`{}` is no target: {error}", arguments.target), hint)
-    })?;
+    let target = target(arguments.target.as_deref().unwrap_or_default())?;
     let mut images = String::new();
     for image in &arguments.images {
         let _: Reference = image.parse().map_err(|error| {
@@ -84,7 +88,7 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
     let nginx = target.place(&"nginx".parse()?, "docker.io/library/nginx")?;
     Ok(format!(
         "# What is mirrored, and where to. Next: transship check, plan, sync.\n\
-         # Every key: mirror.yaml.example, or `transship schema`.\n\n\
+         # Every key: `transship init --full`, or `transship schema`.\n\n\
          # REGISTRY[/PREFIX], or oci:DIR: nginx becomes {nginx}\n\
          target: {}\n\n\
          images:\n{images}{MORE_IMAGES}\n\

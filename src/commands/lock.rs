@@ -2,12 +2,14 @@
 
 use super::session::{Session, Start};
 use super::sync::changes;
+use super::turn::Turn;
 use crate::cli;
 use crate::report::{Difference, Outcome, Report};
 use crate::resolve::{Resolution, Update};
 use crate::select::Only;
 
 pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<Report> {
+    let _turn = Turn::take(&start, arguments.wait, !arguments.check).await;
     let (session, pins) = start.session()?;
     session.prepare()?;
     let update = if arguments.check { Update::All } else { Update::Nothing };

@@ -120,7 +120,11 @@ pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global
 }
 
 fn explain(error: &anyhow::Error) -> Exit {
-    let mut text = format!("error: {error}\n");
+    let mut text = match error.downcast_ref::<Problems>() {
+        // Whatever was said around them is told, too.
+        Some(problems) if error.to_string() == problems.to_string() => format!("error: {}", problems.annotated()),
+        _ => format!("error: {error}\n"),
+    };
     for cause in error.chain().skip(1) {
         text.push_str(&format!("caused by: {cause}\n"));
     }

@@ -26,8 +26,9 @@ impl Pins {
         self.path.is_some()
     }
 
-    pub(super) fn of(global: &Global) -> anyhow::Result<Self> {
-        let path = match (&global.lock, global.no_lock, global.config()) {
+    /// Where the lock of a run is; `None` with `--no-lock`.
+    pub(super) fn path(global: &Global) -> anyhow::Result<Option<PathBuf>> {
+        Ok(match (&global.lock, global.no_lock, global.config()) {
             (_, true, _) => None,
             (Some(path), ..) => Some(path.clone()),
             (None, false, config) if config == Path::new("-") => {
@@ -35,7 +36,11 @@ impl Pins {
                 return Err(Unable::error("a configuration from stdin has no lock file beside it", hint));
             }
             (None, false, config) => Some(lock::lock_path(config)),
-        };
+        })
+    }
+
+    pub(super) fn of(global: &Global) -> anyhow::Result<Self> {
+        let path = Self::path(global)?;
         let text = match &path {
             Some(path) => read(path)?,
             None => None,

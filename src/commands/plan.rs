@@ -1,24 +1,36 @@
 //! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk, but to the cache.
 
+use super::detour::detour;
 use super::session::Start;
+use super::sync::{as_mirrored, changes};
 use crate::cli;
 use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes, mark_put_off, spare_elsewhere};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
-    let (session, pins) = start.session()?;
+    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref())?;
+    let (session, pins) = start.session_for(&detour)?;
+    if let Some(from) = &detour.from {
+        session.layouts.check(from).await?;
+    }
     let only = session.only(&arguments.selection.only, &pins.old)?;
+    let update = if arguments.update { Update::All } else { Update::Nothing };
     let mut resolution = match session.unusable_targets().await {
         Some(error) => resolve::without_asking(&session.images, &pins.old, &error),
-        None => session.resolve(&pins.old, &Update::Nothing, &only).await,
+        None => session.resolve(&pins.old, &update, &only).await,
     };
     if session.global.verbose > 0 {
         for note in &resolution.notes {
             session.progress.log(format!("{note}\n").as_bytes());
         }
     }
-    let mut plan = session.plan(&resolution, &only, false, arguments.repair).await;
+    let is_whole = !session.stop.is_cancelled();
+    let moved = (is_whole && arguments.update).then(|| changes(&pins.old, &resolution.lock));
+    if detour.from.is_some() {
+        resolution.lock = as_mirrored(&session, &resolution.lock).await;
+    }
+    let mut plan = session.plan(&resolution, &only, arguments.update, arguments.repair).await;
     resolution.aside.clear();
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
@@ -30,6 +42,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     let mut report = session.report("plan").with_plan(plan);
     session.bound_cache(&resolution.lock);
     report.expect_no_work = arguments.check;
+    report.changes = moved;
     Ok(session.finish("plan", report))
 }
 

@@ -62,7 +62,9 @@ pub(super) struct Session {
     cache: Option<(Arc<CachedStores>, u64)>,
     pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
-    used: BTreeSet<Registry>,
+    pub(super) used: BTreeSet<Registry>,
+    /// Hosts that have settings and that the run doesn't talk to.
+    pub(super) unused: Vec<Registry>,
     lacking: Option<Problems>,
     pub(super) provisioners: Provisioners,
     started: Timestamp,
@@ -113,6 +115,7 @@ impl Start {
             cache,
             provisioners: Provisioners::new(&set, sessions).with_hosts(Arc::clone(&hosts)),
             hosts,
+            unused: set.keys().filter(|host| !used.contains(host)).cloned().collect(),
             used,
             lacking,
             images,
@@ -140,7 +143,7 @@ impl Session {
     pub(super) fn only(&self, globs: &[String], old: &Lock) -> anyhow::Result<Only> {
         let only = Only::new(globs).map_err(|message| Unable::error(message, "a glob such as docker.io/library/*"))?;
         if !resolve::may_match(&self.images, old, &only) {
-            let hint = "it is compared with canonical names, such as docker.io/library/nginx:1.27; * crosses /";
+            let hint = "name an image as mirror.yaml does, or write a glob on canonical names, such as */nginx:*";
             return Err(Unable::error(format!("no image of {} matches --only", self.global.config().display()), hint));
         }
         self.prepare()?;
@@ -186,7 +189,8 @@ impl Session {
     /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
     /// so is what is missing below tags that are right.
     pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool, repair: bool) -> Plan {
-        self.progress.begin(Task::Plan, resolution.lock.images().len(), None);
+        let images = resolution.lock.images().filter(|image| only.matches(&image.source)).count();
+        self.progress.begin(Task::Plan, images, None);
         let request = plan::Request {
             images: &self.images,
             lock: &resolution.lock,
@@ -315,9 +319,11 @@ fn mirrored(images: &[ImageRule], set: &BTreeMap<Registry, RegistrySettings>) ->
 
 /// Where the user's cache is: as told, else where the XDG base directory specification has it.
 pub(super) fn cache_folder(global: &Global, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if global.no_cache {
-        return None;
-    }
+    if global.no_cache { None } else { cache_root(env) }
+}
+
+/// [`cache_folder`], whether or not manifests are kept there.
+pub(super) fn cache_root(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
     let caches = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));

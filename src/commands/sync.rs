@@ -1,22 +1,19 @@
 //! `sync`: list → lock → repositories → copy → report.
 
-use super::Unable;
+use super::detour::detour;
 use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start};
+use super::turn::Turn;
 use crate::cli::Sync;
-use crate::config::{Overrides, TargetRoot};
 use crate::lock::{self, Lock, LockedImage};
-use crate::oci::{Digest, Location, Registry, Selector};
-use crate::plan::{Spending, estimate_bytes, mark_put_off};
+use crate::oci::{Digest, Selector};
+use crate::plan::{Spending, estimate_bytes, mark_put_off, spare_elsewhere};
 use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
-    let detour = Overrides {
-        target: arguments.target.as_deref().map(target).transpose()?,
-        from: arguments.from.as_deref().map(layout).transpose()?,
-        ..Overrides::default()
-    };
+    let _turn = Turn::take(&start, arguments.wait, !arguments.dry_run).await;
+    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref())?;
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {
         session.layouts.check(from).await?;
@@ -48,6 +45,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);
+        session.stop.run_until_cancelled(spare_elsewhere(&mut plan, &session.stores)).await;
         session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, Spending::Nothing)).await;
         session.stop.run_until_cancelled(mark_put_off(&mut plan, &session.stores)).await;
         session.report("sync").with_plan(plan)
@@ -65,26 +63,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     Ok(session.finish("sync", report))
 }
 
-fn target(text: &str) -> anyhow::Result<TargetRoot> {
-    text.parse().map_err(|error| {
-        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
-        Unable::error(format!("`{text}` is no target: {error}"), hint)
-    })
-}
-
-fn layout(text: &str) -> anyhow::Result<Registry> {
-    match text.parse() {
-        Ok(Location::Layout { layout, reference: None }) => Ok(layout),
-        _ => Err(Unable::error(
-            format!("`{text}` is no layout to take everything from"),
-            "--from is oci:DIR, an OCI image layout, without REFERENCE: --only picks images",
-        )),
-    }
-}
-
 /// The pins as a mirror holds them, which is what was mirrored of each image: the lock's own digests may be nowhere but
 /// upstream. Where the layout has an image whole, its part is cut of that, as it would be upstream.
-async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
+pub(super) async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
     let mut here = lock.clone();
     for image in lock.images() {
         let Some(digest) = &image.mirrored else { continue };

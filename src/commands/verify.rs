@@ -1,5 +1,6 @@
 //! `verify`: whether the targets hold what the lock pins. Nothing is changed, and no source is asked.
 
+use super::detour::detour;
 use super::session::Start;
 use crate::cli;
 use crate::config::Overrides;
@@ -7,7 +8,8 @@ use crate::report::Report;
 use crate::verify::Depth;
 
 pub(super) async fn run(start: Start, arguments: &cli::Verify) -> anyhow::Result<Report> {
-    let (session, pins) = start.session_for(&Overrides { targets_only: true, ..Overrides::default() })?;
+    let (session, pins) =
+        start.session_for(&Overrides { targets_only: true, ..detour(arguments.target.as_deref(), None)? })?;
     let lock = pins.existing()?;
     let only = session.only(&arguments.selection.only, lock)?;
     let depth = match arguments {

@@ -6,9 +6,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::schema;
 use crate::select::Spec;
@@ -22,11 +22,13 @@ pub(super) struct RawConfig {
     /// Where images go: REGISTRY[/PREFIX], of which the first segment is always the registry, or oci:DIR, an OCI image layout.
     pub(super) target: Option<String>,
     /// Several targets, instead of `target`: each blob leaves the upstream once.
+    #[schemars(schema_with = "schema::texts")]
     pub(super) targets: Option<Vec<String>>,
     /// How a source repository is named under a target, from {registry}, {repository} and {name}, its last segment. By
     /// default {registry}/{repository}.
     pub(super) layout: Option<String>,
     /// What to mirror.
+    #[serde(deserialize_with = "list")]
     pub(super) images: Option<Vec<RawImage>>,
     /// What holds for each image that says nothing else.
     pub(super) defaults: Option<RawDefaults>,
@@ -34,6 +36,32 @@ pub(super) struct RawConfig {
     pub(super) registries: Option<BTreeMap<String, Option<RawRegistry>>>,
     /// Bounds of a run.
     pub(super) limits: Option<RawLimits>,
+}
+
+/// A list, and nothing that only stands for one: a single image is more likely a mistake.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<RawImage>>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Option<Vec<RawImage>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut images = Vec::new();
+            while let Some(image) = items.next_element()? {
+                images.push(image);
+            }
+            Ok(Some(images))
+        }
+    }
+    deserializer.deserialize_any(List)
 }
 
 /// `nginx:1.27`, or a map.

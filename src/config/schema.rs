@@ -51,11 +51,15 @@ pub(super) fn scalar(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn scalars(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": scalar(generator), "minItems": 1 })
+    json_schema!({
+        "anyOf": [scalar(generator), { "type": "array", "items": scalar(generator), "minItems": 1 }]
+    })
 }
 
 pub(super) fn texts(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+    json_schema!({
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+    })
 }
 
 pub(super) fn scalars_by_name(generator: &mut SchemaGenerator) -> Schema {

@@ -79,7 +79,7 @@ fn a_wrong_shape_is_refused_with_position() {
         (with("defaults: {tags: [a]}"), "3:12 defaults.tags: unknown key `tags`"),
         (with("target: b.example"), "3:1 target: the key stands twice in one map, first in line 1"),
         (with("limits:\n  transfers: many"), "4:14 limits.transfers: expected a whole number, 0 or more"),
-        (images("  - image: a\n    tags: 1.10"), "4:11 images[0].tags: expected a list, found a single value"),
+        (images("  - image: a\n    tags: {a: 1}"), "4:11 images[0].tags: expected a list, found a map"),
         (images("  - [a]"), "3:5 images[0]: expected an image reference or a map with the key image, found a list"),
         (with("version: 2"), "3:10 version: version `2` isn't known: this transship reads version 1"),
         (

@@ -272,6 +272,11 @@ impl Auth {
         *lock(&self.login(credential).refused) = Some(refusal);
     }
 
+    /// [`Credentials::whom`].
+    pub(crate) async fn whom(&self, path: &str) -> Result<Option<String>> {
+        self.credentials.whom(path).await
+    }
+
     /// Whether there are no credentials for `path`.
     pub(crate) async fn is_anonymous(&self, path: &str) -> bool {
         matches!(self.credential(path).await, Ok(None))

@@ -29,6 +29,8 @@ pub(crate) struct Probe {
     /// The first of the repositories whose requests go with it.
     pub(crate) repository: Repository,
     pub(crate) login: Result<Login>,
+    /// As whom, and from where that is known.
+    pub(crate) whom: Option<String>,
 }
 
 impl Host {
@@ -87,7 +89,8 @@ impl Host {
                     Err(error)
                 }
             };
-            probes.push(Probe { repository: repository.clone(), login });
+            let whom = self.auth.whom(repository.path()).await.ok().flatten();
+            probes.push(Probe { repository: repository.clone(), login, whom });
         }
         probes
     }

@@ -1,18 +1,59 @@
-//! `--only GLOB…`: which images a run is about.
+//! `--only IMAGE…`: which images a run is about, by a name as mirror.yaml or the lock spell it, or by a glob.
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
 use crate::oci::{Reference, Repository};
 
-/// Globs on canonical sources, `docker.io/library/nginx:1.27`; `*` crosses `/`. Without globs, everything.
+/// Names of images, `nginx` or `nginx:1.27`, and globs on canonical sources, `docker.io/library/nginx:1.27`, in which `*`
+/// crosses `/`. Without any, everything.
 #[derive(Debug, Clone, Default)]
 pub struct Only(Vec<Pattern>);
 
 #[derive(Debug, Clone)]
-struct Pattern {
-    whole: GlobMatcher,
-    /// Every beginning of the glob that is a glob itself.
-    beginnings: Vec<GlobMatcher>,
+enum Pattern {
+    /// All of a repository.
+    Repository(Repository),
+    /// One image of it.
+    Image(Reference),
+    Glob {
+        whole: GlobMatcher,
+        /// Every beginning of the glob that is a glob itself.
+        beginnings: Vec<GlobMatcher>,
+    },
+}
+
+/// What makes a glob of a text. A name has none of them.
+const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
+
+impl Pattern {
+    fn read(text: &str) -> Result<Self, String> {
+        if !text.contains(SPECIAL) {
+            if let Ok(repository) = text.parse() {
+                return Ok(Self::Repository(repository));
+            }
+            if let Ok(image) = text.parse() {
+                return Ok(Self::Image(image));
+            }
+        }
+        let whole = compile(text).map_err(|error| format!("--only {text}: {}", error.kind()))?;
+        let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+        let beginnings = ends.filter_map(|end| compile(&text[..end]).ok()).map(|glob| glob.compile_matcher()).collect();
+        Ok(Self::Glob { whole: whole.compile_matcher(), beginnings })
+    }
+
+    /// `names` are those by which a glob may mean `source`.
+    fn matches(&self, source: &Reference, names: &[String]) -> bool {
+        match self {
+            Self::Repository(repository) => repository == source.repository(),
+            Self::Image(image) => {
+                let has = |wanted: bool, same: bool| !wanted || same;
+                image.repository() == source.repository()
+                    && has(image.tag().is_some(), image.tag() == source.tag())
+                    && has(image.digest().is_some(), image.digest() == source.digest())
+            }
+            Self::Glob { whole, .. } => names.iter().any(|name| whole.is_match(name)),
+        }
+    }
 }
 
 impl Only {
@@ -21,14 +62,7 @@ impl Only {
     /// # Errors
     /// What is wrong with a glob.
     pub fn new(globs: &[String]) -> Result<Self, String> {
-        let pattern = |text: &String| {
-            let whole = compile(text).map_err(|error| format!("--only {text}: {}", error.kind()))?;
-            let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
-            let beginnings =
-                ends.filter_map(|end| compile(&text[..end]).ok()).map(|glob| glob.compile_matcher()).collect();
-            Ok(Pattern { whole: whole.compile_matcher(), beginnings })
-        };
-        globs.iter().map(pattern).collect::<Result<_, _>>().map(Self)
+        globs.iter().map(|text| Pattern::read(text)).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether nothing is left out.
@@ -40,13 +74,17 @@ impl Only {
     pub fn matches(&self, source: &Reference) -> bool {
         let by_tag = source.tag().map(|tag| Reference::tagged(source.repository().clone(), tag.clone()).to_string());
         let names: Vec<String> = by_tag.into_iter().chain([source.to_string()]).collect();
-        self.is_everything() || self.0.iter().any(|pattern| names.iter().any(|name| pattern.whole.is_match(name)))
+        self.is_everything() || self.0.iter().any(|pattern| pattern.matches(source, &names))
     }
 
     /// Whether some tag of `repository` could be meant.
     pub fn may_match(&self, repository: &Repository) -> bool {
         let start = format!("{repository}:");
-        let begins = |pattern: &Pattern| pattern.beginnings.iter().any(|beginning| beginning.is_match(&start));
+        let begins = |pattern: &Pattern| match pattern {
+            Pattern::Repository(named) => named == repository,
+            Pattern::Image(image) => image.repository() == repository,
+            Pattern::Glob { beginnings, .. } => beginnings.iter().any(|beginning| beginning.is_match(&start)),
+        };
         self.is_everything() || self.0.iter().any(begins)
     }
 }
@@ -68,9 +106,14 @@ mod tests {
             ("docker.io/*", "nginx:1.27", true, true),
             ("*/nginx:*", "nginx:1.27", true, true),
             ("*:1.27", "nginx:1.27", true, true),
-            ("nginx:1.27", "nginx:1.27", false, false),
+            ("nginx:1.27", "nginx:1.27", true, true),
+            ("nginx", "nginx:1.27", true, true),
+            ("nginx:1.26", "nginx:1.27", false, true),
+            ("library/nginx", "nginx:1.27", true, true),
+            ("ngin", "nginx:1.27", false, false),
+            ("nginx", "quay.io/a/nginx:1.27", false, false),
             ("docker.io/library/nginx:1.26", "nginx:1.27", false, true),
-            ("docker.io/library/nginx", "nginx:1.27", false, false),
+            ("docker.io/library/nginx", "nginx:1.27", true, true),
             ("quay.io/*", "nginx:1.27", false, false),
             ("{quay.io,docker.io}/*", "nginx:1.27", true, true),
         ] {

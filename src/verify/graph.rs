@@ -341,7 +341,8 @@ impl Inspector {
             self.ask(target, |from| async move { size(&*from, blob).await }).await
         };
         match looked {
-            Ok(Ok(())) => Seen::right(blob.size),
+            // What was only asked for wasn't looked at.
+            Ok(Ok(())) => Seen::right(if self.depth == Depth::Content { blob.size } else { 0 }),
             Ok(Err(mismatch)) => Seen::differs(damaged(blob, &mismatch)),
             Err(error) => Seen::of(error, Part::Blob, &blob.digest),
         }

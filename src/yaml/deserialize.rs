@@ -146,6 +146,8 @@ impl<'de> Deserializer<'de> for &'de Node {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
             Value::List(_) => self.deserialize_any(visitor),
+            // One text is a list of it.
+            Value::Scalar(_) => visitor.visit_seq(One(Some(self))).map_err(|fault| fault.at(self)),
             _ => Err(self.wrong("a list").at(self)),
         }
     }
@@ -195,6 +197,18 @@ impl<'de> de::SeqAccess<'de> for List<'de> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some((index, node)) = self.0.next() else { return Ok(None) };
         seed.deserialize(&**node).map(Some).map_err(|fault| fault.at(node).within(Segment::Index(index)))
+    }
+}
+
+/// A text where a list is wanted.
+struct One<'de>(Option<&'de Node>);
+
+impl<'de> de::SeqAccess<'de> for One<'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+        let Some(node) = self.0.take() else { return Ok(None) };
+        seed.deserialize(node).map(Some).map_err(|fault| fault.at(node))
     }
 }
 

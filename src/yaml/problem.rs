@@ -76,11 +76,39 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The line as it stands in the file, where it may be shown.
+    pub excerpt: Option<String>,
 }
 
 impl Problem {
     pub(crate) fn new(at: Position, path: KeyPath, message: impl Into<String>) -> Self {
-        Self { line: at.line, column: at.column, path, message: message.into(), hint: None }
+        Self { line: at.line, column: at.column, path, message: message.into(), hint: None, excerpt: None }
+    }
+
+    /// With its line of `text`. A line in which a secret may stand isn't shown.
+    fn quoting(mut self, text: &str) -> Self {
+        const SECRETS: [&str; 4] = ["password", "token", "username", "proxy"];
+        let is_secret = |key: &str| SECRETS.iter().any(|secret| key.to_lowercase().contains(secret));
+        let in_secret = self.path.0.iter().any(|segment| matches!(segment, Segment::Key(key) if is_secret(key)));
+        let line = text.trim_start_matches('\u{feff}').lines().nth(self.line.saturating_sub(1));
+        self.excerpt = line.filter(|line| !in_secret && !is_secret(line) && !line.trim().is_empty()).map(str::to_owned);
+        self
+    }
+
+    /// The line with its number, and a caret below the column; empty where there is none to show.
+    fn quoted(&self) -> String {
+        /// What is shown of a long line: as much before the column, and in all.
+        const BEFORE: usize = 40;
+        const SHOWN: usize = 76;
+        let Some(excerpt) = &self.excerpt else { return String::new() };
+        let column = self.column.saturating_sub(1);
+        let skipped = if column > SHOWN - 10 { column - BEFORE } else { 0 };
+        let shown: String =
+            excerpt.chars().skip(skipped).take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let number = self.line.to_string();
+        let margin = " ".repeat(number.len());
+        let caret = " ".repeat(column - skipped);
+        format!("{margin} |\n{number} | {}\n{margin} | {caret}^", shown.trim_end())
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -98,8 +126,9 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Problems of the file that the user calls `origin`.
-    pub(crate) fn new(origin: &Path, mut problems: Vec<Problem>) -> Self {
+    /// Problems of the file that the user calls `origin`, whose text this is.
+    pub(crate) fn new(origin: &Path, text: &str, problems: Vec<Problem>) -> Self {
+        let mut problems: Vec<Problem> = problems.into_iter().map(|problem| problem.quoting(text)).collect();
         problems.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
         problems.dedup();
         Self { origin: origin.display().to_string(), problems }
@@ -115,6 +144,21 @@ impl Problems {
         let Problem { line, column, path, message, .. } = problem;
         let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
         format!("{}:{line}:{column}: {}{}", self.origin, printable(&path), printable(message))
+    }
+
+    /// As `Display`, with the line below each problem, and a caret where it is.
+    pub fn annotated(&self) -> String {
+        let mut text = String::new();
+        for problem in &self.problems {
+            let hint = problem.hint.as_deref().map(|hint| format!("hint: {}", printable(hint)));
+            for part in [self.line(problem), problem.quoted(), hint.unwrap_or_default()] {
+                if !part.is_empty() {
+                    text.push_str(&part);
+                    text.push('\n');
+                }
+            }
+        }
+        text
     }
 
     /// The problems, in the order of the text.

@@ -95,6 +95,6 @@ fn an_alias_is_fine_and_a_bomb_is_refused_at_once() {
 #[test]
 fn a_file_cannot_steer_the_terminal() {
     let problem = Problem::new(Position::START, KeyPath::default().key("a\u{1b}[2J"), "b\nc").with_hint("d\u{7}");
-    let shown = Problems::new("mirror.yaml".as_ref(), vec![problem]).to_string();
+    let shown = Problems::new("mirror.yaml".as_ref(), "", vec![problem]).to_string();
     assert_eq!(shown, "mirror.yaml:1:1: a\\u{1b}[2J: b\\nc\nhint: d\\u{7}");
 }

@@ -16,6 +16,7 @@ mod ecr_whole;
 mod encoded;
 mod engine;
 mod export;
+mod flags;
 mod harbor;
 mod harness;
 mod interrupted_runs;

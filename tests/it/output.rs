@@ -230,7 +230,7 @@ async fn a_check_in_which_some_things_fail() {
     -- stdout
     SRC
       ok          connect  plain HTTP
-      ok          log in
+      ok          log in   as me, from registries.SRC in the configuration
       failed      pull     app
         resolve nope in SRC/app: 404 Not Found
         hint: check the spelling, and that the tag still exists

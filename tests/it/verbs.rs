@@ -12,7 +12,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
     let text = cli.read("mirror.yaml").expect("a file");
     insta::assert_snapshot!(text, @r#"
     # What is mirrored, and where to. Next: transship check, plan, sync.
-    # Every key: mirror.yaml.example, or `transship schema`.
+    # Every key: `transship init --full`, or `transship schema`.
 
     # REGISTRY[/PREFIX], or oci:DIR: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
     target: harbor.example.com/mirror
@@ -129,7 +129,7 @@ async fn the_manual_has_all_verbs_on_one_page() {
     for line in [".TH transship 1", ".SH COMMANDS", ".SS transship sync", ".SS transship man", ".SH EXIT STATUS"] {
         assert!(run.stdout.contains(line), "no {line}");
     }
-    for option in ["dry\\-run", "keep", "bytes", "no\\-lock", "from"] {
+    for option in ["dry\\-run", "keep", "bytes", "no\\-lock", "field"] {
         let told = run.stdout.lines().filter(|line| line.starts_with(&format!("\\fB\\-\\-{option}\\fR")));
         assert_eq!(told.count(), 1, "--{option}");
     }

@@ -364,7 +364,7 @@ async fn what_a_person_sees() {
     insta::assert_snapshot!(shown(&scene, "verify --deep").await, @"
     exit 0
     -- stdout
-    3 images at 1 target: 3 as pinned; 0 differences, 11.0 kB checked in [SECONDS]
+    3 images at 1 target: 3 as pinned; 0 differences, 2.0 kB checked in [SECONDS]
     -- stderr
     ");
     scene.mirrored("app", "2", &image("moved").build()).await;

@@ -67,7 +67,7 @@ fn wrong_handling_is_refused() {
             "3:40 images[0].missing_attestations: `ignore` isn't understood: expected fail or drop",
         ),
         (default("foreign: skip"), "3:21 defaults.foreign: `skip` isn't understood: expected fetch or fail"),
-        (image("platforms: linux/amd64"), "3:29 images[0].platforms: expected a list, found a single value"),
+        (image("platforms: {a: b}"), "3:29 images[0].platforms: expected a list, found a map"),
         (image("platforms: []"), "3:29 images[0].platforms: the list is empty"),
         (
             image("platforms: [amd64]"),

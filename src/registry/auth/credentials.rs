@@ -136,6 +136,8 @@ pub(crate) struct State {
 #[derive(Debug, Clone)]
 struct Found {
     credential: Option<Credential>,
+    /// Where it was found, in words.
+    origin: String,
     until: Option<Instant>,
 }
 
@@ -158,6 +160,34 @@ impl Credentials {
     pub(crate) async fn get(&self, path: &str) -> Result<Option<Credential>> {
         let mut state = self.state.lock().await;
         self.current(&mut state, path).await
+    }
+
+    /// As whom requests about `path` go, and from where that is known: `me, from /home/me/.docker/config.json`.
+    ///
+    /// # Errors
+    /// As [`Credentials::get`].
+    pub(crate) async fn whom(&self, path: &str) -> Result<Option<String>> {
+        let mut state = self.state.lock().await;
+        self.current(&mut state, path).await?;
+        let whom = state.found.get(path).and_then(|found| {
+            let name = match found.credential.as_ref()? {
+                Credential::Password { username, .. } => username,
+                Credential::IdentityToken(_) => "an identity token",
+                Credential::Bearer(_) => "a bearer token",
+                Credential::Basic(_) => "AWS",
+            };
+            Some(format!("{name}, from {}", found.origin))
+        });
+        Ok(whom)
+    }
+
+    /// The AWS chain, with what was set for it.
+    fn chain(&self) -> String {
+        let EcrSettings { profile, role_arn, .. } = &self.settings.ecr;
+        let set = [("profile", profile), ("role", role_arn)];
+        let set = set.iter().filter_map(|(word, value)| Some(format!("{word} {}", value.as_deref()?)));
+        let set = set.collect::<Vec<_>>().join(", ");
+        if set.is_empty() { "the AWS chain".to_owned() } else { format!("the AWS chain with {set}") }
     }
 
     /// `used` was refused: reads everything again, unless somebody has by now. Says whether there is something else to try.
@@ -185,7 +215,8 @@ impl Credentials {
 
     async fn look_up(&self, state: &mut State, path: &str) -> Result<Found> {
         if let Some(credential) = self.configured()? {
-            return Ok(Found { credential: Some(credential), until: None });
+            let origin = format!("registries.{} in the configuration", self.registry);
+            return Ok(Found { credential: Some(credential), origin, until: None });
         }
         let mut refused = None;
         if Quirks::of(&self.registry).aws {
@@ -195,7 +226,8 @@ impl Credentials {
             match self.sessions.token(&self.registry, &self.settings.ecr).await {
                 Ok((basic, lifetime)) => {
                     let until = Instant::now() + lifetime.mul_f64(0.9);
-                    let found = Found { credential: Some(Credential::Basic(basic)), until: Some(until) };
+                    let found =
+                        Found { credential: Some(Credential::Basic(basic)), origin: self.chain(), until: Some(until) };
                     return Ok(state.chain.insert(found).clone());
                 }
                 Err(error) => refused = Some(error),
@@ -203,7 +235,8 @@ impl Credentials {
         }
         match (self.in_files(state, path).await?, refused) {
             (None, Some(error)) => Err(error),
-            (credential, _) => Ok(Found { credential, until: None }),
+            (None, None) => Ok(Found { credential: None, origin: String::new(), until: None }),
+            (Some((credential, origin)), _) => Ok(Found { credential: Some(credential), origin, until: None }),
         }
     }
 
@@ -226,7 +259,7 @@ impl Credentials {
         self.environment.read(secret).map_err(|why| self.error(format!("{key}: {why}")))
     }
 
-    async fn in_files(&self, state: &mut State, path: &str) -> Result<Option<Credential>> {
+    async fn in_files(&self, state: &mut State, path: &str) -> Result<Option<(Credential, String)>> {
         let State { files, asked, .. } = state;
         let files = match files {
             Some(files) => files,
@@ -241,12 +274,13 @@ impl Credentials {
                     asked.insert(helper.to_owned(), said);
                 }
                 if let Some(Some(credential)) = asked.get(helper) {
-                    return Ok(Some(credential.clone()));
+                    let origin = format!("docker-credential-{helper}, which {} names", file.display());
+                    return Ok(Some((credential.clone(), origin)));
                 }
             }
             let entry = content.entry(&self.registry, path);
             if let Some(entry) = entry.map_err(|why| self.error(format!("{}: {why}", file.display())))? {
-                return Ok(Some(entry));
+                return Ok(Some((entry, file.display().to_string())));
             }
         }
         Ok(None)

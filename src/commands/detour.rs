@@ -1,0 +1,28 @@
+//! `--target` and `--from`: where a run departs from mirror.yaml.
+
+use super::Unable;
+use crate::config::{Overrides, TargetRoot};
+use crate::oci::{Location, Registry};
+
+/// Where a run departs from mirror.yaml, as its flags say.
+pub(super) fn detour(to: Option<&str>, from: Option<&str>) -> anyhow::Result<Overrides> {
+    Ok(Overrides { target: to.map(target).transpose()?, from: from.map(layout).transpose()?, ..Overrides::default() })
+}
+
+/// What `--target` says.
+pub(super) fn target(text: &str) -> anyhow::Result<TargetRoot> {
+    text.parse().map_err(|error| {
+        let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
+        Unable::error(format!("`{text}` is no target: {error}"), hint)
+    })
+}
+
+fn layout(text: &str) -> anyhow::Result<Registry> {
+    match text.parse() {
+        Ok(Location::Layout { layout, reference: None }) => Ok(layout),
+        _ => Err(Unable::error(
+            format!("`{text}` is no layout to take everything from"),
+            "--from is oci:DIR, an OCI image layout, without REFERENCE: --only picks images",
+        )),
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether another run is at work on the same mirror.lock, on this machine and for this user.
+//!
+//! Two runs at once do no harm, so this only tells, and waits if it is asked to. A run holds the operating system's lock of a
+//! small file below the cache folder, which is gone with its process, however that ends; the file itself says who it was.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::pins::Pins;
+use super::session::{self, Start};
+use crate::oci::Digest;
+
+/// The pause between two looks at whether the other run is done.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// That this run is told of, as long as it is kept.
+pub(super) struct Turn {
+    _held: File,
+}
+
+impl Turn {
+    /// Takes the turn of a run that `writes` its lock; with `wait`, once no other run has it. `None` where it goes on without:
+    /// beside another run, or where nothing can be known.
+    pub(super) async fn take(start: &Start, wait: bool, writes: bool) -> Option<Self> {
+        let lock = Pins::path(&start.global).ok().flatten().filter(|_| writes)?;
+        let folder = session::cache_root(|name| std::env::var_os(name))?;
+        let mut is_told = false;
+        loop {
+            match Self::attempt(&folder, &lock) {
+                Ok(Ok(turn)) => return Some(turn),
+                Ok(Err(holder)) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tell(&lock, &holder, wait);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!("whether another run is at work on {} can't be known: {error}", lock.display());
+                    return None;
+                }
+            }
+            if !wait || start.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                return None;
+            }
+        }
+    }
+
+    /// The turn, or what the run that has it says of itself.
+    fn attempt(folder: &Path, lock: &Path) -> io::Result<Result<Self, String>> {
+        let path = marker(folder, lock);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                write!(file, "{}", std::process::id())?;
+                Ok(Ok(Self { _held: file }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                Ok(Err(holder))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The file that stands for runs on `lock`, whatever they call it.
+fn marker(folder: &Path, lock: &Path) -> PathBuf {
+    let beside = lock.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let whole = std::fs::canonicalize(lock).or_else(|_| {
+        let folder = std::fs::canonicalize(beside)?;
+        Ok::<_, io::Error>(lock.file_name().map_or(folder.clone(), |name| folder.join(name)))
+    });
+    let whole = whole.unwrap_or_else(|_| lock.to_owned());
+    let name = Digest::of(whole.as_os_str().as_encoded_bytes());
+    folder.join("runs").join(name.hex())
+}
+
+fn tell(lock: &Path, holder: &str, wait: bool) {
+    let lock = lock.display();
+    let pid = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
+    if wait {
+        tracing::warn!("another run is at work on {lock}{pid}; waiting until it is done");
+    } else {
+        tracing::warn!("another run is at work on {lock}{pid}; two do no harm. --wait waits until it is done");
+    }
+}
