@@ -11,6 +11,7 @@ mod conformance;
 mod corpus;
 mod demo;
 mod discover;
+mod docs;
 mod ecr;
 mod ecr_whole;
 mod encoded;
