@@ -102,7 +102,7 @@ async fn a_killed_run_is_at_work_no_more() {
 async fn check_tells_as_whom_and_warns_of_settings_that_nothing_uses() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
-    let text = "target: DST/mirror\nimages: SRC/app:1\nregistries:\n  quay.oi: {insecure: true}\n";
+    let text = "target: DST/mirror\nimages: [SRC/app:1]\nregistries:\n  quay.oi: {insecure: true}\n";
     scene.write("mirror.yaml", &text.replace("SRC", "quay.io").replace("DST", "localhost:1"));
     let run = scene.cli.run("check --progress none").await;
     let warning = "registries.quay.oi: no image and no target uses it; the nearest host in use is quay.io";
@@ -143,7 +143,7 @@ async fn mistakes_are_shown_where_they_are() {
       | ^
     hint: did you mean `limits`?
     ");
-    cli.write("mirror.yaml", "target: h.example/m\nimages: [a\n");
+    cli.write("mirror.yaml", "target: h.example/m\nimages: [a\nlimits: {}\n");
     let run = cli.run("plan").await;
     assert!(run.stderr.contains("\n  |\n") && run.stderr.contains("^\n"), "{run}");
 }
