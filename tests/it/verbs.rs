@@ -35,6 +35,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
     #   docker.io:                               # logged in, more pulls are allowed
     #     username: {env: HUB_USER}
     #     password: {env: HUB_TOKEN}
+    #     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # asked first, by digest alone: what they have costs no pull
     #   harbor.example.com:
     #     username: {env: MIRROR_USER}           # robot$mirror goes in as it is
     #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
