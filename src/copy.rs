@@ -21,6 +21,7 @@ mod foreign;
 mod holders;
 mod image;
 mod listed;
+mod memory;
 mod nearby;
 mod permits;
 mod place;
@@ -40,7 +41,6 @@ mod writable;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -96,7 +96,7 @@ struct Engine {
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
     /// How many bytes these have.
-    held: AtomicU64,
+    held: memory::ManifestMemory,
     /// Manifests that target repositories had when the run came to them.
     present: OnceMap<(Repository, Digest), Result<bool>>,
     /// What was copied, by the size that it is said to have: a manifest that lies about it is alone with that.
@@ -128,7 +128,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         progress: means.progress,
         stop: means.stop,
         manifests: OnceMap::default(),
-        held: AtomicU64::default(),
+        held: memory::ManifestMemory::default(),
         present: OnceMap::default(),
         copied: OnceMap::default(),
         referred: OnceMap::default(),

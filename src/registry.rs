@@ -58,11 +58,8 @@ pub(crate) use self::types::OddTypes;
 pub(crate) use self::upload::ChunkedBody;
 use self::upload::{ChunkPolicy, Outgoing, Progress};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Registry, Repository};
+use crate::oci::{Registry, Repository, bounds};
 use crate::retry::Backoff;
-
-/// The largest answer that is neither manifest nor blob, in bytes.
-const ANSWER_SIZE: u64 = 16 << 20;
 
 const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of /v2/: is there a proxy in front that takes it \
     away? A token: under registries: is sent unasked";
@@ -197,6 +194,11 @@ impl Host {
         self.transport.idle
     }
 
+    /// Returns as soon as it is in trouble.
+    pub(crate) async fn in_trouble(&self) {
+        self.transport.in_trouble().await;
+    }
+
     /// How often and how soon something is tried again.
     pub(crate) fn backoff(&self) -> Backoff {
         self.transport.admissions.backoff()
@@ -220,7 +222,7 @@ impl Host {
             scopes: Scopes::default(),
             repository: of.to_owned(),
             body: Bytes::new(),
-            limit: (ANSWER_SIZE, "an answer"),
+            limit: (bounds::ANSWER, "an answer"),
             ticket: None,
             waits: true,
         })
@@ -257,7 +259,7 @@ impl Host {
         let _ = write!(attempted, " {repository}");
         let limit = match action {
             Action::PullManifest => (self.manifest_size, "limits.manifest_size"),
-            _ => (ANSWER_SIZE, "an answer"),
+            _ => (bounds::ANSWER, "an answer"),
         };
         let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
         Ok(Request {
@@ -284,6 +286,8 @@ impl Host {
             match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if request.action == Action::AbandonUpload || !request.waits => return Err(error),
+                // An upload does as well as another mount.
+                Err(error) if request.action == Action::MountBlob => return Err(error),
                 Err(error) => tries.again(error).await?,
             }
         }

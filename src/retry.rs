@@ -44,7 +44,13 @@ impl Backoff {
         Tries { backoff: self, pauses: self.pauses(), failures: 0, made: 0, is_unseen_free: true }
     }
 
-    fn pauses(self) -> ExponentialBackoff {
+    /// How long a request is tried that meets the trouble of a host which serves others: 10 seconds, unless told otherwise.
+    pub(crate) fn alone(self) -> Duration {
+        self.first * 50
+    }
+
+    /// The pauses between two attempts at one object.
+    pub(crate) fn pauses(self) -> ExponentialBackoff {
         ExponentialBuilder::default()
             .with_min_delay(self.first)
             .with_max_delay(self.longest.min(LONGEST_OF_OBJECT))

@@ -15,7 +15,9 @@ pub(super) fn classify<T>(pushed: Result<T>) -> Result<PushOutcome<T>> {
     match pushed {
         Ok(taken) => Ok(PushOutcome::Taken(taken)),
         Err(error) => {
-            let answered = error.status().is_none_or(|status| (400..500).contains(&status));
+            // What a source answers to a read is no word of the target's.
+            let is_targets = error.side() != Some(Side::Source);
+            let answered = error.status().is_none_or(|status| is_targets && (400..500).contains(&status));
             let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
             if answered && refuses { Ok(PushOutcome::Refused(error)) } else { Err(error) }
         }

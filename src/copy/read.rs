@@ -3,7 +3,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::route::{Route, has_manifest};
 use super::{Engine, nearby};
@@ -135,15 +134,6 @@ impl Engine {
     pub(super) fn is_broken(&self, route: &Route, digest: &Digest) -> bool {
         self.holes.broken.contains(&(route.target_repository().clone(), digest.clone()))
     }
-
-    /// Whether a manifest of so many bytes may stay in memory.
-    fn keeps_in_memory(&self, bytes: u64) -> bool {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held > bounds::MANIFESTS {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        held <= bounds::MANIFESTS
-    }
 }
 
 /// How much reading an index may cost.
@@ -227,7 +217,7 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
         loaded.map_err(|lost| Error::defect(format!("read {digest} of {}", route.source), lost))?;
     let manifest = manifest?;
     engine.nearby.spread(&manifest, &engine.holders);
-    if is_new && !engine.keeps_in_memory(manifest.bytes().len() as u64) {
+    if is_new && !engine.held.takes(manifest.bytes().len() as u64) {
         engine.manifests.forget(&key);
     }
     Ok(manifest)

@@ -29,3 +29,10 @@ pub(crate) const REFERRERS: usize = 10_000;
 
 /// Redirects that are followed for one request. Registries redirect to their storage once.
 pub(crate) const REDIRECTS: usize = 10;
+
+/// Bytes of an answer that is neither a manifest nor a blob, such as a page of a list: 16 MiB. A page of 10,000 tags has
+/// some hundred kilobytes.
+pub(crate) const ANSWER: u64 = 16 << 20;
+
+/// Bytes of an error's body that are read: 64 KiB. Its message is shortened anyway, and a proxy's page is only recognised.
+pub(crate) const ERROR_BODY: u64 = 64 << 10;

@@ -46,6 +46,10 @@ impl Admissions {
         Self { backoff, max_wait, requests: AtomicU64::new(0), hosts: Mutex::default() }
     }
 
+    pub(crate) fn max_wait(&self) -> Duration {
+        self.max_wait
+    }
+
     pub(crate) fn backoff(&self) -> Backoff {
         self.backoff
     }
@@ -79,6 +83,9 @@ pub(crate) struct Admission {
     changed: Notify,
     /// Where requests wait while the host is in trouble.
     line: Arc<tokio::sync::Mutex<()>>,
+    /// Where those wait that have met the trouble themselves: one at a time stands in line, so that whoever hasn't comes
+    /// before the rest of them, and finds out whether the trouble is theirs alone.
+    again: Arc<tokio::sync::Mutex<()>>,
     short: Arc<Window>,
     downloads: Arc<Window>,
     uploads: Arc<Window>,
@@ -101,6 +108,7 @@ pub(crate) struct Permit {
 #[derive(Debug)]
 struct Probe {
     _line: OwnedMutexGuard<()>,
+    _again: Option<OwnedMutexGuard<()>>,
 }
 
 impl Admission {
@@ -109,17 +117,19 @@ impl Admission {
             health: Mutex::new(Health::new(patience)),
             changed: Notify::new(),
             line: Arc::default(),
+            again: Arc::default(),
             short: Window::new(SHORT_IN_FLIGHT),
             downloads: Window::new(Window::OPEN),
             uploads: Window::new(Window::OPEN),
         }
     }
 
-    /// Waits until a request may be sent. No slot is held while waiting for the end of trouble.
+    /// Waits until a request may be sent, which has `met` the host's trouble or hasn't. No slot is held while waiting for
+    /// the end of trouble.
     ///
     /// # Errors
     /// That of the host, if it is given up.
-    pub(crate) async fn admit(self: &Arc<Self>, action: Action) -> Result<Permit> {
+    pub(crate) async fn admit(self: &Arc<Self>, action: Action, met: bool) -> Result<Permit> {
         loop {
             match self.turn() {
                 Turn::Go => {
@@ -133,7 +143,7 @@ impl Admission {
                 // Best effort: what the registry will clear away by itself isn't waited for.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
-                    if let Some((probe, within)) = self.stand_in_line().await {
+                    if let Some((probe, within)) = self.stand_in_line(met).await {
                         return Ok(self.permit(action, Some(probe), Some(within), None));
                     }
                 }
@@ -162,7 +172,7 @@ impl Admission {
                     let Some(line) = line.filter(|_| lock(&self.health).is_there()) else {
                         return Err(lock(&self.health).not_waited_for());
                     };
-                    let probe = Probe { _line: line };
+                    let probe = Probe { _line: line, _again: None };
                     return Ok(self.permit(action, Some(probe), Some(FIRST_WORD_AFTER_TROUBLE), None));
                 }
             }
@@ -171,14 +181,15 @@ impl Admission {
 
     /// Waits until the trouble is over, or for the right to find out whether it is: first come, first served, so that a
     /// request that fails again and again doesn't keep the others from it.
-    async fn stand_in_line(&self) -> Option<(Probe, Duration)> {
+    async fn stand_in_line(&self, met: bool) -> Option<(Probe, Duration)> {
+        let again = if met { Some(Arc::clone(&self.again).lock_owned().await) } else { None };
         let line = Arc::clone(&self.line).lock_owned().await;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             match self.turn() {
                 Turn::Go | Turn::Never(_) => return None,
-                Turn::Probe(within) => return Some((Probe { _line: line }, within)),
+                Turn::Probe(within) => return Some((Probe { _line: line, _again: again }, within)),
                 Turn::Until(next) => tokio::select! {
                     () = tokio::time::sleep_until(next) => {}
                     () = changed => {}
@@ -209,6 +220,23 @@ impl Admission {
             (true, false) => &self.downloads,
             (true, true) => &self.uploads,
         }
+    }
+
+    /// Returns as soon as the host is in trouble.
+    pub(crate) async fn in_trouble(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !lock(&self.health).is_well() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether nothing more is sent there in this run.
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.turn(), Turn::Never(_))
     }
 
     /// Answers that were no trouble, so far.
@@ -325,14 +353,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause() {
         let admission = admission();
-        let first = admission.admit(Action::Resolve).await.unwrap();
-        let late = admission.admit(Action::PullBlob).await.unwrap();
+        let first = admission.admit(Action::Resolve, false).await.unwrap();
+        let late = admission.admit(Action::PullBlob, false).await.unwrap();
         first.failed(&busy(100), 0);
         let began = Instant::now();
-        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob));
-        let mut other = std::pin::pin!(admission.admit(Action::PushBlob));
+        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob, false));
+        let mut other = std::pin::pin!(admission.admit(Action::PushBlob, false));
         assert!(poll!(&mut probe).is_pending() && poll!(&mut other).is_pending());
-        assert_eq!(admission.admit(Action::AbandonUpload).await.unwrap_err().kind(), Kind::Interrupted);
+        assert_eq!(admission.admit(Action::AbandonUpload, false).await.unwrap_err().kind(), Kind::Interrupted);
         let mut probe = probe.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 100);
         assert!(probe.probe.is_some() && poll!(&mut other).is_pending());
@@ -345,26 +373,40 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
         let admission = admission();
-        admission.admit(Action::Resolve).await.unwrap().failed(&busy(1), 0);
-        let probe = admission.admit(Action::Resolve).await.unwrap();
-        let mut next = std::pin::pin!(admission.admit(Action::Resolve));
+        admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
+        let probe = admission.admit(Action::Resolve, false).await.unwrap();
+        let mut next = std::pin::pin!(admission.admit(Action::Resolve, false));
         assert!(poll!(&mut next).is_pending());
         drop(probe);
         assert!(next.await.unwrap().probe.is_some());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_has_not_met_the_trouble_comes_before_the_second_who_has() {
+        let admission = admission();
+        admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
+        let first = admission.admit(Action::Resolve, true).await.unwrap();
+        let mut second = std::pin::pin!(admission.admit(Action::Resolve, true));
+        assert!(poll!(&mut second).is_pending());
+        let mut newcomer = std::pin::pin!(admission.admit(Action::Resolve, false));
+        assert!(poll!(&mut newcomer).is_pending());
+        first.failed(&busy(1), 1);
+        assert!(newcomer.await.unwrap().probe.is_some());
+        assert!(second.await.unwrap().probe.is_some());
+    }
+
     #[tokio::test]
     async fn a_host_that_is_given_up_tells_everybody_the_same() {
         let admission = admission();
-        let permit = admission.admit(Action::Resolve).await.unwrap();
+        let permit = admission.admit(Action::Resolve, false).await.unwrap();
         let waits = async {
-            admission.admit(Action::Resolve).await.unwrap().failed(&busy(1), 0);
-            admission.admit(Action::Resolve).await
+            admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
+            admission.admit(Action::Resolve, false).await
         };
         let mut waits = std::pin::pin!(waits);
         assert!(poll!(&mut waits).is_pending());
         permit.failed(&busy(86400), 1);
-        let (waited, later) = (waits.await.unwrap_err(), admission.admit(Action::PullBlob).await.unwrap_err());
+        let (waited, later) = (waits.await.unwrap_err(), admission.admit(Action::PullBlob, false).await.unwrap_err());
         assert_eq!(waited.to_string(), later.to_string());
     }
 
@@ -373,12 +415,12 @@ mod tests {
         let admission = admission();
         let mut held = Vec::new();
         for _ in 0..SHORT_IN_FLIGHT {
-            held.push(admission.admit(Action::Resolve).await.unwrap());
+            held.push(admission.admit(Action::Resolve, false).await.unwrap());
         }
-        assert!(poll!(Box::pin(admission.admit(Action::Resolve))).is_pending());
-        admission.admit(Action::PushBlob).await.unwrap();
+        assert!(poll!(Box::pin(admission.admit(Action::Resolve, false))).is_pending());
+        admission.admit(Action::PushBlob, false).await.unwrap();
         held.pop();
-        admission.admit(Action::Resolve).await.unwrap();
+        admission.admit(Action::Resolve, false).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,6 +66,11 @@ impl Answer {
         }
     }
 
+    /// What messages call the host that it came from, where that isn't the registry.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        self.foreign.then(|| shown::place(&self.url))
+    }
+
     /// The text of header `name`, if it is one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -118,6 +123,10 @@ impl Answer {
     /// What the registry says instead, as an error of the right kind.
     pub(crate) fn check(self, request: &Request) -> Result<Self> {
         let tells_absence = request.action == Action::ListReferrers && self.absence().is_some();
+        // A proxy's page says nothing of what the registry has done. Who calls an empty answer a page has done it.
+        if self.status.is_success() && request.action.traits().writes && self.is_markup() {
+            return Err(self.unreadable(request, ""));
+        }
         if self.status.is_success() || tells_absence { Ok(self) } else { Err(self.failure(request)) }
     }
 

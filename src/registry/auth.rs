@@ -179,7 +179,7 @@ impl Auth {
         }
         let mut pass = None;
         if self.known().is_none() {
-            pass = self.first.enter().await;
+            pass = self.first.enter_unless(self.transport.in_trouble()).await;
         }
         match self.known() {
             None => Ok(Authorization { header: None, basis: Basis::Unknown, pass }),

@@ -30,7 +30,10 @@ impl Host {
         other.auth.learn(&answer);
         let repository = repository_of(answer.url.path()).to_owned();
         let ticket = match &request.ticket {
-            Some(ticket) => Some(other.budget(&repository).await.ticket(ticket.elsewhere(&repository)).await),
+            Some(ticket) => {
+                let wanted = ticket.elsewhere(&repository);
+                Some(other.budget(&repository).await.ticket(wanted, other.in_trouble()).await)
+            }
             None => None,
         };
         let there = Request {

@@ -31,9 +31,6 @@ use crate::registry::upload::{self, Outgoing};
 const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
     (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";
 
-/// As much of an error's body as is read, in bytes.
-const ERROR_BODY: u64 = 64 << 10;
-
 /// A request that broke off with no more sent than this, in bytes, may never have been seen: sockets buffer as much.
 const UNSEEN: u64 = 256 << 10;
 
@@ -101,7 +98,7 @@ impl Transport {
         let progress = Arc::clone(&outgoing.progress);
         let hop =
             Hop { request, url, authorization: authorization.filter(|_| self.may_authorize(request.action, url)) };
-        let mut permit = self.admit(&hop).await?;
+        let mut permit = self.admit(&hop, false).await?;
         // It may take hours: others need not wait for its end to learn that the host is well.
         permit.let_others_probe();
         match self.send(&hop, Some(outgoing), &mut permit).await {
@@ -116,6 +113,11 @@ impl Transport {
             }
             Err(Failed::Other(error) | Failed::Unsent(error)) => Err(error),
         }
+    }
+
+    /// Returns as soon as the registry is in trouble.
+    pub(crate) async fn in_trouble(&self) {
+        self.admissions.of(&self.home.base).in_trouble().await;
     }
 
     fn is_own(&self, url: &Url) -> bool {
@@ -140,24 +142,25 @@ impl Transport {
         action.is_for_token() || self.is_own(url)
     }
 
-    async fn admit(&self, hop: &Hop<'_>) -> Result<Permit> {
+    async fn admit(&self, hop: &Hop<'_>, met: bool) -> Result<Permit> {
         let action = hop.request.action;
         if self.is_own(hop.url) {
             self.paces.wait(action).await;
         }
         let admission = self.admissions.of(hop.url);
-        if hop.request.waits { admission.admit(action).await } else { admission.admit_now(action).await }
+        if hop.request.waits { admission.admit(action, met).await } else { admission.admit_now(action).await }
     }
 
     /// One hop, for as long as its host's trouble lasts, unless it isn't waited for. A request that meets trouble again and
-    /// again while the host serves others fails alone.
+    /// again while the host serves others has a pace of its own, and fails alone.
     async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
         let admission = self.admissions.of(hop.url);
         let (id, answers) = (self.admissions.next_request(), admission.answers());
-        let mut attempts = 0;
+        let (backoff, began) = (self.admissions.backoff(), Instant::now());
+        let (mut attempts, mut pauses) = (0, backoff.pauses());
         let mut may_be_unseen = answers > 0;
         loop {
-            let mut permit = self.admit(hop).await?;
+            let mut permit = self.admit(hop, attempts > 0).await?;
             attempts += 1;
             let error = match self.send(hop, None, &mut permit).await {
                 Ok(answer) => return Ok(answer),
@@ -171,11 +174,16 @@ impl Transport {
                 Err(Failed::Trouble(error) | Failed::Unseen(error)) => error,
             };
             let is_alone = permit.failed(&error, id) == Trial::Request;
-            let fails_alone = is_alone
-                || !hop.request.waits
-                || attempts >= self.admissions.backoff().attempts && admission.answers() > answers;
+            let others_are_served = admission.answers() > answers;
+            let is_enough =
+                attempts >= backoff.attempts && began.elapsed() >= backoff.alone().min(self.admissions.max_wait());
+            let fails_alone = is_alone || !hop.request.waits || others_are_served && is_enough;
             if fails_alone || hop.request.action == Action::AbandonUpload {
                 return Err(error.with_attempts(attempts).as_final());
+            }
+            // Their answers have ended the trouble, which isn't over for this one.
+            if others_are_served && !admission.is_given_up() {
+                tokio::time::sleep(pauses.next().unwrap_or_default()).await;
             }
         }
     }
@@ -306,7 +314,7 @@ impl Transport {
             answer.rest = Some(response);
             return Ok(answer);
         }
-        let (limit, name) = if status.is_success() { request.limit } else { (ERROR_BODY, "") };
+        let (limit, name) = if status.is_success() { request.limit } else { (bounds::ERROR_BODY, "") };
         let (body, whole) = match self.collect(request, response, limit).await {
             Ok(collected) => collected,
             // The status says enough.

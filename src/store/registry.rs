@@ -164,10 +164,11 @@ impl Source for RegistryStore {
             return Err(answer.by_encoding(wrong));
         }
         let encoding = answer.encoding().filter(|_| offset == 0).map(ToOwned::to_owned);
+        let elsewhere = answer.elsewhere();
         let response = answer.rest.take().ok_or_else(|| request.error(Kind::Invalid, "the answer has no body"))?;
         let attempted = request.attempted.clone();
         let idle = self.host.idle_timeout();
-        let stream = Download { request, response, skip, left, idle }.into_stream();
+        let stream = Download { request, response, elsewhere, skip, left, idle }.into_stream();
         Ok(match encoding {
             Some(encoding) => checked(stream, blob, attempted, encoding),
             None => stream,
@@ -393,6 +394,8 @@ fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: S
 struct Download {
     request: Request,
     response: reqwest::Response,
+    /// The host that it comes from, where that isn't the registry.
+    elsewhere: Option<String>,
     /// Bytes to throw away: the server doesn't know ranges.
     skip: u64,
     /// Bytes to come, if it is told.
@@ -410,7 +413,7 @@ impl Download {
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let chunk = crate::registry::in_time(self.idle, self.response.chunk()).await;
-        let Some(mut chunk) = chunk.map_err(|failure| failure.into_error(&self.request))? else {
+        let Some(mut chunk) = chunk.map_err(|failure| self.located(failure.into_error(&self.request)))? else {
             return match self.left {
                 Some(left) if left > 0 => Err(self.error(format!("the connection ended {left} bytes early"))),
                 _ => Ok(None),
@@ -423,7 +426,18 @@ impl Download {
     }
 
     fn error(&self, why: String) -> Error {
-        self.request.error(Kind::Unavailable, why)
+        self.located(self.request.error(Kind::Unavailable, why))
+    }
+
+    /// `error` with the name of the host that it is about, where that isn't the registry.
+    fn located(&self, error: Error) -> Error {
+        match &self.elsewhere {
+            Some(host) => {
+                let (kind, why) = (error.kind(), format!("{host}: {}", error.why()));
+                error.reclassified(kind, why)
+            }
+            None => error,
+        }
     }
 }
 

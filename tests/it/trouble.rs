@@ -11,6 +11,7 @@ use crate::support::cli::Run;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::gate::Gate;
 use crate::support::images::{Image, image};
+use crate::support::registry::Registry;
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 use crate::support::stores::registry_target;
@@ -130,6 +131,24 @@ async fn a_silent_blob_host_has_one_bound_and_one_error_for_all_who_need_it() {
     }
     // A wave of all that were under way, and then one at a time.
     assert!(connections.load(Ordering::SeqCst) <= 10, "{}", connections.load(Ordering::SeqCst));
+    assert!(!format!("{run}").contains("secret"), "{run}");
+}
+
+#[tokio::test]
+async fn a_blob_host_that_breaks_off_is_named() {
+    let scene = Scene::new().await;
+    let blobs = Registry::start().await;
+    let image = image("app").layer(5000).build();
+    for registry in [&scene.source, &blobs] {
+        image.push(&registry.inside("app"), "1").await;
+    }
+    let layer = format!("/v2/app/blobs/{}", image.blobs[1].digest());
+    scene.source.script.always("GET", &layer, Fault::redirect(307, format!("{}?sig=secret", blobs.url(&layer))));
+    blobs.script.always("GET", &layer, Fault::Cut { after: 100 });
+    scene.list("  - SRC/app:1\n");
+    let run = scene.cli.run("sync --json").await;
+    let error = errors(&run)[0]["message"].as_str().expect("a message").to_owned();
+    assert!(run.code == 1 && error.contains(&format!(": {}: ", blobs.name())), "{run}");
     assert!(!format!("{run}").contains("secret"), "{run}");
 }
 

@@ -22,10 +22,19 @@ pub(crate) struct Pass {
 impl Gate {
     /// Waits for those before; `None` if the gate is open.
     pub(crate) async fn enter(&self) -> Option<Pass> {
+        self.enter_unless(std::future::pending()).await
+    }
+
+    /// The same, but nobody waits any longer once `other` is over: `None` then, too.
+    pub(crate) async fn enter_unless(&self, other: impl Future<Output = ()>) -> Option<Pass> {
         if self.open.load(Ordering::Acquire) {
             return None;
         }
-        let guard = Arc::clone(&self.lock).lock_owned().await;
+        let guard = tokio::select! {
+            biased;
+            guard = Arc::clone(&self.lock).lock_owned() => guard,
+            () = other => return None,
+        };
         let closed = !self.open.load(Ordering::Acquire);
         closed.then(|| Pass { open: Arc::clone(&self.open), _guard: guard })
     }

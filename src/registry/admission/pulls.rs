@@ -162,9 +162,10 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn of a pull of `wanted`: nobody's but the first one's is waited for.
-    pub(crate) async fn ticket(self: &Arc<Self>, wanted: Wanted) -> Ticket {
-        let first = if self.quota().is_some() { None } else { self.first.enter().await };
+    /// Waits for the turn of a pull of `wanted`: nobody's but the first one's is waited for, and not that one's if the host
+    /// is in trouble, in which all wait by themselves.
+    pub(crate) async fn ticket(self: &Arc<Self>, wanted: Wanted, in_trouble: impl Future<Output = ()>) -> Ticket {
+        let first = if self.quota().is_some() { None } else { self.first.enter_unless(in_trouble).await };
         Ticket { budget: Arc::clone(self), wanted, first: Mutex::new(first), last: Mutex::default() }
     }
 

@@ -31,6 +31,9 @@ pub(crate) struct Health {
     last_answer: Option<Instant>,
     /// It has answered at all, if only to say that it is in trouble.
     is_there: bool,
+    /// Since when nobody had an answer, where a request was given up as alone with its trouble: whether it was, the next
+    /// one tells.
+    unproven: Option<Instant>,
     state: State,
 }
 
@@ -92,7 +95,7 @@ pub(crate) struct Failed<'a> {
 
 impl Health {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, answers: 0, last_answer: None, is_there: false, state: State::Well }
+        Self { patience, answers: 0, last_answer: None, is_there: false, unproven: None, state: State::Well }
     }
 
     /// What the next request may do.
@@ -133,6 +136,7 @@ impl Health {
         self.answers += 1;
         self.last_answer = Some(now);
         self.is_there = true;
+        self.unproven = None;
         let was_troubled = matches!(self.state, State::Troubled(_));
         if was_troubled {
             tracing::info!("{} answers again", self.patience.host);
@@ -163,7 +167,7 @@ impl Health {
                 .without_max_times()
                 .with_jitter()
                 .build();
-            let since = self.last_answer.map_or(failed.sent, |last| last.max(failed.sent));
+            let since = self.unproven.or(self.last_answer.map(|last| last.max(failed.sent))).unwrap_or(failed.sent);
             let trouble =
                 Trouble { since, attempts: 0, pauses, pause: Duration::ZERO, next: now, met_by: Some(failed.request) };
             self.state = State::Troubled(trouble);
@@ -178,7 +182,8 @@ impl Health {
         trouble.next = now + trouble.pause.min(end.saturating_duration_since(now));
         if !self.is_there && trouble.attempts >= self.patience.backoff.attempts {
             self.give_up(failed.error, "", None);
-        } else if now >= end && trouble.met_by.is_some() && self.answers > 0 {
+        } else if now >= end && trouble.met_by.is_some() && self.is_there && self.unproven.is_none() {
+            self.unproven = Some(trouble.since);
             self.state = State::Well;
             return Trial::Request;
         } else if now >= end {
@@ -376,6 +381,34 @@ mod tests {
             trial = host.health.failed(failed(true, host.now), host.now);
         }
         assert!(matches!(host.turn(), Turn::Go));
+    }
+
+    #[test]
+    fn a_host_that_answers_nobody_is_given_up_although_requests_come_one_by_one() {
+        let mut host = Host::new();
+        host.health.answered(host.now);
+        let error = busy(None);
+        let mut tried = Vec::new();
+        for request in 1..=3 {
+            let began = host.now;
+            loop {
+                let probe = match host.turn() {
+                    Turn::Go => false,
+                    Turn::Probe(_) => true,
+                    Turn::Until(next) => {
+                        host.now = next;
+                        continue;
+                    }
+                    Turn::Never(_) => break,
+                };
+                let failed = Failed { error: &error, request, probe, sent: host.now };
+                if host.health.failed(failed, host.now) == Trial::Request {
+                    break;
+                }
+            }
+            tried.push((host.now - began, host.given_up().is_some()));
+        }
+        assert_eq!(tried, [(60 * SECOND, false), (Duration::ZERO, true), (Duration::ZERO, true)]);
     }
 
     #[test]

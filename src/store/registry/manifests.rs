@@ -62,8 +62,14 @@ impl RegistryStore {
         self.learn_quota(selector).await;
         let path = self.repository.path();
         let wanted = (path.to_owned(), selector.as_str().to_owned());
-        request.ticket = Some(self.host.budget(path).await.ticket(wanted).await);
-        let answer = self.host.send(&request).await?;
+        request.ticket = Some(self.host.budget(path).await.ticket(wanted, self.host.in_trouble()).await);
+        let mut answer = self.host.send(&request).await?;
+        if let Selector::Digest(digest) = selector
+            && is_damaged(&answer, digest)
+        {
+            tracing::debug!("{}: other bytes came, reading it once more", request.attempted);
+            answer = self.host.send(&request).await?;
+        }
         let digest = match selector {
             Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),
             _ if answer.is_markup() => return Err(answer.unreadable(&request, "")),
@@ -116,6 +122,11 @@ impl RegistryStore {
         let size = length(answer).filter(|size| *size > 0 && answer.encoding().is_none());
         Ok(digest.zip(size).map(|(digest, size)| Descriptor { media_type, digest, size }))
     }
+}
+
+/// Whether the bytes may have been damaged on their way: neither a page nor an encoding explains that they are others.
+fn is_damaged(answer: &Answer, digest: &Digest) -> bool {
+    !digest.matches(&answer.body) && !answer.is_web_page() && answer.encoding().is_none()
 }
 
 fn schema1(request: &Request) -> Error {

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::time::Instant;
 use transship::error::{Error, Result};
-use transship::oci::{Descriptor, Digest, Manifest, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Target, Upload};
+use transship::oci::{Descriptor, Digest, Manifest, Referrer, Selector, Tag};
+use transship::store::{Accepted, BlobStream, Held, Mount, Referrers, Source, Target, Upload};
 
 use super::*;
 
@@ -69,6 +71,7 @@ impl Stores for Lying {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Liar {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -100,8 +103,39 @@ impl Source for Liar {
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         self.0.referrers(subject).await
     }
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        self.0.resolve_whole(selector).await
+    }
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.0.cached_manifest(digest).await
+    }
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        self.0.small_blob(blob).await
+    }
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.0.tags_within(pages).await
+    }
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        self.0.listed_referrers(subject).await
+    }
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.0.tagged_referrers(subject).await
+    }
+    async fn may_miss_referrers(&self) -> bool {
+        self.0.may_miss_referrers().await
+    }
+    fn refuses_questions(&self) -> bool {
+        self.0.refuses_questions()
+    }
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        self.0.read_tag(tag).await
+    }
+    fn meters_pulls(&self) -> bool {
+        self.0.meters_pulls()
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Liar {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -132,6 +166,24 @@ impl Target for Liar {
             return Ok(Mount::Mounted);
         }
         self.0.mount(digest, from).await
+    }
+    async fn held(&self, name: &Selector) -> Result<Held> {
+        self.0.held(name).await
+    }
+    async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        self.0.check_holds(answered).await
+    }
+    fn shares_quota(&self) -> Option<String> {
+        self.0.shares_quota()
+    }
+    async fn mount_rule(&self) -> MountRule {
+        self.0.mount_rule().await
+    }
+    fn keeps_indexes(&self) -> bool {
+        self.0.keeps_indexes()
+    }
+    fn records_pull_time(&self) -> bool {
+        self.0.records_pull_time()
     }
 }
 

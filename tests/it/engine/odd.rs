@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use transship::error::{Error, Kind, Result};
-use transship::oci::{Descriptor, Digest, Manifest, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload};
+use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
+use transship::store::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 
 /// What is odd about which. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]
@@ -94,6 +96,7 @@ impl Stores for Odd {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Opened {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -121,8 +124,39 @@ impl Source for Opened {
             Err(error) => Err(error),
         }
     }
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        self.target.resolve_whole(selector).await
+    }
+    async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
+        self.target.cached_manifest(digest).await
+    }
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        self.target.small_blob(blob).await
+    }
+    async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
+        self.target.tags_within(pages).await
+    }
+    async fn may_miss_referrers(&self) -> bool {
+        self.target.may_miss_referrers().await
+    }
+    fn refuses_questions(&self) -> bool {
+        self.target.refuses_questions()
+    }
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        self.target.read_tag(tag).await
+    }
+    fn meters_pulls(&self) -> bool {
+        self.target.meters_pulls()
+    }
+    async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
+        if self.has_no_api() { Ok(None) } else { self.target.listed_referrers(subject).await }
+    }
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        if self.has_no_api() { self.referrers(subject).await } else { self.target.tagged_referrers(subject).await }
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Opened {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -155,5 +189,20 @@ impl Target for Opened {
     }
     fn records_pull_time(&self) -> bool {
         self.oddities.0.lock().unwrap().marking.contains(&self.registry)
+    }
+    async fn held(&self, name: &Selector) -> Result<Held> {
+        self.target.held(name).await
+    }
+    async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        self.target.check_holds(answered).await
+    }
+    fn shares_quota(&self) -> Option<String> {
+        self.target.shares_quota()
+    }
+    async fn mount_rule(&self) -> MountRule {
+        self.target.mount_rule().await
+    }
+    fn keeps_indexes(&self) -> bool {
+        self.target.keeps_indexes()
     }
 }

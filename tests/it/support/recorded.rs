@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
+use transship::store::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
 
 use super::gate::Gate;
 
@@ -280,6 +281,7 @@ fn scripted(kind: Kind, attempted: &impl fmt::Display) -> Error {
     Error::new(kind, attempted.to_string(), "as the script has it")
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Watched {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -333,8 +335,38 @@ impl Source for Watched {
     fn meters_pulls(&self) -> bool {
         self.recorded.log().counting.contains(self.repository.registry()) || self.target.meters_pulls()
     }
+
+    async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
+        self.simple(What::Resolve, selector.as_str(), self.target.resolve_whole(selector)).await
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        // What befalls a blob befalls this as well.
+        let bytes = super::images::read(self.blob(blob, 0).await).await?;
+        match blob.digest.matches(&bytes) {
+            true => Ok(bytes),
+            false => Err(scripted(Kind::Mismatch, &blob.digest)),
+        }
+    }
+
+    async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
+        self.simple(What::Referrers, subject.as_str(), self.target.tagged_referrers(subject)).await
+    }
+
+    async fn may_miss_referrers(&self) -> bool {
+        self.target.may_miss_referrers().await
+    }
+
+    fn refuses_questions(&self) -> bool {
+        self.target.refuses_questions()
+    }
+
+    async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
+        self.simple(What::Manifest, tag.as_str(), self.target.read_tag(tag)).await
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Watched {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -381,6 +413,25 @@ impl Target for Watched {
             Some(Fault::Declines) => Ok(Mount::Declined(None)),
             _ => self.target.mount(digest, from).await,
         }
+    }
+
+    async fn held(&self, name: &Selector) -> Result<Held> {
+        match self.simple(What::Resolve, name.as_str(), self.target.held(name)).await {
+            Err(error) if error.kind() == Kind::NotFound => Ok(Held::Nothing),
+            held => held,
+        }
+    }
+
+    async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
+        self.target.check_holds(answered).await
+    }
+
+    fn shares_quota(&self) -> Option<String> {
+        self.target.shares_quota()
+    }
+
+    fn keeps_indexes(&self) -> bool {
+        self.target.keeps_indexes()
     }
 }
 

@@ -15,7 +15,7 @@ fn budget(quota: Quota, margin: u64) -> Arc<Budget> {
 }
 
 async fn send(budget: &Arc<Budget>, name: &str) -> Result<Ticket> {
-    let ticket = budget.ticket(wanted(name)).await;
+    let ticket = budget.ticket(wanted(name), std::future::pending()).await;
     ticket.begin("get manifest").map(|()| ticket)
 }
 
@@ -87,7 +87,7 @@ async fn each_answer_costs_a_pull_and_silence_or_a_401_none() {
     let budget = budget(told(100, 3), 0);
     let mut image = budget.reservation();
     image.extend([wanted("a"), wanted("b"), wanted("c")], 0, "pull").unwrap();
-    let ticket = budget.ticket(wanted("a")).await;
+    let ticket = budget.ticket(wanted("a"), std::future::pending()).await;
     for _ in 0..3 {
         ticket.begin("get").unwrap();
         ticket.unanswered();
@@ -139,8 +139,8 @@ async fn after_its_window_the_host_is_asked_again_and_believed() {
 #[tokio::test]
 async fn the_first_pull_goes_alone_until_it_is_answered() {
     let budget = Arc::new(Budget::new("the quota of h.io".into(), None, 0));
-    let first = budget.ticket(wanted("a")).await;
-    let mut second = Box::pin(budget.ticket(wanted("b")));
+    let first = budget.ticket(wanted("a"), std::future::pending()).await;
+    let mut second = Box::pin(budget.ticket(wanted("b"), std::future::pending()));
     assert!(futures::poll!(&mut second).is_pending());
     first.begin("get").unwrap();
     first.unanswered();
