@@ -13,7 +13,9 @@ use futures::future::BoxFuture;
 use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
+use transship::store::{
+    Accepted, BlobStream, Held, Mount, MountRule, Referrers, SMALL, Source, Stores, Target, Upload,
+};
 
 use super::gate::Gate;
 
@@ -341,6 +343,9 @@ impl Source for Watched {
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        if blob.size > SMALL {
+            return self.target.small_blob(blob).await;
+        }
         // What befalls a blob befalls this as well.
         let bytes = super::images::read(self.blob(blob, 0).await).await?;
         match blob.digest.matches(&bytes) {
