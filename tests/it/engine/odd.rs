@@ -96,7 +96,6 @@ impl Stores for Odd {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Opened {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -156,7 +155,6 @@ impl Source for Opened {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Opened {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {

@@ -283,7 +283,6 @@ fn scripted(kind: Kind, attempted: &impl fmt::Display) -> Error {
     Error::new(kind, attempted.to_string(), "as the script has it")
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Watched {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -371,7 +370,6 @@ impl Source for Watched {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Watched {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
