@@ -32,7 +32,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         ));
     }
     for image in &images {
-        if image.kept_below("dockerd")? != "" {
+        if !image.kept_below("dockerd")?.is_empty() {
             let why = format!(
                 "{} is {} at the target, and dockerd looks for {} there",
                 image.source(),

@@ -204,12 +204,12 @@ fn each_kind_of_error_and_each_hint_has_its_row() {
     }
     assert!(hints.values().map(Vec::len).sum::<usize>() > 30, "{hints:?}");
     let (mut page, mut meaning) = (String::new(), String::new());
+    let boundary = Regex::new("([a-z])([A-Z])").expect("a valid expression");
     for line in kinds.lines().map(str::trim) {
         if let Some(comment) = line.strip_prefix("///") {
             meaning = format!("{meaning}{comment}").trim().to_owned();
         } else if let Some(kind) = line.strip_suffix(',') {
-            let snake =
-                Regex::new("([a-z])([A-Z])").expect("a valid expression").replace_all(kind, "${1}_$2").to_lowercase();
+            let snake = boundary.replace_all(kind, "${1}_$2").to_lowercase();
             let _ = write!(page, "### `{snake}`\n\n{}\n\n", std::mem::take(&mut meaning));
             for hint in hints.remove(kind).unwrap_or_default() {
                 let _ = writeln!(page, "- hint: {hint}");
@@ -270,7 +270,7 @@ fn command_lines_in_the_pages_are_understood() {
             for command in line.split("&&").flat_map(|part| part.split('|')).map(str::trim) {
                 let command =
                     command.split(" #").next().unwrap_or_default().split(" > ").next().unwrap_or_default().trim();
-                let has_placeholder = command.contains(|c| matches!(c, '[' | '…' | '<'));
+                let has_placeholder = command.contains(['[', '…', '<']);
                 if !command.starts_with("transship ") || has_placeholder {
                     continue;
                 }
