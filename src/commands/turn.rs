@@ -24,7 +24,9 @@ impl Turn {
     /// Takes the turn of a run that `writes` its lock; with `wait`, once no other run has it. `None` where it goes on without:
     /// beside another run, or where nothing can be known.
     pub(super) async fn take(start: &Start, wait: bool, writes: bool) -> Option<Self> {
-        let lock = Pins::path(&start.global).ok().flatten().filter(|_| writes)?;
+        // Without the cache nothing is written to its folder, unless waiting asks for it.
+        let may_write = wait || !start.global.no_cache;
+        let lock = Pins::path(&start.global).ok().flatten().filter(|_| writes && may_write)?;
         let folder = session::cache_root(|name| std::env::var_os(name))?;
         let mut is_told = false;
         loop {

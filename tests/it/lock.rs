@@ -210,6 +210,8 @@ async fn a_pin_that_upstream_has_lost_is_told_with_who_still_holds_it() {
         "/manifests/sha256:",
         Fault::Answer { status: 404, headers: vec![], body: String::new() },
     );
+    // The target that holds it doesn't give it away.
+    scene.target.script.always("GET", "/manifests/sha256:", Fault::refuse(403, "DENIED"));
     list("DST/m, DST/second");
     let run = scene.cli.run("sync --json --no-cache").await;
     assert_eq!(run.code, 1, "{run}");

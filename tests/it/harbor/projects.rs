@@ -88,6 +88,7 @@ async fn names_are_judged_alike_once_the_host_is_known() {
         assert!(check.stdout.contains("Harbor would refuse the"), "{to}: {check}");
         assert!(check.stdout.contains("PROJECT/NAME"), "{to}: {check}");
         assert!(!check.stdout.contains("will create"), "{to}: {check}");
+        scene.clear();
         for verb in ["plan --json", "sync --json"] {
             let run = scene.cli.run(verb).await;
             assert_eq!(run.code, 1, "{to}: {run}");
