@@ -33,7 +33,7 @@ Examples:
 
 const DETAILS: &str = "\
 Exit status:
-  0    everything asked for is so
+  0    success
   1    some image failed or conflicts, the others are done; or a check failed
   2    could not run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check, verify,

@@ -156,7 +156,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
 async fn check_layout(session: &Session, layout: &Registry, directory: &Path, needs: &Needs) -> Vec<Check> {
     let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
     if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
-        let why = "the directory doesn't exist yet, and sync will make it: whether it may isn't provable before";
+        let why = "the directory doesn't exist yet, and sync will create it: that can't be verified before";
         return vec![about(Right::Create, Proof::Unknown { why: why.to_owned(), hint: None })];
     }
     let Some(((repository, _), need)) = needs.iter().next() else { return Vec::new() };

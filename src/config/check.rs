@@ -65,7 +65,7 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
     let list = root.key("targets");
     let written: Vec<(KeyPath, &str)> = match (&raw.target, &raw.targets) {
         (Some(_), Some(_)) => {
-            findings.add_hint(&list, "there is target: already", "put all of them under targets:");
+            findings.add_hint(&list, "`target` and `targets` are mutually exclusive", "put all of them under targets:");
             return Vec::new();
         }
         (Some(target), None) => vec![(root.key("target"), target)],

@@ -107,7 +107,7 @@ fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> V
                 "write it as indexes do: linux/amd64, linux/arm/v7, windows(10.0.17763)/amd64",
             ),
             Ok(platform) if platforms.contains(&platform) => {
-                findings.add_hint(&path, format!("the platform `{platform}` stands twice"), "remove one of them");
+                findings.add_hint(&path, format!("the platform `{platform}` is listed twice"), "remove one of them");
             }
             Ok(platform) => platforms.push(platform),
         }
@@ -127,7 +127,7 @@ fn artifact_types(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>)
             let hint = "write a media type, such as application/vnd.dev.cosign.artifact.sig.v1+json";
             findings.add_hint(&path, format!("`{text}` isn't an artifact type"), hint);
         } else if texts[..index].contains(text) {
-            findings.add_hint(&path, format!("the artifact type `{text}` stands twice"), "remove one of them");
+            findings.add_hint(&path, format!("the artifact type `{text}` is listed twice"), "remove one of them");
         }
     }
     texts.to_vec()

@@ -131,7 +131,7 @@ fn tags(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> Option
         let path = path.index(index);
         let Some(tag) = findings.ok(&path, text.parse::<Tag>()) else { continue };
         if tags.iter().any(|(other, _)| *other == tag) {
-            findings.add_hint(&path, format!("the tag `{tag}` stands twice"), "remove one of them");
+            findings.add_hint(&path, format!("the tag `{tag}` is listed twice"), "remove one of them");
         } else {
             tags.push((tag, None));
         }

@@ -77,7 +77,7 @@ fn a_wrong_shape_is_refused_with_position() {
     assert_problems(vec![
         (with("layot: x"), "3:1 layot: unknown key `layot`"),
         (with("defaults: {tags: [a]}"), "3:12 defaults.tags: unknown key `tags`"),
-        (with("target: b.example"), "3:1 target: the key stands twice in one map, first in line 1"),
+        (with("target: b.example"), "3:1 target: duplicate key, first at line 1"),
         (with("limits:\n  transfers: many"), "4:14 limits.transfers: expected a whole number, 0 or more"),
         (images("  - image: a\n    tags: {a: 1}"), "4:11 images[0].tags: expected a list, found a map"),
         (images("  - [a]"), "3:5 images[0]: expected an image reference or a map with the key image, found a list"),
@@ -118,7 +118,7 @@ conf/mirror.yaml:4:5: images[0]: `1:2` isn't a tag: expected up to 128 letters, 
 conf/mirror.yaml:6:5: images[1].tag: unknown key `tag`
 hint: did you mean `tags`?
 conf/mirror.yaml:7:20: images[1].tags[1]: `3.21 ` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first
-conf/mirror.yaml:8:5: images[1].tags: the key stands twice in one map, first in line 7
+conf/mirror.yaml:8:5: images[1].tags: duplicate key, first at line 7
 hint: remove one of them
 conf/mirror.yaml:12:15: registries.docker.io.password: a password doesn't stand in the file itself
 hint: write password: {env: VARIABLE} or password: {file: PATH}
@@ -135,7 +135,7 @@ fn a_wrong_type_is_told_with_what_was_seen_before() {
         problems("a: 1\ntarget: x\ntarget: y\nimages: 5"),
         [
             "1:1 a: unknown key `a`",
-            "3:1 target: the key stands twice in one map, first in line 2",
+            "3:1 target: duplicate key, first at line 2",
             "4:9 images: expected a list, found a single value",
         ]
     );

@@ -133,7 +133,7 @@ fn nonsense_is_refused_with_position() {
         (file(&format!("{a}{b}{a}")), "mirror.lock:11:3: images[2]: the same entry stands in line 3"),
         (
             file(&a.replace("size:", "size: 4\n  size:")),
-            "mirror.lock:7:3: images[0].size: the key stands twice in one map, first in line 6",
+            "mirror.lock:7:3: images[0].size: duplicate key, first at line 6",
         ),
     ] {
         let problems = read(&text).unwrap_err().to_string();

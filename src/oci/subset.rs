@@ -15,7 +15,7 @@
 //! 4. The media type stays, and the digest is SHA-256.
 //!
 //! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside of values stay.
-//! An index in which a member stands twice is refused, as readers don't agree on what it says.
+//! An index with a duplicate member is refused, as readers don't agree on what it says.
 
 mod attestations;
 
@@ -141,7 +141,7 @@ fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, SubsetError> {
     for member in raw {
         let name: String = serde_json::from_str(member.0.get()).map_err(invalid)?;
         if members.iter().any(|(other, _)| *other == name) {
-            return Err(SubsetError::Invalid(format!("the member `{name}` stands twice")));
+            return Err(SubsetError::Invalid(format!("the member `{name}` is listed twice")));
         }
         members.push((name, member));
     }

@@ -238,7 +238,7 @@ impl Builder {
             Content::Map { entries, seen, key } => {
                 let Some((key, key_at)) = key.take() else { return Ok(()) };
                 if let Some(first) = seen.get(&key) {
-                    let message = format!("the key stands twice in one map, first in line {}", first.line);
+                    let message = format!("duplicate key, first at line {}", first.line);
                     // The map itself has no pending key now, so this is the path of the map.
                     let path = self.path().key(&key);
                     self.duplicates.push(Problem::new(key_at, path, message).with_hint("remove one of them"));

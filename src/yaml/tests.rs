@@ -42,8 +42,8 @@ fn unknown_and_duplicate_keys_are_told_together_and_the_first_counts() {
     assert_eq!(
         notes,
         [
-            "5:3: inner.flag: the key stands twice in one map, first in line 3",
-            "6:1: count: the key stands twice in one map, first in line 1",
+            "5:3: inner.flag: duplicate key, first at line 3",
+            "6:1: count: duplicate key, first at line 1",
             "4:3: inner.wrods unknown",
         ]
     );

@@ -78,7 +78,7 @@ fn a_detour_has_targets_of_its_own_and_may_leave_the_sources_out() {
 fn wrong_targets_and_layouts_are_refused() {
     assert_problems(vec![
         ("images: [a]".into(), "1:1 targets: there is no target"),
-        (with("targets: [a.example]"), "3:10 targets: there is target: already"),
+        (with("targets: [a.example]"), "3:10 targets: `target` and `targets` are mutually exclusive"),
         ("target: https://h\nimages: [a]".into(), "1:9 target: `https://h` has a scheme"),
         (
             "target: oci:dir:a/b\nimages: [a]".into(),
@@ -112,7 +112,7 @@ fn wrong_images_are_refused() {
             images("  - image: a\n    tags: [x, -y]"),
             "4:15 images[0].tags[1]: `-y` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first",
         ),
-        (images("  - image: a\n    tags: [x, x]"), "4:15 images[0].tags[1]: the tag `x` stands twice"),
+        (images("  - image: a\n    tags: [x, x]"), "4:15 images[0].tags[1]: the tag `x` is listed twice"),
         (images("  - image: a\n    tags: []"), "4:11 images[0].tags: the list is empty"),
         (images("  - image: a"), "3:12 images[0].image: it doesn't say which images of the repository"),
         (images("  - {image: a:1, tags: [x]}"), "3:5 images[0]: there are several ways of choosing images"),

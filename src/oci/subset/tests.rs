@@ -149,7 +149,7 @@ fn no_match_says_what_there_is() {
 fn what_cannot_be_cut_byte_for_byte_is_refused() {
     let entries = format!("[{},{}]", on("amd64", "linux/amd64"), on("arm64", "linux/arm64"));
     for (text, why) in [
-        (format!(r#"{{"a":1,"manifests":{entries},"\u0061":2}}"#), "the member `a` stands twice"),
+        (format!(r#"{{"a":1,"manifests":{entries},"\u0061":2}}"#), "the member `a` is listed twice"),
         (
             format!(r#"{{"manifests":[{}]}}"#, on("amd64", "linux/amd64").replace("{", r#"{"platform":{},"#)),
             "duplicate field `platform`",

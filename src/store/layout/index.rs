@@ -82,7 +82,7 @@ impl Index {
         let Members(mut members) = serde_json::from_slice::<Members<String, Box<RawValue>>>(text)?;
         if members.iter().filter(|(key, _)| key == "manifests").count() > 1 {
             // Readers don't agree on which of them counts.
-            return Err(serde::de::Error::custom("the member `manifests` stands twice"));
+            return Err(serde::de::Error::custom("the member `manifests` is listed twice"));
         }
         if !members.iter().any(|(key, _)| key == "manifests") {
             members.push(("manifests".into(), RawValue::from_string("[]".into())?));
