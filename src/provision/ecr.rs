@@ -243,8 +243,7 @@ impl Provisioner for Ecr {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }
-        let why =
-            "it doesn't exist yet, and sync will create it: whether it may isn't provable before".to_owned();
+        let why = "it doesn't exist yet, and sync will create it: whether it may isn't provable before".to_owned();
         Ok(Doubt { why, hint: None })
     }
 
