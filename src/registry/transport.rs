@@ -155,12 +155,13 @@ impl Transport {
     /// again while the host serves others has a pace of its own, and fails alone.
     async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
         let admission = self.admissions.of(hop.url);
-        let (id, answers) = (self.admissions.next_request(), admission.answers());
-        let (backoff, began) = (self.admissions.backoff(), Instant::now());
+        let (id, backoff) = (self.admissions.next_request(), self.admissions.backoff());
         let (mut attempts, mut pauses) = (0, backoff.pauses());
-        let mut may_be_unseen = answers > 0;
+        // Since when it has met trouble, and what the host had answered by then.
+        let mut met = None;
+        let mut may_be_unseen = admission.answers() > 0;
         loop {
-            let mut permit = self.admit(hop, attempts > 0).await?;
+            let mut permit = self.admit(hop, met.is_some()).await?;
             attempts += 1;
             let error = match self.send(hop, None, &mut permit).await {
                 Ok(answer) => return Ok(answer),
@@ -173,10 +174,11 @@ impl Transport {
                 }
                 Err(Failed::Trouble(error) | Failed::Unseen(error)) => error,
             };
+            let (since, answers) = *met.get_or_insert_with(|| (Instant::now(), admission.answers()));
             let is_alone = permit.failed(&error, id) == Trial::Request;
             let others_are_served = admission.answers() > answers;
             let is_enough =
-                attempts >= backoff.attempts && began.elapsed() >= backoff.alone().min(self.admissions.max_wait());
+                attempts >= backoff.attempts && since.elapsed() >= backoff.alone().min(self.admissions.max_wait());
             let fails_alone = is_alone || !hop.request.waits || others_are_served && is_enough;
             if fails_alone || hop.request.action == Action::AbandonUpload {
                 return Err(error.with_attempts(attempts).as_final());

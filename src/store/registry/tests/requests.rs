@@ -78,6 +78,26 @@ async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_
 }
 
 #[tokio::test]
+async fn what_a_host_served_before_its_trouble_is_no_reason_to_fail_alone() {
+    let tries = AtomicUsize::new(0);
+    let script = Script::start(move |asked| {
+        match asked.line.contains("manifests/slow") && tries.fetch_add(1, Ordering::Relaxed) < 120 {
+            true => reply(503, &[], ""),
+            false => manifest_reply(),
+        }
+    })
+    .await;
+    let store = script.store();
+    store.resolve(&tag("good")).await.unwrap();
+    let slow = tag("slow");
+    let mut slow = std::pin::pin!(store.resolve(&slow));
+    assert!(futures::poll!(&mut slow).is_pending());
+    store.resolve(&tag("good")).await.unwrap();
+    slow.await.unwrap();
+    assert_eq!(script.count("/slow"), 121);
+}
+
+#[tokio::test]
 async fn a_request_that_meets_trouble_alone_fails_alone() {
     let script = Script::start(|asked| match asked.line.contains("manifests/bad") {
         true => reply(503, &[], ""),
