@@ -30,8 +30,8 @@
 //! | `rewrite` | scan, desired, config, lock, oci |
 //! | `scan` | oci |
 //! | `export` | desired, oci |
-//! | `report` | plan, error, oci |
-//! | `progress` | oci |
+//! | `report` | plan, error, terminal, oci |
+//! | `progress` | terminal, oci |
 //! | `plan` | referrers, desired, lock, config, select, provision, store, once, error, oci |
 //! | `resolve` | desired, lock, config, select, referrers, store, error, oci |
 //! | `desired` | lock, config, select, error, oci |
@@ -39,15 +39,16 @@
 //! | `serve` | store, error, oci |
 //! | `provision` | config, registry, aws, once, error, oci |
 //! | `store` | registry, retry, error, oci |
-//! | `registry` | config, aws, once, retry, error, oci |
+//! | `registry` | config, aws, once, retry, error, terminal, oci |
 //! | `aws` | config, error, oci |
 //! | `lock` | yaml, select, oci |
 //! | `config` | yaml, select, oci |
-//! | `yaml` | – |
+//! | `yaml` | terminal |
 //! | `select` | oci |
 //! | `once` | – |
 //! | `retry` | error |
 //! | `error` | oci |
+//! | `terminal` | – |
 //! | `oci` | – |
 
 pub mod aws;
@@ -76,6 +77,7 @@ pub mod scan;
 pub mod select;
 pub mod serve;
 pub mod store;
+mod terminal;
 pub mod verify;
 pub mod warm;
 mod yaml;

@@ -4,6 +4,7 @@
 //! the report, and the exit status is worked out from what is reported and from nothing else.
 
 mod cached;
+mod causes;
 mod checks;
 pub(crate) mod gone;
 mod json;
@@ -29,7 +30,6 @@ pub use crate::plan::Bytes;
 pub use cached::{CacheProof, Cached, CachedTag};
 pub use checks::{Check, Proof, Right};
 pub use outcome::{Outcome, Reason, ReferrerOutcome, Status};
-pub use phrase::escape;
 pub use quotas::AccountQuota;
 pub use text::Style;
 
@@ -162,6 +162,8 @@ impl From<Exit> for ExitCode {
 pub struct Report {
     /// The verb.
     pub command: String,
+    /// What the next command line needs, too, such as ` -c prod.yaml`.
+    pub options: String,
     /// When it began.
     pub started: Timestamp,
     /// How long it took.
@@ -229,6 +231,7 @@ impl Report {
     pub fn new(command: impl Into<String>, started: Timestamp) -> Self {
         Self {
             command: command.into(),
+            options: String::new(),
             started,
             seconds: 0.0,
             outcomes: Vec::new(),

@@ -16,9 +16,10 @@ use super::{Unable, print_found};
 use crate::cli::{self, Global};
 use crate::config::{Config, Overrides};
 use crate::lock::Lock;
-use crate::report::{Exit, escape};
+use crate::report::Exit;
 use crate::rewrite;
 use crate::scan::{self, FieldPath, Found, STDIN, Scan};
+use crate::terminal::escape;
 use lacking::Lacking;
 
 /// What is to be had of mirror.yaml and its lock without a request, and without a secret.

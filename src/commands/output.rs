@@ -12,6 +12,7 @@ use crate::cli::{Cli, ColorChoice, Global};
 use crate::config::Problems;
 use crate::error::Kind;
 use crate::report::{Exit, Fatal, Place, Report, Style};
+use crate::terminal::{columns_of_stderr, columns_of_stdout, wrap};
 
 /// Why a verb could not run: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,7 @@ pub(super) fn style(global: &Global) -> Style {
         ColorChoice::Never => false,
         ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     };
-    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted }
+    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted, width: columns_of_stdout() }
 }
 
 /// Tells what a run did.
@@ -130,6 +131,10 @@ fn explain(error: &anyhow::Error) -> Exit {
     }
     if let Some(hint) = hint(error) {
         text.push_str(&format!("hint: {hint}\n"));
+    }
+    if let Some(columns) = columns_of_stderr() {
+        let lines = text.lines().flat_map(|line| wrap(line, columns, "  "));
+        text = lines.map(|line| line + "\n").collect();
     }
     let _ = io::stderr().lock().write_all(text.as_bytes());
     error.downcast_ref::<Unheard>().map_or(Exit::Unable, |unheard| unheard.exit)

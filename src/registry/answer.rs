@@ -15,6 +15,7 @@ use crate::registry::action::{Action, Request};
 use crate::registry::admission::pulls::{Budget, Mark};
 use crate::registry::auth::challenge;
 use crate::registry::net::shown;
+use crate::terminal::escape;
 
 /// The longest message that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 300;
@@ -420,13 +421,9 @@ fn once(message: &str) -> &str {
     }
 }
 
-/// Shortened, and with control characters escaped: what a server says may end up on a terminal.
+/// Shortened, and fit for a terminal: what a server says may end up on one.
 fn printable(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(LONGEST_MESSAGE)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect();
+    let mut shown = escape(&text.chars().take(LONGEST_MESSAGE).collect::<String>()).into_owned();
     if text.chars().nth(LONGEST_MESSAGE).is_some() {
         shown.push('…');
     }

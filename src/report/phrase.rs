@@ -1,7 +1,5 @@
 //! Turns of phrase of the text report: numbers, times, names.
 
-use std::borrow::Cow;
-
 use bytesize::ByteSize;
 
 use crate::error::Error;
@@ -26,12 +24,14 @@ impl<'a> Targets<'a> {
         Self(first.filter(|first| prefixes.all(|prefix| prefix == Some(*first))))
     }
 
-    pub(super) fn name(&self, source: &str, target: &str) -> String {
-        match (self.0, prefix(source, target)) {
-            (Some(_), _) => escape(source).into_owned(),
-            (None, Some(prefix)) => format!("{} → {}…", escape(source), escape(prefix)),
-            (None, None) => format!("{} → {}", escape(source), escape(target)),
-        }
+    /// What to call an image, and where it goes if that says something.
+    pub(super) fn names(&self, source: &str, target: &str) -> (String, Option<String>) {
+        let target = match (self.0, prefix(source, target)) {
+            (Some(_), _) => None,
+            (None, Some(prefix)) => Some(format!("{prefix}…")),
+            (None, None) => Some(target.to_owned()),
+        };
+        (source.to_owned(), target)
     }
 }
 
@@ -46,11 +46,6 @@ fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
     let (host, rest) = source.split_once('/')?;
     let start = target.strip_suffix(rest)?.strip_suffix('/')?.strip_suffix(&host.replace(':', "-"))?;
     start.ends_with('/').then_some(start)
-}
-
-/// The width of the column of names; those that are much longer than a line don't push the others away.
-pub(super) fn column(names: &[String]) -> usize {
-    names.iter().map(|name| name.chars().count()).filter(|width| *width <= 46).max().unwrap_or(0)
 }
 
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
@@ -72,19 +67,6 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Names and messages come from registries: nothing in them may move the cursor or turn the line around.
-pub fn escape(text: &str) -> Cow<'_, str> {
-    let bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(bad) {
-        return Cow::Borrowed(text);
-    }
-    let escaped = text.chars().map(|c| if bad(c) { c.escape_default().to_string() } else { c.to_string() });
-    Cow::Owned(escaped.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,16 +84,11 @@ mod tests {
         let in_directory = format!("oci:/media/disk:{source}");
         for target in [&in_registry, &in_directory] {
             let one = Targets::of(std::iter::once((source, target.as_str())));
-            assert_eq!(one.name(source, target), source);
+            assert_eq!(one.names(source, target), (source.to_owned(), None));
         }
         let pairs = [(source, in_registry.as_str()), (source, in_directory.as_str())];
         let both = Targets::of(pairs.into_iter());
-        let names = pairs.map(|(source, target)| both.name(source, target));
-        assert_eq!(names, [format!("{source} → harbor.example.com/mirror/…"), format!("{source} → oci:/media/disk:…")]);
-    }
-
-    #[test]
-    fn nothing_moves_the_cursor() {
-        assert_eq!(escape("a\u{1b}[2J\r\n\u{202e}é→"), "a\\u{1b}[2J\\r\\n\\u{202e}é→");
+        let targets = pairs.map(|(source, target)| both.names(source, target).1.unwrap());
+        assert_eq!(targets, ["harbor.example.com/mirror/…", "oci:/media/disk:…"]);
     }
 }

@@ -1,16 +1,17 @@
-//! The last line of the text report: a whole run in numbers.
+//! The end of the text report: a whole run in numbers, and what to do next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::phrase::{count, duration, escape, size};
+use super::phrase::{count, duration, size};
 use super::{CacheProof, Check, Outcome, Part, Reason, Report, Status};
-use crate::plan::{Action, Plan, Transfer};
+use crate::plan::{Action, Plan, Planned, Transfer};
+use crate::terminal::escape;
 
-/// `30 images: 28 copied, 1 up to date, 1 failed; 1.2 GB copied in 12.3 s; pulls: docker.io 35`, or what a plan comes to.
-pub(super) fn summary(report: &Report) -> String {
+/// How many images at how many targets, and what became of them; what that took; what to run next. Each is a line.
+pub(super) fn summary(report: &Report) -> Vec<String> {
     let mut parts = Vec::new();
-    if let Some(changes) = &report.changes {
+    if let Some(changes) = report.changes.as_ref().filter(|_| !report.verified && !report.of_caches) {
         let referrers = changes.iter().filter(|change| change.what == Part::Referrer).count();
         let mut changed = count(changes.len() - referrers, "pin", "pins");
         if referrers > 0 {
@@ -18,13 +19,7 @@ pub(super) fn summary(report: &Report) -> String {
         }
         parts.push(format!("{changed} changed"));
     }
-    if report.verified {
-        return verification_summary(report);
-    }
-    if report.of_caches {
-        return caches_summary(report);
-    }
-    if let Some(differences) = &report.differences {
+    if let Some(differences) = report.differences.as_ref().filter(|_| !report.verified && !report.of_caches) {
         parts.push(count(differences.len(), "difference", "differences"));
     }
     if let Some(checks) = &report.checks {
@@ -34,13 +29,77 @@ pub(super) fn summary(report: &Report) -> String {
         let limited = quotas.iter().filter(|one| one.quota.is_some()).count();
         parts.push(format!("{}, {limited} limited", count(quotas.len(), "account", "accounts")));
     }
+    let mut lines = Vec::new();
     match &report.plan {
-        Some(plan) => parts.extend(plan_summary(report, plan)),
+        _ if report.of_caches => lines.push(caches_summary(report)),
+        _ if report.verified => lines.push(verification_summary(report)),
+        Some(plan) => lines.extend(plan_summary(report, plan)),
         // A command that copies nothing has no images to speak of, unless they failed.
         None if report.outcomes.is_empty() && !parts.is_empty() => {}
-        None => parts.extend(run_summary(report)),
+        None => lines.extend(run_summary(report)),
     }
-    parts.join("; ")
+    if !parts.is_empty() {
+        lines.insert(0, parts.join("; "));
+    }
+    lines.extend(next(report).map(|command| format!("next: `transship {command}`")));
+    lines
+}
+
+/// The one command that goes on from here, if there is anything to do.
+fn next(report: &Report) -> Option<String> {
+    let has_failed = report.outcomes.iter().any(Outcome::is_failure);
+    let verb = match report.command.as_str() {
+        "sync" if report.plan.is_some() => report.plan.as_ref()?.with_work().next().map(|_| "sync")?,
+        "sync" | "update" if has_failed || report.interrupted => report.command.as_str(),
+        "sync" => report.outcomes.iter().any(|outcome| outcome.status == Status::Copied).then_some("verify")?,
+        "plan" if has_failed => "plan",
+        "plan" => report.plan.as_ref()?.with_work().next().map(|_| "sync")?,
+        "verify" if has_failed || report.interrupted => "verify",
+        "verify" => remedy(report)?,
+        "lock" if report.differences.is_some() => {
+            report.differences.as_ref().filter(|found| !found.is_empty()).map(|_| "update")?
+        }
+        "lock" if has_failed || report.interrupted => "lock",
+        "check" if report.checks.iter().flatten().any(Check::is_failure) => "check",
+        "update" | "lock" | "check" => "sync",
+        _ => return None,
+    };
+    Some(format!("{verb}{}", report.options))
+}
+
+/// What brings back what differs at the targets, if a sync does.
+fn remedy(report: &Report) -> Option<&'static str> {
+    let differences = report.differences.as_deref().unwrap_or_default();
+    let is_below_a_tag = |part| matches!(part, Part::Manifest | Part::Blob);
+    let lacking = differences.iter().filter(|difference| difference.expected.is_some());
+    lacking.map(|difference| if is_below_a_tag(difference.what) { "sync --repair" } else { "sync" }).max()
+}
+
+/// `30 images, 2 targets`: those that a list has, and to how many places each of them goes.
+fn extent<'a>(outcomes: impl Iterator<Item = (&'a str, Option<String>, bool)>) -> String {
+    let mut images: HashMap<_, usize> = HashMap::new();
+    for (source, digest, has_target) in outcomes {
+        *images.entry((source, digest)).or_default() += usize::from(has_target);
+    }
+    let targets = images.values().copied().max().unwrap_or(0);
+    let images = count(images.len(), "image", "images");
+    if targets == 0 { images } else { format!("{images}, {}", count(targets, "target", "targets")) }
+}
+
+fn extent_of_outcomes(outcomes: &[Outcome]) -> String {
+    extent(outcomes.iter().map(|outcome| {
+        let digest = outcome.mirrored.as_ref().or(outcome.digest.as_ref()).map(ToString::to_string);
+        (outcome.source.as_str(), digest, !outcome.target.is_empty())
+    }))
+}
+
+fn extent_of_plan(plan: &Plan) -> String {
+    let sources = plan.images.iter().map(|planned| match planned {
+        Planned::Image(transfer) => (transfer.source.to_string(), Some(transfer.target_digest().to_string()), true),
+        Planned::Failed { source, target, .. } => (source.clone(), None, !target.is_empty()),
+    });
+    let sources: Vec<_> = sources.collect();
+    extent(sources.iter().map(|(source, digest, has_target)| (source.as_str(), digest.clone(), *has_target)))
 }
 
 /// `28 copied, 1 up to date, 1 failed`, without the work that is left to do.
@@ -59,10 +118,8 @@ fn check_summary(checks: &[Check], seconds: f64) -> String {
     format!("{}: {counts} in {}", count(checks.len(), "check", "checks"), duration(seconds))
 }
 
-/// `12 images at 1 target: 11 as pinned, 1 differs; 2 differences, 1.2 GB checked in 12.3 s`.
+/// `12 images, 1 target: 11 as pinned, 1 differs; 2 differences, 1.2 GB checked in 12.3 s`.
 fn verification_summary(report: &Report) -> String {
-    let mut targets: BTreeMap<&str, usize> = BTreeMap::new();
-    report.outcomes.iter().for_each(|outcome| *targets.entry(&outcome.source).or_default() += 1);
     let of = |wanted: &dyn Fn(&Outcome) -> bool| report.outcomes.iter().filter(|outcome| wanted(outcome)).count();
     let with = |reason| of(&|outcome| outcome.status == Status::Skipped && outcome.reason == Some(reason));
     let differ = of(&|outcome| outcome.status == Status::Differs);
@@ -74,13 +131,12 @@ fn verification_summary(report: &Report) -> String {
         (of(&Outcome::is_failure), "failed"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
-    let images = count(targets.len(), "image", "images");
-    let targets = count(targets.values().copied().max().unwrap_or(0), "target", "targets");
     let differences = count(report.differences.as_ref().map_or(0, Vec::len), "difference", "differences");
     let bytes = Some(report.bytes().present).filter(|bytes| *bytes > 0);
     let bytes = bytes.map(|bytes| format!(", {} checked", size(bytes))).unwrap_or_default();
     let counts = counts.collect::<Vec<_>>().join(", ");
-    format!("{images} at {targets}: {counts}; {differences}{bytes} in {}", duration(report.seconds))
+    let extent = extent_of_outcomes(&report.outcomes);
+    format!("{extent}: {counts}; {differences}{bytes} in {}", duration(report.seconds))
 }
 
 /// `12 images at 1 cache: 10 warmed, 2 kept; 1.2 GB read in 12.3 s`, or what was found: `8 kept, 1 lacking; 3 differences in 1 s`.
@@ -113,26 +169,29 @@ fn caches_summary(report: &Report) -> String {
 }
 
 fn run_summary(report: &Report) -> Vec<String> {
-    let mut images = count(report.outcomes.len(), "image", "images");
+    let mut lines = vec![extent_of_outcomes(&report.outcomes)];
     let statuses = by_status(&report.outcomes);
     if !statuses.is_empty() {
-        let _ = write!(images, ": {}", statuses.join(", "));
+        let _ = write!(lines[0], ": {}", statuses.join(", "));
     }
     let bytes = report.bytes();
-    let moved = [(bytes.copied, "copied"), (bytes.mounted, "mounted")];
+    let moved = [(bytes.copied, "copied"), (bytes.mounted, "mounted"), (bytes.present, "already there")];
     let moved = moved.iter().filter(|(bytes, _)| *bytes > 0).map(|(bytes, word)| format!("{} {word}", size(*bytes)));
     let moved = moved.collect::<Vec<_>>().join(", ");
-    let mut parts = vec![images];
     match moved.as_str() {
-        "" => parts[0] += &format!(" in {}", duration(report.seconds)),
-        moved => parts.push(format!("{moved} in {}", duration(report.seconds))),
+        "" => lines[0] += &format!(" in {}", duration(report.seconds)),
+        moved => lines.push(format!("{moved} in {}", duration(report.seconds))),
     }
-    let counting = report.registries.iter().filter(|host| host.meters_pulls && host.manifest_gets > 0);
-    let pulls: Vec<_> = counting.map(|host| format!("{} {}", escape(&host.host), host.manifest_gets)).collect();
+    let metered = report.registries.iter().filter(|host| host.meters_pulls);
+    let pulls = metered.filter(|host| host.manifest_gets > 0 || host.quota.is_some()).map(|host| {
+        let left = host.quota.map(|quota| format!(", {} of {} left", quota.remaining, quota.limit)).unwrap_or_default();
+        format!("{} {} spent{left}", escape(&host.host), host.manifest_gets)
+    });
+    let pulls: Vec<_> = pulls.collect();
     if !pulls.is_empty() {
-        parts.push(format!("pulls: {}", pulls.join(", ")));
+        lines.push(format!("pulls: {}", pulls.join("; ")));
     }
-    parts
+    lines
 }
 
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
@@ -143,11 +202,11 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag"), (put_off, "to put off")];
     let actions = actions.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
     let statuses: Vec<_> = actions.chain(by_status(&report.outcomes)).collect();
-    let mut images = count(plan.images.len(), "image", "images");
+    let mut images = extent_of_plan(plan);
     if !statuses.is_empty() {
         let _ = write!(images, ": {}", statuses.join(", "));
     }
-    let mut parts = vec![images];
+    let mut parts = Vec::new();
     let known: u64 = todo.iter().filter_map(|image| image.bytes).map(|bytes| bytes.copied).sum();
     if known > 0 {
         let least = at_least(todo.iter().all(|image| image.bytes.is_some()));
@@ -160,7 +219,7 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
         parts.push(format!("{} to change", count(plan.changes.len(), "repository", "repositories")));
     }
     parts.extend(pulls_summary(report, &todo));
-    parts
+    [images, parts.join("; ")].into_iter().filter(|line| !line.is_empty()).collect()
 }
 
 /// `pulls: docker.io at least 12 of 88 left, 3 more are in the cache`, if there are any.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::terminal::escape;
+
 /// A place in a text; both count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
@@ -143,14 +145,14 @@ impl Problems {
     pub fn line(&self, problem: &Problem) -> String {
         let Problem { line, column, path, message, .. } = problem;
         let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
-        format!("{}:{line}:{column}: {}{}", self.origin, printable(&path), printable(message))
+        format!("{}:{line}:{column}: {}{}", self.origin, escape(&path), escape(message))
     }
 
     /// As `Display`, with the line below each problem, and a caret where it is.
     pub fn annotated(&self) -> String {
         let mut text = String::new();
         for problem in &self.problems {
-            let hint = problem.hint.as_deref().map(|hint| format!("hint: {}", printable(hint)));
+            let hint = problem.hint.as_deref().map(|hint| format!("hint: {}", escape(hint)));
             for part in [self.line(problem), problem.quoted(), hint.unwrap_or_default()] {
                 if !part.is_empty() {
                     text.push_str(&part);
@@ -188,7 +190,7 @@ impl fmt::Display for Problems {
             let line_break = if position == 0 { "" } else { "\n" };
             write!(f, "{line_break}{}", self.line(problem))?;
             if let Some(hint) = &problem.hint {
-                write!(f, "\nhint: {}", printable(hint))?;
+                write!(f, "\nhint: {}", escape(hint))?;
             }
         }
         Ok(())
@@ -196,15 +198,3 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// The text with control characters escaped: a file must not be able to steer the terminal that shows its problems.
-fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
-}

@@ -163,14 +163,16 @@ async fn quiet_shows_failures_and_the_summary() {
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n  - SRC/missing:1\n");
     let sync = scene.cli.run("sync -q").await;
-    insta::assert_snapshot!(sync.filtered(), @r"
+    insta::assert_snapshot!(sync.filtered(), @"
     exit 1
     -- stdout
     failed      127.0.0.1:[PORT]/missing:1
       resolve 1 in 127.0.0.1:[PORT]/missing: 404 Not Found
       hint: check the spelling, and that the tag still exists
 
-    2 images: 1 copied, 1 failed; 3.0 kB copied in [SECONDS]
+    2 images, 1 target: 1 copied, 1 failed
+    3.0 kB copied in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
 }

@@ -51,17 +51,19 @@ async fn a_sync_in_which_much_goes_wrong() {
     -- stdout
     copied      SRC/app:1 → DST/m/app:1    3.0 kB  [SECONDS]
 
-    failed      SRC/app:nope
-      resolve nope in SRC/app: 404 Not Found
-    failed      SRC/gone:1
-      resolve 1 in SRC/gone: 404 Not Found
+    failed      resolve TAG in REPOSITORY: 404 Not Found
       hint: check the spelling, and that the tag still exists
+      2 images:
+        SRC/app:nope
+        SRC/gone:1
 
     failed      SRC/db:16
       push manifest sha256:[DIGEST] as 16 to DST/m/db: 403 Forbidden: DENIED as the script has it
       hint: the account is known but lacks the right: ask the registry's owner for it
 
-    4 images: 1 copied, 3 failed; 3.0 kB copied in [SECONDS]
+    4 images, 1 target: 1 copied, 3 failed
+    3.0 kB copied in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
 }
@@ -75,13 +77,14 @@ async fn a_sync_with_a_wrong_password() {
     insta::assert_snapshot!(scene.shown("sync").await, @"
     exit 1
     -- stdout
-    failed      SRC/app:1
-      get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
-    failed      SRC/db:16
-      get a token for SRC/db from SRC: 401 Unauthorized: UNAUTHORIZED
+    failed      get a token for REPOSITORY from SRC: 401 Unauthorized: UNAUTHORIZED
       hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
+      2 images:
+        SRC/app:1
+        SRC/db:16
 
-    2 images: 2 failed in [SECONDS]
+    2 images, 1 target: 2 failed in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
 }
@@ -98,7 +101,8 @@ async fn a_sync_without_a_login() {
       get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
       hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
 
-    1 image: 1 failed in [SECONDS]
+    1 image, 1 target: 1 failed in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
 }
@@ -114,7 +118,8 @@ async fn a_sync_to_a_target_that_is_down() {
       reach 127.0.0.1:[PORT]: Connection refused (5 attempts)
       hint: check the network and the registry's status, then run it again
 
-    1 image: 1 failed in [SECONDS]
+    1 image, 1 target: 1 failed in [SECONDS]
+    next: `transship sync`
     no target answered: nothing was done
     -- stderr
     ");
@@ -134,7 +139,9 @@ async fn a_plan_and_a_dry_run() {
       resolve nope in SRC/app: 404 Not Found
       hint: check the spelling, and that the tag still exists
 
-    3 images: 2 to copy, 1 failed; 6.0 kB to move
+    3 images, 1 target: 2 to copy, 1 failed
+    6.0 kB to move
+    next: `transship plan`
     -- stderr
     ");
     insta::assert_snapshot!(scene.shown("sync --dry-run --only */app:1").await, @"
@@ -142,7 +149,9 @@ async fn a_plan_and_a_dry_run() {
     -- stdout
     copy        SRC/app:1 → DST/m/app:1    3.0 kB
 
-    1 image: 1 to copy; 3.0 kB to move
+    1 image, 1 target: 1 to copy
+    3.0 kB to move
+    next: `transship sync`
     -- stderr
     ");
 }
@@ -159,7 +168,8 @@ async fn a_conflict() {
       set DST/m/app:1: it holds sha256:[DIGEST], not the pinned sha256:[DIGEST], and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
-    1 image: 1 conflict in [SECONDS]
+    1 image, 1 target: 1 conflict in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
 }
@@ -175,6 +185,7 @@ async fn pins_that_move() {
     SRC/db:16  new → sha256:[DIGEST]
 
     2 pins changed
+    next: `transship sync`
     -- stderr
     ");
     image("moved").build().push(&scene.source.inside("app"), "1").await;
@@ -188,6 +199,7 @@ async fn pins_that_move() {
       hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
 
     3 differences
+    next: `transship update`
     -- stderr
     ");
     insta::assert_snapshot!(scene.shown("update").await, @"
@@ -198,6 +210,7 @@ async fn pins_that_move() {
     SRC/db:17  new → sha256:[DIGEST]
 
     3 pins changed
+    next: `transship sync`
     -- stderr
     ");
     insta::assert_snapshot!(scene.shown("lock --check").await, @"
@@ -255,6 +268,7 @@ async fn a_check_in_which_some_things_fail() {
       ok          push     m/db
 
     12 checks: 8 ok, 1 unknown, 3 failed in [SECONDS]
+    next: `transship check`
     -- stderr
     ");
     scene.cli.write("password", "wrong\n");
@@ -277,6 +291,7 @@ async fn a_check_in_which_some_things_fail() {
         hint: the account is known but lacks the right: ask the registry's owner for it
 
     10 checks: 7 ok, 3 failed in [SECONDS]
+    next: `transship check`
     -- stderr
     ");
 }

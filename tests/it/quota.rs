@@ -185,7 +185,7 @@ async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
         assert_eq!(hub.expect("the hub")["quota"]["remaining"], 7, "{plan}");
     }
     let plan = scene.cli.run("plan").await;
-    assert!(plan.stdout.contains("8 images: 5 to copy, 3 to put off"), "{plan}");
+    assert!(plan.stdout.contains("8 images, 1 target: 5 to copy, 3 to put off"), "{plan}");
     assert!(plan.stdout.contains("pulls: docker.io 8 of 7 left") && plan.stdout.contains("and 2 more"), "{plan}");
     assert_eq!((plan.code, scene.hub.pulls().len()), (0, 0), "{plan}");
     // What the plan says is what the sync does.

@@ -106,7 +106,7 @@ async fn a_report_that_cant_be_written_in_the_end_is_an_error() {
     let scene = scene().await;
     let run = scene.cli.run("sync --report /dev/full").await;
     assert!(run.code == 1 && run.stderr.contains("error: can't write the report to /dev/full: No space left"), "{run}");
-    assert!(run.stdout.contains("2 images: 2 copied"), "{run}");
+    assert!(run.stdout.contains("2 images, 1 target: 2 copied"), "{run}");
     let full = File::options().write(true).open("/dev/full").expect("every Linux has it");
     assert_eq!(scene.cli.run_into("sync --report r.json", full).await.0, 1);
     assert_eq!(report(&scene.cli, "r.json")["exit"], 0);

@@ -144,7 +144,7 @@ async fn the_demo_mirrors_a_signature_and_a_part_and_proves_it() {
     for said in [
         "platforms: [linux/amd64]",
         "+1 referrer",
-        "5 images: 5 up to date",
+        "5 images, 1 target: 5 up to date",
         "Requests to Docker Hub and Quay: 0\n",
         "5 as pinned; 0 differences",
         "every digest as pinned;\nsignatures that it found: 1.",

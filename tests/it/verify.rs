@@ -364,7 +364,7 @@ async fn what_a_person_sees() {
     insta::assert_snapshot!(shown(&scene, "verify --deep").await, @"
     exit 0
     -- stdout
-    3 images at 1 target: 3 as pinned; 0 differences, 2.0 kB checked in [SECONDS]
+    3 images, 1 target: 3 as pinned; 0 differences, 2.0 kB checked in [SECONDS]
     -- stderr
     ");
     scene.mirrored("app", "2", &image("moved").build()).await;
@@ -391,7 +391,8 @@ async fn what_a_person_sees() {
       resolve 1 in DST/mirror/db: 403 Forbidden
       hint: the account is known but lacks the right: ask the registry's owner for it
 
-    3 images at 1 target: 2 differ, 1 failed; 4 differences, 682 B checked in [SECONDS]
+    3 images, 1 target: 2 differ, 1 failed; 4 differences, 682 B checked in [SECONDS]
+    next: `transship verify`
     -- stderr
     ");
     insta::assert_snapshot!(shown(&scene, "verify -q --only */app:2").await, @"
@@ -401,7 +402,8 @@ async fn what_a_person_sees() {
       different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
       hint: tag, referrer: `transship sync` sets it again, or tells why it can't
 
-    1 image at 1 target: 1 differs; 1 difference in [SECONDS]
+    1 image, 1 target: 1 differs; 1 difference in [SECONDS]
+    next: `transship sync`
     -- stderr
     ");
     let said = scene.cli.run("verify -v --only */app:*").await.stdout;

@@ -6,6 +6,8 @@ use regex::Regex;
 use reqwest::header::HeaderMap;
 use url::Url;
 
+use crate::terminal::escape;
+
 /// Query keys of ours, which hold no secret; everything else does, or may.
 const QUERY_KEYS: &[&str] = &["n", "last", "digest", "mount", "from", "service", "scope", "project_name"];
 
@@ -91,11 +93,7 @@ static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 pub(crate) fn redacted(text: &str) -> String {
     let redacted =
         SECRETS.iter().fold(text.to_owned(), |text, (secret, shown)| secret.replace_all(&text, *shown).into_owned());
-    // Also the characters that change the direction of what follows them.
-    let unsafe_to_show = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    redacted.chars().flat_map(|c| if unsafe_to_show(c) { c.escape_default().collect() } else { vec![c] }).collect()
+    escape(&redacted).into_owned()
 }
 
 #[cfg(test)]

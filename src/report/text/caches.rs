@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::super::phrase::escape;
 use super::super::{CacheProof, Cached, CachedTag, Outcome, Report, Status};
 use super::{PLAIN, Page, WAITING};
+use crate::terminal::escape;
 
 /// What an image that was only looked at comes to, and what that means.
 struct Proved {
@@ -43,8 +43,7 @@ impl Page<'_> {
             let is_any = such.peek().is_some();
             let is_verbose = self.style.verbose;
             for (outcome, _) in such.filter(|_| is_verbose) {
-                let word = self.word(word, PLAIN);
-                self.line(&format!("{word}  {}", place(outcome)))?;
+                self.worded((word, PLAIN), &place(outcome))?;
             }
             if let Some(means) = means.filter(|_| is_any && report.differences.is_some()) {
                 self.line(&format!("  {means}"))?;
@@ -65,8 +64,8 @@ impl Page<'_> {
             };
             is_any = true;
             let pinned = outcome.digest.as_ref().map_or("nothing", |digest| digest.short());
-            let word = self.word("moved", WAITING);
-            self.line(&format!("{word}  {}  {names}, the lock pins {pinned}", place(outcome)))?;
+            let text = format!("{}  {names}, the lock pins {pinned}", place(outcome));
+            self.worded(("moved", WAITING), &text)?;
         }
         if is_any {
             let hint = "what is pinned is pulled by its digest; `transship update` pins what the tag names";

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::super::phrase::escape;
 use super::super::{Difference, Part, Report};
 use super::{BAD, Page, WAITING};
 use crate::oci::Digest;
+use crate::terminal::escape;
 
 /// What is wrong with a part at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +102,7 @@ impl Page<'_> {
         let all = report.differences.as_deref().unwrap_or_default();
         let (pins, parts): (Vec<_>, Vec<_>) = all.iter().partition(|difference| difference.target.is_none());
         for pin in &pins {
-            let word = self.word("differs", WAITING);
-            self.line(&format!("{word}  {}  {}", escape(&pin.source), how_it_differs(pin)))?;
+            self.worded(("differs", WAITING), &format!("{}  {}", escape(&pin.source), how_it_differs(pin)))?;
         }
         if !pins.is_empty() {
             self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin")?;
@@ -112,11 +111,10 @@ impl Page<'_> {
             self.gap()?;
         }
         for of_target in parts.chunk_by(|one, next| one.target == next.target) {
-            self.line(&escape(of_target[0].target.as_deref().unwrap_or_default()))?;
+            self.name(0, of_target[0].target.as_deref().unwrap_or_default())?;
             for part in of_target {
-                let (word, color) = Wrong::of(part).look();
-                let line = format!("  {}  {:<8}  {}", self.word(word, color), part.what.word(), what_is_wrong(part));
-                self.line(&line)?;
+                let text = format!("{:<8}  {}", part.what.word(), what_is_wrong(part));
+                self.worded_at(2, Wrong::of(part).look(), &text)?;
             }
         }
         let remedies: &[Remedy] = if report.of_caches { &AT_CACHES } else { &REMEDIES };

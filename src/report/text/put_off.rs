@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::super::phrase::{circumstances, escape};
 use super::{Page, Report, Status, WAITING};
 use crate::plan::Plan;
+use crate::report::phrase::circumstances;
+use crate::terminal::escape;
 
 impl Page<'_> {
     /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
@@ -20,14 +21,12 @@ impl Page<'_> {
             told.push(first.hint());
             let others = errors.iter().filter(|error| error.hint() == first.hint()).count() - 1;
             self.gap()?;
-            let word = self.word(Status::Deferred.word(), WAITING);
-            self.line(&format!("{word}  {}{}", escape(&first.to_string()), circumstances(first)))?;
+            let text = format!("{}{}", escape(&first.to_string()), circumstances(first));
+            self.worded((Status::Deferred.word(), WAITING), &text)?;
             if others > 0 {
                 self.line(&format!("  and {others} more for the same quota"))?;
             }
-            if let Some(hint) = first.hint() {
-                self.line(&format!("  hint: {}", escape(hint)))?;
-            }
+            self.hint(2, first.hint())?;
         }
         Ok(())
     }

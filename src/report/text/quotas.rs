@@ -2,15 +2,16 @@
 
 use std::io;
 
-use super::super::phrase::{circumstances, column, duration, escape};
 use super::{BAD, GOOD, PLAIN, Page, Report, WAITING};
 use crate::report::AccountQuota;
+use crate::report::phrase::{circumstances, duration};
+use crate::terminal::{escape, padded, width};
 
 impl Page<'_> {
     pub(super) fn quotas(&mut self, report: &Report) -> io::Result<()> {
         let rows = report.quotas.as_deref().unwrap_or_default();
         let hosts: Vec<String> = rows.iter().map(|row| escape(&row.host).into_owned()).collect();
-        let width = column(&hosts);
+        let widest = hosts.iter().map(|host| width(host)).max().unwrap_or(0);
         for (row, host) in rows.iter().zip(&hosts) {
             let (word, color) = match (&row.error, row.quota) {
                 (Some(_), _) => ("failed", BAD),
@@ -18,10 +19,8 @@ impl Page<'_> {
                 (None, Some(quota)) if quota.remaining == 0 => ("used up", WAITING),
                 (None, Some(_)) => ("limited", GOOD),
             };
-            self.line(&format!("{}  {host:<width$}  {}", self.word(word, color), told(row)))?;
-            if let Some(hint) = row.error.as_ref().and_then(|error| error.hint()) {
-                self.line(&format!("  hint: {}", escape(hint)))?;
-            }
+            self.worded((word, color), &format!("{}  {}", padded(host, widest), told(row)))?;
+            self.hint(2, row.error.as_ref().and_then(|error| error.hint()))?;
         }
         Ok(())
     }

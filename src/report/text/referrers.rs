@@ -3,8 +3,9 @@
 use std::io;
 
 use super::{BAD, Page};
-use crate::report::phrase::{circumstances, escape};
+use crate::report::phrase::circumstances;
 use crate::report::{Outcome, ReferrerOutcome, Status};
+use crate::terminal::escape;
 
 /// `, +3 referrers`: those that are at the target with it.
 pub(super) fn beside(outcome: &Outcome) -> String {
@@ -32,20 +33,18 @@ impl Page<'_> {
         for (index, row) in shown.iter().enumerate() {
             let look = row.status.look();
             let color = if is_failed(row) { BAD } else { look.color };
-            let word = self.word(look.word, color);
-            match &row.referrer {
+            let text = match &row.referrer {
                 Some(referrer) => {
                     let kind = referrer.kind().unwrap_or_else(|| referrer.media_type.as_str());
-                    self.line(&format!("  {word}  {}  {}", referrer.digest.short(), escape(kind)))?;
+                    format!("{}  {}", referrer.digest.short(), escape(kind))
                 }
-                None => self.line(&format!("  {word}  whether anything refers to it"))?,
-            }
+                None => "whether anything refers to it".to_owned(),
+            };
+            self.worded_at(2, (look.word, color), &text)?;
             let Some(error) = &row.error else { continue };
             self.line(&format!("    {}{}", escape(&error.to_string()), circumstances(error)))?;
             let next = shown.get(index + 1).and_then(|next| next.error.as_ref()?.hint());
-            if let Some(hint) = error.hint().filter(|hint| next != Some(hint)) {
-                self.line(&format!("    hint: {}", escape(hint)))?;
-            }
+            self.hint(4, error.hint().filter(|hint| next != Some(hint)))?;
         }
         Ok(())
     }

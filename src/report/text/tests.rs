@@ -1,5 +1,8 @@
 use super::super::samples;
 use super::*;
+use crate::error::{Error, Kind};
+use crate::plan::{Action, Plan, Planned, Transfer};
+use crate::report::Outcome;
 
 fn text(report: &Report, style: Style) -> String {
     let mut out = Vec::new();
@@ -36,7 +39,10 @@ fn a_run() {
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
-    8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    8 images, 1 target: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed
+    156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
+    pulls: docker.io 35 spent, 65 of 100 left
+    next: `transship sync`
     interrupted: run it again, it goes on where it stopped
     ");
 }
@@ -54,7 +60,7 @@ fn a_run_with_more_to_say() {
       unknown     whether anything refers to it
         list referrers of sha256:13fb9b3b2de2 in quay.io/a/b: 403 Forbidden
         hint: the account is known but lacks the right: ask the registry's owner for it
-    up to date  quay.io/cilium/cilium:v1.16.4            sha256:db457abf4342
+    up to date  quay.io/cilium/cilium:v1.16.4          sha256:db457abf4342
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
@@ -73,7 +79,10 @@ fn a_run_with_more_to_say() {
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
-    8 images: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    8 images, 1 target: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed
+    156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
+    pulls: docker.io 35 spent, 65 of 100 left
+    next: `transship sync`
     interrupted: run it again, it goes on where it stopped
     ");
 }
@@ -100,7 +109,9 @@ fn a_plan_tells_where_only_referrers_are_missing() {
     copy        quay.io/a/b:1                           referrers only
     copy        docker.io/library/nginx:1.27            2 pulls, referrers only
 
-    2 images: 2 to copy; pulls: docker.io 2
+    2 images, 1 target: 2 to copy
+    pulls: docker.io 2
+    next: `transship sync`
     ");
 }
 
@@ -120,19 +131,22 @@ fn a_plan() {
       head harbor.example.com/mirror/quay.io/a/b:2: connection refused
       hint: check the network and the registry's status, then run it again
 
-    7 images: 2 to copy, 1 to tag, 1 up to date, 1 skipped, 1 conflict, 1 failed; at least 52.3 MB to move; 1 repository to create; pulls: docker.io at least 4
+    7 images, 1 target: 2 to copy, 1 to tag, 1 up to date, 1 skipped, 1 conflict, 1 failed
+    at least 52.3 MB to move; 1 repository to create; pulls: docker.io at least 4
+    next: `transship plan`
     ");
 }
 
 #[test]
 fn pins_that_moved() {
-    insta::assert_snapshot!(plain(&samples::update()), @r"
+    insta::assert_snapshot!(plain(&samples::update()), @"
     docker.io/library/nginx:1.27  sha256:ca978112ca1b → sha256:3e23e8160039
     docker.io/library/alpine:3.21  new → sha256:2e7d2c03a950
     docker.io/library/alpine:3.18  sha256:18ac3e7343f0 → dropped
     quay.io/cilium/cilium:v1.16.4  referrer new → sha256:a543997d84f1
 
     3 pins, 1 referrer changed
+    next: `transship sync`
     ");
 }
 
@@ -147,6 +161,7 @@ fn pins_that_differ() {
       hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
 
     5 differences
+    next: `transship update`
     ");
 }
 
@@ -175,6 +190,7 @@ fn proofs() {
         hint: do it
 
     8 checks: 4 ok, 1 unknown, 3 failed in 1 min 12 s
+    next: `transship check`
     ");
     let quiet = text(&samples::check(), Style { quiet: true, ..Style::default() });
     assert!(!quiet.contains("docker.io") && quiet.contains("down.example.com\n  failed"), "{quiet}");
@@ -183,12 +199,15 @@ fn proofs() {
 #[test]
 fn quiet_is_failures_and_the_summary() {
     let run = Report { outcomes: samples::sync().outcomes.drain(..4).collect(), interrupted: false, ..samples::sync() };
-    insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @r"
+    insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @"
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
       hint: check the spelling, and that the tag still exists
 
-    4 images: 2 copied, 1 up to date, 1 failed; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    4 images, 1 target: 2 copied, 1 up to date, 1 failed
+    156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
+    pulls: docker.io 35 spent, 65 of 100 left
+    next: `transship sync`
     ");
 }
 
@@ -198,8 +217,8 @@ fn a_target_is_named_where_it_says_something() {
     run.outcomes.truncate(2);
     run.interrupted = false;
     run.outcomes[1].target = "other.example.com/prometheus:v2.55.1".to_owned();
-    insta::assert_snapshot!(plain(&run), @r"
-    copied      docker.io/library/nginx:1.27 → harbor.example.com/mirror/…   52.3 MB  1.2 s, +2 referrers
+    insta::assert_snapshot!(plain(&run), @"
+    copied      docker.io/library/nginx:1.27          → harbor.example.com/mirror/…            52.3 MB  1.2 s, +2 referrers
       failed      sha256:98f3ae1ef671  application/spdx+json
         push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
         hint: leave its kind out by artifact_types:
@@ -207,7 +226,10 @@ fn a_target_is_named_where_it_says_something() {
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
 
-    2 images: 2 copied; 156.3 MB copied, 29.0 MB mounted in 1 min 12 s; pulls: docker.io 35
+    2 images, 1 target: 2 copied
+    156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
+    pulls: docker.io 35 spent, 65 of 100 left
+    next: `transship verify`
     ");
 }
 
@@ -240,7 +262,8 @@ fn a_verification_fits_a_terminal() {
       hint: damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`
       hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
 
-    3 images at 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
+    3 images, 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
+    next: `transship sync --repair`
     ");
 }
 
@@ -265,4 +288,84 @@ fn what_caches_lack_and_what_is_proved_of_them() {
 
     3 images at 1 cache: 1 with all blobs kept, 1 served, 1 lacking something; 1 difference in 1 min 12 s
     ");
+}
+
+/// 50 images whose target is down, 2 that aren't upstream, and one that is copied.
+fn much_that_failed() -> Report {
+    let dead = |number: usize| {
+        let error = Error::new(Kind::Unavailable, "reach harbor.example.com", "connection refused").with_attempts(5);
+        let name = format!("ghcr.io/department/team/service-{number}:v1.27.{number}");
+        Outcome { error: Some(error), ..samples::outcome(&name, Status::Failed, 0, 0, 0.0) }
+    };
+    let gone = |tag: &str| {
+        let error = Error::new(Kind::NotFound, format!("resolve {tag} in quay.io/a/b"), "404 Not Found");
+        Outcome { error: Some(error), ..samples::outcome(&format!("quay.io/a/b:{tag}"), Status::Failed, 0, 0, 0.0) }
+    };
+    let copied = samples::outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23);
+    let outcomes = (1..=50).map(dead).chain([gone("1"), gone("2"), copied]).collect();
+    Report { outcomes, interrupted: false, registries: Vec::new(), repositories: Vec::new(), ..samples::sync() }
+}
+
+#[test]
+fn failures_with_one_cause_are_one_block() {
+    insta::assert_snapshot!(plain(&much_that_failed()), @"
+    copied      docker.io/library/nginx:1.27   52.3 MB  1.2 s
+
+    failed      reach harbor.example.com: connection refused (5 attempts)
+      hint: check the network and the registry's status, then run it again
+      50 images:
+        ghcr.io/department/team/service-1:v1.27.1
+        ghcr.io/department/team/service-2:v1.27.2
+        ghcr.io/department/team/service-3:v1.27.3
+        … and 47 more (--json lists all)
+
+    failed      resolve TAG in REPOSITORY: 404 Not Found
+      hint: check the spelling, and that the tag still exists
+      2 images:
+        quay.io/a/b:1
+        quay.io/a/b:2
+
+    53 images, 1 target: 1 copied, 52 failed
+    52.3 MB copied, 1.6 MB already there in 1 min 12 s
+    next: `transship sync`
+    ");
+}
+
+#[test]
+fn every_line_fits_a_narrow_terminal() {
+    let narrow = |report: &Report, width| text(report, Style { width: Some(width), ..Style::default() });
+    insta::assert_snapshot!(narrow(&much_that_failed(), 40), @"
+    copied      docker.io/library/nginx:1.27
+                52.3 MB  1.2 s
+
+    failed      reach harbor.example.com:
+                connection refused (5
+                attempts)
+      hint: check the network and the
+        registry's status, then run it again
+      50 images:
+        ghcr.io/d…ent/team/service-1:v1.27.1
+        ghcr.io/d…ent/team/service-2:v1.27.2
+        ghcr.io/d…ent/team/service-3:v1.27.3
+        … and 47 more (--json lists all)
+
+    failed      resolve TAG in REPOSITORY:
+                404 Not Found
+      hint: check the spelling, and that the
+        tag still exists
+      2 images:
+        quay.io/a/b:1
+        quay.io/a/b:2
+
+    53 images, 1 target: 1 copied, 52 failed
+    52.3 MB copied, 1.6 MB already there in
+      1 min 12 s
+    next: `transship sync`
+    ");
+    let reports = [samples::sync(), samples::plan(), samples::check(), samples::verify(), samples::lock_check()];
+    for (report, width) in reports.iter().flat_map(|report| [20, 40, 80, 120].map(|width| (report, width))) {
+        let shown = narrow(report, width);
+        let wide: Vec<_> = shown.lines().filter(|line| crate::terminal::width(line) > width).collect();
+        assert!(wide.is_empty(), "{width}: {wide:#?}");
+    }
 }

@@ -1,0 +1,77 @@
+//! What failed, by its cause: one image with what happened to it, or the cause once with the images below it.
+
+use std::io;
+
+use super::Page;
+use crate::report::Report;
+use crate::report::causes::{Cause, causes};
+use crate::report::phrase::circumstances;
+use crate::terminal::escape;
+
+/// So many images of one cause are named.
+const NAMED: usize = 3;
+
+impl Page<'_> {
+    /// Last of all, just above the summary, where somebody sees it.
+    pub(super) fn failures(&mut self, report: &Report) -> io::Result<()> {
+        let causes = causes(&report.outcomes);
+        let is_alone = |at: usize| causes.get(at).is_some_and(|cause| cause.failed.len() == 1);
+        for (at, cause) in causes.iter().enumerate() {
+            let follows_alike = at > 0 && is_alone(at) && is_alone(at - 1) && causes[at - 1].hint == cause.hint;
+            if !follows_alike {
+                self.gap()?;
+            }
+            if !is_alone(at) {
+                self.several(cause)?;
+                continue;
+            }
+            self.one(cause)?;
+            let is_said_below = is_alone(at + 1) && causes[at + 1].hint == cause.hint;
+            if !is_said_below {
+                self.hint(2, cause.hint.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, cause: &Cause<'_>) -> io::Result<()> {
+        let Some((outcome, error)) = cause.failed.first() else { return Ok(()) };
+        let look = cause.status.look();
+        self.named((look.word, look.color), &outcome.source)?;
+        self.line(&format!("  {}{}", escape(&cause.message), circumstances(error)))?;
+        self.causes_of(error)
+    }
+
+    fn several(&mut self, cause: &Cause<'_>) -> io::Result<()> {
+        let Some((_, error)) = cause.failed.first() else { return Ok(()) };
+        let look = cause.status.look();
+        let error = (*error).clone().with_attempts(cause.attempts());
+        self.worded((look.word, look.color), &format!("{}{}", escape(&cause.message), circumstances(&error)))?;
+        self.hint(2, cause.hint.as_deref())?;
+        self.causes_of(&error)?;
+        let images = cause.images();
+        match images.len() {
+            1 => self.line("  1 image:")?,
+            many => self.line(&format!("  {many} images:"))?,
+        }
+        // One more line tells as much as the line that would say that there is one more.
+        let all = self.style.verbose || images.len() <= NAMED + 1;
+        let shown = if all { images.len() } else { NAMED };
+        for image in &images[..shown] {
+            self.name(4, image)?;
+        }
+        if !all {
+            self.line(&format!("    … and {} more (--json lists all)", images.len() - NAMED))?;
+        }
+        Ok(())
+    }
+
+    fn causes_of(&mut self, error: &crate::error::Error) -> io::Result<()> {
+        let mut cause = std::error::Error::source(error).filter(|_| self.style.verbose);
+        while let Some(error) = cause {
+            self.line(&format!("  caused by: {}", escape(&error.to_string())))?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

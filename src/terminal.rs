@@ -1,0 +1,149 @@
+//! Text on its way to a terminal: what it may not hold, how wide it is, and how it is made to fit.
+//!
+//! Nothing here writes, and nothing here knows colours: whoever colours a word does so after it was made to fit.
+
+mod name;
+
+use std::borrow::Cow;
+
+use unicode_width::UnicodeWidthChar as _;
+
+pub(crate) use name::shorten;
+
+/// Fewer columns than this can't be written for: a narrower terminal breaks lines by itself.
+pub(crate) const NARROWEST: usize = 20;
+
+/// The columns of the terminal that standard output is; `None` where it is none.
+pub(crate) fn columns_of_stdout() -> Option<usize> {
+    columns_of(&console::Term::stdout())
+}
+
+/// The columns of the terminal that standard error is; `None` where it is none.
+pub(crate) fn columns_of_stderr() -> Option<usize> {
+    columns_of(&console::Term::stderr())
+}
+
+fn columns_of(terminal: &console::Term) -> Option<usize> {
+    let (_rows, columns) = terminal.size_checked().filter(|_| terminal.is_term())?;
+    // One that doesn't know its width says 0.
+    (columns > 0).then(|| usize::from(columns).max(NARROWEST))
+}
+
+/// `text` with everything escaped that could move the cursor, turn the line around or begin another one. Names and messages
+/// come from registries.
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.chars().map(|c| if is_unsafe(c) { c.escape_default().to_string() } else { c.to_string() });
+    Cow::Owned(escaped.collect())
+}
+
+/// Control characters, ends of lines and paragraphs, and marks for the direction of text.
+fn is_unsafe(c: char) -> bool {
+    let is_mark = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || is_mark || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// How many columns `text` takes.
+pub(crate) fn width(text: &str) -> usize {
+    text.chars().map(columns).sum()
+}
+
+fn columns(c: char) -> usize {
+    c.width().unwrap_or(0)
+}
+
+/// `text` in `columns` columns: formatting counts characters, and some take two.
+pub(crate) fn padded(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// `text` in lines of at most `width` columns, broken at spaces where that is possible. All lines but the first begin with
+/// `indent`.
+pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+    if self::width(text) <= width {
+        return vec![text.to_owned()];
+    }
+    // What is left of a line must hold something.
+    let indent = if self::width(indent) + NARROWEST / 2 > width { "" } else { indent };
+    let margin = text.len() - text.trim_start_matches(' ').len();
+    let (mut lines, mut line) = (Vec::new(), text[..margin].to_owned());
+    let mut is_begun = false;
+    for word in text[margin..].split(' ') {
+        let room = width.saturating_sub(self::width(&line) + usize::from(is_begun));
+        if self::width(word) <= room {
+            line.push_str(if is_begun { " " } else { "" });
+            line.push_str(word);
+            is_begun = true;
+            continue;
+        }
+        if is_begun {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()));
+        }
+        let mut pieces = pieces(word, width.saturating_sub(self::width(&line)).max(1), width - self::width(indent));
+        let last = pieces.pop().unwrap_or_default();
+        for piece in pieces {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()) + piece);
+        }
+        line.push_str(last);
+        is_begun = true;
+    }
+    lines.push(line);
+    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    lines
+}
+
+/// `word` cut so that its first piece has at most `first` columns, and the others `rest`.
+fn pieces(word: &str, first: usize, rest: usize) -> Vec<&str> {
+    let (mut pieces, mut begin, mut taken, mut room) = (Vec::new(), 0, 0, first);
+    for (at, c) in word.char_indices() {
+        if taken + columns(c) > room && at > begin {
+            pieces.push(&word[begin..at]);
+            (begin, taken, room) = (at, 0, rest.max(1));
+        }
+        taken += columns(c);
+    }
+    pieces.push(&word[begin..]);
+    pieces
+}
+
+/// `text`, or as much of its beginning as `width` columns hold, with a sign that there is more.
+pub(crate) fn truncate(text: &str, width: usize) -> Cow<'_, str> {
+    if self::width(text) <= width {
+        return Cow::Borrowed(text);
+    }
+    let kept = pieces(text, width.saturating_sub(1).max(1), usize::MAX)[0];
+    Cow::Owned(format!("{kept}…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(escape("a\u{1b}[2J\r\n\u{202e}é→"), "a\\u{1b}[2J\\r\\n\\u{202e}é→");
+        assert!(matches!(escape("plain → text"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn lines_are_broken_at_spaces_and_long_words_where_they_must() {
+        assert_eq!(wrap("short", 20, "  "), ["short"]);
+        assert_eq!(wrap("  one two three four five six", 20, "    "), ["  one two three four", "    five six"]);
+        assert_eq!(
+            wrap("see https://example.com/a/very/long/address now", 20, "  "),
+            ["see", "  https://example.co", "  m/a/very/long/addr", "  ess now"]
+        );
+        for width in 1..60 {
+            let lines = wrap("  failed: ghcr.io/some/where:1.2.3 界界界界界界 can't be read", width, "      ");
+            assert!(lines.iter().all(|line| self::width(line) <= width.max(4)), "{width} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn wide_characters_count_twice() {
+        assert_eq!(width("界é"), 3);
+        assert_eq!(truncate("界界界", 5), "界界…");
+    }
+}

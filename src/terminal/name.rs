@@ -1,0 +1,72 @@
+//! Names of images that are too long for their line.
+
+use super::{pieces, truncate, width};
+
+/// `name` in at most `columns` columns, with `…` for what is left out in the middle. What tells images apart stays whole as
+/// long as there is room for it: the tag, and 12 digits of a digest.
+pub(crate) fn shorten(name: &str, columns: usize) -> String {
+    if width(name) <= columns {
+        return name.to_owned();
+    }
+    let (path, end) = split(name);
+    let end = short_digest(end);
+    if width(path) + width(&end) <= columns {
+        return format!("{path}{end}");
+    }
+    let Some(room) = columns.checked_sub(width(&end) + 1).filter(|room| *room > 0) else {
+        return truncate(end.trim_start_matches([':', '@']), columns).into_owned();
+    };
+    // The last part of the path says more than the first.
+    let (first, last) = (room / 3, room - room / 3);
+    let head = if first == 0 { "" } else { pieces(path, first, usize::MAX)[0] };
+    let mut at = path.len();
+    let mut taken = 0;
+    for (index, c) in path.char_indices().rev() {
+        taken += super::columns(c);
+        if taken > last {
+            break;
+        }
+        at = index;
+    }
+    format!("{head}…{}{end}", &path[at..])
+}
+
+/// The path, and the tag with the digest. A port isn't a tag.
+fn split(name: &str) -> (&str, &str) {
+    let (named, _) = name.split_once('@').unwrap_or((name, ""));
+    let last = named.rfind('/').map_or(0, |slash| slash + 1);
+    let end = named[last..].find(':').map_or(named.len(), |colon| last + colon);
+    name.split_at(end)
+}
+
+/// `end` with 12 digits of the digest that it holds.
+fn short_digest(end: &str) -> String {
+    match end.rsplit_once(':') {
+        Some((before, hex)) if end.contains('@') && hex.len() > 12 && hex.is_ascii() => {
+            format!("{before}:{}", &hex[..12])
+        }
+        _ => end.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_goes_and_what_tells_images_apart_stays() {
+        let long = "registry.example.com:5000/department/team/service-with-a-long-name:v1.27.3-alpine";
+        assert_eq!(shorten(long, 100), long);
+        assert_eq!(shorten(long, 40), "registry…with-a-long-name:v1.27.3-alpine");
+        let digested = "ghcr.io/owner/name@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(shorten(digested, 50), "ghcr.io/owner/name@sha256:e3b0c44298fc");
+        assert_eq!(shorten(digested, 32), "ghc…ner/name@sha256:e3b0c44298fc");
+        for columns in 1..90 {
+            assert!(width(&shorten(long, columns)) <= columns, "{columns}");
+            assert!(width(&shorten(digested, columns)) <= columns, "{columns}");
+        }
+        for columns in 20..90 {
+            assert!(shorten(long, columns).ends_with(":v1.27.3-alpine"), "{columns}");
+        }
+    }
+}
