@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 use transship::error::Result;
 use transship::oci::{Descriptor, Digest, Manifest, MediaType, Selector, Tag};
-use transship::store::{BlobStream, Target};
+use transship::store::{BlobStream, Source, Target};
 
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
@@ -143,16 +143,16 @@ impl Image {
     }
 
     /// Fails unless `target` holds the whole graph byte for byte, the root under `tag`.
-    pub(crate) async fn assert_in(&self, target: &dyn Target, tag: &str) {
-        let found = target.resolve(&tagged(tag)).await.unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(&found, self.descriptor(), "{tag} of {target}");
+    pub(crate) async fn assert_in(&self, source: &dyn Source, tag: &str) {
+        let found = source.resolve(&tagged(tag)).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(&found, self.descriptor(), "{tag} of {source}");
         for manifest in self.manifests() {
-            let found = target.manifest(manifest.digest()).await.unwrap_or_else(|e| panic!("{e}"));
+            let found = source.manifest(manifest.digest()).await.unwrap_or_else(|e| panic!("{e}"));
             assert_eq!((found.bytes(), found.media_type()), (manifest.bytes(), manifest.media_type()));
         }
         for blob in self.blobs() {
-            let found = read(target.blob(blob.descriptor(), 0).await).await.unwrap_or_else(|e| panic!("{e}"));
-            assert!(found == blob.bytes, "blob {} of {target} has other bytes", blob.digest());
+            let found = read(source.blob(blob.descriptor(), 0).await).await.unwrap_or_else(|e| panic!("{e}"));
+            assert!(found == blob.bytes, "blob {} of {source} has other bytes", blob.digest());
         }
     }
 }
