@@ -1,13 +1,10 @@
-//! Lock + what the targets hold → Plan: which images have work, and what it costs.
+//! Lock + what the targets hold → Plan: which images have work. [`price`] tells what that costs, where a plan is shown.
 //!
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
 mod ask;
-mod bytes;
-mod elsewhere;
-mod moved;
-mod pulls;
-mod quota;
+mod cost;
+mod price;
 mod refer;
 mod repair;
 mod repositories;
@@ -21,10 +18,8 @@ use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::plan;
-pub use bytes::{Spending, estimate_bytes};
-pub use elsewhere::spare_elsewhere;
-pub use moved::Bytes;
-pub use quota::mark_put_off;
+pub use cost::{Bytes, Cost, Spared};
+pub use price::{Spending, price};
 pub use repair::{Holes, repair};
 pub use request::Request;
 pub(crate) use want::{failed, transfer};
@@ -76,6 +71,8 @@ pub struct Transfer {
     pub handling: Handling,
     /// What the lock knows to refer to it.
     pub referrers: Vec<Referrer>,
+    /// Those of them that are to be sent; known where the image's own tag is right.
+    pub lacking: Vec<Referrer>,
     /// Those of them whose tag at the target holds something else, which isn't replaced (`overwrite: false` or `keep`); known
     /// where the image's own tag is right.
     pub left: Vec<Referrer>,
@@ -87,16 +84,8 @@ pub struct Transfer {
     pub tag: Option<Tag>,
     /// What there is to do.
     pub action: Action,
-    /// Manifest GETs at the source that count against a quota: a lower bound while an index is unread.
-    pub pulls: u64,
-    /// Whether `pulls` is exact.
-    pub pulls_exact: bool,
-    /// Manifest GETs that it doesn't take as the cache has them.
-    pub pulls_spared: u64,
-    /// Why it would have to wait: too few pulls are left. Known only of a plan that is to be shown.
-    pub put_off: Option<Error>,
-    /// What there is to move, and what isn't; `None` while unknown.
-    pub bytes: Option<Bytes>,
+    /// What it takes, once the plan has a price.
+    pub cost: Cost,
     /// The pin couldn't be updated: it is mirrored as it was, and counts as failed.
     pub stale: Option<Error>,
 }
@@ -161,7 +150,7 @@ impl Planned {
 }
 
 impl Transfer {
-    /// `source`, pinned to `root`, to `target` under `tag`: all of it, for nothing, as far as is known by now.
+    /// `source`, pinned to `root`, to `target` under `tag`: all of it, without a price.
     pub fn new(source: Reference, root: Descriptor, target: Repository, tag: Option<Tag>, action: Action) -> Self {
         Self {
             source,
@@ -170,18 +159,26 @@ impl Transfer {
             known_as: None,
             handling: Handling::default(),
             referrers: Vec::new(),
+            lacking: Vec::new(),
             left: Vec::new(),
             follow: false,
             target,
             tag,
+            cost: Cost::of(&action),
             action,
-            pulls: 0,
-            pulls_exact: true,
-            pulls_spared: 0,
-            put_off: None,
-            bytes: None,
             stale: None,
         }
+    }
+
+    /// Decides what there is to do anew.
+    fn decide(&mut self, action: Action) {
+        self.cost = Cost::of(&action);
+        self.action = action;
+    }
+
+    /// The same image, as one that has failed.
+    fn failed(&self, error: Error) -> Planned {
+        Planned::Failed { source: self.source.to_string(), target: self.target_text(), error }
     }
 
     /// The digest at the target.

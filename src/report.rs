@@ -305,7 +305,7 @@ impl Report {
     /// Manifest GETs that counted against a quota, or for a plan those that will.
     fn pulls(&self) -> u64 {
         match &self.plan {
-            Some(plan) => plan.with_work().map(|transfer| transfer.pulls).sum(),
+            Some(plan) => plan.with_work().map(|transfer| transfer.cost.pulls).sum(),
             None => self.registries.iter().filter(|host| host.meters_pulls).map(|host| host.manifest_gets).sum(),
         }
     }

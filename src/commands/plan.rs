@@ -4,7 +4,7 @@ use super::detour::detour;
 use super::session::Start;
 use super::sync::{as_mirrored, changes};
 use crate::cli;
-use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, estimate_bytes, mark_put_off, spare_elsewhere};
+use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, price};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
@@ -34,11 +34,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     resolution.aside.clear();
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
-    session.stop.run_until_cancelled(spare_elsewhere(&mut plan, &session.stores)).await;
     let spending = if arguments.bytes { Spending::Pulls } else { Spending::Nothing };
-    // Asked to stop, the plan stays without.
-    session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, spending)).await;
-    session.stop.run_until_cancelled(mark_put_off(&mut plan, &session.stores)).await;
+    // Asked to stop, the plan stays without a price.
+    session.stop.run_until_cancelled(price(&mut plan, &session.stores, spending)).await;
     let mut report = session.report("plan").with_plan(plan);
     session.bound_cache(&resolution.lock);
     report.expect_no_work = arguments.check;

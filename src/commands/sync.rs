@@ -7,7 +7,7 @@ use super::turn::Turn;
 use crate::cli::Sync;
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Selector};
-use crate::plan::{Spending, estimate_bytes, mark_put_off, spare_elsewhere};
+use crate::plan::{Spending, price};
 use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
@@ -45,9 +45,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);
-        session.stop.run_until_cancelled(spare_elsewhere(&mut plan, &session.stores)).await;
-        session.stop.run_until_cancelled(estimate_bytes(&mut plan, &session.stores, Spending::Nothing)).await;
-        session.stop.run_until_cancelled(mark_put_off(&mut plan, &session.stores)).await;
+        session.stop.run_until_cancelled(price(&mut plan, &session.stores, Spending::Nothing)).await;
         session.report("sync").with_plan(plan)
     } else {
         let mut report = session.execute(plan).await;

@@ -7,7 +7,7 @@ use futures::{FutureExt as _, StreamExt as _};
 
 use super::request::{QUESTIONS, Request};
 use super::want::{failed, transfer};
-use super::{Action, Plan, Planned, pulls, refer, repositories};
+use super::{Action, Plan, Planned, refer, repositories};
 use crate::config::{Overwrite, ReferrerPolicy};
 use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
@@ -34,7 +34,6 @@ pub async fn plan(request: Request<'_>) -> Plan {
         plan.images.push(planned(request, want, found, &held));
     }
     refer::find_lacking(request, &mut plan).await;
-    pulls::spare(request.stores, &mut plan).await;
     repositories::prepare(request, &mut plan, &held).await;
     repositories::keep_immutable(request, &mut plan, replaced);
     repositories::compare_settings(request, &mut plan).await;
@@ -144,7 +143,6 @@ fn planned(
         _ => Action::Copy,
     };
     let mut transfer = transfer(want, pin, action);
-    pulls::estimate(request.stores, &mut transfer);
     transfer.follow =
         request.follow && transfer.action == Action::UpToDate && want.handling.referrers.policy != ReferrerPolicy::None;
     transfer.known_as = found.known_as;

@@ -43,14 +43,11 @@ pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
     let answers: HashMap<Place, Result<Lacking>> =
         futures::stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;
     for planned in &mut plan.images {
-        let Some(transfer) = to_ask_for(planned) else { continue };
-        match answers.get(&place(transfer)) {
-            Some(Ok(lacking)) => refer(request, planned, lacking),
-            Some(Err(error)) => {
-                let (source, target) = (transfer.source.to_string(), transfer.target_text());
-                *planned = Planned::Failed { source, target, error: error.clone() };
-            }
-            None => {}
+        let Some(answer) = to_ask_for(planned).and_then(|transfer| answers.get(&place(transfer))) else { continue };
+        match (answer, &mut *planned) {
+            (Ok(lacking), Planned::Image(transfer)) => refer(transfer, lacking),
+            (Err(error), Planned::Image(transfer)) => *planned = transfer.failed(error.clone()),
+            (_, Planned::Failed { .. }) => {}
         }
     }
 }
@@ -68,24 +65,20 @@ fn place(transfer: &Transfer) -> Place {
     (transfer.target.clone(), transfer.target_digest().clone())
 }
 
-fn refer(request: Request<'_>, planned: &mut Planned, lacking: &Lacking) {
-    let Planned::Image(transfer) = planned else { return };
+fn refer(transfer: &mut Transfer, lacking: &Lacking) {
     let of = |lack| transfer.referrers.iter().filter(move |referrer| lacking.get(referrer) == Some(&lack));
-    let (absent, other): (_, Vec<Referrer>) = (of(Lack::Absent).count(), of(Lack::Other).cloned().collect());
+    let (mut absent, other): (Vec<Referrer>, Vec<Referrer>) =
+        (of(Lack::Absent).cloned().collect(), of(Lack::Other).cloned().collect());
     let overwrite = transfer.handling.overwrite;
     // The copy tells of a conflict.
-    let has_work = absent > 0 || !other.is_empty() && overwrite != Overwrite::Keep;
-    let missing = if overwrite == Overwrite::Replace { absent + other.len() } else { absent };
-    if overwrite != Overwrite::Replace {
-        transfer.left = other;
+    let has_work = !absent.is_empty() || !other.is_empty() && overwrite != Overwrite::Keep;
+    match overwrite {
+        Overwrite::Replace => absent.extend(other),
+        Overwrite::Refuse | Overwrite::Keep => transfer.left = other,
     }
     if has_work {
-        let counts = request.stores.source(transfer.source.repository()).is_ok_and(|source| source.meters_pulls());
-        transfer.action = Action::Refer;
-        transfer.pulls = if counts { missing as u64 } else { 0 };
-        // They may have referrers themselves.
-        transfer.pulls_exact = !counts;
-        transfer.bytes = None;
+        transfer.lacking = absent;
+        transfer.decide(Action::Refer);
     }
 }
 

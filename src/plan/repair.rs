@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::request::QUESTIONS;
-use super::{Action, Bytes, Plan, Planned, Transfer};
+use super::{Action, Plan, Planned, Transfer};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Algorithm, Digest, Edge, Manifest, Repository, Selector, bounds};
 use crate::once::OnceMap;
@@ -31,6 +31,9 @@ pub struct Holes {
     pub whole: Option<HashSet<(Repository, Digest)>>,
     /// What was seen to be there: what is missing in one place can be taken from another.
     pub there: Vec<(Edge, Repository)>,
+    /// The images that are to be repaired, by their places in the plan, and the bytes of blobs that they lack: each blob
+    /// counts for the first. `None` if more is to be sent.
+    pub images: HashMap<usize, Option<u64>>,
 }
 
 /// What is missing below a manifest, itself included.
@@ -85,14 +88,17 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
         }
     });
     let looked: Vec<_> = futures::stream::iter(looked.collect::<Vec<_>>()).buffered(IMAGES).collect().await;
+    let mut images = HashMap::new();
     for (index, looked) in looked {
         let Planned::Image(transfer) = &mut plan.images[index] else { continue };
         match looked {
-            Ok((root, referrers)) => give_work(transfer, root, referrers),
-            Err(error) => {
-                let (source, target) = (transfer.source.to_string(), transfer.target_text());
-                plan.images[index] = Planned::Failed { source, target, error };
+            Ok((root, referrers)) if root.any || referrers.any => {
+                let is_all = transfer.action != Action::Refer;
+                images.insert(index, is_all.then_some(root.bytes + referrers.bytes));
+                transfer.decide(if root.any { Action::Copy } else { Action::Refer });
             }
+            Ok(_) => {}
+            Err(error) => plan.images[index] = transfer.failed(error),
         }
     }
     let seen = std::mem::take(&mut *inspector.seen.lock().unwrap_or_else(PoisonError::into_inner));
@@ -100,17 +106,7 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
     let manifests = seen.there.iter().filter(|(_, edge)| matches!(edge, Edge::Manifest(_))).map(|(place, _)| place);
     let whole = manifests.filter(is_whole).cloned().collect();
     let there = seen.there.into_iter().map(|((repository, _), edge)| (edge, repository)).collect();
-    plan.holes = Holes { broken: seen.broken, whole: Some(whole), there };
-}
-
-fn give_work(transfer: &mut Transfer, root: Lack, referrers: Lack) {
-    if !root.any && !referrers.any {
-        return;
-    }
-    let had_work = transfer.action == Action::Refer;
-    transfer.action = if root.any { Action::Copy } else { Action::Refer };
-    let known = if had_work { transfer.bytes } else { Some(Bytes::default()) };
-    transfer.bytes = known.map(|bytes| bytes + Bytes { copied: root.bytes + referrers.bytes, ..Bytes::default() });
+    plan.holes = Holes { broken: seen.broken, whole: Some(whole), there, images };
 }
 
 impl Inspector {

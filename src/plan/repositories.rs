@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use futures::StreamExt as _;
 
 use super::request::{QUESTIONS, Request};
-use super::{Action, Bytes, Plan, Planned};
+use super::{Action, Plan, Planned};
 use crate::error::{Error, Kind, unless_stopped};
 use crate::oci::{Digest, Repository};
 
@@ -42,8 +42,7 @@ pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Ve
             && transfer.action.sets_tag()
             && transfer.tag.as_ref().is_some_and(|tag| request.provisioners.is_immutable(&transfer.target, tag))
         {
-            transfer.action = Action::Conflict { found };
-            (transfer.pulls, transfer.pulls_exact, transfer.bytes) = (0, true, Some(Bytes::default()));
+            transfer.decide(Action::Conflict { found });
         }
     }
 }
@@ -69,8 +68,7 @@ fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
         if let Planned::Image(transfer) = planned
             && let Some(error) = unavailable.get(&transfer.target)
         {
-            let (source, target) = (transfer.source.to_string(), transfer.target_text());
-            *planned = Planned::Failed { source, target, error: error.clone() };
+            *planned = transfer.failed(error.clone());
         }
     }
 }

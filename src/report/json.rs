@@ -242,7 +242,7 @@ impl Report {
         let mut images: BTreeMap<_, _> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
         self.outcomes.iter().for_each(|outcome| *images.entry(outcome.status).or_default() += 1);
         let bytes = match &self.plan {
-            Some(plan) => plan.with_work().try_fold(Bytes::default(), |sum, transfer| Some(sum + transfer.bytes?)),
+            Some(plan) => plan.with_work().try_fold(Bytes::default(), |sum, transfer| Some(sum + transfer.cost.bytes?)),
             None => Some(self.bytes()),
         };
         Totals { images, bytes, pulls: self.pulls() }
@@ -275,20 +275,23 @@ impl Image {
         let (cost, bytes) = match planned {
             Planned::Image(transfer) => {
                 let action = match transfer.action {
-                    _ if transfer.put_off.is_some() => Step::Defer,
+                    _ if transfer.cost.put_off.is_some() => Step::Defer,
                     Action::Copy | Action::Refer => Step::Copy,
                     Action::Tag => Step::Tag,
                     Action::UpToDate | Action::Kept { .. } => Step::None,
                     Action::Conflict { .. } => Step::Conflict,
                 };
-                (Cost { action, pulls: transfer.pulls, pulls_exact: transfer.pulls_exact }, transfer.bytes)
+                (
+                    Cost { action, pulls: transfer.cost.pulls, pulls_exact: transfer.cost.pulls_exact },
+                    transfer.cost.bytes,
+                )
             }
             Planned::Failed { .. } => (Cost { action: Step::None, pulls: 0, pulls_exact: true }, None),
         };
         let image = match (known_outcome(planned), planned) {
             (Some(outcome), _) => Self::done(outcome),
             (None, Planned::Image(transfer)) => {
-                let error = transfer.put_off.as_ref().map(Failure::of);
+                let error = transfer.cost.put_off.as_ref().map(Failure::of);
                 Self { status: None, reason: None, error, ..Self::done(Outcome::of(transfer, Status::Skipped)) }
             }
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),

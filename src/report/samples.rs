@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::{Descriptor, Referrer};
-use crate::plan::{Action, Transfer};
+use crate::plan::{Action, Cost, Transfer};
 
 pub(super) fn digest(of: &str) -> Digest {
     Digest::of(of.as_bytes())
@@ -116,18 +116,19 @@ pub(super) fn sync() -> Report {
 }
 
 pub(super) fn plan() -> Report {
-    let known = Transfer {
-        pulls: 3,
-        bytes: Some(Bytes { copied: 52_300_000, ..Bytes::default() }),
-        ..transfer("docker.io/library/nginx:1.27", Action::Copy)
-    };
-    let unread = Transfer { pulls: 1, pulls_exact: false, ..transfer("docker.io/library/alpine:3.21", Action::Copy) };
+    let bytes = Some(Bytes { copied: 52_300_000, ..Bytes::default() });
+    let known = Cost { pulls: 3, pulls_exact: true, bytes, ..Cost::default() };
+    let known = Transfer { cost: known, ..transfer("docker.io/library/nginx:1.27", Action::Copy) };
+    let unread = Cost { pulls: 1, ..Cost::default() };
+    let unread = Transfer { cost: unread, ..transfer("docker.io/library/alpine:3.21", Action::Copy) };
+    let tagged = Cost { pulls_exact: true, ..Cost::default() };
+    let tagged = Transfer { cost: tagged, ..transfer("ghcr.io/prometheus/prometheus:v2.55.1", Action::Tag) };
     let kept = Action::Kept { found: Some(digest("kept")) };
     let silent = error(Kind::Unavailable, "head harbor.example.com/mirror/quay.io/a/b:2", "connection refused");
     let images = vec![
         Planned::Image(known),
         Planned::Image(unread),
-        Planned::Image(transfer("ghcr.io/prometheus/prometheus:v2.55.1", Action::Tag)),
+        Planned::Image(tagged),
         Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate)),
         Planned::Image(transfer("quay.io/minio/minio:1", kept)),
         Planned::Image(transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") })),

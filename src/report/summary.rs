@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::phrase::{count, duration, size};
 use super::{CacheProof, Check, Outcome, Part, Reason, Report, Status};
-use crate::plan::{Action, Plan, Planned, Transfer};
+use crate::plan::{Action, Plan, Planned, Spared, Transfer};
 use crate::terminal::escape;
 
 /// How many images at how many targets, and what became of them; what that took; what to run next. Each is a line.
@@ -197,7 +197,7 @@ fn run_summary(report: &Report) -> Vec<String> {
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     let todo: Vec<_> = plan.with_work().collect();
     let of = |action: &Action| todo.iter().filter(|image| image.action == *action).count();
-    let put_off = todo.iter().filter(|image| image.put_off.is_some()).count();
+    let put_off = todo.iter().filter(|image| image.cost.put_off.is_some()).count();
     let copies = of(&Action::Copy) + of(&Action::Refer) - put_off;
     let actions = [(copies, "to copy"), (of(&Action::Tag), "to tag"), (put_off, "to put off")];
     let actions = actions.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
@@ -207,9 +207,9 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
         let _ = write!(images, ": {}", statuses.join(", "));
     }
     let mut parts = Vec::new();
-    let known: u64 = todo.iter().filter_map(|image| image.bytes).map(|bytes| bytes.copied).sum();
+    let known: u64 = todo.iter().filter_map(|image| image.cost.bytes).map(|bytes| bytes.copied).sum();
     if known > 0 {
-        let least = at_least(todo.iter().all(|image| image.bytes.is_some()));
+        let least = at_least(todo.iter().all(|image| image.cost.bytes.is_some()));
         parts.push(format!("{least}{} to move", size(known)));
     }
     if !plan.missing.is_empty() {
@@ -222,24 +222,31 @@ fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {
     [images, parts.join("; ")].into_iter().filter(|line| !line.is_empty()).collect()
 }
 
-/// `pulls: docker.io at least 12 of 88 left, 3 more are in the cache`, if there are any.
+/// `pulls: docker.io at least 12 of 88 left (spared: 3 by the cache)`, if there are any.
 fn pulls_summary(report: &Report, todo: &[&Transfer]) -> Option<String> {
-    let mut hosts: BTreeMap<&str, (u64, u64, bool)> = BTreeMap::new();
-    for image in todo.iter().filter(|image| image.pulls > 0 || image.pulls_spared > 0) {
+    let mut hosts: BTreeMap<&str, (u64, Spared, bool)> = BTreeMap::new();
+    for image in todo.iter().filter(|image| image.cost.pulls > 0 || image.cost.spared != Spared::default()) {
         let host = image.source.repository().registry().as_str();
-        let (pulls, spared, exact) = hosts.entry(host).or_insert((0, 0, true));
-        *pulls += image.pulls;
-        *spared += image.pulls_spared;
-        *exact &= image.pulls_exact;
+        let (pulls, spared, exact) = hosts.entry(host).or_insert((0, Spared::default(), true));
+        *pulls += image.cost.pulls;
+        *spared += image.cost.spared;
+        *exact &= image.cost.pulls_exact;
     }
     let pulls = hosts.iter().map(|(host, (pulls, spared, exact))| {
         let quota = report.registries.iter().find(|registry| registry.host == *host).and_then(|one| one.quota);
         let left = quota.map(|quota| format!(" of {} left", quota.remaining)).unwrap_or_default();
-        let spared = if *spared > 0 { format!(", {spared} more are in the cache") } else { String::new() };
-        format!("{} {}{pulls}{left}{spared}", escape(host), at_least(*exact))
+        format!("{} {}{pulls}{left}{}", escape(host), at_least(*exact), spared_by(*spared))
     });
     let pulls: Vec<String> = pulls.collect();
     (!pulls.is_empty()).then(|| format!("pulls: {}", pulls.join(", ")))
+}
+
+/// ` (spared: 3 by the cache, 2 by mirrors or targets)`
+fn spared_by(spared: Spared) -> String {
+    let by = [(spared.by_cache, "by the cache"), (spared.elsewhere, "by mirrors or targets")];
+    let by = by.iter().filter(|(pulls, _)| *pulls > 0).map(|(pulls, whom)| format!("{pulls} {whom}"));
+    let by = by.collect::<Vec<_>>().join(", ");
+    if by.is_empty() { by } else { format!(" (spared: {by})") }
 }
 
 fn at_least(exact: bool) -> &'static str {

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Repository};
-use transship::plan::{Plan, Planned, ReferrerPolicy, Request, Spending, estimate_bytes, plan};
+use transship::plan::{Plan, Planned, ReferrerPolicy, Request, Spending, plan, price};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -20,7 +20,7 @@ use crate::support::recorded::{Recorded, What};
 
 fn pulls(plan: &Plan) -> Vec<(u64, bool)> {
     let transfers = plan.images.iter().map(|planned| match planned {
-        Planned::Image(transfer) => (transfer.pulls, transfer.pulls_exact),
+        Planned::Image(transfer) => (transfer.cost.pulls, transfer.cost.pulls_exact),
         Planned::Failed { error, .. } => panic!("{error}"),
     });
     transfers.collect()
@@ -57,7 +57,7 @@ impl Scene {
         Self { recorded, stores, app, lock, images }
     }
 
-    async fn plan(&self) -> Plan {
+    async fn plan(&self, spending: Spending) -> Plan {
         let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
         let request = Request {
             images: &self.images,
@@ -69,7 +69,9 @@ impl Scene {
             follow: false,
             stop: &CancellationToken::new(),
         };
-        plan(request).await
+        let mut plan = plan(request).await;
+        price(&mut plan, &self.stores, spending).await;
+        plan
     }
 
     /// Manifests that were read at the source.
@@ -82,14 +84,15 @@ impl Scene {
 #[tokio::test]
 async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
     let scene = Scene::new().await;
-    let mut plan = scene.plan().await;
-    assert_eq!(pulls(&plan), [(1, false), (0, true), (0, true), (0, true)]);
+    // For the second target other children may be to pull.
+    let plan = scene.plan(Spending::Nothing).await;
+    assert_eq!(pulls(&plan), [(1, false), (0, false), (0, true), (0, true)]);
 
     scene.recorded.clear();
-    estimate_bytes(&mut plan, &scene.stores, Spending::Pulls).await;
+    let plan = scene.plan(Spending::Pulls).await;
     // Root and one child for the first target; the other child for the second. What refers to the children isn't known yet.
     assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
-    assert_eq!(scene.read(), 3, "weighing reads each once, too");
+    assert_eq!(scene.read(), 3, "pricing reads each once, too");
 }
 
 #[tokio::test]
@@ -100,16 +103,17 @@ async fn what_the_cache_has_is_not_counted() {
     scene.images[0].handling.referrers.policy = ReferrerPolicy::None;
     scene.stores = Arc::new(CachedStores::new(Arc::clone(&scene.stores), folder.path().to_owned(), 1 << 20));
     let source = scene.stores.source(&scene.images[0].repository).unwrap();
-    assert_eq!(pulls(&scene.plan().await), [(1, false), (0, true), (0, true), (0, true)]);
+    let plan = scene.plan(Spending::Nothing).await;
+    assert_eq!(pulls(&plan), [(1, false), (0, false), (0, true), (0, true)]);
 
     source.manifest(scene.app.digest()).await.unwrap();
-    let mut plan = scene.plan().await;
     // The children may be at the target or not: nobody has asked.
-    assert_eq!(pulls(&plan), [(0, false); 4]);
+    let plan = scene.plan(Spending::Nothing).await;
+    assert_eq!(pulls(&plan), [(0, false), (0, false), (0, true), (0, true)]);
     scene.recorded.clear();
-    estimate_bytes(&mut plan, &scene.stores, Spending::Pulls).await;
+    let plan = scene.plan(Spending::Pulls).await;
     assert_eq!(scene.read(), 2);
     // They have been read now, and so cost the copy nothing.
     assert_eq!(pulls(&plan), [(0, true); 4]);
-    assert_eq!(pulls(&scene.plan().await), [(0, true); 4]);
+    assert_eq!(pulls(&scene.plan(Spending::Nothing).await), [(0, true); 4]);
 }

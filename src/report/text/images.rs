@@ -73,7 +73,7 @@ impl Page<'_> {
         let targets = Targets::of(pairs.iter().map(|(source, target)| (source.as_str(), target.as_str())));
         let rows = shown.iter().filter_map(|image| {
             let word = match image.action {
-                _ if image.put_off.is_some() => ("defer", WAITING),
+                _ if image.cost.put_off.is_some() => ("defer", WAITING),
                 Action::Copy | Action::Refer => ("copy", GOOD),
                 Action::Tag => ("tag", GOOD),
                 Action::UpToDate => (Status::UpToDate.word(), PLAIN),
@@ -150,8 +150,8 @@ fn what_it_took(outcome: &Outcome) -> (String, String) {
 /// What a planned image's line ends with: a part that stands in columns, and more.
 fn what_it_will_take(image: &Transfer) -> (String, String) {
     let moves = matches!(image.action, Action::Copy | Action::Refer);
-    let bytes = image.bytes.filter(|_| moves).map(|bytes| size(bytes.copied)).unwrap_or_default();
-    let pulls = match (image.pulls, image.pulls_exact) {
+    let bytes = image.cost.bytes.filter(|_| moves).map(|bytes| size(bytes.copied)).unwrap_or_default();
+    let pulls = match (image.cost.pulls, image.cost.pulls_exact) {
         // None that is known of is nothing to tell.
         (0, _) => String::new(),
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),

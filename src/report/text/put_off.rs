@@ -11,7 +11,8 @@ impl Page<'_> {
     /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
     pub(super) fn put_off(&mut self, report: &Report) -> io::Result<()> {
         let deferred = report.outcomes.iter().filter(|outcome| outcome.status == Status::Deferred);
-        let planned = report.plan.iter().flat_map(Plan::with_work).filter_map(|transfer| transfer.put_off.as_ref());
+        let planned =
+            report.plan.iter().flat_map(Plan::with_work).filter_map(|transfer| transfer.cost.put_off.as_ref());
         let errors: Vec<_> = deferred.filter_map(|outcome| outcome.error.as_ref()).chain(planned).collect();
         let mut told: Vec<Option<&str>> = Vec::new();
         for first in &errors {

@@ -91,7 +91,6 @@ fn a_run_with_more_to_say() {
 fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
     let elsewhere = Transfer {
         target: "other.example.com/docker.io/library/nginx".parse().unwrap(),
-        bytes: Some(crate::plan::Bytes::default()),
         ..samples::transfer("nginx:1.27", Action::UpToDate)
     };
     let images = vec![samples::transfer("nginx:1.27", Action::Copy), elsewhere];
@@ -102,7 +101,10 @@ fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
 
 #[test]
 fn a_plan_tells_where_only_referrers_are_missing() {
-    let transfer = |pulls, source| Transfer { pulls, ..samples::transfer(source, Action::Refer) };
+    let transfer = |pulls, source| {
+        let cost = crate::plan::Cost { pulls, pulls_exact: true, ..Default::default() };
+        Transfer { cost, ..samples::transfer(source, Action::Refer) }
+    };
     let images = vec![transfer(0, "quay.io/a/b:1"), transfer(2, "nginx:1.27")];
     let plan = Plan { images: images.into_iter().map(Planned::Image).collect(), ..Plan::default() };
     insta::assert_snapshot!(plain(&Report::new("plan", jiff::Timestamp::UNIX_EPOCH).with_plan(plan)), @"

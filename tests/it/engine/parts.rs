@@ -78,18 +78,18 @@ async fn a_part_with_another_digest_than_the_lock_has_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn weighing_reads_the_part_alone() {
+async fn pricing_reads_the_part_alone() {
     let mut batch = Batch::new();
     let app = app();
     part(&mut batch, &app).await;
     batch.stores.meters_pulls(&"src.test".parse().unwrap());
     let stores: Arc<dyn transship::store::Stores> = Arc::new(batch.stores.clone());
-    transship::plan::estimate_bytes(&mut batch.plan, &stores, transship::plan::Spending::Pulls).await;
+    transship::plan::price(&mut batch.plan, &stores, transship::plan::Spending::Pulls).await;
     let Planned::Image(transfer) = &batch.plan.images[0] else { unreachable!("it was just added") };
     let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
     let bytes = Bytes { copied: bytes, ..Bytes::default() };
     // What refers to the children isn't known yet.
-    assert_eq!((transfer.pulls, transfer.pulls_exact, transfer.bytes), (3, false, Some(bytes)));
+    assert_eq!((transfer.cost.pulls, transfer.cost.pulls_exact, transfer.cost.bytes), (3, false, Some(bytes)));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Bytes, Overwrite, Planned, Request, Spending, Transfer, estimate_bytes, plan};
+use transship::plan::{Action, Bytes, Overwrite, Planned, Request, Spending, Transfer, plan, price};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -81,7 +81,7 @@ impl World {
             stop: &CancellationToken::new(),
         })
         .await;
-        estimate_bytes(&mut plan, &stores, Spending::Pulls).await;
+        price(&mut plan, &stores, Spending::Pulls).await;
         let transfers = plan.images.into_iter().map(|planned| match planned {
             Planned::Image(transfer) => transfer,
             Planned::Failed { error, .. } => panic!("{error}"),
@@ -100,7 +100,7 @@ async fn what_is_absent_is_work_whatever_overwrite_says() {
     let world = World::new().await;
     for overwrite in [Overwrite::Replace, Overwrite::Refuse, Overwrite::Keep] {
         let [one, _] = world.plan([("1", overwrite), ("latest", overwrite)]).await;
-        assert_eq!((&one.action, one.pulls, left(&one)), (&Action::Refer, 3, vec![]), "{overwrite:?}");
+        assert_eq!((&one.action, one.cost.pulls, left(&one)), (&Action::Refer, 3, vec![]), "{overwrite:?}");
     }
 }
 
@@ -115,13 +115,13 @@ async fn what_holds_something_else_is_work_unless_it_is_kept() {
         image("theirs").build().push(&to, tag).await;
     }
     let [kept, refused] = world.plan([("1", Overwrite::Keep), ("latest", Overwrite::Refuse)]).await;
-    assert_eq!((&kept.action, kept.pulls, left(&kept)), (&Action::UpToDate, 0, vec![att.as_str(), sig]));
+    assert_eq!((&kept.action, kept.cost.pulls, left(&kept)), (&Action::UpToDate, 0, vec![att.as_str(), sig]));
     // The copy tells of it, but moves nothing.
     assert_eq!((&refused.action, left(&refused)), (&Action::Refer, vec![att.as_str(), sig]));
-    assert_eq!((refused.pulls, refused.bytes), (0, Some(Bytes::default())));
+    assert_eq!((refused.cost.pulls, refused.cost.bytes), (0, Some(Bytes::default())));
     let [replaced, _] = world.plan([("1", Overwrite::Replace), ("latest", Overwrite::Keep)]).await;
-    assert_eq!((&replaced.action, replaced.pulls, left(&replaced)), (&Action::Refer, 2, vec![]));
-    assert!(replaced.bytes.is_some_and(|bytes| bytes.copied > 0));
+    assert_eq!((&replaced.action, replaced.cost.pulls, left(&replaced)), (&Action::Refer, 2, vec![]));
+    assert!(replaced.cost.bytes.is_some_and(|bytes| bytes.copied > 0));
 }
 
 #[tokio::test]
@@ -132,5 +132,5 @@ async fn beside_what_is_kept_what_is_absent_is_work() {
     attach(&world.listed, &to).await;
     image("theirs").build().push(&to, sig).await;
     let [kept, _] = world.plan([("1", Overwrite::Keep), ("latest", Overwrite::Keep)]).await;
-    assert_eq!((&kept.action, kept.pulls, left(&kept)), (&Action::Refer, 1, vec![sig.as_str()]));
+    assert_eq!((&kept.action, kept.cost.pulls, left(&kept)), (&Action::Refer, 1, vec![sig.as_str()]));
 }

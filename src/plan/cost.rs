@@ -1,0 +1,81 @@
+//! What an image takes: what a plan expects of it, and the bytes that a run has seen.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Action;
+use crate::error::Error;
+
+/// What a plan expects an image to take.
+#[derive(Debug, Clone, Default)]
+pub struct Cost {
+    /// Manifest GETs at the source that count against a quota: a lower bound unless they are exact.
+    pub pulls: u64,
+    /// Whether `pulls` is exact: what an unread index consists of isn't known, nor what refers to it.
+    pub pulls_exact: bool,
+    /// Manifest GETs that it doesn't take.
+    pub spared: Spared,
+    /// What there is to move, and what isn't; `None` while unknown.
+    pub bytes: Option<Bytes>,
+    /// Why it would have to wait: too few pulls are left.
+    pub put_off: Option<Error>,
+}
+
+/// Manifest GETs that aren't sent to the source, by who has the manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spared {
+    /// The cache.
+    pub by_cache: u64,
+    /// A mirror, or another target.
+    pub elsewhere: u64,
+}
+
+impl Cost {
+    /// What `action` takes as far as it tells: nothing, if there is no work.
+    pub fn of(action: &Action) -> Self {
+        let is_free = !action.has_work();
+        Self { pulls_exact: is_free, bytes: is_free.then(Bytes::default), ..Self::default() }
+    }
+}
+
+impl std::ops::AddAssign for Spared {
+    fn add_assign(&mut self, other: Self) {
+        self.by_cache += other.by_cache;
+        self.elsewhere += other.elsewhere;
+    }
+}
+
+/// Bytes of blobs and manifests, by the way they came to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Bytes {
+    /// Sent over the network.
+    pub copied: u64,
+    /// Taken by the target from another of its repositories.
+    pub mounted: u64,
+    /// There already.
+    pub present: u64,
+}
+
+impl Bytes {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.copied + self.mounted + self.present
+    }
+}
+
+impl std::ops::Add for Bytes {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl std::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        self.copied += other.copied;
+        self.mounted += other.mounted;
+        self.present += other.present;
+    }
+}

@@ -1,0 +1,31 @@
+//! Pulls that a copy doesn't need as another place has the manifest: another target, or a mirror, which is asked by HEAD.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::super::{Action, Plan, Planned, Transfer};
+use crate::oci::Digest;
+use crate::store::{Source, Stores};
+
+/// Which images can be read at a target.
+pub(super) struct Elsewhere(HashSet<Digest>);
+
+impl Elsewhere {
+    /// Those of `plan` that are right at a target from which they may be read.
+    pub(super) fn new(plan: &Plan, stores: &Arc<dyn Stores>) -> Self {
+        let is_readable = |transfer: &&Transfer| {
+            let is_right = matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer);
+            is_right && stores.target(&transfer.target).is_ok_and(|target| !target.records_pull_time())
+        };
+        let images = plan.images.iter().filter_map(|planned| match planned {
+            Planned::Image(transfer) => Some(transfer),
+            Planned::Failed { .. } => None,
+        });
+        Self(images.filter(is_readable).map(|transfer| transfer.target_digest().clone()).collect())
+    }
+
+    /// Whether `manifest`, of `transfer`, can be had without a pull that counts.
+    pub(super) async fn has(&self, transfer: &Transfer, source: &dyn Source, manifest: &Digest) -> bool {
+        self.0.contains(transfer.target_digest()) || !source.costs_pull(manifest).await
+    }
+}
