@@ -131,6 +131,21 @@ impl Plan {
         self.images.iter().filter_map(Planned::work)
     }
 
+    /// The images that are at their target already, if only under another tag, and lack nothing as far as somebody has looked.
+    pub(crate) fn right(&self) -> impl Iterator<Item = &Transfer> {
+        self.images.iter().filter_map(|planned| match planned {
+            Planned::Image(transfer) if self.is_right(transfer) => Some(transfer),
+            _ => None,
+        })
+    }
+
+    fn is_right(&self, transfer: &Transfer) -> bool {
+        let place = || (transfer.target.clone(), transfer.target_digest().clone());
+        matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer)
+            && !self.holes.broken.contains(&place())
+            && self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
+    }
+
     /// The repositories in which an image gets its name, each once, in the order of the images.
     pub fn to_prepare(&self) -> Vec<Repository> {
         let mut seen = HashSet::new();

@@ -12,6 +12,7 @@ pub mod places;
 pub mod pulls;
 pub mod registry;
 
+use std::collections::HashSet;
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
@@ -222,6 +223,24 @@ pub(crate) async fn cached_image(stores: &dyn Stores, repository: &Repository, r
 
 /// What lies under the fallback tag of `subject`, where pulls count: most have none, which a HEAD tells, and by its digest
 /// the index may be at hand.
+/// `root` and what is below it as far as the cache of `source` has it, and whether that is all.
+pub(crate) async fn cached_graph(source: &dyn Source, root: Manifest) -> (Vec<Manifest>, bool) {
+    let (mut graph, mut to_follow, mut seen) = (Vec::new(), vec![root], HashSet::new());
+    let mut is_whole = true;
+    while let Some(manifest) = to_follow.pop() {
+        for edge in manifest.successors() {
+            let Edge::Manifest(child) = edge else { continue };
+            if seen.insert(child.digest.clone()) {
+                let cached = source.cached_manifest(&child.digest).await;
+                is_whole &= cached.is_some();
+                to_follow.extend(cached);
+            }
+        }
+        graph.push(manifest);
+    }
+    (graph, is_whole)
+}
+
 async fn fallback_by_digest<S: Source + ?Sized>(source: &S, subject: &Digest) -> Result<Referrers> {
     match source.resolve(&Selector::Tag(subject.referrers_tag())).await {
         Ok(found) if found.digest == *subject => Ok(Referrers::Tagged(None)),

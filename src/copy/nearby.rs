@@ -3,7 +3,7 @@
 //!
 //! A plan looks at tags, so what it found right may have lost something since: who can't give it is passed over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt as _;
@@ -12,7 +12,8 @@ use super::holders::Holders;
 use super::route::Route;
 use super::{Engine, read};
 use crate::oci::{Digest, Edge, Manifest, Registry, Repository};
-use crate::plan::{Action, Plan, Planned, Transfer};
+use crate::plan::{Action, Plan, Transfer};
+use crate::store::cached_graph;
 
 /// Images whose manifests are read from the cache side by side.
 const READS: usize = 16;
@@ -29,25 +30,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The images that are at their target already, if only under another tag, and lack nothing as far as somebody has looked.
-fn right(plan: &Plan) -> impl Iterator<Item = &Transfer> {
-    plan.images.iter().filter_map(|planned| match planned {
-        Planned::Image(transfer) if is_right(plan, transfer) => Some(transfer),
-        _ => None,
-    })
-}
-
-fn is_right(plan: &Plan, transfer: &Transfer) -> bool {
-    let place = || (transfer.target.clone(), transfer.target_digest().clone());
-    matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer)
-        && !plan.holes.broken.contains(&place())
-        && plan.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
-}
-
 impl Nearby {
     pub(super) fn new(plan: &Plan) -> Self {
         let nearby = Self::default();
-        for transfer in right(plan) {
+        for transfer in plan.right() {
             nearby.add(transfer.target_digest(), &transfer.target);
         }
         nearby
@@ -111,7 +97,7 @@ pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) ->
 /// something is to be copied is that of any use.
 pub(super) async fn tell(engine: &Engine, plan: &Plan) {
     if plan.with_work().any(|transfer| transfer.action == Action::Copy) {
-        let told = right(plan).map(|transfer| tell_of(engine, transfer));
+        let told = plan.right().map(|transfer| tell_of(engine, transfer));
         futures::stream::iter(told).buffer_unordered(READS).collect::<()>().await;
     }
 }
@@ -120,15 +106,7 @@ async fn tell_of(engine: &Engine, transfer: &Transfer) {
     let Ok(source) = engine.stores.source(transfer.source.repository()) else { return };
     let Some(root) = source.cached_manifest(&transfer.root.digest).await else { return };
     let Ok(root) = read::wanted(Arc::new(root), transfer) else { return };
-    let (mut to_follow, mut seen) = (vec![root], HashSet::new());
-    while let Some(manifest) = to_follow.pop() {
+    for manifest in cached_graph(&*source, Arc::unwrap_or_clone(root)).await.0 {
         engine.nearby.spread(&manifest, &engine.holders);
-        for edge in manifest.successors() {
-            if let Edge::Manifest(child) = edge
-                && seen.insert(child.digest.clone())
-            {
-                to_follow.extend(source.cached_manifest(&child.digest).await.map(Arc::new));
-            }
-        }
     }
 }

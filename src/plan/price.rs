@@ -16,8 +16,8 @@ use self::elsewhere::Elsewhere;
 use self::needs::{Content, Needs, Reader};
 use self::quota::Allowance;
 use super::{Action, Bytes, Cost, Plan, Planned, ReferrerPolicy, Transfer};
-use crate::oci::{Descriptor, Digest, Registry, Repository};
-use crate::store::Stores;
+use crate::oci::{Descriptor, Digest, Edge, Registry, Repository};
+use crate::store::{Stores, cached_graph};
 
 /// Images that are priced side by side, and questions about the blobs of one.
 const IMAGES: usize = 16;
@@ -38,6 +38,7 @@ pub async fn price(plan: &mut Plan, stores: &Arc<dyn Stores>, spending: Spending
     let needs: Vec<_> = plan.images.iter().enumerate().map(|(place, planned)| reader.needs(place, planned)).collect();
     let needs: Vec<Option<Needs>> = futures::stream::iter(needs).buffered(IMAGES).collect().await;
     let mut bill = Bill { allowance: Allowance::new(stores), ..Bill::default() };
+    bill.note_what_is_there(plan, stores).await;
     let mut costs = Vec::new();
     for (planned, needs) in plan.images.iter().zip(needs) {
         costs.push(match (planned, needs) {
@@ -64,6 +65,25 @@ struct Bill<'a> {
 }
 
 impl Bill<'_> {
+    /// What the images that are right consist of, as far as the manifests in the cache tell, can be mounted for the others.
+    async fn note_what_is_there(&mut self, plan: &Plan, stores: &Arc<dyn Stores>) {
+        if !plan.with_work().any(|transfer| transfer.action == Action::Copy) {
+            return;
+        }
+        for transfer in plan.right() {
+            let Ok(source) = stores.source(transfer.source.repository()) else { continue };
+            let Some(root) = source.cached_manifest(&transfer.root.digest).await else { continue };
+            let Ok(root) = needs::part(&root, transfer) else { continue };
+            for manifest in cached_graph(&*source, root).await.0 {
+                for edge in manifest.successors() {
+                    if let Edge::Blob(blob) = edge {
+                        self.bring(blob, &transfer.target);
+                    }
+                }
+            }
+        }
+    }
+
     /// The cost of the next image. A manifest is pulled once from its repository in a run, however many tags and targets it
     /// is for.
     async fn add(&mut self, transfer: &Transfer, needs: Needs) -> Cost {

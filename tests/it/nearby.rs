@@ -118,6 +118,9 @@ async fn a_new_image_on_layers_of_an_earlier_run_pulls_only_what_is_its_own() {
     let new = on_base("new");
     new.push(&scene.source.inside("new"), "1").await;
     scene.list("  - SRC/new:1\n  - SRC/old:1\n  - SRC/older:1\n");
+    assert_eq!(scene.cli.run("lock").await.code, 0);
+    let plan = scene.cli.run("plan --json").await;
+    assert_eq!(plan.json()["images"][0]["bytes"]["mounted"], 70_000, "as the run: {plan}");
     scene.clear();
     let run = scene.cli.run("sync --json").await;
     assert_eq!(statuses(&run), ["copied", "up_to_date", "up_to_date"], "{run}");

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::super::{Action, Plan, Planned, Transfer};
+use super::super::{Plan, Transfer};
 use crate::oci::Digest;
 use crate::store::{Source, Stores};
 
@@ -13,15 +13,9 @@ pub(super) struct Elsewhere(HashSet<Digest>);
 impl Elsewhere {
     /// Those of `plan` that are right at a target from which they may be read.
     pub(super) fn new(plan: &Plan, stores: &Arc<dyn Stores>) -> Self {
-        let is_readable = |transfer: &&Transfer| {
-            let is_right = matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer);
-            is_right && stores.target(&transfer.target).is_ok_and(|target| !target.records_pull_time())
-        };
-        let images = plan.images.iter().filter_map(|planned| match planned {
-            Planned::Image(transfer) => Some(transfer),
-            Planned::Failed { .. } => None,
-        });
-        Self(images.filter(is_readable).map(|transfer| transfer.target_digest().clone()).collect())
+        let is_readable =
+            |transfer: &&Transfer| stores.target(&transfer.target).is_ok_and(|target| !target.records_pull_time());
+        Self(plan.right().filter(is_readable).map(|transfer| transfer.target_digest().clone()).collect())
     }
 
     /// Whether `manifest`, of `transfer`, can be had without a pull that counts.

@@ -15,7 +15,7 @@ use super::elsewhere::Elsewhere;
 use super::{IMAGES, Spending, may_have_more};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
-use crate::store::{Source, Stores, Target};
+use crate::store::{Source, Stores, Target, cached_graph};
 
 /// What an image takes.
 pub(super) struct Needs {
@@ -177,24 +177,8 @@ async fn is_all_cached(source: &dyn Source, transfer: &Transfer) -> bool {
             let Ok(part) = part(&manifest, transfer) else { return false };
             manifest = part;
         }
-        if !is_below_cached(source, manifest).await {
+        if !cached_graph(source, manifest).await.1 {
             return false;
-        }
-    }
-    true
-}
-
-/// Whether all manifests below `root` are in the cache.
-async fn is_below_cached(source: &dyn Source, root: Manifest) -> bool {
-    let (mut to_follow, mut seen) = (vec![root], HashSet::new());
-    while let Some(manifest) = to_follow.pop() {
-        for edge in manifest.successors() {
-            if let Edge::Manifest(child) = edge
-                && seen.insert(child.digest.clone())
-            {
-                let Some(child) = source.cached_manifest(&child.digest).await else { return false };
-                to_follow.push(child);
-            }
         }
     }
     true
@@ -213,7 +197,7 @@ async fn not_cached(source: &dyn Source, manifests: Vec<Digest>) -> (Vec<Digest>
 }
 
 /// What of its root an image consists of.
-fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.part(&transfer.handling.platforms, transfer.target_digest());
     part.map_err(|e| Error::new(Kind::Invalid, format!("price {}", transfer.source), e.to_string()))
 }

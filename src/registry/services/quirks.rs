@@ -85,8 +85,9 @@ const GOOGLE: Quirks = Quirks { chunks: false, ..PLAIN };
 /// Refuses, or breaks off, a request of more than about 20 MB.
 const ACR: Quirks = Quirks { most_at_once: 16 << 20, ..PLAIN };
 
-/// Not an account's registry: tokens as elsewhere, but for how one is refused (aws/containers-roadmap#2835).
-const ECR_PUBLIC: Quirks = Quirks { stale_is_400: true, ..PLAIN };
+/// Not an account's registry: tokens as elsewhere, but for how one is refused (aws/containers-roadmap#2835). Without a login
+/// it gives an address one image a second; who goes faster is refused, and a mirror that refuses is passed over.
+const ECR_PUBLIC: Quirks = Quirks { stale_is_400: true, paces: &[pace(Action::PullManifest, 1, 3)], ..PLAIN };
 
 /// Services that a host's name gives away: it is this domain, or within it.
 const BY_DOMAIN: &[(&str, Quirks)] = &[
@@ -140,6 +141,7 @@ mod tests {
             let quirks = Quirks::of(&host.parse().unwrap());
             assert_eq!((quirks.most_at_once, quirks.chunks), expected, "{host}");
             assert_eq!(quirks.stale_is_400, host == "public.ecr.aws", "{host}");
+            assert_eq!(quirks.paces.is_empty(), !host.contains("ecr"), "{host}");
         }
     }
 }

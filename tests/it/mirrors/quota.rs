@@ -64,14 +64,14 @@ async fn what_a_mirror_has_arrives_though_the_quota_is_used_up() {
 }
 
 /// mirror.gcr.io keeps official images below `library/`, knows popular ones only, and tells nobody who asks by HEAD to log in.
-/// ECR Public wants a token of everybody, and knows them below a prefix.
+/// ECR Public wants a token of everybody, knows them below a prefix, and gives one a second.
 #[tokio::test]
 async fn public_mirrors_are_used_as_they_are() {
     let scene = Limited::new(0).await;
     let (google, tokens) = (Registry::start().await, Tokens::new().public());
     let amazon = Registry::with(Settings { tokens: Some(tokens.clone()), ..Settings::default() }).await;
     for (n, image) in scene.images.iter().enumerate() {
-        let (registry, path) = if n < 10 { (&google, "library") } else { (&amazon, "docker/library") };
+        let (registry, path) = if n < 16 { (&google, "library") } else { (&amazon, "docker/library") };
         image.push(&registry.inside(&format!("{path}/app{n}")), "1").await;
     }
     let endpoints = format!(
@@ -85,8 +85,8 @@ async fn public_mirrors_are_used_as_they_are() {
     assert_eq!((scene.hub.pulls().len(), scene.hub.refused()), (0, 0), "{:?}", scene.hub.seen());
     scene.assert_arrived(0..20).await;
     let via = via(&run);
-    assert!(via[..10].iter().all(|host| *host == "mirror.gcr.io"), "{run}");
-    assert!(via[10..].iter().all(|host| *host == "public.ecr.aws"), "{run}");
+    assert!(via[..16].iter().all(|host| *host == "mirror.gcr.io"), "{run}");
+    assert!(via[16..].iter().all(|host| *host == "public.ecr.aws"), "{run}");
     assert!(tokens.issued() > 0);
 }
 
