@@ -116,6 +116,7 @@ struct Inner {
     status: Option<u16>,
     attempts: u32,
     retry_after: Option<Duration>,
+    trouble: Option<Duration>,
     is_final: bool,
     is_about_login: bool,
     hint: Option<String>,
@@ -157,6 +158,7 @@ impl Error {
             status: None,
             attempts: 1,
             retry_after: None,
+            trouble: None,
             is_final: false,
             is_about_login: false,
             hint: None,
@@ -203,6 +205,13 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, pause: Option<Duration>) -> Self {
         self.0.retry_after = pause;
+        self
+    }
+
+    /// The host was in trouble when it was tried, and not the object: it is worth so much time, however many attempts that are.
+    #[must_use]
+    pub(crate) fn with_trouble(mut self, patience: Duration) -> Self {
+        self.0.trouble = Some(patience);
         self
     }
 
@@ -305,6 +314,11 @@ impl Error {
     /// The pause that the server asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// How long it is worth trying again, where it was the host that was in trouble.
+    pub(crate) fn trouble(&self) -> Option<Duration> {
+        self.0.trouble
     }
 
     /// Why it failed, without what was attempted.

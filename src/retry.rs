@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
@@ -33,6 +34,8 @@ pub(crate) struct Tries {
     pauses: ExponentialBackoff,
     /// Failures since the count was last renewed.
     failures: u32,
+    /// Since when each of them was trouble of the host.
+    troubled: Option<Instant>,
     /// Attempts in all.
     made: u32,
     /// One that the host can't have seen doesn't count, the first time.
@@ -41,7 +44,7 @@ pub(crate) struct Tries {
 
 impl Backoff {
     pub(crate) fn tries(self) -> Tries {
-        Tries { backoff: self, pauses: self.pauses(), failures: 0, made: 0, is_unseen_free: true }
+        Tries { backoff: self, pauses: self.pauses(), failures: 0, troubled: None, made: 0, is_unseen_free: true }
     }
 
     /// How long a request is tried that meets the trouble of a host which serves others: 10 seconds, unless told otherwise.
@@ -74,7 +77,15 @@ impl Tries {
         if !error.retry() {
             return Err(error.with_attempts(self.made));
         }
-        if self.failures >= self.backoff.attempts {
+        // A host in trouble is waited for, and a few quick attempts are no wait.
+        let is_worth_more = match error.trouble() {
+            Some(patience) => self.troubled.get_or_insert_with(Instant::now).elapsed() < patience,
+            None => {
+                self.troubled = None;
+                false
+            }
+        };
+        if self.failures >= self.backoff.attempts && !is_worth_more {
             return Err(error.with_attempts(self.made).as_final());
         }
         tokio::time::sleep(self.pauses.next().unwrap_or(LONGEST_OF_OBJECT)).await;
@@ -83,7 +94,7 @@ impl Tries {
 
     /// It came further than ever before: failures are counted from here on.
     pub(crate) fn renew(&mut self) {
-        self.failures = 0;
+        (self.failures, self.troubled) = (0, None);
         self.pauses = self.backoff.pauses();
     }
 }
@@ -121,6 +132,20 @@ mod tests {
             tries.again(unseen()).await.unwrap();
         }
         assert!(tries.again(unseen()).await.unwrap_err().is_final());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_in_trouble_is_worth_its_time_and_no_more() {
+        let mut tries = Backoff::default().tries();
+        let began = Instant::now();
+        let last = loop {
+            let busy = Error::new(Kind::Unavailable, "a", "503").with_trouble(Duration::from_secs(10));
+            if let Err(last) = tries.again(busy).await {
+                break last;
+            }
+        };
+        assert!(last.is_final() && last.attempts() > 5, "{}", last.attempts());
+        assert!((10..30).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -98,8 +98,8 @@ impl Writable {
                 known.proven.insert(repository.clone());
                 known.opened.insert(repository.clone(), upload.clone());
             }
-            // A Harbor refuses one project so, with 403.
-            Err(error) if error.kind() == Kind::Unsupported && error.status() != Some(403) => {
+            // What else it says may be about this repository alone.
+            Err(error) if error.status() == Some(405) => {
                 known.read_only.insert(repository.registry().clone(), error.clone());
             }
             Err(error) if !error.kind().retry() && error.kind() != Kind::Interrupted => {

@@ -18,10 +18,10 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
-use self::trouble::{Failed, Health, Patience, RequestId, Trial, Turn};
+use self::trouble::{Failed, Health, Patience, Subject, Trial, Turn};
 use self::window::{Slot, Window};
 use crate::error::{Error, Result};
-use crate::registry::action::Action;
+use crate::registry::action::{Action, Request};
 use crate::registry::services::quirks::Pace;
 use crate::retry::Backoff;
 
@@ -46,17 +46,21 @@ impl Admissions {
         Self { backoff, max_wait, requests: AtomicU64::new(0), hosts: Mutex::default() }
     }
 
-    pub(crate) fn max_wait(&self) -> Duration {
-        self.max_wait
+    /// How long a request is tried that meets the trouble of a host which serves others.
+    pub(crate) fn patience_with_one(&self) -> Duration {
+        self.backoff.alone().min(self.max_wait)
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
         self.backoff
     }
 
-    /// A request that is sent for the first time.
-    pub(crate) fn next_request(&self) -> RequestId {
-        self.requests.fetch_add(1, Ordering::Relaxed)
+    /// What `request` is about, which is sent for the first time.
+    pub(crate) fn subject(&self, request: &Request) -> Subject {
+        match request.repository.as_str() {
+            "" => Subject::Request(self.requests.fetch_add(1, Ordering::Relaxed)),
+            repository => Subject::Repository(repository.to_owned()),
+        }
     }
 
     /// The gate of the host of `url`.
@@ -128,10 +132,10 @@ impl Admission {
     /// the end of trouble.
     ///
     /// # Errors
-    /// That of the host, if it is given up.
-    pub(crate) async fn admit(self: &Arc<Self>, action: Action, met: bool) -> Result<Permit> {
+    /// That of the host or the repository, if it is given up.
+    pub(crate) async fn admit(self: &Arc<Self>, action: Action, repository: &str, met: bool) -> Result<Permit> {
         loop {
-            match self.turn() {
+            match self.turn(repository) {
                 Turn::Go => {
                     let slot = self.window(action).enter().await;
                     // Trouble may have begun while it waited in line.
@@ -143,7 +147,7 @@ impl Admission {
                 // Best effort: what the registry will clear away by itself isn't waited for.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
-                    if let Some((probe, within)) = self.stand_in_line(met).await {
+                    if let Some((probe, within)) = self.stand_in_line(repository, met).await {
                         return Ok(self.permit(action, Some(probe), Some(within), None));
                     }
                 }
@@ -156,9 +160,9 @@ impl Admission {
     ///
     /// # Errors
     /// That the host is in trouble, or given up.
-    pub(crate) async fn admit_now(self: &Arc<Self>, action: Action) -> Result<Permit> {
+    pub(crate) async fn admit_now(self: &Arc<Self>, action: Action, repository: &str) -> Result<Permit> {
         loop {
-            match self.turn() {
+            match self.turn(repository) {
                 Turn::Go => {
                     let slot = self.window(action).enter().await;
                     if lock(&self.health).is_well() {
@@ -181,13 +185,13 @@ impl Admission {
 
     /// Waits until the trouble is over, or for the right to find out whether it is: first come, first served, so that a
     /// request that fails again and again doesn't keep the others from it.
-    async fn stand_in_line(&self, met: bool) -> Option<(Probe, Duration)> {
+    async fn stand_in_line(&self, repository: &str, met: bool) -> Option<(Probe, Duration)> {
         let again = if met { Some(Arc::clone(&self.again).lock_owned().await) } else { None };
         let line = Arc::clone(&self.line).lock_owned().await;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            match self.turn() {
+            match self.turn(repository) {
                 Turn::Go | Turn::Never(_) => return None,
                 Turn::Probe(within) => return Some((Probe { _line: line, _again: again }, within)),
                 Turn::Until(next) => tokio::select! {
@@ -198,8 +202,8 @@ impl Admission {
         }
     }
 
-    fn turn(&self) -> Turn {
-        lock(&self.health).turn(Instant::now())
+    fn turn(&self, repository: &str) -> Turn {
+        lock(&self.health).turn(repository, Instant::now())
     }
 
     fn permit(
@@ -236,17 +240,12 @@ impl Admission {
 
     /// Whether nothing more is sent there in this run.
     pub(crate) fn is_given_up(&self) -> bool {
-        matches!(self.turn(), Turn::Never(_))
+        lock(&self.health).is_given_up()
     }
 
     /// Answers that were no trouble, so far.
     pub(crate) fn answers(&self) -> u64 {
         lock(&self.health).answers()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_open(&self) -> bool {
-        lock(&self.health).is_well()
     }
 }
 
@@ -264,6 +263,11 @@ impl Permit {
         self.window.succeeded();
     }
 
+    /// The host did well by the request until then.
+    pub(crate) fn went_well_until(&mut self, moved: Instant) {
+        self.sent = self.sent.max(moved);
+    }
+
     /// Gives up the right to be the only one that finds out whether the host is still in trouble.
     pub(crate) fn let_others_probe(&mut self) {
         if let Some(_probe) = self.probe.take() {
@@ -272,12 +276,12 @@ impl Permit {
         }
     }
 
-    /// The request met the host's trouble, or turns out to be alone with it.
-    pub(crate) fn failed(self, error: &Error, request: RequestId) -> Trial {
+    /// The request met the host's trouble, or what it is about turns out to be alone with it.
+    pub(crate) fn failed(self, error: &Error, subject: &Subject) -> Trial {
         let (begins, trial) = {
             let mut health = lock(&self.admission.health);
             let begins = health.is_well();
-            let failed = Failed { error, request, probe: self.probe.is_some(), sent: self.sent };
+            let failed = Failed { error, subject, probe: self.probe.is_some(), sent: self.sent };
             (begins, health.failed(failed, Instant::now()))
         };
         // A host that says so itself takes fewer at once from now on.
@@ -353,14 +357,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause() {
         let admission = admission();
-        let first = admission.admit(Action::Resolve, false).await.unwrap();
-        let late = admission.admit(Action::PullBlob, false).await.unwrap();
-        first.failed(&busy(100), 0);
+        let first = admission.admit(Action::Resolve, "", false).await.unwrap();
+        let late = admission.admit(Action::PullBlob, "", false).await.unwrap();
+        first.failed(&busy(100), &Subject::Request(0));
         let began = Instant::now();
-        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob, false));
-        let mut other = std::pin::pin!(admission.admit(Action::PushBlob, false));
+        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob, "", false));
+        let mut other = std::pin::pin!(admission.admit(Action::PushBlob, "", false));
         assert!(poll!(&mut probe).is_pending() && poll!(&mut other).is_pending());
-        assert_eq!(admission.admit(Action::AbandonUpload, false).await.unwrap_err().kind(), Kind::Interrupted);
+        assert_eq!(admission.admit(Action::AbandonUpload, "", false).await.unwrap_err().kind(), Kind::Interrupted);
         let mut probe = probe.await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 100);
         assert!(probe.probe.is_some() && poll!(&mut other).is_pending());
@@ -373,9 +377,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
         let admission = admission();
-        admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
-        let probe = admission.admit(Action::Resolve, false).await.unwrap();
-        let mut next = std::pin::pin!(admission.admit(Action::Resolve, false));
+        admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
+        let probe = admission.admit(Action::Resolve, "", false).await.unwrap();
+        let mut next = std::pin::pin!(admission.admit(Action::Resolve, "", false));
         assert!(poll!(&mut next).is_pending());
         drop(probe);
         assert!(next.await.unwrap().probe.is_some());
@@ -384,13 +388,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_not_met_the_trouble_comes_before_the_second_who_has() {
         let admission = admission();
-        admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
-        let first = admission.admit(Action::Resolve, true).await.unwrap();
-        let mut second = std::pin::pin!(admission.admit(Action::Resolve, true));
+        admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
+        let first = admission.admit(Action::Resolve, "", true).await.unwrap();
+        let mut second = std::pin::pin!(admission.admit(Action::Resolve, "", true));
         assert!(poll!(&mut second).is_pending());
-        let mut newcomer = std::pin::pin!(admission.admit(Action::Resolve, false));
+        let mut newcomer = std::pin::pin!(admission.admit(Action::Resolve, "", false));
         assert!(poll!(&mut newcomer).is_pending());
-        first.failed(&busy(1), 1);
+        first.failed(&busy(1), &Subject::Request(1));
         assert!(newcomer.await.unwrap().probe.is_some());
         assert!(second.await.unwrap().probe.is_some());
     }
@@ -398,15 +402,16 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_is_given_up_tells_everybody_the_same() {
         let admission = admission();
-        let permit = admission.admit(Action::Resolve, false).await.unwrap();
+        let permit = admission.admit(Action::Resolve, "", false).await.unwrap();
         let waits = async {
-            admission.admit(Action::Resolve, false).await.unwrap().failed(&busy(1), 0);
-            admission.admit(Action::Resolve, false).await
+            admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
+            admission.admit(Action::Resolve, "", false).await
         };
         let mut waits = std::pin::pin!(waits);
         assert!(poll!(&mut waits).is_pending());
-        permit.failed(&busy(86400), 1);
-        let (waited, later) = (waits.await.unwrap_err(), admission.admit(Action::PullBlob, false).await.unwrap_err());
+        permit.failed(&busy(86400), &Subject::Request(1));
+        let (waited, later) =
+            (waits.await.unwrap_err(), admission.admit(Action::PullBlob, "", false).await.unwrap_err());
         assert_eq!(waited.to_string(), later.to_string());
     }
 
@@ -415,12 +420,12 @@ mod tests {
         let admission = admission();
         let mut held = Vec::new();
         for _ in 0..SHORT_IN_FLIGHT {
-            held.push(admission.admit(Action::Resolve, false).await.unwrap());
+            held.push(admission.admit(Action::Resolve, "", false).await.unwrap());
         }
-        assert!(poll!(Box::pin(admission.admit(Action::Resolve, false))).is_pending());
-        admission.admit(Action::PushBlob, false).await.unwrap();
+        assert!(poll!(Box::pin(admission.admit(Action::Resolve, "", false))).is_pending());
+        admission.admit(Action::PushBlob, "", false).await.unwrap();
         held.pop();
-        admission.admit(Action::Resolve, false).await.unwrap();
+        admission.admit(Action::Resolve, "", false).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -107,7 +107,9 @@ impl Transport {
             Err(Failed::Trouble(error) | Failed::Unseen(error)) => {
                 // What the body met on its way here is no trouble of this host.
                 if progress.failed().is_none() {
-                    permit.failed(&error, self.admissions.next_request());
+                    permit.went_well_until(progress.moved());
+                    permit.failed(&error, &self.admissions.subject(request));
+                    return Err(error.with_trouble(self.admissions.patience_with_one()));
                 }
                 Err(error)
             }
@@ -143,19 +145,24 @@ impl Transport {
     }
 
     async fn admit(&self, hop: &Hop<'_>, met: bool) -> Result<Permit> {
-        let action = hop.request.action;
+        let Request { action, repository, waits, .. } = hop.request;
+        let action = *action;
         if self.is_own(hop.url) {
             self.paces.wait(action).await;
         }
         let admission = self.admissions.of(hop.url);
-        if hop.request.waits { admission.admit(action, met).await } else { admission.admit_now(action).await }
+        if *waits {
+            admission.admit(action, repository, met).await
+        } else {
+            admission.admit_now(action, repository).await
+        }
     }
 
     /// One hop, for as long as its host's trouble lasts, unless it isn't waited for. A request that meets trouble again and
     /// again while the host serves others has a pace of its own, and fails alone.
     async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
         let admission = self.admissions.of(hop.url);
-        let (id, backoff) = (self.admissions.next_request(), self.admissions.backoff());
+        let (subject, backoff) = (self.admissions.subject(hop.request), self.admissions.backoff());
         let (mut attempts, mut pauses) = (0, backoff.pauses());
         // Since when it has met trouble, and what the host had answered by then.
         let mut met = None;
@@ -175,10 +182,9 @@ impl Transport {
                 Err(Failed::Trouble(error) | Failed::Unseen(error)) => error,
             };
             let (since, answers) = *met.get_or_insert_with(|| (Instant::now(), admission.answers()));
-            let is_alone = permit.failed(&error, id) == Trial::Request;
+            let is_alone = permit.failed(&error, &subject) == Trial::Alone;
             let others_are_served = admission.answers() > answers;
-            let is_enough =
-                attempts >= backoff.attempts && since.elapsed() >= backoff.alone().min(self.admissions.max_wait());
+            let is_enough = attempts >= backoff.attempts && since.elapsed() >= self.admissions.patience_with_one();
             let fails_alone = is_alone || !hop.request.waits || others_are_served && is_enough;
             if fails_alone || hop.request.action == Action::AbandonUpload {
                 return Err(error.with_attempts(attempts).as_final());

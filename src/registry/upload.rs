@@ -166,6 +166,11 @@ impl Progress {
         self.with(|state| state.handed)
     }
 
+    /// When bytes last moved.
+    pub(crate) fn moved(&self) -> Instant {
+        self.with(|state| state.moved)
+    }
+
     /// The error that the body itself gave.
     pub(crate) fn failed(&self) -> Option<Error> {
         self.with(|state| state.failed.clone())

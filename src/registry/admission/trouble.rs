@@ -2,8 +2,10 @@
 //!
 //! The first failure begins the trouble. From then on one request at a time, the probe, is let through after each pause;
 //! whoever else comes waits. Requests that were under way when it began are one wave with the first, and count as one
-//! attempt. Any answer that is no trouble ends it. A host that stays in trouble for too long is given up for the run.
+//! attempt. Any answer that is no trouble ends it. A host that stays in trouble for too long is given up for the run; if all
+//! that met it were of one repository, only that is, and the next request tells whether it was more.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
@@ -31,9 +33,11 @@ pub(crate) struct Health {
     last_answer: Option<Instant>,
     /// It has answered at all, if only to say that it is in trouble.
     is_there: bool,
-    /// Since when nobody had an answer, where a request was given up as alone with its trouble: whether it was, the next
-    /// one tells.
+    /// Since when nobody had an answer, where a repository was given up as alone with its trouble: whether it was, the next
+    /// request tells.
     unproven: Option<Instant>,
+    /// Repositories that are given up, while others are served.
+    repositories: HashMap<String, Error>,
     state: State,
 }
 
@@ -53,8 +57,8 @@ struct Trouble {
     /// The pause before the next attempt, and when that is due.
     pause: Duration,
     next: Instant,
-    /// The request that met it, as long as no other one did.
-    met_by: Option<RequestId>,
+    /// What met it, as long as nothing else did.
+    met_by: Option<Subject>,
 }
 
 /// What a request may do.
@@ -66,27 +70,32 @@ pub(crate) enum Turn {
     Probe(Duration),
     /// It has to wait until then, and to ask again.
     Until(Instant),
-    /// The host is given up.
+    /// The host is given up, or the request's repository is.
     Never(Error),
 }
 
-/// Tells requests apart, of which each may be sent several times.
-pub(crate) type RequestId = u64;
+/// What a request is about: what makes trouble for one is likely to make it for all that are about the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Repository(String),
+    /// One request, which is about no repository, and may be sent several times.
+    Request(u64),
+}
 
 /// Whose trouble it turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trial {
     /// The host's, as far as is known.
     Host,
-    /// That of this one request: a host that served others had trouble with nothing else.
-    Request,
+    /// That of what this request is about: a host that served others had trouble with nothing else.
+    Alone,
 }
 
 /// A failure that is the host's trouble.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failed<'a> {
     pub(crate) error: &'a Error,
-    pub(crate) request: RequestId,
+    pub(crate) subject: &'a Subject,
     /// The request was the probe.
     pub(crate) probe: bool,
     /// When it was sent.
@@ -95,11 +104,18 @@ pub(crate) struct Failed<'a> {
 
 impl Health {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, answers: 0, last_answer: None, is_there: false, unproven: None, state: State::Well }
+        let (last_answer, unproven, repositories) = (None, None, HashMap::new());
+        Self { patience, answers: 0, last_answer, is_there: false, unproven, repositories, state: State::Well }
     }
 
-    /// What the next request may do.
-    pub(crate) fn turn(&self, now: Instant) -> Turn {
+    /// What the next request may do, which is about `repository` if that isn't empty.
+    pub(crate) fn turn(&self, repository: &str, now: Instant) -> Turn {
+        if let State::GivenUp(error) = &self.state {
+            return Turn::Never(error.clone());
+        }
+        if let Some(error) = self.repositories.get(repository) {
+            return Turn::Never(error.clone());
+        }
         match &self.state {
             State::Well => Turn::Go,
             State::GivenUp(error) => Turn::Never(error.clone()),
@@ -114,6 +130,10 @@ impl Health {
     /// Answers that were no trouble, so far.
     pub(crate) fn answers(&self) -> u64 {
         self.answers
+    }
+
+    pub(crate) fn is_given_up(&self) -> bool {
+        matches!(self.state, State::GivenUp(_))
     }
 
     pub(crate) fn is_well(&self) -> bool {
@@ -156,7 +176,7 @@ impl Health {
     pub(crate) fn failed(&mut self, failed: Failed<'_>, now: Instant) -> Trial {
         self.is_there |= failed.error.status().is_some();
         if let State::Troubled(trouble) = &mut self.state {
-            trouble.met_by = trouble.met_by.filter(|request| *request == failed.request);
+            trouble.met_by = trouble.met_by.take().filter(|subject| subject == failed.subject);
         }
         if let State::Well = self.state {
             let Patience { host, backoff, max_wait } = &self.patience;
@@ -168,8 +188,14 @@ impl Health {
                 .with_jitter()
                 .build();
             let since = self.unproven.or(self.last_answer.map(|last| last.max(failed.sent))).unwrap_or(failed.sent);
-            let trouble =
-                Trouble { since, attempts: 0, pauses, pause: Duration::ZERO, next: now, met_by: Some(failed.request) };
+            let trouble = Trouble {
+                since,
+                attempts: 0,
+                pauses,
+                pause: Duration::ZERO,
+                next: now,
+                met_by: Some(failed.subject.clone()),
+            };
             self.state = State::Troubled(trouble);
         } else if !failed.probe {
             self.prolong(failed.error, now);
@@ -180,19 +206,33 @@ impl Health {
         trouble.pause = trouble.pauses.next().unwrap_or(self.patience.backoff.longest);
         let end = trouble.since + self.patience.max_wait;
         trouble.next = now + trouble.pause.min(end.saturating_duration_since(now));
+        // One silence may outlast all patience, and be nobody's fault.
+        let is_over = now >= end && (trouble.attempts > 1 || self.unproven.is_some());
         if !self.is_there && trouble.attempts >= self.patience.backoff.attempts {
             self.give_up(failed.error, "", None);
-        } else if now >= end && trouble.met_by.is_some() && self.is_there && self.unproven.is_none() {
+        } else if is_over && trouble.met_by.is_some() && self.is_there && self.unproven.is_none() {
             self.unproven = Some(trouble.since);
+            if let Subject::Repository(repository) = failed.subject {
+                let given_up = self.given_up(
+                    &format!("reach {repository} at {}", self.patience.host),
+                    failed.error,
+                    &self.no_success(),
+                    None,
+                );
+                self.repositories.insert(repository.clone(), given_up);
+            }
             self.state = State::Well;
-            return Trial::Request;
-        } else if now >= end {
-            let why = format!("no success within {} (limits.max_wait)", show(self.patience.max_wait));
-            self.give_up(failed.error, &why, None);
+            return Trial::Alone;
+        } else if is_over {
+            self.give_up(failed.error, &self.no_success(), None);
         } else {
             self.prolong(failed.error, now);
         }
         Trial::Host
+    }
+
+    fn no_success(&self) -> String {
+        format!("no success within {} (limits.max_wait)", show(self.patience.max_wait))
     }
 
     /// Waits as long as the host asks for, if that is no longer than what is left.
@@ -207,6 +247,12 @@ impl Health {
     }
 
     fn give_up(&mut self, last: &Error, why: &str, asked: Option<Duration>) {
+        let error = self.given_up(&format!("reach {}", self.patience.host), last, why, asked);
+        self.state = State::GivenUp(error);
+    }
+
+    /// The error of what is given up, for all who would ask.
+    fn given_up(&self, attempted: &str, last: &Error, why: &str, asked: Option<Duration>) -> Error {
         let attempts = match &self.state {
             State::Troubled(trouble) => trouble.attempts,
             State::Well | State::GivenUp(_) => 1,
@@ -215,7 +261,7 @@ impl Health {
         let host = &self.patience.host;
         let said = last.why().strip_prefix(&format!("{host}: ")).unwrap_or(last.why());
         let why = if why.is_empty() { said.to_owned() } else { format!("{why}; the last {what}: {said}") };
-        let error = Error::new(last.kind(), format!("reach {}", self.patience.host), why);
+        let error = Error::new(last.kind(), attempted, why);
         let mut error = error.with_attempts(attempts).with_retry_after(asked).as_final();
         if let Some(status) = last.status() {
             error = error.with_status(status);
@@ -223,7 +269,7 @@ impl Health {
         if let Some(hint) = hint(last, asked) {
             error = error.with_hint(hint);
         }
-        self.state = State::GivenUp(error);
+        error
     }
 }
 
@@ -255,7 +301,7 @@ mod tests {
     struct Host {
         health: Health,
         now: Instant,
-        requests: RequestId,
+        requests: u64,
     }
 
     impl Host {
@@ -266,12 +312,12 @@ mod tests {
         }
 
         fn turn(&self) -> Turn {
-            self.health.turn(self.now)
+            self.health.turn("", self.now)
         }
 
         fn fail(&mut self, error: &Error, probe: bool) {
             self.requests += 1;
-            let failed = Failed { error, request: self.requests, probe, sent: self.now };
+            let failed = Failed { error, subject: &Subject::Request(self.requests), probe, sent: self.now };
             assert_eq!(self.health.failed(failed, self.now), Trial::Host);
         }
 
@@ -371,7 +417,7 @@ mod tests {
         let mut host = Host::new();
         host.health.answered(host.now);
         let error = busy(None);
-        let failed = |probe, sent| Failed { error: &error, request: 7, probe, sent };
+        let failed = |probe, sent| Failed { error: &error, subject: &Subject::Request(7), probe, sent };
         let mut trial = host.health.failed(failed(false, host.now), host.now);
         while trial == Trial::Host {
             while let Turn::Until(next) = host.turn() {
@@ -401,14 +447,58 @@ mod tests {
                     }
                     Turn::Never(_) => break,
                 };
-                let failed = Failed { error: &error, request, probe, sent: host.now };
-                if host.health.failed(failed, host.now) == Trial::Request {
+                let failed = Failed { error: &error, subject: &Subject::Request(request), probe, sent: host.now };
+                if host.health.failed(failed, host.now) == Trial::Alone {
                     break;
                 }
             }
             tried.push((host.now - began, host.given_up().is_some()));
         }
         assert_eq!(tried, [(60 * SECOND, false), (Duration::ZERO, true), (Duration::ZERO, true)]);
+    }
+
+    /// How long requests about this repository are tried, one after the other and again and again; what they are told then.
+    fn exhaust(host: &mut Host, repository: &str) -> (Duration, Error) {
+        let (began, subject, error) = (host.now, Subject::Repository(repository.to_owned()), busy(None));
+        loop {
+            let probe = match host.health.turn(repository, host.now) {
+                Turn::Go => false,
+                Turn::Probe(_) => true,
+                Turn::Until(next) => {
+                    host.now = next;
+                    continue;
+                }
+                Turn::Never(error) => return (host.now - began, error),
+            };
+            host.health.failed(Failed { error: &error, subject: &subject, probe, sent: host.now }, host.now);
+        }
+    }
+
+    #[test]
+    fn a_repository_that_alone_meets_trouble_is_given_up_and_its_host_is_not() {
+        let mut host = Host::new();
+        host.health.answered(host.now);
+        let (took, error) = exhaust(&mut host, "bad");
+        assert_eq!((took, error.is_final()), (60 * SECOND, true));
+        assert!(error.to_string().starts_with("reach bad at h.io:443: no success within 1m"), "{error}");
+        assert!(matches!(host.health.turn("good", host.now), Turn::Go));
+        host.health.answered(host.now);
+        assert!(matches!(host.health.turn("bad", host.now), Turn::Never(_)));
+        assert_eq!(exhaust(&mut host, "worse").0, 60 * SECOND);
+        assert!(host.given_up().is_none());
+        let (took, error) = exhaust(&mut host, "another");
+        assert_eq!((took, error.to_string().starts_with("reach h.io:443: ")), (Duration::ZERO, true), "{error}");
+    }
+
+    #[test]
+    fn one_silence_longer_than_all_patience_is_tried_once_more() {
+        let mut host = Host::new();
+        host.health.answered(host.now);
+        let (sent, subject) = (host.now, Subject::Repository("a".to_owned()));
+        host.now += 70 * SECOND;
+        let failed = Failed { error: &refused(), subject: &subject, probe: false, sent };
+        assert_eq!(host.health.failed(failed, host.now), Trial::Host);
+        assert!(!matches!(host.health.turn("a", host.now), Turn::Never(_)));
     }
 
     #[test]

@@ -66,6 +66,11 @@ async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_
         let stats = hosts.stats().remove(0);
         let attempts = u64::from(error.attempts());
         assert_eq!((stats.requests, stats.throttled), (attempts, if status == 429 { attempts } else { 0 }));
+        let same = store.resolve(&tag("v2")).await.unwrap_err().to_string();
+        assert!(same.starts_with(&format!("reach a/b at {}: ", script.address)), "{same}");
+        // Nor has another repository an answer.
+        let other = Repository::new(script.repository().registry().clone(), "a/c").unwrap();
+        let store = RegistryStores::new(Arc::clone(&hosts)).source(&other).unwrap();
         let given_up = store.blob(&blob_of(1), 0).await.err().unwrap().to_string();
         assert!(given_up.starts_with(&format!("reach {}: ", script.address)), "{given_up}");
         let later = store.resolve(&tag("v2")).await.unwrap_err();
@@ -87,7 +92,9 @@ async fn what_a_host_served_before_its_trouble_is_no_reason_to_fail_alone() {
         }
     })
     .await;
-    let store = script.store();
+    let registry = script.repository().registry().clone();
+    let hosts = Script::hosts_with(registry, RegistrySettings::default(), Duration::from_secs(60));
+    let store = RegistryStores::new(hosts).source(&script.repository()).unwrap();
     store.resolve(&tag("good")).await.unwrap();
     let slow = tag("slow");
     let mut slow = std::pin::pin!(store.resolve(&slow));
@@ -109,7 +116,6 @@ async fn a_request_that_meets_trouble_alone_fails_alone() {
     let others = async {
         loop {
             store.resolve(&tag("good")).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     let bad = tag("bad");
@@ -191,9 +197,9 @@ async fn retry_after_pauses_the_host_and_too_long_a_one_ends_the_request() {
     let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
     let selector = tag("v1");
     let mut waiting = store.resolve(&selector);
-    while !host.is_in_trouble() {
-        assert!(futures::poll!(&mut waiting).is_pending());
-        tokio::task::yield_now().await;
+    tokio::select! {
+        answered = &mut waiting => panic!("{answered:?}"),
+        () = host.in_trouble() => {}
     }
     assert!(futures::poll!(Box::pin(store.resolve(&selector))).is_pending());
     assert_eq!((script.lines().len(), hosts.stats()[0].throttled), (1, 1));
