@@ -26,6 +26,10 @@ doc:
 bench *args:
     cargo bench --locked --bench mirror {{args}}
 
+# The whole fault table; some of it is part of the test suite. `just faults 'kind: Mount'` runs the cells so described.
+faults cells="all":
+    TRANSSHIP_FAULT_TABLE={{quote(cells)}} cargo test --locked --test it every_fault_costs -- --nocapture
+
 # What CI runs.
 ci:
     .ci/run

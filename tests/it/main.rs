@@ -17,6 +17,7 @@ mod ecr_whole;
 mod encoded;
 mod engine;
 mod export;
+mod fault_table;
 mod flags;
 mod harbor;
 mod harness;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use transship::oci::Digest;
 
 use crate::support::cli::Run;
 use crate::support::docker_registry::DockerRegistry;
@@ -13,7 +14,7 @@ use crate::support::gate::Gate;
 use crate::support::images::{Image, image};
 use crate::support::registry::Registry;
 use crate::support::scene::{Scene, statuses};
-use crate::support::script::Fault;
+use crate::support::script::{Fault, Script};
 use crate::support::stores::registry_target;
 
 const NAMES: usize = 20;
@@ -58,6 +59,32 @@ async fn a_host_that_is_busy_for_a_while_costs_no_image() {
         (false, "PUT", "/manifests/", 504),
     ];
     join_all(requests.map(|(at_source, method, path, status)| busy(at_source, method, path, status))).await;
+}
+
+#[tokio::test]
+async fn an_upload_whose_bytes_alone_are_refused_for_seconds_costs_no_image() {
+    let scene = Scene::new().await;
+    let image = scene.publish("app", "1").await;
+    let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
+    let layer = image.blobs[1].digest().hex().to_owned();
+    scene.target.script.times(5, "PUT", layer.clone(), fault);
+    scene.list("  - SRC/app:1\n");
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, scene.target.script.count("PUT", &layer)), (0, 6), "{run}");
+    scene.assert_mirrored(&image, "app", "1").await;
+}
+
+#[tokio::test]
+async fn a_repository_that_has_only_trouble_is_given_up_and_its_host_is_not() {
+    let scene = Scene::new().await;
+    let image = scene.publish("app", "1").await;
+    let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
+    // All others are resolved long before, and need the host afterwards.
+    scene.source.script.always("HEAD", "/bad/", fault);
+    scene.list("  - SRC/bad:1\n  - SRC/bad:2\n  - SRC/bad:3\n  - SRC/app:1\nlimits: {max_wait: 3s}\n");
+    let run = scene.cli.run("sync --json").await;
+    assert_eq!((run.code, errors(&run).len()), (1, 3), "{run}");
+    scene.assert_mirrored(&image, "app", "1").await;
 }
 
 #[tokio::test]
@@ -203,47 +230,115 @@ async fn a_manifest_that_lies_about_a_size_fails_alone_and_at_once() {
     scene.assert_mirrored(&good, "app", "good").await;
 }
 
+/// Thirty images, each fifth with a layer of 8 MiB.
+fn thirty() -> Vec<Image> {
+    let size = |n: usize| if n.is_multiple_of(5) { 8 << 20 } else { 20_000 };
+    (0..30).map(|n| image(&format!("app{n}")).layer(size(n)).build()).collect()
+}
+
+/// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on the
+/// layer of image 20 up until `real` is away; two bulk transfers at a time are under way. Then `arrived` is asked for.
+async fn with_an_outage<T>(
+    scene: &Scene,
+    (real, script): (&mut DockerRegistry, &Script),
+    (method, layer): (&'static str, &Image),
+    arrived: impl FnOnce(&DockerRegistry) -> T,
+) -> (Run, T) {
+    let gate = Gate::closed();
+    script.once(method, layer.blobs[1].digest().hex(), Fault::Wait(gate.clone()));
+    let outage = async {
+        gate.reached(1).await;
+        real.stop();
+        let arrived = arrived(real);
+        gate.open();
+        // Nobody answers until it is up again.
+        tokio::task::block_in_place(|| real.restart());
+        arrived
+    };
+    tokio::join!(scene.cli.run("sync --json"), outage)
+}
+
+/// The layers of 8 MiB, each with its repository.
+fn large(images: &[Image]) -> impl Iterator<Item = (String, &Digest)> {
+    images.iter().enumerate().step_by(5).map(|(n, image)| (format!("app{n}"), image.blobs[1].digest()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_registry_that_is_stopped_and_started_in_the_middle_costs_no_image() {
-    for at_source in [true, false] {
-        let (Some(mut real), scene) = (DockerRegistry::start(), Scene::new().await) else { return };
-        let (source, target) = match at_source {
-            true => (real.name().to_string(), "DST".to_owned()),
-            false => ("SRC".to_owned(), real.name().to_string()),
-        };
-        let mut entries = String::new();
-        let mut images = Vec::new();
-        for n in 0..30 {
-            let image = image(&format!("app{n}")).layer(200_000).build();
-            match at_source {
-                true => image.push(&*registry_target(&real.repository(&format!("app{n}"))), "1").await,
-                false => image.push(&scene.source.inside(&format!("app{n}")), "1").await,
-            }
-            entries += &format!("  - {source}/app{n}:1\n");
-            images.push(image);
-        }
-        scene.write("mirror.yaml", &format!("target: {target}/mirror\nlayout: \"{{repository}}\"\nimages:\n{entries}"));
-        // In the middle: the other side holds one image up until the registry is away.
-        let gate = Gate::closed();
-        let script = if at_source { &scene.target.script } else { &scene.source.script };
-        let path = if at_source { "/uploads/" } else { "/blobs/" };
-        script.after(20, if at_source { "PUT" } else { "GET" }, path, Fault::Wait(gate.clone()));
-        let outage = async {
-            gate.reached(1).await;
-            real.stop();
-            gate.open();
-            // Nobody answers until it is up again.
-            tokio::task::block_in_place(|| real.restart());
-        };
-        let (run, ()) = tokio::join!(scene.cli.run("sync --json"), outage);
-        assert_eq!(run.code, 0, "{at_source}: {run}");
-        for (n, image) in images.iter().enumerate() {
-            match at_source {
-                true => scene.assert_mirrored(image, &format!("app{n}"), "1").await,
-                false => image.assert_in(&*registry_target(&real.repository(&format!("mirror/app{n}"))), "1").await,
-            }
-        }
+async fn an_outage_of_the_source_costs_no_image_and_sends_no_large_blob_twice() {
+    let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
+    let mut entries = String::new();
+    for (n, image) in images.iter().enumerate() {
+        image.push(&*registry_target(&real.repository(&format!("app{n}"))), "1").await;
+        entries += &format!("  - {}/app{n}:1\n", real.name());
     }
+    scene.list(&format!("{entries}limits: {{transfers: 2}}\n"));
+    let script = scene.target.script.clone();
+    let put = |digest: &Digest| script.lines().iter().filter(|line| is_commit(line, digest)).count();
+    let arrived = |real: &DockerRegistry| {
+        let arrived = large(&images).filter(|(_, digest)| put(digest) > 0).map(|(_, digest)| digest.clone());
+        (arrived.collect::<Vec<_>>(), real.access_log().len())
+    };
+    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), ("PUT", &images[20]), arrived).await;
+    assert_eq!(run.code, 0, "{run}");
+    assert!(arrived.len() >= 2, "{arrived:?}");
+    for (n, image) in images.iter().enumerate() {
+        scene.assert_mirrored(image, &format!("app{n}"), "1").await;
+    }
+    for (_, digest) in large(&images) {
+        assert_eq!(put(digest), 1, "{:#?}", script.lines());
+    }
+    let log = real.access_log();
+    let read_again = |digest: &Digest| log[before..].lines().any(|line| is_read(line, digest));
+    assert!(!arrived.iter().any(read_again), "{log}");
+    println!("{} of 6 large blobs had arrived when the source went away, and weren't read again", arrived.len());
+}
+
+/// Whether it tells of a blob's arrival, in the words of a script.
+fn is_commit(line: &str, digest: &Digest) -> bool {
+    line.starts_with("PUT ") && line.contains(digest.hex()) && line.ends_with(" 201")
+}
+
+/// Whether it tells of the read of a blob, in the words of an access log.
+fn is_read(line: &str, digest: &Digest) -> bool {
+    line.contains("\"GET ") && line.contains(&format!("/blobs/{digest}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_target_costs_no_image_and_sends_no_large_blob_twice() {
+    let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
+    let mut entries = String::new();
+    for (n, image) in images.iter().enumerate() {
+        image.push(&scene.source.inside(&format!("app{n}")), "1").await;
+        entries += &format!("  - SRC/app{n}:1\n");
+    }
+    let target = real.name();
+    let list =
+        format!("target: {target}/mirror\nlayout: \"{{repository}}\"\nlimits: {{transfers: 2}}\nimages:\n{entries}");
+    scene.write("mirror.yaml", &list);
+    let script = scene.source.script.clone();
+    // What lies there is there, whether or not the answer has come.
+    let arrived = |real: &DockerRegistry| {
+        let is_there = |repository: &str, digest: &Digest| {
+            let layers = real.repository_folder(&format!("mirror/{repository}")).join("_layers/sha256");
+            layers.join(digest.hex()).join("link").exists()
+        };
+        let arrived = large(&images).filter(|(repository, digest)| is_there(repository, digest));
+        (arrived.map(|(_, digest)| digest.clone()).collect::<Vec<_>>(), real.access_log().len())
+    };
+    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), ("GET", &images[20]), arrived).await;
+    assert_eq!(run.code, 0, "{run}");
+    assert!(arrived.len() >= 2, "{arrived:?}");
+    for (n, image) in images.iter().enumerate() {
+        image.assert_in(&*registry_target(&real.repository(&format!("mirror/app{n}"))), "1").await;
+    }
+    let log = real.access_log();
+    let sent = |log: &str, digest: &Digest| {
+        log.lines().filter(|line| line.contains("\"PUT ") && line.contains(digest.hex())).count()
+    };
+    for digest in &arrived {
+        assert_eq!(sent(&log[before..], digest), 0, "{log}");
+    }
+    println!("{} of 6 large blobs had arrived when the target went away, and weren't sent again", arrived.len());
 }
 
 #[tokio::test]

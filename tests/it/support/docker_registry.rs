@@ -1,5 +1,6 @@
 //! Debian's `docker-registry` (distribution 2.8): a registry that isn't ours.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::certificates::Authority;
 use super::jwt;
 
 const PROGRAM: &str = "docker-registry";
+const ACCESS_LOG: &str = "access.log";
 
 /// How long it may take to start before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -70,6 +72,11 @@ impl DockerRegistry {
         self.address.to_string().parse().expect("an address is host:port")
     }
 
+    /// The requests that it has answered since it was first started, in the combined log format.
+    pub(crate) fn access_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(ACCESS_LOG)).expect("its own file")
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -111,7 +118,8 @@ impl Drop for DockerRegistry {
 /// Starts it with this configuration; where it listens.
 fn serve(config: &Path) -> Option<(Child, SocketAddr)> {
     let mut command = Command::new(PROGRAM);
-    command.arg("serve").arg(config).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    let log = OpenOptions::new().create(true).append(true).open(config.with_file_name(ACCESS_LOG));
+    command.arg("serve").arg(config).env_clear().stdin(Stdio::null()).stdout(log.expect("a file in its folder"));
     let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
     let log = BufReader::new(process.stderr.take().expect("it is piped"));
     let (found, address) = std::sync::mpsc::channel();

@@ -317,7 +317,7 @@ fn answer(status: u16, headers: &[(&'static str, String)], body: String) -> Resp
 }
 
 /// The first `after` bytes of `body`, then an error: the connection is closed in the middle of the answer.
-fn cut(body: Body, after: usize) -> Body {
+pub(crate) fn cut(body: Body, after: usize) -> Body {
     let whole = body.into_data_stream();
     let head = whole.scan(after, |left, chunk| {
         let chunk = chunk.map(|mut bytes: Bytes| {

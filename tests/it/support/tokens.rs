@@ -22,6 +22,7 @@ pub(crate) struct Tokens(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     user: Option<(String, String)>,
+    realm: Option<String>,
     public: bool,
     expires_in: Option<u64>,
     uses: Option<usize>,
@@ -51,6 +52,11 @@ impl Tokens {
     pub(crate) fn user(self, name: &str, password: &str) -> Self {
         self.lock().user = Some((name.to_owned(), password.to_owned()));
         self
+    }
+
+    /// They are given out at this URL, and not where they are asked for.
+    pub(crate) fn at(&self, realm: String) {
+        self.lock().realm = Some(realm);
     }
 
     /// Everybody may pull: who asks for a scope with no or wrong credentials gets a token for nobody, as Harbor does it.
@@ -91,6 +97,14 @@ impl Tokens {
     /// No token issued so far is good any more.
     pub(crate) fn revoke(&self) {
         self.lock().valid.clear();
+    }
+
+    /// The token that `request` comes with isn't good any more.
+    pub(crate) fn revoke_that_of(&self, request: &Request) {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if let Some(token) = header.and_then(|text| text.strip_prefix("Bearer ")) {
+            self.lock().valid.remove(token);
+        }
     }
 
     /// The scopes of every token request that was granted, in order.
@@ -185,7 +199,8 @@ async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
     let host = request.headers().get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let needed = Vec::from_iter(needed).join(" ");
     let scope = if needed.is_empty() { String::new() } else { format!(r#",scope="{needed}""#) };
-    let challenge = format!(r#"Bearer realm="http://{host}/token",service="{}"{scope}{why}"#, jwt::SERVICE);
+    let realm = tokens.lock().realm.clone().unwrap_or_else(|| format!("http://{host}/token"));
+    let challenge = format!(r#"Bearer realm="{realm}",service="{}"{scope}{why}"#, jwt::SERVICE);
     let body = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] });
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], body.to_string()).into_response()
 }
