@@ -204,12 +204,6 @@ impl Host {
         self.transport.admissions.backoff()
     }
 
-    /// Whether it is in trouble.
-    #[cfg(test)]
-    pub(crate) fn is_in_trouble(&self) -> bool {
-        !self.transport.admissions.of(self.base()).is_open()
-    }
-
     /// A request about the host itself, to `path` from its base, with the credentials for the repository `of`.
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
         let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))

@@ -31,7 +31,7 @@ use transship::store::{MountRule, Stores};
 
 use self::lying::{Lie, Lying};
 use self::odd::{Odd, Oddities};
-use crate::support::gate::Gate;
+use crate::support::gate::{Gate, all_wait};
 use crate::support::images::{Image, image, index, multi_platform};
 use crate::support::recorded::{Fault, Recorded, What};
 
@@ -220,7 +220,7 @@ async fn a_target_that_breaks_gets_a_fresh_upload() {
     assert_eq!(batch.stores.count(What::Abandon), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn if_the_first_fails_the_next_takes_over() {
     let mut batch = Batch::new();
     let shared = |seed: &str| image(seed).shared_layer("base", 5000).build();
@@ -236,10 +236,8 @@ async fn if_the_first_fails_the_next_takes_over() {
     let open = async {
         gate.reached(1).await;
         // The other image has come as far as it can: it waits for the layer.
-        let config = second.blobs[0].digest().as_str();
-        while batch.stores.position(What::PushBlob, config).is_none() {
-            tokio::task::yield_now().await;
-        }
+        all_wait().await;
+        assert!(batch.stores.position(What::PushBlob, second.blobs[0].digest().as_str()).is_some());
         gate.open();
     };
     let (outcomes, ()) = tokio::join!(batch.run(), open);
@@ -302,7 +300,7 @@ async fn where_nothing_is_mounted_nobody_asks_for_it() {
     assert_eq!((batch.calls(What::Blob, "src."), batch.calls(What::Blob, "dst.")), (4, 2));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_the_manifest_of_an_image_that_stands_later() {
     let (batch, images) = three_that_share(MountRule::Committed).await;
     let layer = images[0].blobs[1].digest().as_str();
@@ -313,14 +311,12 @@ async fn nobody_waits_for_the_manifest_of_an_image_that_stands_later() {
         batch.stores.on(What::PushManifest).of(&target).then(Fault::Waits(last.clone()));
     }
     let open = async {
-        while batch.stores.position(What::PushBlob, layer).is_none() {
-            tokio::task::yield_now().await;
-        }
+        all_wait().await;
+        assert!(batch.stores.position(What::PushBlob, layer).is_some());
         late.open();
         // The first arrives although no other has committed anything by then, and the last one mounts from it.
-        while !batch.has_tag("dst.test/a", "1").await {
-            tokio::task::yield_now().await;
-        }
+        all_wait().await;
+        assert!(batch.has_tag("dst.test/a", "1").await);
         last.open();
     };
     let (outcomes, ()) = tokio::join!(batch.run(), open);

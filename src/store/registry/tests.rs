@@ -84,12 +84,12 @@ impl Script {
     }
 
     fn hosts_of(registry: Registry, settings: RegistrySettings) -> Arc<Hosts> {
-        let limits = Limits {
-            idle_timeout: Duration::from_secs(20),
-            manifest_size: 1000,
-            max_wait: Duration::from_secs(1),
-            ..Limits::default()
-        };
+        Self::hosts_with(registry, settings, Duration::from_secs(1))
+    }
+
+    fn hosts_with(registry: Registry, settings: RegistrySettings, max_wait: Duration) -> Arc<Hosts> {
+        let idle_timeout = Duration::from_secs(20);
+        let limits = Limits { idle_timeout, manifest_size: 1000, max_wait, ..Limits::default() };
         let hosts = Hosts::with_environment(
             BTreeMap::from([(registry, settings)]),
             &limits,

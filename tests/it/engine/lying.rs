@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use transship::error::{Error, Result};
-use transship::oci::{Descriptor, Digest, Manifest, Referrer, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Held, Mount, Referrers, Source, Target, Upload};
+use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Selector, Tag};
+use transship::store::{Accepted, BlobStream, HeadProves, Held, Mount, PullsAside, Referrers, Source, Target, Upload};
 
 use super::*;
 
@@ -71,6 +71,7 @@ impl Stores for Lying {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Liar {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -132,8 +133,24 @@ impl Source for Liar {
     fn meters_pulls(&self) -> bool {
         self.0.meters_pulls()
     }
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.0.pulls_left(digest).await
+    }
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.0.set_aside(aside, digests, unnamed).await
+    }
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        self.0.costs_pull(digest).await
+    }
+    fn served_by(&self, digest: &Digest) -> Option<Registry> {
+        self.0.served_by(digest)
+    }
+    fn distrust(&self, blob: &Digest) -> bool {
+        self.0.distrust(blob)
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Liar {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -182,6 +199,15 @@ impl Target for Liar {
     }
     fn records_pull_time(&self) -> bool {
         self.0.records_pull_time()
+    }
+    async fn give_back(&self, upload: Upload) -> Result<()> {
+        self.0.give_back(upload).await
+    }
+    async fn head_proves(&self) -> Result<HeadProves> {
+        self.0.head_proves().await
+    }
+    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.0.keeps_manifest(digest).await
     }
 }
 

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
-use transship::store::{Accepted, BlobStream, Held, Mount, MountRule, Referrers, Source, Stores, Target, Upload};
+use transship::store::{
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
+};
 
 /// What is odd about which. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]
@@ -96,6 +98,7 @@ impl Stores for Odd {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Opened {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -153,8 +156,24 @@ impl Source for Opened {
     async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
         if self.has_no_api() { self.referrers(subject).await } else { self.target.tagged_referrers(subject).await }
     }
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.target.pulls_left(digest).await
+    }
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.target.set_aside(aside, digests, unnamed).await
+    }
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        self.target.costs_pull(digest).await
+    }
+    fn served_by(&self, digest: &Digest) -> Option<Registry> {
+        self.target.served_by(digest)
+    }
+    fn distrust(&self, blob: &Digest) -> bool {
+        self.target.distrust(blob)
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Opened {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -202,5 +221,14 @@ impl Target for Opened {
     }
     fn keeps_indexes(&self) -> bool {
         self.target.keeps_indexes()
+    }
+    async fn give_back(&self, upload: Upload) -> Result<()> {
+        self.target.give_back(upload).await
+    }
+    async fn head_proves(&self) -> Result<HeadProves> {
+        self.target.head_proves().await
+    }
+    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.target.keeps_manifest(digest).await
     }
 }

@@ -39,7 +39,7 @@ impl Containerd {
         while !started.answers() {
             let ended = started.process.try_wait().expect("it is ours");
             assert!(ended.is_none() && begin.elapsed() < LIMIT, "containerd didn't start: {ended:?} {}", started.log());
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(20));
         }
         Some(started)
     }

@@ -1,4 +1,4 @@
-//! A gate, for tests that hold something until something else has happened.
+//! A gate, for tests that hold something until something else has happened; and the moment in which all hold.
 
 use tokio::sync::watch;
 
@@ -29,4 +29,9 @@ impl Gate {
     pub(crate) async fn reached(&self, count: usize) {
         let _ = self.reached.subscribe().wait_for(|reached| *reached >= count).await;
     }
+}
+
+/// Returns when nobody else can go on without it: paused time passes only then.
+pub(crate) async fn all_wait() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 }

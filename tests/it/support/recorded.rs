@@ -14,7 +14,8 @@ use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{
-    Accepted, BlobStream, Held, Mount, MountRule, Referrers, SMALL, Source, Stores, Target, Upload,
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, SMALL, Source, Stores, Target,
+    Upload,
 };
 
 use super::gate::Gate;
@@ -283,6 +284,7 @@ fn scripted(kind: Kind, attempted: &impl fmt::Display) -> Error {
     Error::new(kind, attempted.to_string(), "as the script has it")
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Source for Watched {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
@@ -368,8 +370,29 @@ impl Source for Watched {
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         self.simple(What::Manifest, tag.as_str(), self.target.read_tag(tag)).await
     }
+
+    async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
+        self.target.pulls_left(digest).await
+    }
+
+    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.target.set_aside(aside, digests, unnamed).await
+    }
+
+    async fn costs_pull(&self, digest: &Digest) -> bool {
+        self.meters_pulls() && self.cached_manifest(digest).await.is_none()
+    }
+
+    fn served_by(&self, digest: &Digest) -> Option<Registry> {
+        self.target.served_by(digest)
+    }
+
+    fn distrust(&self, blob: &Digest) -> bool {
+        self.target.distrust(blob)
+    }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
 impl Target for Watched {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
@@ -435,6 +458,19 @@ impl Target for Watched {
 
     fn keeps_indexes(&self) -> bool {
         self.target.keeps_indexes()
+    }
+
+    async fn give_back(&self, upload: Upload) -> Result<()> {
+        let _ = self.enter(What::Abandon, "").await;
+        self.target.give_back(upload).await
+    }
+
+    async fn head_proves(&self) -> Result<HeadProves> {
+        self.target.head_proves().await
+    }
+
+    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.target.keeps_manifest(digest).await
     }
 }
 

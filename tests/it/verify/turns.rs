@@ -1,7 +1,6 @@
 //! Who waits for whom, on repositories in memory: downloads for each other, questions for no download.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use transship::config::{ImageRule, Wanted};
@@ -14,12 +13,9 @@ use transship::store::Stores;
 use transship::store::memory::Memory;
 use transship::verify::{Depth, Request, Verification, verify};
 
-use crate::support::gate::Gate;
+use crate::support::gate::{Gate, all_wait};
 use crate::support::images::image;
 use crate::support::recorded::{Fault, Recorded, What};
-
-/// How long it may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Images of one blob each in repositories of their own, and what is asked of them.
 struct Mirror {
@@ -62,26 +58,17 @@ impl Mirror {
         };
         verify(request).await
     }
-
-    /// Lets everybody go on until so many calls of this kind were made.
-    async fn until(&self, what: What, count: usize) {
-        let made = async {
-            while self.stores.count(what) < count {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(LIMIT, made).await.expect("it comes so far in time");
-    }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_more_downloads_than_allowed_and_no_question_waits_for_one() {
     let mirror = Mirror::of(5).await;
     let gate = Gate::closed();
     mirror.stores.on(What::Blob).times(usize::MAX).then(Fault::Waits(gate.clone()));
     let watch = async {
         gate.reached(2).await;
-        mirror.until(What::Manifest, 5).await;
+        all_wait().await;
+        assert_eq!(mirror.stores.count(What::Manifest), 5);
         assert_eq!(mirror.stores.count(What::Blob), 2);
         gate.open();
     };
@@ -91,7 +78,7 @@ async fn no_more_downloads_than_allowed_and_no_question_waits_for_one() {
     assert_eq!(mirror.stores.count(What::Blob), 5);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stop_ends_downloads_and_keeps_the_order() {
     let mirror = Mirror::of(3).await;
     let gate = Gate::closed();
@@ -99,7 +86,8 @@ async fn a_stop_ends_downloads_and_keeps_the_order() {
     mirror.stores.on(What::Blob).of(&first).then(Fault::Waits(gate.clone()));
     let watch = async {
         gate.reached(1).await;
-        mirror.until(What::Blob, 3).await;
+        all_wait().await;
+        assert_eq!(mirror.stores.count(What::Blob), 3);
         mirror.stop.cancel();
     };
     let (verification, ()) = tokio::join!(mirror.verify(3), watch);
