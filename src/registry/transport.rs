@@ -16,14 +16,14 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::bounds;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::{Action, Request, Traits};
 use crate::registry::admission::pulls::Ticket;
 use crate::registry::admission::trouble::Trial;
 use crate::registry::admission::{Admissions, Paces, Permit};
 use crate::registry::answer::{self, Answer};
 use crate::registry::counters::Counters;
 use crate::registry::net::destination::Home;
-use crate::registry::net::failure::{PROXY_HINT, in_time};
+use crate::registry::net::failure::{Failure, PROXY_HINT, in_time};
 use crate::registry::net::setup::Clients;
 use crate::registry::net::shown;
 use crate::registry::upload::{self, Outgoing};
@@ -58,6 +58,8 @@ enum Failed {
     Trouble(Error),
     /// The connection was closed before the host can have seen the request.
     Unseen(Error),
+    /// HTTP/2 broke: it is sent again by HTTP/1.1.
+    Downgraded(Error),
     /// Nothing was sent: there is no pull for it.
     Unsent(Error),
     Other(Error),
@@ -104,7 +106,7 @@ impl Transport {
         match self.send(&hop, Some(outgoing), &mut permit).await {
             Ok(answer) => Ok(answer),
             Err(Failed::Unseen(error)) if progress.handed() <= UNSEEN => Err(error.with_attempts(0)),
-            Err(Failed::Trouble(error) | Failed::Unseen(error)) => {
+            Err(Failed::Trouble(error) | Failed::Unseen(error) | Failed::Downgraded(error)) => {
                 // What the body met on its way here is no trouble of this host.
                 if progress.failed().is_none() {
                     permit.went_well_until(progress.moved());
@@ -174,6 +176,11 @@ impl Transport {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Other(error)) => return Err(error.with_attempts(attempts)),
                 Err(Failed::Unsent(error)) => return Err(error.with_attempts(attempts - 1)),
+                // It is no trouble of the host, and can't come again: HTTP/2 is over for all.
+                Err(Failed::Downgraded(_)) => {
+                    attempts -= 1;
+                    continue;
+                }
                 // A server may close an idle connection in the moment in which it is used again.
                 Err(Failed::Unseen(_)) if std::mem::take(&mut may_be_unseen) => {
                     attempts -= 1;
@@ -241,12 +248,12 @@ impl Transport {
         within: Option<Duration>,
     ) -> Result<reqwest::Response, Failed> {
         let Hop { request, url, authorization } = hop;
-        let method = request.action.traits().method;
+        let Traits { method, bulk, .. } = request.action.traits();
         let own = self.is_own(url);
         if own {
             self.counters.sent(request.action);
         }
-        let client = self.clients.to(url).map_err(Failed::Other)?;
+        let client = self.clients.to(url, bulk).map_err(Failed::Other)?;
         let mut builder = client.request(method.clone(), (*url).clone()).headers(request.headers.clone());
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value.clone());
@@ -263,8 +270,13 @@ impl Transport {
             Ok(response) => response,
             Err(failure) => {
                 tracing::debug!(method = %method, url = %shown, error = %failure.why(), "no answer");
-                let is_unseen = failure.is_closed_before_answer();
-                return Err(no_answer(failure.on(&self.clients.way(url), request), is_unseen));
+                let (is_unseen, is_of_http2) = (failure.is_closed_before_answer(), failure.is_of_http2());
+                let error = failure.on(&self.clients.way(url), request);
+                if is_of_http2 {
+                    self.clients.avoid_http2();
+                    return Err(Failed::Downgraded(error));
+                }
+                return Err(no_answer(error, is_unseen));
             }
         };
         let milliseconds = started.elapsed().as_millis();
@@ -287,6 +299,7 @@ impl Transport {
 
     /// Takes from an answer's head what is of use to all requests.
     fn learn(&self, response: &reqwest::Response) {
+        self.clients.learn(response.version());
         let status = response.status();
         let asks_to_wait = answer::retry_after(response.headers()).is_some();
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && asks_to_wait {
@@ -340,9 +353,13 @@ impl Transport {
     /// The body, up to `limit` bytes, and whether that is all of it.
     async fn collect(&self, request: &Request, mut response: reqwest::Response, limit: u64) -> Result<(Bytes, bool)> {
         let mut body = BytesMut::new();
-        while let Some(chunk) =
-            in_time(self.idle, response.chunk()).await.map_err(|failure| failure.into_error(request))?
-        {
+        let broken = |failure: Failure| {
+            if failure.is_of_http2() {
+                self.clients.avoid_http2();
+            }
+            failure.into_error(request)
+        };
+        while let Some(chunk) = in_time(self.idle, response.chunk()).await.map_err(broken)? {
             let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(body.len());
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {

@@ -51,6 +51,15 @@ impl Failure {
         false
     }
 
+    /// HTTP/2 itself failed: a stream or a connection ended early, or against its rules. A goodbye before it was begun isn't
+    /// seen here: the client has sent it again by then.
+    pub(crate) fn is_of_http2(&self) -> bool {
+        let Self::Http(error) = self else { return false };
+        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+            .map(ToString::to_string)
+            .any(|text| text.starts_with("http2 error") || text.contains("ALPN upgraded to HTTP/2"))
+    }
+
     /// The error of a request whose answer broke off.
     pub(crate) fn into_error(self, request: &Request) -> Error {
         let (kind, why) = (Kind::Unavailable, self.why());

@@ -3,9 +3,11 @@
 //! Files and variables are read when a run begins (`ClientSettings`), so that what is wrong with them is told before the first request;
 //! clients are made when they are first needed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use reqwest::Version;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
@@ -14,13 +16,16 @@ use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::auth::credentials::Environment;
 use crate::registry::net::proxies::Proxies;
-use crate::registry::net::tls::{Peer, Tls};
+use crate::registry::net::tls::{Peer, Protocol, Tls};
 use crate::registry::net::unusable::unusable;
 use crate::registry::net::way::Way;
 use crate::registry::services::quirks::Quirks;
 
 /// Shorter than the minute after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
+
+/// How often an HTTP/2 connection with requests in flight is asked whether it is alive, and how long that may take.
+const PING: Duration = Duration::from_secs(10);
 
 /// What the registry's URLs begin with.
 pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
@@ -60,49 +65,67 @@ impl ClientSettings {
 /// What a host, and where it sends us, is spoken to with.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    means: ClientSettings,
+    settings: ClientSettings,
     idle: Duration,
-    /// Made without the machine's certificate authorities, whose reading takes longer than all else before a first request.
-    plain: OnceLock<Result<reqwest::Client>>,
-    registry: OnceLock<Result<reqwest::Client>>,
-    others: OnceLock<Result<reqwest::Client>>,
+    /// By peer and protocol, each made when it is first needed.
+    made: [[OnceLock<Result<reqwest::Client>>; 2]; 3],
+    /// The registry itself has answered by HTTP/2.
+    speaks_http2: AtomicBool,
+    /// HTTP/2 has failed here once.
+    avoids_http2: AtomicBool,
 }
 
 impl Clients {
     /// `idle` is how long a connection may take.
-    pub(crate) fn new(means: ClientSettings, idle: Duration) -> Self {
-        let (plain, registry, others) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { means, idle, plain, registry, others }
+    pub(crate) fn new(settings: ClientSettings, idle: Duration) -> Self {
+        let (speaks_http2, avoids_http2) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { settings, idle, made: Default::default(), speaks_http2, avoids_http2 }
     }
 
-    /// The client for `url`, where the registry or a redirect of it has sent us.
+    /// The client for `url`, where the registry or a redirect of it has sent us. `bulk` = for the bytes of a blob.
     ///
     /// # Errors
     /// `Configuration` if what was read can't be used after all.
-    pub(crate) fn to(&self, url: &Url) -> Result<&reqwest::Client> {
-        let proxy = self.means.proxies.of(url)?;
+    pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&reqwest::Client> {
+        let proxy = self.settings.proxies.of(url)?;
         let has_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.url.scheme() == "https");
-        let is_as_others = self.means.tls.is_alike_for_all() || url.origin() != self.means.base.origin();
-        let (client, peer) = match (has_tls, is_as_others) {
-            (false, _) => (&self.plain, Peer::Plain),
-            (true, false) => (&self.registry, Peer::Registry),
-            (true, true) => (&self.others, Peer::Other),
+        let peer = match (has_tls, url.origin() == self.settings.base.origin()) {
+            (false, _) => Peer::Plain,
+            (true, true) => Peer::Registry,
+            (true, false) => Peer::Other,
         };
-        client.get_or_init(|| self.client(peer)).as_ref().map_err(Clone::clone)
+        // Where HTTP/2 isn't spoken, blobs and short requests share their connections.
+        let is_apart = bulk && (peer == Peer::Other || self.speaks_http2.load(Ordering::Relaxed));
+        let protocol = match is_apart || peer == Peer::Plain || self.avoids_http2.load(Ordering::Relaxed) {
+            true => Protocol::Http1,
+            false => Protocol::Offered,
+        };
+        let made = &self.made[peer as usize][protocol as usize];
+        made.get_or_init(|| self.client(peer, protocol)).as_ref().map_err(Clone::clone)
+    }
+
+    /// The registry itself has answered by `version`. Its first request goes alone, so that this is known before there are many.
+    pub(crate) fn learn(&self, version: Version) {
+        if version == Version::HTTP_2 {
+            self.speaks_http2.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// HTTP/2 isn't spoken any more: a server, or a proxy before it, offers what it can't do.
+    pub(crate) fn avoid_http2(&self) {
+        self.avoids_http2.store(true, Ordering::Relaxed);
     }
 
     /// The way that a request to `url` takes.
     pub(crate) fn way<'a>(&'a self, url: &'a Url) -> Way<'a> {
-        let ClientSettings { registry, settings, base, proxies, .. } = &self.means;
+        let ClientSettings { registry, settings, base, proxies, .. } = &self.settings;
         Way { registry, settings, base, url, proxy: proxies.of(url).ok().flatten() }
     }
 
-    fn client(&self, peer: Peer) -> Result<reqwest::Client> {
-        let proxies = Arc::clone(&self.means.proxies);
+    fn client(&self, peer: Peer, protocol: Protocol) -> Result<reqwest::Client> {
+        let proxies = Arc::clone(&self.settings.proxies);
         let proxy = reqwest::Proxy::custom(move |url| proxies.of(url).ok().flatten().map(|proxy| proxy.url.clone()));
         let client = reqwest::Client::builder()
-            // HTTP/2's flow control costs more than its multiplexing gives to blobs.
-            .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
             // Digests are of the bytes as they are stored.
@@ -110,10 +133,15 @@ impl Clients {
             .connect_timeout(self.idle)
             .pool_idle_timeout(POOL_IDLE)
             .proxy(proxy)
-            .tls_backend_preconfigured(self.means.tls.config(peer)?);
+            .tls_backend_preconfigured(self.settings.tls.config(peer, protocol)?);
+        let client = match protocol {
+            Protocol::Http1 => client.http1_only(),
+            // A connection that has died must not swallow one request after the other.
+            Protocol::Offered => client.http2_keep_alive_interval(PING).http2_keep_alive_timeout(self.idle.min(PING)),
+        };
         client.build().map_err(|e| {
             let source = std::error::Error::source(&e).map(ToString::to_string);
-            unusable(&self.means.registry, source.unwrap_or_else(|| e.to_string()))
+            unusable(&self.settings.registry, source.unwrap_or_else(|| e.to_string()))
         })
     }
 }
@@ -163,7 +191,7 @@ mod tests {
             Err(error) => return error,
         };
         let clients = Clients::new(means, Duration::from_secs(60));
-        clients.to(&"https://h.io/".parse().unwrap()).unwrap_err()
+        clients.to(&"https://h.io/".parse().unwrap(), false).unwrap_err()
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub(crate) enum Peer {
     Plain,
 }
 
+/// Which version of HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1: a connection for each request in flight. HTTP/2's flow control costs blobs more than it gives them.
+    Http1,
+    /// HTTP/2 where the server offers it, so that all short requests share one connection and its handshake.
+    Offered,
+}
+
 impl Tls {
     /// Reads the files.
     ///
@@ -73,16 +82,11 @@ impl Tls {
         })
     }
 
-    /// Whether the registry itself is spoken to as any other host is.
-    pub(crate) fn is_alike_for_all(&self) -> bool {
-        self.identity.is_none() && !self.insecure
-    }
-
     /// How TLS is spoken to `peer`.
     ///
     /// # Errors
     /// `Configuration` if key and certificate don't belong together, or the machine trusts nobody.
-    pub(crate) fn config(&self, peer: Peer) -> Result<ClientConfig> {
+    pub(crate) fn config(&self, peer: Peer, protocol: Protocol) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let refused = |error: rustls::Error| unusable(&self.registry, error.to_string());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -101,7 +105,10 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = match protocol {
+            Protocol::Http1 => vec![b"http/1.1".to_vec()],
+            Protocol::Offered => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
         Ok(config)
     }
 

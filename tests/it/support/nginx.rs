@@ -24,6 +24,8 @@ pub(crate) struct Nginx {
 pub(crate) struct Settings {
     /// HTTPS, with a certificate of a CA that nobody knows.
     pub(crate) tls: bool,
+    /// HTTP/2 over it.
+    pub(crate) http2: bool,
     /// Directives for what lies below `/`, where `REGISTRY` is the address of what is behind and `FOLDER` its folder.
     pub(crate) location: String,
     /// Further servers and directives, with the same words.
@@ -87,9 +89,12 @@ impl Drop for Nginx {
 }
 
 fn configuration(address: SocketAddr, settings: &Settings) -> String {
-    let Settings { tls, location, more, .. } = settings;
+    let Settings { tls, http2, location, more, .. } = settings;
     let (kind, certificate) = match tls {
-        true => (" ssl", "ssl_certificate FOLDER/leaf.pem; ssl_certificate_key FOLDER/key.pem;"),
+        true => (
+            if *http2 { " ssl http2" } else { " ssl" },
+            "ssl_certificate FOLDER/leaf.pem; ssl_certificate_key FOLDER/key.pem;",
+        ),
         false => ("", ""),
     };
     let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];

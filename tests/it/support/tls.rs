@@ -30,7 +30,18 @@ impl TlsFront {
 
     /// In front of what listens at `behind`, with this certificate; where `clients` is given, only for those that it knows.
     pub(crate) async fn with(behind: SocketAddr, own: &Pair, clients: Option<&Authority>) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(config(own, clients)));
+        Self::serve(behind, config(own, clients)).await
+    }
+
+    /// In front of what listens at `behind` and speaks HTTP/1.1, though HTTP/2 is offered and preferred.
+    pub(crate) async fn pretending_http2(behind: SocketAddr, own: &Pair) -> Self {
+        let mut config = config(own, None);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self::serve(behind, config).await
+    }
+
+    async fn serve(behind: SocketAddr, config: ServerConfig) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let task = tokio::spawn(async move {
