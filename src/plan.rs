@@ -9,6 +9,7 @@ mod refer;
 mod repair;
 mod repositories;
 mod request;
+mod tags;
 mod want;
 
 use std::collections::HashSet;

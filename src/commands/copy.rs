@@ -44,7 +44,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let mut lock = Lock::default();
     lock.pin(image);
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
-    let mut plan = session.plan(&resolution, &Only::default(), true, false).await;
+    let mut plan = session.plan((None, &resolution), &Only::default(), true, false).await;
     for planned in &mut plan.images {
         match planned {
             Planned::Image(transfer) => transfer.source = source.clone(),

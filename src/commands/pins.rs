@@ -26,6 +26,11 @@ impl Pins {
         self.path.is_some()
     }
 
+    /// What was pinned before this run; `None` with `--no-lock`, where nobody knows.
+    pub(super) fn before(&self) -> Option<&Lock> {
+        self.path.as_ref().map(|_| &self.old)
+    }
+
     /// Where the lock of a run is; `None` with `--no-lock`.
     pub(super) fn path(global: &Global) -> anyhow::Result<Option<PathBuf>> {
         Ok(match (&global.lock, global.no_lock, global.config()) {

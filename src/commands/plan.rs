@@ -30,7 +30,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     if detour.from.is_some() {
         resolution.lock = as_mirrored(&session, &resolution.lock).await;
     }
-    let mut plan = session.plan(&resolution, &only, arguments.update, arguments.repair).await;
+    let mut plan = session.plan((pins.before(), &resolution), &only, arguments.update, arguments.repair).await;
     resolution.aside.clear();
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);

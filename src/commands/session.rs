@@ -186,14 +186,21 @@ impl Session {
         resolution
     }
 
-    /// Asks the targets. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
+    /// Asks the targets; `before` is what was pinned before this run, where that is known. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
     /// so is what is missing below tags that are right.
-    pub(super) async fn plan(&self, resolution: &Resolution, only: &Only, follow: bool, repair: bool) -> Plan {
+    pub(super) async fn plan(
+        &self,
+        (before, resolution): (Option<&Lock>, &Resolution),
+        only: &Only,
+        follow: bool,
+        repair: bool,
+    ) -> Plan {
         let images = resolution.lock.images().filter(|image| only.matches(&image.source)).count();
         self.progress.begin(Task::Plan, images, None);
         let request = plan::Request {
             images: &self.images,
             lock: &resolution.lock,
+            before,
             failed: &resolution.failed,
             only,
             stores: &self.stores,

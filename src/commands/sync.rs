@@ -40,7 +40,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     // Without a lock each run is an update.
     let follow = arguments.update || !pins.are_kept();
-    let mut plan = session.plan(&resolution, &only, follow, arguments.repair).await;
+    let mut plan = session.plan((pins.before(), &resolution), &only, follow, arguments.repair).await;
     resolution.aside.clear();
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");

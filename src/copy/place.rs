@@ -18,8 +18,8 @@ use crate::oci::{Descriptor, Repository};
 use crate::retry::Backoff;
 use crate::store::{BlobStream, Mount, MountRule, Source, Upload};
 
-/// From this size on the target is asked whether it has a blob even where it seems to hold nothing: asking costs nothing
-/// beside sending it again.
+/// From this size on the target is asked whether it has a blob before it is sent, even where it seems to hold nothing: asking
+/// costs nothing beside sending it again.
 const ALWAYS_ASK: u64 = 8 << 20;
 
 /// How long a source may take to its first byte while an upload waits for it.
@@ -36,10 +36,9 @@ pub(super) enum Placed {
 /// Brings `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
-    let empty_repositories = &engine.empty_repositories;
-    let is_likely = !empty_repositories.contains(here) || blob.size >= ALWAYS_ASK && !empty_repositories.is_new(here);
+    let seems_empty = engine.empty_repositories.contains(here);
     let asks = match ask {
-        Ask::IfLikely => is_likely,
+        Ask::IfLikely => !seems_empty,
         Ask::Always => true,
         Ask::Never => false,
     };
@@ -48,9 +47,10 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
         return Ok(Placed::Present);
     }
     let mut rule = (ask != Ask::IfLikely).then_some(MountRule::Never);
+    let sender_asks =
+        ask == Ask::IfLikely && seems_empty && blob.size >= ALWAYS_ASK && !engine.empty_repositories.is_new(here);
     loop {
-        // The lead is kept until the ledger knows that the blob is here.
-        let (placed, _lead) = match engine.holders.claim(blob, route, rule) {
+        let (donor, opened, _lead) = match engine.holders.claim(blob, route, rule) {
             Claim::Here => return Ok(Placed::Present),
             Claim::Failed(error) => return Err(error),
             Claim::AskRule => {
@@ -62,10 +62,26 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
                 _ = change.changed() => continue,
                 () = engine.stop.cancelled() => return Err(Error::interrupted()),
             },
-            Claim::Mount(donor) => (mount(engine, route, blob, &donor).await?, None),
-            Claim::Read(donor) => (read_back(engine, route, blob, &donor, None).await?, None),
-            Claim::Lead(lead, Some(donor)) => (read_back(engine, route, blob, &donor, None).await?, Some(lead)),
-            Claim::Lead(lead, None) => (fetch(engine, route, blob, ask).await?, Some(lead)),
+            Claim::Mount(donor) => match try_mount(engine, route, blob, &donor).await? {
+                Mount::Mounted => {
+                    engine.holders.add(blob, here);
+                    return Ok(Placed::Mounted);
+                }
+                Mount::Declined(upload) => (Some(donor), upload, None),
+            },
+            Claim::Read(donor) => (Some(donor), None, None),
+            // The lead is kept until the ledger knows that the blob is here.
+            Claim::Lead(lead, donor) => (donor, None, Some(lead)),
+        };
+        let placed = match donor {
+            _ if sender_asks && route::has_blob(route, blob).await? => {
+                if let Some(upload) = opened {
+                    route.target.abandon(upload).await;
+                }
+                Placed::Present
+            }
+            Some(donor) => read_back(engine, route, blob, &donor, opened).await?,
+            None => fetch(engine, route, blob, ask).await?,
         };
         engine.holders.add(blob, here);
         return Ok(placed);
@@ -86,14 +102,7 @@ async fn fetch(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> R
     send_from_source(engine, route, blob, upload).await.map(|()| Placed::Copied)
 }
 
-/// Mounts the blob from `donor`, a repository of the same registry, or reads it there where that is refused.
-async fn mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Placed> {
-    match try_mount(engine, route, blob, donor).await? {
-        Mount::Mounted => Ok(Placed::Mounted),
-        Mount::Declined(upload) => read_back(engine, route, blob, donor, upload).await,
-    }
-}
-
+/// Mounts the blob from `donor`, a repository of the same registry.
 async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Mount> {
     engine.check_stop()?;
     engine.quotas.begin(route)?;

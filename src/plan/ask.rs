@@ -1,4 +1,4 @@
-//! Asks the targets what they hold: one HEAD for each tag. What refers to an image is asked for where its tag is right
+//! Asks the targets what they hold: one HEAD for each tag that may be there. What refers to an image is asked for where its tag is right
 //! (`refer`), and what is to be known of a repository where a tag is to be set (`repositories`).
 
 use std::collections::{HashMap, HashSet};
@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::request::{QUESTIONS, Request};
+use super::tags::Lists;
 use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, refer, repositories};
 use crate::config::{Overwrite, ReferrerPolicy};
@@ -22,7 +23,8 @@ const UNKNOWN_TAG: &str = "give the account the right to read at the target, or 
 /// Works out what there is to do.
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
-    let asked = wants.iter().map(|want| async { ask_tag(request, want).await });
+    let lists = Lists::of_new(request, &wants).await;
+    let asked = wants.iter().map(|want| async { ask_tag(request, want, &lists).await });
     let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
@@ -34,7 +36,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
         plan.images.push(planned(request, want, found, &held));
     }
     refer::find_lacking(request, &mut plan).await;
-    repositories::prepare(request, &mut plan, &held).await;
+    repositories::prepare(request, &mut plan, &held, &lists).await;
     repositories::keep_immutable(request, &mut plan, replaced);
     repositories::compare_settings(request, &mut plan).await;
     plan
@@ -62,8 +64,11 @@ struct Answer {
 }
 
 /// What the target has under the name that the image is to get. Not asked for what has no pin, or can't have its tag.
-async fn ask_tag(request: Request<'_>, want: &Want<'_>) -> Option<Result<Answer>> {
+async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option<Result<Answer>> {
     let pin = want.pin.filter(|_| want.clash.is_none())?;
+    if lists.lacks(want) {
+        return Some(Ok(Answer { held: Held::Nothing, known_as: None }));
+    }
     let name = match &want.tag {
         Some(tag) => Selector::Tag(tag.clone()),
         None => Selector::Digest(pin.target_digest().clone()),

@@ -6,12 +6,18 @@ use std::collections::{HashMap, HashSet};
 use futures::StreamExt as _;
 
 use super::request::{QUESTIONS, Request};
+use super::tags::Lists;
 use super::{Action, Plan, Planned};
-use crate::error::{Error, Kind, unless_stopped};
+use crate::error::Error;
 use crate::oci::{Digest, Repository};
 
 /// Finds out which of the repositories that get a tag must be created, and which hold nothing yet.
-pub(super) async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMap<Repository, HashSet<Digest>>) {
+pub(super) async fn prepare(
+    request: Request<'_>,
+    plan: &mut Plan,
+    held: &HashMap<Repository, HashSet<Digest>>,
+    lists: &Lists,
+) {
     let repositories = plan.to_prepare();
     let empty_so_far: Vec<Repository> = repositories.iter().filter(|r| !held.contains_key(r)).cloned().collect();
     let missing = request.stop.run_until_cancelled(request.provisioners.missing(&repositories)).await;
@@ -29,7 +35,7 @@ pub(super) async fn prepare(request: Request<'_>, plan: &mut Plan, held: &HashMa
     let asks_cost = |repository: &&Repository| repository.registry().layout().is_none();
     let to_list = empty_so_far.iter().filter(asks_cost);
     let to_list = to_list.filter(|r| !plan.empty.contains(r) && !unavailable.contains_key(r));
-    let empty = to_list.map(|repository| async move { (repository, lists_no_tags(request, repository).await) });
+    let empty = to_list.map(|repository| async move { (repository, lists.is_empty(request, repository).await) });
     let answers: Vec<_> = futures::stream::iter(empty).buffered(QUESTIONS).collect().await;
     plan.empty.extend(answers.into_iter().filter(|(_, empty)| *empty).map(|(repository, _)| repository.clone()));
     fail(plan, &unavailable);
@@ -70,15 +76,5 @@ fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
         {
             *planned = transfer.failed(error.clone());
         }
-    }
-}
-
-/// Whether a repository has no tags. Where that can't be found out, it counts as having some: then more is asked later.
-async fn lists_no_tags(request: Request<'_>, repository: &Repository) -> bool {
-    // One page tells.
-    let tags = async { request.stores.target(repository)?.tags_within(1).await };
-    match unless_stopped(request.stop, tags).await {
-        Ok(tags) => tags.is_some_and(|tags| tags.is_empty()),
-        Err(error) => error.kind() == Kind::NotFound,
     }
 }

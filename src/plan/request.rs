@@ -22,6 +22,9 @@ pub struct Request<'a> {
     pub images: &'a [ImageRule],
     /// The pins.
     pub lock: &'a Lock,
+    /// What the lock pinned before this run; `None` where that isn't known. Of what is new since, most likely nothing is at the
+    /// target.
+    pub before: Option<&'a Lock>,
     /// Why a source has no pin, or has kept an old one.
     pub failed: &'a BTreeMap<lock::Name, Error>,
     /// Which images this run is about.

@@ -62,6 +62,7 @@ impl Scene {
         let request = Request {
             images: &self.images,
             lock: &self.lock,
+            before: None,
             failed: &BTreeMap::new(),
             only: &Only::default(),
             stores: &self.stores,

@@ -1,4 +1,4 @@
-//! The request scripts: exactly what is asked of the source and of the target, in six scenarios.
+//! The request scripts: exactly what is asked of the source and of the target, in seven scenarios.
 //!
 //! `tests/data/requests/*.txt` say what and why. Requests of one phase run side by side, so the order within a script is
 //! free, but for its end: a tag is set last.
@@ -78,7 +78,7 @@ impl Scene {
         for (digest, name) in &self.names {
             line = line.replace(digest, name);
         }
-        if script == "mount" && line.contains("/blobs/") {
+        if script.starts_with("mount") && line.contains("/blobs/") {
             line = line.replace("library/app", "library/*").replace("library/other", "library/*");
         }
         line
@@ -109,12 +109,69 @@ async fn cold_then_no_op_then_a_new_tag_then_an_update() {
 
 #[tokio::test]
 async fn a_shared_layer_is_mounted() {
+    for (base, script) in [(5000, "mount"), (9 << 20, "mount-big")] {
+        let mut scene = Scene::new(base).await;
+        let (app, other) = (scene.image("app"), scene.image("other"));
+        scene.publish(&app, "library/app", "1").await;
+        scene.publish(&other, "library/other", "1").await;
+        scene.list(&["library/app:1", "library/other:1"]);
+        scene.run("sync", script).await;
+    }
+}
+
+/// Of a repository that the lock knows nothing of, only the tags that it lists are asked for.
+#[tokio::test]
+async fn a_first_run_asks_for_no_tag_that_isnt_listed() {
     let mut scene = Scene::new(5000).await;
-    let (app, other) = (scene.image("app"), scene.image("other"));
-    scene.publish(&app, "library/app", "1").await;
-    scene.publish(&other, "library/other", "1").await;
-    scene.list(&["library/app:1", "library/other:1"]);
-    scene.run("sync", "mount").await;
+    let (app, app2) = (scene.image("app"), scene.image("app2"));
+    app.push(&scene.target.inside("mirror/library/app"), "1").await;
+    app.push(&scene.target.inside("mirror/library/app"), "0").await;
+    for (image, repository, tag) in [
+        (&app, "library/app", "1"),
+        (&app2, "library/app", "2"),
+        (&app2, "library/app", "3"),
+        (&app, "library/other", "1"),
+        (&app2, "library/other", "2"),
+    ] {
+        scene.publish(image, repository, tag).await;
+    }
+    scene.list(&["library/app:1", "library/app:2", "library/app:3", "library/other:1", "library/other:2"]);
+    let asked = |run: &str| {
+        let lines = scene.target.script.lines().into_iter();
+        let asked =
+            lines.filter(|line| line.starts_with("HEAD ") && line.contains("/manifests/") || line.contains("/tags/"));
+        let mut asked: Vec<String> = asked.collect();
+        asked.sort();
+        scene.target.script.clear();
+        format!("{run}\n{}", asked.join("\n"))
+    };
+    scene.target.script.clear();
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    insta::assert_snapshot!(asked("first"), @r"
+    first
+    GET /v2/mirror/library/app/tags/list?n=1000 200
+    GET /v2/mirror/library/other/tags/list?n=1000 404
+    HEAD /v2/mirror/library/app/manifests/1 200
+    ");
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    insta::assert_snapshot!(asked("second"), @r"
+    second
+    HEAD /v2/mirror/library/app/manifests/1 200
+    HEAD /v2/mirror/library/app/manifests/2 200
+    HEAD /v2/mirror/library/app/manifests/3 200
+    HEAD /v2/mirror/library/other/manifests/1 200
+    HEAD /v2/mirror/library/other/manifests/2 200
+    ");
+    // Without a lock nobody knows whether it is the first.
+    assert_eq!(scene.cli.run("sync --no-lock").await.code, 0);
+    insta::assert_snapshot!(asked("no lock"), @r"
+    no lock
+    HEAD /v2/mirror/library/app/manifests/1 200
+    HEAD /v2/mirror/library/app/manifests/2 200
+    HEAD /v2/mirror/library/app/manifests/3 200
+    HEAD /v2/mirror/library/other/manifests/1 200
+    HEAD /v2/mirror/library/other/manifests/2 200
+    ");
 }
 
 #[tokio::test]

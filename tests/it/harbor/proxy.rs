@@ -62,7 +62,8 @@ async fn what_it_holds_in_truth_is_told_by_its_blobs_where_the_account_may_not_l
         if keeps {
             scene.harbor.hold(&app, "mirror/app", "1").await;
         }
-        let sync = scene.cli.run("sync --json").await;
+        // Without a lock nobody knows that nothing was mirrored there before: the tag is asked for, and seems to be there.
+        let sync = scene.cli.run("sync --no-lock --json").await;
         match (keeps, cached) {
             (false, true) => {
                 assert_eq!(sync.code, 1, "{sync}");
@@ -74,6 +75,17 @@ async fn what_it_holds_in_truth_is_told_by_its_blobs_where_the_account_may_not_l
             }
         }
     }
+}
+
+/// A first run isn't deceived by what it seems to have: it lists no tag.
+#[tokio::test]
+async fn it_is_told_by_its_first_refusal_where_the_account_may_not_look() {
+    let scene = as_target(Role::SystemRobotOn("mirror")).await;
+    scene.publish("app").await;
+    scene.list(&["app:1"], "");
+    let sync = scene.cli.run("sync --json").await;
+    assert_eq!(sync.code, 1, "{sync}");
+    super::assert_error(&sync, "unsupported", "proxy project", "another project");
 }
 
 #[tokio::test]

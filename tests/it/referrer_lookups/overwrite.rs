@@ -73,6 +73,7 @@ impl World {
         let mut plan = plan(Request {
             images: &rules,
             lock: &lock,
+            before: None,
             failed: &BTreeMap::new(),
             only: &Only::default(),
             stores: &stores,

@@ -139,6 +139,7 @@ async fn an_update_follows_what_is_there() {
         let plan = transship::plan::plan(Request {
             images: &rules,
             lock: &lock,
+            before: None,
             failed: &BTreeMap::new(),
             only: &Only::default(),
             stores: &stores,
