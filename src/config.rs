@@ -17,6 +17,7 @@ mod images;
 mod keys;
 mod limits;
 mod mirrors;
+mod proxy_caches;
 mod raw;
 mod registries;
 mod rule;
@@ -285,12 +286,27 @@ pub struct EcrCreate {
 pub struct HarborSettings {
     /// How missing projects are created; `None` = never.
     pub create: Option<HarborCreate>,
+    /// The proxy-cache projects that there are to be.
+    pub proxy_caches: Vec<ProxyCache>,
 }
 
 impl Default for HarborSettings {
     fn default() -> Self {
-        Self { create: Some(HarborCreate::default()) }
+        Self { create: Some(HarborCreate::default()), proxy_caches: Vec::new() }
     }
+}
+
+/// One of `registries.HOST.harbor.proxy_caches`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyCache {
+    /// The project's name.
+    pub project: String,
+    /// The registry that it caches.
+    pub upstream: Registry,
+    /// Whether everybody may pull.
+    pub public: bool,
+    /// The paths of the repositories there that the list mirrors, sorted: what it may be asked for, where there are any.
+    pub repositories: Vec<String>,
 }
 
 /// `registries.HOST.harbor.create`. What is `None` is left to Harbor's own default.

@@ -16,10 +16,13 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use crate::aws::Sessions;
-use crate::config::{EcrSettings, HarborSettings, RegistrySettings};
+use crate::config::{EcrSettings, HarborSettings, ProxyCache, RegistrySettings};
 use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Registry, Repository, Service, Tag};
 use crate::registry::Hosts;
+
+use self::harbor::proxy_caches::Wanted;
+pub use self::harbor::proxy_caches::Work;
 
 /// The control plane of one registry. It bounds by itself how many requests are in flight.
 #[async_trait]
@@ -117,11 +120,24 @@ impl Ready {
     }
 }
 
+/// A proxy cache that there is to be.
+#[derive(Debug, Clone)]
+pub struct ProxyCacheWork {
+    /// `HOST/PROJECT`.
+    pub target: String,
+    /// The registry that it is to be a cache of.
+    pub upstream: Registry,
+    /// What there is to do, or what was done, or why it can't be.
+    pub work: Result<Work>,
+}
+
 /// The provisioners of a run, one for each registry that needs one.
 #[derive(Debug)]
 pub struct Provisioners {
     ecr: BTreeMap<Registry, EcrSettings>,
     harbor: BTreeMap<Registry, HarborSettings>,
+    /// The settings of the upstreams of proxy caches.
+    upstreams: BTreeMap<Registry, RegistrySettings>,
     sessions: Arc<Sessions>,
     hosts: Option<Arc<Hosts>>,
     open: Mutex<HashMap<Registry, Arc<dyn Provisioner>>>,
@@ -134,7 +150,10 @@ impl Provisioners {
     /// account. Sends nothing.
     pub fn new(registries: &BTreeMap<Registry, RegistrySettings>, sessions: Arc<Sessions>) -> Self {
         let entries = || registries.iter().map(|(registry, settings)| (registry.clone(), settings));
+        let caches = entries().filter_map(|(_, settings)| settings.harbor.as_ref()).flat_map(|one| &one.proxy_caches);
+        let upstreams = caches.filter_map(|cache| registries.get_key_value(&cache.upstream));
         Self {
+            upstreams: upstreams.map(|(registry, settings)| (registry.clone(), settings.clone())).collect(),
             ecr: entries().map(|(registry, settings)| (registry, settings.ecr.clone())).collect(),
             harbor: entries().filter_map(|(registry, settings)| Some((registry, settings.harbor.clone()?))).collect(),
             sessions,
@@ -217,6 +236,29 @@ impl Provisioners {
     pub fn is_immutable(&self, repository: &Repository, tag: &Tag) -> bool {
         let provisioner = self.provisioner(repository.registry());
         provisioner.is_some_and(|provisioner| provisioner.is_immutable(repository, tag))
+    }
+
+    /// The proxy caches that there are to be, and what there is to do about each; with `make` it is done.
+    pub async fn proxy_caches(&self, make: bool) -> Vec<ProxyCacheWork> {
+        let wanted = self
+            .harbor
+            .iter()
+            .flat_map(|(registry, settings)| settings.proxy_caches.iter().map(move |cache| (registry, cache)));
+        // Harbor by Harbor, one after the other: two caches of one upstream share its endpoint.
+        let mut all = Vec::new();
+        for (registry, cache) in wanted {
+            let work = self.proxy_cache(registry, cache, make).await.map_err(here);
+            let target = format!("{registry}/{}", cache.project);
+            all.push(ProxyCacheWork { target, upstream: cache.upstream.clone(), work });
+        }
+        all
+    }
+
+    async fn proxy_cache(&self, registry: &Registry, cache: &ProxyCache, make: bool) -> Result<Work> {
+        let Some(hosts) = &self.hosts else { return Ok(Work::default()) };
+        let host = hosts.host(registry)?;
+        let wanted = Wanted::new(host, registry, cache.clone(), self.upstreams.get(&cache.upstream))?;
+        if make { wanted.make().await } else { wanted.look().await }
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {

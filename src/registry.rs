@@ -51,7 +51,7 @@ pub(crate) use self::net::failure::in_time;
 pub(crate) use self::probe::{Login, Probe};
 pub(crate) use self::referrers::{Absence, ReferrersApi};
 use self::services::harbor;
-pub(crate) use self::services::harbor::{Project, project};
+pub(crate) use self::services::harbor::{Caching, Endpoint, FILTER, Project, project};
 use self::services::quirks::Quirks;
 use self::transport::Transport;
 pub(crate) use self::types::OddTypes;

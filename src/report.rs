@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::oci::Digest;
 use crate::plan::{Plan, Planned};
 
@@ -42,6 +42,27 @@ pub struct RepositoryOutcome {
     pub created: bool,
     /// Settings that this run changed, or would change, by their keys in mirror.yaml; it had existed before.
     pub changes: Vec<&'static str>,
+}
+
+/// A proxy-cache project that mirror.yaml wants at a Harbor.
+#[derive(Debug, Clone)]
+pub struct ProxyCacheOutcome {
+    /// `HOST/PROJECT`.
+    pub target: String,
+    /// The registry that it is a cache of.
+    pub upstream: String,
+    /// Whether this run created it, or would.
+    pub created: bool,
+    /// Settings that this run changed, or would change; it had existed before.
+    pub changes: Vec<&'static str>,
+    /// Why it can't be had.
+    pub error: Option<Error>,
+}
+
+impl ProxyCacheOutcome {
+    fn has_work(&self) -> bool {
+        self.created || !self.changes.is_empty()
+    }
 }
 
 /// What a run asked of one registry host.
@@ -176,6 +197,8 @@ pub struct Report {
     pub expect_no_work: bool,
     /// The target repositories.
     pub repositories: Vec<RepositoryOutcome>,
+    /// The proxy caches that there are to be; `None` where they weren't looked at.
+    pub proxy_caches: Option<Vec<ProxyCacheOutcome>>,
     /// The registries that were talked to.
     pub registries: Vec<RegistryUse>,
     /// Pins that moved; `None` where none could.
@@ -238,6 +261,7 @@ impl Report {
             plan: None,
             expect_no_work: false,
             repositories: Vec::new(),
+            proxy_caches: None,
             registries: Vec::new(),
             changes: None,
             differences: None,
@@ -273,7 +297,10 @@ impl Report {
             Exit::Interrupted
         } else if self.fatal.is_some() || self.no_target_answered() {
             Exit::Unable
-        } else if any(Outcome::is_failure) || self.checks.iter().flatten().any(Check::is_failure) {
+        } else if any(Outcome::is_failure)
+            || self.proxy_caches.iter().flatten().any(|cache| cache.error.is_some())
+            || self.checks.iter().flatten().any(Check::is_failure)
+        {
             Exit::Failed
         } else if any(|outcome| outcome.status == Status::Deferred) {
             Exit::Deferred
@@ -292,7 +319,9 @@ impl Report {
 
     fn has_difference(&self) -> bool {
         let found = self.differences.as_ref().is_some_and(|differences| !differences.is_empty());
-        found || (self.expect_no_work && self.plan.iter().any(|plan| plan.with_work().next().is_some()))
+        let has_work = || self.plan.iter().any(|plan| plan.with_work().next().is_some());
+        let lacks_cache = || self.proxy_caches.iter().flatten().any(ProxyCacheOutcome::has_work);
+        found || (self.expect_no_work && (has_work() || lacks_cache()))
     }
 
     /// Bytes of all images.

@@ -4,17 +4,22 @@ use super::detour::detour;
 use super::session::Start;
 use super::sync::{as_mirrored, changes};
 use crate::cli;
+use crate::config::Overrides;
 use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, price};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
-    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref())?;
+    let only = &arguments.selection.only;
+    let detour = Overrides {
+        provisions: arguments.target.is_none() && arguments.from.is_none() && only.is_empty(),
+        ..detour(arguments.target.as_deref(), arguments.from.as_deref())?
+    };
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {
         session.layouts.check(from).await?;
     }
-    let only = session.only(&arguments.selection.only, &pins.old)?;
+    let only = session.only(only, &pins.old)?;
     let update = if arguments.update { Update::All } else { Update::Nothing };
     let mut resolution = match session.unusable_targets().await {
         Some(error) => resolve::without_asking(&session.images, &pins.old, &error),
@@ -39,6 +44,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     session.stop.run_until_cancelled(price(&mut plan, &session.stores, spending)).await;
     let mut report = session.report("plan").with_plan(plan);
     session.bound_cache(&resolution.lock);
+    if detour.provisions {
+        report.proxy_caches = session.proxy_caches(false).await;
+    }
     report.expect_no_work = arguments.check;
     report.changes = moved;
     Ok(session.finish("plan", report))

@@ -24,10 +24,10 @@ use crate::lock::Lock;
 use crate::oci::{Registry, Repository};
 use crate::plan::{self, Plan};
 use crate::progress::{Progress, Task};
-use crate::provision::Provisioners;
+use crate::provision::{Provisioners, Work};
 use crate::referrers::Finder;
 use crate::registry::{BasicTokens, Hosts};
-use crate::report::{Quota, RegistryUse, Report, RepositoryOutcome};
+use crate::report::{ProxyCacheOutcome, Quota, RegistryUse, Report, RepositoryOutcome};
 use crate::resolve::{self, Resolution, Update};
 use crate::select::Only;
 use crate::store::Stores;
@@ -267,6 +267,21 @@ impl Session {
             referrers.chain([&image.digest]).chain(&image.mirrored).cloned()
         });
         cache.bound(*size, pinned);
+    }
+
+    /// The proxy caches that mirror.yaml wants, and what there is to do about each; with `make` it is done. `None` where it
+    /// wants none, or the run was asked to stop.
+    pub(super) async fn proxy_caches(&self, make: bool) -> Option<Vec<ProxyCacheOutcome>> {
+        let found = self.stop.run_until_cancelled(self.provisioners.proxy_caches(make)).await?;
+        let outcomes = found.into_iter().map(|cache| {
+            let (work, error) = match cache.work {
+                Ok(work) => (work, None),
+                Err(error) => (Work::default(), Some(error)),
+            };
+            let Work { created, changes } = work;
+            ProxyCacheOutcome { target: cache.target, upstream: cache.upstream.to_string(), created, changes, error }
+        });
+        Some(outcomes.collect::<Vec<_>>()).filter(|outcomes| !outcomes.is_empty())
     }
 
     /// A proof for each repository in which a tag is set, or why there is none.

@@ -5,6 +5,7 @@ use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start};
 use super::turn::Turn;
 use crate::cli::Sync;
+use crate::config::Overrides;
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Selector};
 use crate::plan::{Spending, price};
@@ -13,12 +14,16 @@ use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
     let _turn = Turn::take(&start, arguments.wait, !arguments.dry_run).await;
-    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref())?;
+    let only = &arguments.selection.only;
+    let detour = Overrides {
+        provisions: arguments.target.is_none() && arguments.from.is_none() && only.is_empty(),
+        ..detour(arguments.target.as_deref(), arguments.from.as_deref())?
+    };
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {
         session.layouts.check(from).await?;
     }
-    let only = session.only(&arguments.selection.only, &pins.old)?;
+    let only = session.only(only, &pins.old)?;
     let unusable = session.unusable_targets().await;
     let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
@@ -54,6 +59,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         }
         report
     };
+    if detour.provisions {
+        report.proxy_caches = session.proxy_caches(!arguments.dry_run).await;
+    }
     if is_whole && arguments.update {
         report.changes = Some(changes(&pins.old, &resolution.lock));
     }

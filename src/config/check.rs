@@ -3,7 +3,8 @@
 use super::findings::Findings;
 use super::raw::RawConfig;
 use super::{
-    Config, Env, Handling, Layout, Mirror, Overrides, TargetRoot, handling, harbor, images, limits, mirrors, registries,
+    Config, Env, Handling, Layout, Mirror, Overrides, TargetRoot, handling, harbor, images, limits, mirrors,
+    proxy_caches, registries,
 };
 use crate::oci::Registry;
 use crate::yaml::KeyPath;
@@ -52,7 +53,17 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     // What is read may come from a mirror instead.
     let read: Vec<&Mirror> = mirrors.iter().filter(|(origin, _)| used.contains(origin)).flat_map(|(_, m)| m).collect();
     used.extend(read.into_iter().map(|mirror| mirror.registry.clone()));
-    let registries = registries::settings(raw.registries.as_ref(), mirrors, &used, env, findings);
+    let proxy_caches = proxy_caches::all(raw.registries.as_ref(), &images, findings);
+    // Who provisions talks to their hosts, whether or not they are targets.
+    if matches!(scope, Scope::Mirror(Overrides { provisions: true, .. })) {
+        used.extend(proxy_caches.keys().cloned());
+    }
+    let mut registries = registries::settings(raw.registries.as_ref(), mirrors, &used, env, findings);
+    for (host, caches) in proxy_caches {
+        if let Some(harbor) = registries.get_mut(&host).and_then(|settings| settings.harbor.as_mut()) {
+            harbor.proxy_caches = caches;
+        }
+    }
     let limits = limits::limits(raw.limits.as_ref(), findings);
     Config { targets, layout, images, registries, limits, used, lacking: None }
 }

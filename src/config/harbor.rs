@@ -32,7 +32,7 @@ pub(super) fn settings(
         Some(RawCreate::Never) => None,
         Some(RawCreate::With(raw)) => Some(create(raw, &path.key("create"), findings)),
     };
-    HarborSettings { create }
+    HarborSettings { create, proxy_caches: Vec::new() }
 }
 
 fn create(raw: &RawHarborCreate, path: &KeyPath, findings: &mut Findings<'_>) -> HarborCreate {

@@ -64,7 +64,8 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
-    ("registries.*.harbor", &["create"], &["proxy_caches"]),
+    ("registries.*.harbor", &["create", "proxy_caches"], &[]),
+    ("registries.*.harbor.proxy_caches[]", &["project", "upstream", "public"], &[]),
     (
         "registries.*.harbor.create",
         &[

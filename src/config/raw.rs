@@ -244,6 +244,21 @@ pub(super) struct RawEcrCreate {
 pub(super) struct RawHarbor {
     /// How missing projects are created; false = never.
     pub(super) create: Option<RawCreate<RawHarborCreate>>,
+    /// Proxy-cache projects that there are to be, with their registry endpoints: what is missing is created by sync.
+    pub(super) proxy_caches: Option<Vec<RawProxyCache>>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["project", "upstream"]))]
+pub(super) struct RawProxyCache {
+    /// The project's name.
+    #[schemars(schema_with = "schema::scalar")]
+    pub(super) project: Option<String>,
+    /// The registry that it caches, such as docker.io.
+    pub(super) upstream: Option<String>,
+    /// Whether everybody may pull; false by default.
+    pub(super) public: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

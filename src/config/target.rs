@@ -29,6 +29,8 @@ pub struct Overrides {
     pub targets_only: bool,
     /// Only these hosts are asked, which needn't be targets or sources.
     pub only_hosts: Option<BTreeSet<Registry>>,
+    /// What mirror.yaml wants besides repositories is provisioned, too: the hosts where that is are asked.
+    pub provisions: bool,
     /// There may be nothing to mirror yet: the list is about to be written.
     pub list_is_optional: bool,
 }

@@ -2,6 +2,9 @@
 //! themselves.
 //!
 //! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `POST /projects`. What a project is, `registry::harbor` knows.
+//! Proxy-cache projects, which nothing is pushed to, are another matter (`proxy_caches`).
+
+pub(super) mod proxy_caches;
 
 use std::sync::Arc;
 

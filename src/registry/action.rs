@@ -32,6 +32,7 @@ pub(crate) enum Action {
     ShowProject,
     FindProject,
     CreateProject,
+    ChangeProject,
     ShowArtifact,
 }
 
@@ -54,7 +55,10 @@ impl Action {
 
     /// Goes to Harbor's API beside the registry's.
     pub(crate) const fn is_about_project(self) -> bool {
-        matches!(self, Self::ShowProject | Self::FindProject | Self::CreateProject | Self::ShowArtifact)
+        matches!(
+            self,
+            Self::ShowProject | Self::FindProject | Self::CreateProject | Self::ChangeProject | Self::ShowArtifact
+        )
     }
 
     /// The same, as far as it matters for what to do about a failure.
@@ -72,7 +76,7 @@ impl Action {
             Self::GetToken | Self::RefreshToken => Task::GetToken,
             Self::Ping => Task::LogIn,
             Self::ShowProject | Self::FindProject | Self::ShowArtifact => Task::FindProject,
-            Self::CreateProject => Task::CreateProject,
+            Self::CreateProject | Self::ChangeProject => Task::CreateProject,
         }
     }
 
@@ -99,6 +103,7 @@ impl Action {
             Self::ShowProject => of(Method::GET, ("look at", "at"), false, false),
             Self::FindProject => of(Method::HEAD, ("look for", "at"), false, false),
             Self::CreateProject => of(Method::POST, ("create", "at"), false, true),
+            Self::ChangeProject => of(Method::PUT, ("change", "at"), false, true),
             Self::ShowArtifact => of(Method::GET, ("look at", "in"), false, false),
         }
     }

@@ -10,8 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    AccountQuota, Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof, Quota,
-    Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome, Right, Status, known_outcome,
+    AccountQuota, Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof,
+    ProxyCacheOutcome, Quota, Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome, Right, Status,
+    known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -46,6 +47,8 @@ struct Document<'a> {
     images: Vec<Image>,
     /// The target repositories that were needed.
     repositories: &'a [RepositoryOutcome],
+    /// The proxy caches that mirror.yaml wants; null where they weren't looked at.
+    proxy_caches: Option<Vec<ProxyCache>>,
     /// What was asked of each registry.
     registries: &'a [RegistryUse],
     totals: Totals,
@@ -157,6 +160,20 @@ struct Failure {
     hint: Option<String>,
 }
 
+/// What became of a proxy-cache project.
+#[derive(Serialize, JsonSchema)]
+struct ProxyCache {
+    /// `HOST/PROJECT`.
+    target: String,
+    /// The registry that it is a cache of.
+    upstream: String,
+    /// Whether this run created it, or of a plan, whether sync would.
+    created: bool,
+    /// Settings that this run changed, or of a plan, that sync would; it had existed before.
+    changes: Vec<&'static str>,
+    error: Option<Failure>,
+}
+
 /// What `check` found of one thing that a run needs.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Check")]
@@ -217,6 +234,7 @@ impl Report {
             exit: self.exit().code(),
             images: self.images(),
             repositories: &self.repositories,
+            proxy_caches: self.proxy_caches.as_ref().map(|caches| caches.iter().map(ProxyCache::of).collect()),
             registries: &self.registries,
             totals: self.totals(),
             changes: self.changes.as_deref(),
@@ -335,6 +353,13 @@ impl Failure {
             message: error.to_string(),
             hint: error.hint().map(str::to_owned),
         }
+    }
+}
+
+impl ProxyCache {
+    fn of(cache: &ProxyCacheOutcome) -> Self {
+        let ProxyCacheOutcome { target, upstream, created, changes, error } = cache.clone();
+        Self { target, upstream, created, changes, error: error.as_ref().map(Failure::of) }
     }
 }
 

@@ -110,6 +110,13 @@ pub(super) fn sync() -> Report {
                 changes: vec!["lifecycle_policy", "repository_policy"],
             },
         ],
+        proxy_caches: Some(vec![ProxyCacheOutcome {
+            target: "harbor.example.com/dockerhub".to_owned(),
+            upstream: "docker.io".to_owned(),
+            created: true,
+            changes: Vec::new(),
+            error: None,
+        }]),
         registries: vec![registry("docker.io", 35, Some(quota)), registry("harbor.example.com", 2, None)],
         ..report("sync")
     }

@@ -9,6 +9,7 @@ mod checks;
 mod differences;
 mod failures;
 mod images;
+mod proxy_caches;
 mod put_off;
 mod quotas;
 mod referrers;
@@ -86,12 +87,14 @@ impl Report {
                 page.repositories(self)?;
             }
         }
+        page.proxy_caches(self)?;
         page.caches(self)?;
         page.differences(self)?;
         page.checks(self)?;
         page.quotas(self)?;
         page.put_off(self)?;
         page.failures(self)?;
+        page.failed_caches(self)?;
         page.summary(self)
     }
 }

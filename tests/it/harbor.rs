@@ -5,6 +5,7 @@ mod fake;
 mod policy;
 mod projects;
 mod proxy;
+mod proxy_caches;
 mod quota;
 mod restart;
 mod tokens;

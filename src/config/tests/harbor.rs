@@ -74,3 +74,46 @@ fn what_harbor_would_refuse_is_refused_with_position() {
         assert_eq!(problems(&text), [expected]);
     }
 }
+
+#[test]
+fn proxy_caches_know_what_the_list_has_of_their_upstream() {
+    let text = "target: h.example/m\nimages: [nginx, grafana/grafana, nginx:1, quay.io/a/b]\nregistries: {h.example: {harbor: \
+        {proxy_caches: [{project: hub, upstream: index.docker.io, public: true}, {project: quay, upstream: quay.io}, \
+        {project: gh.io-1, upstream: ghcr.io}]}}}";
+    let config = read(text).unwrap();
+    let caches = &config.registries.values().next().unwrap().harbor.as_ref().unwrap().proxy_caches;
+    let shown: Vec<_> = caches.iter().map(|c| (c.project.as_str(), c.upstream.to_string(), c.public)).collect();
+    let expected = [("hub", "docker.io", true), ("quay", "quay.io", false), ("gh.io-1", "ghcr.io", false)];
+    assert_eq!(shown, expected.map(|(project, upstream, public)| (project, upstream.to_owned(), public)));
+    let repositories: Vec<_> = caches.iter().map(|cache| cache.repositories.join(" ")).collect();
+    assert_eq!(repositories, ["grafana/grafana library/nginx", "a/b", ""]);
+}
+
+#[test]
+fn proxy_caches_that_make_no_sense_are_refused_with_position() {
+    for (caches, expected) in [
+        ("[{upstream: ghcr.io}]", "[0]: project is missing"),
+        ("[{project: hub}]", "[0]: upstream is missing"),
+        ("[{project: Hub, upstream: ghcr.io}]", "[0].project: Harbor would refuse the project `Hub`"),
+        ("[{project: a/b, upstream: ghcr.io}]", "[0].project: Harbor would refuse the project `a/b`"),
+        ("[{project: a, upstream: ghcr.io/x}]", "[0].upstream: `ghcr.io/x` isn't a registry"),
+        ("[{project: a, upstream: \"https://ghcr.io\"}]", "[0].upstream: `https://ghcr.io` isn't a registry"),
+        ("[{project: a, upstream: h.example}]", "[0].upstream: `h.example` is the Harbor itself"),
+        (
+            "[{project: m, upstream: ghcr.io}]",
+            "[0].project: h.example/m/docker.io/library/a is mirrored to project m, and a proxy cache takes no pushes",
+        ),
+        (
+            "[{project: a, upstream: ghcr.io}, {project: a, upstream: quay.io}]",
+            "[1].project: project a is a proxy cache already",
+        ),
+        ("[{project: a, upstream: ghcr.io, filter: x}]", "[0].filter: unknown key `filter`"),
+    ] {
+        let text = format!(
+            "target: h.example/m\nimages: [a]\nregistries: {{h.example: {{harbor: {{proxy_caches: {caches}}}}}}}"
+        );
+        let [problem] = &problems(&text)[..] else { panic!("{caches}: {:?}", problems(&text)) };
+        let (_, told) = problem.split_once("proxy_caches").expect("the place");
+        assert!(told.starts_with(expected), "{caches}: {problem}");
+    }
+}

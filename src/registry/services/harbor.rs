@@ -1,11 +1,12 @@
 //! What a Harbor does in its own way: how it is told from others, and its 401s. Inside: its projects (`project`), its
-//! policies (`policy`), its proxy caches (`proxy`), and how far its tokens reach (`tokens`).
+//! registry endpoints (`endpoint`), its policies (`policy`), its proxy caches (`proxy`), and how far its tokens reach (`tokens`).
 //!
 //! It tells by its challenge, the service `harbor-registry`, so that no other registry is ever asked for anything more.
 //! Its API takes the credentials themselves. Its token service refuses a wrong password only to who asks for nothing in
 //! particular, and gives everybody else a token of no use: so that is asked first, once. A 401 from the registry can mean
 //! three things: no such project (the challenge is empty), no right, or a password that was good before.
 
+mod endpoint;
 mod policy;
 mod project;
 mod proxy;
@@ -22,6 +23,7 @@ use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 use crate::registry::answer::Answer;
 
+pub(crate) use self::endpoint::{Caching, Endpoint, FILTER};
 pub(crate) use self::project::Project;
 use self::project::SystemInfo;
 
@@ -78,8 +80,8 @@ impl Facts {
         Arc::clone(artifacts.entry(name.to_owned()).or_default())
     }
 
-    fn created(&self, project: &str) {
-        let there = Arc::new(OnceCell::new_with(Some(Ok(Project::There))));
+    fn created(&self, project: &str, state: Project) {
+        let there = Arc::new(OnceCell::new_with(Some(Ok(state))));
         self.projects.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned(), there);
         self.created.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned());
     }

@@ -24,6 +24,7 @@ fn a_run() {
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
+    created     harbor.example.com/dockerhub, a proxy cache of docker.io
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -64,6 +65,7 @@ fn a_run_with_more_to_say() {
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
+    created     harbor.example.com/dockerhub, a proxy cache of docker.io
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -227,6 +229,7 @@ fn a_target_is_named_where_it_says_something() {
     copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
+    created     harbor.example.com/dockerhub, a proxy cache of docker.io
 
     2 images, 1 target: 2 copied
     156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s

@@ -6,6 +6,7 @@
 
 mod api;
 mod data;
+mod endpoints;
 mod proxy;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -52,6 +53,12 @@ pub(crate) struct World {
     pub(crate) read_only: bool,
     /// `project_creation_restriction: adminonly`.
     pub(crate) only_admins_create: bool,
+    /// The registry endpoints, by number.
+    pub(crate) endpoints: BTreeMap<u64, Endpoint>,
+    /// Where no endpoint can lead: Harbor doesn't get an answer there.
+    pub(crate) unreachable: Option<String>,
+    /// The version's second number, if it isn't the usual one.
+    pub(crate) minor: Option<u64>,
     /// The body of each request to create a project, whatever came of it.
     pub(crate) creations: Vec<Value>,
     /// What was pulled through proxy caches and isn't kept yet.
@@ -62,6 +69,14 @@ pub(crate) struct World {
     pub(crate) pulls: Vec<String>,
     /// `repository:tag` of what is there.
     tags: HashSet<String>,
+}
+
+/// Where a proxy cache gets from what it lacks.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) url: String,
 }
 
 /// What a project is and forbids.
@@ -77,6 +92,8 @@ pub(crate) struct Project {
     pub(crate) owner: Option<String>,
     pub(crate) storage_limit: Option<u64>,
     pub(crate) used: u64,
+    /// The repositories that a proxy cache may be asked for.
+    pub(crate) filter: Option<String>,
     /// A tag that is there stays as it is.
     pub(crate) immutable: bool,
     /// `prevent_vul`, with a scanner that has seen none of its images: none is served.
@@ -113,7 +130,7 @@ pub(crate) enum Role {
 struct Account {
     secret: String,
     role: Role,
-    /// `repository: delete`, `artifact: read` and `project: create`, where a robot has them besides.
+    /// `repository: delete`, `artifact: read`, `project: create` and `registry: create` and the like, where a robot has them besides.
     rights: Vec<&'static str>,
 }
 
@@ -265,6 +282,7 @@ async fn answer(State(state): State<Shared>, request: Request, next: Next) -> Re
         "/service/token" => state.lock().issue(&request),
         "/api/v2.0/ping" => "Pong".into_response(),
         "/api/v2.0/systeminfo" => state.lock().system_info(&request),
+        path if path.starts_with("/api/v2.0/registries") => endpoints::answer(&state, request).await,
         path if path.starts_with("/api/v2.0/projects") => api::answer(&state, request).await,
         path if path == "/v2" || path.starts_with("/v2/") => data::answer(&state, request, next).await,
         _ => StatusCode::NOT_FOUND.into_response(),

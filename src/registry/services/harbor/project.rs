@@ -58,6 +58,13 @@ pub(crate) struct SystemInfo {
 }
 
 impl SystemInfo {
+    /// Whether it is of this version of Harbor or a later one.
+    pub(crate) fn is_since(&self, wanted: (u64, u64)) -> bool {
+        let text = self.harbor_version.as_deref().unwrap_or_default().trim_start_matches('v');
+        let mut numbers = text.split(['.', '-']).map_while(|number| number.parse().ok());
+        matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= wanted)
+    }
+
     /// Whether only administrators and robots with `project: create` may create projects.
     pub(crate) fn only_admins_create(&self) -> bool {
         self.project_creation_restriction.as_deref() == Some("adminonly")
@@ -118,7 +125,9 @@ impl Host {
             Err(error) => return Err(error),
         };
         if created {
-            self.harbor.created(project(repository.path()));
+            let is_cache = settings.get("registry_id").is_some_and(Value::is_number);
+            let state = if is_cache { Project::ProxyCache } else { Project::There };
+            self.harbor.created(project(repository.path()), state);
         }
         // Those of before know nothing of the project, and are refused for being older than it.
         self.auth.give_up_all();

@@ -29,6 +29,12 @@ pub(super) async fn answer(state: &Shared, request: Request) -> Response {
         Some([name, "repositories", repository, "artifacts", reference]) if request.method() == Method::GET => {
             return artifact(state, &account, (name, repository, reference), by_name).await;
         }
+        Some([name, "metadatas", key]) if request.method() == Method::PUT => {
+            let (name, key) = ((*name).to_owned(), (*key).to_owned());
+            let body = to_bytes(request.into_body(), 1 << 20).await.expect("a body from a test");
+            let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+            return state.lock().change(&account, (&name, &key), &body);
+        }
         Some(_) => return StatusCode::NOT_FOUND.into_response(),
     };
     match (request.method().clone(), name) {
@@ -93,7 +99,7 @@ impl World {
         let restriction = if self.only_admins_create { "adminonly" } else { "everyone" };
         let body = json!({
             "auth_mode": "db_auth",
-            "harbor_version": "v2.15.2-f37a8d43",
+            "harbor_version": format!("v2.{}.2-f37a8d43", self.minor.unwrap_or(15)),
             "project_creation_restriction": restriction,
             "read_only": self.read_only,
         });
@@ -118,7 +124,11 @@ impl World {
         let found = self.projects.get(name).filter(|_| by_name || !is_number);
         match (found, role) {
             (Some(project), Role::Admin | Role::SystemRobot | Role::Reader) => {
-                document(200, &json!({ "name": name, "registry_id": project.registry_id }))
+                let mut metadata = json!({ "public": project.public.to_string() });
+                if let Some(filter) = &project.filter {
+                    metadata["proxy_cache_filter_pattern"] = json!(filter);
+                }
+                document(200, &json!({ "name": name, "registry_id": project.registry_id, "metadata": metadata }))
             }
             (None, Role::Admin) => refusal(404, "NOT_FOUND", &format!("project {name} not found")),
             (Some(project), Role::User) if project.owner.as_deref() == Some(account) => {
@@ -163,12 +173,52 @@ impl World {
         if self.projects.contains_key(name) {
             return refusal(409, "CONFLICT", &format!("The project named {name} already exists"));
         }
+        let registry_id = body["registry_id"].as_u64();
+        let endpoint = registry_id.and_then(|id| self.endpoints.get(&id));
+        if registry_id.is_some() && !is_entitled {
+            return refusal(403, "FORBIDDEN", "forbidden");
+        }
+        if registry_id.is_some() && endpoint.is_none() {
+            return refusal(404, "NOT_FOUND", "registry not found");
+        }
+        let upstream = endpoint.map(|endpoint| {
+            let address = endpoint.url.split_once("://").map_or("", |(_, rest)| rest);
+            address.trim_end_matches('/').to_owned()
+        });
+        // Versions that don't know it ignore it.
+        let filter = body["metadata"]["proxy_cache_filter_pattern"].as_str().map(str::to_owned);
+        let filter = filter.filter(|_| self.minor.is_some_and(|minor| minor >= 16));
         let public = body["metadata"]["public"] == "true";
         // Others may ask for one, and are told nothing.
         let storage_limit = limit.filter(|_| is_entitled);
         let owner = (role == Role::User).then(|| account.to_owned());
-        let project = Project { created: self.now, public, storage_limit, owner, ..Project::default() };
+        let project = Project {
+            created: self.now,
+            public,
+            storage_limit,
+            owner,
+            registry_id,
+            upstream,
+            filter,
+            ..Project::default()
+        };
         self.projects.insert(name.to_owned(), project);
         (StatusCode::CREATED, [(LOCATION, format!("/api/v2.0/projects/{}", self.projects.len()))]).into_response()
+    }
+
+    /// One of a project's metadata, which is there already.
+    fn change(&mut self, account: &str, (name, key): (&str, &str), body: &Value) -> Response {
+        if !self.has(account, name, "metadata: update") {
+            return refusal(403, "FORBIDDEN", "forbidden");
+        }
+        let project = self.projects.get_mut(name);
+        let filter = project.map(|project| &mut project.filter).filter(|filter| filter.is_some());
+        match (filter, body[key].as_str()) {
+            (Some(filter), Some(value)) if key == "proxy_cache_filter_pattern" => {
+                *filter = Some(value.to_owned());
+                StatusCode::OK.into_response()
+            }
+            _ => refusal(404, "NOT_FOUND", "metadata not found"),
+        }
     }
 }

@@ -1,0 +1,41 @@
+//! The proxy-cache projects that mirror.yaml wants: what is done about them, and those that can't be had.
+
+use std::io;
+
+use super::super::ProxyCacheOutcome;
+use super::super::phrase::{circumstances, escape};
+use super::{BAD, GOOD, Page, Report, spoken};
+
+impl Page<'_> {
+    pub(super) fn proxy_caches(&mut self, report: &Report) -> io::Result<()> {
+        let (create, change) = if report.plan.is_some() { ("create", "change") } else { ("created", "changed") };
+        let quiet = self.style.quiet;
+        for cache in report.proxy_caches.iter().flatten().filter(|_| !quiet) {
+            if cache.created {
+                self.line(&format!("{}  {}", self.word(create, GOOD), named(cache)))?;
+            } else if !cache.changes.is_empty() {
+                let settings = spoken(&cache.changes);
+                self.line(&format!("{}  {}  {settings}", self.word(change, GOOD), named(cache)))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn failed_caches(&mut self, report: &Report) -> io::Result<()> {
+        for cache in report.proxy_caches.iter().flatten() {
+            let Some(error) = &cache.error else { continue };
+            self.gap()?;
+            self.line(&format!("{}  {}", self.word("failed", BAD), named(cache)))?;
+            self.line(&format!("  {}{}", escape(&error.to_string()), circumstances(error)))?;
+            if let Some(hint) = error.hint() {
+                self.line(&format!("  hint: {}", escape(hint)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `harbor.example.com/dockerhub, a proxy cache of docker.io`.
+fn named(cache: &ProxyCacheOutcome) -> String {
+    format!("{}, a proxy cache of {}", escape(&cache.target), escape(&cache.upstream))
+}
