@@ -100,7 +100,7 @@ impl Page<'_> {
 }
 
 /// Keys of mirror.yaml as words.
-fn spoken(settings: &[&str]) -> String {
+pub(super) fn spoken(settings: &[&str]) -> String {
     settings.join(", ").replace('_', " ")
 }
 

@@ -2,9 +2,11 @@
 
 use std::io;
 
-use super::super::ProxyCacheOutcome;
-use super::super::phrase::{circumstances, escape};
-use super::{BAD, GOOD, Page, Report, spoken};
+use super::images::spoken;
+use super::{BAD, GOOD, Page};
+use crate::report::phrase::circumstances;
+use crate::report::{ProxyCacheOutcome, Report};
+use crate::terminal::escape;
 
 impl Page<'_> {
     pub(super) fn proxy_caches(&mut self, report: &Report) -> io::Result<()> {
@@ -12,10 +14,10 @@ impl Page<'_> {
         let quiet = self.style.quiet;
         for cache in report.proxy_caches.iter().flatten().filter(|_| !quiet) {
             if cache.created {
-                self.line(&format!("{}  {}", self.word(create, GOOD), named(cache)))?;
+                self.worded((create, GOOD), &named(cache))?;
             } else if !cache.changes.is_empty() {
                 let settings = spoken(&cache.changes);
-                self.line(&format!("{}  {}  {settings}", self.word(change, GOOD), named(cache)))?;
+                self.worded((change, GOOD), &format!("{}  {settings}", named(cache)))?;
             }
         }
         Ok(())
@@ -25,11 +27,9 @@ impl Page<'_> {
         for cache in report.proxy_caches.iter().flatten() {
             let Some(error) = &cache.error else { continue };
             self.gap()?;
-            self.line(&format!("{}  {}", self.word("failed", BAD), named(cache)))?;
+            self.worded(("failed", BAD), &named(cache))?;
             self.line(&format!("  {}{}", escape(&error.to_string()), circumstances(error)))?;
-            if let Some(hint) = error.hint() {
-                self.line(&format!("  hint: {}", escape(hint)))?;
-            }
+            self.hint(2, error.hint())?;
         }
         Ok(())
     }
