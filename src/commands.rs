@@ -67,7 +67,7 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
     let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
     let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
     let cache = cache.map(|folder| (folder, size));
-    let start = session::Start { global: cli.global, cache, progress, stop };
+    let start = session::Start { global: cli.global, cache, progress, stop: stop.clone() };
     let global = start.global.clone();
     let report = match cli.verb {
         Verb::Sync(arguments) => sync::run(start, &arguments).await,
@@ -81,8 +81,8 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
         Verb::Warm(arguments) => warm::run(start, &arguments).await,
         Verb::Demo(arguments) => return demo::run(start, &arguments).await,
         Verb::Init(arguments) => return printed(&init::run(&global, &arguments)?),
-        Verb::Discover(arguments) => return discover::run(&global, &arguments),
-        Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments),
+        Verb::Discover(arguments) => return discover::run(&global, &arguments, &stop).await,
+        Verb::Rewrite(arguments) => return rewrite::run(&global, &arguments, &stop).await,
         Verb::Export(arguments) => return export::run(&global, &arguments).await,
         Verb::Schema(arguments) => return printed(&schema::text(&arguments)),
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),

@@ -16,6 +16,7 @@ mod samples;
 mod summary;
 mod text;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -209,6 +210,8 @@ pub struct Report {
     pub verified: bool,
     /// Whether the outcomes are about pull-through caches (`warm`).
     pub of_caches: bool,
+    /// Pulls that the caches took of the quotas of their upstreams, or would take, at most (`warm`).
+    pub pulls_by_caches: BTreeMap<String, u64>,
     /// What `check` has found, host by host; `None` elsewhere.
     pub checks: Option<Vec<Check>>,
     /// What `quota` has found; `None` elsewhere.
@@ -267,6 +270,7 @@ impl Report {
             differences: None,
             verified: false,
             of_caches: false,
+            pulls_by_caches: BTreeMap::new(),
             checks: None,
             quotas: None,
             interrupted: false,
@@ -331,11 +335,14 @@ impl Report {
         total
     }
 
-    /// Manifest GETs that counted against a quota, or for a plan those that will.
+    /// Manifest GETs that counted against a quota, or for a plan those that will; of caches as many as it may have been.
     fn pulls(&self) -> u64 {
         match &self.plan {
             Some(plan) => plan.with_work().map(|transfer| transfer.cost.pulls).sum(),
-            None => self.registries.iter().filter(|host| host.meters_pulls).map(|host| host.manifest_gets).sum(),
+            None => {
+                let own = self.registries.iter().filter(|host| host.meters_pulls).map(|host| host.manifest_gets);
+                own.chain(self.pulls_by_caches.values().copied()).sum()
+            }
         }
     }
 }

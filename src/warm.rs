@@ -4,7 +4,8 @@
 //! tag by HEAD, the manifests by digest one right after the other, so that they are kept together, then the blobs, whose bytes
 //! are hashed and dropped. What the answer to a HEAD proves differs ([`HeadProves`]), and is told.
 //!
-//! `graph` finds out what an image consists of, `fill` pulls it, `look` asks what is there. Referrers are left alone: Harbor's
+//! `graph` finds out what an image consists of, `fill` pulls it, within the quota of the upstream (`pulls`), `look` asks what is
+//! there. Referrers are left alone: Harbor's
 //! caches don't ask for them, and others answer for their upstream.
 //!
 //! [`HeadProves`]: crate::store::HeadProves
@@ -13,9 +14,10 @@ mod ask;
 mod fill;
 mod graph;
 mod look;
+mod pulls;
 mod wanted;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ImageRule, TargetRoot};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lock::Lock;
-use crate::oci::Digest;
+use crate::oci::{Digest, Registry};
 use crate::plan::{Planned, Transfer};
 use crate::progress::{Finished, Progress, Task};
 use crate::report::{Bytes, Cached, Difference, Outcome, Part, Reason, Status};
@@ -67,6 +69,8 @@ pub struct Warming {
     pub outcomes: Vec<Outcome>,
     /// What the caches lack, each once; only where nothing is read.
     pub differences: Vec<Difference>,
+    /// Pulls that the caches took of the quotas of their upstreams, or would take, at most.
+    pub pulls: BTreeMap<Registry, u64>,
 }
 
 /// Something that a cache lacks.
@@ -91,15 +95,15 @@ pub async fn warm(request: Request<'_>) -> Warming {
     let planned = wanted::wanted(request.images, request.lock, request.caches, request.only);
     let task = if request.check { Task::Verify } else { Task::Warm };
     request.progress.begin(task, planned.len(), None);
-    let caches = Arc::new(Caches::new(request));
+    let caches = Arc::new(Caches::new(request, &planned));
     let worked = planned.iter().enumerate().map(|(index, planned)| {
         let caches = &caches;
-        async move { (index, work(request, caches, planned).await) }
+        async move { (index, work(request, caches, index, planned).await) }
     });
     let mut worked: Vec<_> = futures::stream::iter(worked).buffer_unordered(IMAGES).collect().await;
     worked.sort_by_key(|(index, _)| *index);
     request.progress.end();
-    let mut warming = Warming::default();
+    let mut warming = Warming { pulls: caches.pulls.taken(), ..Warming::default() };
     let mut told = HashSet::new();
     for (index, (outcome, lacks)) in worked {
         warming.outcomes.push(outcome);
@@ -110,7 +114,7 @@ pub async fn warm(request: Request<'_>) -> Warming {
     warming
 }
 
-async fn work(request: Request<'_>, caches: &Arc<Caches>, planned: &Planned) -> (Outcome, Vec<Lack>) {
+async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned: &Planned) -> (Outcome, Vec<Lack>) {
     let transfer = match planned {
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
@@ -121,7 +125,7 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, planned: &Planned) -> 
     };
     let (started, source) = (Instant::now(), transfer.source.to_string());
     request.progress.started(&source);
-    let seen = if request.check { caches.look(transfer).await } else { caches.fill(transfer).await };
+    let seen = if request.check { caches.look(transfer).await } else { caches.fill(transfer, place).await };
     let (outcome, lacks) = told(transfer, seen);
     let is_lacking = outcome.status == Status::Differs;
     let word = if is_lacking { "lacks" } else { outcome.word() };

@@ -67,7 +67,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
              signatures that it found: {}.\n\n",
             verified.manifests, verified.blobs, verified.signatures
         ))?;
-        exit = files::rewrite(&start.global, &config)?;
+        exit = files::rewrite(&start.global, &config, &start.stop).await?;
     }
     let installed = "A real mirror starts with three lines:\n\n\
          \x20 $EDITOR mirror.yaml      # target: and images:, as above; mirror.yaml.example has every key\n\

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::pins::Pins;
 use super::session::read_config;
@@ -29,14 +30,15 @@ pub(super) struct Known {
     pub(super) lock: Lock,
 }
 
-pub(super) fn run(global: &Global, arguments: &cli::Discover) -> anyhow::Result<Exit> {
+pub(super) async fn run(global: &Global, arguments: &cli::Discover, stop: &CancellationToken) -> anyhow::Result<Exit> {
     let needs_config = arguments.write || arguments.check || global.config.is_some();
     let known = known(global, needs_config)?;
     if arguments.write && global.config() == Path::new("-") {
         return Err(Unable::error("--write can't add to a configuration from stdin", "name a file with --config FILE"));
     }
     let fields = fields(&arguments.fields)?;
-    let scan = scan_paths(global, &working_folder()?, &arguments.paths, &fields)?;
+    let scan = scan_paths(global, &working_folder()?, &arguments.paths, &fields);
+    let Some(scan) = unless_stopped(scan, stop).await? else { return Ok(Exit::Interrupted) };
     let images = images(&scan, known.as_ref());
     tell(&scan);
     let mut exit = if scan.broken.is_empty() { Exit::Success } else { Exit::Failed };
@@ -77,27 +79,47 @@ pub(super) fn working_folder() -> anyhow::Result<PathBuf> {
     std::env::current_dir().context("can't tell the working directory")
 }
 
+/// What reads files to its end in a thread of its own, or nothing if the run is stopped before: a pipe may never end.
+pub(super) async fn unless_stopped(
+    scan: impl FnOnce() -> anyhow::Result<Scan> + Send + 'static,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Scan>> {
+    let scan = tokio::task::spawn_blocking(scan);
+    match stop.run_until_cancelled(scan).await {
+        Some(ended) => ended.context("can't read the files")?.map(Some),
+        None => {
+            warn("interrupted: nothing was written");
+            Ok(None)
+        }
+    }
+}
+
 /// Reads the files at `paths`, as seen from `folder`; mirror.yaml and its lock are none of them.
 pub(super) fn scan_paths(
     global: &Global,
     folder: &Path,
     paths: &[PathBuf],
     fields: &[FieldPath],
-) -> anyhow::Result<Scan> {
-    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
-    if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !folder.join(path).exists()) {
-        return Err(Unable::error(format!("there is no {}", path.display()), "name files or folders, or - for stdin"));
-    }
-    let mut stdin = None;
-    if paths.iter().any(|path| is_stdin(&path)) {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("can't read stdin")?;
-        stdin = Some(text);
-    }
+) -> impl FnOnce() -> anyhow::Result<Scan> + Send + 'static {
     let config = global.config().to_owned();
     let lock = global.lock.clone().unwrap_or_else(|| crate::lock::lock_path(&config));
-    let except = [config, lock];
-    Ok(scan::scan(scan::Request { paths, stdin, except: &except, fields, folder }))
+    let (except, folder, paths, fields) = ([config, lock], folder.to_owned(), paths.to_vec(), fields.to_vec());
+    move || {
+        let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
+        if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !folder.join(path).exists()) {
+            return Err(Unable::error(
+                format!("there is no {}", path.display()),
+                "name files or folders, or - for stdin",
+            ));
+        }
+        let mut stdin = None;
+        if paths.iter().any(|path| is_stdin(&path)) {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("can't read stdin")?;
+            stdin = Some(text);
+        }
+        Ok(scan::scan(scan::Request { paths: &paths, stdin, except: &except, fields: &fields, folder: &folder }))
+    }
 }
 
 /// Says on stderr what couldn't be known or read.

@@ -5,8 +5,11 @@ use std::path::Path;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use similar::TextDiff;
+use tokio_util::sync::CancellationToken;
 
-use super::discover::{UnresolvedRow, known, pretty, scan_paths, tell, unresolved, warn, working_folder};
+use super::discover::{
+    UnresolvedRow, known, pretty, scan_paths, tell, unless_stopped, unresolved, warn, working_folder,
+};
 use super::pins::Pins;
 use super::{Unable, print_found};
 use crate::cli::{self, Global};
@@ -16,12 +19,17 @@ use crate::report::Exit;
 use crate::rewrite::{self, Options, Rewritten};
 use crate::scan::{File, STDIN, Scan};
 
-pub(super) fn run(global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<Exit> {
-    run_in(&working_folder()?, global, arguments)
+pub(super) async fn run(global: &Global, arguments: &cli::Rewrite, stop: &CancellationToken) -> anyhow::Result<Exit> {
+    run_in(&working_folder()?, global, arguments, stop).await
 }
 
 /// Rewrites files at paths that begin in `folder`.
-pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -> anyhow::Result<Exit> {
+pub(super) async fn run_in(
+    folder: &Path,
+    global: &Global,
+    arguments: &cli::Rewrite,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
     if arguments.paths.iter().any(|path| path == Path::new(STDIN)) {
         return Err(Unable::error("stdin can't be rewritten", "name files or folders"));
     }
@@ -36,7 +44,8 @@ pub(super) fn run_in(folder: &Path, global: &Global, arguments: &cli::Rewrite) -
     let number = target_number(arguments.target, &known.config)?;
     let mirrored = mirrored(&known.config.images, lock);
     let options = Options { mirrored: &mirrored, targets: &known.config.targets, number, pin: arguments.pin };
-    let mut scan = scan_paths(global, folder, &arguments.paths, &[])?;
+    let scan = scan_paths(global, folder, &arguments.paths, &[]);
+    let Some(mut scan) = unless_stopped(scan, stop).await? else { return Ok(Exit::Interrupted) };
     let rewritten = rewrite::rewrite(&scan, options);
     let changed: Vec<(&File, &Rewritten)> =
         scan.files.iter().zip(&rewritten).filter(|(file, new)| file.text != new.text).collect();
@@ -86,8 +95,27 @@ pub(super) fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Re
 }
 
 fn diff(file: &File, new: &Rewritten) -> String {
-    let (old_name, new_name) = (format!("a/{}", file.name), format!("b/{}", file.name));
+    let [old_name, new_name] = ["a/", "b/"].map(|side| quoted(format!("{side}{}", file.name)));
     TextDiff::from_lines(&file.text, &new.text).unified_diff().header(&old_name, &new_name).to_string()
+}
+
+/// A name as patch and git read it: in quotes, with escapes, where it would break its line or steer a terminal.
+fn quoted(name: String) -> String {
+    if !name.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
+        return name;
+    }
+    let escaped = name.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\r' => "\\r".to_owned(),
+        c if c.is_control() => {
+            let mut bytes = [0; 4];
+            c.encode_utf8(&mut bytes).bytes().map(|byte| format!("\\{byte:03o}")).collect()
+        }
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 /// What `rewrite` would change, or did.

@@ -30,6 +30,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Warm) -> anyhow::Result<R
     let mut report = session.report("warm");
     report.outcomes = warming.outcomes;
     report.differences = arguments.check.then_some(warming.differences);
+    report.pulls_by_caches = warming.pulls.into_iter().map(|(registry, pulls)| (registry.to_string(), pulls)).collect();
     report.of_caches = true;
     Ok(session.finish("warm", report))
 }

@@ -212,7 +212,8 @@ struct Totals {
     images: BTreeMap<Status, usize>,
     /// Of a plan, null while it isn't known of all images.
     bytes: Option<Bytes>,
-    /// Manifest GETs that counted against a quota, or of a plan those that will, at least.
+    /// Manifest GETs that counted against a quota, or of a plan those that will, at least. Of `warm`, those that the caches took
+    /// of their upstreams, at most, and with `--check` those that they would take.
     pulls: u64,
 }
 

@@ -162,7 +162,14 @@ fn caches_summary(report: &Report) -> String {
     let caches = count(caches.values().copied().max().unwrap_or(0), "cache", "caches");
     let differences = report.differences.as_ref().map(|all| count(all.len(), "difference", "differences"));
     let read = Some(report.bytes().copied).filter(|bytes| *bytes > 0).map(|bytes| format!("{} read", size(bytes)));
-    let facts: Vec<String> = differences.into_iter().chain(read).collect();
+    let pulls = report.pulls_by_caches.iter().map(|(registry, pulls)| {
+        format!(
+            "up to {} of {}",
+            count(usize::try_from(*pulls).unwrap_or(usize::MAX), "pull", "pulls"),
+            escape(registry)
+        )
+    });
+    let facts: Vec<String> = differences.into_iter().chain(read).chain(pulls).collect();
     let facts = if facts.is_empty() { String::new() } else { format!("; {}", facts.join(", ")) };
     let counts = counts.collect::<Vec<_>>().join(", ");
     format!("{images} at {caches}: {counts}{facts} in {}", duration(report.seconds))

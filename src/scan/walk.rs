@@ -167,8 +167,12 @@ fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPa
         return Err(failed(format!("it is larger than {} MiB", MAX_BYTES >> 20)));
     }
     let bytes = std::fs::read(path).map_err(|error| failed(format!("it can't be read: {error}")))?;
-    // A text has no NUL, and is UTF-8; anything else isn't for people to edit.
-    let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else { return Ok(None) };
+    let text = match as_text(bytes) {
+        Ok(text) => text,
+        // Somebody wants it read, or wrote it for a program that would.
+        Err(NoText { why, is_binary }) if *is_named || !is_binary && is_certain(path) => return Err(failed(why)),
+        Err(_) => return Ok(None),
+    };
     let mut file = File::new(path.clone(), name(path), text, fields.to_vec());
     match read_file(&mut file, *is_named) {
         Ok(read) => Ok(read.map(|()| file)),
@@ -178,7 +182,35 @@ fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPa
 
 fn may_be_of_a_kind(path: &Path) -> bool {
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    is_json || super::KINDS.iter().any(|row| (row.by_path)(path))
+    is_json || is_certain(path)
+}
+
+/// Whether the name alone says that it is of a kind.
+fn is_certain(path: &Path) -> bool {
+    super::KINDS.iter().any(|row| (row.by_path)(path))
+}
+
+/// Why bytes are no text that is read here.
+struct NoText {
+    why: String,
+    /// They are no text for people at all, as far as that can be told.
+    is_binary: bool,
+}
+
+/// A text has no NUL, and is UTF-8.
+fn as_text(bytes: Vec<u8>) -> Result<String, NoText> {
+    let wide = [&[0xff, 0xfe][..], &[0xfe, 0xff]].iter().any(|mark| bytes.starts_with(mark));
+    if wide {
+        return Err(NoText { why: "it is written in UTF-16: save it as UTF-8".to_owned(), is_binary: false });
+    }
+    if bytes.contains(&0) {
+        return Err(NoText { why: "it is binary".to_owned(), is_binary: true });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        NoText { why: format!("line {line} isn't UTF-8: save the file as UTF-8"), is_binary: false }
+    })
 }
 
 /// `work` for each of `items`, in their order, on all processors.

@@ -6,10 +6,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Request;
+use super::pulls::Pulls;
 use crate::error::{Error, Kind, Result, Stage, unless_stopped};
 use crate::oci::{Descriptor, Digest, Repository, Selector};
 use crate::once::{Lost, OnceMap};
-use crate::plan::Transfer;
+use crate::plan::{Planned, Transfer};
 use crate::progress::Progress;
 use crate::report::CachedTag;
 use crate::store::{HeadProves, Stores, Target};
@@ -21,7 +22,8 @@ const QUESTIONS: usize = 64;
 pub(super) struct Caches {
     pub(super) stores: Arc<dyn Stores>,
     pub(super) progress: Arc<dyn Progress>,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
+    pub(super) pulls: Pulls,
     questions: Semaphore,
     transfers: Semaphore,
     sizes: OnceMap<(Repository, Digest), Result<Option<u64>>>,
@@ -30,11 +32,12 @@ pub(super) struct Caches {
 }
 
 impl Caches {
-    pub(super) fn new(request: Request<'_>) -> Self {
+    pub(super) fn new(request: Request<'_>, planned: &[Planned]) -> Self {
         Self {
             stores: Arc::clone(request.stores),
             progress: Arc::clone(request.progress),
             stop: request.stop.clone(),
+            pulls: Pulls::new(planned),
             questions: Semaphore::new(QUESTIONS),
             transfers: Semaphore::new(request.transfers.max(1)),
             sizes: OnceMap::default(),

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::ask::{Caches, shared};
 use super::graph::From;
+use super::pulls::ImagePulls;
 use super::{Seen, not_had};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Descriptor, Repository};
@@ -19,7 +20,8 @@ const BLOBS: usize = 16;
 impl Caches {
     /// Pulls what isn't known to be kept. Harbor puts a tag on what it keeps only if the tag was asked for before, and the other
     /// manifests have to come soon after the first, or it keeps an index without them.
-    pub(super) async fn fill(self: &Arc<Self>, transfer: &Transfer) -> Result<Seen> {
+    pub(super) async fn fill(self: &Arc<Self>, transfer: &Transfer, place: usize) -> Result<Seen> {
+        let turn = self.pulls.turn(transfer, place);
         let tag = self.tag(transfer).await?;
         let proves = self.head_proves(&transfer.target).await?;
         if proves == HeadProves::Blobs
@@ -27,7 +29,8 @@ impl Caches {
         {
             return Ok(kept);
         }
-        let graph = self.graph(transfer, From::Cache).await.map_err(|error| match error.kind() {
+        let mut pulls = ImagePulls::begin(self, transfer, turn).await?;
+        let graph = self.graph(transfer, From::Cache(&mut pulls)).await.map_err(|error| match error.kind() {
             Kind::NotFound => not_had(error.at(Stage::Copy)),
             _ => error.at(Stage::Copy),
         })?;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::ask::Caches;
+use super::pulls::ImagePulls;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Descriptor, Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
@@ -17,12 +18,11 @@ pub(super) struct Graph {
 }
 
 /// Where manifests are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum From<'a, 'p> {
     /// From those at hand, without a request.
     Hand,
-    /// From the cache, whether or not they are at hand: so it comes to keep them.
-    Cache,
+    /// From the cache, whether or not they are at hand: so it comes to keep them. Its upstream may count that.
+    Cache(&'a mut ImagePulls<'p>),
 }
 
 impl Graph {
@@ -43,7 +43,12 @@ pub(super) fn is_index(manifest: &Manifest) -> bool {
 
 impl Caches {
     /// The graph of an image, its manifests one right after the other. `None` if one of them isn't at hand.
-    pub(super) async fn graph(self: &Arc<Self>, transfer: &Transfer, from: From) -> Result<Option<Graph>> {
+    pub(super) async fn graph(self: &Arc<Self>, transfer: &Transfer, mut from: From<'_, '_>) -> Result<Option<Graph>> {
+        if let From::Cache(pulls) = &mut from {
+            // An index alone is of no use.
+            let child = u64::from(transfer.root.media_type.is_index());
+            pulls.set_aside(std::slice::from_ref(&transfer.root.digest), child).await?;
+        }
         let mut graph = Graph::default();
         let mut seen = HashSet::new();
         let mut open = vec![(transfer.root.digest.clone(), 0)];
@@ -55,7 +60,7 @@ impl Caches {
                 let why = format!("indexes nest deeper than {}", bounds::DEPTH);
                 return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", transfer.target), why));
             }
-            let Some(manifest) = self.manifest(transfer, &digest, from).await? else { return Ok(None) };
+            let Some(manifest) = self.manifest(transfer, &digest, &from).await? else { return Ok(None) };
             let wanted = if level == 0 { wanted_part(transfer, &manifest)? } else { manifest.clone() };
             let mut children = Vec::new();
             for edge in wanted.successors() {
@@ -65,6 +70,11 @@ impl Caches {
                     Edge::Blob(_) => {}
                 }
             }
+            if let From::Cache(pulls) = &mut from {
+                let digests: Vec<Digest> = children.iter().map(|(digest, _)| digest.clone()).collect();
+                pulls.set_aside(&digests, 0).await?;
+                pulls.pass_on();
+            }
             // In the order of the index: the last that is put there comes first.
             open.extend(children.into_iter().rev());
             graph.manifests.push(manifest);
@@ -72,15 +82,15 @@ impl Caches {
         Ok(Some(graph))
     }
 
-    async fn manifest(&self, transfer: &Transfer, digest: &Digest, from: From) -> Result<Option<Manifest>> {
+    async fn manifest(&self, transfer: &Transfer, digest: &Digest, from: &From<'_, '_>) -> Result<Option<Manifest>> {
         let source = self.stores.source(&transfer.target)?;
         match (source.cached_manifest(digest).await, from) {
             (at_hand, From::Hand) => Ok(at_hand),
             // What was at hand is asked for all the same; what wasn't is at hand afterwards.
-            (Some(_), From::Cache) => {
+            (Some(_), From::Cache(_)) => {
                 self.ask(&transfer.target, |cache| async move { cache.manifest(digest).await }).await.map(Some)
             }
-            (None, From::Cache) => {
+            (None, From::Cache(_)) => {
                 self.ask(&transfer.target, |_| async move { source.manifest(digest).await }).await.map(Some)
             }
         }

@@ -25,6 +25,7 @@ impl Caches {
         let looked = async {
             if proves == HeadProves::Nothing && !self.answers_to(&transfer.target, root).await? {
                 let lacks = vec![Lack { part: Part::Manifest, digest: root.clone() }];
+                self.pulls.price(self, transfer, 1);
                 let cached = Cached { proof: CacheProof::Served, only_upstream: Vec::new(), tag };
                 return Ok(Seen { cached, bytes: Bytes::default(), lacks, is_pulled: false });
             }
@@ -57,6 +58,12 @@ impl Caches {
         let is_known = kept.iter().all(|(_, kept)| kept.is_some());
         lacks.extend(kept.into_iter().filter(|(_, kept)| *kept == Some(false)).map(|(manifest, _)| lack(manifest)));
         let proof = if is_known { CacheProof::Kept } else { CacheProof::BlobsKept };
+        // To bring back anything takes the indexes as well, and what isn't known to be kept.
+        let is_kept = |manifest: &Manifest| is_known && lacks.iter().all(|lack| lack.digest != *manifest.digest());
+        let to_fetch = graph.manifests.iter().filter(|manifest| is_index(manifest) || !is_kept(manifest));
+        if !lacks.is_empty() {
+            self.pulls.price(self, transfer, to_fetch.count());
+        }
         let cached = Cached { proof, only_upstream: graph.indexes(), tag };
         Ok(Seen { cached, bytes, lacks, is_pulled: false })
     }
@@ -72,6 +79,7 @@ impl Caches {
         let asked = futures::stream::iter(asked.collect::<Vec<_>>()).buffered(AT_ONCE);
         let asked: Vec<_> = asked.try_collect().await?;
         lacks.extend(asked.into_iter().filter(|(_, is_there)| !is_there).map(|(manifest, _)| lack(manifest)));
+        self.pulls.price(self, transfer, graph.manifests.len());
         let cached = Cached { proof: CacheProof::Served, only_upstream: Vec::new(), tag };
         Ok(Seen { cached, bytes, lacks, is_pulled: false })
     }

@@ -249,3 +249,53 @@ async fn a_chart_is_read_by_its_values_where_helm_is_not() {
     web/Chart.yaml: the chart isn't rendered, its values.yaml and artifacthub.io/images are read instead: helm isn't on PATH
     ");
 }
+
+#[tokio::test]
+async fn what_is_no_text_is_told_where_it_is_meant_to_be_read() {
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("FROM nginx:1.27\n".bytes().flat_map(|b| [b, 0])).collect();
+    let cli = Cli::new()
+        .file("Dockerfile", "FROM nginx:1.27\n")
+        .file("wide/Dockerfile", &wide)
+        .file("old/compose.yaml", b"services:\n  a: {image: redis:7} # gr\xfc\xdfe\n")
+        .file("bin/data.yaml", b"\x00\x01image: hidden:1\n")
+        .file("old/data.json", b"{\"a\": \"\xfc\"}");
+    // In folders, binary files are left alone; what a text editor wrote isn't.
+    let run = cli.run("discover .").await;
+    assert_eq!((run.code, run.stdout.as_str()), (1, "docker.io/library/nginx:1.27  Dockerfile:1\n"), "{run}");
+    assert_eq!(
+        run.stderr,
+        "error: old/compose.yaml: line 2 isn't UTF-8: save the file as UTF-8\n\
+         error: wide/Dockerfile: it is written in UTF-16: save it as UTF-8\n"
+    );
+    for (path, why) in [
+        ("wide/Dockerfile", "it is written in UTF-16"),
+        ("bin/data.yaml", "it is binary"),
+        ("old/data.json", "line 1 isn't UTF-8"),
+    ] {
+        for verb in ["discover", "discover --check -c mirror.yaml"] {
+            cli.write("mirror.yaml", LIST);
+            let run = cli.run(&format!("{verb} {path} Dockerfile")).await;
+            assert_eq!(run.code, 1, "{run}");
+            assert!(run.stderr.contains(&format!("error: {path}: {why}")), "{run}");
+            assert!(run.stdout.contains("Dockerfile:1"), "the rest is done: {run}");
+        }
+    }
+}
+
+/// Nobody writes to the pipe: reading it would never end.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_pipe_that_never_ends_is_left_at_one_signal() {
+    let cli = Cli::new().file("Dockerfile", "FROM nginx:1.27\n");
+    let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    // The other end can be had only once somebody reads, so that the signal comes while it does.
+    let path = cli.path("pipe");
+    let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+    let mut held = None;
+    let when = async { held = Some(opened.await.expect("it doesn't panic").expect("the pipe")) };
+    let run = cli.interrupted("discover pipe Dockerfile", when).await;
+    assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{run}");
+    assert!(run.stderr.contains("interrupted: nothing was written"), "{run}");
+    drop(held);
+}

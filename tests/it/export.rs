@@ -4,6 +4,7 @@
 mod pulls;
 
 use crate::support::cli::Cli;
+use crate::support::docker_registry::installed;
 use crate::support::kubectl::Program;
 
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -183,6 +184,58 @@ async fn secrets_go_to_files_for_their_owner() {
         let run = cli.run(line).await;
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{line} {run}");
         assert!(run.stderr.contains(why), "{line} {run}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn secrets_are_shown_at_a_terminal_only_if_asked_for() {
+    let list =
+        "target: h.example/m\nimages: [nginx]\nregistries: {h.example: {username: me, password: {env: SECRET}}}\n";
+    let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
+    for (kind, shown) in [("pull-secret", "dockerconfigjson"), ("kubelet-config", "hunter2")] {
+        for flags in ["", "--json"] {
+            let (code, seen) = cli.run_at_terminal(&format!("export {kind} {flags}")).await;
+            assert_eq!(code, 2, "{kind}: {seen}");
+            assert!(seen.contains("holds passwords, and stdout is a terminal"), "{kind}: {seen}");
+            assert!(seen.contains("-o DIR") && !seen.contains("hunter2"), "{kind}: {seen}");
+        }
+        let (code, seen) = cli.run_at_terminal(&format!("export {kind} --yes")).await;
+        assert!(code == 0 && seen.contains(shown), "{kind}: {seen}");
+        let (code, seen) = cli.run_at_terminal(&format!("export {kind} -o out")).await;
+        assert!(code == 0 && !seen.contains("hunter2"), "{kind}: {seen}");
+    }
+    // What holds none is shown.
+    let (code, seen) = cli.run_at_terminal("export env --lock mirror.lock").await;
+    assert!(code == 2 && seen.contains("there is no lock"), "{seen}");
+}
+
+/// kubernetes-validate compares each object with the schema of its kind, and takes no key that isn't in there.
+#[tokio::test]
+async fn objects_of_kubernetes_fit_their_schemas() {
+    let program = std::env::var_os("TRANSSHIP_TEST_KUBEVALIDATE").unwrap_or_else(|| "kubernetes-validate".into());
+    let list = "targets: [h.example/m, 'g.example/m']\nimages: [nginx]\nregistries:\n  h.example: {username: me, password: {env: \
+        SECRET}}\n  docker.io: {username: me, password: {env: SECRET}}\n";
+    let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
+    for (flags, kinds) in [
+        ("", &["Secret"][..]),
+        ("--upstream --name hub", &["Secret"]),
+        ("--namespace web --service-account default", &["Secret", "ServiceAccount"]),
+    ] {
+        let export = cli.run(&format!("export pull-secret -o out {flags}")).await;
+        assert_eq!(export.code, 0, "{export}");
+        let written = cli.read("out/pull-secret.yaml").expect("a file");
+        for kind in kinds {
+            assert!(written.contains(&format!("kind: {kind}\n")), "{written}");
+        }
+        let run = std::process::Command::new(&program).arg("--strict").arg(cli.path("out/pull-secret.yaml")).output();
+        let Some(run) = installed("kubernetes-validate", run) else { return };
+        let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success(), "{flags}: {said}{written}");
+        // A key too many would be told.
+        cli.write("wrong.yaml", written.replacen("kind: Secret\n", "kind: Secret\nunknown: 1\n", 1));
+        let run = std::process::Command::new(&program).arg("--strict").arg(cli.path("wrong.yaml")).output();
+        assert!(!run.expect("it ran before").status.success());
     }
 }
 

@@ -111,3 +111,21 @@ async fn a_broken_file_is_told_and_the_rest_done() {
     assert!(run.stderr.contains("error: bad.yaml: line 2"), "{run}");
     assert!(cli.read("Dockerfile").expect("a file").starts_with("FROM 1234"));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn odd_names_are_quoted_as_patch_reads_them() {
+    let text = "FROM python:3.7-slim-buster\n";
+    let cli = scene().file("odd/a\nb/Dockerfile", text).file("odd/q\"\u{1b}/Dockerfile", text);
+    let run = cli.run("rewrite odd").await;
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.stdout.contains("--- \"a/odd/a\\nb/Dockerfile\"\n+++ \"b/odd/a\\nb/Dockerfile\"\n"), "{run}");
+    assert!(run.stdout.contains("+++ \"b/odd/q\\\"\\033/Dockerfile\"\n"), "{run}");
+    // What is printed can be applied.
+    cli.write("x.diff", &run.stdout);
+    let applied = std::process::Command::new("git").args(["apply", "x.diff"]).current_dir(cli.path("")).status();
+    if let Some(status) = crate::support::docker_registry::installed("git", applied) {
+        assert!(status.success());
+        assert!(cli.read("odd/a\nb/Dockerfile").expect("the file").starts_with("FROM 1234"));
+    }
+}

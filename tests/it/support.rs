@@ -7,6 +7,8 @@ pub(crate) mod cli;
 pub(crate) mod containerd;
 pub(crate) mod cosign;
 pub(crate) mod docker_registry;
+#[cfg(unix)]
+pub(crate) mod dockerd;
 pub(crate) mod ecr;
 pub(crate) mod emulator;
 pub(crate) mod gate;

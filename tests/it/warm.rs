@@ -8,6 +8,7 @@ use transship::oci::Digest;
 use crate::support::cli::{Cli, Run};
 use crate::support::docker_registry::{DockerRegistry, Settings};
 use crate::support::harbor::{Harbor, Project, Role};
+use crate::support::hub::Hub;
 use crate::support::images::{Image, image, index, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::script::Fault;
@@ -267,4 +268,80 @@ async fn what_a_used_up_quota_forbids_is_put_off() {
     let row = first(&warm);
     assert_eq!((&row["status"], &row["reason"]), (&"deferred".into(), &"quota_used".into()), "{warm}");
     assert_eq!(cache.script.count("GET", "/manifests/"), 0, "{:#?}", cache.script.lines());
+}
+
+/// docker.io with so many pulls left, behind a proxy cache, and three images: `one` and `two` have two platforms each.
+async fn limited(left: u32) -> (Scene, Hub) {
+    let scene = Scene::new(Some("artifact: read")).await;
+    let hub = Hub::before(scene.upstream.name(), 100, left).await;
+    let project = Project { upstream: Some(hub.address()), ..Project::proxy_of(&scene.upstream.name()) };
+    scene.harbor.state.lock().projects.insert("hub".into(), project);
+    for name in ["one", "two"] {
+        let image = multi_platform(name, &["linux/amd64", "linux/arm64"]);
+        image.push(&scene.upstream.inside(&format!("library/{name}")), "1").await;
+    }
+    image("three").build().push(&scene.upstream.inside("library/three"), "1").await;
+    let harbor = scene.harbor.name();
+    let text = format!(
+        "target: mirror.example.com\nlimits: {{quota_reserve: 2}}\nimages: [\"one:1\", \"two:1\", \"three:1\"]\nregistries:\n{}  \
+         \"{harbor}\": {{username: {{env: ROBOT}}, password: {{env: SECRET}}}}\n",
+        hub.settings()
+    );
+    scene.cli.write("mirror.yaml", text);
+    let lock = scene.cli.run("lock").await;
+    assert_eq!((lock.code, hub.pulls().len()), (0, 0), "{lock}");
+    (scene, hub)
+}
+
+fn statuses(run: &Run) -> Vec<String> {
+    let report = run.json();
+    let images = report["images"].as_array().expect("images");
+    images.iter().map(|image| image["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_cache_of_docker_hub_is_filled_within_its_quota() {
+    let (scene, hub) = limited(7).await;
+    // Two are for others. Of the second image nothing but the index is pulled, and the third fits.
+    let warm = scene.warm("--json").await;
+    assert_eq!(
+        (warm.code, statuses(&warm)),
+        (4, ["copied", "deferred", "copied"].map(str::to_owned).to_vec()),
+        "{warm}"
+    );
+    assert_eq!((hub.pulls().len(), hub.refused()), (5, 0), "{:#?}", hub.seen());
+    let report = warm.json();
+    assert_eq!(report["totals"]["pulls"], 5, "{warm}");
+    let error = &report["images"][1]["error"];
+    assert_eq!((&error["kind"], &error["side"]), (&"quota_exceeded".into(), &"source".into()), "{warm}");
+    assert!(error["message"].as_str().unwrap().contains("the quota of docker.io"), "{warm}");
+
+    // With a new window the rest comes, and what is kept costs nothing.
+    scene.harbor.settle().await;
+    hub.reset(5);
+    let warm = scene.warm("").await;
+    assert_eq!((warm.code, hub.pulls().len(), hub.refused()), (0, 3, 0), "{warm}");
+    assert!(warm.stdout.contains("up to 3 pulls of docker.io"), "{warm}");
+    // Nothing of it is kept yet: to fetch it now would cost as much.
+    let check = scene.warm("--check").await;
+    assert!(check.stdout.contains("up to 3 pulls of docker.io"), "{check}");
+    assert_eq!((check.code, hub.pulls().len()), (3, 3), "{check}");
+}
+
+#[tokio::test]
+async fn a_used_up_quota_costs_no_pull_by_a_cache() {
+    let (scene, hub) = limited(2).await;
+    let warm = scene.warm("--json").await;
+    assert_eq!((warm.code, statuses(&warm)), (4, vec!["deferred".to_owned(); 3]), "{warm}");
+    assert_eq!((hub.pulls().len(), hub.refused()), (0, 0), "{:#?}", hub.seen());
+}
+
+#[tokio::test]
+async fn an_upstream_that_only_the_cache_reaches_sets_no_limit() {
+    let (scene, hub) = limited(50).await;
+    let text = scene.cli.read("mirror.yaml").expect("the file");
+    scene.cli.write("mirror.yaml", text.replace(&hub.address(), "127.0.0.1:1"));
+    let warm = scene.warm("--json").await;
+    assert_eq!((warm.code, &warm.json()["totals"]["pulls"]), (0, &7.into()), "{warm}");
+    assert_eq!(hub.pulls().len(), 7);
 }

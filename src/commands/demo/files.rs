@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 
 use super::say;
 use crate::cli::{self, Global};
@@ -32,7 +33,7 @@ spec:
 ];
 
 /// Writes a Dockerfile and a Deployment beside `config`, and rewrites them.
-pub(super) fn rewrite(global: &Global, config: &Path) -> anyhow::Result<Exit> {
+pub(super) async fn rewrite(global: &Global, config: &Path, stop: &CancellationToken) -> anyhow::Result<Exit> {
     let folder = config.parent().unwrap_or(Path::new("."));
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text).with_context(|| format!("can't write {name}"))?;
@@ -41,7 +42,7 @@ pub(super) fn rewrite(global: &Global, config: &Path) -> anyhow::Result<Exit> {
     let global = Global { config: Some(config.to_owned()), ..global.clone() };
     let paths = FILES.map(|(name, _)| name.into()).to_vec();
     let arguments = cli::Rewrite { paths, write: true, check: false, pin: true, target: None };
-    let exit = rewrite::run_in(folder, &global, &arguments)?;
+    let exit = rewrite::run_in(folder, &global, &arguments, stop).await?;
     say("\n")?;
     Ok(exit)
 }

@@ -35,7 +35,7 @@ impl Page<'_> {
     }
 }
 
-/// `harbor.example.com/dockerhub, a proxy cache of docker.io`.
+/// `harbor.example.com/dockerhub  proxy cache of docker.io`.
 fn named(cache: &ProxyCacheOutcome) -> String {
-    format!("{}, a proxy cache of {}", escape(&cache.target), escape(&cache.upstream))
+    format!("{}  proxy cache of {}", escape(&cache.target), escape(&cache.upstream))
 }

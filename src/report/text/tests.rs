@@ -24,7 +24,7 @@ fn a_run() {
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
-    created     harbor.example.com/dockerhub, a proxy cache of docker.io
+    created     harbor.example.com/dockerhub  proxy cache of docker.io
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -65,7 +65,7 @@ fn a_run_with_more_to_say() {
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
-    created     harbor.example.com/dockerhub, a proxy cache of docker.io
+    created     harbor.example.com/dockerhub  proxy cache of docker.io
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -229,7 +229,7 @@ fn a_target_is_named_where_it_says_something() {
     copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
-    created     harbor.example.com/dockerhub, a proxy cache of docker.io
+    created     harbor.example.com/dockerhub  proxy cache of docker.io
 
     2 images, 1 target: 2 copied
     156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
@@ -308,7 +308,14 @@ fn much_that_failed() -> Report {
     };
     let copied = samples::outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23);
     let outcomes = (1..=50).map(dead).chain([gone("1"), gone("2"), copied]).collect();
-    Report { outcomes, interrupted: false, registries: Vec::new(), repositories: Vec::new(), ..samples::sync() }
+    Report {
+        outcomes,
+        interrupted: false,
+        registries: Vec::new(),
+        repositories: Vec::new(),
+        proxy_caches: None,
+        ..samples::sync()
+    }
 }
 
 #[test]

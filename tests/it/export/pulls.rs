@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use crate::support::containerd::{Containerd, no_way_out};
 use crate::support::docker_registry::installed;
+use crate::support::dockerd::Dockerd;
 use crate::support::images::{Blob, Image, image};
 use crate::support::proxy::Proxy;
 use crate::support::scene::Scene;
@@ -58,6 +59,46 @@ async fn containerd_pulls_under_the_original_name() {
         Some("registry-1.docker.io:443"),
         "what the mirror lacks comes from upstream"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubelet_pulls_under_the_original_name_through_containerd() {
+    let proxy = Proxy::start("nobody", "none", &[]).await;
+    let (scene, web, app) = mirrored("  - quay.io/team/app:v2\n").await;
+    let export = scene.cli.run("export containerd -o certs.d").await;
+    assert_eq!(export.code, 0, "{export}");
+    let Some(containerd) = Containerd::with_cri(&proxy.url(""), &scene.cli.path("certs.d")) else { return };
+    for (name, image) in [("docker.io/library/web:1", &web), ("quay.io/team/app:v2", &app)] {
+        let pull = tokio::task::block_in_place(|| containerd.pull_by_cri(name));
+        let Some(pull) = pull else { return };
+        assert!(pull.status.success(), "{name}: {}", String::from_utf8_lossy(&pull.stderr));
+        assert_eq!(containerd.digest_by_cri(name), image.manifest.digest().as_str());
+    }
+    assert_eq!(proxy.seen(), Vec::<String>::new(), "all of it came from the mirror");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dockerd_pulls_what_docker_hub_has_through_the_mirror() {
+    let proxy = Proxy::start("nobody", "none", &[]).await;
+    let scene = Scene::new().await;
+    let web = real("web");
+    web.push(&scene.source.inside("library/web"), "1").await;
+    scene.write("mirror.yaml", &format!("target: DST\nlayout: '{{repository}}'\nimages: ['web:1']\n{HUB}"));
+    let sync = scene.cli.run("sync").await;
+    assert_eq!(sync.code, 0, "{sync}");
+    let export = scene.cli.run("export docker -o etc").await;
+    assert_eq!(export.code, 0, "{export}");
+    let config = scene.cli.path("etc/daemon.json");
+    let Some(dockerd) = tokio::task::block_in_place(|| Dockerd::start(&proxy.url(""), &config)) else { return };
+    let pull = tokio::task::block_in_place(|| dockerd.run("pull -q web:1"));
+    assert!(pull.status.success(), "{}", String::from_utf8_lossy(&pull.stderr));
+    let digests = tokio::task::block_in_place(|| dockerd.run("image inspect --format {{.RepoDigests}} web:1"));
+    let digests = String::from_utf8_lossy(&digests.stdout).into_owned();
+    assert!(digests.contains(web.manifest.digest().as_str()), "{digests}");
+    assert_eq!(proxy.seen(), Vec::<String>::new(), "all of it came from the mirror");
+    let missing = tokio::task::block_in_place(|| dockerd.run("pull -q other:1"));
+    assert!(!missing.status.success());
+    assert!(proxy.seen().iter().any(|asked| asked == "registry-1.docker.io:443"), "{:?}", proxy.seen());
 }
 
 /// Runs a program that reads the exported file, and has no way out but `proxy`.

@@ -60,7 +60,7 @@ async fn sync_creates_endpoint_and_project_and_plan_tells() {
     assert_eq!((dry.code, row(&dry)), (0, expected.clone()), "{dry}");
     assert_eq!(scene.api_writes(), 0, "{:#?}", scene.harbor.script.lines());
     let plan = scene.cli.run("plan").await;
-    assert!(plan.stdout.contains(&format!("create      {target}, a proxy cache of {upstream}\n")), "{plan}");
+    assert!(plan.stdout.contains(&format!("create      {target}  proxy cache of {upstream}\n")), "{plan}");
 
     let sync = scene.cli.run("sync --json").await;
     assert_eq!((sync.code, row(&sync)), (0, expected), "{sync}");

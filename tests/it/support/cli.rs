@@ -97,6 +97,27 @@ impl Cli {
         (code, String::from_utf8(output.stderr).expect("UTF-8"))
     }
 
+    /// [`Cli::run`] at a terminal: how it ended, and all that was to be seen there.
+    pub(crate) async fn run_at_terminal(&self, line: &str) -> (i32, String) {
+        use tokio::io::AsyncReadExt as _;
+        let (mut terminal, other_end) = pty_process::open().expect("a pseudo-terminal");
+        let command = pty_process::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
+        let command = command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear();
+        let command = command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
+        let mut child = command.kill_on_drop(true).spawn(other_end).expect("it starts");
+        let mut seen = Vec::new();
+        let all = async {
+            let mut part = [0; 4096];
+            // Once nobody has the other end open, reading fails.
+            while let Ok(count @ 1..) = terminal.read(&mut part).await {
+                seen.extend_from_slice(&part[..count]);
+            }
+            child.wait().await
+        };
+        let status = tokio::time::timeout(LIMIT, all).await.expect("it ends in time").expect("it ends");
+        (status.code().expect("it wasn't killed"), String::from_utf8(seen).expect("UTF-8"))
+    }
+
     fn spawn(&self, line: &str) -> tokio::process::Child {
         self.spawn_by(tokio::process::Command::new(assert_cmd::cargo::cargo_bin!("transship")), line)
     }

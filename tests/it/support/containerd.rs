@@ -10,6 +10,16 @@ use super::docker_registry::installed;
 /// How long it may take to start before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// runtime.v1.ImageService/PullImage: `PullImageRequest { ImageSpec image = 1 }` and `ImageSpec { string image = 1 }`, which are
+/// short enough to be written by hand.
+const PULL_IMAGE: &str = "
+import sys, grpc
+field = lambda data: b'\\n' + bytes([len(data)]) + data
+channel = grpc.insecure_channel('unix://' + sys.argv[1])
+pull = channel.unary_unary('/runtime.v1.ImageService/PullImage', request_serializer=None, response_deserializer=None)
+pull(field(field(sys.argv[2].encode())), timeout=50)
+";
+
 /// A running containerd in a folder of its own; it is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Containerd {
@@ -21,12 +31,26 @@ pub(crate) struct Containerd {
 impl Containerd {
     /// Starts one whose way out is `proxy`; `None`, with a word about it, if it isn't installed.
     pub(crate) fn start(proxy: &str) -> Option<Self> {
+        Self::with(proxy, "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n", "")
+    }
+
+    /// [`Containerd::start`] with the plugin that Kubernetes talks to, which reads `hosts`.
+    pub(crate) fn with_cri(proxy: &str, hosts: &Path) -> Option<Self> {
+        let cri = format!(
+            "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"native\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"{}\"\n",
+            hosts.display()
+        );
+        Self::with(proxy, "", &cri)
+    }
+
+    fn with(proxy: &str, first: &str, last: &str) -> Option<Self> {
         let program = std::env::var_os("TRANSSHIP_TEST_CONTAINERD").map_or_else(|| "containerd".into(), PathBuf::from);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().display();
         let config = format!(
-            "version = 2\nroot = \"{path}/root\"\nstate = \"{path}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{path}/socket\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{path}/opt\"\n"
+            "version = 2\nroot = \"{path}/root\"\nstate = \"{path}/state\"\n{first}\
+             [grpc]\naddress = \"{path}/socket\"\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"{path}/opt\"\n{last}"
         );
         std::fs::write(folder.path().join("config.toml"), config).expect("a fresh folder");
         let log = File::create(folder.path().join("log")).expect("a fresh folder");
@@ -63,9 +87,32 @@ impl Containerd {
         self.command(proxy, &pull).output().expect("ctr is there")
     }
 
+    /// Has the plugin of Kubernetes pull an image, as a kubelet does; `None`, with a word about it, if Python's gRPC isn't
+    /// installed.
+    pub(crate) fn pull_by_cri(&self, image: &str) -> Option<Output> {
+        let python = std::env::var_os("TRANSSHIP_TEST_GRPCIO").unwrap_or_else(|| "python3".into());
+        let mut command = Command::new(&python);
+        let has_grpc = Command::new(&python).args(["-c", "import grpc"]).stderr(Stdio::null()).status();
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let has_grpc = has_grpc.and_then(|status| if status.success() { Ok(()) } else { Err(missing()) });
+        installed("grpcio", has_grpc)?;
+        command.args(["-c", PULL_IMAGE]).arg(self.folder.path().join("socket")).arg(image);
+        Some(no_way_out(&mut command, "").output().expect("python is there"))
+    }
+
     /// The digest of an image that was pulled.
     pub(crate) fn digest(&self, image: &str) -> String {
-        let list = self.command("", &["images", "ls", &format!("name=={image}")]).output().expect("ctr is there");
+        self.digest_in("default", image)
+    }
+
+    /// The digest of an image that was pulled for Kubernetes.
+    pub(crate) fn digest_by_cri(&self, image: &str) -> String {
+        self.digest_in("k8s.io", image)
+    }
+
+    fn digest_in(&self, namespace: &str, image: &str) -> String {
+        let named = format!("name=={image}");
+        let list = self.command("", &["-n", namespace, "images", "ls", &named]).output().expect("ctr is there");
         String::from_utf8_lossy(&list.stdout)
             .split_whitespace()
             .find(|word| word.starts_with("sha256:"))

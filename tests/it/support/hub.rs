@@ -60,6 +60,11 @@ impl Hub {
         format!("  docker.io: {{endpoint: \"http://{}\"}}\n", self.server.address())
     }
 
+    /// Where it is, `HOST:PORT`.
+    pub(crate) fn address(&self) -> String {
+        self.server.address().to_string()
+    }
+
     /// So many pulls are left from now on, and nothing was asked yet.
     pub(crate) fn reset(&self, left: u32) {
         let mut count = self.counter.lock();
