@@ -2,15 +2,24 @@
 
 use crate::scan::{Node, Style, Value, parse};
 
-/// `text` with `images` behind those that it lists. `None` if it has no list to add to.
+/// `text` with `images` behind those that it lists. `None` if it has no list to add to, and none can be begun.
 pub fn append(text: &str, images: &[String]) -> Option<String> {
     let documents = parse(text).ok()?;
-    let list = documents.first()?.get("images")?;
-    let Value::List(items, range) = list.value() else { return None };
+    let document = documents.first()?;
+    let Some(list) = document.get("images") else { return begin(text, text.len(), images, "images:") };
+    let Value::List(items, range) = list.value() else {
+        let (key, _) = document.entries().iter().find(|(key, _)| key.value == "images")?;
+        let is_empty = list.scalar().is_some_and(|scalar| scalar.value.is_empty());
+        let end = text[key.start..].find('\n').map_or(text.len(), |at| key.start + at + 1);
+        return if is_empty { begin(text, end, images, "") } else { None };
+    };
     let is_flow = text[range.start..].starts_with('[');
     let mut new = text.to_owned();
     if is_flow {
-        let added = images.iter().map(|image| scalar(image)).collect::<Vec<_>>().join(", ");
+        // In JSON, and beside what looks like it, all texts have quotes.
+        let is_quoted = items.iter().filter_map(Node::scalar).any(|item| text[item.start..].starts_with('"'));
+        let added = images.iter().map(|image| if is_quoted { format!("\"{image}\"") } else { scalar(image) });
+        let added = added.collect::<Vec<_>>().join(", ");
         let (at, added) = match items.last() {
             None => (range.start + 1, added),
             // Right behind it: what follows may be a comma, or a comment.
@@ -31,6 +40,21 @@ pub fn append(text: &str, images: &[String]) -> Option<String> {
         // The last line has no end: neither has the new one.
         None => new.push_str(&format!("{line_break}{}", lines.trim_end())),
     }
+    Some(new)
+}
+
+/// `text` with a list that begins at the byte `at`, the beginning of a line, below `head` if that isn't there yet.
+fn begin(text: &str, at: usize, images: &[String], head: &str) -> Option<String> {
+    let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let lines = Some(head.to_owned()).filter(|head| !head.is_empty()).into_iter();
+    let lines = lines.chain(images.iter().map(|image| format!("  - {}", scalar(image))));
+    let lines: String = lines.map(|line| line + line_break).collect();
+    let mut new = text.get(..at)?.to_owned();
+    if !new.is_empty() && !new.ends_with('\n') {
+        new.push_str(line_break);
+    }
+    new.push_str(&lines);
+    new.push_str(&text[at..]);
     Some(new)
 }
 

@@ -23,6 +23,7 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
     let services = documents.iter().filter_map(|document| document.get("services")).flat_map(Node::entries);
     for (_, service) in services {
         contexts(file, service);
+        inline(file, service);
         let Some(image) = service.get("image").and_then(Node::scalar).filter(|scalar| !scalar.is_null()) else {
             continue;
         };
@@ -30,6 +31,32 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
             file.add_unresolved(image.start, image.value.clone(), "it is what this service builds");
         } else {
             file.add_scalar(image);
+        }
+    }
+}
+
+/// `build.dockerfile_inline`: a Dockerfile within this file, whose bases are told.
+fn inline(file: &mut File, service: &Node) {
+    let text = service.get("build").and_then(|build| build.get("dockerfile_inline")).and_then(Node::scalar);
+    let Some(text) = text else { return };
+    let mut stages: Vec<String> = vec!["scratch".to_owned()];
+    for line in text.value.lines() {
+        let words: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("--")).collect();
+        let [from, base, rest @ ..] = &words[..] else { continue };
+        if !from.eq_ignore_ascii_case("from") {
+            continue;
+        }
+        if !stages.iter().any(|stage| stage.eq_ignore_ascii_case(base)) {
+            file.add_unresolved(
+                text.start,
+                *base,
+                "it stands in a Dockerfile within this file: put that into a file of its own",
+            );
+        }
+        if let [word, stage] = rest
+            && word.eq_ignore_ascii_case("as")
+        {
+            stages.push((*stage).to_owned());
         }
     }
 }

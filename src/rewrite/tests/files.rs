@@ -28,13 +28,19 @@ fn entries_are_added_and_nothing_else_changes() {
             "images:\n  - image: x\n    tags:\n    - '1'\n    # 2\n\nz: 1\n",
             "images:\n  - image: x\n    tags:\n    - '1'\n  - docker.io/library/a:1\n  - \"[::1]:5000/b:2\"\n    # 2\n\nz: 1\n",
         ),
+        ("target: x\n", "target: x\nimages:\n  - docker.io/library/a:1\n  - \"[::1]:5000/b:2\"\n"),
+        ("target: x", "target: x\nimages:\n  - docker.io/library/a:1\n  - \"[::1]:5000/b:2\"\n"),
+        (
+            "images: # none yet\r\ntarget: x\r\n",
+            "images: # none yet\r\n  - docker.io/library/a:1\r\n  - \"[::1]:5000/b:2\"\r\ntarget: x\r\n",
+        ),
+        ("{\"images\": [\"x:1\"]}\n", "{\"images\": [\"x:1\", \"docker.io/library/a:1\", \"[::1]:5000/b:2\"]}\n"),
     ] {
         assert_eq!(append(text, &images).as_deref(), Some(expected), "{text}");
         let read = scan::parse(expected).unwrap();
         assert!(read[0].get("images").unwrap().items().len() >= 2);
     }
-    assert_eq!(append("target: x\n", &images), None);
-    assert_eq!(append("images:\n", &images), None);
+    assert_eq!(append("images: x:1\n", &images), None);
 }
 
 #[test]
