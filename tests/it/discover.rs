@@ -190,7 +190,8 @@ async fn what_is_skipped_and_what_is_broken() {
     error: tabs.yaml: line 2, column 2: it isn't valid YAML: tabs disallowed within this context (block indentation)
     ");
     let binary = cli.run("discover binary.yaml").await;
-    assert_eq!((binary.code, binary.stdout.as_str()), (0, ""), "{binary}");
+    assert_eq!((binary.code, binary.stdout.as_str()), (1, ""), "{binary}");
+    assert_eq!(binary.stderr, "error: binary.yaml: it is binary\n", "what is named isn't left in silence");
     // Named, it is read all the same.
     assert_eq!(cli.run("discover target").await.stdout, "docker.io/library/skipped:1  target/Dockerfile:1\n");
 }
