@@ -1,17 +1,16 @@
-//! Plan → Outcomes: the engine.
+//! Copies the images of a plan and returns an outcome for each: the engine.
 //!
-//! An idea in each file: `image` keeps the order in which an image arrives, `walk` follows its graph and `read` gets at its
-//! manifests, `referrers` follows what refers to it, level by level, and `set` brings what refers to one manifest,
-//! `pulls` sets
-//! aside what it takes where that is limited, `place` decides how a blob gets to where it is needed, `stream` carries its bytes, `empty` spares questions to empty
-//! repositories, `repair` believes a target that says something is missing, `fallback` helps a target that doesn't list
-//! referrers itself, `writable` finds
-//! out first whether a target takes anything, `turns` lets one at a time do so, and `quota` stops what has no room.
-//! They share one view over the whole batch (`holders`), so that nothing is fetched, sent or asked twice. An image that
-//! fails is an [`Outcome`], and the others go on.
+//! One file per idea: `image` defines the order of the steps for one image, `walk` traverses its graph and `read`
+//! loads its manifests, `referrers` finds and copies referrers level by level, `referrer_set` copies the referrers
+//! of one manifest, `pulls` reserves pulls where they are limited, `place` decides how a blob gets to its target,
+//! `stream` transfers its bytes, `empty` avoids existence checks in empty repositories, `repair` resends content
+//! that a target reports as missing, `fallback` maintains the referrers tag at targets without the referrers API,
+//! `writable` checks whether a target accepts pushes before anything is pulled, `turns` serializes work by key, and
+//! `quota` stops work that a full quota would refuse. All share one view of the whole batch (`holders`), so that
+//! nothing is fetched, sent or checked twice. A failed image becomes an [`Outcome`]; the others continue.
 //!
-//! No permit is held while waiting for other work, and whoever is waited for waits for nothing but a permit: there is no
-//! circle to wait in.
+//! No task holds a permit while it waits for other work, and a task that others wait for waits only for a permit,
+//! so there can be no deadlock.
 
 mod bandwidth;
 mod child;
@@ -56,35 +55,35 @@ use crate::referrers::Finder;
 use crate::report::{Outcome, ReferrerOutcome, Status};
 use crate::store::{PullOrder, Stores};
 
-/// Images in flight: enough to keep every transfer busy, few enough to finish what was begun.
+/// Images in flight: enough to keep every transfer busy, few enough to finish images early.
 const IMAGES: usize = 64;
-/// How long images that are under way may go on after a stop.
+/// How long images in flight may continue after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What the engine works with.
+/// The options and collaborators of a copy.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
-    /// Where repositories are opened.
+    /// Opens repositories.
     pub stores: Arc<dyn Stores>,
-    /// Who finds what refers to what at the sources.
+    /// Finds the referrers of a manifest at the sources.
     pub finder: Arc<Finder>,
-    /// Who hears of what happens.
+    /// Receives progress events.
     pub progress: Arc<dyn Progress>,
-    /// Cancelled when nothing new is to be started.
+    /// Cancelled when nothing new may be started.
     pub stop: CancellationToken,
     /// Blobs in flight.
     pub transfers: usize,
-    /// The most bytes a second that are read from the sources.
+    /// The read limit for all sources together, in bytes per second.
     pub bandwidth: Option<NonZeroU64>,
 }
 
-/// Target repositories that may be pushed to, and why not where not.
+/// For each target repository: ready for pushes, or the error that prevents them.
 pub type Readiness = HashMap<Repository, Result<Ready>>;
 
-/// Content on its way: source repository, target repository and digest.
+/// Content in transit: source repository, target repository and digest.
 type Key = (Repository, Repository, Digest);
 
-/// One view over the batch.
+/// The view of the whole batch.
 #[derive(Debug)]
 struct Engine {
     stores: Arc<dyn Stores>,
@@ -95,27 +94,27 @@ struct Engine {
     shared: Arc<stream::Shared>,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
-    /// How many bytes these have.
+    /// How many bytes of manifests are in memory.
     held: memory::ManifestMemory,
-    /// Manifests that target repositories had when the run came to them.
+    /// Whether a target repository had a manifest when this run first checked.
     present: OnceMap<(Repository, Digest), Result<bool>>,
-    /// What was copied, by the size that it is said to have: a manifest that lies about it is alone with that.
+    /// Copied content, by key and declared size: a manifest that declares a wrong size affects only itself.
     copied: OnceMap<(Key, u64), Result<walk::CopiedReferrers>>,
-    /// Referrers that were pushed, by the name that they get.
+    /// Pushed referrers, by the name they are pushed under.
     referred: OnceMap<(Key, Selector), referrer_set::Push>,
-    /// Who writes which fallback index, by target repository and subject.
+    /// Serializes writes of a fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
     nearby: nearby::Nearby,
     empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
     writable: writable::Writable,
-    /// Whose turn it is to set pulls aside.
+    /// The order in which images reserve pulls.
     order: Arc<PullOrder>,
     holes: Holes,
 }
 
-/// Does what `plan` says; an outcome for each of its images, in its order.
+/// Executes `plan`. Returns one outcome for each of its images, in plan order.
 pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
         permits: permits::Permits::new(means.transfers),
@@ -158,7 +157,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
-/// Where images may be pulled from, and their places in the plan.
+/// The registries that each image may be pulled from, with the image's place in the plan.
 fn pulling(plan: &Plan) -> impl Iterator<Item = (Registry, usize)> {
     plan.images.iter().enumerate().filter_map(|(place, planned)| match planned {
         Planned::Image(transfer) if may_push(transfer) => {
@@ -168,12 +167,12 @@ fn pulling(plan: &Plan) -> impl Iterator<Item = (Registry, usize)> {
     })
 }
 
-/// Whether something may be pushed for it.
+/// Whether copying `transfer` may push something.
 fn may_push(transfer: &Transfer) -> bool {
     transfer.action.has_work() || follows(transfer)
 }
 
-/// Whether its tag is right, and it is only asked whether something new refers to what it consists of.
+/// Whether the tag is already right, so that only new referrers of the image's parts are looked for.
 fn follows(transfer: &Transfer) -> bool {
     transfer.action == Action::UpToDate && transfer.follow && transfer.handling.referrers.policy != ReferrerPolicy::None
 }
@@ -190,7 +189,7 @@ impl Engine {
     async fn image(self: &Arc<Self>, place: usize, planned: &Planned, ready: &Readiness) -> Outcome {
         let started = Instant::now();
         let outcome = match (Outcome::without_work(planned), planned) {
-            // It was ready before, so it isn't reported as finished.
+            // The plan has reported it as finished already.
             (Some(_), Planned::Image(transfer)) if follows(transfer) => {
                 let followed = self.work(place, transfer, ready).await;
                 return Outcome { seconds: started.elapsed().as_secs_f64(), ..followed };
@@ -215,7 +214,7 @@ impl Engine {
             () = drained => Err(Error::interrupted()),
         };
         let outcome = match copied {
-            // Its tag was right, and what refers to it was there, or isn't taken.
+            // The tag was right, and its referrers were there or aren't copied.
             Ok(_) if is_about_referrers(transfer) && !has_come(&referrers) => Outcome::unchanged(transfer),
             Ok(image::Copied { bytes, known_as }) => {
                 let mirrored = known_as.or_else(|| transfer.mirrored.clone());
@@ -233,7 +232,7 @@ impl Engine {
         Outcome { referrers, via: self.via(transfer).map(|host| host.to_string()), ..outcome }
     }
 
-    /// Who gave the root in this run, if it wasn't the source's own registry.
+    /// The registry that served the root in this run, if it wasn't the source.
     fn via(&self, transfer: &Transfer) -> Option<Registry> {
         let source = self.stores.source(transfer.source.repository()).ok();
         let mirror = source.and_then(|source| source.served_by(&transfer.root.digest));
@@ -247,13 +246,13 @@ impl Engine {
         ready: &Readiness,
         referrers: &mut Vec<ReferrerOutcome>,
     ) -> Result<image::Copied> {
-        // Given up with this image, however it ends.
+        // Dropped when this image ends, whatever the result.
         let turn = self.order.place(transfer.source.repository().registry(), place);
         let seen = Ready::seen(&transfer.target);
         let ready = match (ready.get(&transfer.target), &transfer.action) {
             (Some(Ok(ready)), _) => ready,
             (Some(Err(error)), _) => return Err(error.clone()),
-            // Its tag was found there.
+            // The plan found its tag at the target.
             (None, Action::Refer | Action::UpToDate) => &seen,
             // Repositories are prepared for all images that get a tag, unless the run was stopped before.
             (None, _) => return Err(Error::interrupted()),

@@ -1,4 +1,4 @@
-//! `limits.bandwidth`: a token bucket over the bytes that are read from the sources, for the whole run.
+//! `limits.bandwidth`: a token bucket over the bytes that a run reads from the sources.
 
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What may be read at once after a rest, as a part of what may be read in a second: small, so that the flow is even.
+/// The bucket size as a fraction of one second's bytes: small, so that the flow stays even.
 const BURST: f64 = 0.1;
 
-/// The bucket; without a rate it holds nobody up.
+/// The bucket; without a rate it never blocks.
 #[derive(Debug)]
 pub(super) struct Bandwidth {
-    /// Bytes a second.
+    /// Bytes per second.
     rate: Option<NonZeroU64>,
     /// When the bucket will be full again.
     full_at: Mutex<Option<Instant>>,
@@ -23,7 +23,7 @@ impl Bandwidth {
         Self { rate, full_at: Mutex::default() }
     }
 
-    /// Takes `bytes` out of the bucket, and waits until they were in it.
+    /// Takes `bytes` out of the bucket, and waits until the bucket has covered them.
     pub(super) async fn take(&self, bytes: usize) {
         let Some(rate) = self.rate else { return };
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]

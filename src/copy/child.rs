@@ -1,10 +1,10 @@
-//! Why a child of an index couldn't be read: which one it is, and what to do about it.
+//! Explains why a child of an index couldn't be read.
 
 use crate::error::{Error, Kind, Side, Task};
 use crate::oci::{Descriptor, Manifest};
 
-/// `error`, if it says that `child` isn't there, with what the index that lists it says of it. Registries let a child be
-/// deleted, and some clean up by age, so that an index outlives what it lists.
+/// Adds to a not-found `error` which child of `index` is missing and what to do about it. Registries allow deleting
+/// a child, and some expire manifests by age, so an index can outlive its children.
 pub(super) fn explain(error: Error, index: &Manifest, child: &Descriptor) -> Error {
     let is_gone = error.kind() == Kind::NotFound && error.side() == Some(Side::Source);
     let is_it = error.task() == Some(Task::ReadManifest) && error.to_string().contains(child.digest.as_str());

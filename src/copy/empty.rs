@@ -1,10 +1,10 @@
-//! Which target repositories hold nothing, so that nothing need be asked for before it is sent.
+//! Tracks empty target repositories, so that content is sent to them without existence checks.
 //!
-//! A repository that lists no tag may still hold what an interrupted run has left: blobs and manifests without a tag. So
-//! one blob is asked for: the configuration of the repository's first image in plan order, as a run sends that before
-//! anything else. If it is there, everything else is asked for, too. Of an image whose manifest is in the cache an earlier
-//! run may have sent something even if it hasn't finished the first one's configuration, so its own is asked for as well.
-//! A repository that was created just now isn't asked.
+//! A repository without tags may still hold untagged blobs and manifests of an interrupted run. So the target is
+//! asked for one blob: the configuration of the repository's first image in plan order, because a run sends that
+//! first. If the blob is there, everything else is checked too. If an image's manifest is in the cache, an earlier
+//! run may have sent parts of it without finishing the first image's configuration, so the target is asked for that
+//! image's configuration as well. A repository that was just created isn't asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,20 +16,20 @@ use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Edge, Manifest, Repository, bounds};
 use crate::plan::Plan;
 
-/// The repositories that list no tag.
+/// The repositories without tags.
 #[derive(Debug, Default)]
 pub(super) struct EmptyRepositories(Mutex<HashMap<Repository, Content>>);
 
-/// What a repository without tags holds.
+/// The content of a repository without tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// Nothing: it was created just now.
+    /// Nothing: it was just created.
     Nothing,
-    /// Nothing, as far as one question tells.
+    /// Nothing, judging by one check.
     NothingFound,
-    /// Nobody has asked yet.
+    /// Not checked yet.
     Unknown,
-    /// Something that has no tag.
+    /// Untagged content.
     Something,
 }
 
@@ -42,12 +42,12 @@ impl EmptyRepositories {
         Self(Mutex::new(plan.empty.iter().map(|empty| (empty.clone(), content(empty))).collect()))
     }
 
-    /// Whether `repository` holds nothing, as far as is known.
+    /// Whether `repository` is empty, as far as is known.
     pub(super) fn contains(&self, repository: &Repository) -> bool {
         !matches!(self.get(repository), None | Some(Content::Something))
     }
 
-    /// Whether `repository` certainly holds nothing.
+    /// Whether `repository` is certainly empty.
     pub(super) fn is_new(&self, repository: &Repository) -> bool {
         self.get(repository) == Some(Content::Nothing)
     }
@@ -61,8 +61,8 @@ impl EmptyRepositories {
     }
 }
 
-/// Makes known whether the target repository holds anything. The first image of the repository that is under way asks, and
-/// the others wait for it; it waits for none of them. `is_known` = the root was in the cache when the run came to it.
+/// Determines whether the target repository is empty. The repository's first image in flight asks and the others
+/// wait for it; it waits for none of them. `is_known`: the root was in the cache at the start of the run.
 pub(super) async fn find_out(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -73,7 +73,7 @@ pub(super) async fn find_out(
     let mut changes = engine.holders.changes();
     while engine.empty_repositories.get(repository) == Some(Content::Unknown) {
         if engine.holders.is_first(repository, route.place()) {
-            // Not known isn't failed: if it matters, the image itself meets the same error.
+            // A failed check isn't an error: if it matters, the image itself meets the same error.
             if let Ok(found) = holds_first_blob(engine, route, root).await {
                 let content = if found { Content::Something } else { Content::NothingFound };
                 engine.empty_repositories.set(repository, content);
@@ -96,7 +96,7 @@ pub(super) async fn find_out(
     Ok(())
 }
 
-/// The first blob below `root`, if no manifest on the way to it has to be read.
+/// The first blob below `root`, if it can be found without reading a manifest from a registry.
 async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descriptor> {
     let mut manifest = Arc::clone(root);
     for _ in 0..=bounds::DEPTH {
@@ -108,7 +108,7 @@ async fn first_known_blob(route: &Route, root: &Arc<Manifest>) -> Option<Descrip
     None
 }
 
-/// Whether the target has the first blob below `root`, or a manifest on the way to it.
+/// Whether the target has the first blob below `root`, or a manifest on the path to it.
 async fn holds_first_blob(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<bool> {
     let mut manifest = Arc::clone(root);
     for _ in 0..=bounds::DEPTH {

@@ -1,8 +1,9 @@
-//! The fallback index of a target without referrers API (distribution-spec, "Referrers Tag Schema").
+//! The fallback index at a target without the referrers API (distribution-spec, "Referrers Tag Schema").
 //!
-//! The source's own bytes where the target has none yet and has all that they list; else what is there, with what it
-//! lacks at its end. No registry can compare and swap a tag, so it is read just before each push and again after it: a
-//! run that finds its entries overwritten by another one adds them to what there is then.
+//! If the target has no index yet and has everything that the source's index lists, the source's bytes are pushed
+//! unchanged. Otherwise missing entries are appended to the target's index. Registries have no compare-and-swap for
+//! tags, so the tag is read just before each push and again after it: if another run has overwritten the entries,
+//! they are added again.
 
 use std::collections::HashSet;
 
@@ -14,18 +15,19 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Listing, Manifest, MediaType, Selector};
 use crate::store::Referrers;
 
-/// How often the index is written before somebody else is said to keep changing it.
+/// Attempts to write the index before the run reports that something else keeps changing it.
 const TRIES: usize = 5;
 
-/// Entries that aren't listed, and why.
+/// Entries that couldn't be listed, with the reason.
 type LeftOut = Vec<(Digest, Error)>;
 
-/// What a target may refuse an index for, though the manifest itself was taken: the first that has any is left out.
+/// Properties for which a target may refuse an index although it accepted the manifest. Entries with the first
+/// property that occurs are left out.
 const SUSPECTS: [fn(&MediaType) -> bool; 2] =
     [MediaType::is_index, |media_type| media_type.as_str() != MediaType::OCI_MANIFEST];
 
-/// Makes sure that the target lists `entries` as what refers to the subject of `set`; those that it doesn't take there, and why.
-/// `here` are the referrers that the target has.
+/// Makes sure that the target lists `entries` as referrers of the subject of `set`. Returns the entries that the
+/// target refuses to list, with the reason. `here`: the referrers that the target has.
 pub(super) async fn list(
     engine: &Engine,
     route: &Route,
@@ -43,7 +45,7 @@ pub(super) async fn list(
         let current = match current(route, subject, &entries).await {
             Ok(Current::Complete) => return Ok(left_out),
             Ok(Current::Index(index)) => index,
-            // Whoever writes an index that can't be read loses what others have put into it.
+            // Overwriting an index that can't be read would lose the entries of others.
             Err(error) if error.is_refusal() => {
                 return Ok(refuse(left_out, entries, &unreadable(error.on(Side::Target))));
             }
@@ -84,8 +86,8 @@ pub(super) async fn list(
     Err(Error::new(Kind::Unavailable, attempted, why).on(Side::Target))
 }
 
-/// Those of `entries` that may be why an index of them is refused, and the rest: all of them, if none is more likely than the
-/// others.
+/// Splits `entries` into those that may cause the refusal of an index and the rest. Returns all as suspects if none
+/// is more likely than the others.
 fn without_suspects(entries: Vec<Listing>) -> (Vec<Listing>, Vec<Listing>) {
     let is = |entry: &Listing, suspect: &fn(&MediaType) -> bool| entry.media_type().is_some_and(|kind| suspect(&kind));
     let suspect = SUSPECTS.iter().find(|suspect| entries.iter().any(|entry| is(entry, suspect)));
@@ -100,8 +102,8 @@ fn refuse(mut left_out: LeftOut, entries: Vec<Listing>, refusal: &Error) -> Left
     left_out
 }
 
-/// Keeps the source's own index of what refers to `subject` in a target that lists by itself, so that it arrives from there
-/// as it was here. Nothing that the target lacks is in it.
+/// Copies the source's fallback index of `subject` to a target that has the referrers API, so that a later copy
+/// from that target gets the same index. Skipped if the target lacks any of its entries.
 pub(super) async fn keep(engine: &Engine, route: &Route, set: &ReferrerSet, here: &HashSet<Digest>) -> Result<()> {
     let tag = Selector::Tag(set.subject.referrers_tag());
     let Some(index) = of_source(engine, route, set, (&[], true), here).await? else { return Ok(()) };
@@ -111,11 +113,11 @@ pub(super) async fn keep(engine: &Engine, route: &Route, set: &ReferrerSet, here
     route.target.push_manifest(&index, &tag).await.map(drop).map_err(|error| error.on(Side::Target))
 }
 
-/// What the target lists by now.
+/// The target's current list.
 enum Current {
-    /// All, by its referrers API.
+    /// Complete, through the referrers API.
     Complete,
-    /// What lies under the fallback tag.
+    /// The content of the fallback tag.
     Index(Option<Manifest>),
 }
 
@@ -127,7 +129,7 @@ async fn current(route: &Route, subject: &Digest, entries: &[Listing]) -> Result
     if entries.iter().all(|entry| listed.iter().any(|one| one.digest == entry.digest)) {
         return Ok(Current::Complete);
     }
-    // It has the API, but neither says so when it takes a referrer nor lists it.
+    // The target has the API, but didn't confirm the referrer on push and doesn't list it.
     match route.target.resolve(&Selector::Tag(subject.referrers_tag())).await {
         Ok(found) => Ok(Current::Index(Some(route.target.manifest(&found.digest).await?))),
         Err(error) if error.kind() == Kind::NotFound => Ok(Current::Index(None)),
@@ -135,7 +137,8 @@ async fn current(route: &Route, subject: &Digest, entries: &[Listing]) -> Result
     }
 }
 
-/// The source's index, if all that it lists is here, and all of `entries` is in it. `asks` = it is worth a question of its own.
+/// The source's index, if the target has everything it lists and it includes all of `entries`. `asks`: a request to
+/// the source is justified.
 async fn of_source(
     engine: &Engine,
     route: &Route,
@@ -197,7 +200,7 @@ fn occupied(route: &Route, tag: &Selector) -> Error {
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
 }
 
-/// All that we list is there: what isn't was listed by others, and has gone since.
+/// Explains a refusal by entries that were listed by others and have since been deleted; all of our own exist.
 fn dangling(route: &Route, tag: &Selector, refusal: Error) -> Error {
     let attempted = format!("add to the index of referrers {tag} of {}", route.target);
     Error::new(Kind::Unsupported, attempted, format!("what the index {tag} names is gone: {}", refusal.why()))

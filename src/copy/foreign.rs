@@ -1,7 +1,8 @@
-//! Foreign layers: what its publisher wants to be fetched from elsewhere (image-spec `layer.md`, "Non-Distributable Layers").
+//! Foreign layers: layers that their publisher distributes elsewhere (image-spec `layer.md`, "Non-Distributable
+//! Layers").
 //!
-//! The source registry is asked for them as for any other layer. The `urls` of a manifest are never followed: they would
-//! let whoever writes one choose where this machine connects to.
+//! They are requested from the source registry like any other layer. The `urls` of a manifest are never followed,
+//! because they would let the author of a manifest choose which hosts this machine connects to.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Edge, Manifest};
 use crate::plan::Foreign;
 
-/// Refuses an image that has a foreign layer, if none may have one, before any byte of it moves. What the target has isn't
-/// read for that: it has been taken already.
+/// Refuses an image with a foreign layer before any of its bytes move, if foreign layers aren't allowed. Manifests
+/// that the target already has aren't read for this: they were accepted before.
 pub(super) async fn check(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>, rule: Foreign) -> Result<()> {
     if rule == Foreign::Fetch {
         return Ok(());
@@ -48,7 +49,7 @@ fn refused(route: &Route, manifest: &Manifest, layer: &Descriptor) -> Error {
         .on(Side::Source)
 }
 
-/// Why `blob` couldn't be copied, if what is missing is a foreign layer.
+/// Explains a failed copy of `blob` if it is a foreign layer that the source lacks.
 pub(super) fn explain(error: Error, blob: &Descriptor) -> Error {
     if error.kind() != Kind::NotFound || error.side() != Some(Side::Source) || !blob.media_type.is_foreign() {
         return error;
@@ -59,7 +60,8 @@ pub(super) fn explain(error: Error, blob: &Descriptor) -> Error {
     )
 }
 
-/// Why `manifest` was refused, perhaps: distribution's registry answers 500 unless it is told to allow the `urls` in it.
+/// Explains a refusal of `manifest` that may be caused by its `urls`: distribution's registry answers 500 unless
+/// its configuration allows them.
 pub(super) fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
     let points_at_some = manifest.successors().iter().any(|edge| edge.descriptor().media_type.is_foreign());
     let may_be_why = match error.kind() {

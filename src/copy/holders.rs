@@ -1,8 +1,9 @@
-//! The ledger of blobs: which target repositories have which, who is bringing one, and from whom it may be mounted.
+//! The ledger of blobs: which target repositories have a blob, which image is copying it, and from where it can be
+//! mounted.
 //!
-//! A registry that mounts only what a committed manifest refers to makes a blob's needers wait for a donor's manifest.
-//! They wait only for images that stand before the first image of their own repository in the plan. Whoever is waited
-//! for has been started by then, and waits in turn only for what stands before it: there is no circle.
+//! Some registries mount only blobs that a committed manifest refers to, so an image may have to wait for the
+//! manifest of a donor. It waits only for images that precede the first image of its own repository in the plan.
+//! Those have started by then, and in turn wait only for earlier images, so there can be no deadlock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -15,36 +16,37 @@ use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry, Repository};
 use crate::plan::{Plan, Planned};
 use crate::store::MountRule;
 
-/// Which target repositories have which blob, and who is bringing it.
+/// The target repositories that have each blob, and the images that are copying it.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     ledger: Mutex<Ledger>,
-    /// Something was committed, or an image has ended.
+    /// Signals a commit or the end of an image.
     changed: watch::Sender<()>,
 }
 
-/// A manifest that gives a blob another size than the rest do is wrong, and must not profit from what these copied.
+/// The size is part of the key: a manifest that declares a wrong size must not profit from blobs that others
+/// copied.
 type Key = (Digest, u64);
 
 #[derive(Debug, Default)]
 struct Ledger {
     blobs: HashMap<Key, Held>,
-    /// The place in the plan of the first image of each target repository.
+    /// The plan position of the first image of each target repository.
     first: HashMap<Repository, usize>,
-    /// The places of those of its images that may still commit something.
+    /// The plan positions of those images of a repository that may still commit something.
     open: HashMap<Repository, BTreeSet<usize>>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     at: Vec<Holder>,
-    /// Who is bringing it to each registry.
+    /// The registries that the blob is being copied to.
     coming: Vec<(Registry, watch::Receiver<()>)>,
-    /// Sources that can't give it.
+    /// Sources that can't serve the blob.
     failed: Vec<Failed>,
 }
 
-/// Why a source can't give a blob.
+/// Why a source can't serve a blob.
 #[derive(Debug)]
 struct Failed {
     source: Repository,
@@ -52,8 +54,8 @@ struct Failed {
 }
 
 impl Failed {
-    /// Whether `source` can't give it either: what one repository refuses or lacks, another may have; a registry in trouble
-    /// or with wrong bytes has them for all of its repositories.
+    /// Whether the failure also applies to `source`. A refused or missing blob may exist in another repository; a
+    /// registry that is failing or serves wrong bytes does so for all its repositories.
     fn holds_for(&self, source: &Repository) -> bool {
         match self.error.kind() {
             Kind::NotFound | Kind::Denied | Kind::Unauthorized => self.source == *source,
@@ -65,37 +67,37 @@ impl Failed {
 #[derive(Debug, Clone)]
 struct Holder {
     repository: Repository,
-    /// A manifest that refers to the blob is there too.
+    /// Whether a manifest that refers to the blob is there too.
     committed: bool,
 }
 
-/// What there is to do for a blob.
+/// The next step for a blob.
 #[derive(Debug)]
 pub(super) enum Claim<'a> {
-    /// It is there.
+    /// The target has it.
     Here,
-    /// The source can't give it, and nobody has it.
+    /// The source can't serve it, and no target has it.
     Failed(Error),
-    /// A neighbour has it or brings it: the target's rule has to be known first.
+    /// A repository of the same registry has it or is getting it: the registry's mount rule has to be known first.
     AskRule,
-    /// It can be mounted from here.
+    /// Mount it from this repository.
     Mount(Repository),
-    /// It has to be read from here.
+    /// Read it from this repository.
     Read(Repository),
-    /// Somebody brings it, or is going to commit it: claim again when this changes.
+    /// Another image is copying it, or will commit it: claim again when this changes.
     Wait(watch::Receiver<()>),
-    /// Its registry lacks it, or has it where it pays to wait for nobody: stream it, from this holder if there is one, else
-    /// from upstream.
+    /// Stream it, because its registry lacks it or because waiting doesn't pay off there. Read from this holder if
+    /// there is one, else from the source.
     Lead(Lead<'a>, Option<Repository>),
 }
 
-/// The duty to bring a blob; dropping it lets the next take over.
+/// The duty to copy a blob. When it is dropped, a waiting image can take over.
 #[derive(Debug)]
 pub(super) struct Lead<'a> {
     holders: &'a Holders,
     blob: Descriptor,
     registry: Registry,
-    /// Dropped with the lead, which wakes all who wait.
+    /// Dropped with the lead, which wakes all waiting images.
     _done: watch::Sender<()>,
 }
 
@@ -118,14 +120,14 @@ impl Holders {
         Self { ledger: Mutex::new(ledger), changed: watch::Sender::default() }
     }
 
-    /// `repository` has the blob.
+    /// Records that `repository` has the blob.
     pub(super) fn add(&self, blob: &Descriptor, repository: &Repository) {
         self.with(|ledger| {
             ledger.holder(blob, repository);
         });
     }
 
-    /// `repository` has `manifest`, and so all that it refers to.
+    /// Records that `repository` has `manifest`, and therefore everything it refers to.
     pub(super) fn commit(&self, manifest: &Manifest, repository: &Repository) {
         self.with(|ledger| {
             for edge in manifest.successors() {
@@ -137,13 +139,13 @@ impl Holders {
         self.changed.send_replace(());
     }
 
-    /// `source` can't give the blob: whoever waits for it, or comes later, need not ask again.
+    /// Records that `source` can't serve the blob, so that no other image asks for it again.
     pub(super) fn fail(&self, blob: &Descriptor, source: &Repository, error: &Error) {
         let failed = Failed { source: source.clone(), error: error.clone() };
         self.with(|ledger| ledger.held(blob).failed.push(failed));
     }
 
-    /// `repository` hasn't got the blob after all.
+    /// Records that `repository` lacks the blob after all.
     pub(super) fn remove(&self, blob: &Descriptor, repository: &Repository) {
         self.with(|ledger| {
             let held = ledger.held(blob);
@@ -151,7 +153,7 @@ impl Holders {
         });
     }
 
-    /// The image at this place of the plan has come to its end, whichever: it commits nothing more.
+    /// Records that the image at `place` of the plan has ended and commits nothing more.
     pub(super) fn ended(&self, repository: &Repository, place: usize) {
         self.with(|ledger| {
             if let Some(open) = ledger.open.get_mut(repository) {
@@ -161,7 +163,7 @@ impl Holders {
         self.changed.send_replace(());
     }
 
-    /// Whether an image on its way to `registry` may still commit something.
+    /// Whether an image bound for `registry` may still commit something.
     pub(super) fn is_open(&self, registry: &Registry) -> bool {
         let is_open = |(repository, places): (&Repository, &BTreeSet<usize>)| {
             repository.registry() == registry && !places.is_empty()
@@ -174,17 +176,18 @@ impl Holders {
         self.changed.subscribe()
     }
 
-    /// Wakes all that wait for a change.
+    /// Wakes everything that waits for a change.
     pub(super) fn announce(&self) {
         self.changed.send_replace(());
     }
 
-    /// Whether no image of `repository` before `place` is still under way.
+    /// Whether no image of `repository` before `place` is still in flight.
     pub(super) fn is_first(&self, repository: &Repository, place: usize) -> bool {
         self.with(|ledger| ledger.open.get(repository).and_then(BTreeSet::first).is_none_or(|first| *first >= place))
     }
 
-    /// What to do for the target of `route` to have the blob. `rule` is that of its registry, as soon as it is known.
+    /// The next step for the target of `route` to get the blob. `rule`: the mount rule of its registry, once it is
+    /// known.
     pub(super) fn claim(&self, blob: &Descriptor, route: &Route, rule: Option<MountRule>) -> Claim<'_> {
         let here = route.target_repository();
         let registry = here.registry();
@@ -223,7 +226,7 @@ impl Holders {
     }
 
     fn lead(&self, held: &mut Held, blob: &Descriptor, registry: &Registry, giver: Option<Repository>) -> Claim<'_> {
-        // While nobody has it, whoever fetches it from upstream fetches it for all registries.
+        // While no target has it, one read from the source serves all registries.
         let mut coming = held.coming.iter();
         if let Some((_, coming)) = coming.find(|(to, _)| to == registry || held.at.is_empty()) {
             return Claim::Wait(coming.clone());
@@ -254,12 +257,12 @@ impl Ledger {
         &mut at[index]
     }
 
-    /// Where a repository stands in the plan.
+    /// The plan position of the first image of a repository.
     fn place(&self, repository: &Repository) -> usize {
         self.first.get(repository).copied().unwrap_or(usize::MAX)
     }
 
-    /// Whether an image of `donor` that stands before all those of `here` may still commit something.
+    /// Whether an image of `donor` that precedes all those of `here` may still commit something.
     fn is_awaited(&self, donor: &Repository, here: &Repository) -> bool {
         let next = self.open.get(donor).and_then(BTreeSet::first);
         next.is_some_and(|place| *place < self.place(here))

@@ -1,5 +1,5 @@
-//! One image, in the order in which nobody ever sees its tag without its content or without its signatures: what it
-//! consists of, what refers to that, and the tag at last.
+//! Copies one image: its content, then the referrers of that content, and its tag last. The tag is therefore never
+//! visible without the content and the signatures.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 use crate::store::PullTurn;
 
-/// What copying an image came to.
+/// The result of copying an image.
 pub(super) struct Copied {
     pub(super) bytes: Bytes,
-    /// The digest by which alone the target knows it, where that isn't the pinned one.
+    /// The only digest that the target knows it by, if that isn't the pinned one.
     pub(super) known_as: Option<Digest>,
 }
 
-/// Does what `transfer` says. `rows` tell of each referrer what became of it, also if the image fails.
+/// Executes `transfer`. `rows` receives the outcome of each referrer, also if the image fails.
 pub(super) async fn copy_image(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -105,7 +105,7 @@ async fn copy_whole(
     require_arrived(transfer, &copied, rows)?;
     tally += copied.bytes;
     let Some(tag) = &transfer.tag else {
-        // What is below it is there and counted.
+        // Everything below it is there and counted.
         let (_, bytes) = walk::copy_node(engine, route, &root).await?;
         return Ok(Copied { bytes: tally + Bytes { present: 0, ..bytes }, known_as: None });
     };
@@ -114,8 +114,8 @@ async fn copy_whole(
     Ok(Copied { bytes: tally + repaired, known_as })
 }
 
-/// Makes a root known by its digest before its tag, if registries don't call what a tag holds by that by themselves. The digest
-/// by which alone the target will know it, if it takes no manifest by this one.
+/// Pushes the root by its digest before its tag, for registries that don't make a tagged manifest available by
+/// digest. Returns the digest under which the target stores it, if it accepts no manifest by this one.
 async fn push_by_own_digest(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<Option<Digest>> {
     if root.digest().algorithm() == Algorithm::Sha256 {
         return Ok(None);
@@ -130,7 +130,7 @@ async fn push_by_own_digest(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc
     }
 }
 
-/// Brings what has come to refer to an image whose tag is right.
+/// Copies new referrers of an image whose tag is right.
 async fn copy_late_referrers(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -154,7 +154,7 @@ async fn copy_late_referrers(
     require_arrived(transfer, &copied, rows).map(|()| copied.bytes)
 }
 
-/// What an image at the target consists of, where that can be read without a pull that counts.
+/// The manifests that an image at the target consists of, if they can be read without a metered pull.
 async fn parts_for_nothing(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -169,7 +169,7 @@ async fn parts_for_nothing(
     }
 }
 
-/// What refers to the root, as the lock has it, and to what it consists of, as the source has it.
+/// The referrers of the root, from the lock, and of its parts, from the source.
 async fn sets(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -188,7 +188,7 @@ fn requires(transfer: &Transfer) -> bool {
     transfer.handling.referrers.policy == ReferrerPolicy::Require
 }
 
-/// An image without any referrer fails before anything of it is sent, if it must have one.
+/// Fails an image that requires a referrer and has none, before anything is sent.
 fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> Result<()> {
     if !requires(transfer) || sets.iter().any(|set| !set.members.is_empty()) {
         return Ok(());
@@ -211,7 +211,7 @@ fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> R
     Err(error.on(Side::Source).at(Stage::Copy))
 }
 
-/// An image fails if it must have a referrer, and the target took none of them and keeps nothing in place of one.
+/// Fails an image that requires a referrer if the target accepted none and keeps no other in place of one.
 fn require_arrived(transfer: &Transfer, copied: &CopiedReferrers, rows: &[ReferrerOutcome]) -> Result<()> {
     let arrived = copied.kept || rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
     let why_not = rows.iter().find_map(|row| row.error.clone());

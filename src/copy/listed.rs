@@ -1,8 +1,9 @@
-//! Whether a target lists what it has taken: an answer of 201 says that a referrer is there, not that anybody can find it.
+//! Checks that a target lists the referrers that it accepted: status 201 doesn't guarantee that clients can find
+//! them.
 //!
-//! After the referrers of a subject were pushed, the target's list of them is read once. What lacks there is pushed again,
-//! one at a time, as some registries lose entries where several come at once. What lacks even then is refused, and what
-//! refers to a subject that isn't there yet comes again after that.
+//! After the referrers of a subject were pushed, the target's list is read once. Missing referrers are pushed
+//! again, one at a time, because some registries lose entries when several arrive at once. Those that are still
+//! missing count as refused, and the referrers of an absent subject are pushed again after it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,18 +19,18 @@ use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Digest, Listing, Referrer, Selector};
 use crate::store::Referrers;
 
-/// Before what lacks is pushed again: the list may only be late.
+/// The pause before missing referrers are pushed again: the list may only be late.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What a target's list says of the referrers that it has taken.
+/// Accepted referrers that the target's list lacks.
 enum Unlisted {
-    /// It lacks those at these places of the set.
+    /// The list lacks those at these places of the set.
     Places(Vec<usize>),
-    /// There is only the index that clients keep, and it lacks those.
+    /// The registry leaves the index to clients, and the index lacks those.
     LeftToClients(Vec<usize>),
 }
 
-/// Makes sure that the target lists those of `set` that it says it lists.
+/// Makes sure that the target lists the referrers of `set` that it claims to list.
 pub(super) async fn confirm(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
     let claimed: Vec<usize> = (0..fates.len()).filter(|at| is_claimed(&set.members[*at], &fates[*at])).collect();
     if claimed.is_empty() {
@@ -40,7 +41,7 @@ pub(super) async fn confirm(engine: &Arc<Engine>, route: &Arc<Route>, set: &Refe
     }
 }
 
-/// Whether the target said of it that it is linked to its subject.
+/// Whether the target confirmed on push that the referrer is linked to its subject.
 fn is_claimed(member: &Referrer, fate: &Fate) -> bool {
     member.tag.is_none() && matches!(fate, Fate::Arrived { to_list: None, .. })
 }
@@ -75,8 +76,8 @@ async fn confirm_claimed(
     Ok(())
 }
 
-/// Which of those at `places` the target doesn't list; `None` if it lists all, or doesn't show its list. Where it leaves the
-/// list to clients after all, those are marked as to be listed.
+/// The places of the referrers that the target doesn't list; `None` if it lists all, or doesn't show its list. If
+/// the registry leaves the list to clients after all, those are marked for listing.
 async fn unlisted(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -89,7 +90,7 @@ async fn unlisted(
     }
     let found = match lacking(route, set, places).await {
         Ok(found) => found,
-        // The push was taken, and nobody is told more.
+        // The push was accepted, and the list can't be read: nothing more can be checked.
         Err(error) if error.is_refusal() => {
             tracing::debug!("{error}: what it lists isn't known");
             return Ok(None);
@@ -121,7 +122,8 @@ async fn lacking(route: &Route, set: &ReferrerSet, places: &[usize]) -> Result<O
     })
 }
 
-/// Pushes a referrer that the target has taken once; its refusal, if it doesn't take it again.
+/// Pushes a referrer again that the target accepted before. Returns the refusal if the target doesn't accept it
+/// again.
 async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer) -> Result<Option<Error>> {
     let manifest = read::load(engine, route, &member.digest).await?;
     tracing::info!("{}: pushing {} again, as it isn't listed", route.target, member.digest);
@@ -133,7 +135,7 @@ async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer)
     })
 }
 
-/// The error of a referrer that the target has taken and doesn't list.
+/// The error for a referrer that the target accepted but doesn't list.
 fn unfindable(route: &Route, subject: &Digest, member: &Referrer) -> Error {
     let attempted = format!("find {} in the list of what refers to {subject} in {}", member.digest, route.target);
     Error::new(Kind::Unsupported, attempted, "the registry has taken it and doesn't list it: nobody can find it there")

@@ -1,10 +1,10 @@
-//! How much a run remembers of what it has read.
+//! Bounds the memory for manifests that a run has read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::oci::bounds;
 
-/// The memory for manifests: what doesn't fit in is read again by whoever needs it.
+/// The memory for manifests: a manifest that doesn't fit is read again when it is needed.
 #[derive(Debug)]
 pub(super) struct ManifestMemory {
     /// In bytes.
@@ -19,7 +19,7 @@ impl Default for ManifestMemory {
 }
 
 impl ManifestMemory {
-    /// Whether a manifest of so many bytes may stay in it.
+    /// Whether a manifest of `bytes` bytes may be kept.
     pub(super) fn takes(&self, bytes: u64) -> bool {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if held > self.most {

@@ -1,7 +1,9 @@
-//! What is at hand before anything is copied: an image that the plan found right at one target is read there for another, and
-//! the manifests in the cache tell which repositories have which blobs from earlier runs. Nothing of it is kept on disk.
+//! Content that is available before anything is copied: an image that the plan found right at one target is read
+//! there for another, and cached manifests tell which repositories have which blobs from earlier runs. None of this
+//! is saved.
 //!
-//! A plan looks at tags, so what it found right may have lost something since: who can't give it is passed over.
+//! A plan only looks at tags, so an image that it found right may have lost content since. A repository that can't
+//! serve the content is skipped.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +17,14 @@ use crate::oci::{Digest, Edge, Manifest, Registry, Repository};
 use crate::plan::{Action, Plan, Transfer};
 use crate::store::cached_graph;
 
-/// Images whose manifests are read from the cache side by side.
+/// Images whose manifests are read from the cache concurrently.
 const READS: usize = 16;
 
-/// Target repositories that have a manifest with all below it.
+/// Target repositories that have a manifest with everything below it.
 #[derive(Debug, Default)]
 pub(super) struct Nearby {
     at: Mutex<HashMap<Digest, Vec<Repository>>>,
-    /// Who gave a manifest in this run.
+    /// The registry that served a manifest in this run.
     gave: Mutex<HashMap<Digest, Registry>>,
 }
 
@@ -51,12 +53,12 @@ impl Nearby {
         lock(&self.at).get(digest).cloned().unwrap_or_default()
     }
 
-    /// Whether another repository than that of `route` has the manifest `digest`.
+    /// Whether a repository other than the target of `route` has the manifest `digest`.
     pub(super) fn has(&self, digest: &Digest, route: &Route) -> bool {
         lock(&self.at).get(digest).is_some_and(|at| at.iter().any(|one| one != route.target_repository()))
     }
 
-    /// Who has `manifest` has what it points at.
+    /// Records that each repository that has `manifest` also has what it points at.
     pub(super) fn spread(&self, manifest: &Manifest, holders: &Holders) {
         for repository in self.at(manifest.digest()) {
             holders.commit(manifest, &repository);
@@ -68,13 +70,14 @@ impl Nearby {
         }
     }
 
-    /// Who gave the manifest `digest` in this run, if it was a target.
+    /// The target that served the manifest `digest` in this run, if any.
     pub(super) fn gave(&self, digest: &Digest) -> Option<Registry> {
         lock(&self.gave).get(digest).cloned()
     }
 }
 
-/// The manifest `digest` from another target that has it, where reading it there leaves no mark. Nobody is waited for.
+/// The manifest `digest` from another target that has it, if reading there records no pull time. Waits for no other
+/// image.
 pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) -> Option<Arc<Manifest>> {
     let others = engine.nearby.at(digest).into_iter().filter(|repository| repository != route.target_repository());
     for repository in others {
@@ -93,8 +96,8 @@ pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) ->
     None
 }
 
-/// Tells the ledger what the repositories of images that are right have, as far as the manifests in the cache tell. Only where
-/// something is to be copied is that of any use.
+/// Records in the ledger what the repositories of up-to-date images have, as far as cached manifests tell. This
+/// only helps if something is to be copied.
 pub(super) async fn tell(engine: &Engine, plan: &Plan) {
     if plan.with_work().any(|transfer| transfer.action == Action::Copy) {
         let told = plan.right().map(|transfer| tell_of(engine, transfer));

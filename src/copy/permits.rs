@@ -1,9 +1,9 @@
-//! Permits for blobs in flight: in plan order between images, so that they finish one after another, and the biggest blob of
-//! an image first, so that its last transfer isn't a long one.
+//! Permits for blobs in flight: in plan order between images, so that they finish one after another, and the
+//! biggest blob of an image first, so that a long transfer isn't left for last.
 //!
-//! A blob that several images need has the place of the first of them, whoever brings it: else that one would wait for
-//! everything between. Small blobs have permits of their own: a configuration never waits behind layers, which may take
-//! minutes each.
+//! A blob that several images need takes the position of the first of them, whichever image copies it; otherwise
+//! that image would wait for all images in between. Small blobs have separate permits: a configuration never waits
+//! for layers, which may take minutes.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::oci::{Descriptor, Digest};
 
-/// Up to this size, in bytes, a blob is small: sending it takes round trips rather than bandwidth.
+/// The size in bytes up to which a blob is small: its transfer time is round trips rather than bandwidth.
 const SMALL: u64 = 128 << 10;
 
 /// A fixed number of permits for small blobs, and as many for all others.
@@ -22,11 +22,11 @@ const SMALL: u64 = 128 << 10;
 pub(super) struct Permits {
     small: Arc<Lane>,
     bulk: Arc<Lane>,
-    /// The place in the plan of the first image that needs a blob.
+    /// The plan position of the first image that needs a blob.
     places: Mutex<HashMap<Digest, Place>>,
 }
 
-/// A place in the plan, which changes when an image before needs the same blob.
+/// A plan position, which changes when an earlier image needs the same blob.
 type Place = Arc<AtomicUsize>;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Lane(Mutex<State>);
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// In the order of their arrival.
+    /// In order of arrival.
     waiting: Vec<Waiter>,
 }
 
@@ -46,7 +46,7 @@ struct Waiter {
     grant: oneshot::Sender<Permit>,
 }
 
-/// The right to move one blob; given back when dropped.
+/// The permission to transfer one blob; returned on drop.
 #[derive(Debug)]
 pub(super) struct Permit(Arc<Lane>);
 
@@ -55,7 +55,7 @@ impl Permits {
         Self { small: Lane::new(count), bulk: Lane::new(count), places: Mutex::default() }
     }
 
-    /// The image at `place` of the plan needs `blob`, whoever brings it.
+    /// Records that the image at `place` of the plan needs `blob`, whichever image copies it.
     pub(super) fn need(&self, blob: &Descriptor, place: usize) {
         self.place(&blob.digest).fetch_min(place, Ordering::Relaxed);
     }
@@ -97,7 +97,7 @@ impl Lane {
 }
 
 impl State {
-    /// The waiter whose turn it is. There are as many as images in flight have blobs, so looking at each is cheap.
+    /// The next waiter. There are only as many as images in flight have blobs, so a linear search is cheap.
     fn next(&mut self) -> Option<Waiter> {
         self.waiting.retain(|waiter| !waiter.grant.is_closed());
         let rank = |waiter: &Waiter| (waiter.place.load(Ordering::Relaxed), Reverse(waiter.size));
@@ -117,7 +117,7 @@ impl Drop for Permit {
             next
         };
         if let Some(waiter) = next {
-            // A waiter that gave up in between drops the permit, which passes it on: it is never lost.
+            // If the waiter has given up, the dropped permit goes to the next one: it is never lost.
             let _ = waiter.grant.send(Self(Arc::clone(&self.0)));
         }
     }

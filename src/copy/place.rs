@@ -1,9 +1,10 @@
-//! How a blob gets to where it is needed: it is there, it is mounted, or it is streamed.
+//! Gets a blob to its target: it is already there, or it is mounted, or it is streamed.
 //!
-//! Over the whole batch each blob leaves the upstream once, and enters each target registry once. Whoever needs it first
-//! leads: it streams the blob to its own repository. The others wait, without a permit, and then mount it from there, or
-//! read it from there where mounting is refused. The first of another registry leads there in its turn, and reads the blob
-//! where it has arrived. If a leader fails, the next takes over. Who has what and waits for whom is in `holders`.
+//! In a whole batch each blob is read from its source once and sent to each target registry once. The first image
+//! that needs it leads: it streams the blob to its repository. The others wait, without a permit, and then mount it
+//! from there, or read it from there if mounting is refused. The first image of another registry leads there, and
+//! reads the blob from where it has arrived. If a leader fails, the next takes over. `holders` tracks who has what
+//! and who waits for whom.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,10 +23,10 @@ use crate::store::{BlobStream, Mount, MountRule, Source, Upload};
 /// costs nothing beside sending it again.
 const ALWAYS_ASK: u64 = 8 << 20;
 
-/// How long a source may take to its first byte while an upload waits for it.
+/// The time to the first byte of a source while an upload waits for it.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
 
-/// How a blob came to be where it is needed.
+/// How a blob got to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placed {
     Present,
@@ -33,7 +34,7 @@ pub(super) enum Placed {
     Copied,
 }
 
-/// Brings `blob` to the target repository of `route`.
+/// Gets `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
     let seems_empty = engine.empty_repositories.contains(here);
@@ -58,7 +59,7 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
                 continue;
             }
             Claim::Wait(mut change) => tokio::select! {
-                // An error says that who was to bring it is done, one way or the other.
+                // An error means that the leader has finished or failed.
                 _ = change.changed() => continue,
                 () = engine.stop.cancelled() => return Err(Error::interrupted()),
             },
@@ -88,7 +89,8 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
     }
 }
 
-/// Brings the blob from the source: by a mount, where source and target are one registry, so that nothing passes through here.
+/// Gets the blob from the source: by a mount if source and target are in the same registry, so that no bytes pass
+/// through this machine.
 async fn fetch(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let (from, to) = (route.source_repository(), route.target_repository());
     let may_mount = ask == Ask::IfLikely && from.registry() == to.registry() && from != to;
@@ -113,9 +115,9 @@ async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Re
     }
     match mounted {
         Ok(mount) => Ok(mount),
-        // What is full or denied by its quota is so for an upload, too.
+        // A full or denied quota applies to an upload, too.
         Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
-        // A mount only spares an upload, whatever keeps it from working.
+        // A mount only saves an upload, so any other failure leads to an upload.
         Err(error) => {
             tracing::debug!("{error}: uploading it instead");
             Ok(Mount::Declined(None))
@@ -123,8 +125,8 @@ async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Re
     }
 }
 
-/// Streams the blob from `donor`, where it has arrived. If that can't give it back, this costs the upstream a second read,
-/// and not the image.
+/// Streams the blob from `donor`, where it has arrived. If `donor` can't serve it, the source is read a second
+/// time, and the image doesn't fail.
 async fn read_back(
     engine: &Engine,
     route: &Route,
@@ -132,7 +134,7 @@ async fn read_back(
     donor: &Repository,
     upload: Option<Upload>,
 ) -> Result<Placed> {
-    // One that this run pushes to is waited for anyway.
+    // A registry that this run still pushes to is waited for in any case.
     let source: Arc<dyn Source> = match engine.holders.is_open(donor.registry()) {
         true => engine.stores.target(donor)?,
         false => engine.stores.alternative(donor)?,
@@ -148,7 +150,7 @@ async fn read_back(
     Ok(Placed::Copied)
 }
 
-/// Streams `blob` from the source, once in a run for all who need it: what it can't give, it can't give the next one.
+/// Streams `blob` from the source, once per run for all images: a failure of the source applies to all of them.
 async fn send_from_source(engine: &Engine, route: &Route, blob: &Descriptor, upload: Option<Upload>) -> Result<()> {
     let sent = send(engine, route, &route.source, blob, upload).await;
     if let Err(error) = &sent
@@ -160,7 +162,7 @@ async fn send_from_source(engine: &Engine, route: &Route, blob: &Descriptor, upl
     sent
 }
 
-/// Streams `blob` from `source` to the route's target, from a fresh upload each time when either side breaks.
+/// Streams `blob` from `source` to the route's target, with a new upload each time either side breaks.
 async fn send(
     engine: &Engine,
     route: &Route,
@@ -199,18 +201,19 @@ async fn send(
     }
 }
 
-/// Whether a source may do better from the start: the bytes were damaged on the way, or it can't go on in the middle.
+/// Whether reading from the start may help: the bytes were damaged in transit, or the source can't resume in the
+/// middle.
 fn deserves_rereading(error: &Error, reached: &AtomicU64) -> bool {
     let is_stuck = error.kind() == Kind::Unavailable && error.is_final() && reached.load(Ordering::Relaxed) > 0;
     is_damaged(error) || error.side() == Some(Side::Source) && is_stuck
 }
 
-/// Whether other bytes came than the digest says.
+/// Whether the bytes don't match the digest.
 fn is_damaged(error: &Error) -> bool {
     error.side() == Some(Side::Source) && error.kind() == Kind::Mismatch && !error.is_final()
 }
 
-/// One upload: the source and the upload are opened side by side, then the bytes flow.
+/// One upload: the source and the upload are opened concurrently, then the bytes flow.
 async fn send_once(
     engine: &Engine,
     route: &Route,
@@ -235,8 +238,8 @@ async fn send_once(
     pushed.map_err(|error| error.on(Side::Target))
 }
 
-/// An upload and the bytes for it. Some sources withhold the first byte for minutes, while they look for viruses: no upload
-/// stays open for that long.
+/// Opens an upload and the bytes for it. Some sources scan for viruses and withhold the first byte for minutes; no
+/// upload stays open that long.
 async fn open_both(
     route: &Route,
     source: &Arc<dyn Source>,
@@ -268,7 +271,7 @@ async fn open_both(
 }
 
 impl Engine {
-    /// The stop is heard before a blob is begun, never within one.
+    /// A stop takes effect before a blob is begun, never within one.
     pub(super) fn check_stop(&self) -> Result<()> {
         if self.stop.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
     }

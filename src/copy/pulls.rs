@@ -1,9 +1,9 @@
-//! The pulls that an image takes, where they are limited: all of them are set aside before it is begun, so that no more than
-//! the one for its index is spent on an image that has to be put off.
+//! Reserves the pulls that an image needs, if they are limited. All are reserved before the image is begun, so that
+//! an image that has to be put off costs no more than the one pull for its index.
 //!
-//! Images have their turn in the order of the plan, but a small one may pass a large one that doesn't fit. Whoever has the
-//! turn reads its index and asks its target and its source what there is, and waits for no other image. What refers to
-//! referrers is found later, and takes its pulls then.
+//! Images reserve in plan order, but a small one may overtake a large one that doesn't fit. During its turn an
+//! image reads its index, checks its target and its source, and waits for no other image. The referrers of
+//! referrers are found later, and reserve their pulls then.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::store::{PullTurn, PullsAside};
 /// The pulls of an image.
 #[derive(Debug)]
 pub(super) struct ImagePulls {
-    /// Until its pulls are set aside; `None` where they aren't limited.
+    /// Set until its pulls are reserved; `None` if they aren't limited.
     turn: Option<PullTurn>,
     aside: PullsAside,
 }
@@ -50,14 +50,14 @@ impl ImagePulls {
         self.turn.is_some()
     }
 
-    /// Sets aside what it takes to read `root`. An index alone is of no use: there is room for one of its children as well.
+    /// Reserves the pulls to read `root`. An index alone is useless, so one of its children must fit as well.
     pub(super) async fn set_root_aside(&mut self, route: &Route, root: &Descriptor) -> Result<()> {
         let children = u64::from(root.media_type.is_index());
         self.set_aside(route, std::slice::from_ref(&root.digest), children).await
     }
 
-    /// Sets aside what is to be read below `root`, if anything, and of `sets`; whether there is anything. Then it is the next
-    /// image's turn.
+    /// Reserves the pulls for the manifests below `root` and for `sets`. Returns whether there are any. The turn
+    /// then passes to the next image.
     pub(super) async fn set_rest_aside(
         &mut self,
         engine: &Arc<Engine>,
@@ -82,8 +82,8 @@ impl ImagePulls {
         Ok(!to_read.is_empty())
     }
 
-    /// The manifests below `root` that have to be read at the source. An index among them is read at once, as what it
-    /// consists of isn't known before.
+    /// The manifests below `root` that have to be read from the source. An index among them is read at once,
+    /// because its children aren't known before.
     async fn children(
         &mut self,
         engine: &Arc<Engine>,
@@ -100,7 +100,7 @@ impl ImagePulls {
             let fresh: Vec<&Descriptor> = children.filter(|child| seen.insert(child.digest.clone())).collect();
             let found = join_all(fresh.iter().map(|child| locate(engine, route, &child.digest))).await;
             for (child, found) in fresh.into_iter().zip(found) {
-                // What lies deeper than that isn't copied.
+                // Deeper levels aren't copied.
                 let is_followed = child.media_type.is_index() && depth < bounds::DEPTH;
                 match found? {
                     Where::Here(child) if is_followed => indexes.push_back((child, depth + 1)),

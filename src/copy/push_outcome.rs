@@ -1,21 +1,21 @@
-//! What a target says to a manifest that the image can do without: it takes it, or refuses that very one. Anything else is
-//! about more, and an error.
+//! Classifies the result of pushing an optional manifest: it is accepted or refused. An answer that isn't about
+//! that manifest alone is an error.
 
 use crate::error::{Error, Kind, Result, Side};
 
-/// What a target makes of something that it may refuse without harm to the image.
+/// The result of pushing content that the target may refuse without failing the image.
 #[derive(Debug, Clone)]
 pub(super) enum PushOutcome<T> {
     Taken(T),
     Refused(Error),
 }
 
-/// What a target says to the push of a manifest: a refusal is about that manifest, anything else is about more.
+/// Classifies the result of a manifest push: a refusal is about that manifest, anything else is an error.
 pub(super) fn classify<T>(pushed: Result<T>) -> Result<PushOutcome<T>> {
     match pushed {
         Ok(taken) => Ok(PushOutcome::Taken(taken)),
         Err(error) => {
-            // What a source answers to a read is no word of the target's.
+            // A source's answer to a read isn't the target's answer to the push.
             let is_targets = error.side() != Some(Side::Source);
             let answered = error.status().is_none_or(|status| is_targets && (400..500).contains(&status));
             let refuses = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::Conflict);
@@ -24,7 +24,8 @@ pub(super) fn classify<T>(pushed: Result<T>) -> Result<PushOutcome<T>> {
     }
 }
 
-/// Whether a target may have refused a referrer because its subject isn't there yet. Registries have no common word for it.
+/// Whether a target may have refused a referrer because its subject isn't there yet. Registries share no error code
+/// for this.
 pub(super) fn may_miss_its_subject(error: &Error) -> bool {
     matches!(error.kind(), Kind::MissingContent | Kind::NotFound | Kind::Unsupported | Kind::Invalid)
         && error.side() == Some(Side::Target)

@@ -1,6 +1,6 @@
-//! A storage quota that target repositories share, as those of a Harbor project do: once it has refused something, no further
-//! repository is begun. What is under way may end, as small parts may still fit, but whoever was refused stops sending. All
-//! others fail by the same cause, before anything is read for them.
+//! Storage quotas that several target repositories share, such as those of a Harbor project. After the first
+//! refusal no further repository is begun. Work in flight may finish, as small parts may still fit, but a refused
+//! repository stops sending. All others fail with the same cause before anything is read for them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -9,13 +9,13 @@ use super::route::Route;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::Repository;
 
-/// The quotas of the run, by what they are for.
+/// The quotas of the run, by name.
 #[derive(Debug, Default)]
 pub(super) struct Quotas(Mutex<HashMap<String, Quota>>);
 
 #[derive(Debug, Default)]
 struct Quota {
-    /// Its first refusal.
+    /// The first refusal.
     full: Option<Error>,
     /// Repositories to which something was sent.
     begun: HashSet<Repository>,
@@ -23,12 +23,12 @@ struct Quota {
 }
 
 impl Quotas {
-    /// Whether work for the target of `route` may begin, or go on.
+    /// Checks whether work for the target of `route` may begin or continue.
     pub(super) fn check(&self, route: &Route) -> Result<()> {
         self.with(route, |quota, target| quota.check(target)).unwrap_or(Ok(()))
     }
 
-    /// [`Quotas::check`] for whoever is about to send something.
+    /// [`Quotas::check`] before something is sent.
     pub(super) fn begin(&self, route: &Route) -> Result<()> {
         let begin = |quota: &mut Quota, target: &Repository| {
             quota.check(target)?;
@@ -38,7 +38,7 @@ impl Quotas {
         self.with(route, begin).unwrap_or(Ok(()))
     }
 
-    /// Learns from what became of something that was sent.
+    /// Updates the quota from the result of sending something.
     pub(super) fn learn<T>(&self, route: &Route, sent: &Result<T>) {
         let Err(error) = sent else { return };
         if error.kind() == Kind::QuotaExceeded && error.side() == Some(Side::Target) {
@@ -49,7 +49,7 @@ impl Quotas {
         }
     }
 
-    /// `None` where the target shares no quota.
+    /// `None` if the target shares no quota.
     fn with<T>(&self, route: &Route, look: impl FnOnce(&mut Quota, &Repository) -> T) -> Option<T> {
         let shared = route.target.shares_quota()?;
         let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);

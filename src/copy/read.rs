@@ -1,5 +1,5 @@
-//! Where a manifest is read: nowhere if it is at hand; at the target where that spares a pull that counts and leaves no mark;
-//! else at the source, once in a run.
+//! Decides where a manifest is read: from the cache if it is there; at the target if that saves a metered pull and
+//! records no pull time; otherwise at the source, once per run.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 use crate::store::Target;
 
-/// The root as it lands, where it needn't be pulled: what is at hand; or from the target where reading the source would count
-/// against a quota, reading the target leaves no mark, and the target has it; or from another target that has the image.
+/// The root as it will be at the target, if it needn't be pulled: from the cache; or from the target if it has it,
+/// reading the source is metered and reading the target records no pull time; or from another target that has the
+/// image.
 pub(super) async fn root_at_hand(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -30,7 +31,7 @@ pub(super) async fn root_at_hand(
     }
 }
 
-/// The root as it lands, which isn't at hand. Of the source's some platforms may be wanted only.
+/// The root as it will be at the target, if it isn't cached. It may be limited to some of the source's platforms.
 pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer) -> Result<Arc<Manifest>> {
     if engine.is_broken(route, transfer.target_digest())
         && let Ok(root) = read_back(route, transfer.target_digest()).await
@@ -40,7 +41,7 @@ pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer
     load_part(engine, route, transfer).await
 }
 
-/// The root as it landed, where reading it leaves no mark at the target, or doesn't count at the source.
+/// The root as the target has it, if reading there records no pull time or reading the source isn't metered.
 pub(super) async fn load_landed(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -74,12 +75,12 @@ pub(super) fn wanted(root: Arc<Manifest>, transfer: &Transfer) -> Result<Arc<Man
     part(&root, transfer).map(Arc::new)
 }
 
-/// Whether reading `digest` at the source counts against a quota.
+/// Whether reading `digest` at the source is a metered pull.
 pub(super) async fn costs_a_pull(route: &Route, digest: &Digest) -> bool {
     route.source.meters_pulls() && route.source.cached_manifest(digest).await.is_none()
 }
 
-/// The manifest from the target, where that spares a pull that counts and leaves no mark.
+/// The manifest from the target, if that saves a metered pull and records no pull time.
 async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result<Option<Arc<Manifest>>> {
     let may_be_read =
         !engine.empty_repositories.contains(route.target_repository()) && !route.target.records_pull_time();
@@ -94,7 +95,8 @@ async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
     route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target))
 }
 
-/// What of `root` is mirrored. It has to be what the lock says: else the lock was edited, or written by another rule.
+/// The part of `root` that is mirrored. It has to match the lock; otherwise the lock was edited or written for
+/// another rule.
 fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let attempted = || format!("pick the platforms of {}", transfer.source);
     let part = root.part(&transfer.handling.platforms, transfer.target_digest());
@@ -107,7 +109,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
-/// Where a manifest can be read that has to be copied again, but for where reading it leaves a mark.
+/// Targets from which a manifest can be read that has to be copied again, except those that record pull times.
 fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
     let holds_it = |edge: &Edge| matches!(edge, Edge::Manifest(there) if there.digest == *digest);
     let there = engine.holes.there.iter().filter(|(edge, _)| holds_it(edge));
@@ -116,7 +118,7 @@ fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
 }
 
 impl Engine {
-    /// The manifest `digest` of the source, if it is at hand, or was read in this run.
+    /// The manifest `digest` of the source, if it is cached or was read in this run.
     pub(super) async fn read_before(&self, route: &Route, digest: &Digest) -> Option<Arc<Manifest>> {
         if let Some(manifest) = route.source.cached_manifest(digest).await {
             return Some(Arc::new(manifest));
@@ -124,7 +126,7 @@ impl Engine {
         self.manifests.get(&(route.source_repository().clone(), digest.clone())).await?.ok()?.ok()
     }
 
-    /// Whether nothing is missing below the manifest `digest` at the target, as far as somebody has looked.
+    /// Whether nothing below the manifest `digest` is known to be missing at the target.
     pub(super) fn may_be_whole(&self, route: &Route, digest: &Digest) -> bool {
         let place = || (route.target_repository().clone(), digest.clone());
         self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
@@ -139,13 +141,13 @@ impl Engine {
 /// How much reading an index may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// A pull, if it must be: it is needed anyway.
+    /// One pull at most: it is needed anyway.
     Sparing,
-    /// Nothing: else it is left unread.
+    /// Nothing: otherwise it is left unread.
     Free,
 }
 
-/// The manifests that `root` consists of, each once, its children first.
+/// The manifests that `root` consists of, each once, children first.
 pub(super) async fn parts(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -161,7 +163,7 @@ pub(super) async fn parts(
                 continue;
             }
             parts.push(child.digest.clone());
-            // What lies deeper than that isn't copied.
+            // Deeper levels aren't copied.
             if child.media_type.is_index() && depth < bounds::DEPTH {
                 let read = read_nested(engine, route, &child.digest, reading).await?;
                 indexes.extend(read.map(|read| (read, depth + 1)));
@@ -192,7 +194,7 @@ async fn read_nested(
     }
 }
 
-/// The manifest from the source, read once in a run.
+/// Reads the manifest from the source, once per run.
 pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Digest) -> Result<Arc<Manifest>> {
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());

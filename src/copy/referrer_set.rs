@@ -1,4 +1,5 @@
-//! What refers to one manifest, on its way to the target: what of it is there, how each is sent, and who lists it.
+//! Copies the referrers of one manifest: checks which the target has, sends the others, and makes sure that they
+//! are listed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,55 +18,56 @@ use crate::referrers::{Claims, Presence, presence};
 use crate::report::Bytes;
 use crate::store::Held;
 
-/// For a referrer whose tag mustn't be replaced by mistake.
+/// The hint for a referrer whose tag must not be replaced by mistake.
 const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true or referrers: none";
 
-/// What refers to one manifest, as far as it is to be mirrored.
+/// The referrers of one manifest that are to be mirrored.
 #[derive(Debug)]
 pub(super) struct ReferrerSet {
     pub(super) subject: Digest,
     pub(super) members: Vec<Referrer>,
-    /// What becomes of a tag of theirs that holds something else.
+    /// What to do if one of their tags holds something else.
     pub(super) overwrite: Overwrite,
-    /// The plan has seen that all of them are at the target but for these, in whose place something else is kept.
+    /// Set if the plan has found all of them at the target except these, whose tags hold something else that is
+    /// kept.
     pub(super) seen: Option<Vec<Referrer>>,
-    /// Nothing but what the lock has of it is brought, and the source isn't asked for more.
+    /// Only the referrers in the lock are copied, and the source isn't asked for more.
     pub(super) is_late: bool,
-    /// The subject isn't at the target yet: a referrer that is refused may be taken after it.
+    /// The subject isn't at the target yet: a refused referrer may be accepted after it.
     pub(super) awaits_subject: bool,
 }
 
-/// What was made of a referrer: all who have the same one share it.
+/// The result of a referrer's push, shared by all images with that referrer.
 pub(super) type Push = Result<PushOutcome<Sent>>;
 
 /// A referrer that was sent.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     bytes: Bytes,
-    /// Nobody has to list it: the target does, or it is found by its tag alone.
+    /// No listing is needed: the target lists it, or it is found by its tag alone.
     listed: bool,
 }
 
-/// What became of one referrer.
+/// The outcome of one referrer.
 #[derive(Debug)]
 pub(super) enum Fate {
-    /// It was there.
+    /// It was already there.
     There,
-    /// It is there now; `new` = it was sent for this image and not for one before.
+    /// It is there now. `new`: it was sent for this image, not for an earlier one.
     Arrived { bytes: Bytes, new: bool, to_list: Option<Listing> },
-    /// Something else is under its tag, and is kept.
+    /// Something else has its tag, and is kept.
     Kept,
-    /// It refers to something else.
+    /// It refers to another manifest.
     NotAReferrer,
     /// The target refuses it, perhaps because its subject isn't there yet.
     TooEarly(Error),
-    /// The target doesn't take it; the image does without.
+    /// The target refuses it; the image succeeds without it.
     Refused(Error),
-    /// The image can't do without.
+    /// It fails the image.
     Failed(Error),
 }
 
-/// What became of each member, in their order.
+/// Copies the members. Returns their outcomes, in their order.
 pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet) -> Vec<Fate> {
     let found = match find(engine, route, set).await {
         Ok(found) => found,
@@ -99,7 +101,7 @@ pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &Ref
     fates
 }
 
-/// What the target has in the place of each member, in their order.
+/// What the target has for each member, in their order.
 async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<Presence>> {
     if let Some(kept) = &set.seen {
         let seen = |member| match kept.contains(member) {
@@ -108,7 +110,8 @@ async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<P
         };
         return Ok(set.members.iter().map(seen).collect());
     }
-    // As with children: what an interrupted run has left has no tag, and asking pays where it saves a pull that counts.
+    // As with children: content of an interrupted run has no tag, and a check is worthwhile if it saves a metered
+    // pull.
     if engine.empty_repositories.contains(route.target_repository()) && !route.source.meters_pulls() {
         return Ok(set.members.iter().map(|_| Presence::Absent).collect());
     }
@@ -116,15 +119,15 @@ async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<P
     found.map_err(|error| error.on(Side::Target))
 }
 
-/// What is to be done about a member.
+/// What to do about a member.
 enum Settled {
     /// Nothing.
     Known(Fate),
-    /// It is sent, in place of what has this name.
+    /// It is sent, and replaces the manifest with this name.
     ToSend(Option<(Reference, Digest)>),
 }
 
-/// What to do about `member`, of which the target has `found`.
+/// Decides what to do about `member`, for which the target has `found`.
 fn settle(route: &Route, set: &ReferrerSet, member: &Referrer, found: Presence) -> Settled {
     let refused = |error: Error| Settled::Known(Fate::Refused(error.on(Side::Target).at(Stage::Copy)));
     let is_kept = set.seen.is_some() || set.overwrite == Overwrite::Keep;
@@ -142,12 +145,12 @@ fn settle(route: &Route, set: &ReferrerSet, member: &Referrer, found: Presence) 
                 _ => Settled::ToSend(Some((name, holds))),
             }
         }
-        // What nobody knows is sent again, whether or not that changes anything.
+        // If the state is unknown it is sent again, whether or not that changes anything.
         _ => Settled::ToSend(None),
     }
 }
 
-/// Brings what isn't there. `replaced` is its name, and what else that holds.
+/// Copies a missing referrer. `replaced`: the name it gets, and the digest that this name holds now.
 async fn copy_referrer(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -157,7 +160,7 @@ async fn copy_referrer(
 ) -> Result<Fate> {
     let manifest = read::load(engine, route, &member.digest).await.map_err(|error| unreadable(set, error))?;
     let subject = manifest.subject().map(|subject| &subject.digest);
-    // What cosign keeps under a tag has no subject.
+    // Content under a cosign tag has no subject.
     if subject.map_or(member.tag.is_none(), |subject| *subject != set.subject) {
         return Ok(Fate::NotAReferrer);
     }
@@ -189,14 +192,14 @@ async fn copy_referrer(
 }
 
 impl Engine {
-    /// Whoever brings the referrer `digest` by that name pushes it, whether or not that was done before.
+    /// Lets the referrer `digest` be pushed again by that name, even if it was pushed before.
     pub(super) fn forget_referrer(&self, route: &Route, digest: &Digest) {
         self.referred.forget(&(route.key(digest), Selector::Digest(digest.clone())));
     }
 }
 
-/// The name that a referrer gets. One that lies under the fallback tag by itself, in place of an index, has to make room
-/// for an index.
+/// The name to push a referrer under. If a single referrer occupies the fallback tag in place of an index, it has
+/// to make room for one.
 async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<Selector> {
     let by_digest = Selector::Digest(member.digest.clone());
     let Some(tag) = &member.tag else { return Ok(by_digest) };
@@ -209,16 +212,16 @@ async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<
         Ok(_) => Ok(by_tag),
         Err(error) if error.kind() == Kind::NotFound => Ok(by_tag),
         Err(error) => match route::held(route, &by_tag).await {
-            // A registry with policies has the referrers API: what it withholds is no index.
+            // A registry with policies has the referrers API, so a withheld manifest isn't an index.
             Ok(Held::Withheld(_) | Held::Manifest(_)) => Ok(by_tag),
-            // It might be an index, which no referrer may take the place of.
+            // It might be an index, which no referrer may replace.
             Ok(Held::Unknown(_)) => Ok(by_digest),
             _ => Err(error.on(Side::Target)),
         },
     }
 }
 
-/// Sends a referrer with all that it points at.
+/// Sends a referrer with everything it points at.
 async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>, name: &Selector) -> Push {
     let pushed = match name {
         Selector::Digest(_) => walk::copy_node(engine, route, manifest).await,
@@ -237,7 +240,7 @@ async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>
     })
 }
 
-/// A referrer that can't be read fails the image: without it, it might pass for unsigned.
+/// A referrer that can't be read fails the image: without it, the image might pass for unsigned.
 fn unreadable(set: &ReferrerSet, error: Error) -> Error {
     match error.kind() {
         Kind::NotFound => {
@@ -264,34 +267,34 @@ fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
     }
 }
 
-/// It may have been a signature of the target's owner.
+/// Warns because the replaced manifest may have been a signature made by the target's owner.
 fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
     let is = &member.digest;
     tracing::warn!("{name} held {held} and holds the source's {is} now: to keep what is there, set overwrite: keep");
 }
 
-/// The tag of `member` holds something else, which may not be replaced.
+/// The error if the tag of `member` holds something else that may not be replaced.
 fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
     let why = format!("it holds {}, not {}, and may not be replaced", holds.short(), member.digest.short());
     Error::new(Kind::Conflict, format!("set {name}"), why).on(Side::Target).at(Stage::Copy)
 }
 
-/// Keeps the list of those that are here, as the source has it.
+/// Copies the source's index for the members that the target has.
 async fn keep_index(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
     if let Err(error) = fallback::keep(engine, route, set, &here(set, fates)).await {
         fates.iter_mut().for_each(|fate| *fate = Fate::Failed(error.clone()));
     }
 }
 
-/// The members that the target has by now.
+/// The members that the target has now.
 fn here(set: &ReferrerSet, fates: &[Fate]) -> HashSet<Digest> {
     let is_here = |fate: &Fate| matches!(fate, Fate::There | Fate::Arrived { .. });
     let here = set.members.iter().zip(fates).filter(|(_, fate)| is_here(fate));
     here.map(|(member, _)| member.digest.clone()).collect()
 }
 
-/// Lists those that have arrived where the target doesn't list them by itself. Those that can't be listed can't be found,
-/// so they haven't arrived.
+/// Lists the arrived members if the target doesn't list them by itself. Members that can't be listed can't be
+/// found, so they don't count as arrived.
 async fn list(engine: &Arc<Engine>, route: &Arc<Route>, set: &ReferrerSet, fates: &mut [Fate]) {
     let of = |fate: &Fate| match fate {
         Fate::Arrived { to_list, .. } => to_list.clone(),

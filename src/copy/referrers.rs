@@ -1,8 +1,8 @@
-//! What refers to an image and to what it consists of: found level by level, and copied before the image gets its tag.
+//! Finds the referrers of an image and of its parts level by level, and copies them before the image gets its tag.
 //!
-//! The referrers of the root are those that the lock has; for everything else the source is asked. What refers to a
-//! referrer comes after it. No circle is possible, as a manifest names its subject by digest: what says of something
-//! that it refers to another thing than the manifest itself says isn't followed.
+//! The referrers of the root come from the lock; for all other manifests the source is asked. The referrers of a
+//! referrer come after it. A cycle is impossible: a manifest names its subject by digest, and a list entry that
+//! contradicts its manifest is ignored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::oci::{Digest, Manifest, Referrer, bounds};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
 
-/// What bringing came to.
+/// The result of copying referrers.
 #[derive(Debug, Default)]
 pub(super) struct CopiedReferrers {
     pub(super) bytes: Bytes,
-    /// Something else is kept in place of one of them.
+    /// Whether other content is kept in place of one of them.
     pub(super) kept: bool,
 }
 
-/// Those of the root that the lock has; `seen` if the plan has found at the target what it doesn't leave.
+/// The referrers of the root, from the lock. `seen`: the plan has already compared them with the target.
 pub(super) fn of_root(transfer: &Transfer, seen: bool) -> ReferrerSet {
     ReferrerSet {
         subject: transfer.root.digest.clone(),
@@ -38,7 +38,7 @@ pub(super) fn of_root(transfer: &Transfer, seen: bool) -> ReferrerSet {
     }
 }
 
-/// Those of each of `subjects` that the source has, if there are any.
+/// The referrers at the source of each of `subjects`; manifests without referrers are omitted.
 pub(super) async fn find(
     engine: &Engine,
     route: &Route,
@@ -60,9 +60,9 @@ pub(super) async fn find(
     Ok(sets.filter(|set| !set.members.is_empty()).collect())
 }
 
-/// Brings `sets` and what refers to them in turn, and tells in `rows` what became of each. `absent` is the root if
-/// the target doesn't have it yet: a target that refuses what refers to it gets it by its digest, and then these once more.
-/// `all` = also what refers to those that are there already is looked for.
+/// Copies `sets` and their referrers, and records each outcome in `rows`. `absent` is the root if the target
+/// doesn't have it yet: if the target therefore refuses a referrer, the root is pushed by digest and the referrer
+/// again. `all`: also look for the referrers of those that are there already.
 pub(super) async fn copy_all(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -111,7 +111,7 @@ pub(super) async fn copy_all(
     Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {}", bounds::DEPTH)))
 }
 
-/// Brings those once more that the target refuses before it has their subject, the root.
+/// Copies the referrers that the target refuses as long as their subject, the root, is missing.
 async fn copy_after_root(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -131,7 +131,7 @@ async fn copy_after_root(
     let late = ReferrerSet { subject, members, overwrite, seen: None, is_late: false, awaits_subject: false };
     let late = referrer_set::copy_all(engine, route, &late).await;
     let now = late.into_iter().map(|fate| match fate {
-        // It was sent before, and is listed since its subject is there.
+        // It was sent before, and counts as arrived now that its subject is there.
         Fate::There => Fate::Arrived { bytes: Bytes::default(), new: true, to_list: None },
         fate => fate,
     });
@@ -139,7 +139,7 @@ async fn copy_after_root(
     Ok(())
 }
 
-/// Each digest has one row, also if it was found in two ways.
+/// Each digest has one row, even if it was found in two ways.
 fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
     let (status, error) = match fate {
         Fate::There | Fate::Arrived { new: false, .. } => (Status::UpToDate, None),

@@ -1,9 +1,10 @@
-//! What a target says is missing is sent again.
+//! Resends content that a target reports as missing.
 //!
-//! An answer that something is there can be old or wrong: a cache in front, a garbage collection in between, a mount that
-//! came to nothing, a registry that is only late. So the target is asked for each part, and sent what it lacks; if it still
-//! misses something, what it names, or else every part, is sent without asking. Nothing is mounted here, and each further
-//! push comes after a pause. A target that misses something even then is broken.
+//! A target's answer that it has something can be outdated or wrong because of a cache in front of it, a garbage
+//! collection in between, a mount without effect, or replication delay. So the target is asked for each part and
+//! sent the missing ones. If it still reports missing content, the parts that it names, or otherwise all parts, are
+//! sent without asking. Nothing is mounted here, and there is a pause before each further push. If that doesn't
+//! help, the target is broken.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::oci::{Descriptor, Edge, Manifest, Selector};
 use crate::report::Bytes;
 use crate::store::Accepted;
 
-/// Before each further push of the manifest, what is done about the parts, and the pause.
+/// For each further push of the manifest: how its parts are checked before, and the pause.
 const TRIES: [(Option<Ask>, Duration); 4] = [
     (Some(Ask::Always), Duration::from_millis(200)),
     (Some(Ask::Never), Duration::from_millis(500)),
@@ -28,15 +29,15 @@ const TRIES: [(Option<Ask>, Duration); 4] = [
     (None, Duration::from_secs(2)),
 ];
 
-/// Whether `error` says that the target lacks something that `manifest` points at. Some registries have no code for it and
-/// name what they miss (Artifactory: MANIFEST_INVALID).
+/// Whether `error` says that the target lacks something that `manifest` points at. Some registries have no code for
+/// this and name the missing digest (Artifactory: MANIFEST_INVALID).
 pub(super) fn misses_content(error: &Error, manifest: &Manifest) -> bool {
     let refused = matches!(error.kind(), Kind::Unsupported | Kind::Invalid | Kind::NotFound);
     let answered = error.status().is_some_and(|status| (400..500).contains(&status));
     error.kind() == Kind::MissingContent || refused && answered && !named(error, manifest).is_empty()
 }
 
-/// What `manifest` points at and `error` names.
+/// The edges of `manifest` that `error` names.
 fn named<'a>(error: &Error, manifest: &'a Manifest) -> Vec<&'a Edge> {
     let is_named = |edge: &&Edge| {
         let (_, hex) = edge.descriptor().digest.as_str().split_once(':').unwrap_or_default();
@@ -45,8 +46,8 @@ fn named<'a>(error: &Error, manifest: &'a Manifest) -> Vec<&'a Edge> {
     manifest.successors().iter().filter(is_named).collect()
 }
 
-/// Pushes `manifest` once more after the target said by `missing` that it lacks something, as often as [`TRIES`] has it.
-/// Returns what the target says of it, and what was moved.
+/// Pushes `manifest` again after the target reported missing content in `missing`, at most as often as [`TRIES`]
+/// allows. Returns the target's answer and the bytes that were moved.
 pub(super) async fn push_again(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -56,7 +57,7 @@ pub(super) async fn push_again(
     mut missing: Error,
 ) -> Result<(Accepted, Bytes)> {
     let mut moved = Bytes::default();
-    // It may be the subject that the target misses: then it is for the caller to send that.
+    // The missing content may be the subject, which the caller has to send.
     let lacks_subject = match manifest.subject() {
         Some(subject) => !route::has_manifest(route, &subject.digest).await?,
         None => false,
@@ -78,7 +79,7 @@ pub(super) async fn push_again(
     Err(explain_missing(missing))
 }
 
-/// Brings `edges` again, believing nothing that was known of them.
+/// Copies `edges` again, regardless of what was known about them.
 fn send<'a>(
     engine: &'a Arc<Engine>,
     route: &'a Arc<Route>,
@@ -95,7 +96,7 @@ fn send<'a>(
         });
         let mut tally = Bytes::default();
         for branch in join_all(branches).await {
-            // What is present now was credited when it was first copied.
+            // Present content was counted when it was first copied.
             tally += Bytes { present: 0, ..branch? };
         }
         Ok(tally)
@@ -103,7 +104,7 @@ fn send<'a>(
     .boxed()
 }
 
-/// A target that still says so, though it was sent each part, means something else.
+/// Explains why a target still reports missing content although it was sent each part.
 fn explain_missing(error: Error) -> Error {
     match error.kind() {
         Kind::MissingContent => error.with_hint(

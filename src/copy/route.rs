@@ -1,4 +1,4 @@
-//! From where to where an image goes, and what the target is asked on the way.
+//! The route of an image from source to target, and the checks at the target.
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use crate::oci::{Descriptor, Digest, Repository, Selector};
 use crate::provision::Ready;
 use crate::store::{Held, Source, Stores, Target};
 
-/// From where to where an image goes.
+/// The source and the target of an image.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) source: Arc<dyn Source>,
     pub(super) target: Arc<dyn Target>,
     from: Repository,
     to: Repository,
-    /// Where in the plan the image stands.
+    /// The plan position of the image.
     place: usize,
 }
 
 impl Route {
-    /// Opens both ends. The target takes a proof that the repository exists.
+    /// Opens both ends. `ready` proves that the target repository exists.
     pub(super) fn open(stores: &dyn Stores, from: &Repository, ready: &Ready, place: usize) -> Result<Arc<Self>> {
         let to = ready.repository();
         let source = stores.source(from).map_err(|error| error.on(Side::Source))?;
@@ -39,25 +39,25 @@ impl Route {
         self.place
     }
 
-    /// Work is shared by all who bring the same content from and to the same repositories.
+    /// The key by which images share the work for the same content between the same repositories.
     pub(super) fn key(&self, digest: &Digest) -> (Repository, Repository, Digest) {
         (self.from.clone(), self.to.clone(), digest.clone())
     }
 }
 
-/// Whether to ask the target before sending. Only what is likely to be there is mounted: a target that has said that
-/// something is missing isn't trusted with that.
+/// Whether to ask the target before sending. Mounts are tried only with `IfLikely`: a target that has reported
+/// missing content isn't trusted with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// Where something can be there.
+    /// If the content may be there.
     IfLikely,
-    /// In any case: the target has said that something is missing.
+    /// Always: the target has reported missing content.
     Always,
-    /// Not at all: it has said so again after it was asked.
+    /// Never: it has reported missing content again after it was asked.
     Never,
 }
 
-/// Whether the target has `blob`. A refusal to tell doesn't fail the image: if it has it or not, the push decides.
+/// Whether the target has `blob`. A refused check doesn't fail the image: the push decides.
 pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
     match route.target.blob_size(&blob.digest).await {
         Ok(size) => Ok(size == Some(blob.size)),
@@ -74,12 +74,12 @@ pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool>
     holds(route, &Selector::Digest(digest.clone()), digest).await
 }
 
-/// Whether the target has `digest` under this name.
+/// Whether the target has `digest` under `name`.
 pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
     held(route, name).await.map(|held| matches!(held, Held::Manifest(found) if found == *digest))
 }
 
-/// What the target has under this name.
+/// What the target has under `name`.
 pub(super) async fn held(route: &Route, name: &Selector) -> Result<Held> {
     route.target.held(name).await.map_err(|error| error.on(Side::Target))
 }

@@ -1,7 +1,7 @@
-//! One reader, one hash, one writer: the bytes of a blob on their way from the source to the target.
+//! One reader, one hash, one writer: streams the bytes of a blob from the source to the target.
 //!
-//! The last chunk is held back until digest and length agree, so a target never receives the whole of a wrong blob. A
-//! source that breaks is reopened where it broke, within the same upload.
+//! The last chunk is held back until digest and length match, so a target never receives the whole of a wrong blob.
+//! If the source breaks, it is reopened at that offset within the same upload.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,13 @@ use crate::progress::Progress;
 use crate::retry::{Backoff, Tries};
 use crate::store::{BlobStream, Source, wrong_size};
 
-/// How long a broken source is tried anew while the target's upload waits: registries drop uploads that idle longer.
+/// How long a broken source is retried while the target's upload waits: registries drop uploads that idle longer.
 const RESUME_WITHIN: Duration = Duration::from_secs(20);
 
-/// Who has come this much further, in bytes, may fail as often as at the start.
+/// The progress in bytes after which the allowed number of failures is renewed.
 pub(super) const RENEWS: u64 = 1 << 20;
 
-/// What readers of a run share.
+/// What the readers of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) progress: Arc<dyn Progress>,
@@ -37,28 +37,28 @@ struct Reader {
     stream: Option<BlobStream>,
     verifier: Option<Verifier>,
     held: Option<Bytes>,
-    /// Until when a broken source is tried anew; its next byte lifts it.
+    /// The deadline for retrying a broken source; its next byte clears it.
     deadline: Option<Instant>,
     tries: Tries,
-    /// How far it had come when the tries were last renewed.
+    /// The offset at which the tries were last renewed.
     renewed_at: u64,
-    /// How far it has come, for whoever watches.
+    /// The current offset, for observers.
     reached: Arc<AtomicU64>,
     shared: Arc<Shared>,
 }
 
-/// Opens `blob` of `source`, and returns when its first byte is there.
+/// Opens `blob` of `source`, and returns when its first byte has arrived.
 ///
 /// # Errors
-/// If it can't be opened. What comes in its place of the first byte is in the stream.
+/// If it can't be opened. An error in place of the first byte is in the stream.
 pub(super) async fn open(source: &Arc<dyn Source>, blob: &Descriptor) -> Result<BlobStream> {
     let mut stream = source.blob(blob, 0).await?;
     let first = stream.next().await;
     Ok(futures::stream::iter(first).chain(stream).boxed())
 }
 
-/// The verified bytes of `blob`, of which `opened` is the first stream from `source`. `reached` is kept at the bytes that
-/// were read.
+/// The verified bytes of `blob`; `opened` is the first stream from `source`. `reached` tracks the number of bytes
+/// read.
 pub(super) fn verified(
     source: Arc<dyn Source>,
     blob: Descriptor,
@@ -99,11 +99,11 @@ impl Reader {
                         return Ok(Some(ready));
                     }
                 }
-                // What comes after the announced length can't make right bytes wrong.
+                // Bytes after the announced length don't make correct bytes wrong.
                 _ if self.verifier().is_full() => return self.finish(),
                 Some(Err(error)) if !error.retry() => return Err(error),
                 Some(Err(error)) => self.resume(error).await?,
-                // It has no more: this is no connection that broke.
+                // The source has ended early; this isn't a broken connection.
                 None => {
                     let seen = self.verifier().seen();
                     return Err(wrong_size(&self.attempted(), &self.blob, seen));
@@ -129,7 +129,7 @@ impl Reader {
         Ok(self.held.take())
     }
 
-    /// Opens the source again where it broke, or gives up with the error that it broke with.
+    /// Reopens the source at the current offset, or returns the error that it broke with.
     async fn resume(&mut self, broke: Error) -> Result<()> {
         let offset = self.verifier().seen();
         tracing::debug!(blob = %self.blob.digest, offset, "source broke, reopening: {broke}");
@@ -137,7 +137,7 @@ impl Reader {
             self.renewed_at = offset;
             self.tries.renew();
         }
-        // A source that opens and breaks again without a byte isn't back: it gets no more time.
+        // A source that reopens and breaks again without a byte hasn't recovered: it gets no more time.
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + RESUME_WITHIN);
         let (source, blob, tries) = (&self.source, &self.blob, &mut self.tries);
         let error = broke.clone();

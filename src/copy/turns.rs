@@ -1,4 +1,4 @@
-//! One at a time for each key, with what those before have learnt.
+//! Serializes work by key; each turn sees what the earlier ones have stored.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-/// Turns by key. Whoever holds one waits for nothing but a registry's answer.
+/// Turns by key. The holder of a turn waits only for a registry's answer.
 #[derive(Debug)]
 pub(super) struct Turns<K, V>(Mutex<HashMap<K, Arc<Turn<V>>>>);
 
@@ -17,7 +17,7 @@ impl<K, V> Default for Turns<K, V> {
 }
 
 impl<K: Eq + Hash, V: Default> Turns<K, V> {
-    /// Waits for a turn at `key`; it ends when it is dropped.
+    /// Waits for a turn at `key`; the turn ends when the guard is dropped.
     pub(super) async fn take(&self, key: K) -> OwnedMutexGuard<V> {
         let turn = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         turn.lock_owned().await

@@ -1,5 +1,5 @@
-//! The graph of an image, walked from the root: what the target has ends a branch, children go before parents. When the
-//! root goes is for `image` to say.
+//! Walks the graph of an image from the root: a branch ends at content that the target has, and children are pushed
+//! before parents. `image` decides when the root is pushed.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::oci::{Descriptor, Digest, Edge, Manifest, Selector, bounds};
 use crate::report::Bytes;
 use crate::store::Accepted;
 
-/// Brings what `manifest` points at. Every branch is followed to its end even if one fails: what arrives is of use to the
-/// next run, and other images may wait for it.
+/// Copies what `manifest` points at. Every branch is completed even if one fails: the content helps the next run,
+/// and other images may wait for it.
 pub(super) fn copy_children<'a>(
     engine: &'a Arc<Engine>,
     route: &'a Arc<Route>,
@@ -38,16 +38,16 @@ pub(super) fn copy_children<'a>(
     .boxed()
 }
 
-/// What became of a blob or of a manifest with all below it.
+/// The result of copying a blob, or a manifest with everything below it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CopiedReferrers {
     bytes: Bytes,
-    /// What the target says of a manifest that was pushed.
+    /// The target's answer to the pushed manifest.
     accepted: Accepted,
 }
 
-/// Does `work` once for each digest and both its repositories, however it is reached: as a root, a child or a referrer. Only
-/// the first caller is credited with what it cost; for the others it is there.
+/// Does `work` once for each digest and pair of repositories, whether the manifest is reached as a root, a child or
+/// a referrer. The bytes are credited to the first caller; for the others the content is already there.
 async fn once<F>(engine: &Engine, route: &Route, of: &Descriptor, work: impl FnOnce() -> F) -> Result<CopiedReferrers>
 where
     F: Future<Output = Result<CopiedReferrers>> + Send + 'static,
@@ -62,7 +62,7 @@ where
             Ok(CopiedReferrers { bytes: Bytes { present: bytes.total(), ..Bytes::default() }, accepted })
         }
         Err(error) => {
-            // It may go when its subject is there.
+            // It may be accepted when its subject is there.
             if may_miss_its_subject(&error) {
                 engine.copied.forget(&key);
             }
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// Brings one branch.
+/// Copies one branch.
 pub(super) async fn copy_edge(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -96,7 +96,7 @@ pub(super) async fn copy_edge(
     once(engine, route, edge.descriptor(), work).await.map(|copied| copied.bytes)
 }
 
-/// Brings `manifest` with all below it, by its digest.
+/// Copies `manifest` with everything below it, and pushes it by digest.
 pub(super) async fn copy_node(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -129,7 +129,7 @@ fn credit(placed: Placed, blob: &Descriptor) -> Bytes {
     }
 }
 
-/// Brings a manifest that another one points at, by its digest.
+/// Copies a manifest that another one points at, and pushes it by digest.
 async fn copy_child(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -152,22 +152,22 @@ async fn copy_child(
         return Ok(CopiedReferrers { bytes, ..CopiedReferrers::default() });
     }
     let manifest = read::load(engine, route, &child.digest).await?;
-    // What a child lacks in its turn, its own push tells.
+    // The push of the child reports what the child lacks.
     let below = if ask == Ask::Never { Ask::IfLikely } else { ask };
     copy_manifest(engine, route, &manifest, depth, below).await
 }
 
-/// A repository without tags may still hold children of an interrupted run. Finding out costs a request each, which is
-/// worth it where it saves a pull that counts.
+/// Whether to check for a child in an empty repository. A repository without tags may hold children of an
+/// interrupted run. Each check is a request, which is worthwhile if it saves a metered pull.
 pub(super) async fn child_may_be_there(engine: &Engine, route: &Route, child: &Descriptor, ask: Ask) -> bool {
     ask == Ask::Always
         || !engine.empty_repositories.contains(route.target_repository())
         || read::costs_a_pull(route, &child.digest).await
 }
 
-/// Whether the target had the manifest `digest` when this was first asked in this run.
+/// Whether the target had the manifest `digest` when this run first checked.
 pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Digest) -> Result<bool> {
-    // What has something missing below it is copied again, and so is what nobody has looked below.
+    // A manifest is copied again if something below it is missing, or if nothing below it was checked.
     if !engine.may_be_whole(route, digest) {
         return Ok(false);
     }
@@ -177,8 +177,8 @@ pub(super) async fn is_there(engine: &Engine, route: &Arc<Route>, digest: &Diges
     asked.map_err(|lost| Error::defect(format!("find {digest} in {}", route.target), lost))?.0
 }
 
-/// Pushes a manifest whose successors are there; if the target says that some aren't, sends these and pushes it again.
-/// Returns what the target says of it, and what the repair moved.
+/// Pushes a manifest whose children are there. If the target reports missing ones, sends them and pushes it again.
+/// Returns the target's answer and the bytes that the repair moved.
 pub(super) async fn push(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
@@ -190,7 +190,7 @@ pub(super) async fn push(
         Err(error) if repair::misses_content(&error, manifest) => {
             repair::push_again(engine, route, manifest, name, depth, error).await
         }
-        // The target has stored other bytes than it was sent: they were damaged on the way, or it is broken.
+        // The target has stored bytes other than those sent: they were damaged in transit, or the target is broken.
         Err(error) if error.kind() == Kind::Mismatch => {
             tracing::info!("{error}: pushing it once more");
             route.target.push_manifest(manifest, name).await.map(|accepted| (accepted, Bytes::default()))

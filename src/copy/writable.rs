@@ -1,8 +1,8 @@
-//! Whether target repositories take pushes, found out by the first upload to each: it is opened before a pull that counts is
-//! spent, and before a blob is read, so that a target which takes nothing costs nothing upstream.
+//! Checks whether target repositories accept pushes. The first upload to each is opened before a metered pull is
+//! spent and before a blob is read, so that a target that accepts nothing costs nothing upstream.
 //!
-//! A registry that takes no pushes at all (405: read-only, or a pull-through cache) says so once, and all of its repositories
-//! wait for its first answer; a repository that refuses (403) says so for all of its tags.
+//! A registry that accepts no pushes at all (405: read-only, or a pull-through cache) answers so once, and all its
+//! repositories wait for its first answer. A repository that refuses (403) does so for all its tags.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,11 +14,11 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Registry, Repository};
 use crate::store::Upload;
 
-/// What is known of the target repositories.
+/// What is known about the target repositories.
 #[derive(Debug, Default)]
 pub(super) struct Writable {
     known: Mutex<Known>,
-    /// Until something is known of a registry, and then of each of its repositories, one asks at a time.
+    /// One request at a time until something is known about a registry, and then about each of its repositories.
     registries: Turns<Registry, ()>,
     repositories: Turns<Repository, ()>,
 }
@@ -26,11 +26,11 @@ pub(super) struct Writable {
 #[derive(Debug, Default)]
 struct Known {
     proven: HashSet<Repository>,
-    /// Registries that have answered to an upload, whatever.
+    /// Registries that have answered an upload request in any way.
     answered: HashSet<Registry>,
     read_only: HashMap<Registry, Error>,
     refused: HashMap<Repository, Error>,
-    /// Uploads that nobody has used yet.
+    /// Opened uploads that aren't used yet.
     opened: HashMap<Repository, Upload>,
 }
 
@@ -39,7 +39,7 @@ impl Writable {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `repository` has taken something.
+    /// Records that `repository` has accepted something.
     pub(super) fn prove(&self, repository: &Repository) {
         let mut known = self.lock();
         if known.proven.insert(repository.clone()) {
@@ -47,20 +47,21 @@ impl Writable {
         }
     }
 
-    /// An upload to `repository` that was opened to find out, for the first who needs one.
+    /// An opened upload to `repository`, for the first blob that needs one.
     pub(super) fn take_opened(&self, repository: &Repository) -> Option<Upload> {
         self.lock().opened.remove(repository)
     }
 
-    /// All that nobody has used.
+    /// All unused uploads.
     pub(super) fn unused(&self) -> Vec<(Repository, Upload)> {
         self.lock().opened.drain().collect()
     }
 
-    /// Finds out whether the target of `route` takes pushes, unless that is known. The upload is kept for its first blob.
+    /// Checks whether the target of `route` accepts pushes, unless that is known. The upload is kept for its first
+    /// blob.
     ///
     /// # Errors
-    /// As the target refuses it, or has refused it before.
+    /// If the target refuses it now or has refused it before.
     pub(super) async fn check(&self, route: &Route) -> Result<()> {
         let repository = route.target_repository();
         if let Some(known) = self.known(repository) {
@@ -98,21 +99,21 @@ impl Writable {
                 known.proven.insert(repository.clone());
                 known.opened.insert(repository.clone(), upload.clone());
             }
-            // What else it says may be about this repository alone.
+            // Status 405 is about the whole registry; other answers may be about this repository alone.
             Err(error) if error.status() == Some(405) => {
                 known.read_only.insert(repository.registry().clone(), error.clone());
             }
             Err(error) if !error.kind().retry() && error.kind() != Kind::Interrupted => {
                 known.refused.insert(repository.clone(), error.clone());
             }
-            // It says nothing of what comes later.
+            // This error doesn't predict later answers.
             Err(_) => return,
         }
         known.answered.insert(repository.registry().clone());
     }
 }
 
-/// Gives up the uploads that nobody has used.
+/// Cancels the unused uploads.
 pub(super) async fn abandon_unused(engine: &Engine) {
     for (repository, upload) in engine.writable.unused() {
         if let Ok(target) = engine.stores.target(&repository) {
