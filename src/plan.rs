@@ -1,4 +1,4 @@
-//! Lock + what the targets hold → Plan: which images have work. [`price`] tells what that costs, where a plan is shown.
+//! Lock + state of the targets → Plan: the images that need work. [`price`] adds the cost if the plan is displayed.
 //!
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
@@ -25,18 +25,18 @@ pub use repair::{Holes, repair};
 pub use request::Request;
 pub(crate) use want::{failed, transfer};
 
-/// What a run is going to do, image by image, in the order of mirror.yaml and of its targets.
+/// The work of a run, image by image, in the order of mirror.yaml and of its targets.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// One entry for each image and target.
     pub images: Vec<Planned>,
     /// Target repositories that don't exist and will be created.
     pub missing: Vec<Repository>,
-    /// Existing target repositories whose settings will be changed, and which those are.
+    /// Existing target repositories whose settings will be changed, with the names of those settings.
     pub changes: Vec<(Repository, Vec<&'static str>)>,
-    /// Target repositories that hold no tag: nothing of their content needs to be asked for.
+    /// Target repositories without tags, in which existence checks are unnecessary.
     pub empty: HashSet<Repository>,
-    /// What is missing below tags that are right, if it was looked for.
+    /// What is missing below correct tags, if that was checked.
     pub holes: Holes,
 }
 
@@ -44,70 +44,71 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are images, and there are hundreds, not millions")]
 pub enum Planned {
-    /// It can be worked on.
+    /// It can be processed.
     Image(Transfer),
-    /// It has failed already: it couldn't be resolved, or the target couldn't be asked.
+    /// It has failed already: it couldn't be resolved, or the target couldn't be queried.
     Failed {
-        /// The canonical source reference, or the repository where no tag is known yet.
+        /// The canonical source reference, or the repository if no tag is known yet.
         source: String,
         /// The target reference or repository.
         target: String,
-        /// Why.
+        /// The reason.
         error: Error,
     },
 }
 
-/// Everything that is needed to bring one image to one target; no option is looked up later.
+/// Everything needed to copy one image to one target; no option is looked up later.
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// The canonical source, as the lock names it.
+    /// The canonical source, as in the lock.
     pub source: Reference,
     /// The pinned manifest.
     pub root: Descriptor,
-    /// The digest at the target, where a platform filter makes it another one.
+    /// The digest at the target, if a platform filter changes it.
     pub mirrored: Option<Digest>,
-    /// The digest by which alone the target knows it, where that isn't the one above: it takes no manifest by that one.
+    /// The only digest that the target knows it by, if it doesn't accept the manifest by the one above.
     pub known_as: Option<Digest>,
     /// How it is mirrored.
     pub handling: Handling,
-    /// What the lock knows to refer to it.
+    /// Its referrers in the lock.
     pub referrers: Vec<Referrer>,
-    /// Those of them that are to be sent; known where the image's own tag is right.
+    /// The referrers to be sent; known if the image's own tag is right.
     pub lacking: Vec<Referrer>,
-    /// Those of them whose tag at the target holds something else, which isn't replaced (`overwrite: false` or `keep`); known
-    /// where the image's own tag is right.
+    /// The referrers whose tag at the target holds something else that isn't replaced (`overwrite: false` or
+    /// `keep`); known if the image's own tag is right.
     pub left: Vec<Referrer>,
-    /// Whether to look for new referrers of what it consists of and of its referrers, though nothing else is to be done.
+    /// Whether to look for new referrers of its parts and of its referrers, even if nothing else is to be done.
     pub follow: bool,
-    /// Where it goes.
+    /// The target repository.
     pub target: Repository,
-    /// The tag that it gets there; `None` = untagged.
+    /// The target tag; `None` = untagged.
     pub tag: Option<Tag>,
-    /// What there is to do.
+    /// The work to be done.
     pub action: Action,
-    /// What it takes, once the plan has a price.
+    /// The cost, once the plan has a price.
     pub cost: Cost,
-    /// The pin couldn't be updated: it is mirrored as it was, and counts as failed.
+    /// Why the pin couldn't be updated: the image is mirrored by the old pin, and counts as failed.
     pub stale: Option<Error>,
 }
 
-/// What there is to do for an image.
+/// The work to be done for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Copy what the target lacks of its graph.
+    /// Copy the parts that the target lacks.
     Copy,
     /// The manifest is there by digest: one PUT under the tag.
     Tag,
-    /// The tag is right, but some of what the lock knows to refer to the image isn't there.
+    /// The tag is right, but some referrers in the lock are missing.
     Refer,
-    /// Nothing: the target holds it already.
+    /// Nothing: the target has it already.
     UpToDate,
-    /// Nothing: the target's tag holds something else, and is to be left (`overwrite: keep`).
+    /// Nothing: the target's tag holds something else, which is kept (`overwrite: keep`).
     Kept {
-        /// What the tag holds, where the target says so.
+        /// What the tag holds, if the target says so.
         found: Option<Digest>,
     },
-    /// The target's tag holds something else, and may not be replaced (`overwrite: false`, or the repository is immutable).
+    /// The target's tag holds something else that may not be replaced (`overwrite: false`, or the repository is
+    /// immutable).
     Conflict {
         /// What the tag holds.
         found: Digest,
@@ -120,7 +121,7 @@ impl Action {
         self.sets_tag() || *self == Self::Refer
     }
 
-    /// Whether the image gets its name: only then its repository may have to be created, or be changed.
+    /// Whether the image's tag is set: only then may its repository have to be created or changed.
     pub fn sets_tag(&self) -> bool {
         matches!(self, Self::Copy | Self::Tag)
     }
@@ -132,7 +133,8 @@ impl Plan {
         self.images.iter().filter_map(Planned::work)
     }
 
-    /// The images that are at their target already, if only under another tag, and lack nothing as far as somebody has looked.
+    /// The images that are already at their target, if only under another tag, and lack nothing as far as was
+    /// checked.
     pub(crate) fn right(&self) -> impl Iterator<Item = &Transfer> {
         self.images.iter().filter_map(|planned| match planned {
             Planned::Image(transfer) if self.is_right(transfer) => Some(transfer),
@@ -147,7 +149,7 @@ impl Plan {
             && self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
     }
 
-    /// The repositories in which an image gets its name, each once, in the order of the images.
+    /// The repositories in which an image's tag is set, each once, in the order of the images.
     pub fn to_prepare(&self) -> Vec<Repository> {
         let mut seen = HashSet::new();
         let targets = self.with_work().filter(|transfer| transfer.action.sets_tag()).map(|transfer| &transfer.target);
@@ -166,7 +168,7 @@ impl Planned {
 }
 
 impl Transfer {
-    /// `source`, pinned to `root`, to `target` under `tag`: all of it, without a price.
+    /// Copies all of `source`, pinned to `root`, to `target` under `tag`; without a price.
     pub fn new(source: Reference, root: Descriptor, target: Repository, tag: Option<Tag>, action: Action) -> Self {
         Self {
             source,
@@ -186,13 +188,13 @@ impl Transfer {
         }
     }
 
-    /// Decides what there is to do anew.
+    /// Replaces the action.
     fn decide(&mut self, action: Action) {
         self.cost = Cost::of(&action);
         self.action = action;
     }
 
-    /// The same image, as one that has failed.
+    /// The same image, as failed.
     fn failed(&self, error: Error) -> Planned {
         Planned::Failed { source: self.source.to_string(), target: self.target_text(), error }
     }
@@ -202,12 +204,12 @@ impl Transfer {
         self.mirrored.as_ref().unwrap_or(&self.root.digest)
     }
 
-    /// What of that which the lock knows to refer to it is to be mirrored.
+    /// The referrers in the lock that are to be mirrored.
     pub fn wanted_referrers(&self) -> impl Iterator<Item = &Referrer> {
         self.referrers.iter().filter(|referrer| self.handling.referrers.wants(referrer))
     }
 
-    /// The target reference as text: with the tag, or with the digest where it has none.
+    /// The target reference as text: with the tag, or with the digest if it has none.
     pub fn target_text(&self) -> String {
         let reference = match &self.tag {
             Some(tag) => Reference::tagged(self.target.clone(), tag.clone()),

@@ -1,7 +1,7 @@
-//! Source and Target: one repository, wherever it is.
+//! Source and Target: one repository, in whatever kind of store.
 //!
-//! The seam between deciding and moving: everything above speaks of these two traits, in our own terms, and one
-//! conformance suite holds every implementation to them.
+//! This is the boundary between deciding and moving. All rooms above use only these two traits, in the project's
+//! own types, and one conformance suite tests every implementation.
 
 pub mod cache;
 pub(crate) mod content;
@@ -27,7 +27,8 @@ pub(crate) use self::pulls::{PullOrder, PullTurn};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag, Verifier};
 
-/// That `blob` has `found` bytes where `attempted` was tried: a definite answer, which no second attempt changes.
+/// The error for a `blob` of which `attempted` yielded `found` bytes: a definite answer that a retry doesn't
+/// change.
 pub(crate) fn wrong_size(attempted: &str, blob: &Descriptor, found: u64) -> Error {
     let why = format!("it has {found} bytes, and the manifest says {}", blob.size);
     Error::new(Kind::Mismatch, attempted, why)
@@ -35,59 +36,62 @@ pub(crate) fn wrong_size(attempted: &str, blob: &Descriptor, found: u64) -> Erro
         .as_final()
 }
 
-/// The bytes of a blob, in chunks, not yet verified.
+/// The unverified bytes of a blob, in chunks.
 pub type BlobStream = BoxStream<'static, Result<Bytes>>;
 
-/// The most bytes that [`Source::small_blob`] takes into memory.
+/// The largest blob that [`Source::small_blob`] reads into memory, in bytes.
 pub const SMALL: u64 = 4 << 20;
 
-/// A repository that can be read. Errors are of kind `NotFound` where something isn't there.
+/// A repository that can be read. An error has kind `NotFound` if the requested content doesn't exist.
 #[async_trait]
 pub trait Source: Debug + Display + Send + Sync {
-    /// What `selector` names now: media type, digest and size of the manifest. Costs no pull where the registry names
-    /// the digest in its answer to a HEAD; else one GET.
+    /// Resolves `selector` to the media type, digest and size of a manifest. Costs no pull if the registry's answer
+    /// to a HEAD includes the digest; otherwise one GET.
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor>;
 
-    /// The same, with the manifest itself where it had to be read to tell.
+    /// Like [`Source::resolve`], and returns the manifest if it had to be read.
     async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
         Ok((self.resolve(selector).await?, None))
     }
 
-    /// The manifest `digest`, verified: its bytes hash to it. Counts as a pull where pulls are counted.
+    /// The manifest `digest`, verified: its bytes hash to the digest. Counts as a pull if pulls are metered.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 
-    /// The manifest `digest` if it can be had without a request. That it can says nothing about the repository.
+    /// The manifest `digest` if it is available without a request. Its availability says nothing about the
+    /// repository.
     async fn cached_manifest(&self, _digest: &Digest) -> Option<Manifest> {
         None
     }
 
-    /// The bytes of `blob` from `offset` (in bytes) on, as they come: the caller verifies. The stream is `'static` and may
-    /// fail at any chunk; one that ends has given all that there is. `Mismatch` if the blob is known to have another size.
+    /// The bytes of `blob` from `offset` (in bytes) on, unverified: the caller verifies them. The stream is
+    /// `'static` and may fail at any chunk; its end means that there are no more bytes. `Mismatch` if the blob is
+    /// known to have another size.
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream>;
 
-    /// All bytes of `blob`, verified: for what is read to be understood, such as a configuration. `Unsupported` if it has
-    /// more than [`SMALL`] of them, `Mismatch` if others come.
+    /// All bytes of `blob`, verified, for blobs that are parsed, such as a configuration. `Unsupported` if it has
+    /// more than [`SMALL`] bytes, `Mismatch` if the bytes don't match the digest.
     async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
         read_whole(self, blob).await
     }
 
-    /// The size in bytes of blob `digest`, `None` if it isn't there.
+    /// The size in bytes of blob `digest`; `None` if it doesn't exist.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
 
-    /// All tags, in the order in which they are served. `NotFound` if the repository doesn't exist.
+    /// All tags, in the order in which the registry returns them. `NotFound` if the repository doesn't exist.
     async fn tags(&self) -> Result<Vec<Tag>>;
 
-    /// All tags, as [`Source::tags`] has them, if they come in at most `pages` pages, one request each; else `None`.
+    /// All tags, as in [`Source::tags`], if they fit in `pages` pages (one request each); otherwise `None`.
     async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
         let _ = pages;
         self.tags().await.map(Some)
     }
 
-    /// What refers to `subject`, each digest once and never `subject` itself, and none if nothing does, whether `subject` is
-    /// there or not.
+    /// The referrers of `subject`: each digest once, never `subject` itself. Empty if there are none, whether or
+    /// not `subject` exists.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers>;
 
-    /// The same by the referrers API alone; `None` where there is none, so that clients keep it under the fallback tag.
+    /// Like [`Source::referrers`], by the referrers API alone; `None` if the registry doesn't have it, so that
+    /// clients maintain the list under the fallback tag.
     async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
         match self.referrers(subject).await? {
             Referrers::Listed(listed) => Ok(Some(listed)),
@@ -95,7 +99,7 @@ pub trait Source: Debug + Display + Send + Sync {
         }
     }
 
-    /// What lies under the fallback tag of `subject`; nothing where the referrers API is all that there is.
+    /// The content of the fallback tag of `subject`; empty if only the referrers API can be used.
     async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
         match self.referrers(subject).await? {
             Referrers::Listed(_) => Ok(Referrers::Tagged(None)),
@@ -103,55 +107,56 @@ pub trait Source: Debug + Display + Send + Sync {
         }
     }
 
-    /// Whether an empty list by the referrers API may mean that the registry only doesn't know: then the fallback tag is asked,
-    /// too.
+    /// Whether an empty list from the referrers API may be incomplete, so that the fallback tag has to be read too.
     async fn may_miss_referrers(&self) -> bool {
         false
     }
 
-    /// Whether it refuses to tell what it has, and gives it: then it says nothing of what it hasn't got, either.
+    /// Whether it refuses HEAD requests for content that it serves: then such a refusal doesn't mean that content
+    /// is missing.
     fn refuses_questions(&self) -> bool {
         false
     }
 
-    /// What `tag` names, read where the registry denies it to who only asks. Counts as a pull where pulls are counted.
+    /// The manifest that `tag` names, read by GET if the registry refuses a HEAD. Counts as a pull if pulls are
+    /// metered.
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         let found = self.resolve(&Selector::Tag(tag.clone())).await?;
         self.manifest(&found.digest).await
     }
 
-    /// Whether reading a manifest here counts against a pull quota, as far as it is known by now.
+    /// Whether reading a manifest here counts against a pull quota, as far as is known yet.
     fn meters_pulls(&self) -> bool {
         false
     }
 
-    /// Pulls that may still be set aside; `None` if they aren't limited. Where they may be and it isn't known yet, it is asked
-    /// for by what costs nothing, about manifest `digest`.
+    /// The pulls that may still be reserved; `None` if they aren't limited. If the limit isn't known yet, it is
+    /// requested by a free request for manifest `digest`.
     async fn pulls_left(&self, _digest: &Digest) -> Option<u64> {
         None
     }
 
-    /// Sets pulls aside for the manifests `digests` as well, and for as many as `unnamed` of which it isn't known yet which
-    /// they are, in place of those so far. All of it, or nothing changes.
+    /// Extends `aside` to cover also the manifests `digests`, and replaces its reservation for unnamed manifests by
+    /// `unnamed`. All or nothing.
     ///
     /// # Errors
-    /// `QuotaExceeded` if there aren't as many.
+    /// `QuotaExceeded` if too few pulls are left.
     async fn set_aside(&self, _aside: &mut PullsAside, _digests: &[Digest], _unnamed: u64) -> Result<()> {
         Ok(())
     }
 
-    /// Whether reading the manifest `digest` would count against that quota: not if it can be had without a request, nor
-    /// from another place that is asked before. Costs no pull.
+    /// Whether reading the manifest `digest` would be a metered pull. It isn't if the manifest is available without
+    /// a request, or from a mirror that is asked first. Costs no pull.
     async fn costs_pull(&self, digest: &Digest) -> bool {
         self.meters_pulls() && self.cached_manifest(digest).await.is_none()
     }
 
-    /// Who gave the manifest `digest` in this run, where it wasn't this repository's own registry.
+    /// The registry that served the manifest `digest` in this run, if it wasn't this repository's registry.
     fn served_by(&self, _digest: &Digest) -> Option<Registry> {
         None
     }
 
-    /// What came for `blob` from here was wrong. Says whether it comes from another place from now on.
+    /// Reports wrong bytes for `blob` from here. Returns whether it will be read from another place from now on.
     fn distrust(&self, _blob: &Digest) -> bool {
         false
     }
@@ -173,34 +178,34 @@ async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result
     Ok(bytes.into())
 }
 
-/// Whether the bytes alone tell the media type that they were served with.
+/// Whether the media type that the manifest was served with follows from its bytes alone.
 pub(crate) fn tells_its_type(manifest: &Manifest) -> bool {
     let read = Manifest::new(manifest.digest().clone(), None, manifest.bytes().clone());
     read.is_ok_and(|read| read.media_type() == manifest.media_type())
 }
 
-/// What refers to a manifest, and how the repository tells it.
+/// The referrers of a manifest, by the way the repository lists them.
 #[derive(Debug, Clone)]
 pub enum Referrers {
-    /// It has the referrers API, and knows what refers to what.
+    /// By the referrers API.
     Listed(Vec<Referrer>),
-    /// It has none: clients keep an index under the fallback tag (distribution-spec, "Referrers Tag Schema"). Where it is no
-    /// index, it is a referrer itself: what cosign 3 leaves at GHCR.
+    /// By an index under the fallback tag, which clients maintain (distribution-spec, "Referrers Tag Schema"). If
+    /// the content isn't an index, it is a referrer itself: cosign 3 leaves such tags at GHCR.
     Tagged(Option<Manifest>),
 }
 
-/// What a target holds, in the words of a pin.
+/// A manifest at a target, compared with a pin.
 #[derive(Debug, Clone)]
 pub(crate) struct AsPinned {
     /// The pinned digest, if it is that manifest.
     pub(crate) is: Digest,
-    /// The digest by which alone the target knows that manifest, where it isn't the pinned one.
+    /// The only digest that the target knows the manifest by, if that isn't the pinned one.
     pub(crate) known_as: Option<Digest>,
 }
 
-/// `found` at `target`, which may be the manifest `pinned` by another algorithm: registries call what a tag holds by sha256,
-/// whatever it was pinned by, and not all know it by the other digest, too. Only its bytes can tell, which costs a GET and a
-/// HEAD where the algorithms differ and nothing elsewhere.
+/// Compares `found` at `target` with the manifest `pinned`, whose digest may use another algorithm. Registries
+/// identify the content of a tag by sha256, whatever the pin uses, and not all know it by the other digest too.
+/// Only the bytes can tell: this costs a GET and a HEAD if the algorithms differ, and nothing otherwise.
 pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Digest) -> AsPinned {
     let is_same = found.algorithm() != pinned.algorithm()
         && target.manifest(&found).await.is_ok_and(|manifest| pinned.matches(manifest.bytes()));
@@ -211,7 +216,8 @@ pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Diges
     AsPinned { is: pinned.clone(), known_as: (!is_known).then_some(found) }
 }
 
-/// A manifest with blobs of the image `root`, if it can be had without a request, wherever it was read before.
+/// A manifest with blobs of the image `root`, if one is available without a request, whichever repository it was
+/// read from.
 pub(crate) async fn cached_image(stores: &dyn Stores, repository: &Repository, root: &Digest) -> Option<Manifest> {
     let source = stores.source(repository).ok()?;
     let root = source.cached_manifest(root).await?;
@@ -221,9 +227,7 @@ pub(crate) async fn cached_image(stores: &dyn Stores, repository: &Repository, r
     }
 }
 
-/// What lies under the fallback tag of `subject`, where pulls count: most have none, which a HEAD tells, and by its digest
-/// the index may be at hand.
-/// `root` and what is below it as far as the cache of `source` has it, and whether that is all.
+/// `root` and the manifests below it that the cache of `source` has, and whether those are all.
 pub(crate) async fn cached_graph(source: &dyn Source, root: Manifest) -> (Vec<Manifest>, bool) {
     let (mut graph, mut to_follow, mut seen) = (Vec::new(), vec![root], HashSet::new());
     let mut is_whole = true;
@@ -251,12 +255,13 @@ async fn fallback_by_digest<S: Source + ?Sized>(source: &S, subject: &Digest) ->
 }
 
 impl Referrers {
-    /// What `found` under the fallback tag tells, which may be `subject` itself, tagged so by somebody.
+    /// Interprets `found` under the fallback tag of `subject`. It may be `subject` itself, which somebody tagged
+    /// that way.
     fn under_tag(found: Manifest, subject: &Digest) -> Self {
         Self::Tagged(Some(found).filter(|found| found.digest() != subject))
     }
 
-    /// They themselves; none if what lies under the fallback tag is no index.
+    /// The referrers; empty if the content of the fallback tag isn't an index.
     pub fn list(&self) -> Vec<Referrer> {
         match self {
             Self::Listed(referrers) => referrers.clone(),
@@ -270,21 +275,21 @@ impl Referrers {
 /// A repository that can be written to.
 #[async_trait]
 pub trait Target: Source {
-    /// Stores `manifest` verbatim, by its digest or under a tag. What it refers to must be there, except its subject.
-    /// `MissingContent` if the target says that something isn't.
+    /// Stores `manifest` verbatim, by its digest or under a tag. Everything it refers to must exist, except its
+    /// subject. `MissingContent` if the target reports that something is missing.
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted>;
 
-    /// Opens an upload. It ends with [`Target::push_blob`] or [`Target::abandon`].
+    /// Opens an upload. [`Target::push_blob`] or [`Target::abandon`] ends it.
     async fn open_upload(&self) -> Result<Upload>;
 
-    /// Stores the blob that `blob` describes: `body` is its verified bytes, `blob.size` of them. On failure the upload is
-    /// of no further use.
+    /// Stores `blob`. `body` is its verified bytes, `blob.size` of them. After a failure the upload can't be used
+    /// again.
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()>;
 
-    /// Gives an upload up, best effort.
+    /// Cancels an upload, best effort.
     async fn abandon(&self, upload: Upload);
 
-    /// Gives an upload up, and tells if nobody has answered to that: then nobody would answer to its bytes, either.
+    /// Cancels an upload, and reports an unanswered request: then the target wouldn't answer to the bytes, either.
     ///
     /// # Errors
     /// If there was no answer.
@@ -293,7 +298,7 @@ pub trait Target: Source {
         Ok(())
     }
 
-    /// What the target has under `name`. Asks as [`Source::resolve`] does, and knows what to make of a refusal to say.
+    /// What the target has under `name`. Uses [`Source::resolve`], and interprets a refusal to answer.
     async fn held(&self, name: &Selector) -> Result<Held> {
         match self.resolve(name).await {
             Ok(found) => Ok(Held::Manifest(found.digest)),
@@ -303,8 +308,9 @@ pub trait Target: Source {
         }
     }
 
-    /// Whether what it answers to is what it holds: a pull-through cache answers for its upstream, and takes no pushes.
-    /// `answered` gives a manifest of an image that it has answered to, where one is at hand.
+    /// Checks that the repository itself stores what it answers to. A pull-through cache answers for its upstream,
+    /// and accepts no pushes. `answered` returns a manifest of an image that the target has answered to, if one is
+    /// cached.
     ///
     /// # Errors
     /// `Unsupported` if it is such a cache.
@@ -312,39 +318,40 @@ pub trait Target: Source {
         Ok(())
     }
 
-    /// What a HEAD proves here, asked of a repository that fills itself from another registry.
+    /// What a HEAD proves at a repository that fills itself from another registry.
     ///
     /// # Errors
-    /// `Unsupported` if it is known to fill itself from nowhere.
+    /// `Unsupported` if it is known not to fill itself.
     async fn head_proves(&self) -> Result<HeadProves> {
         Ok(HeadProves::Nothing)
     }
 
-    /// Whether it keeps the manifest `digest` in truth, whatever it answers to; `None` where that can't be known.
+    /// Whether it really stores the manifest `digest`, whatever it answers; `None` if that can't be determined.
     async fn keeps_manifest(&self, _digest: &Digest) -> Result<Option<bool>> {
         Ok(None)
     }
 
-    /// What it shares a storage quota with, where that is known to be more than this repository alone.
+    /// The name of its storage quota, if that is known to be shared with other repositories.
     fn shares_quota(&self) -> Option<String> {
         None
     }
 
-    /// When another repository of the same registry gives this one a blob. Asked for before the first mount.
+    /// When another repository of the same registry can give this one a blob. Called before the first mount.
     async fn mount_rule(&self) -> MountRule {
         MountRule::AtOnce
     }
 
-    /// Makes blob `digest` of `from`, a repository of the same registry, one of this repository too.
+    /// Mounts blob `digest` from `from`, a repository of the same registry.
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount>;
 
-    /// Whether the source's own index of what refers to a manifest is worth keeping under the fallback tag, although this
-    /// target lists by itself: because it is read from again, and the index is to arrive from here byte for byte.
+    /// Whether to copy the source's own index of referrers to the fallback tag although this target lists referrers
+    /// itself: it will be copied from again, and the index must be identical there.
     fn keeps_indexes(&self) -> bool {
         false
     }
 
-    /// Whether a manifest that is read here is marked as pulled, which retention rules go by: then it is left alone.
+    /// Whether the registry records when a manifest was last pulled, which retention rules use: then manifests
+    /// aren't read here.
     fn records_pull_time(&self) -> bool {
         false
     }
@@ -353,10 +360,10 @@ pub trait Target: Source {
 /// What the answer to a HEAD proves at a pull-through cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadProves {
-    /// It is passed on: what is answered to can be had, and need not be kept.
+    /// Nothing: the request is forwarded, so the content exists upstream but may not be stored here.
     Nothing,
-    /// A blob that is answered to is kept. For manifests it is passed on, and an index is kept under another digest than its
-    /// own, at most.
+    /// That a blob is stored. Manifest requests are forwarded, and an index is stored at most under a digest that
+    /// differs from its own.
     Blobs,
 }
 
@@ -367,17 +374,17 @@ pub enum Held {
     Nothing,
     /// The manifest with this digest.
     Manifest(Digest),
-    /// Something, but the target doesn't say what it is, and this is why. It may be written to all the same.
+    /// Something that the target doesn't identify, for this reason. It may still be writable.
     Withheld(Error),
-    /// Something or nothing: the target doesn't answer the question, and this is how. A push tells whether it may be written to.
+    /// Unknown: the target didn't answer the question, with this error. Only a push shows whether it is writable.
     Unknown(Error),
 }
 
 impl Held {
-    /// The digest, if there is something.
+    /// The digest, if the name exists.
     ///
     /// # Errors
-    /// If the target doesn't say what it is.
+    /// If the target doesn't identify the content.
     pub fn digest(self) -> Result<Option<Digest>> {
         match self {
             Self::Nothing => Ok(None),
@@ -387,54 +394,54 @@ impl Held {
     }
 }
 
-/// An opened upload: where to send the bytes, in the store's own terms.
+/// An opened upload: the location for its bytes, in a format that only the store knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload(pub String);
 
-/// When a registry mounts a blob of one of its repositories into another.
+/// When a registry mounts a blob of one repository into another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MountRule {
-    /// As soon as the blob is there, or it says no when it is asked.
+    /// As soon as the blob is there; otherwise it refuses the request.
     #[default]
     AtOnce,
-    /// When a manifest that refers to the blob is there as well.
+    /// As soon as a manifest that refers to the blob is there, too.
     Committed,
-    /// Not at all: nobody need ask.
+    /// Never: mounts needn't be tried.
     Never,
 }
 
-/// What came of asking for a mount.
+/// The result of a mount request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mount {
     /// The blob is there now.
     Mounted,
-    /// Refused; with the upload that the target opened instead, if it did.
+    /// Refused; with the upload that the target opened instead, if any.
     Declined(Option<Upload>),
 }
 
-/// What a target says of a manifest that it took.
+/// A target's answer to a manifest that it accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accepted {
-    /// It knows the referrers API and has linked the manifest to its subject (`OCI-Subject`).
+    /// It has the referrers API and linked the manifest to its subject (`OCI-Subject`).
     pub subject_processed: bool,
 }
 
-/// Where repositories are opened: the one place that knows which store a name leads to.
+/// Opens repositories: the only place that knows which store a name belongs to.
 pub trait Stores: Debug + Send + Sync {
-    /// `repository`, to read from.
+    /// Opens `repository` for reading.
     ///
     /// # Errors
-    /// `Configuration` if what is set for its registry can't be used.
+    /// `Configuration` if the settings for its registry can't be used.
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>>;
 
-    /// `repository`, to write to.
+    /// Opens `repository` for writing.
     ///
     /// # Errors
     /// As [`Stores::source`].
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>>;
 
-    /// `repository`, as one of several places that may have what is looked for: it is read as it is, and if it is in
-    /// trouble, that is an error at once.
+    /// Opens `repository` as one of several places that may have some content: without mirrors, and a registry in
+    /// trouble is an error at once.
     ///
     /// # Errors
     /// As [`Stores::source`].

@@ -16,11 +16,11 @@ use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::store::{Held, as_pinned, cached_image};
 
-/// For an image whose tag mustn't be replaced by mistake.
+/// The hint for an image whose tag must not be replaced by mistake.
 const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true: without either, nobody can \
     tell whether the tag holds something else";
 
-/// Works out what there is to do.
+/// Determines the work to be done.
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let lists = Lists::of_new(request, &wants).await;
@@ -42,7 +42,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
     plan
 }
 
-/// The selections that have no tags to speak of: each is a failed image of its own, at each target.
+/// Sources whose tags couldn't be listed: each is one failed image at each target.
 fn unlisted(request: Request<'_>) -> Vec<Planned> {
     let rules = request.images.iter().filter(|rule| rule.selection().is_some());
     let failed = rules.filter_map(|rule| Some((rule, request.failed.get(&lock::name(&rule.repository, &[]))?)));
@@ -56,10 +56,10 @@ fn unlisted(request: Request<'_>) -> Vec<Planned> {
     each.collect()
 }
 
-/// What a target has under the name that an image is to get.
+/// What a target has under the name of an image.
 struct Answer {
     held: Held,
-    /// The digest by which the target knows the image, where that isn't the pinned one.
+    /// The digest that the target knows the image by, if that isn't the pinned one.
     known_as: Option<Digest>,
 }
 
@@ -92,7 +92,7 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option
     Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
 }
 
-/// The manifests that the answers have shown to be in each target repository.
+/// The manifests that the answers have shown to exist in each target repository.
 fn held(wants: &[Want<'_>], found: &[Option<Result<Answer>>]) -> HashMap<Repository, HashSet<Digest>> {
     let mut held: HashMap<Repository, HashSet<Digest>> = HashMap::new();
     for (want, found) in wants.iter().zip(found) {
@@ -123,7 +123,7 @@ fn planned(
         (Held::Manifest(found), _) if found == *pin.target_digest() => Action::UpToDate,
         (Held::Manifest(found), Overwrite::Refuse) => Action::Conflict { found },
         (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
-        // Nobody knows whether there is anything.
+        // The tag may exist.
         (Held::Unknown(error), Overwrite::Refuse | Overwrite::Keep) => {
             return failed(want, error.with_hint(UNKNOWN_TAG).on(Side::Target).at(Stage::Plan));
         }
@@ -131,7 +131,7 @@ fn planned(
             tracing::info!("{error}; what it holds isn't known, so it is set");
             if is_there { Action::Tag } else { Action::Copy }
         }
-        // Nobody knows what the tag holds.
+        // The content of the tag is unknown.
         (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {
             tracing::warn!("{error}; it is left as it is (overwrite: keep). {}", error.hint().unwrap_or_default());

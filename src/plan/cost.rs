@@ -1,4 +1,4 @@
-//! What an image takes: what a plan expects of it, and the bytes that a run has seen.
+//! The cost of an image: as expected by a plan, and the bytes that a run has moved.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,22 +6,22 @@ use serde::Serialize;
 use super::Action;
 use crate::error::Error;
 
-/// What a plan expects an image to take.
+/// The expected cost of an image.
 #[derive(Debug, Clone, Default)]
 pub struct Cost {
     /// Manifest GETs at the source that count against a quota: a lower bound unless they are exact.
     pub pulls: u64,
-    /// Whether `pulls` is exact: what an unread index consists of isn't known, nor what refers to it.
+    /// Whether `pulls` is exact. It isn't if the children of an unread index, or its referrers, aren't known.
     pub pulls_exact: bool,
-    /// Manifest GETs that it doesn't take.
+    /// Manifest GETs that aren't needed.
     pub spared: Spared,
-    /// What there is to move, and what isn't; `None` while unknown.
+    /// The bytes to move, and those that needn't be; `None` while unknown.
     pub bytes: Option<Bytes>,
-    /// Why it would have to wait: too few pulls are left.
+    /// Why it has to be put off: too few pulls are left.
     pub put_off: Option<Error>,
 }
 
-/// Manifest GETs that aren't sent to the source, by who has the manifests.
+/// Manifest GETs that aren't sent to the source, by the place that has the manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spared {
     /// The cache.
@@ -31,7 +31,7 @@ pub struct Spared {
 }
 
 impl Cost {
-    /// What `action` takes as far as it tells: nothing, if there is no work.
+    /// The cost as far as `action` determines it: nothing if there is no work.
     pub fn of(action: &Action) -> Self {
         let is_free = !action.has_work();
         Self { pulls_exact: is_free, bytes: is_free.then(Bytes::default), ..Self::default() }
@@ -45,19 +45,19 @@ impl std::ops::AddAssign for Spared {
     }
 }
 
-/// Bytes of blobs and manifests, by the way they came to the target.
+/// Bytes of blobs and manifests, by the way they got to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Bytes {
     /// Sent over the network.
     pub copied: u64,
-    /// Taken by the target from another of its repositories.
+    /// Mounted by the target from another of its repositories.
     pub mounted: u64,
-    /// There already.
+    /// Already there.
     pub present: u64,
 }
 
 impl Bytes {
-    /// All of them.
+    /// The sum.
     pub fn total(self) -> u64 {
         self.copied + self.mounted + self.present
     }

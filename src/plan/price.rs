@@ -1,7 +1,8 @@
-//! What a plan costs, each image by itself and then in the order of the plan: what one image brings is there for the next.
+//! The cost of a plan, first for each image alone and then in plan order: what one image copies is available to the
+//! next.
 //!
-//! Only a plan that is to be shown has a price. It is worked out by the rules of the copy: what is read from the cache, from a
-//! mirror or from another target isn't pulled, and a blob enters each target registry once.
+//! Only a plan that is displayed has a price. It follows the rules of the copy: manifests from the cache, a mirror
+//! or another target aren't pulled, and a blob is sent to each target registry once.
 
 mod elsewhere;
 mod needs;
@@ -19,19 +20,19 @@ use super::{Action, Bytes, Cost, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::oci::{Descriptor, Digest, Edge, Registry, Repository};
 use crate::store::{Stores, cached_graph};
 
-/// Images that are priced side by side, and questions about the blobs of one.
+/// Images that are priced concurrently, and concurrent blob checks for one image.
 const IMAGES: usize = 16;
 
-/// What a price may cost.
+/// How many pulls pricing may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spending {
-    /// No counted pull: what images consist of whose manifests can't be had without one stays unknown.
+    /// No metered pull: the bytes of images whose manifests need one stay unknown.
     Nothing,
-    /// The pulls that it takes; a cache spares the copy the same ones.
+    /// The pulls that it needs; with a cache, the copy doesn't need the same ones again.
     Pulls,
 }
 
-/// Gives each image of `plan` its cost, as a sync will have it.
+/// Sets the cost of each image of `plan`, as a sync will have it.
 pub async fn price(plan: &mut Plan, stores: &Arc<dyn Stores>, spending: Spending) {
     let elsewhere = Elsewhere::new(plan, stores);
     let reader = Reader::new(plan, stores, spending, &elsewhere);
@@ -53,11 +54,11 @@ pub async fn price(plan: &mut Plan, stores: &Arc<dyn Stores>, spending: Spending
     }
 }
 
-/// What the images so far have brought and taken.
+/// What the images so far have copied and cost.
 #[derive(Default)]
 struct Bill<'a> {
     pulled: HashSet<(Repository, Digest)>,
-    /// Roots of which more may be pulled than is known: for one target, as long as they are unread.
+    /// Roots that may need more pulls than are known, for one target, as long as they are unread.
     open: HashSet<(Repository, Digest, Option<Repository>)>,
     registries: HashSet<(Registry, Digest)>,
     scopes: HashSet<(String, Digest)>,
@@ -65,7 +66,8 @@ struct Bill<'a> {
 }
 
 impl Bill<'_> {
-    /// What the images that are right consist of, as far as the manifests in the cache tell, can be mounted for the others.
+    /// Records the parts of images that are already right, as far as cached manifests tell: the others can mount
+    /// them.
     async fn note_what_is_there(&mut self, plan: &Plan, stores: &Arc<dyn Stores>) {
         if !plan.with_work().any(|transfer| transfer.action == Action::Copy) {
             return;
@@ -84,8 +86,8 @@ impl Bill<'_> {
         }
     }
 
-    /// The cost of the next image. A manifest is pulled once from its repository in a run, however many tags and targets it
-    /// is for.
+    /// The cost of the next image. A run pulls a manifest once from its repository, however many tags and targets
+    /// it has.
     async fn add(&mut self, transfer: &Transfer, needs: Needs) -> Cost {
         let source = transfer.source.repository();
         let fresh = needs.pulls.into_iter().filter(|digest| self.pulled.insert((source.clone(), digest.clone())));
@@ -116,7 +118,7 @@ impl Bill<'_> {
     }
 }
 
-/// Nobody has asked yet what refers to the children of an index, and to referrers.
+/// Whether referrers of the index's children and of referrers haven't been looked up yet.
 fn may_have_more(transfer: &Transfer) -> bool {
     let has_parts = transfer.root.media_type.is_index() && transfer.action == Action::Copy;
     let follows = transfer.handling.referrers.policy != ReferrerPolicy::None;

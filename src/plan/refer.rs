@@ -1,5 +1,5 @@
-//! Asks the targets for what the lock knows to refer to images that are there: one question for each form that a root has,
-//! the list of what names it as subject and each tag.
+//! Asks the targets for the locked referrers of images that are there: one request for each way to find them, which
+//! are the list of referrers and each tag.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,19 +15,19 @@ use crate::store::Target;
 /// A root at a target.
 type Place = (Repository, Digest);
 
-/// How a referrer isn't at the target.
+/// How a referrer is missing at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lack {
     /// It isn't there, or isn't listed.
     Absent,
-    /// Its tag holds something else, or what isn't known.
+    /// Its tag holds something else, or unknown content.
     Other,
 }
 
 /// The referrers that a target lacks.
 type Lacking = HashMap<Referrer, Lack>;
 
-/// Gives those images work whose tag is right, but of whose referrers the target lacks some.
+/// Adds work for images whose tag is right, but whose target lacks some of their referrers.
 pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
     // The same root may have several tags there.
     let mut questions: HashMap<Place, BTreeSet<Referrer>> = HashMap::new();
@@ -70,7 +70,7 @@ fn refer(transfer: &mut Transfer, lacking: &Lacking) {
     let (mut absent, other): (Vec<Referrer>, Vec<Referrer>) =
         (of(Lack::Absent).cloned().collect(), of(Lack::Other).cloned().collect());
     let overwrite = transfer.handling.overwrite;
-    // The copy tells of a conflict.
+    // The copy reports a conflict.
     let has_work = !absent.is_empty() || !other.is_empty() && overwrite != Overwrite::Keep;
     match overwrite {
         Overwrite::Replace => absent.extend(other),
@@ -82,7 +82,7 @@ fn refer(transfer: &mut Transfer, lacking: &Lacking) {
     }
 }
 
-/// Those of `referrers` that `target` lacks. What it doesn't tell of is sent again.
+/// The members of `referrers` that `target` lacks. Those whose state is unknown are sent again.
 async fn lacking(target: &dyn Target, root: &Digest, referrers: BTreeSet<Referrer>) -> Result<Lacking> {
     let referrers: Vec<Referrer> = referrers.into_iter().collect();
     let found = presence(target, root, &referrers, Claims::Believed).await?;

@@ -1,8 +1,8 @@
-//! `--repair`: looks below the tags that are right, at each manifest and blob by HEAD, and gives those images work that have
-//! something missing.
+//! `--repair`: checks each manifest and blob below correct tags by HEAD, and adds work for images with missing
+//! content.
 //!
-//! Each manifest and blob is asked for once for each target repository. The bytes of a manifest come from the cache, else
-//! from the target or the source, whichever counts no pull and keeps no account of one.
+//! Each manifest and blob is checked once per target repository. The bytes of a manifest come from the cache, or
+//! otherwise from the target or the source, whichever neither meters pulls nor records pull times.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,24 +19,24 @@ use crate::oci::{Algorithm, Digest, Edge, Manifest, Repository, Selector, bounds
 use crate::once::OnceMap;
 use crate::store::{Source, Stores, Target};
 
-/// Images that are looked at side by side, and branches of one manifest.
+/// Images that are checked concurrently, and concurrent branches of one manifest.
 const IMAGES: usize = 16;
 
-/// What lies below the tags of the targets.
+/// The results of checking below the tags of the targets.
 #[derive(Debug, Clone, Default)]
 pub struct Holes {
-    /// Manifests that are missing or damaged, or that have something below them that is.
+    /// Manifests that are missing or damaged, or have missing or damaged content below them.
     pub broken: HashSet<(Repository, Digest)>,
-    /// Manifests below which nothing is missing; `None` if nobody has looked.
+    /// Manifests with nothing missing below them; `None` if this wasn't checked.
     pub whole: Option<HashSet<(Repository, Digest)>>,
-    /// What was seen to be there: what is missing in one place can be taken from another.
+    /// Content seen at the targets: content that is missing in one place can be copied from another.
     pub there: Vec<(Edge, Repository)>,
-    /// The images that are to be repaired, by their places in the plan, and the bytes of blobs that they lack: each blob
-    /// counts for the first. `None` if more is to be sent.
+    /// The images to be repaired, by plan position, and the bytes of the blobs they lack. Each blob counts for the
+    /// first image. `None` if more is to be sent.
     pub images: HashMap<usize, Option<u64>>,
 }
 
-/// What is missing below a manifest, itself included.
+/// What is missing below a manifest, including the manifest.
 #[derive(Debug, Clone, Copy, Default)]
 struct Lack {
     any: bool,
@@ -44,7 +44,7 @@ struct Lack {
     bytes: u64,
 }
 
-/// One view over the targets.
+/// The shared view of the targets.
 struct Inspector {
     stores: Arc<dyn Stores>,
     questions: Semaphore,
@@ -58,7 +58,7 @@ struct Seen {
     there: HashMap<(Repository, Digest), Edge>,
 }
 
-/// From where an image came, and where it is.
+/// The source and the target of an image.
 #[derive(Clone)]
 struct Ends {
     source: Arc<dyn Source>,
@@ -66,7 +66,7 @@ struct Ends {
     place: Repository,
 }
 
-/// Looks below what `plan` has found to be right, and puts what it lacks into the plan.
+/// Checks below the tags that `plan` found right, and adds missing content to the plan.
 pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &CancellationToken) {
     let inspector = Arc::new(Inspector {
         stores: Arc::clone(stores),
@@ -110,7 +110,7 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
 }
 
 impl Inspector {
-    /// What is missing below the root, and below the referrers that the lock has.
+    /// What is missing below the root, and below its referrers in the lock.
     async fn image(self: &Arc<Self>, transfer: &Transfer) -> Result<(Lack, Lack)> {
         let source = self.stores.source(transfer.source.repository())?;
         let target = self.stores.target(&transfer.target)?;
@@ -125,7 +125,7 @@ impl Inspector {
         Ok((root, lack))
     }
 
-    /// What is missing of the manifest `digest` and below it, looked for once.
+    /// What is missing at and below the manifest `digest`, checked once.
     fn manifest(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> BoxFuture<'static, Result<Lack>> {
         let (inspector, ends, digest) = (Arc::clone(self), ends.clone(), digest.clone());
         async move {
@@ -136,7 +136,7 @@ impl Inspector {
             };
             let looked = inspector.looked.get_or_work(key, work).await;
             let (lack, is_first) = looked.map_err(|lost| Error::defect("look at what is at the target", lost))?;
-            // Only the first image is charged with the bytes.
+            // The bytes count only for the first image.
             lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
         }
         .boxed()
@@ -149,7 +149,7 @@ impl Inspector {
         }
         let found = self.asked(ends.target.resolve(&Selector::Digest(digest.clone()))).await?;
         let manifest = if found.is_some() { self.read(ends, digest).await? } else { None };
-        // What is below a manifest that is missing is found by whoever brings it.
+        // The copy finds what is missing below a missing manifest.
         let Some(manifest) = manifest else {
             self.note(|seen| {
                 seen.broken.insert((ends.place.clone(), digest.clone()));
@@ -203,7 +203,7 @@ impl Inspector {
         .boxed()
     }
 
-    /// The bytes of a manifest that the target has; `None` if what it has is damaged.
+    /// The bytes of a manifest that the target has; `None` if they are damaged.
     async fn read(&self, ends: &Ends, digest: &Digest) -> Result<Option<Manifest>> {
         if let Some(manifest) = ends.source.cached_manifest(digest).await {
             return Ok(Some(manifest));
@@ -220,7 +220,7 @@ impl Inspector {
         }
     }
 
-    /// The answer of a target when it is the question's turn; `None` if it isn't there.
+    /// A target's answer, requested with a permit; `None` if the content doesn't exist.
     async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         let _permit = self.questions.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
         match question.await {
@@ -235,7 +235,7 @@ impl Inspector {
     }
 }
 
-/// What the target calls the root: not by the digest that it is pinned by, where that is of another algorithm.
+/// The digest of the root at the target, which differs from the pin if its algorithm does.
 async fn called(target: &dyn Target, transfer: &Transfer) -> Result<Digest> {
     match &transfer.tag {
         Some(tag) if transfer.target_digest().algorithm() != Algorithm::Sha256 => {

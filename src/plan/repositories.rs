@@ -1,5 +1,5 @@
-//! The repositories in which tags are to be set: which have to be created, hold nothing yet, can't be had, keep their tags
-//! from moving, or will be changed.
+//! The repositories in which tags are to be set: which have to be created, are empty, can't be used, have immutable
+//! tags, or will be changed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +31,7 @@ pub(super) async fn prepare(
         }
     }
     plan.empty.extend(plan.missing.iter().cloned());
-    // In a layout asking costs nothing, and what there is may be there under another name.
+    // In a layout checks are free, and content may exist under another name.
     let asks_cost = |repository: &&Repository| repository.registry().layout().is_none();
     let to_list = empty_so_far.iter().filter(asks_cost);
     let to_list = to_list.filter(|r| !plan.empty.contains(r) && !unavailable.contains_key(r));
@@ -41,7 +41,7 @@ pub(super) async fn prepare(
     fail(plan, &unavailable);
 }
 
-/// Makes conflicts of the images whose tag holds something else and can't be moved, before a byte of them does.
+/// Turns images whose tag holds something else and is immutable into conflicts, before any byte moves.
 pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Vec<(usize, Digest)>) {
     for (index, found) in replaced {
         if let Planned::Image(transfer) = &mut plan.images[index]
@@ -53,7 +53,7 @@ pub(super) fn keep_immutable(request: Request<'_>, plan: &mut Plan, replaced: Ve
     }
 }
 
-/// Finds out which settings of the existing repositories that get a tag will be changed.
+/// Determines which settings of the existing repositories that get a tag will be changed.
 pub(super) async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
     let existing: Vec<_> = plan.to_prepare().into_iter().filter(|one| !plan.missing.contains(one)).collect();
     let mut unavailable = HashMap::new();
@@ -68,7 +68,7 @@ pub(super) async fn compare_settings(request: Request<'_>, plan: &mut Plan) {
     fail(plan, &unavailable);
 }
 
-/// Makes failures of the images for repositories that can't be had.
+/// Fails the images of repositories that can't be used.
 fn fail(plan: &mut Plan, unavailable: &HashMap<Repository, Error>) {
     for planned in &mut plan.images {
         if let Planned::Image(transfer) = planned

@@ -1,4 +1,4 @@
-//! What a plan is asked for.
+//! The input of a plan.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::provision::Provisioners;
 use crate::select::Only;
 use crate::store::Stores;
 
-/// Questions to the targets in flight.
+/// Concurrent requests to the targets.
 pub(super) const QUESTIONS: usize = 64;
 
 /// What to plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is asked for, and where it goes.
+    /// The desired images and their targets.
     pub images: &'a [ImageRule],
     /// The pins.
     pub lock: &'a Lock,
@@ -27,15 +27,15 @@ pub struct Request<'a> {
     pub before: Option<&'a Lock>,
     /// Why a source has no pin, or has kept an old one.
     pub failed: &'a BTreeMap<lock::Name, Error>,
-    /// Which images this run is about.
+    /// The images that this run is limited to.
     pub only: &'a Only,
-    /// Where repositories are opened.
+    /// Opens repositories.
     pub stores: &'a Arc<dyn Stores>,
-    /// Who knows which repositories have to be created.
+    /// Determines which repositories have to be created.
     pub provisioners: &'a Provisioners,
-    /// Whether to look for new referrers of what the images consist of and of their referrers, also where nothing else is
-    /// to be done.
+    /// Whether to look for new referrers of an image's parts and of its referrers, even if nothing else is to be
+    /// done.
     pub follow: bool,
-    /// Cancelled when nothing more is to be asked.
+    /// Cancelled when no further requests are to be sent.
     pub stop: &'a CancellationToken,
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock::LockedImage;
 use crate::oci::{Descriptor, Reference};
 
-/// The image as `pin` has it, for nothing as far as is known by now.
+/// The image as `pin` has it, at no known cost yet.
 pub(crate) fn transfer(want: &Want<'_>, pin: &LockedImage, action: Action) -> Transfer {
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
     let referrers = pin.referrers.iter().filter(|referrer| want.handling.referrers.wants(referrer));
@@ -18,7 +18,7 @@ pub(crate) fn transfer(want: &Want<'_>, pin: &LockedImage, action: Action) -> Tr
     }
 }
 
-/// The image has failed by `error`.
+/// The image, as failed with `error`.
 pub(crate) fn failed(want: &Want<'_>, error: Error) -> Planned {
     let target = match &want.tag {
         Some(tag) => Reference::tagged(want.target.clone(), tag.clone()).to_string(),

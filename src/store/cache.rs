@@ -1,7 +1,7 @@
-//! The cache: a Source around a Source, which asks a folder first.
+//! The cache: a Source around a Source that looks in a folder first.
 //!
-//! What a digest names never changes, so nothing in here grows old. What a tag names does, and never gets in. A cache spares
-//! requests and does nothing else: with an empty one, or none, everything comes out the same.
+//! Content addressed by digest never changes, so no entry becomes outdated. What a tag names can change, so it is
+//! never cached. The cache only saves requests: with an empty one, or none, the results are the same.
 
 mod bound;
 mod folder;
@@ -21,9 +21,9 @@ use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
-/// Opens repositories whose manifests are read from a folder where it has them, and kept there where it hasn't.
+/// Opens repositories whose manifests are read from a folder if it has them, and saved there if it doesn't.
 ///
-/// Targets are opened as they are: what one of them holds is a question that only it can answer.
+/// Targets are opened without the cache, as only the target itself knows what it has.
 #[derive(Debug)]
 pub struct CachedStores {
     stores: Arc<dyn Stores>,
@@ -31,14 +31,14 @@ pub struct CachedStores {
 }
 
 impl CachedStores {
-    /// Around `stores`, with what is in the folder `path`, which needn't exist. What has more than `largest` bytes is
-    /// neither kept nor read.
+    /// Wraps `stores` with the cache in the folder `path`, which needn't exist. Content of more than `largest`
+    /// bytes is neither saved nor read.
     pub fn new(stores: Arc<dyn Stores>, path: PathBuf, largest: u64) -> Self {
         Self { stores, folder: Arc::new(Folder::new(path, largest)) }
     }
 
-    /// Drops what was used least recently until no more than `size` bytes are kept, but nothing of these manifests and of what
-    /// they consist of.
+    /// Deletes the least recently used files until at most `size` bytes are left, but keeps `pinned` manifests and
+    /// their parts.
     pub fn bound(&self, size: u64, pinned: impl IntoIterator<Item = Digest>) {
         let mut to_follow: Vec<Digest> = pinned.into_iter().collect();
         let mut all = HashSet::new();
@@ -87,8 +87,8 @@ impl fmt::Display for Cached {
 
 impl Cached {
     async fn keep(&self, manifest: &Manifest) {
-        // So the folder holds bytes and nothing about them, and what one repository serves under a false type can't come out
-        // for another.
+        // The folder holds only bytes, no media types. So a manifest with a false type in one repository can't
+        // affect another.
         if tells_its_type(manifest) {
             self.folder.keep(manifest.digest(), manifest.bytes()).await;
         }
@@ -102,7 +102,7 @@ impl Source for Cached {
         self.resolve_whole(selector).await.map(|(descriptor, _)| descriptor)
     }
 
-    /// What was read to tell what a tag names is kept by its digest: so it isn't pulled twice.
+    /// A manifest that was read to resolve a tag is saved by its digest, so that it isn't pulled twice.
     async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
         let found = self.source.resolve_whole(selector).await?;
         if let Some(manifest) = &found.1 {

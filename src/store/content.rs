@@ -1,4 +1,4 @@
-//! Reads a blob to its end and compares every byte, a chunk at a time.
+//! Reads a blob to its end and verifies every byte, one chunk at a time.
 
 use futures::StreamExt as _;
 
@@ -7,22 +7,22 @@ use crate::error::{Error, Result};
 use crate::oci::{Descriptor, Mismatch, Verifier};
 use crate::retry::Backoff;
 
-/// Who has come this much further, in bytes, may break off as often as at the start.
+/// The progress in bytes after which the allowed number of failures is renewed.
 const RENEWS: u64 = 1 << 20;
 
 /// How a stream ended.
 enum End {
-    /// With its last byte.
+    /// After the last byte.
     Clean,
-    /// In the middle, for a reason that may pass.
+    /// Early, with a transient error.
     Broken(Error),
 }
 
-/// Whether `source` has the very bytes that `blob` names. One that breaks is read on from where it broke. Each chunk's length
-/// is told to `heard` as it comes.
+/// Whether `source` has exactly the bytes that `blob` names. If the stream breaks, it is reopened at that offset.
+/// `heard` receives the length of each chunk.
 ///
 /// # Errors
-/// Those of the source: `NotFound` if it isn't there, others if that can't be told.
+/// Those of the source: `NotFound` if the blob doesn't exist, others if that can't be determined.
 pub(crate) async fn read<S: Source + ?Sized>(
     source: &S,
     blob: &Descriptor,

@@ -1,10 +1,12 @@
-//! OCI image layouts: a directory that holds the images of any number of repositories (image-spec `image-layout.md`).
+//! OCI image layouts: a directory with the images of any number of repositories (image-spec `image-layout.md`).
 //!
-//! `org.opencontainers.image.ref.name` of an entry in index.json is `NAME:TAG`, where NAME stands for the repository. Blobs
-//! and manifests belong to the layout, not to one of its names: what is there is there for all. An image without a tag and
-//! a referrer have entries without a name, so that whatever was pushed can be reached from index.json.
+//! The annotation `org.opencontainers.image.ref.name` of an entry in index.json is `NAME:TAG`, where NAME is the
+//! repository. Blobs and manifests belong to the layout rather than to a repository: all repositories share them.
+//! Images without a tag and referrers have entries without a name, so that everything pushed is reachable from
+//! index.json.
 //!
-//! `directory` knows the files, `index` the text of index.json, `contents` what both come to, and `choose` what a person means.
+//! `directory` handles the files, `index` the text of index.json, `contents` combines the two, and `choose`
+//! interprets a name that a user typed.
 
 mod choose;
 mod contents;
@@ -29,7 +31,7 @@ use contents::Contents;
 use directory::Directory;
 use index::Change;
 
-/// How many bytes a chunk of a blob has at most.
+/// The largest chunk of a blob, in bytes.
 const CHUNK: usize = 256 * 1024;
 
 /// Opens layouts, each once.
@@ -39,14 +41,14 @@ pub struct LayoutStores {
     open: Mutex<HashMap<Registry, Arc<Contents>>>,
 }
 
-/// What bears one name in a layout.
+/// One repository in a layout.
 pub struct LayoutStore {
     contents: Arc<Contents>,
     repository: Repository,
 }
 
 impl LayoutStores {
-    /// None is open yet; a manifest of more than `largest_manifest` bytes isn't read.
+    /// Creates an empty set of layouts. Manifests of more than `largest_manifest` bytes aren't read.
     pub fn new(largest_manifest: u64) -> Self {
         Self { largest_manifest, open: Mutex::default() }
     }
@@ -67,19 +69,19 @@ impl LayoutStores {
         Ok(Arc::new(LayoutStore { contents, repository: repository.clone() }))
     }
 
-    /// Whether there is a layout.
+    /// Checks that the directory is a layout.
     ///
     /// # Errors
-    /// `NotFound` if there is none, `Configuration` if what is there isn't one.
+    /// `NotFound` if it doesn't exist, `Configuration` if it isn't a layout.
     pub async fn check(&self, layout: &Registry) -> Result<()> {
         self.contents(layout)?.blocking(|contents| contents.index().map(drop)).await
     }
 
-    /// What is called `wanted` in `layout`, word for word or by the reference that it is short for; without `wanted`, the
-    /// only image there. A reference without tag and name stands for what has none, or one that has no tag.
+    /// Finds `wanted` in `layout`, by its exact name or by the reference that it abbreviates; without `wanted`,
+    /// finds the only image. The returned reference has no tag if the image has none.
     ///
     /// # Errors
-    /// `NotFound` if there is none, or several: which there are is in the hint.
+    /// `NotFound` if no image or several match; the hint lists the candidates.
     pub async fn choose(&self, layout: &Registry, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
         let contents = self.contents(layout)?;
         let wanted = wanted.map(str::to_owned);
@@ -107,7 +109,7 @@ impl LayoutStore {
         error.with_hint("mirror it into that layout first, or name another one")
     }
 
-    /// What an image of this tag is called.
+    /// The name of an image with this tag.
     fn ref_name(&self, tag: &Tag) -> String {
         if self.repository.is_nameless() { tag.to_string() } else { format!("{}:{tag}", self.repository.path()) }
     }
@@ -206,8 +208,8 @@ impl Source for LayoutStore {
         Ok(tags)
     }
 
-    /// What index.json lists with this subject, and what an index under the fallback tag says, which tools that copy by tags
-    /// bring along. Such an index that has all of them is told as it is.
+    /// The entries of index.json with this subject, and those of an index under the fallback tag, which tools that
+    /// copy by tag leave there. If that index has all of them, it is returned unchanged.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         let wanted = subject.clone();
         let mut found = self.contents.blocking(move |contents| contents.referrers(&wanted)).await?;
@@ -229,7 +231,7 @@ impl Source for LayoutStore {
     }
 }
 
-/// `listed` if the file is there, and has the length that index.json says.
+/// `listed` if the file exists and has the length given in index.json.
 fn check(contents: &Contents, listed: &Descriptor) -> Result<Option<Descriptor>> {
     match contents.directory.length(&listed.digest)? {
         None => Ok(None),
@@ -307,20 +309,20 @@ impl Target for LayoutStore {
         drop(self.contents.take_upload(&upload.0));
     }
 
-    /// A blob of the layout is one of all its repositories; another layout gives nothing.
+    /// All repositories of a layout share its blobs; another layout can't give any.
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         let is_there = from.registry() == self.repository.registry() && self.blob_size(digest).await?.is_some();
         Ok(if is_there { Mount::Mounted } else { Mount::Declined(None) })
     }
 }
 
-/// A blob as it is read. The last chunk is held back until it is clear that the file is what its name says: whoever reads
-/// would find out, but couldn't tell which file it is.
+/// Reads a blob. The last chunk is held back until the file is verified: a reader would also detect a mismatch, but
+/// couldn't tell which file is damaged.
 struct Reading {
     contents: Arc<Contents>,
     digest: Digest,
     file: File,
-    /// None if it isn't read from its beginning.
+    /// `None` if reading didn't start at the beginning.
     verifier: Option<Verifier>,
     held: Option<Bytes>,
 }

@@ -1,9 +1,9 @@
-//! Repositories in memory: what the engine's tests copy between, and what `demo` serves.
+//! Repositories in memory, for the engine's tests and for `demo`.
 //!
-//! As strict as a registry is meant to be: a blob belongs to the repository that it was pushed to or mounted into, bytes
-//! are checked against digest and size, and a manifest is taken only when everything that it points at is there
-//! (distribution-spec, "Push"), but for foreign layers, without which most registries do. Content is shared, so a clone of
-//! anything here costs a count.
+//! They are as strict as a registry should be: a blob belongs to the repository that it was pushed to or mounted
+//! into, bytes are checked against digest and size, and a manifest is accepted only if everything it points at
+//! exists (distribution-spec, "Push"), except foreign layers, which most registries don't require. Content is
+//! shared, so a clone only increments a reference count.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -17,10 +17,10 @@ use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Uplo
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
-/// How many bytes a chunk of a blob has at most.
+/// The largest chunk of a blob, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// Repositories by name, of any number of registries. A clone is another handle on the same repositories.
+/// Repositories of any number of registries, by name. A clone is another handle on the same repositories.
 #[derive(Clone, Default)]
 pub struct Memory {
     shared: Arc<Mutex<Repositories>>,
@@ -42,33 +42,33 @@ struct Contents {
 }
 
 impl Memory {
-    /// No repositories yet; one comes into being with the first write to it.
+    /// Creates no repositories; the first write creates one.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No repositories yet, and none but what [`Memory::create`] makes, as with ECR and Harbor.
+    /// Creates no repositories; only [`Memory::create`] creates one, as with ECR and Harbor.
     pub fn strict() -> Self {
         Self { must_exist: true, ..Self::default() }
     }
 
-    /// Creates `repository`, empty; one that exists is left as it is.
+    /// Creates `repository`, unless it exists.
     pub fn create(&self, repository: &Repository) {
         self.lock().by_name.entry(repository.clone()).or_default();
     }
 
-    /// The repository of this name, whether it exists by now or not.
+    /// The repository of this name, whether or not it exists yet.
     pub fn repository(&self, repository: &Repository) -> MemoryRepository {
         MemoryRepository { world: self.clone(), name: repository.clone() }
     }
 
-    /// All repositories, by name.
+    /// All repositories, sorted by name.
     pub fn repositories(&self) -> Vec<Repository> {
         self.lock().by_name.keys().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Repositories> {
-        // Nothing panics halfway through a change, so what a poisoned lock guards is sound.
+        // No change can panic halfway, so data behind a poisoned lock is consistent.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -97,7 +97,7 @@ pub struct MemoryRepository {
 }
 
 impl MemoryRepository {
-    /// All manifests that it holds, tagged or not, by digest.
+    /// All its manifests, tagged or not, by digest.
     ///
     /// # Errors
     /// `NotFound` if the repository doesn't exist.
@@ -105,7 +105,7 @@ impl MemoryRepository {
         self.read("list manifests of", |contents| Ok(contents.manifests.values().cloned().collect()))
     }
 
-    /// The digests of all blobs that it holds, in no order.
+    /// The digests of all its blobs, unordered.
     ///
     /// # Errors
     /// `NotFound` if the repository doesn't exist.
@@ -113,12 +113,12 @@ impl MemoryRepository {
         self.read("list blobs of", |contents| Ok(contents.blobs.keys().cloned().collect()))
     }
 
-    /// Deletes a tag, and keeps the manifest.
+    /// Deletes a tag, but not the manifest.
     pub fn delete_tag(&self, tag: &Tag) {
         self.delete(|contents| drop(contents.tags.remove(tag)));
     }
 
-    /// Deletes a manifest, and all tags that name it.
+    /// Deletes a manifest and all its tags.
     pub fn delete_manifest(&self, digest: &Digest) {
         self.delete(|contents| {
             contents.manifests.remove(digest);
@@ -126,7 +126,7 @@ impl MemoryRepository {
         });
     }
 
-    /// Deletes a blob, whatever refers to it.
+    /// Deletes a blob, even if something refers to it.
     pub fn delete_blob(&self, digest: &Digest) {
         self.delete(|contents| drop(contents.blobs.remove(digest)));
     }
@@ -137,7 +137,7 @@ impl MemoryRepository {
         }
     }
 
-    /// How many uploads are open.
+    /// The number of open uploads.
     pub fn open_uploads(&self) -> usize {
         self.world.lock().by_name.get(&self.name).map_or(0, |contents| contents.uploads.len())
     }
@@ -318,8 +318,7 @@ impl Contents {
         }
     }
 
-    /// What `manifest` points at and isn't here, in words. Its subject may be absent, and so may what isn't meant to be
-    /// distributed.
+    /// The missing content that `manifest` points at, as text. Its subject and foreign layers may be missing.
     fn missing(&self, manifest: &Manifest) -> Vec<String> {
         let absent = |edge: &Edge| match edge {
             Edge::Manifest(child) => {
@@ -332,7 +331,7 @@ impl Contents {
     }
 }
 
-/// `bytes` as a download delivers them.
+/// `bytes` in chunks, as a download returns them.
 fn chunks(mut bytes: Bytes) -> BlobStream {
     let next = move || (!bytes.is_empty()).then(|| Ok(bytes.split_to(CHUNK.min(bytes.len()))));
     stream::iter(std::iter::from_fn(next)).boxed()

@@ -1,9 +1,10 @@
-//! Mirrors: a Source around Sources, which asks other places that may hold the same content, and the origin last.
+//! Mirrors: a Source around Sources, which asks other places that may have the same content first and the origin
+//! last.
 //!
-//! A digest can't lie, so what it names may come from anywhere. What a tag names, which tags there are and what refers to an
-//! image is the origin's to say, and nobody else is asked. A mirror that lacks something, refuses it, gives other bytes or is
-//! in trouble is passed over, and never the reason why something fails. Blobs come from where their manifest came from.
-//! The mirrors of a mirror aren't asked, so there is no circle.
+//! Content addressed by digest can be verified, so it may come from anywhere. Tags, tag lists and referrers are
+//! always read from the origin. A mirror that lacks or refuses something, serves wrong bytes or is in trouble is
+//! skipped, and never makes a request fail. A blob is read from where its manifest came from. Mirrors of mirrors
+//! aren't used, so there can be no cycle.
 
 mod known;
 mod relay;
@@ -21,26 +22,26 @@ use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
-/// The mirrors of a registry, in the order in which they are asked: `REGISTRY[/PREFIX]`, below which each repository has the
-/// path that it has at its origin.
+/// The mirrors of a registry, in the order in which they are asked: `REGISTRY[/PREFIX]`. Below the prefix a
+/// repository has the same path as at its origin.
 pub type Mirrors = BTreeMap<Registry, Vec<(Registry, String)>>;
 
-/// Opens repositories that are read from the mirrors of their registry first. Targets are opened as they are.
+/// Opens repositories that are read from the mirrors of their registry first. Targets are opened without mirrors.
 #[derive(Debug)]
 pub struct MirroredStores {
     stores: Arc<dyn Stores>,
     mirrors: Mirrors,
-    /// What was learnt in this run, by repository.
+    /// What this run has learnt, by repository.
     known: Mutex<BTreeMap<Repository, Arc<Known>>>,
 }
 
 impl MirroredStores {
-    /// Around `stores`, with these mirrors.
+    /// Wraps `stores` with these mirrors.
     pub fn new(stores: Arc<dyn Stores>, mirrors: Mirrors) -> Self {
         Self { stores, mirrors, known: Mutex::default() }
     }
 
-    /// The mirrors of `repository`. One that can't be used is passed over, as one that is down.
+    /// The mirrors of `repository`. A mirror that can't be used is skipped, like one that is down.
     fn mirrors_of(&self, repository: &Repository) -> Vec<Mirror> {
         let listed = self.mirrors.get(repository.registry()).into_iter().flatten();
         let open = |(registry, prefix): &(Registry, String)| {
@@ -111,7 +112,7 @@ impl Mirrored {
         None
     }
 
-    /// The mirror at `place` didn't give something. What isn't there is nothing to tell of.
+    /// Records that the mirror at `place` failed with `error`. Missing content isn't reported.
     fn pass_over(&self, place: usize, error: &Error) {
         if error.kind() == Kind::NotFound {
             return tracing::debug!("{error}");
@@ -125,7 +126,7 @@ impl Mirrored {
     }
 }
 
-/// The manifest `digest`, if its bytes tell what it is: a label that a mirror puts on it isn't believed.
+/// The manifest `digest`, if its media type follows from its bytes: a mirror's `Content-Type` isn't trusted.
 async fn whole_manifest(mirror: &Mirror, digest: &Digest) -> Result<Manifest> {
     let manifest = mirror.source.manifest(digest).await?;
     if tells_its_type(&manifest) {
@@ -220,7 +221,7 @@ impl Source for Mirrored {
         self.origin.meters_pulls()
     }
 
-    /// The mirrors are asked by HEAD, which counts nowhere, and what they say is kept for the GET.
+    /// Mirrors are asked by HEAD, which isn't metered; the answer is remembered for the GET.
     async fn costs_pull(&self, digest: &Digest) -> bool {
         if self.known.server(digest).is_some() || !self.origin.costs_pull(digest).await {
             return false;
@@ -242,7 +243,8 @@ impl Source for Mirrored {
         self.origin.pulls_left(digest).await
     }
 
-    /// Nothing is set aside for what a mirror has, and where that is an index, nothing for its children yet.
+    /// Reserves nothing for manifests that a mirror has. For an index there, its children aren't reserved yet,
+    /// either.
     async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
         let cost = join_all(digests.iter().map(|digest| self.costs_pull(digest))).await;
         let to_pull = digests.iter().zip(cost).filter(|(_, costs)| *costs);

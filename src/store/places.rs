@@ -1,4 +1,4 @@
-//! Which store a name leads to: a registry, or an OCI image layout.
+//! Selects the store for a name: a registry, or an OCI image layout.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::oci::{Registry, Repository};
 pub struct Places {
     registries: Arc<dyn Stores>,
     layouts: Arc<LayoutStores>,
-    /// The layout that stands for all registries as sources.
+    /// The layout that replaces all registries as sources.
     from: Option<Registry>,
 }
 
 impl Places {
-    /// These registries and layouts. With `from`, what is read from a registry is read from there instead: a repository is
-    /// what bears its canonical name in that layout.
+    /// Combines these registries and layouts. With `from`, everything is read from that layout instead of a
+    /// registry, where a repository has its canonical name.
     pub fn new(registries: Arc<dyn Stores>, layouts: Arc<LayoutStores>, from: Option<Registry>) -> Self {
         Self { registries, layouts, from }
     }

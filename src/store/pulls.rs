@@ -1,4 +1,4 @@
-//! Pulls that are set aside, and whose turn it is to do so.
+//! Reserved pulls, and the order in which they are reserved.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,20 +8,21 @@ use tokio::sync::watch;
 use crate::oci::Registry;
 use crate::registry::Reservation;
 
-/// Pulls that a [`Source`](super::Source) has set aside for an image: what of them isn't spent is given back with it. Nothing
-/// where pulls aren't counted.
+/// Pulls that a [`Source`](super::Source) has reserved for an image. Unused ones are returned on drop. Empty if
+/// pulls aren't metered.
 #[derive(Debug, Default)]
 pub struct PullsAside(pub(super) Option<Reservation>);
 
-/// Whose turn it is to set pulls aside at a registry: one after the other in a given order, as what an image needs is known
-/// only when its index has been read. Whoever has the turn waits for nobody who is waiting for it.
+/// The order in which images reserve pulls at a registry. They do so one after another in plan order, as the pulls
+/// that an image needs are known only after its index was read. The holder of the turn never waits for images
+/// behind it.
 #[derive(Debug, Default)]
 pub(crate) struct PullOrder {
     waiting: Mutex<HashMap<Registry, BTreeSet<usize>>>,
     changed: watch::Sender<()>,
 }
 
-/// A place in the order; it is given up when this is dropped.
+/// A place in the order; given up on drop.
 #[derive(Debug)]
 pub(crate) struct PullTurn {
     order: Arc<PullOrder>,
@@ -30,7 +31,7 @@ pub(crate) struct PullTurn {
 }
 
 impl PullOrder {
-    /// The places of all who may set pulls aside, at the registry that each is at.
+    /// The places of all images that may reserve pulls, by registry.
     pub(crate) fn new(places: impl IntoIterator<Item = (Registry, usize)>) -> Arc<Self> {
         let mut waiting: HashMap<Registry, BTreeSet<usize>> = HashMap::new();
         for (registry, place) in places {
@@ -39,7 +40,7 @@ impl PullOrder {
         Arc::new(Self { waiting: Mutex::new(waiting), ..Self::default() })
     }
 
-    /// `place` at `registry`, which those behind it wait for from now on.
+    /// Takes `place` at `registry`; those behind it wait for it from now on.
     pub(crate) fn place(self: &Arc<Self>, registry: &Registry, place: usize) -> PullTurn {
         PullTurn { order: Arc::clone(self), registry: registry.clone(), place }
     }
@@ -51,7 +52,7 @@ impl PullOrder {
 }
 
 impl PullTurn {
-    /// Waits until all before it have had their turn.
+    /// Waits until all earlier places have had their turn.
     pub(crate) async fn come(&self) {
         let mut changed = self.order.changed.subscribe();
         while !self.order.is_first(&self.registry, self.place) {

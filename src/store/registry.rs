@@ -1,4 +1,5 @@
-//! A repository in a registry, by the OCI distribution specification 1.1: what each request means, and what its answers do.
+//! A repository in a registry, by the OCI distribution specification 1.1: builds the requests and interprets the
+//! answers.
 
 mod listing;
 mod manifests;
@@ -31,9 +32,9 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 pub struct RegistryStore {
     host: Arc<Host>,
     repository: Repository,
-    /// It is there to be read.
+    /// Whether it is opened for reading.
     is_source: bool,
-    /// Its trouble is waited for.
+    /// Whether to wait while the registry is in trouble.
     waits: bool,
 }
 
@@ -42,7 +43,7 @@ pub struct RegistryStore {
 pub struct RegistryStores(Arc<Hosts>);
 
 impl RegistryStores {
-    /// On these hosts.
+    /// Uses these hosts.
     pub fn new(hosts: Arc<Hosts>) -> Self {
         Self(hosts)
     }
@@ -85,7 +86,8 @@ impl RegistryStore {
         Ok(Request { waits: self.waits, ..request })
     }
 
-    /// What to make of a refusal to move the tag `name`: an immutable tag is refused even what it holds already.
+    /// Interprets a refusal to move the tag `name`: an immutable tag rejects a push even of the content it already
+    /// has.
     async fn immutable(&self, name: &Selector, manifest: &Manifest, refused: Error) -> Result<Accepted> {
         if !matches!(name, Selector::Tag(_)) {
             return Err(refused);
@@ -102,13 +104,13 @@ impl RegistryStore {
         }
     }
 
-    /// Where an upload goes on, and in what steps.
+    /// The location where an upload continues, with its chunk sizes.
     fn upload_of(&self, request: &Request, answer: &Answer) -> Result<Upload> {
         if let Some(bytes) = answer.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()) {
             self.host.chunk_policy().at_least(bytes);
         }
         let location = answer.header(LOCATION.as_str()).map(ToOwned::to_owned);
-        // Docker's own header names the upload alone.
+        // Docker's own header contains only the upload's ID.
         let named = || Some(format!("/v2/{}/blobs/uploads/{}", self.repository.path(), answer.header(UPLOAD)?));
         let location = location.or_else(named);
         let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
@@ -178,7 +180,7 @@ impl Source for RegistryStore {
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let request = self.request(Action::FindBlob, digest.as_str(), &format!("blobs/{digest}"))?;
         match self.host.send(&request).await {
-            // The length of a HEAD's own empty body is none of the blob.
+            // The length of a HEAD answer may be that of its own empty body.
             Ok(answer) => match length(&answer).filter(|size| *size > 0 || digest.matches(b"")) {
                 Some(size) => Ok(Some(size)),
                 None => Err(request.error(Kind::Invalid, "the answer tells no length")),
@@ -286,7 +288,7 @@ impl Target for RegistryStore {
 
     async fn abandon(&self, upload: Upload) {
         if let Ok(request) = self.upload_request(Action::AbandonUpload, &upload, "") {
-            // Best effort: registries clear away what is left.
+            // Best effort: registries delete abandoned uploads.
             self.host.give_up(&request).await;
         }
     }
@@ -294,13 +296,13 @@ impl Target for RegistryStore {
     async fn give_back(&self, upload: Upload) -> Result<()> {
         let request = self.upload_request(Action::AbandonUpload, &upload, "")?;
         match self.host.attempt(&request).await {
-            // Not every registry knows the method; what it leaves is cleared away.
+            // Not every registry supports the method; those delete abandoned uploads themselves.
             Err(error) if error.status().is_none() => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// ECR mounts if its account wants it, and then only what a committed manifest refers to.
+    /// ECR mounts only if the account has enabled it, and only blobs that a committed manifest refers to.
     async fn mount_rule(&self) -> MountRule {
         match self.host.account_mounts().await {
             None => MountRule::AtOnce,
@@ -314,15 +316,15 @@ impl Target for RegistryStore {
         let path = format!("blobs/uploads/?mount={digest}&from={}", from.path());
         let mut request = self.request(Action::MountBlob, &object, &path)?;
         request.scopes = request.scopes.and_pull(from.path());
-        // It only spares an upload, and isn't asked for twice.
+        // A mount only saves an upload, so it isn't retried.
         match self.host.attempt(&request).await {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
-            // Whatever else is a success opens an upload only if it says so.
+            // Any other success status is no confirmation that an upload was opened.
             Ok(answer) if answer.status.as_u16() == 202 => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
             Ok(_) => Ok(Mount::Declined(None)),
-            // A quota is as full for an upload.
+            // A full quota refuses an upload, too.
             Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
-            // Whatever it is that a mount lacks, a plain upload may do without.
+            // Whatever prevents the mount, a plain upload may work.
             Err(error) => {
                 tracing::debug!("{error}: uploading instead");
                 Ok(Mount::Declined(None))
@@ -341,7 +343,7 @@ impl Target for RegistryStore {
                     told.map_or_else(Held::Withheld, Held::Manifest)
                 }
             }),
-            // Who is asked for a login and has none, or one that isn't believed, can't push either.
+            // Without a login, or with one that is rejected, a push fails too.
             Err(error) if error.kind() == Kind::Unauthorized && self.host.asks_who_we_are() => Err(error),
             Err(error) if error.is_refusal() => Ok(Held::Unknown(error)),
             Err(error) => Err(error),
@@ -370,8 +372,8 @@ impl Target for RegistryStore {
     }
 }
 
-/// `stream`, which came in an encoding that nobody asked for: that is harmless where it is a mere label, and the cause where
-/// the bytes are wrong.
+/// `stream`, which arrived in an encoding that wasn't requested. That is harmless if it is only a label, and
+/// explains the error if the bytes are wrong.
 fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: String) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
     let wrong = move |why: String| encoded(Error::new(Kind::Mismatch, &attempted, why), &encoding).as_final();
@@ -380,7 +382,7 @@ fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: S
         let Some(open) = verifier.as_mut() else { return Ok(None) };
         let Some(chunk) = stream.try_next().await? else { return Ok(None) };
         open.update(&chunk).map_err(|mismatch| wrong(mismatch.to_string()))?;
-        // Before whoever reads has all of it, and finds out without knowing why.
+        // Checks before the reader has all bytes and finds a mismatch without the explanation.
         if open.is_full() {
             let whole = verifier.take().map_or(Ok(()), Verifier::finish);
             whole.map_err(|mismatch| wrong(mismatch.to_string()))?;
@@ -390,15 +392,15 @@ fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: S
     .boxed()
 }
 
-/// A blob as it comes.
+/// A blob download.
 struct Download {
     request: Request,
     response: reqwest::Response,
-    /// The host that it comes from, where that isn't the registry.
+    /// The host that serves it, if that isn't the registry.
     elsewhere: Option<String>,
-    /// Bytes to throw away: the server doesn't know ranges.
+    /// Bytes to skip: the server doesn't support ranges.
     skip: u64,
-    /// Bytes to come, if it is told.
+    /// The bytes still expected, if known.
     left: Option<u64>,
     idle: std::time::Duration,
 }
@@ -429,7 +431,7 @@ impl Download {
         self.located(self.request.error(Kind::Unavailable, why))
     }
 
-    /// `error` with the name of the host that it is about, where that isn't the registry.
+    /// `error` with the name of the host that caused it, if that isn't the registry.
     fn located(&self, error: Error) -> Error {
         match &self.elsewhere {
             Some(host) => {
@@ -442,7 +444,7 @@ impl Download {
 }
 
 fn insert(request: &mut Request, name: HeaderName, value: &str) {
-    // Media types and ranges are plain ASCII; what isn't would be refused by the registry anyway.
+    // Media types and ranges are plain ASCII; the registry would refuse any other value anyway.
     if let Ok(value) = HeaderValue::from_str(value) {
         request.headers.insert(name, value);
     }
@@ -458,7 +460,7 @@ fn range_start(answer: &Answer) -> Option<u64> {
     range.split_once('-')?.0.trim().parse().ok()
 }
 
-/// The size of the whole in `Content-Range: bytes FIRST-LAST/TOTAL`.
+/// The total size in `Content-Range: bytes FIRST-LAST/TOTAL`.
 fn range_total(answer: &Answer) -> Option<u64> {
     answer.header(CONTENT_RANGE.as_str())?.rsplit_once('/')?.1.trim().parse().ok()
 }

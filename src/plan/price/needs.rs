@@ -1,8 +1,8 @@
-//! What one image takes, seen by itself: which manifests are pulled, and what its target lacks of their content.
+//! What one image needs on its own: the manifests that are pulled, and the content that its target lacks.
 //!
-//! The manifests of what is to be copied, and of what the lock knows to refer to it, are read where that may be, and the
-//! target is asked for their parts, so that bytes and pulls are exact for all that is known. What refers to the children of
-//! an index is found only by the copy.
+//! The manifests of the image and of its locked referrers are read if that is allowed, and the target is asked for
+//! their parts, so that bytes and pulls are exact for everything that is known. Only the copy finds the referrers
+//! of an index's children.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,35 +17,35 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Repository, Selector};
 use crate::store::{Source, Stores, Target, cached_graph};
 
-/// What an image takes.
+/// What an image needs.
 pub(super) struct Needs {
-    /// Manifests to read at the source, which counts them.
+    /// Manifests to read at the source by a metered pull.
     pub(super) pulls: Vec<Digest>,
     pub(super) spared: Spared,
-    /// Whether what the image consists of may take more pulls than are known.
+    /// Whether the parts of the image may need more pulls than are known.
     pub(super) is_open: bool,
-    /// What the target lacks; `None` while manifests are unread.
+    /// The content that the target lacks; `None` while manifests are unread.
     pub(super) content: Option<Content>,
-    /// What was seen to be missing below a tag that is right, where somebody has looked.
+    /// What is missing below a correct tag, if that was checked.
     pub(super) missing: Option<Bytes>,
 }
 
-/// What the target lacks of an image.
+/// The content of an image that the target lacks.
 pub(super) struct Content {
     pub(super) blobs: Vec<Descriptor>,
-    /// What it has, in bytes.
+    /// The content that it has, in bytes.
     pub(super) present: u64,
 }
 
-/// A manifest, once somebody has read it.
+/// A manifest, once it was read.
 type Reading = Arc<OnceCell<Manifest>>;
 
-/// Reads what images consist of.
+/// Reads the manifests of images.
 pub(super) struct Reader<'a> {
     stores: &'a Arc<dyn Stores>,
     empty: &'a HashSet<Repository>,
     holes: &'a Holes,
-    /// Manifests by repository: read once, for however many tags and targets.
+    /// Manifests by repository: each is read once for all tags and targets.
     read: Mutex<HashMap<(Repository, Digest), Reading>>,
     spending: Spending,
     elsewhere: &'a Elsewhere,
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Self { stores, empty: &plan.empty, holes: &plan.holes, read: Mutex::default(), spending, elsewhere }
     }
 
-    /// What the image at `place` in the plan takes; `None` where there is no work, or nobody to ask.
+    /// What the image at `place` in the plan needs; `None` if there is no work or its source can't be opened.
     pub(super) async fn needs(&self, place: usize, planned: &Planned) -> Option<Needs> {
         let transfer = planned.work()?;
         let source = self.stores.source(transfer.source.repository()).ok()?;
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
             return Some(Needs { pulls: Vec::new(), spared: Spared::default(), is_open, content, missing: None });
         }
         if let Some(bytes) = repaired {
-            // Its manifests are read where they are: below a tag that is right.
+            // Its manifests are read at the target, below a correct tag.
             let missing = bytes.map(|bytes| Bytes { copied: bytes, ..Bytes::default() });
             return Some(Needs {
                 pulls: Vec::new(),
@@ -93,14 +93,14 @@ impl<'a> Reader<'a> {
             let is_open = counts && may_have_more(transfer);
             return Some(Needs { pulls, spared, is_open, content: Some(content), missing: None });
         }
-        // What an unread index points at is unknown, and so is what refers to it, and to the referrers.
+        // The children of an unread index are unknown, and so are their referrers and those of the referrers.
         let is_unread = transfer.root.media_type.is_index() || !transfer.referrers.is_empty();
         let known = if counts { known_manifests(transfer) } else { Vec::new() };
         let (pulls, spared) = self.spare(&*source, transfer, known).await;
         Some(Needs { pulls, spared, is_open: counts && is_unread, content: None, missing: None })
     }
 
-    /// Those of `manifests` that no other place has, so that the source has to give them.
+    /// The members of `manifests` that no other place has, so that the source has to serve them.
     async fn spare(&self, source: &dyn Source, transfer: &Transfer, manifests: Vec<Digest>) -> (Vec<Digest>, Spared) {
         let (to_pull, by_cache) = not_cached(source, manifests).await;
         let (mut pulls, mut elsewhere) = (Vec::new(), 0);
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         (pulls, Spared { by_cache, elsewhere })
     }
 
-    /// The manifests that are read for an image, and what the target lacks of what they point at.
+    /// The manifests that are read for an image, and the content below them that the target lacks.
     async fn content(&self, source: &dyn Source, transfer: &Transfer) -> Result<(Vec<Digest>, Content)> {
         let target = self.stores.target(&transfer.target)?;
         let is_empty = self.empty.contains(&transfer.target);
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
             for edge in manifest.successors() {
                 match edge {
                     Edge::Blob(blob) => blobs.push(blob.clone()),
-                    // As the copy does: what is there ends a branch.
+                    // As in the copy, a branch ends at content that is there.
                     Edge::Manifest(child) if may_ask && has_manifest(&*target, &child.digest).await => {
                         present += child.size;
                     }
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The manifests that are known to be sent: the root's, where the image is copied, and its referrers'.
+/// The manifests that are known to be sent: the root, if the image is copied, and its referrers.
 fn known_manifests(transfer: &Transfer) -> Vec<Digest> {
     let root = (transfer.action == Action::Copy).then_some(&transfer.root.digest);
     let referrers = if transfer.action == Action::Refer { &transfer.lacking } else { &transfer.referrers };
@@ -169,7 +169,7 @@ fn known_manifests(transfer: &Transfer) -> Vec<Digest> {
     root.into_iter().chain(referrers.map(|referrer| &referrer.digest)).cloned().collect()
 }
 
-/// Whether all manifests of `transfer` that are known of are in the cache, so that looking at them costs nothing.
+/// Whether all known manifests of `transfer` are in the cache, so that reading them is free.
 async fn is_all_cached(source: &dyn Source, transfer: &Transfer) -> bool {
     for digest in known_manifests(transfer) {
         let Some(mut manifest) = source.cached_manifest(&digest).await else { return false };
@@ -184,7 +184,7 @@ async fn is_all_cached(source: &dyn Source, transfer: &Transfer) -> bool {
     true
 }
 
-/// Those of `manifests` that the cache lacks, and how many it has.
+/// The members of `manifests` that the cache lacks, and how many it has.
 async fn not_cached(source: &dyn Source, manifests: Vec<Digest>) -> (Vec<Digest>, u64) {
     let (mut absent, mut cached) = (Vec::new(), 0);
     for digest in manifests {
@@ -196,7 +196,7 @@ async fn not_cached(source: &dyn Source, manifests: Vec<Digest>) -> (Vec<Digest>
     (absent, cached)
 }
 
-/// What of its root an image consists of.
+/// The part of `root` that the image consists of.
 pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.part(&transfer.handling.platforms, transfer.target_digest());
     part.map_err(|e| Error::new(Kind::Invalid, format!("price {}", transfer.source), e.to_string()))
@@ -206,7 +206,7 @@ async fn has_manifest(target: &dyn Target, digest: &Digest) -> bool {
     target.resolve(&Selector::Digest(digest.clone())).await.is_ok()
 }
 
-/// Those of `blobs` that `target` doesn't have.
+/// The members of `blobs` that `target` lacks.
 async fn lacking(target: &dyn Target, blobs: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
     let asked = blobs.into_iter().map(|blob| async move {
         let there = target.blob_size(&blob.digest).await?;

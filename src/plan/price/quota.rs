@@ -1,5 +1,5 @@
-//! Which images have to be put off: what each takes is set aside in the order of the plan, as the copy does, and given back
-//! at the end.
+//! Determines which images have to be put off: pulls are reserved in plan order, as in the copy, and returned at
+//! the end.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ impl<'a> Allowance<'a> {
         Self { stores: Some(stores), aside: Vec::new() }
     }
 
-    /// Sets aside what the image takes. The error says when it is worth coming back, where too few pulls are left.
+    /// Reserves the pulls of the image. If too few are left, returns the error that says when to try again.
     pub(super) async fn take(&mut self, transfer: &Transfer, cost: &Cost) -> Option<Error> {
         let source = self.stores?.source(transfer.source.repository()).ok()?;
-        // For nothing: where the source may count pulls and hasn't told how many are left, it is asked by a HEAD.
+        // Free: if the source may meter pulls and their limit isn't known, it is asked by a HEAD.
         if cost.pulls == 0 || source.pulls_left(&transfer.root.digest).await.is_none() {
             return None;
         }
@@ -41,7 +41,7 @@ impl<'a> Allowance<'a> {
     }
 }
 
-/// The pulls without which the image isn't begun. An index alone is of no use.
+/// The pulls without which the image isn't begun. An index alone is useless.
 fn least(transfer: &Transfer, cost: &Cost) -> u64 {
     let is_unread = transfer.action == Action::Copy && transfer.root.media_type.is_index() && !cost.pulls_exact;
     if is_unread { cost.pulls.max(2) } else { cost.pulls }

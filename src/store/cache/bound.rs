@@ -1,7 +1,8 @@
-//! How much the cache may hold: what was used least recently goes first.
+//! Bounds the size of the cache: the least recently used files are deleted first.
 //!
-//! When a file was used is its time of modification, as that of the last access is often not kept. Any number of processes may
-//! do this at once: what is gone already is gone, and what one of them still reads stays open for it.
+//! The modification time of a file is the time of its last use, as access times are often not recorded. Any number
+//! of processes may do this at once: a file that is already deleted is no error, and a file that another process
+//! has open remains readable there.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry, File};
@@ -10,18 +11,18 @@ use std::time::{Duration, SystemTime};
 
 use crate::oci::Digest;
 
-/// A file that was used so recently isn't touched again.
+/// The time is updated only if it is older than this.
 const FRESH: Duration = Duration::from_secs(3600);
-/// A file that is being written is there for less than that; what is older was left behind.
+/// A temporary file that is older than this was left behind by a killed process.
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
-/// `file` was used.
+/// Records the use of `file`.
 pub(super) fn touch(file: &Path) {
     let is_fresh = |at: SystemTime| at.elapsed().is_ok_and(|age| age < FRESH);
     if fs::metadata(file).and_then(|metadata| metadata.modified()).is_ok_and(is_fresh) {
         return;
     }
-    // A folder that isn't ours to write is used all the same.
+    // A read-only folder is used all the same.
     let _ = File::open(file).and_then(|file| file.set_modified(SystemTime::now()));
 }
 
@@ -31,7 +32,7 @@ struct Kept {
     path: PathBuf,
 }
 
-/// Brings the files in `blobs` down to `size` bytes, as far as they aren't `pinned`.
+/// Shrinks the files in `blobs` to `size` bytes, without deleting `pinned` ones.
 pub(super) fn bound(blobs: &Path, size: u64, pinned: &HashSet<Digest>) {
     let (mut total, mut kept) = (0, Vec::new());
     for folder in entries(blobs) {
@@ -57,13 +58,13 @@ pub(super) fn bound(blobs: &Path, size: u64, pinned: &HashSet<Digest>) {
         if total <= size {
             return;
         }
-        // Somebody else may have done so, and that is as good.
+        // Another process may have deleted it already.
         let _ = fs::remove_file(&old.path);
         total -= old.size;
     }
 }
 
-/// Whether a write that was broken off has left it.
+/// Whether the file is the rest of an interrupted write.
 fn is_left_behind(name: &str, used: SystemTime) -> bool {
     let is_temporary = name.starts_with('.') && name.ends_with(".tmp");
     is_temporary && used.elapsed().is_ok_and(|age| age > LEFT_BEHIND)

@@ -1,9 +1,9 @@
-//! Bytes by digest in a folder, laid out as the blobs of an image layout are (image-spec `image-layout.md`):
+//! Bytes by digest in a folder, with the layout of blobs in an image layout (image-spec `image-layout.md`):
 //! `blobs/sha256/<hex>` holds exactly the bytes that hash to its name.
 //!
-//! Nothing that is read is believed: it is there if it has the right digest. So any number of processes may use the folder
-//! at once, anybody may delete any of it at any time, and nothing is flushed to the disk: what a crash has cut short is as
-//! good as absent. Files and folders are the user's alone, as manifests of private repositories are among them.
+//! Every file is verified when it is read. So any number of processes may use the folder at once, files may be
+//! deleted at any time, and nothing is flushed to disk: a file truncated by a crash counts as absent. Only the user
+//! can read files and folders, because manifests of private repositories are among them.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -16,16 +16,16 @@ use bytes::Bytes;
 use super::bound;
 use crate::oci::Digest;
 
-/// How often a file is written anew while somebody deletes the folders around it.
+/// Attempts to write a file while another process deletes the folders around it.
 const ATTEMPTS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     largest: u64,
-    /// It was told that nothing can be kept.
+    /// Set once a failure to save was reported.
     unwritable: AtomicBool,
-    /// Something was kept.
+    /// Set once something was saved.
     written: AtomicBool,
 }
 
@@ -34,7 +34,7 @@ impl Folder {
         Self { path, largest, unwritable: AtomicBool::new(false), written: AtomicBool::new(false) }
     }
 
-    /// The bytes that `digest` names, if they are there and sound.
+    /// The bytes of `digest`, if the file exists and is intact.
     pub(super) async fn read(&self, digest: &Digest) -> Option<Bytes> {
         let (file, largest, name) = (self.file(digest), self.largest, digest.clone());
         let work = move || {
@@ -51,7 +51,7 @@ impl Folder {
         tokio::task::spawn_blocking(work).await.ok()?
     }
 
-    /// Keeps `bytes`, which hash to `digest`, if that is possible; the first time that it isn't is told.
+    /// Saves `bytes`, which hash to `digest`, if possible. Only the first failure is reported.
     pub(super) async fn keep(&self, digest: &Digest, bytes: &Bytes) {
         if bytes.len() as u64 > self.largest || self.unwritable.load(Ordering::Relaxed) {
             return;
@@ -70,15 +70,15 @@ impl Folder {
         }
     }
 
-    /// Drops what was used least recently until no more than `size` bytes are left, but nothing of `pinned`. Only where
-    /// something was kept: else nothing has grown.
+    /// Deletes the least recently used files until at most `size` bytes are left, except `pinned` ones. Does
+    /// nothing if this run saved nothing.
     pub(super) fn bound(&self, size: u64, pinned: &HashSet<Digest>) {
         if self.written.load(Ordering::Relaxed) {
             bound::bound(&self.path.join("blobs"), size, pinned);
         }
     }
 
-    /// [`Folder::read`], for who may wait.
+    /// Blocking version of [`Folder::read`].
     pub(super) fn read_now(&self, digest: &Digest) -> Option<Bytes> {
         let bytes = read(&self.file(digest), self.largest).ok()?;
         digest.matches(&bytes).then(|| Bytes::from(bytes))
@@ -103,7 +103,7 @@ fn tell_unreadable(file: &Path, error: &io::Error) {
     }
 }
 
-/// Puts a whole file in its place, or none.
+/// Writes a file atomically.
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().unwrap_or(file);
     let mut attempts = 1;
@@ -117,7 +117,7 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn write_once(folder: &Path, file: &Path, bytes: &[u8]) -> io::Result<()> {
     private().recursive(true).create(folder)?;
-    // It is the user's alone, and gone if it doesn't get its name.
+    // The file is private to the user, and deleted if it can't be renamed into place.
     let mut temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
     temporary.write_all(bytes)?;
     temporary.persist(file).map(drop).map_err(|error| error.error)

@@ -1,11 +1,11 @@
-//! What a person means by a name in a layout, or by none.
+//! Interprets a name that a user typed for an image in a layout, or its absence.
 
 use super::contents::Contents;
 use super::index::Says;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Reference, Registry, Repository};
 
-/// What is called `wanted`, word for word or by the reference that it is short for; without `wanted`, the only image.
+/// Finds `wanted`, by its exact name or by the reference that it abbreviates; without `wanted`, the only image.
 pub(super) fn choose(contents: &Contents, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
     let layout = &contents.registry;
     let index = contents.index()?;
@@ -48,7 +48,7 @@ pub(super) fn choose(contents: &Contents, wanted: Option<&str>) -> Result<(Refer
     Err(error.with_hint(list(&entries)))
 }
 
-/// Whether its tag says that it is a signature or the like, or a list of such.
+/// Whether its tag is that of a signature or a similar referrer, or of a list of those.
 fn is_about_another(says: &Says) -> bool {
     let tag = says.name.as_deref().and_then(|name| name.rsplit(':').next()).unwrap_or_default();
     tag.starts_with("sha256-") || tag.starts_with("sha512-")
@@ -72,8 +72,8 @@ fn list(entries: &[&Says]) -> String {
     if names.is_empty() { "it is empty".to_owned() } else { format!("it has {}{more}", names.join(", ")) }
 }
 
-/// The only image among `listed`, however often it is listed: layouts that have a list of platforms under one name don't say
-/// which of them is meant.
+/// The only image among `listed`, even if it is listed several times. If a layout has a list of platforms under one
+/// name, it doesn't say which one is meant.
 pub(super) fn one<'a>(mut listed: impl Iterator<Item = &'a Says>, attempted: &str) -> Result<Option<&'a Says>> {
     let Some(first) = listed.next() else { return Ok(None) };
     if listed.any(|other| other.descriptor.digest != first.descriptor.digest) {

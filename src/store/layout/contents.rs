@@ -1,4 +1,5 @@
-//! What a layout holds, for all of its repositories: index.json as it is by now, and the manifests that it leads to.
+//! The contents of a layout, shared by all its repositories: the current index.json, and the manifests reachable
+//! from it.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -13,12 +14,12 @@ use super::index::{Change, Index, Says};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, ManifestError, MediaType, Referrer, Registry};
 
-/// One layout, shared by all who use it in a run.
+/// One layout, shared by all its users in a run.
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) registry: Registry,
     pub(super) directory: Directory,
-    /// The largest manifest that is taken, in bytes.
+    /// The largest manifest that is read, in bytes.
     largest: u64,
     prepared: OnceCell<()>,
     uploads: Mutex<HashMap<String, NamedTempFile>>,
@@ -27,17 +28,17 @@ pub(super) struct Contents {
     writing: tokio::sync::Mutex<()>,
 }
 
-/// What was read so far and needn't be again: a manifest never changes, and index.json tells when it does.
+/// What was read so far. Manifests never change, and the stamp of index.json shows when that does.
 #[derive(Debug, Default)]
 struct Seen {
     index: Option<(Stamp, Arc<Index>)>,
     subjects: HashMap<Digest, Option<(Digest, Referrer)>>,
-    /// As those say who point there: a manifest needn't say it itself.
+    /// The media types in the descriptors that point at a manifest: the manifest itself needn't contain it.
     types: HashMap<Digest, MediaType>,
     referrers: Option<(Stamp, BySubject)>,
 }
 
-/// What refers to each manifest.
+/// The referrers of each manifest.
 type BySubject = Arc<HashMap<Digest, Vec<Referrer>>>;
 
 impl Contents {
@@ -54,7 +55,7 @@ impl Contents {
         }
     }
 
-    /// Does `work`, which blocks, where it holds nobody up.
+    /// Runs the blocking `work` on a thread for blocking tasks.
     pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
@@ -68,7 +69,7 @@ impl Contents {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// index.json as it is by now. `NotFound` where there is no layout yet.
+    /// The current index.json. `NotFound` if there is no layout yet.
     pub(super) fn index(&self) -> Result<Arc<Index>> {
         Ok(self.stamped()?.1)
     }
@@ -86,7 +87,7 @@ impl Contents {
         Ok((stamp, index))
     }
 
-    /// The manifest `digest`, verified. `None` if no file of that name is there.
+    /// The manifest `digest`, verified. `None` if there is no file of that name.
     pub(super) fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>> {
         let Some((file, length)) = self.directory.open(digest)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -113,7 +114,7 @@ impl Contents {
         Ok(Some(manifest))
     }
 
-    /// What those say who point at `digest`, as far as they have been read.
+    /// The media type of `digest` in a descriptor that points at it, as far as those were read.
     fn media_type(&self, digest: &Digest) -> Option<MediaType> {
         let index = self.index().ok()?;
         let listed = index.entries().find(|says| says.descriptor.digest == *digest);
@@ -130,7 +131,7 @@ impl Contents {
         }
     }
 
-    /// What `manifest` points at and isn't here, in words. Its subject may be absent.
+    /// The missing content that `manifest` points at, as text. Its subject may be missing.
     pub(super) fn missing(&self, manifest: &Manifest) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for edge in manifest.successors() {
@@ -143,7 +144,7 @@ impl Contents {
         Ok(missing)
     }
 
-    /// What refers to `subject`, of all that index.json lists. What is listed and can't be read is an error: it may well
+    /// The referrers of `subject` among all entries of index.json. An entry that can't be read is an error: it may
     /// be the signature.
     pub(super) fn referrers(&self, subject: &Digest) -> Result<Vec<Referrer>> {
         let (stamp, index) = match self.stamped() {
@@ -169,7 +170,7 @@ impl Contents {
         Ok(by_subject.get(subject).cloned().unwrap_or_default())
     }
 
-    /// What the listed manifest refers to, and itself as a referrer.
+    /// The subject of the listed manifest, and the manifest as a referrer.
     pub(super) fn subject(&self, says: &Says) -> Result<Option<(Digest, Referrer)>> {
         let Descriptor { digest, .. } = &says.descriptor;
         if let Some(known) = self.seen().subjects.get(digest) {
@@ -179,7 +180,7 @@ impl Contents {
             return Err(self.damaged(digest, "index.json lists it, and it isn't there".into()));
         }
         let manifest = match self.manifest(digest) {
-            // What can't be mirrored says nothing of others either.
+            // A manifest that can't be mirrored can't be a mirrored referrer, either.
             Err(error) if matches!(error.kind(), Kind::Invalid | Kind::Unsupported) => None,
             manifest => manifest?,
         };
@@ -188,25 +189,25 @@ impl Contents {
         Ok(found)
     }
 
-    /// A file that isn't what its name says.
+    /// The error for a file whose content doesn't match its name.
     pub(super) fn damaged(&self, digest: &Digest, why: String) -> Error {
         let path = self.directory.path(digest);
         Error::new(Kind::Mismatch, format!("read {digest} from {}", path.display()), why)
             .with_hint("the layout is damaged: bring a fresh copy of it, or mirror into another directory")
     }
 
-    /// A file that couldn't be read to its end.
+    /// The error for a file that couldn't be read to its end.
     pub(super) fn unread(&self, digest: &Digest, error: &std::io::Error) -> Error {
         directory::failed("read", &self.directory.path(digest), error)
     }
 
-    /// Makes it a layout, once.
+    /// Creates the layout, once.
     pub(super) async fn prepare(self: &Arc<Self>) -> Result<()> {
         let prepared = self.prepared.get_or_try_init(|| self.blocking(|contents| contents.directory.prepare()));
         prepared.await.copied()
     }
 
-    /// Opens a file for a blob, and gives it a name.
+    /// Opens a file for a blob, and returns a name for it.
     pub(super) async fn open_upload(self: &Arc<Self>) -> Result<String> {
         self.prepare().await?;
         self.blocking(|contents| {
@@ -218,12 +219,12 @@ impl Contents {
         .await
     }
 
-    /// The file of that name; `None` if it was taken or given up. Dropped, it is gone.
+    /// The file of that name; `None` if it was taken or cancelled. It is deleted on drop.
     pub(super) fn take_upload(&self, name: &str) -> Option<NamedTempFile> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
-    /// Lists what `change` says in index.json. Changes that come while one is written are written together.
+    /// Adds `change` to index.json. Changes that arrive during a write are written together afterwards.
     pub(super) async fn list(self: &Arc<Self>, change: Change) -> Result<()> {
         let (written, mut waits) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((change, written));
@@ -233,7 +234,7 @@ impl Contents {
         }
         self.blocking(Self::write_waiting).await?;
         drop(turn);
-        // Whoever took it along may have been the first and given up by now; it is written all the same.
+        // The task that writes it may have been cancelled; the change is written all the same.
         waits.await.unwrap_or_else(|lost| Err(Error::defect(format!("list a manifest in {}", self.registry), lost)))
     }
 
@@ -243,7 +244,7 @@ impl Contents {
         let (changes, waiters): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         let written = self.write(&changes);
         for waiter in waiters {
-            // One that has gone needs no answer.
+            // A receiver that no longer exists needs no answer.
             let _ = waiter.send(written.clone());
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! The directory of a layout: where its files are, how they come into being, and what is wrong with them.
+//! The directory of a layout: paths, writing, and errors.
 //!
-//! Nothing is seen before it is whole: a file is written beside its place, synced and renamed into it, `oci-layout` last of
-//! all. Everything here blocks. Files under way and the lock are in `.transship`, which no specification knows of.
+//! Files become visible only when they are complete: each is written to a temporary file, synced and renamed into
+//! place, `oci-layout` last of all. All functions here block. Temporary files and the lock are in `.transship`,
+//! which no specification defines.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,7 +22,7 @@ const VERSION: &str = "1.0.0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs";
 const OWN: &str = ".transship";
-/// What a volume has that is empty otherwise.
+/// Files and folders in an otherwise empty volume.
 const FURNITURE: [&str; 7] = [
     "lost+found",
     "System Volume Information",
@@ -31,19 +32,19 @@ const FURNITURE: [&str; 7] = [
     ".Trashes",
     ".fseventsd",
 ];
-/// More than any index.json or oci-layout has, in bytes.
+/// The largest index.json or oci-layout that is read, in bytes.
 const LARGEST_INDEX: u64 = 256 << 20;
 const LARGEST_MARKER: u64 = 4 << 10;
 const HINT: &str =
     "check the spelling of the directory, and that all of the layout is there; a new one wants an empty directory";
-/// What a run left behind that was killed.
+/// The age from which a temporary file counts as left behind by a killed run.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where a layout is.
+/// The path of a layout.
 #[derive(Debug, Clone)]
 pub(super) struct Directory(PathBuf);
 
-/// Tells one index.json from the next without reading it.
+/// Identifies a version of index.json without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
     modified: Option<SystemTime>,
@@ -51,7 +52,7 @@ pub(super) struct Stamp {
     file: u64,
 }
 
-/// Held while index.json is read, changed and written; no other process does that meanwhile.
+/// A lock held while index.json is read, changed and written; no other process does that at the same time.
 #[derive(Debug)]
 pub(super) struct Turn(File);
 
@@ -66,7 +67,7 @@ impl Directory {
         Self(path.to_owned())
     }
 
-    /// Reads index.json, and checks that it is that of a layout. `NotFound` where nothing is yet.
+    /// Reads index.json, and checks that the directory is a layout. `NotFound` if there is nothing yet.
     pub(super) fn index(&self) -> Result<(Index, Stamp)> {
         self.check_marker()?;
         let path = self.0.join(INDEX);
@@ -77,7 +78,7 @@ impl Directory {
         Ok((index, stamp))
     }
 
-    /// What index.json is by now; `None` if there is none.
+    /// The current version of index.json; `None` if there is none.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         fs::metadata(self.0.join(INDEX)).ok().map(|metadata| Stamp::of(&metadata))
     }
@@ -98,11 +99,11 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether something is in the directory that neither a layout in the making has nor an empty volume.
+    /// Whether the directory has files that belong neither to an unfinished layout nor to an empty volume.
     fn strangers(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.0)? {
             let name = entry?.file_name();
-            // The marker may have come this very moment.
+            // Another process may have just written the marker.
             if ![OWN, BLOBS, INDEX, MARKER].iter().chain(&FURNITURE).any(|own| name == *own) {
                 return Ok(true);
             }
@@ -110,7 +111,7 @@ impl Directory {
         Ok(false)
     }
 
-    /// A file that every layout has can't be read; if it isn't there, that is an error of this kind.
+    /// The error for a required file that can't be read. `absent` is the kind if it doesn't exist.
     fn broken(&self, absent: Kind, path: &Path, error: &io::Error) -> Error {
         if error.kind() != io::ErrorKind::NotFound {
             return failed("read", path, error);
@@ -123,7 +124,7 @@ impl Directory {
         Error::new(Kind::Configuration, format!("read {}", path.display()), why).with_hint(HINT)
     }
 
-    /// Makes it a layout if it is none yet, and clears away what killed runs have left.
+    /// Creates the layout if it doesn't exist, and deletes what killed runs have left behind.
     pub(super) fn prepare(&self) -> Result<()> {
         match self.check_marker() {
             Err(error) if error.kind() == Kind::NotFound => {}
@@ -143,7 +144,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Best effort: what can't be cleared away does no harm.
+    /// Best effort: files that can't be deleted do no harm.
     fn sweep(&self) {
         let old = |entry: &fs::DirEntry| {
             let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
@@ -164,7 +165,7 @@ impl Directory {
         locked.map_err(|error| failed("lock", &path, &error))
     }
 
-    /// Writes index.json anew, once all that it lists is on disk.
+    /// Writes index.json, after everything it lists is on disk.
     pub(super) fn write_index(&self, _turn: &Turn, index: &Index) -> Result<()> {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let blobs = self.0.join(BLOBS).join(algorithm.name());
@@ -189,7 +190,7 @@ impl Directory {
         written.map_err(|error| failed("write", &path, &error))
     }
 
-    /// A file to write a blob to; it is gone when it is dropped.
+    /// A temporary file for a blob; deleted on drop.
     pub(super) fn ingest(&self) -> Result<NamedTempFile> {
         self.temporary().map_err(|error| failed("write to", &self.0.join(OWN), &error))
     }
@@ -200,7 +201,7 @@ impl Directory {
         #[cfg(unix)]
         let readable = {
             use std::os::unix::fs::PermissionsExt as _;
-            // Less the umask, as for any other file; temporary files are private by default.
+            // Minus the umask, as for any other file; temporary files are private by default.
             fs::Permissions::from_mode(0o666)
         };
         #[cfg(unix)]
@@ -208,14 +209,14 @@ impl Directory {
         builder.tempfile_in(self.0.join(OWN))
     }
 
-    /// Writes the blob `digest`, whose verified bytes these are.
+    /// Writes the blob `digest`, whose verified bytes are `bytes`.
     pub(super) fn keep_bytes(&self, bytes: &[u8], digest: &Digest) -> Result<()> {
         let mut file = self.ingest()?;
         file.write_all(bytes).map_err(|error| failed("write", file.path(), &error))?;
         self.keep(file, digest)
     }
 
-    /// Gives `file`, whose bytes are verified, its place as the blob `digest`.
+    /// Moves `file`, whose bytes are verified, into place as the blob `digest`.
     pub(super) fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
         let kept = (|| {
@@ -228,15 +229,15 @@ impl Directory {
         kept.map_err(|error| failed("write", &path, &error))
     }
 
-    /// Where the blob `digest` is or would be.
+    /// The path of the blob `digest`.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         self.0.join(BLOBS).join(digest.algorithm().name()).join(digest.hex())
     }
 
-    /// The blob `digest`, opened, and its length; `None` if it isn't there.
+    /// Opens the blob `digest`, and returns its length; `None` if it doesn't exist.
     ///
-    /// A link that leads out of the layout is refused: a layout that somebody else has made must not show what only the
-    /// reader may see.
+    /// A link that leads out of the layout is refused: a layout made by somebody else must not expose files that
+    /// only the reader of it may see.
     pub(super) fn open(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
         let path = self.path(digest);
         let found = || -> io::Result<Option<(File, u64)>> {
@@ -258,7 +259,7 @@ impl Directory {
         }
     }
 
-    /// The length of the blob `digest` in bytes; `None` if it isn't there.
+    /// The length of the blob `digest` in bytes; `None` if it doesn't exist.
     pub(super) fn length(&self, digest: &Digest) -> Result<Option<u64>> {
         Ok(self.open(digest)?.map(|(_, length)| length))
     }
@@ -274,7 +275,7 @@ impl Stamp {
     }
 }
 
-/// Says that `path` couldn't be used, and what to do about it.
+/// The error for a `path` that couldn't be used, with a hint.
 pub(super) fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, hint) = match error.kind() {
@@ -289,7 +290,7 @@ pub(super) fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     Error::new(kind, format!("{verb} {}", path.display()), error.to_string()).with_hint(hint)
 }
 
-/// A file, opened; anything else is refused, as it may have no end, or keep its reader waiting for ever.
+/// Opens a regular file. Anything else is refused, as reading it may never end.
 fn open_file(path: &Path) -> io::Result<(File, fs::Metadata)> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it isn't a file"));
@@ -299,7 +300,7 @@ fn open_file(path: &Path) -> io::Result<(File, fs::Metadata)> {
     Ok((file, metadata))
 }
 
-/// All of the file at `path`, unless that is more than `most` bytes.
+/// Reads the file at `path`; an error if it has more than `most` bytes.
 fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
     let (file, metadata) = open_file(path)?;
     let mut bytes = Vec::new();
@@ -310,7 +311,7 @@ fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Stamp)> {
     Ok((bytes, Stamp::of(&metadata)))
 }
 
-/// Makes renames in `folder` last, where the file system knows how to.
+/// Makes renames in `folder` durable, if the file system supports that.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -329,7 +330,7 @@ impl fmt::Display for Directory {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Closing it would do; this says so.
+        // Closing the file would unlock it too; this is explicit.
         let _ = self.0.unlock();
     }
 }
@@ -341,7 +342,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_file_system_that_syncs_no_folders_is_written_to() {
-        // As those of network shares, /proc answers EINVAL.
+        // /proc answers EINVAL, as some network shares do.
         assert!(File::open("/proc").unwrap().sync_all().is_err());
         sync_folder(Path::new("/proc")).unwrap();
         assert_eq!(sync_folder(Path::new("/proc/absent")).unwrap_err().kind(), io::ErrorKind::NotFound);

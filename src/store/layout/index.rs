@@ -1,55 +1,55 @@
-//! index.json of a layout (image-spec `image-layout.md`): which manifests it has, and what they are called.
+//! index.json of a layout (image-spec `image-layout.md`): its manifests and their names.
 //!
-//! Pure. What other tools wrote stays as they wrote it: members and entries are kept as the text that they are, in their
-//! order, whether they are understood or not.
+//! Pure. Content written by other tools is preserved: members and entries are kept as raw text and in order,
+//! whether or not they are understood.
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::oci::{Descriptor, Digest, Manifest, Members, Referrer};
 
-/// What an entry is called.
+/// The annotation with the name of an entry.
 const NAME: &str = "org.opencontainers.image.ref.name";
-/// Marks an entry that is there by digest alone, of no name and no subject: it makes way as soon as another manifest
-/// points at it. Its value says in which repository it is at home.
+/// The annotation of an entry with neither name nor subject, known by digest alone. It is removed as soon as
+/// another manifest points at it. Its value is the repository that the manifest belongs to.
 const UNTAGGED: &str = "transship.untagged";
 
-/// The list, and whatever else stands beside it.
+/// The list of manifests, and all other members of index.json.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     members: Vec<(String, Box<RawValue>)>,
     entries: Vec<Entry>,
 }
 
-/// One manifest that the layout has.
+/// One manifest of the layout.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     raw: Box<RawValue>,
-    /// What it says, if that is understood.
+    /// The parsed entry, if it could be parsed.
     says: Option<Says>,
 }
 
-/// An entry, understood.
+/// A parsed entry.
 #[derive(Debug, Clone)]
 pub(super) struct Says {
     pub(super) descriptor: Descriptor,
     pub(super) name: Option<String>,
-    /// The repository of what is there by digest alone.
+    /// The repository of a manifest that is known by digest alone.
     pub(super) untagged: Option<String>,
 }
 
-/// A manifest that the layout is to list.
+/// A manifest to add to index.json.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     descriptor: Descriptor,
     name: Option<String>,
     entry: Value,
-    /// What it points at: that needs no entry of its own any more.
+    /// The manifests it points at, which no longer need entries.
     children: Vec<Digest>,
 }
 
 impl Change {
-    /// `manifest`, called `name`, or by its digest alone in the repository `home`.
+    /// `manifest` under `name`, or by digest alone in the repository `home`.
     pub(super) fn new(manifest: &Manifest, name: Option<String>, home: &str) -> Self {
         let mut entry = Referrer::entry(manifest);
         let mut annotations = Map::new();
@@ -58,7 +58,7 @@ impl Change {
         } else if manifest.subject().is_none() {
             annotations.insert(UNTAGGED.into(), home.into());
         }
-        // Its own annotations are its own matter: a name among them would be taken for one here.
+        // The manifest's own annotations are left out: a name among them would become the name of this entry.
         let Value::Object(members) = &mut entry else { unreachable!("a descriptor is an object") };
         members.remove("annotations");
         if manifest.subject().is_none() {
@@ -73,15 +73,15 @@ impl Change {
 }
 
 impl Index {
-    /// The index of a layout that has nothing yet.
+    /// The index of an empty layout.
     pub(super) const EMPTY: &'static str =
         "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}";
 
-    /// Reads the text of the file.
+    /// Parses the text of the file.
     pub(super) fn read(text: &[u8]) -> Result<Self, serde_json::Error> {
         let Members(mut members) = serde_json::from_slice::<Members<String, Box<RawValue>>>(text)?;
         if members.iter().filter(|(key, _)| key == "manifests").count() > 1 {
-            // Readers don't agree on which of them counts.
+            // Readers disagree on which of two members counts.
             return Err(serde::de::Error::custom("the member `manifests` is listed twice"));
         }
         if !members.iter().any(|(key, _)| key == "manifests") {
@@ -93,7 +93,7 @@ impl Index {
         Ok(Self { members, entries })
     }
 
-    /// The text of the file: an entry a line.
+    /// The text of the file, with one entry per line.
     pub(super) fn to_text(&self) -> String {
         let entries: Vec<&str> = self.entries.iter().map(|entry| entry.raw.get()).collect();
         let listed = if entries.is_empty() { "[]".to_owned() } else { format!("[\n{}\n]", entries.join(",\n")) };
@@ -104,12 +104,12 @@ impl Index {
         format!("{{{}}}", members.collect::<Vec<_>>().join(","))
     }
 
-    /// The entries that are understood, in their order.
+    /// The parsed entries, in order.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Says> {
         self.entries.iter().filter_map(|entry| entry.says.as_ref())
     }
 
-    /// Lists what `change` says, and tells whether that changed anything.
+    /// Applies `change`. Returns whether that changed anything.
     pub(super) fn apply(&mut self, change: &Change) -> Result<bool, serde_json::Error> {
         let before = self.entries.len();
         self.entries.retain(|entry| !entry.makes_way_for(change));
@@ -142,7 +142,7 @@ impl Index {
 }
 
 impl Entry {
-    /// Whether it is there only until `change` is: as a part of it, or by its digest alone.
+    /// Whether `change` replaces this entry: it covers it as a child, or by its digest alone.
     fn makes_way_for(&self, change: &Change) -> bool {
         let Some(Says { descriptor, untagged: Some(_), .. }) = &self.says else { return false };
         change.children.contains(&descriptor.digest)

@@ -1,4 +1,5 @@
-//! A blob from a mirror, with the origin behind it: where the mirror's bytes end early, the origin's go on.
+//! Reads a blob from a mirror and falls back to the origin: if the mirror's bytes end early, the origin's bytes
+//! continue.
 
 use std::sync::Arc;
 
@@ -12,14 +13,14 @@ use crate::store::{BlobStream, Source};
 struct Relay {
     stream: BlobStream,
     blob: Descriptor,
-    /// Where the next byte belongs.
+    /// The offset of the next byte.
     offset: u64,
-    /// Who goes on, unless it does so already.
+    /// The origin, until it is in use.
     origin: Option<Arc<dyn Source>>,
     known: Arc<Known>,
 }
 
-/// `stream`, which is `blob` from `offset` on as a mirror has it; `origin` goes on where it breaks or ends early.
+/// `stream` is `blob` from `offset` on, as a mirror serves it. If it breaks or ends early, `origin` continues.
 pub(super) fn with_origin_behind(
     stream: BlobStream,
     blob: Descriptor,
@@ -51,7 +52,7 @@ impl Relay {
                 (other, _) => return other.transpose(),
             }
             let Some(origin) = self.origin.take() else { return Ok(None) };
-            // Whoever reads it again asks the origin at once.
+            // A repeated read asks the origin at once.
             self.known.distrust(&self.blob.digest);
             self.stream = origin.blob(&self.blob, self.offset).await?;
         }

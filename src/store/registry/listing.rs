@@ -1,6 +1,6 @@
-//! Lists: tags and referrers, in pages (distribution-spec, "Listing Tags", "Listing Referrers").
+//! Lists of tags and referrers, in pages (distribution-spec, "Listing Tags", "Listing Referrers").
 //!
-//! A list comes whole or is an error: a page that was read before, one on another host and one too many are.
+//! A list is complete or an error. A repeated page, a page on another host, and too many pages are errors.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::store::{self, Referrers, Source as _};
 
 #[derive(Deserialize)]
 struct TagPage {
-    /// GHCR and Nexus say `null` for none.
+    /// GHCR and Nexus return `null` for an empty list.
     tags: Option<Vec<Option<String>>>,
 }
 
@@ -27,7 +27,7 @@ impl RegistryStore {
         let mut tags = Vec::new();
         let read = |request: &Request, answer: &Answer| {
             let page: TagPage = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(request, e))?;
-            // What the grammar forbids can't be asked for: Artifactory lists digests here.
+            // Names that violate the grammar can't be requested: Artifactory lists digests here.
             tags.extend(page.tags.into_iter().flatten().flatten().filter_map(|text| text.parse::<Tag>().ok()));
             Ok(())
         };
@@ -35,9 +35,10 @@ impl RegistryStore {
         Ok(whole.then_some(tags))
     }
 
-    /// What the referrers API lists for `subject`; `None` if there is no such API, or it doesn't know the repository: some take
-    /// the path of the API for that of a repository, so only the fallback tag can tell. The registry isn't asked to filter:
-    /// several artifact types may be wanted, of which it takes one, and cosign's tags stand for types that it doesn't know.
+    /// The referrers that the API lists for `subject`; `None` if there is no such API, or it doesn't know the
+    /// repository. (Some registries take the path of the API for that of a repository, so only the fallback tag can
+    /// tell.) The registry isn't asked to filter: several artifact types may be wanted, but the API accepts only
+    /// one, and cosign's tags stand for types that it doesn't know.
     pub(super) async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
         match self.host.referrers_api().ask(|| self.ask_for_referrers(subject)).await? {
             Ok(listed) => Ok(Some(listed)),
@@ -70,7 +71,7 @@ impl RegistryStore {
         Ok(absent.map_or(Ok(listed), Err))
     }
 
-    /// What lies under the fallback tag of `subject`.
+    /// The content of the fallback tag of `subject`.
     pub(super) async fn fallback(&self, subject: &Digest) -> Result<Referrers> {
         if self.meters_pulls() {
             return store::fallback_by_digest(self, subject).await;
@@ -82,7 +83,7 @@ impl RegistryStore {
         }
     }
 
-    /// Reads the pages of a list, at most `most` of them, each by `read`; says whether those were all.
+    /// Reads at most `most` pages of a list with `read`. Returns whether the list is complete.
     async fn pages(
         &self,
         mut request: Request,
@@ -113,8 +114,8 @@ impl RegistryStore {
         }
     }
 
-    /// The page after this one. At the registry only its path and query are followed: a proxy may have got scheme and port
-    /// wrong.
+    /// The next page. At the registry itself only the path and query of the link are used: a proxy may have set a
+    /// wrong scheme or port.
     fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
         let unreadable = |text: &str| {
             let why = format!("where the list goes on can't be read: Link: {}", text.escape_debug());
@@ -133,7 +134,7 @@ impl RegistryStore {
                 url.set_query(next.query());
                 return Ok(Some(url));
             }
-            // Whoever has sent us there may well go on there.
+            // A host that a redirect led to may continue on itself.
             if next.origin() == answer.url.origin() {
                 return Ok(Some(next));
             }
@@ -143,7 +144,8 @@ impl RegistryStore {
     }
 }
 
-/// The entries of one page. JSON that isn't a list of manifests is no answer: else a proxy's word would mean "none".
+/// The entries of one page. JSON that isn't a list of manifests is an error; otherwise a proxy's answer could pass
+/// for an empty list.
 fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
     let is_json = |text: &str| text.split(';').next().unwrap_or_default().trim().ends_with("json");
     if answer.content_type().is_some_and(|text| !is_json(text)) {
@@ -157,11 +159,11 @@ fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
     Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(request, e))
 }
 
-/// The target of `rel=next` in a `Link` header (RFC 8288); of a link without any relation, too, for some registries know only
-/// the one.
+/// The target of `rel=next` in a `Link` header (RFC 8288), or of a link without a relation, as some registries only
+/// send that link.
 ///
 /// # Errors
-/// If what is there can't be read: a list would end where it goes on.
+/// If the header can't be parsed: ignoring it would truncate the list.
 pub(crate) fn next_link(value: &str) -> Result<Option<&str>, ()> {
     let between = |c: char| c.is_ascii_whitespace() || c == ',';
     let mut rest = value.trim_start_matches(between);
@@ -177,7 +179,7 @@ pub(crate) fn next_link(value: &str) -> Result<Option<&str>, ()> {
     Ok(None)
 }
 
-/// The parameters of a link that `text` begins with, and what comes after them.
+/// The parameters of a link at the start of `text`, and the rest.
 fn parameters(text: &str) -> (Vec<(&str, &str)>, &str) {
     let mut parameters = Vec::new();
     let mut rest = text.trim_start();

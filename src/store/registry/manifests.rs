@@ -1,6 +1,6 @@
-//! Manifests: what a tag names, and the bytes (distribution-spec, "Pulling manifests").
+//! Manifests: resolving tags, and reading the bytes (distribution-spec, "Pulling manifests").
 //!
-//! A HEAD costs nothing and may tell all; what it says is a label, though, and the bytes say what they are.
+//! A HEAD is free and may be enough. But its headers are only labels; the bytes are authoritative.
 
 use reqwest::header::ACCEPT;
 
@@ -11,7 +11,7 @@ use crate::registry::{Action, Answer, Request};
 use crate::store::Source as _;
 
 impl RegistryStore {
-    /// A request for a manifest, of any type that exists, and of its own if an index has told another.
+    /// A request for a manifest: it accepts every known type, and the type that an index has declared, if any.
     fn manifest_request(&self, action: Action, selector: &Selector) -> Result<Request> {
         let name = selector.as_str();
         let mut request = self.request(action, name, &format!("manifests/{name}"))?;
@@ -26,7 +26,7 @@ impl RegistryStore {
         Ok(request)
     }
 
-    /// What `selector` names: by a HEAD, or by the manifest itself where that doesn't tell.
+    /// Resolves `selector`: by a HEAD, or by the manifest itself if the answer isn't sufficient.
     pub(super) async fn look_up(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
         let mut refused = false;
         if !self.host.refuses_heads() {
@@ -48,7 +48,7 @@ impl RegistryStore {
         Ok((manifest.descriptor().clone(), Some(manifest)))
     }
 
-    /// Has the registry tell its pull quota, if it has one and it isn't known yet, by a HEAD, which isn't counted.
+    /// Learns the registry's pull quota, if it has one and it isn't known yet, by a HEAD, which isn't metered.
     pub(super) async fn learn_quota(&self, selector: &Selector) {
         let ask = || async {
             let request = self.manifest_request(Action::Resolve, selector)?;
@@ -90,8 +90,9 @@ impl RegistryStore {
         Ok(manifest)
     }
 
-    /// Whether a HEAD may be refused where a GET isn't: some proxies don't know the method, and some rights are for reading
-    /// alone. Where a 401 asks who we are, that was tried; and a target that refuses to tell isn't read instead.
+    /// Whether a HEAD may be refused although a GET isn't: some proxies don't support the method, and some
+    /// permissions cover only reading. A 401 that asked for credentials was already answered with them, and a
+    /// target that refuses a HEAD isn't read by GET.
     fn is_about_asking(&self, error: &Error) -> bool {
         let may_be = match error.status() {
             Some(400 | 405 | 406 | 415 | 501) => true,
@@ -102,8 +103,8 @@ impl RegistryStore {
         may_be && error.task() == Some(Task::Resolve)
     }
 
-    /// What a HEAD tells; `None` if it doesn't tell all, or not what it is about: a label that anything may have, or the length
-    /// of its own empty body.
+    /// The descriptor in the answer to a HEAD; `None` if it is incomplete or unreliable: a generic content type, or
+    /// the length of the answer's own empty body.
     fn described(request: &Request, selector: &Selector, answer: &Answer) -> Result<Option<Descriptor>> {
         let media_type = answer.content_type().and_then(|text| text.parse::<MediaType>().ok());
         let Some(media_type) = media_type.filter(|media_type| !media_type.is_generic()) else {
@@ -115,7 +116,7 @@ impl RegistryStore {
         let told = answer.header(DIGEST).and_then(|text| text.parse::<Digest>().ok());
         let digest = match selector {
             Selector::Digest(digest) if told.is_none() => Some(digest.clone()),
-            // Another digest than the one asked for: only the bytes can tell.
+            // If the digest isn't the requested one, only the bytes can tell.
             Selector::Digest(digest) => told.filter(|told| told == digest),
             Selector::Tag(_) => told,
         };
@@ -124,7 +125,8 @@ impl RegistryStore {
     }
 }
 
-/// Whether the bytes may have been damaged on their way: neither a page nor an encoding explains that they are others.
+/// Whether the bytes may have been damaged in transit, because neither an HTML page nor an encoding explains the
+/// difference.
 fn is_damaged(answer: &Answer, digest: &Digest) -> bool {
     !digest.matches(&answer.body) && !answer.is_web_page() && answer.encoding().is_none()
 }

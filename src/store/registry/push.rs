@@ -1,9 +1,9 @@
-//! How a blob gets into an upload (distribution-spec 1.1, "Pushing blobs"): in one PUT, or in chunks, which may be one, and a PUT
-//! that commits.
+//! Sends a blob to an upload (distribution-spec 1.1, "Pushing blobs"): in one PUT, or in one or more chunks and a
+//! PUT that commits.
 //!
-//! Which of the two a host wants is told by its quirks, and by what it has refused in this run. The body streams and can't
-//! be had twice, so what is refused in one way is sent in the other by the next upload: the error then says that it may be
-//! tried again. Bytes never go twice into the same upload.
+//! The host's quirks and what it has refused in this run determine the way. The body is a stream that can't be
+//! repeated, so after a refusal the other way is used for the next upload: the error then has the retry flag. Bytes
+//! are never sent twice to the same upload.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -15,11 +15,11 @@ use crate::oci::{Descriptor, Digest};
 use crate::registry::{Action, Answer, ChunkedBody, Request, UploadError};
 use crate::store::{BlobStream, Source as _, Target as _, Upload};
 
-/// Why a blob isn't known to be at the target.
+/// Why a blob isn't confirmed at the target.
 enum Failed {
     /// It isn't there.
     Surely(Error),
-    /// Its commit was asked for, and may have worked.
+    /// The commit was requested, and may have succeeded.
     Perhaps(Error),
 }
 
@@ -30,10 +30,11 @@ impl From<Error> for Failed {
 }
 
 impl Failed {
-    /// Of a commit before which all bytes were sent, or not all.
+    /// A failed commit, after all bytes were sent or not.
     fn commit(request: &Request, error: Error, all_sent: bool) -> Self {
         match error.status() {
-            // GHCR commits for seconds: who asks again meanwhile, a proxy for one, finds no upload, and sometimes no blob.
+            // GHCR takes seconds to commit. A repeated request meanwhile, for instance from a proxy, finds no
+            // upload, and sometimes no blob.
             Some(404) => Self::Perhaps(again(request, error, "the registry doesn't know the upload any more")),
             _ if all_sent && error.kind() == Kind::Unavailable => Self::Perhaps(error),
             _ => Self::Surely(error),
@@ -51,7 +52,7 @@ impl RegistryStore {
             Ok(()) => Ok(()),
             Err(Failed::Surely(error)) if blob.size == 0 => Err(of_empty(error)),
             Err(Failed::Surely(error)) => Err(about_sha512(error, "blob", blob.digest.as_str())),
-            // The commit's answer was lost, or somebody else was faster: the blob itself tells.
+            // The answer to the commit was lost, or another client was faster: check the blob itself.
             Err(Failed::Perhaps(error)) => match self.blob_size(&blob.digest).await {
                 Ok(Some(size)) if size == blob.size => Ok(()),
                 _ => Err(error),
@@ -79,9 +80,9 @@ impl RegistryStore {
         }
     }
 
-    /// Whether `error` is a refusal of where the bytes were, and not of what they are, so that another way is to be tried:
-    /// Pulp wants them before the request that ends the upload. Who ignores them there says that they are wrong ones; two
-    /// bytes tell whether any are right.
+    /// Whether `error` rejects the place of the bytes rather than their content, so that another way should be
+    /// tried: Pulp wants them before the request that ends the upload. A registry that ignores the bytes there
+    /// reports a digest mismatch; an upload of two bytes shows whether it accepts any.
     async fn refuses_in_one(&self, error: &Error, blob: &Descriptor) -> bool {
         let is_refusal = matches!(error.status(), Some(400..=499 | 501));
         if !is_refusal || blob.size == 0 || blob.digest.as_str().starts_with("sha512:") {
@@ -129,7 +130,7 @@ impl RegistryStore {
         }
     }
 
-    /// Sends `length` bytes, which start at `offset`; where the next ones go.
+    /// Sends `length` bytes from `offset` on. Returns the location for the next bytes.
     async fn send_chunk(
         &self,
         upload: &Upload,
@@ -143,7 +144,7 @@ impl RegistryStore {
         let end = offset + length;
         insert(&mut request, CONTENT_RANGE, &format!("{offset}-{}", end - 1));
         match self.host.upload(&request, piece, length).await {
-            // What was done counts, whatever the status of success: but it has to be told.
+            // Any success status counts, but the answer has to tell how many bytes were stored.
             Ok(answer) => match kept(&answer) {
                 Some(kept) if kept != end => {
                     let why = format!("the registry keeps other bytes than the {end} that were sent");
@@ -162,7 +163,7 @@ impl RegistryStore {
         }
     }
 
-    /// What to make of a chunk's refusal.
+    /// Interprets the refusal of a chunk.
     fn chunk_refused(&self, request: &Request, error: Error, offset: u64, length: u64) -> Error {
         match (error.status(), offset) {
             (Some(413), _) => self.too_large(request, error, length),
@@ -175,7 +176,7 @@ impl RegistryStore {
         }
     }
 
-    /// What to make of a refusal of `bytes` at once.
+    /// Interprets the refusal of `bytes` in one request.
     fn too_large(&self, request: &Request, error: Error, bytes: u64) -> Error {
         if self.host.chunk_policy().too_many(bytes) {
             return again(request, error, "the registry takes no request of that size");
@@ -188,13 +189,13 @@ impl RegistryStore {
     fn commit_request(&self, upload: &Upload, digest: &Digest) -> Result<Request> {
         let mut request = self.upload_request(Action::PushBlob, upload, digest.as_str())?;
         request.url.query_pairs_mut().append_pair("digest", digest.as_str());
-        // zot wants a type.
+        // zot requires a content type.
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         Ok(request)
     }
 }
 
-/// A refusal that a fresh upload gets around.
+/// The error for a refusal that a new upload avoids.
 fn again(request: &Request, error: Error, why: &str) -> Error {
     let status = error.status();
     let error = request.error(Kind::Unavailable, why).with_source(error);
@@ -204,11 +205,11 @@ fn again(request: &Request, error: Error, why: &str) -> Error {
     }
 }
 
-/// What to make of a refusal of what goes by a sha512 digest: registries need take none (image-spec, "Digests"), and some
-/// say so by denying that the bytes hash to it.
+/// Interprets a refusal of content with a sha512 digest: registries needn't support it (image-spec, "Digests"), and
+/// some report a digest mismatch instead.
 pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
     let may_be_why = matches!(error.kind(), Kind::Mismatch | Kind::Invalid | Kind::Unsupported);
-    // What the body met on its way here isn't an answer of this registry.
+    // Errors from the source of the body aren't an answer of this registry.
     let answered = error.status().is_some() && error.side() != Some(Side::Source);
     if !name.starts_with("sha512:") || !may_be_why || !answered {
         return error;
@@ -229,7 +230,7 @@ fn of_empty(error: Error) -> Error {
     }
 }
 
-/// How many bytes of the upload are kept, from `Range: 0-LAST`, where that is told.
+/// How many bytes of the upload the registry has stored, from `Range: 0-LAST`, if present.
 fn kept(answer: &Answer) -> Option<u64> {
     let range = answer.header(RANGE.as_str())?.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
     let last: u64 = range.strip_prefix("0-")?.split('/').next()?.trim().parse().ok()?;

@@ -32,7 +32,7 @@ impl BasicTokens for NoChain {
     }
 }
 
-/// What was asked, with its body.
+/// A recorded request, with its body.
 struct Question {
     line: String,
     authorization: String,
@@ -40,7 +40,7 @@ struct Question {
     body: Bytes,
 }
 
-/// A registry whose answers are a function of the question; it keeps the list of questions.
+/// A registry whose answers are a function of the request; it records all requests.
 struct Script {
     address: SocketAddr,
     lines: Arc<Mutex<Vec<String>>>,
@@ -108,7 +108,7 @@ impl Script {
         RegistryStores::new(self.hosts(settings)).target(&self.repository()).unwrap()
     }
 
-    /// As the registry of that name.
+    /// A store under that registry name.
     fn store_called(&self, registry: &str) -> Arc<dyn Target> {
         let repository = Repository::new(registry.parse().unwrap(), "a/b").unwrap();
         let endpoint = Some(format!("http://{}", self.address).parse().unwrap());
@@ -144,7 +144,7 @@ fn digest() -> Digest {
     Digest::of(MANIFEST.as_bytes())
 }
 
-/// The blob `digest` of so many bytes.
+/// A blob descriptor of `size` bytes.
 fn blob_of(size: u64) -> Descriptor {
     Descriptor { media_type: INDEX.parse().unwrap(), digest: digest(), size }
 }

@@ -212,7 +212,7 @@ async fn who_lacks_a_right_and_who_lacks_a_login_are_told_apart() {
         let error = script.store_with(settings).resolve(&tag("v1")).await.unwrap_err();
         assert_eq!((error.kind(), error.status()), (kind, Some(401)));
     }
-    // The token was fresh, and is good for what it was asked for: another one wouldn't be better.
+    // The token was new and covered the requested scope: another one wouldn't help.
     assert_eq!((script.count("GET /token"), script.count("HEAD")), (2, 4), "{:?}", script.lines());
 }
 
@@ -255,7 +255,8 @@ async fn where_400_may_mean_a_token_that_has_ended_it_is_renewed_once() {
     public.resolve(&tag("v1")).await.unwrap();
     public.resolve(&tag("v2")).await.unwrap();
     assert_eq!((script.count("/token"), script.count("s/v2")), (2, 2), "{:?}", script.lines());
-    // A reason that isn't told, as after a HEAD, is taken for it once; one that is told, as after the GET then, never.
+    // An unknown reason, as after a HEAD, counts as transient once; a reason that the answer to the GET gives,
+    // never.
     let error = public.resolve(&tag("v3")).await.unwrap_err();
     assert_eq!((error.kind(), error.status(), error.attempts()), (Kind::Invalid, Some(400), 1));
     assert_eq!((script.count("/token"), script.count("s/v3")), (3, 2 + 1), "{:?}", script.lines());
@@ -268,7 +269,8 @@ async fn where_400_may_mean_a_token_that_has_ended_it_is_renewed_once() {
     assert_eq!((error.status(), script.count("/token"), script.count("s/v4")), (Some(400), 4, 1 + 1));
 }
 
-/// A registry with tokens, whose service answers to the scope of `a/r7` with this, and to a wrong password with `wrong`.
+/// A registry with tokens whose token service answers to the scope of `a/r7` with `refusal`, and to a wrong
+/// password with `wrong`.
 async fn choosy(refusal: (u16, &'static str), wrong: u16) -> Script {
     Script::start(move |asked| {
         let host = asked.headers["host"].to_str().unwrap();
@@ -287,7 +289,7 @@ async fn choosy(refusal: (u16, &'static str), wrong: u16) -> Script {
     .await
 }
 
-/// What becomes of the images of these repositories, all asked for at once.
+/// The results for the images of these repositories, requested concurrently.
 async fn resolve_all(script: &Script, password: &str, numbers: impl Iterator<Item = usize>) -> Vec<Result<Descriptor>> {
     let stores = RegistryStores::new(script.hosts(user(password)));
     let all = numbers.map(|i| {
@@ -310,7 +312,7 @@ async fn a_refused_scope_is_no_wrong_password() {
         ((403, DENIED), true),
         ((403, "<html>"), true),
     ] {
-        // The one that is refused comes eighth, or first.
+        // The refused one comes eighth, or first.
         for order in [(0..101).collect::<Vec<_>>(), [7].into_iter().chain(0..7).collect()] {
             if order[0] == 7 && !may_be_first {
                 continue;
@@ -340,7 +342,7 @@ async fn a_wrong_password_is_told_from_a_refused_scope_by_one_request_at_most() 
         }
         assert_eq!(script.count("/token"), tries);
     }
-    // Nobody lacks no right.
+    // Without a login there are no missing permissions.
     let script = Script::start(|asked| match asked.line.starts_with("GET /token") {
         true => reply(403, &[], r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#),
         false => {
@@ -374,7 +376,7 @@ async fn what_hides_from_strangers_is_shown_to_whom_it_knows() {
             let all = futures::future::join_all(selectors.iter().map(|selector| store.resolve(selector))).await;
             assert!(all.iter().all(Result::is_ok), "{status} {bearer}: {all:?}");
             assert_eq!((script.count("GET /v2/"), script.count("HEAD")), (1, 21), "{:?}", script.lines());
-            // There is nobody to be: what is refused is refused.
+            // Without credentials a refusal is final.
             let before = script.lines().len();
             script.store().manifest(&digest()).await.unwrap_err();
             assert_eq!(script.lines().len() - before, 1, "{status}");
@@ -402,7 +404,7 @@ async fn a_host_that_never_asks_is_asked_once_and_told_nothing() {
 
 #[tokio::test]
 async fn after_a_login_that_was_accepted_it_is_a_right_that_lacks() {
-    // Gitea gives a token to every user, and answers 401 to an upload that he has no right to.
+    // Gitea gives a token to every user, and answers 401 to an upload without permission.
     for (challenge, kind) in [
         ("", Kind::Denied),
         (r#",error="insufficient_scope""#, Kind::Denied),

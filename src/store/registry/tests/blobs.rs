@@ -1,4 +1,4 @@
-//! Blobs on their way, in both directions.
+//! Blob transfers, in both directions.
 
 use super::*;
 
@@ -109,7 +109,7 @@ async fn a_lost_commit_is_asked_for() {
     }
 }
 
-/// Sends a blob of `size` bytes anew until it is there or can't be; what became of each upload.
+/// Sends a blob of `size` bytes repeatedly until it is there or fails for good. Returns the result of each upload.
 async fn uploads(store: &dyn Target, size: usize) -> Vec<Result<(), (Kind, Option<u16>)>> {
     let bytes = Bytes::from(vec![7; size]);
     let blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(&bytes), size: bytes.len() as u64 };
@@ -126,7 +126,7 @@ async fn uploads(store: &dyn Target, size: usize) -> Vec<Result<(), (Kind, Optio
     ends
 }
 
-/// Takes chunks of at most `most` bytes, as the specification has it, and asks for `least`.
+/// Accepts chunks of at most `most` bytes, as in the specification, and asks for `least`.
 fn chunked(most: usize, least: &'static str) -> impl Fn(&Question) -> Response + Send + Sync + 'static {
     move |asked| {
         let last = asked.headers.get("content-range").map(|range| range.to_str().unwrap().split_once('-').unwrap().1);
@@ -170,11 +170,11 @@ async fn a_chunk_is_as_large_as_the_registry_wants_it() {
     assert_eq!(uploads(&*script.store(), 5 * MIB).await.last(), Some(&Ok(())));
     assert_eq!(script.count("PATCH /up?at=4194303"), 1);
     let script = Script::start(chunked(2 * MIB, "1500000")).await;
-    // Less than is wanted isn't tried.
+    // A maximum below the required minimum isn't tried.
     assert_eq!(uploads(&*script.store(), 3 * MIB).await, [Err((Kind::Unsupported, Some(413)))]);
 }
 
-/// A host that chunks are sent to at once, by its name.
+/// A host that is always sent chunks because of its name.
 fn azure(script: &Script) -> Arc<dyn Target> {
     let repository: Repository = "me.azurecr.io/a/b".parse().unwrap();
     let endpoint = Some(format!("http://{}/", script.address).parse().unwrap());
@@ -379,7 +379,7 @@ async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() 
         assert_eq!(asked, (3 + probe, 2, 3 + probe), "{status} {body}");
         assert_eq!(uploads(&*store, 0).await, [Ok(())]);
     }
-    // What is refused in each way is refused, and who has taken one so wants another for another reason.
+    // If both ways are refused, that is the error, and a host that has accepted one way refuses for another reason.
     let script = Script::start(|asked| match asked.line.starts_with("POST") {
         true => reply(202, &[("location", "/up")], ""),
         false => reply(400, &[], ""),
@@ -396,7 +396,7 @@ async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() 
     let store = script.store();
     assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
     assert_eq!(uploads(&*store, MIB).await, [Err((Kind::Invalid, Some(400)))]);
-    // Bytes that are wrong are wrong in any way.
+    // Wrong bytes are wrong in either way.
     let script = Script::start(|asked| match (asked.line.split(' ').next(), &asked.body[..]) {
         (Some("POST"), _) => reply(202, &[("location", "/up")], ""),
         (_, b"{}") => reply(201, &[], ""),
@@ -404,7 +404,7 @@ async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() 
     })
     .await;
     assert_eq!(uploads(&*script.store(), MIB).await, [Err((Kind::Mismatch, Some(400)))]);
-    // A right that lacks, or a quota, has nothing to do with it.
+    // Missing permissions and quotas are unrelated.
     for status in [401, 403] {
         let script = Script::start(before_the_end(status, "")).await;
         assert_eq!(uploads(&*script.store(), MIB).await.len(), 1, "{status}");

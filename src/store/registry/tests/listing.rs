@@ -315,7 +315,7 @@ async fn a_subject_that_was_linked_tells_of_the_api() {
     let store = script.store();
     let manifest = Manifest::new(digest(), Some(INDEX), Bytes::from(MANIFEST)).unwrap();
     assert!(store.push_manifest(&manifest, &Selector::Digest(digest())).await.unwrap().subject_processed);
-    // Whatever is the matter with one subject, the others are asked for.
+    // A problem with one subject doesn't affect the others.
     assert_eq!(store.listed_referrers(&digest()).await.unwrap(), None);
     assert_eq!(listed(store.referrers(&Digest::of(b"other")).await), ["k/a"]);
 }

@@ -61,14 +61,14 @@ async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_
         let store = RegistryStores::new(Arc::clone(&hosts)).source(&script.repository()).unwrap();
         let error = store.resolve(&tag("v1")).await.unwrap_err();
         assert_eq!((error.kind(), error.status(), error.retry()), (kind, Some(status), false));
-        // Nobody else has asked: it may be alone with that.
+        // No other repository was asked, so the problem may be this one's alone.
         assert!(error.attempts() > 5 && error.to_string().starts_with("resolve v1 in "), "{error}");
         let stats = hosts.stats().remove(0);
         let attempts = u64::from(error.attempts());
         assert_eq!((stats.requests, stats.throttled), (attempts, if status == 429 { attempts } else { 0 }));
         let same = store.resolve(&tag("v2")).await.unwrap_err().to_string();
         assert!(same.starts_with(&format!("reach a/b at {}: ", script.address)), "{same}");
-        // Nor has another repository an answer.
+        // Another repository gets no answer, either.
         let other = Repository::new(script.repository().registry().clone(), "a/c").unwrap();
         let store = RegistryStores::new(Arc::clone(&hosts)).source(&other).unwrap();
         let given_up = store.blob(&blob_of(1), 0).await.err().unwrap().to_string();
@@ -231,7 +231,7 @@ async fn answers_that_are_no_manifest_have_a_kind() {
     }
 }
 
-/// A manifest that says by itself what it is, though not what [`manifest_reply`] says of it.
+/// A manifest that contains its media type, which isn't the one that [`manifest_reply`] sends.
 const DOCKER: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","layers":[]}"#;
 
@@ -316,7 +316,7 @@ async fn an_encoding_that_changes_the_bytes_is_named() {
             assert!(error.hint().unwrap().contains("compresses"));
         }
     }
-    // One that changes nothing is a label.
+    // An encoding that changes nothing is a label.
     for encoding in ["identity", "", "gzip"] {
         let script = Script::start(move |_| {
             reply(
@@ -359,7 +359,7 @@ async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
         let stores = RegistryStores::new(script.hosts(RegistrySettings::default()));
         let error = stores.source(&script.repository()).unwrap().resolve(&tag("v1")).await.unwrap_err();
         assert!(error.status() == Some(status) && error.why().contains("because"), "{error}");
-        // What a target may not tell isn't read from it.
+        // A target that refuses a HEAD isn't read by GET.
         script.store().resolve(&tag("v1")).await.unwrap_err();
         let is_a_right = matches!(status, 401 | 403);
         assert_eq!(script.count("GET"), if is_a_right { 1 } else { 2 }, "{status}");
