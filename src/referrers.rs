@@ -1,7 +1,7 @@
-//! What refers to a manifest, found in every way: by the referrers API, or the fallback tag where a registry has none, and
-//! by the tags under which cosign keeps signatures, attestations and SBOMs.
+//! Finds the referrers of a manifest in every way: by the referrers API, or the fallback tag if the registry
+//! doesn't have it, and by the tags of cosign for signatures, attestations and SBOMs.
 //!
-//! A repository is asked once about each subject, for whatever reason and by whomever.
+//! In a run each repository is asked once about each subject.
 
 mod names;
 mod presence;
@@ -19,63 +19,64 @@ use crate::oci::{self, Descriptor, Digest, Manifest, Referrer, Repository, Selec
 use crate::once::OnceMap;
 use crate::store::{Referrers, Source, Stores};
 
-/// What to do about a source that doesn't tell what refers to its images.
+/// The hint for a source that refuses to list referrers.
 const WITHHELD: &str =
     "give the account the right to list them (referrers and tags), or set referrers: none for these images";
 
-/// Finds referrers; the same for a whole run.
+/// Finds referrers; shared by a whole run.
 #[derive(Debug)]
 pub struct Finder {
     stores: Arc<dyn Stores>,
     places: Mutex<HashMap<Repository, Arc<Place>>>,
 }
 
-/// What refers to one manifest.
+/// The referrers of one manifest.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Each once, also when it is found in two ways: then with the tag, and as cosign's tags tell it, without artifact type.
+    /// Each once, even if it is found in two ways. Then it has the tag, and no artifact type, as the cosign tag
+    /// implies one.
     pub referrers: Vec<Referrer>,
-    /// The index under the fallback tag, where the repository has no referrers API.
+    /// The index under the fallback tag, if the repository has no referrers API.
     pub index: Option<Manifest>,
-    /// Why there may be more: the repository has refused to tell.
+    /// Why the list may be incomplete: the repository has refused a request.
     pub withheld: Option<Error>,
 }
 
-/// A repository that is looked through.
+/// A repository that is searched.
 #[derive(Debug)]
 struct Place {
     source: Arc<dyn Source>,
     names: Names,
     found: OnceMap<Digest, Result<Arc<Found>>>,
-    /// How it has first refused to tell.
+    /// Its first refusal.
     withheld: OnceLock<Error>,
-    /// That was told.
+    /// Whether the refusal was reported.
     is_told: AtomicBool,
 }
 
 impl Finder {
-    /// Asks the sources of `stores`.
+    /// Searches the sources of `stores`.
     pub fn new(stores: Arc<dyn Stores>) -> Self {
         Self { stores, places: Mutex::default() }
     }
 
-    /// What refers to each of `subjects` in `repository`, in their order. Ask about all of which it is known together:
-    /// the more there are, the less each costs.
+    /// The referrers of each of `subjects` in `repository`, in the order of `subjects`. Pass all known subjects in
+    /// one call: the more there are, the fewer requests each takes.
     ///
     /// # Errors
-    /// What may pass, and a refused login, about any of them: an error is never "no signatures". Where the repository only
-    /// refuses to tell, [`Found::withheld`] says so.
+    /// Transient errors and a refused login for any of the subjects: an error never means "no signatures". If the
+    /// repository only refuses the request, [`Found::withheld`] contains the refusal.
     pub async fn find(&self, repository: &Repository, subjects: &[Digest]) -> Result<Vec<Arc<Found>>> {
         self.find_each(repository, subjects).await.into_iter().collect()
     }
 
-    /// What this run has already found to refer to `subject` in `repository`, if it has asked.
+    /// The referrers of `subject` in `repository`, if this run has already looked them up.
     pub async fn known(&self, repository: &Repository, subject: &Digest) -> Option<Arc<Found>> {
         let place = self.place(repository).ok()?;
         place.found.get(subject).await?.ok()?.ok()
     }
 
-    /// As [`Finder::find`], where the failure of one isn't that of the others.
+    /// As [`Finder::find`], with a separate result for each subject.
     pub async fn find_each(&self, repository: &Repository, subjects: &[Digest]) -> Vec<Result<Arc<Found>>> {
         let place = match self.place(repository) {
             Ok(place) => place,
@@ -85,12 +86,13 @@ impl Finder {
         join_all(subjects.iter().map(|subject| Place::find(&place, subject))).await
     }
 
-    /// How `repository` has refused to tell what refers to something, if it has in this run.
+    /// The first refusal of `repository` to list referrers in this run, if any.
     pub fn withheld(&self, repository: &Repository) -> Option<Error> {
         self.place(repository).ok()?.withheld.get().cloned()
     }
 
-    /// Warns, once in a run, that `repository` has refused to tell, and that its images are mirrored without knowing.
+    /// Warns, once per run, that `repository` refuses to list referrers, and that its images are mirrored without
+    /// them.
     pub fn warn_of_withheld(&self, repository: &Repository) {
         let Ok(place) = self.place(repository) else { return };
         if let Some(error) = place.withheld.get()
@@ -137,26 +139,26 @@ impl Place {
             listed = None;
         }
         let (mut found, refused_tag) = self.ask_for_tags(subject, listed.clone()).await?;
-        // Whoever keeps an index there has no other list.
+        // An index under the fallback tag is the only list that there is.
         let refused = refused.filter(|_| found.index.is_none());
         let is_absent = listed.is_none() && found.index.is_none();
         let doubted = || (is_absent && source.refuses_questions()).then(|| doubted(source, subject));
         found.withheld = refused.or(refused_tag).or_else(doubted).map(explained);
         if let Some(error) = &found.withheld {
-            // The first one stands for all.
+            // The first refusal is enough.
             let _ = self.withheld.set(error.clone());
         }
         try_join_all(found.referrers.iter_mut().map(|one| self.tell_type(one))).await?;
         Ok(found)
     }
 
-    /// What the tags of the repository tell of `subject`, of which the referrers API lists `listed`; and how it has refused to
-    /// tell of one that it may have.
+    /// The referrers of `subject` by the tags of the repository; `listed` are those from the referrers API. Also
+    /// returns the refusal of a request for a tag that may exist.
     async fn ask_for_tags(&self, subject: &Digest, listed: Option<Vec<Referrer>>) -> Result<(Found, Option<Error>)> {
         let source = &*self.source;
         let fallback = subject.referrers_tag();
         let cosign: Vec<Tag> = subject.cosign_tags().collect();
-        // As many HEADs as it takes without the repository's list of tags.
+        // The number of HEADs that are needed without the repository's list of tags.
         let heads = cosign.len() + usize::from(listed.is_none());
         let known = self.names.known(&self.source, heads).await?;
         let may_exist = |tag: &Tag| known.as_ref().is_none_or(|known| known.contains(tag));
@@ -187,7 +189,7 @@ impl Place {
         Ok((Found::of(subject, by_tags, by_subject), refused))
     }
 
-    /// `answer` to a question about `tag`; `nothing` in place of a refusal, if the list of tags hasn't got that one.
+    /// `answer` to a request for `tag`; `nothing` if it was refused and the list of tags doesn't contain the tag.
     async fn unless_absent<T>(&self, tag: &Tag, answer: Result<T>, nothing: T) -> Result<Result<T, Error>> {
         let refusal = match unless_refused(answer)? {
             Ok(answer) => return Ok(Ok(answer)),
@@ -197,8 +199,8 @@ impl Place {
         Ok(if known.is_some_and(|known| !known.contains(tag)) { Ok(nothing) } else { Err(refusal) })
     }
 
-    /// Some who write a fallback index leave the artifact type out, by which a filter goes: then the manifest tells it. One
-    /// that is gone stays as it is listed.
+    /// Adds a missing artifact type from the manifest, because filters use it: some tools leave it out of a
+    /// fallback index. If the manifest is gone, the entry stays as it is.
     async fn tell_type(&self, referrer: &mut Referrer) -> Result<()> {
         if referrer.kind().is_some() || referrer.tag.is_some() {
             return Ok(());
@@ -213,7 +215,7 @@ impl Place {
 }
 
 impl Found {
-    /// What refers to `subject`, of which `tagged` are found by cosign's tags.
+    /// Combines the referrers of `subject`; `tagged` were found by cosign's tags.
     fn of(subject: &Digest, tagged: Vec<Referrer>, by_subject: Referrers) -> Self {
         let listed = by_subject.list();
         let (alone, index) = match by_subject {
@@ -229,7 +231,7 @@ impl Found {
     }
 }
 
-/// `answer`, or how it was refused. What may pass is an error, as is a refused login: an error is never "nothing".
+/// `answer`, or its refusal. Transient errors and a refused login are errors: they never mean "no referrers".
 fn unless_refused<T>(answer: Result<T>) -> Result<Result<T, Error>> {
     match answer {
         Ok(answer) => Ok(Ok(answer)),
@@ -238,7 +240,7 @@ fn unless_refused<T>(answer: Result<T>) -> Result<Result<T, Error>> {
     }
 }
 
-/// Who refuses all questions says nothing by refusing this one.
+/// A source that refuses all HEAD requests says nothing about this content with a refusal.
 fn doubted(source: &dyn Source, subject: &Digest) -> Error {
     let attempted = format!("list what refers to {subject} in {source}");
     Error::new(Kind::Unsupported, attempted, "the registry only gives what it is asked for by name, and lists nothing")
@@ -248,7 +250,7 @@ fn explained(refusal: Error) -> Error {
     refusal.on(Side::Source).with_hint(WITHHELD)
 }
 
-/// What `tag` names; a HEAD tells no artifact type, but the tag stands for one.
+/// The manifest that `tag` names. A HEAD returns no artifact type, but the tag implies one.
 async fn tagged_as(source: &dyn Source, tag: &Tag) -> Result<Option<Referrer>> {
     match source.resolve(&Selector::Tag(tag.clone())).await {
         Ok(Descriptor { media_type, digest, .. }) => {

@@ -1,10 +1,10 @@
-//! Lock + what the targets hold → Outcomes and differences: whether a mirror is what the lock says it is.
+//! Lock + state of the targets → Outcomes and differences: whether a mirror matches the lock.
 //!
-//! From the lock alone: no source is asked. Each question is asked once for each target repository, or layout, and below
-//! what is missing nothing is asked, so that one cause is one difference, told of the first image that it befalls. An error
-//! is never a difference: who gets no answer knows nothing, and that image has failed.
+//! Only the lock and the targets are used; no source is asked. Each request is sent once per target repository, or
+//! layout. Below missing content nothing is checked, so that one cause is one difference, reported with the first
+//! image it affects. An error is never a difference: without an answer nothing is known, and that image has failed.
 //!
-//! `wanted` says what should be where, `graph` looks and reads, `extra` turns it around: what is there that the
+//! `wanted` lists what should exist, `graph` checks it, and `extra` does the reverse: it lists content that the
 //! lock doesn't know.
 
 mod extra;
@@ -32,47 +32,47 @@ use graph::{Finding, Inspector, Seen};
 /// Images in flight.
 const IMAGES: usize = 64;
 
-/// How closely to look.
+/// How thorough to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
-    /// At the tags and what refers to their images, by HEAD.
+    /// Check the tags and the referrers of their images by HEAD.
     Tags,
-    /// At each manifest's bytes, and whether each blob is there with its size.
+    /// Read each manifest, and check that each blob exists with the right size.
     Graph,
-    /// At each byte.
+    /// Read every byte.
     Content,
 }
 
 /// What to verify.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is asked for, and where it goes.
+    /// The desired images and their targets.
     pub images: &'a [ImageRule],
     /// The pins.
     pub lock: &'a Lock,
-    /// Which images this run is about.
+    /// The images that this run is limited to.
     pub only: &'a Only,
-    /// How closely to look.
+    /// How thorough to be.
     pub depth: Depth,
     /// Whether to list tags that the lock doesn't know.
     pub extra: bool,
-    /// Where targets are opened.
+    /// Opens the targets.
     pub stores: &'a Arc<dyn Stores>,
-    /// Who hears of what happens.
+    /// Receives progress events.
     pub progress: &'a Arc<dyn Progress>,
-    /// Cancelled when nothing more is to be asked.
+    /// Cancelled when no further requests are to be sent.
     pub stop: &'a CancellationToken,
-    /// Blobs that are read at once.
+    /// Blobs that are read concurrently.
     pub transfers: usize,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
-    /// One for each image and target, in the order of mirror.yaml. `up_to_date` is as pinned; `differs` is
-    /// not, and nothing was done about it. `bytes.present` is what was looked at and is right.
+    /// One for each image and target, in the order of mirror.yaml. `up_to_date`: as pinned; `differs`: not as
+    /// pinned, and unchanged. `bytes.present`: bytes that were checked and are right.
     pub outcomes: Vec<Outcome>,
-    /// Where the targets differ from the lock, in the same order; then what the lock doesn't know.
+    /// Where the targets differ from the lock, in the same order, followed by content that the lock doesn't know.
     pub differences: Vec<Difference>,
 }
 
@@ -106,12 +106,12 @@ pub async fn verify(request: Request<'_>) -> Verification {
     verification
 }
 
-/// What is known of one image at one target.
+/// The result for one image at one target.
 struct Looked {
     outcome: Outcome,
-    /// By their causes, which other images may share.
+    /// With their causes, which other images may share.
     differences: Vec<(String, Difference)>,
-    /// Whether all of its graph was seen.
+    /// Whether its whole graph was checked.
     whole: bool,
 }
 
@@ -134,7 +134,7 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
     Looked { outcome: Outcome { seconds, ..looked.outcome }, ..looked }
 }
 
-/// Makes words of what was seen.
+/// Turns findings into differences.
 fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     let is_kept = |finding: &Finding| {
         transfer.handling.overwrite == Overwrite::Keep && finding.part == Part::Tag && finding.found.is_some()
@@ -159,7 +159,7 @@ fn compare(transfer: &Transfer, seen: Seen, depth: Depth) -> Looked {
     Looked { outcome, differences: differences.collect(), whole }
 }
 
-/// Takes the referrers in whose place something else is kept out of `findings`: their image is as it should be.
+/// Removes the referrers whose tags hold something else that is kept from `findings`: their image is as configured.
 fn take_kept(transfer: &Transfer, findings: &mut Vec<Finding>) -> Vec<Referrer> {
     let holds_else = |referrer: &Referrer, finding: &Finding| {
         finding.part == Part::Referrer && finding.expected == referrer.digest && finding.found.is_some()
@@ -172,8 +172,8 @@ fn take_kept(transfer: &Transfer, findings: &mut Vec<Finding>) -> Vec<Referrer> 
     kept
 }
 
-/// What tells two differences apart: tags by their names, referrers by their digests in their repositories, and content by
-/// its digest where it is shared.
+/// Identifies a difference: tags by name, referrers by digest and repository, and content by digest and the
+/// repositories that share it.
 fn cause(transfer: &Transfer, finding: &Finding) -> String {
     match finding.part {
         Part::Tag => transfer.target_text(),
@@ -194,7 +194,7 @@ fn difference(transfer: &Transfer, finding: Finding) -> Difference {
     }
 }
 
-/// The target repositories that have said something, and whether all that the lock knows of them was seen.
+/// The target repositories that have answered, and whether everything that the lock knows of them was checked.
 fn answered(request: Request<'_>, planned: &[Planned], looked: &[Looked]) -> Vec<(Repository, bool)> {
     let mut order: Vec<&Repository> = Vec::new();
     let mut states: HashMap<&Repository, (bool, bool)> = HashMap::new();

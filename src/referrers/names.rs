@@ -1,5 +1,5 @@
-//! Which tags a repository has, of those that tell of referrers: learnt from its list of tags where that costs less than to
-//! ask for each.
+//! The referrer tags that a repository has, from its list of tags if that takes fewer requests than asking for each
+//! tag.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +9,10 @@ use crate::oci::{Digest, Tag, bounds};
 use crate::once::OnceMap;
 use crate::store::Source;
 
-/// Up to so many subjects, each tag is asked for: a list may have many pages.
+/// Up to this number of subjects, each tag is requested: a list may have many pages.
 const FEW: usize = 2;
 
-/// The tags of one repository that begin as a digest does.
+/// The tags of one repository that begin like a digest.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     subjects: Mutex<Subjects>,
@@ -20,28 +20,29 @@ pub(super) struct Names {
     whole: OnceMap<(), Result<Known>>,
 }
 
-/// `None`: they aren't known, and each has to be asked for.
+/// `None`: unknown, so that each tag has to be requested.
 pub(super) type Known = Option<Arc<HashSet<Tag>>>;
 
-/// What the repository is asked about in this run.
+/// The subjects of this run in one repository.
 #[derive(Debug, Default)]
 struct Subjects {
     all: HashSet<Digest>,
-    /// For so many, each tag has been asked for.
+    /// The number of subjects whose tags were requested.
     done: usize,
 }
 
 impl Names {
-    /// The repository will be asked about `subjects`. Known before the first question, they decide how it is put.
+    /// Announces that the repository will be asked about `subjects`. Their number decides which requests are used,
+    /// so this has to precede the first one.
     pub(super) fn expect(&self, subjects: &[Digest]) {
         self.lock().all.extend(subjects.iter().cloned());
     }
 
-    /// The tags, where to list them costs less than `heads` requests for each subject that is left.
+    /// The tags, if listing them takes fewer requests than `heads` for each remaining subject.
     ///
     /// # Errors
-    /// If the registry is in trouble. A list that can't be had for another reason is done without: some repositories have
-    /// none (ECR Public), or keep it to themselves.
+    /// If the registry is in trouble. Any other failure to list tags is ignored: some repositories have no list
+    /// (ECR Public) or refuse it.
     pub(super) async fn known(&self, source: &Arc<dyn Source>, heads: usize) -> Result<Known> {
         let pages = {
             let mut subjects = self.lock();
@@ -56,7 +57,7 @@ impl Names {
         listed.map_err(|lost| Error::defect("list the tags of referrers", lost))?.0
     }
 
-    /// The tags, whatever the list of them costs: for who isn't told about one.
+    /// The tags, whatever listing them costs, because a request for a single tag was refused.
     ///
     /// # Errors
     /// As [`Names::known`].

@@ -1,8 +1,8 @@
-//! Whether what refers to a manifest is at a target: the one answer for `plan`, `copy` and `verify`.
+//! Whether the referrers of a manifest are at a target: the one answer for `plan`, `copy` and `verify`.
 //!
-//! A referrer with a tag is there if its tag names it. Any other is there if it can be found: the target's list of what
-//! refers to the subject has it, by the referrers API or the index under the fallback tag. Where no list can be had, the
-//! manifest itself is asked for.
+//! A referrer with a tag is there if its tag names it. Any other is there if clients can find it: the target lists
+//! it as a referrer of the subject, by the referrers API or the index under the fallback tag. If there is no list,
+//! the manifest itself is requested.
 
 use std::collections::HashSet;
 
@@ -12,34 +12,34 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Referrer, Selector};
 use crate::store::{Held, Referrers, Target};
 
-/// What a target has in the place of a referrer.
+/// What a target has for a referrer.
 #[derive(Debug, Clone)]
 pub enum Presence {
-    /// The referrer, and it can be found.
+    /// The referrer, and clients can find it.
     There,
     /// Nothing, or it isn't listed.
     Absent,
-    /// Something else, under its tag.
+    /// Its tag holds something else.
     Other(Digest),
-    /// Something under its tag, and the target doesn't tell what.
+    /// Its tag holds something that the target doesn't identify.
     Withheld(Error),
-    /// The target doesn't answer the question.
+    /// The target doesn't answer the request.
     Unknown(Error),
 }
 
-/// What to make of an index under the fallback tag: clients have written it, and it may name what is gone.
+/// How to treat an index under the fallback tag: clients have written it, and it may list deleted manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
-    /// What it names is there.
+    /// Its entries count as present.
     Believed,
-    /// Each manifest that it names is asked for.
+    /// Each of its entries is requested.
     Checked,
 }
 
-/// What `target` has in the place of each of `expected`, which refer to `subject`, in their order.
+/// What `target` has for each of `expected`, the referrers of `subject`, in their order.
 ///
 /// # Errors
-/// Trouble of the target. Its refusal to answer is [`Presence::Unknown`].
+/// Trouble of the target. A refusal to answer is [`Presence::Unknown`].
 pub async fn presence(
     target: &dyn Target,
     subject: &Digest,
@@ -60,13 +60,13 @@ pub async fn presence(
     try_join_all(each).await
 }
 
-/// What a target lists as referring to a manifest.
+/// A target's list of the referrers of a manifest.
 #[derive(Debug, Default)]
 struct List {
     digests: HashSet<Digest>,
     /// Clients have written it.
     is_claim: bool,
-    /// The target has refused to give it.
+    /// The target has refused to return it.
     is_refused: bool,
 }
 
@@ -96,7 +96,7 @@ impl List {
     }
 }
 
-/// What `name` tells of `referrer`.
+/// What `name` says about `referrer`.
 async fn under(target: &dyn Target, name: &Selector, referrer: &Referrer) -> Result<Presence> {
     Ok(match target.held(name).await? {
         Held::Manifest(found) if found == referrer.digest => Presence::There,

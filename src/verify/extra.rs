@@ -1,8 +1,8 @@
 //! `--extra`: tags in the target repositories that the lock doesn't know.
 //!
-//! Tags that name a digest (`sha256-…`, cosign's among them) go with what they name. What an image consists of is known
-//! only once its graph was walked, so they are listed only with `--deep`, and where all that the lock knows of the
-//! repository was there to be walked.
+//! Tags that contain a digest (`sha256-…`, including cosign's) belong to the manifest with this digest. The
+//! manifests of an image are known only after its graph was checked, so such tags are listed only with `--deep`,
+//! and only if all locked content of the repository was there.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,18 +15,18 @@ use crate::error::{Kind, Result, Side, Stage};
 use crate::oci::{Digest, Reference, Repository, Selector, Tag};
 use crate::report::{Difference, Outcome, Part};
 
-/// Repositories, and tags of one, that are asked about at once.
+/// Repositories, and tags of one repository, that are checked concurrently.
 const QUESTIONS: usize = 16;
 
-/// What the lock and the list know of a target repository.
+/// The expected content of a target repository.
 struct Known {
-    /// What is mirrored there; the first, where several are.
+    /// The source repository; the first one if there are several.
     source: Repository,
     tags: HashSet<Tag>,
     digests: HashSet<Digest>,
 }
 
-/// What is there besides in each of `targets`, of which the flag says whether all that should be there was seen.
+/// The extra tags in each of `targets`. Its flag says whether all expected content was seen.
 pub(super) async fn extra(
     request: Request<'_>,
     inspector: &Inspector,
@@ -64,7 +64,7 @@ pub(super) async fn extra(
     extra
 }
 
-/// Whatever a run is about, a tag is known.
+/// Covers all images, even if the run is limited to some of them.
 fn known(request: Request<'_>) -> HashMap<Repository, Known> {
     let mut all: HashMap<Repository, Known> = HashMap::new();
     for Entry { rule, images, .. } in entries(request.images, request.lock) {
@@ -87,7 +87,7 @@ fn known(request: Request<'_>) -> HashMap<Repository, Known> {
     all
 }
 
-/// The tags of `target` that nobody knows, and what they name.
+/// The unknown tags of `target`, and their digests.
 async fn unknown(inspector: &Inspector, target: &Repository, known: &Known, whole: bool) -> Result<Vec<(Tag, Digest)>> {
     let tags = match inspector.ask(target, |target| async move { target.tags().await }).await {
         Ok(tags) => tags,
@@ -102,18 +102,18 @@ async fn unknown(inspector: &Inspector, target: &Repository, known: &Known, whol
     let asked = tags.into_iter().filter(|tag| !is_known(tag)).map(|tag| async move {
         let name = Selector::Tag(tag.clone());
         let held = inspector.ask(target, |target| async move { target.held(&name).await?.digest() }).await;
-        // Some registries list tags whose manifest is gone.
+        // Some registries list tags whose manifest was deleted.
         held.map(|held| held.map(|digest| (tag, digest))).map_err(|error| error.on(Side::Target))
     });
     let answers: Vec<_> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     answers.into_iter().filter_map(Result::transpose).collect()
 }
 
-/// The part of `tag` that stands for a digest, as the fallback tag and cosign's have it.
+/// The part of `tag` that encodes a digest, as in the fallback tag and cosign's tags.
 fn named_digest(tag: &Tag) -> Option<&str> {
     let stem = tag.as_str().split('.').next()?;
     let (algorithm, hex) = stem.split_once('-')?;
-    // That of a sha512 is cut to what a tag can have.
+    // A sha512 digest is truncated to the maximum length of a tag.
     let digits = match algorithm {
         "sha256" => 64,
         "sha512" => 121,

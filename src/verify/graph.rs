@@ -1,7 +1,8 @@
-//! Looks at an image where it should be: at its tag, at what refers to it, and if so wanted down to its blobs.
+//! Checks an image at its target: the tag, the referrers, and with `--deep` all manifests and blobs.
 //!
-//! Manifests and blobs are looked at once for each target repository, or layout, however many images share them. Questions and bytes
-//! have permits of their own, so that no question waits behind a download; none is held while waiting for other work.
+//! Manifests and blobs are checked once per target repository, or layout, however many images share them. Requests
+//! and downloads have separate permits, so that no request waits for a download; no permit is held while waiting
+//! for other work.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,31 +22,31 @@ use crate::referrers::{Claims, Presence, presence};
 use crate::report::Part;
 use crate::store::{AsPinned, Stores, Target, as_pinned, cached_image, content};
 
-/// Questions to the targets in flight.
+/// Concurrent requests to the targets.
 const QUESTIONS: usize = 64;
-/// Branches of one manifest that are followed at once.
+/// Branches of one manifest that are followed concurrently.
 const BRANCHES: usize = 16;
 
-/// Something that isn't as the lock has it.
+/// A difference from the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) part: Part,
     pub(super) expected: Digest,
-    /// `None` if it is missing, or damaged so that nobody can tell.
+    /// `None` if it is missing or unreadable.
     pub(super) found: Option<Digest>,
-    /// How it is damaged, or out of reach.
+    /// How it is damaged, or why it can't be reached.
     pub(super) why: Option<String>,
 }
 
-/// What looking came to: an image's, or a branch's of it.
+/// The result of checking an image or a branch of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) findings: Vec<Finding>,
-    /// The first that kept us from looking.
+    /// The first error that prevented a check.
     pub(super) error: Option<Error>,
-    /// The digest by which alone the target knows the image, where that isn't the pinned one.
+    /// The only digest that the target knows the image by, if that isn't the pinned one.
     pub(super) known_as: Option<Digest>,
-    /// How much is right; whoever asks again isn't credited.
+    /// Bytes that are right; repeated checks don't count.
     pub(super) bytes: u64,
 }
 
@@ -58,7 +59,7 @@ impl Seen {
         Self { findings: vec![finding], ..Self::default() }
     }
 
-    /// What an error says of `digest`: that it isn't there, that it is damaged, or nothing.
+    /// The finding that follows from an error about `digest`: missing, damaged, or none.
     fn of(error: Error, part: Part, digest: &Digest) -> Self {
         let finding = |why| Finding { part, expected: digest.clone(), found: None, why };
         match error.kind() {
@@ -79,19 +80,19 @@ impl Seen {
     }
 }
 
-/// What a name holds at a target.
+/// The content of a name at a target.
 #[derive(Debug, Clone)]
 struct Held {
-    /// As the target calls it.
+    /// The digest that the target uses.
     called: Digest,
-    /// In the words of the pin.
+    /// The comparison with the pin.
     pinned: AsPinned,
 }
 
-/// The repository, the subject, and what is to refer to it.
+/// The repository, the subject, and its expected referrers.
 type ReferrersOf = (Repository, Digest, Vec<Referrer>);
 
-/// One view over the run.
+/// The shared state of a run.
 pub(super) struct Inspector {
     stores: Arc<dyn Stores>,
     progress: Arc<dyn Progress>,
@@ -102,7 +103,7 @@ pub(super) struct Inspector {
     names: OnceMap<(Repository, Selector), Result<Held>>,
     referrers: OnceMap<ReferrersOf, Result<Arc<Vec<Presence>>>>,
     seen: OnceMap<(Repository, Digest), Seen>,
-    /// The manifests that were met, by pool.
+    /// The manifests that were read, by blob scope.
     met: Mutex<HashMap<Repository, HashSet<Digest>>>,
 }
 
@@ -132,7 +133,7 @@ impl Inspector {
         met.entry(target.blob_scope()).or_default().insert(digest.clone());
     }
 
-    /// Puts a question to `repository` when it is its turn.
+    /// Sends a request to `repository` with a permit.
     pub(super) async fn ask<T, F>(
         &self,
         repository: &Repository,
@@ -160,20 +161,20 @@ impl Inspector {
         unless_stopped(&self.stop, asked).await.map_err(|error| error.on(Side::Target))
     }
 
-    /// What became of an image at its target. Nothing more is asked where the tag isn't right.
+    /// Checks an image at its target. If the tag is wrong, nothing else is checked.
     pub(super) async fn image(self: &Arc<Self>, transfer: &Transfer) -> Seen {
         let (name, part) = match &transfer.tag {
             Some(tag) => (Selector::Tag(tag.clone()), Part::Tag),
             None => (Selector::Digest(transfer.target_digest().clone()), Part::Manifest),
         };
-        // Who doesn't answer here hasn't answered at all.
+        // Without an answer here, nothing else would be answered.
         let mut seen = self.named(&transfer.target, name.clone(), transfer.target_digest(), part, Stage::Plan).await;
         if !seen.is_right() {
             return seen;
         }
         let referrers = self.referrers(transfer).await;
         if self.depth > Depth::Tags {
-            // It may not go there by the digest that it was pinned by.
+            // The target may not know it by the pinned digest.
             let root = self.held(&transfer.target, name, transfer.target_digest()).await;
             let root = root.map_or_else(|_| transfer.target_digest().clone(), |held| held.called);
             seen.add(self.shared_manifest(&transfer.target, &root, 0).await);
@@ -182,7 +183,8 @@ impl Inspector {
         seen
     }
 
-    /// Whether what refers to the image is where `plan` looks for it. Below it only with `--deep`.
+    /// Checks whether the referrers of the image are where `plan` looks for them. Content below them is checked
+    /// only with `--deep`.
     async fn referrers(self: &Arc<Self>, transfer: &Transfer) -> Vec<Seen> {
         let (target, expected) = (&transfer.target, &transfer.referrers);
         let found = match self.presence(transfer).await {
@@ -199,7 +201,7 @@ impl Inspector {
         futures::stream::iter(each).buffered(BRANCHES).collect().await
     }
 
-    /// What the target has in the place of the image's referrers, asked once.
+    /// What the target has for each referrer of the image, asked once.
     async fn presence(self: &Arc<Self>, transfer: &Transfer) -> Result<Arc<Vec<Presence>>> {
         if transfer.referrers.is_empty() {
             return Ok(Arc::default());
@@ -217,7 +219,7 @@ impl Inspector {
         shared(self.referrers.get_or_work(key, work).await)
     }
 
-    /// What `found` in the place of `referrer` means. One that isn't listed is asked for, to tell why.
+    /// Interprets what was `found` for `referrer`. An unlisted referrer is requested, to report the reason.
     async fn seen_as(self: &Arc<Self>, target: &Repository, referrer: &Referrer, found: Presence) -> Seen {
         let finding = |found, why| Finding { part: Part::Referrer, expected: referrer.digest.clone(), found, why };
         match found {
@@ -236,7 +238,8 @@ impl Inspector {
         }
     }
 
-    /// Whether `name` is `expected`: one HEAD. What was pinned by another algorithm than the target's has to be read as well.
+    /// Whether `name` is `expected`: one HEAD. If the pin uses another digest algorithm than the target, the
+    /// manifest has to be read as well.
     async fn named(
         self: &Arc<Self>,
         target: &Repository,
@@ -254,7 +257,7 @@ impl Inspector {
         }
     }
 
-    /// What `name` holds, asked once.
+    /// The content of `name`, asked once.
     async fn held(self: &Arc<Self>, target: &Repository, name: Selector, pinned: &Digest) -> Result<Held> {
         let key = (target.clone(), name);
         let work = {
@@ -271,7 +274,7 @@ impl Inspector {
         shared(self.names.get_or_work(key, work).await)
     }
 
-    /// [`Inspector::manifest`], once for each pool.
+    /// [`Inspector::manifest`], once per blob scope.
     fn shared_manifest(
         self: &Arc<Self>,
         target: &Repository,
@@ -290,7 +293,7 @@ impl Inspector {
         .boxed()
     }
 
-    /// [`Inspector::blob`], once for each pool.
+    /// [`Inspector::blob`], once per blob scope.
     fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
         let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
         async move {
@@ -304,7 +307,7 @@ impl Inspector {
         .boxed()
     }
 
-    /// A manifest, read, and what it points at.
+    /// Reads a manifest and checks what it points at.
     async fn manifest(self: &Arc<Self>, target: &Repository, digest: &Digest, level: usize) -> Seen {
         if level > bounds::DEPTH {
             let why = format!("indexes nest deeper than {}", bounds::DEPTH);
@@ -341,7 +344,7 @@ impl Inspector {
             self.ask(target, |from| async move { size(&*from, blob).await }).await
         };
         match looked {
-            // What was only asked for wasn't looked at.
+            // A HEAD alone doesn't verify any bytes.
             Ok(Ok(())) => Seen::right(if self.depth == Depth::Content { blob.size } else { 0 }),
             Ok(Err(mismatch)) => Seen::differs(damaged(blob, &mismatch)),
             Err(error) => Seen::of(error, Part::Blob, &blob.digest),
@@ -349,7 +352,7 @@ impl Inspector {
     }
 }
 
-/// Whether the target has as many bytes of `blob` as it should have: one HEAD.
+/// Whether the target's `blob` has the expected size: one HEAD.
 async fn size(target: &dyn Target, blob: &Descriptor) -> Result<Result<(), Mismatch>> {
     match target.blob_size(&blob.digest).await? {
         Some(size) if size == blob.size => Ok(Ok(())),
@@ -367,12 +370,12 @@ fn damaged(blob: &Descriptor, mismatch: &Mismatch) -> Finding {
     Finding { part: Part::Blob, expected: blob.digest.clone(), found, why: Some(why) }
 }
 
-/// An answer that others may have waited for, too.
+/// A result that other tasks may have waited for, too.
 fn shared<T>(worked: Result<(Result<T>, bool), Lost>) -> Result<T> {
     worked.unwrap_or_else(|lost| (Err(Error::defect("look at it", lost)), true)).0
 }
 
-/// Only the first who asks is credited with the bytes.
+/// Credits the bytes only to the first task.
 fn credited(worked: Result<(Seen, bool), Lost>) -> Seen {
     match worked {
         Ok((seen, true)) => seen,

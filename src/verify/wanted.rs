@@ -1,4 +1,4 @@
-//! What should be where, as the lock knows it.
+//! The content that should exist, according to the lock.
 
 use crate::config::ImageRule;
 use crate::desired::{entries, wants};
@@ -7,8 +7,8 @@ use crate::lock::Lock;
 use crate::plan::{Action, Planned, failed, transfer};
 use crate::select::Only;
 
-/// Each image at each target, each once. One that the lock lacks has failed, as has one that can't have its tag: nobody
-/// knows what should be there.
+/// Each image at each target, once. An image that isn't in the lock, or can't have its tag, counts as failed: its
+/// expected content is unknown.
 pub(super) fn wanted(images: &[ImageRule], pins: &Lock, only: &Only) -> Vec<Planned> {
     let unknown = entries(images, pins).filter(|entry| entry.is_unknown && only.may_match(&entry.rule.repository));
     let unlisted = unknown.flat_map(|entry| {
