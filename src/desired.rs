@@ -1,7 +1,7 @@
-//! Config + Lock → the desired state: what should be where. Pure: no request, no I/O.
+//! Config + Lock → the desired state of the targets. Pure: no request, no I/O.
 //!
-//! [`entries`] lists the images that each entry of mirror.yaml asks for, [`wants`] places each of them at each target, and
-//! [`mirrored`] lists the images that have a pin, with their places.
+//! [`entries`] lists the images that each entry of mirror.yaml asks for, [`wants`] lists each of them at each
+//! target, and [`mirrored`] lists the pinned images with their places.
 
 mod landing;
 mod mirrored;
@@ -15,29 +15,29 @@ use crate::select::Selection;
 pub use mirrored::{Mirrored, Place, mirrored};
 pub use want::{Want, wants};
 
-/// One entry of the list, and the images that it asks for.
+/// One entry of the list, with the images that it asks for.
 #[derive(Debug)]
 pub struct Entry<'r, 'l> {
     /// The entry.
     pub rule: &'r ImageRule,
-    /// Its images, in the order of the entry; of a selection what the lock says it has picked.
+    /// Its images, in the order of the entry; for a selection, the tags in the lock.
     pub images: Vec<Image<'l>>,
-    /// It is a selection that the lock lacks: which images it asks for isn't known.
+    /// Whether it is a selection that the lock lacks, so that its images are unknown.
     pub is_unknown: bool,
 }
 
 /// An image that an entry asks for.
 #[derive(Debug)]
 pub struct Image<'l> {
-    /// The canonical source; with a digest where the list pins it.
+    /// The canonical source; with a digest if the list pins it.
     pub source: Reference,
-    /// The tag that it gets at the targets; `None` = untagged.
+    /// The target tag; `None` = untagged.
     pub tag: Option<Tag>,
-    /// What the lock has of it.
+    /// Its pin in the lock.
     pub pin: Option<&'l LockedImage>,
 }
 
-/// The entries of the list, in its order, each with its images.
+/// The entries of the list, in order, each with its images.
 pub fn entries<'r, 'l>(rules: &'r [ImageRule], lock: &'l Lock) -> impl Iterator<Item = Entry<'r, 'l>> {
     rules.iter().map(move |rule| {
         let selection = rule.selection().map(Selection::spec);
@@ -50,7 +50,7 @@ pub fn entries<'r, 'l>(rules: &'r [ImageRule], lock: &'l Lock) -> impl Iterator<
     })
 }
 
-/// Each image of `rule` and the tag that it gets; what a selection has picked comes in as `selected`.
+/// Each image of `rule` and its target tag; `selected` are the tags of its selection.
 fn sources(rule: &ImageRule, selected: &[Tag]) -> Vec<(Reference, Option<Tag>)> {
     let tagged = |tag: &Tag| Reference::tagged(rule.repository.clone(), tag.clone());
     match &rule.wanted {

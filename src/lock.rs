@@ -1,8 +1,8 @@
-//! mirror.lock: read, compare, write. Works as cargo's does.
+//! mirror.lock: reading, comparing and writing, as with cargo's lock file.
 //!
-//! The text is a function of the content: entries are sorted, absent keys left out, so that the same pins give the same
-//! bytes and a moved pin is two changed lines. A version that this program doesn't know is refused, whatever else is in
-//! the file.
+//! The text is a function of the content: entries are sorted and absent keys omitted, so that the same pins give
+//! the same bytes and a moved pin changes two lines. A file with an unknown version is refused, whatever else it
+//! contains.
 //!
 //! Version 1: the first. `verified` and `waiting` are read and written; nothing fills them yet.
 
@@ -20,10 +20,10 @@ use crate::oci::{Descriptor, Digest, MediaType, Platform, Reference, Referrer, R
 use crate::select::Spec;
 pub use crate::yaml::{Problem, Problems};
 
-/// The version of the file that is written, and the newest that is read.
+/// The version that is written, and the newest that can be read.
 pub const VERSION: u64 = 1;
 
-/// What is pinned.
+/// The pins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lock {
     images: BTreeMap<(Reference, Vec<Platform>), LockedImage>,
@@ -33,41 +33,41 @@ pub struct Lock {
 /// One pinned image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedImage {
-    /// The canonical source; with a digest where the list pins it.
+    /// The canonical source; with a digest if the list pins it.
     #[serde(deserialize_with = "text::canonical")]
     pub source: Reference,
     /// The platforms that are mirrored; empty = all, byte for byte.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<Platform>,
-    /// What the source served.
+    /// The digest at the source.
     pub digest: Digest,
     /// The media type of that manifest.
     pub media_type: MediaType,
     /// Its length in bytes.
     pub size: u64,
-    /// The digest at the target, where it differs.
+    /// The digest at the target, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Digest>,
-    /// When this digest was first seen; written once a pin. Whole seconds.
+    /// When this digest was first seen; set once per pin. Whole seconds.
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// What refers to the image and is mirrored with it.
+    /// The referrers of the image that are mirrored with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub referrers: Vec<Referrer>,
-    /// What a verification of its signature found.
+    /// The result of verifying its signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<Verified>,
 }
 
-/// What a verification found.
+/// The result of a signature verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     /// How it was verified.
     pub method: String,
-    /// Who signed.
+    /// The signer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Who vouches for that identity.
+    /// The issuer of that identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// When it was signed. Whole seconds.
@@ -75,58 +75,58 @@ pub struct Verified {
     pub time: Option<Timestamp>,
 }
 
-/// What a selection picked.
+/// The tags of a selection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedSelection {
-    /// The repository that it picks from.
+    /// The repository that it selects from.
     #[serde(deserialize_with = "text::canonical")]
     pub source: Repository,
-    /// The selection, as mirror.yaml has it: if that changes, it is resolved anew.
+    /// The selection as in mirror.yaml: if that changes, it is resolved again.
     pub select: Spec,
-    /// The tags that it picked, newest first.
+    /// The selected tags, newest first.
     #[serde(default)]
     pub tags: Vec<Tag>,
-    /// Tags that it would pick, were they not too new.
+    /// Tags that would be selected if they weren't too new.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,
 }
 
-/// A tag that is too new to be picked.
+/// A tag that is too new to be selected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The tag.
     pub tag: Tag,
-    /// What it named when it was seen.
+    /// Its digest when it was seen.
     pub digest: Digest,
     /// When that was first seen. Whole seconds.
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
 
-/// What an image is known by, whether it is pinned or not: its canonical source and the platforms of it, sorted. A selection
-/// that has no tags is known by its repository.
+/// The name of an image, pinned or not: its canonical source and its platforms, sorted. The name of a selection
+/// without tags is its repository.
 pub type Name = (String, Vec<Platform>);
 
-/// How the pin of one image, or one of its referrers, differs between two locks.
+/// A difference between two locks in the pin of one image or referrer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The image.
     pub source: Reference,
     /// Its platforms.
     pub platforms: Vec<Platform>,
-    /// The digest before; `None` = it wasn't pinned.
+    /// The old digest; `None` = it wasn't pinned.
     pub old: Option<Digest>,
-    /// The digest after; `None` = it is no longer pinned.
+    /// The new digest; `None` = it is no longer pinned.
     pub new: Option<Digest>,
-    /// The digests are those of something that refers to the image, which is pinned to the same in both.
+    /// Whether the digests are those of a referrer of the image, whose pin is the same in both.
     pub referrer: bool,
 }
 
 impl LockedImage {
-    /// `source` pinned to `root`, first seen now.
+    /// Pins `source` to `root`, first seen now.
     pub fn new(source: Reference, root: &Descriptor) -> Self {
         let Descriptor { media_type, digest, size } = root.clone();
-        // The text has seconds.
+        // The text has whole seconds.
         let since = Timestamp::now().round(jiff::Unit::Second).ok();
         let (platforms, referrers) = (Vec::new(), Vec::new());
         Self { source, platforms, digest, media_type, size, mirrored: None, since, referrers, verified: None }
@@ -139,17 +139,17 @@ impl LockedImage {
 }
 
 impl LockedSelection {
-    /// `select` has picked `tags` of `source`.
+    /// The selection `select` of `source`, with `tags`.
     pub fn new(source: Repository, select: Spec, tags: Vec<Tag>) -> Self {
         Self { source, select, tags, waiting: Vec::new() }
     }
 }
 
 impl Lock {
-    /// Reads the text of the file that the user calls `origin`.
+    /// Parses the text of the file `origin`.
     ///
     /// # Errors
-    /// What is wrong with the file: a newer version, entries that stand twice, or values that make no sense.
+    /// What is wrong with the file: a newer version, duplicate entries, or invalid values.
     pub fn read(text: &str, origin: &Path) -> Result<Self, Problems> {
         text::read(text).map_err(|problems| Problems::new(origin, text, problems))
     }
@@ -159,17 +159,18 @@ impl Lock {
         text::write(self)
     }
 
-    /// Makes the file at `path` pin what this lock does, and says what it pins then: also what other runs have pinned since
-    /// `base` was read from it (nothing, if it wasn't there). A file with that text stays as it is; line ends are kept. A reader
-    /// sees the old file or the new one, whole.
+    /// Updates the file at `path` to these pins, and returns its new content. Pins that other runs have added since
+    /// `base` was read from the file are kept (`base` is empty if it didn't exist). A file with the right content
+    /// isn't rewritten; its line endings are kept. The file is replaced atomically.
     ///
     /// # Errors
-    /// If the folder or the file can't be written, or the file by now is no lock.
+    /// If the folder or the file can't be written, or the file isn't a lock any more.
     pub fn write(&self, path: &Path, base: &Self) -> io::Result<Self> {
         file::write(path, base, self)
     }
 
-    /// Whether `text` is this lock's, whatever line ends and mark a checkout or an editor has given it.
+    /// Whether `text` is this lock's, ignoring line endings and a byte order mark, which a checkout or an editor
+    /// may change.
     pub fn is_written_as(&self, text: &str) -> bool {
         let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
         text.trim_end() == self.to_text().trim_end()
@@ -190,40 +191,40 @@ impl Lock {
         self.selections.values()
     }
 
-    /// Adds a pin; one of the same source and platforms is replaced.
+    /// Adds a pin, or replaces the one with the same source and platforms.
     pub fn pin(&mut self, mut image: LockedImage) {
         image.platforms = sorted(&image.platforms);
         image.referrers.sort();
         self.images.insert((image.source.clone(), image.platforms.clone()), image);
     }
 
-    /// Takes a pin away, if it is there.
+    /// Removes a pin, if it exists.
     pub fn unpin(&mut self, source: &Reference, platforms: &[Platform]) {
         self.images.remove(&(source.clone(), sorted(platforms)));
     }
 
-    /// Adds a selection; one of the same source and text is replaced.
+    /// Adds a selection, or replaces the one with the same source and text.
     pub fn select(&mut self, selection: LockedSelection) {
         self.selections.insert((selection.source.clone(), selection.select.clone()), selection);
     }
 
-    /// The pin of `source` with `platforms`, in whatever order these are.
+    /// The pin of `source` with `platforms`, in any order.
     pub fn image(&self, source: &Reference, platforms: &[Platform]) -> Option<&LockedImage> {
         self.images.get(&(source.clone(), sorted(platforms)))
     }
 
-    /// What `select` picked from `source`; `None` if that very selection isn't in the lock.
+    /// The selection `select` of `source`; `None` if the lock doesn't have exactly this selection.
     pub fn selection(&self, source: &Repository, select: &Spec) -> Option<&LockedSelection> {
         self.selections.get(&(source.clone(), select.clone()))
     }
 
-    /// The tags that `select` has picked of `source`; none where there is no selection or the lock lacks it.
+    /// The tags that `select` has selected from `source`; empty without a selection, or if the lock lacks it.
     pub fn tags(&self, source: &Repository, select: Option<&Spec>) -> &[Tag] {
         let selection = select.and_then(|select| self.selection(source, select));
         selection.map_or(&[], |selection| &selection.tags)
     }
 
-    /// What changes from this lock to `newer`, sorted by source.
+    /// The changes from this lock to `newer`, sorted by source.
     pub fn diff(&self, newer: &Self) -> Vec<Change> {
         let keys: BTreeSet<_> = self.images.keys().chain(newer.images.keys()).collect();
         let changes = keys.into_iter().flat_map(|key| {
@@ -243,17 +244,17 @@ impl Lock {
     }
 }
 
-/// The lock that belongs to a config: beside it, its stem + `.lock`.
+/// The path of the lock for a config: in the same folder, its stem + `.lock`.
 pub fn lock_path(config: &Path) -> PathBuf {
     config.with_extension("lock")
 }
 
-/// The name of `source` with `platforms`, in whatever order these are.
+/// The name of `source` with `platforms`, in any order.
 pub fn name(source: &impl ToString, platforms: &[Platform]) -> Name {
     (source.to_string(), sorted(platforms))
 }
 
-/// What went and what came; a tag that names something else now makes a pair.
+/// Removed and added referrers; a tag that names another digest now makes a pair.
 fn referrers_differ(old: &[Referrer], new: &[Referrer]) -> Vec<(Option<Digest>, Option<Digest>)> {
     let without = |all: &[Referrer], others: &[Referrer]| -> Vec<Referrer> {
         let others: BTreeSet<&Digest> = others.iter().map(|referrer| &referrer.digest).collect();

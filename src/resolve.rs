@@ -1,9 +1,9 @@
-//! Config + what the sources serve → Lock.
+//! Config + state of the sources → Lock.
 //!
-//! HEADs and lists only, so that resolving costs no pull, but for an index under a referrers' fallback tag. A pin never moves
-//! by itself: what the old lock has is taken from it without a request, unless the caller wants it updated. What can't be
-//! resolved keeps its pin and is told. Only an image of which some platforms are wanted is read, to learn the digest of that
-//! part (`narrow`).
+//! Uses only HEADs and lists, so that resolving costs no pull, except for an index under the fallback tag of
+//! referrers. Pins move only on request: what the old lock contains is used without a request, unless the caller
+//! wants it updated. If resolving an image fails, it keeps its pin and the error is reported. Images are read only
+//! if they are limited to some platforms, to learn the digest of that part (`narrow`).
 
 mod narrow;
 mod referrers;
@@ -24,43 +24,43 @@ use crate::select::{Only, Selection};
 use crate::store::{PullOrder, PullTurn, PullsAside, Source, Stores};
 pub use narrow::narrow;
 
-/// Questions to the sources in flight.
+/// Concurrent requests to the sources.
 const QUESTIONS: usize = 64;
 
 /// What to resolve.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is asked for.
+    /// The desired images.
     pub images: &'a [ImageRule],
-    /// The pins so far.
+    /// The current pins.
     pub old: &'a Lock,
     /// Which pins may move.
     pub update: &'a Update,
-    /// Which images this run is about.
+    /// The images that this run is limited to.
     pub only: &'a Only,
-    /// Where sources are opened.
+    /// Opens the sources.
     pub stores: &'a Arc<dyn Stores>,
-    /// Who finds what refers to the images.
+    /// Finds referrers.
     pub finder: &'a Finder,
-    /// Cancelled when nothing more is to be asked.
+    /// Cancelled when no further requests are to be sent.
     pub stop: &'a CancellationToken,
 }
 
-/// Which pins may move to what upstream serves now. `tag@digest` never moves.
+/// The pins that may move to the current upstream state. `tag@digest` never moves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Update {
-    /// None: only what the lock lacks is resolved.
+    /// None: only images that the lock lacks are resolved.
     #[default]
     Nothing,
     /// All.
     All,
-    /// Those of these images; of a repository without tag, all.
+    /// Those of these images; for a repository without a tag, all its images.
     These(Vec<(Repository, Option<Tag>)>),
 }
 
 impl Update {
-    /// Whether what is asked for as `repository` with `tag` may move; `None` is its selection, which a tag alone doesn't
-    /// move: that would bring and drop others.
+    /// Whether the pin of `repository` with `tag` may move. `tag` is `None` for the selection of the repository. A
+    /// tag in the update request doesn't move a selection, as that would add and drop other tags.
     fn moves(&self, repository: &Repository, tag: Option<&Tag>) -> bool {
         match self {
             Self::Nothing => false,
@@ -72,16 +72,16 @@ impl Update {
     }
 }
 
-/// The new lock, and what couldn't be had.
+/// The new lock, and the errors.
 #[derive(Debug, Default)]
 pub struct Resolution {
     /// The pins.
     pub lock: Lock,
     /// Why an image or selection has no pin, or has kept its old one.
     pub failed: BTreeMap<lock::Name, Error>,
-    /// What each selection dropped at each step, for `plan -v`.
+    /// The tags that each step of a selection dropped, for `plan -v`.
     pub notes: Vec<String>,
-    /// Pulls for images of which some platforms are wanted: until the copy sets them aside itself.
+    /// Pulls reserved for images that are limited to some platforms, until the copy reserves them.
     pub aside: Vec<PullsAside>,
 }
 
@@ -97,7 +97,7 @@ pub async fn resolve(request: Request<'_>) -> Resolution {
     resolution
 }
 
-/// Gives each selection its tags: the lock's where it has them for the very same selection, else the source's.
+/// Sets the tags of each selection: from the lock if it has exactly this selection, otherwise from the source.
 async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
     let selections = request.images.iter().filter_map(|rule| match &rule.wanted {
@@ -127,13 +127,14 @@ async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
     }
 }
 
-/// Who carries the error of a selection: with an old pick each of its images, without one the selection itself.
+/// The names that a failed selection is reported under: with old tags each of its images, otherwise the selection
+/// itself.
 fn names(request: Request<'_>, rule: &ImageRule, selected: Option<&LockedSelection>) -> Vec<lock::Name> {
     let tags: Vec<_> = selected.into_iter().flat_map(|selection| &selection.tags).collect();
     if tags.is_empty() {
         return vec![lock::name(&rule.repository, &[])];
     }
-    // Other entries may ask for other platforms of the same pick.
+    // Other entries may select the same tags for other platforms.
     let same = request.images.iter().filter(|o| o.repository == rule.repository && o.wanted == rule.wanted);
     let each = same.flat_map(|rule| {
         let sources = tags.iter().map(|tag| Reference::tagged(rule.repository.clone(), (*tag).clone()));
@@ -162,7 +163,7 @@ async fn list_tags(
     Ok((LockedSelection::new(rule.repository.clone(), selection.spec().clone(), picked.tags), notes))
 }
 
-/// Gives each image its digest: the lock's, the list's, or what the source serves now.
+/// Sets the digest of each image: from the lock, from the list, or as the source has it now.
 async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
     let lock = &resolution.lock;
@@ -176,7 +177,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let all_aside = Mutex::new(Vec::new());
     let (order, asides) = (&order, &all_aside);
     let answers = distinct.into_iter().enumerate().map(|(place, (source, handling))| async move {
-        // Given up when it is pinned, however.
+        // Dropped once the image is pinned or has failed.
         let turn = order.place(source.repository().registry(), place);
         let platforms = &handling.platforms;
         let old = request.old.image(&source, platforms);
@@ -213,7 +214,7 @@ async fn pin(
     let resolved = async {
         let from = request.stores.source(source.repository())?;
         let found = named(&*from, &source.selector()).await?;
-        // What is at hand says itself what it is.
+        // The media type in a cached manifest is authoritative.
         Ok(from.cached_manifest(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
     };
     let root =
@@ -224,7 +225,7 @@ async fn pin(
         return Err(error.with_hint(hint).on(Side::Source).at(Stage::Resolve));
     }
     let pinned = LockedImage::new(source.clone(), &root);
-    // What was left out of it for want of it may be there by now, or have gone.
+    // Attestations that were left out because they were missing may be there by now, or others may be gone.
     let is_settled = handling.missing_attestations == MissingAttestations::Fail
         && (!handling.platforms.is_empty() || old.is_none_or(|old| old.mirrored.is_none()));
     if let Some(old) = old.filter(|old| old.digest == root.digest && is_settled) {
@@ -239,8 +240,8 @@ async fn pin(
     unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
 }
 
-/// What the source serves under the name. Some answer 404 to who only asks: before a tag is said to be gone, it is read where
-/// that costs no pull.
+/// What the source has under the name. Some registries answer 404 to a HEAD for existing content, so a tag is read
+/// before it counts as deleted, if reading costs no pull.
 pub(crate) async fn named(from: &dyn Source, name: &Selector) -> Result<Descriptor> {
     match (from.resolve(name).await, name) {
         (Err(error), Selector::Tag(tag)) if error.kind() == Kind::NotFound && !from.meters_pulls() => {
@@ -250,7 +251,8 @@ pub(crate) async fn named(from: &dyn Source, name: &Selector) -> Result<Descript
     }
 }
 
-/// `since` is when this digest was first seen: it stays as long as the digest does, and the lock's text with it.
+/// `since` is when this digest was first seen. It stays as long as the digest does, and so does the text of the
+/// lock.
 fn keep_since(mut pinned: LockedImage, old: Option<&LockedImage>) -> LockedImage {
     if let Some(old) = old.filter(|old| old.digest == pinned.digest) {
         pinned.since = old.since;
@@ -258,7 +260,7 @@ fn keep_since(mut pinned: LockedImage, old: Option<&LockedImage>) -> LockedImage
     pinned
 }
 
-/// A run about some images leaves the pins of the others.
+/// Keeps the pins of the images that the run isn't limited to.
 fn keep_the_others(request: Request<'_>, resolution: &mut Resolution) {
     for image in request.old.images() {
         if resolution.lock.image(&image.source, &image.platforms).is_none() {
@@ -272,7 +274,7 @@ fn keep_the_others(request: Request<'_>, resolution: &mut Resolution) {
     }
 }
 
-/// Whether `only` leaves anything to do: some image of the list matches, or some tag of a selection could.
+/// Whether `only` matches some image of the list, or could match a tag of a selection.
 pub fn may_match(images: &[ImageRule], old: &Lock, only: &Only) -> bool {
     entries(images, old).any(|entry| match entry.is_unknown {
         true => only.may_match(&entry.rule.repository),
@@ -280,7 +282,7 @@ pub fn may_match(images: &[ImageRule], old: &Lock, only: &Only) -> bool {
     })
 }
 
-/// What of `old` the list asks for, referrers and all, and the names of what `old` lacks. Nobody is asked.
+/// The part of `old` that the list asks for, with referrers, and the names of what `old` lacks. Sends no request.
 pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
     let (mut kept, mut missing) = (Lock::default(), Vec::new());
     for Entry { rule, images, .. } in entries(images, old) {
@@ -301,8 +303,8 @@ pub fn from_lock(images: &[ImageRule], old: &Lock) -> (Lock, Vec<String>) {
     (kept, missing)
 }
 
-/// What a run has that can't use what it would resolve, for this reason: the pins of `old`, and what it lacks. Nobody is
-/// asked.
+/// The resolution of a run that can't resolve anything because of `error`: the pins of `old`, and an error for each
+/// missing one. Sends no request.
 pub fn without_asking(images: &[ImageRule], old: &Lock, error: &Error) -> Resolution {
     let (lock, _) = from_lock(images, old);
     let mut failed = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Each target tag is for one content: what the list says outright is checked when it is read, but what selections pick is
-//! known only now.
+//! Ensures that each target tag is used for one content only. The explicit entries are checked when mirror.yaml is
+//! read, but the tags of selections are known only now.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,12 +8,12 @@ use crate::error::{Error, Kind, Stage};
 use crate::lock::LockedImage;
 use crate::oci::{Repository, Tag};
 
-/// Which image each target tag is for.
+/// The image that each target tag is used for.
 #[derive(Debug, Default)]
 pub(super) struct Landings<'a>(HashMap<(&'a Repository, Tag), &'a LockedImage>);
 
 impl<'a> Landings<'a> {
-    /// Gives `tag` of `target` to `image`; the error of whoever comes later with other content.
+    /// Assigns `tag` of `target` to `image`. Returns an error if other content has it already.
     pub(super) fn take(&mut self, target: &'a Repository, tag: &Tag, image: &'a LockedImage) -> Option<Error> {
         let first = match self.0.entry((target, tag.clone())) {
             Entry::Vacant(vacant) => *vacant.insert(image),

@@ -1,4 +1,4 @@
-//! The images that are mirrored, and where each can be pulled from. `rewrite` and the exporters read only this.
+//! The mirrored images and the places each can be pulled from. `rewrite` and the exporters read only this.
 
 use super::wants;
 use crate::config::ImageRule;
@@ -6,30 +6,30 @@ use crate::lock::{Lock, LockedImage};
 use crate::oci::{Digest, Platform, Reference, Repository};
 use crate::select::Only;
 
-/// An image that the lock pins and that the list asks for.
+/// An image that the list asks for and the lock pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirrored {
-    /// The canonical source; with a digest where the list pins it.
+    /// The canonical source; with a digest if the list pins it.
     pub source: Reference,
     /// The digest at the source.
     pub digest: Digest,
-    /// The digest at the targets: another one where only some platforms are mirrored.
+    /// The digest at the targets; it differs from the source's if only some platforms are mirrored.
     pub target_digest: Digest,
     /// The platforms that are mirrored; empty = all, byte for byte.
     pub platforms: Vec<Platform>,
-    /// Where it is, in the order of the list and of the targets; at least one.
+    /// Its places, in the order of the list and of the targets; at least one.
     pub places: Vec<Place>,
 }
 
 /// An image at one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Which of the configured targets, counted from 0.
+    /// The index of the target in the configuration, counted from 0.
     pub target: usize,
-    /// The target reference: its tag, or its digest where it is mirrored untagged.
+    /// The target reference: its tag, or its digest if it is mirrored untagged.
     pub reference: Reference,
-    /// The path in the target's registry below which the source's whole path is kept, empty for the root; `None` if the
-    /// image is called otherwise there, by `to:` or `layout:`.
+    /// The path in the target's registry below which the source's whole path is kept; empty for the root. `None` if
+    /// `to:` or `layout:` changes the path.
     pub kept_below: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Mirrored {
         }
     }
 
-    /// Where it is at the target `number`, counted from 0.
+    /// Its place at the target `number`, counted from 0.
     pub fn at(&self, number: usize) -> Option<&Place> {
         self.places.iter().find(|place| place.target == number)
     }
@@ -57,8 +57,8 @@ impl Place {
     }
 }
 
-/// The images that the lock pins, in the order of the list. An image that several entries ask for is listed once for each
-/// set of platforms, with all its places.
+/// The images that the lock pins, in the order of the list. An image in several entries is listed once for each set
+/// of platforms, with all its places.
 pub fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
     let mut all: Vec<Mirrored> = Vec::new();
     for want in wants(rules, lock, &Only::default()) {
@@ -78,7 +78,8 @@ pub fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
     all
 }
 
-/// What stands before the whole path of `source` in that of `target`. Nothing is pulled from a layout by a path.
+/// The prefix before the whole path of `source` in that of `target`. `None` for a layout, from which nothing is
+/// pulled by path.
 fn kept_below(source: &Repository, target: &Repository) -> Option<String> {
     if target.registry().layout().is_some() {
         return None;

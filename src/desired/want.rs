@@ -15,24 +15,24 @@ use crate::select::Only;
 pub struct Want<'a> {
     /// The canonical source.
     pub source: Reference,
-    /// The tag that it gets; `None` = untagged.
+    /// The target tag; `None` = untagged.
     pub tag: Option<Tag>,
-    /// Where it is wanted.
+    /// The target repository.
     pub target: &'a Repository,
-    /// Which of the configured targets that is, counted from 0.
+    /// The index of the target in the configuration, counted from 0.
     pub number: usize,
     /// How it is mirrored.
     pub handling: &'a Handling,
-    /// What the lock has of it.
+    /// Its pin in the lock.
     pub pin: Option<&'a LockedImage>,
-    /// Why it can't have its tag: an image before it has.
+    /// Why it can't have its tag: an earlier image has it.
     pub clash: Option<Error>,
 }
 
 /// Each image at each target, in the order of the file, each pair once.
 pub fn wants<'a>(rules: &'a [ImageRule], lock: &'a Lock, only: &Only) -> Vec<Want<'a>> {
     let mut seen = HashSet::new();
-    // Whatever a run is about, a tag is for the same image.
+    // A tag belongs to the same image whichever images the run is limited to.
     let mut landings = Landings::default();
     let mut wants = Vec::new();
     for entry in entries(rules, lock) {

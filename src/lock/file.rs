@@ -1,7 +1,7 @@
-//! Lock → file: what other runs have written since it was read is kept, and the file is replaced as a whole.
+//! Lock → file: keeps what other runs have written since the file was read, and replaces it atomically.
 //!
-//! From reading the file to replacing it, a run holds the operating system's lock of the very file that the path names. No
-//! further file lies about, and the lock of a process that was killed is gone with the process.
+//! From reading the file to replacing it, a run holds the operating system's lock of the file that the path names.
+//! There is no separate lock file, and the lock of a killed process disappears with the process.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use super::Lock;
 
-/// How long another run may hold the file, which takes it milliseconds.
+/// How long to wait for another run to release the file; it holds the file for milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pause between two looks at whether it still does.
+/// The pause between two attempts to lock the file.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Makes the file at `path` pin what `new` does, where `base` is what was read from it before.
+/// Updates the file at `path` to the pins of `new`; `base` is what was read from it before.
 pub(super) fn write(path: &Path, base: &Lock, new: &Lock) -> io::Result<Lock> {
     let path = behind_links(path);
     let until = Instant::now() + PATIENCE;
@@ -29,13 +29,13 @@ pub(super) fn write(path: &Path, base: &Lock, new: &Lock) -> io::Result<Lock> {
                     sync_folder(&path);
                     return Ok(new.clone());
                 }
-                // Another run was faster: what it has pinned counts.
+                // Another run was faster: its pins count.
                 Err(error) if error.error.kind() == ErrorKind::AlreadyExists && Instant::now() < until => {}
                 Err(error) => return Err(error.error),
             },
             Some(file) => {
                 hold(&file, until)?;
-                // While we waited, another run may have put a new file in its place.
+                // Another run may have replaced the file while this one waited.
                 if is_at(&file, &path)? {
                     return replace(file, &path, base, new);
                 }
@@ -44,7 +44,7 @@ pub(super) fn write(path: &Path, base: &Lock, new: &Lock) -> io::Result<Lock> {
     }
 }
 
-/// Replaces `file`, which stands at `path` and is held.
+/// Replaces `file`, which is at `path` and locked.
 fn replace(mut file: File, path: &Path, base: &Lock, new: &Lock) -> io::Result<Lock> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
@@ -59,8 +59,8 @@ fn replace(mut file: File, path: &Path, base: &Lock, new: &Lock) -> io::Result<L
     Ok(merged)
 }
 
-/// `found`, with what changed from `base` to `new`. A pin that both have completed is that of the first, and stays; one that
-/// was moved here is moved; one that was dropped here goes, if nobody else has touched it.
+/// Applies the changes from `base` to `new` to `found`. A pin that both runs added keeps the first value; a pin
+/// that this run moved is moved; a pin that this run dropped is removed, unless another run changed it.
 fn merge(base: &Lock, new: &Lock, found: &Lock) -> Lock {
     Lock {
         images: merged(&base.images, &new.images, &found.images),
@@ -84,7 +84,7 @@ fn merged<K: Ord + Clone, V: PartialEq + Clone>(
     merged
 }
 
-/// How a text is written down, beside what it says: a checkout may have changed that.
+/// The format of the text, which a checkout may have changed.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     has_mark: bool,
@@ -103,7 +103,7 @@ impl Form {
     }
 }
 
-/// A link stays a link: what it points at is replaced, or made.
+/// Resolves links, so that a link stays a link: its target is replaced, or created.
 fn behind_links(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| match fs::read_link(path) {
         Ok(aim) => folder_of(path).join(aim),
@@ -115,7 +115,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `None` if there is none. For writing where that is allowed: network file systems lock no other.
+/// `None` if it doesn't exist. Opened for writing if permitted, because network file systems lock no other files.
 fn open(path: &Path) -> io::Result<Option<File>> {
     let opened = OpenOptions::new().read(true).write(true).open(path);
     let opened = opened.or_else(|error| match error.kind() {
@@ -129,7 +129,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Waits until nobody else holds `file`.
+/// Waits for the lock of `file`.
 fn hold(file: &File, until: Instant) -> io::Result<()> {
     loop {
         match file.try_lock() {
@@ -138,7 +138,7 @@ fn hold(file: &File, until: Instant) -> io::Result<()> {
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(ErrorKind::ResourceBusy, "another process holds the file locked"));
             }
-            // Where there are no locks, a run that is alone does its work all the same.
+            // If the file system doesn't support locks, a single run works all the same.
             Err(TryLockError::Error(error)) => {
                 tracing::debug!(%error, "the lock file can't be held: of two runs at once, one may undo the other's pins");
                 return Ok(());
@@ -163,14 +163,14 @@ fn is_at(_: &File, path: &Path) -> io::Result<bool> {
     fs::exists(path)
 }
 
-/// The new file, on disk and not yet in its place.
+/// The new file, on disk but not yet in place.
 fn draft(path: &Path, text: &str, permissions: Option<fs::Permissions>) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mirror.lock.");
     #[cfg(unix)]
     let readable = {
         use std::os::unix::fs::PermissionsExt as _;
-        // Less the umask, as for any other file; temporary files are private by default.
+        // Minus the umask, as for any other file; temporary files are private by default.
         fs::Permissions::from_mode(0o666)
     };
     #[cfg(unix)]
@@ -184,7 +184,8 @@ fn draft(path: &Path, text: &str, permissions: Option<fs::Permissions>) -> io::R
     Ok(file)
 }
 
-/// So that a power cut doesn't bring the old file back. Not every file system knows of it, and the new file is in its place.
+/// Ensures that a power failure doesn't restore the old file. Errors are ignored: not every file system supports
+/// this, and the new file is in place.
 fn sync_folder(path: &Path) {
     if let Err(error) = File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
         tracing::debug!(%error, "the folder of the lock file can't be synced");

@@ -34,7 +34,7 @@ struct Body {
 pub(super) fn read(text: &str) -> Result<Lock, Vec<Problem>> {
     let one = |problem: Problem| vec![with_way_out(problem)];
     let document = Document::parse(text, MAX_BYTES).map_err(one)?;
-    // The version first: of a newer file nothing else can be judged.
+    // Check the version first: nothing else can be judged in a newer file.
     let head: Head = document.read(|_| {}).map_err(one)?;
     check_version(head.version.as_deref(), &document)?;
 

@@ -1,6 +1,7 @@
-//! `platforms`: what of an image is mirrored, and the digest that this gives it at the target.
+//! `platforms`: the part of an image that is mirrored, and its digest at the target.
 //!
-//! An index costs one GET of its manifest, anything else that and its configuration, which says what it is for.
+//! For an index this costs one GET of its manifest; otherwise also one of the configuration, which contains the
+//! platform.
 
 use futures::future::try_join_all;
 
@@ -10,21 +11,22 @@ use crate::lock::LockedImage;
 use crate::oci::{self, Digest, Edge, Manifest, Platform, Selector, Subset, SubsetError, listed};
 use crate::store::{PullTurn, PullsAside, SMALL, Source};
 
-/// `image` with only that of it which `handling` asks for and its registry serves: with the digest that it lands as.
+/// `image` limited to what `handling` asks for and its registry serves, with its digest at the target.
 ///
 /// # Errors
-/// `NotFound` if it has none of the platforms, `Unsupported` if it is no image of any platform; or what the source says.
+/// `NotFound` if it has none of the platforms, `Unsupported` if it is no image of any platform, or the error of the
+/// source.
 pub async fn narrow(source: &dyn Source, image: LockedImage, handling: &Handling) -> Result<LockedImage> {
     cut(source, image, handling).await.map(|(image, _)| image)
 }
 
-/// Whether it may take a manifest to know what of an image is mirrored.
+/// Whether a manifest may have to be read to determine the mirrored part of an image.
 pub(super) fn reads(handling: &Handling) -> bool {
     !handling.platforms.is_empty() || handling.missing_attestations == MissingAttestations::Drop
 }
 
-/// [`narrow`] when it is its `turn`, where pulls are limited: with pulls set aside for the index and for what is kept of it,
-/// so that resolving doesn't spend them all on indexes.
+/// [`narrow`] in `turn` if pulls are limited. It reserves pulls for the index and for the kept part of it, so that
+/// resolving doesn't spend all pulls on indexes.
 pub(super) async fn narrow_in_turn(
     source: &dyn Source,
     image: LockedImage,
@@ -37,7 +39,7 @@ pub(super) async fn narrow_in_turn(
         return Ok((narrow(source, image, handling).await?, aside));
     }
     turn.come().await;
-    // Each platform is one manifest at least.
+    // Each platform is at least one manifest.
     let kept = if image.media_type.is_index() { handling.platforms.len().max(1) as u64 } else { 0 };
     source.set_aside(&mut aside, std::slice::from_ref(&image.digest), kept).await?;
     let (image, part) = cut(source, image, handling).await?;
@@ -50,7 +52,7 @@ pub(super) async fn narrow_in_turn(
     Ok((image, aside))
 }
 
-/// The image, and what is kept of its manifest.
+/// The image, and the kept part of its manifest.
 async fn cut(
     source: &dyn Source,
     mut image: LockedImage,
@@ -85,12 +87,12 @@ async fn cut(
     Ok((image, kept))
 }
 
-/// `part` without the attestations that it lists and its registry doesn't serve.
+/// `part` without the attestations that it lists but its registry doesn't serve.
 async fn without_missing(source: &dyn Source, image: &LockedImage, part: Manifest) -> Result<Manifest> {
     let asked = part.attestations().into_iter().map(|digest| async move {
         let is_gone = match source.resolve(&Selector::Digest(digest.clone())).await {
             Ok(_) => false,
-            // Some deny to who only asks what they give.
+            // Some registries answer 404 to a HEAD for content that a GET returns.
             Err(error) if error.kind() == Kind::NotFound => match source.manifest(&digest).await {
                 Ok(_) => false,
                 Err(error) if error.kind() == Kind::NotFound => true,
@@ -123,7 +125,7 @@ fn refused(attempted: String, error: &SubsetError) -> Error {
     }
 }
 
-/// A single image passes if it is for one of `platforms`.
+/// Checks that a single image is for one of `platforms`.
 async fn check_single(
     source: &dyn Source,
     manifest: &Manifest,

@@ -1,8 +1,9 @@
-//! What refers to the roots, for the lock: asked for when an image is pinned, and again when its pin may move.
+//! Finds the referrers of the roots for the lock: when an image is pinned, and again when its pin may move.
 //!
-//! A signature often comes after its image, and a `tag@digest` gets new ones, too: so an update asks for the referrers also
-//! of what hasn't moved. Otherwise they are the lock's, and the source isn't asked. What no rule wants is dropped without a
-//! question; what a rule has come to want is found by the next update.
+//! A signature is often added after its image, also to a `tag@digest`. So an update looks for referrers even of
+//! images that haven't moved. Otherwise the lock's referrers are used, and the source isn't asked. Referrers that
+//! no rule wants any more are dropped without a request; those that a rule newly wants are found by the next
+//! update.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,11 +16,11 @@ use crate::oci::{Digest, Platform, Reference, Referrer, Repository};
 use crate::referrers::Found;
 use crate::select::Only;
 
-/// A pin of the lock, as it is looked up.
+/// A pin of the lock, as its lookup key.
 type Key = (Reference, Vec<Platform>);
 
-/// Gives each pin the referrers that are wanted of it. An image about which the source can't say keeps its old pin, with the
-/// old referrers, or has none.
+/// Sets the wanted referrers of each pin. If the source can't list the referrers of an image, the image keeps its
+/// old pin with the old referrers, or has none.
 pub(super) async fn find(request: Request<'_>, resolution: &mut Resolution) {
     let wishes = wishes(request.images, &resolution.lock, request.only);
     let mut to_ask: BTreeMap<Repository, Vec<(Key, Digest)>> = BTreeMap::new();
@@ -46,8 +47,8 @@ pub(super) async fn find(request: Request<'_>, resolution: &mut Resolution) {
     }
 }
 
-/// What the source tells to refer to an image. Where it tells only a part, what the lock has had of the same image stays; and
-/// who requires a referrer gets the refusal if none is known.
+/// The referrers of an image according to the source. If the source lists only a part, the lock's referrers of the
+/// same image stay. If a referrer is required and none is known, returns the refusal.
 fn told(
     request: Request<'_>,
     resolution: &Resolution,
@@ -97,12 +98,12 @@ fn settle(
     }
 }
 
-/// Under which a failure is told.
+/// The name under which a failure is reported.
 fn name((source, platforms): &Key) -> lock::Name {
     lock::name(source, platforms)
 }
 
-/// What each pin that the run is about is to have: the rules of all entries that ask for it.
+/// The rules for each pin that this run covers, from all entries that ask for it.
 fn wishes<'a>(images: &'a [ImageRule], lock: &Lock, only: &Only) -> HashMap<Key, Vec<&'a ReferrerRule>> {
     let mut wishes: HashMap<Key, Vec<&ReferrerRule>> = HashMap::new();
     for Entry { rule, images, .. } in entries(images, lock) {
@@ -116,7 +117,7 @@ fn wishes<'a>(images: &'a [ImageRule], lock: &Lock, only: &Only) -> HashMap<Key,
     wishes
 }
 
-/// Whether the source is asked what refers to `image`.
+/// Whether the source is asked for the referrers of `image`.
 fn is_asked(request: Request<'_>, (source, platforms): &Key, image: &LockedImage, rules: &[&ReferrerRule]) -> bool {
     let is_new = || request.old.image(source, platforms).is_none();
     let is_wanted = rules.iter().any(|rule| rule.policy != ReferrerPolicy::None);
@@ -124,13 +125,13 @@ fn is_asked(request: Request<'_>, (source, platforms): &Key, image: &LockedImage
     is_wanted && image.mirrored.is_none() && (is_new() || may_change())
 }
 
-/// Those of `referrers` that some entry wants. None of what refers to the whole image is about a part of it.
+/// The members of `referrers` that some entry wants. Referrers of the whole image don't apply to a part of it.
 fn wanted(referrers: &[Referrer], image: &LockedImage, rules: &[&ReferrerRule]) -> Vec<Referrer> {
     let wanted = |one: &&Referrer| image.mirrored.is_none() && rules.iter().any(|rule| rule.wants(one));
     referrers.iter().filter(wanted).cloned().collect()
 }
 
-/// `kept` with those referrers only that `images` want.
+/// Removes the referrers that `images` don't want from `kept`.
 pub(super) fn drop_unwanted(images: &[ImageRule], kept: &mut Lock) {
     for (key, rules) in wishes(images, kept, &Only::default()) {
         if let Some(image) = kept.image(&key.0, &key.1) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::lock::LockedImage;
 use crate::oci::{Descriptor, Digest, MediaType};
 
-/// Each of these images, pinned to the digest of the text beside it.
+/// Each of these images, pinned to the digest of the text next to it.
 fn lock(images: &[(&str, &str)]) -> Lock {
     let mut lock = Lock::default();
     for (source, content) in images {
@@ -34,7 +34,7 @@ fn a_lock_is_written_whole_and_only_if_it_changes() {
     let written = fs::metadata(&path).unwrap().modified().unwrap();
     assert_eq!(one.write(&path, &one).unwrap(), one);
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
-    // What was edited by hand is written anew.
+    // A manual edit is overwritten.
     fs::write(&path, format!("# mine\n{}", one.to_text())).unwrap();
     assert_eq!(one.write(&path, &one).unwrap(), one);
     assert_eq!(fs::read_to_string(&path).unwrap(), one.to_text());
@@ -75,7 +75,7 @@ fn what_others_wrote_meanwhile_is_kept() {
     let moved = ("a:1", "y");
     for (base, found, new, expected) in [
         (vec![], vec![a], vec![b], vec![a, b]),
-        // Who comes first has pinned it.
+        // The first run has pinned it.
         (vec![], vec![a], vec![moved, b], vec![a, b]),
         (vec![a], vec![a, c], vec![a, b], vec![a, b, c]),
         (vec![a], vec![moved], vec![a, b], vec![moved, b]),
@@ -136,7 +136,7 @@ fn what_is_held_is_waited_for() {
         let (path, old) = (path.clone(), old.clone());
         move || lock(&[("a:1", "x"), ("b:1", "x")]).write(&path, &old).unwrap()
     });
-    // Its holder replaces it: the writer must not write into what is no longer there.
+    // The process that holds the file replaces it: the writer must not write to the old file.
     draft(&path, &lock(&[("a:1", "x"), ("c:1", "x")]).to_text(), None).unwrap().persist(&path).unwrap();
     drop(other);
     assert_eq!(names(&writer.join().unwrap()).len(), 3);
