@@ -1,12 +1,12 @@
-//! Pure tag selection: what `select:` picks from a tag list.
+//! Pure tag selection: what `select:` selects from a list of tags.
 //!
-//! Filters come first and all that are given must hold: `glob` (one must match), `regex` (the whole tag), `semver`,
-//! `exclude` (none may match). Then the order, newest first, then `latest`. Tags that registries use for signatures and
-//! the like (`is_candidate`) are never picked.
+//! Filters come first, and all that are given must match: `glob` (at least one), `regex` (the whole tag), `semver`,
+//! `exclude` (none). Then the tags are sorted, newest first, and `latest` is applied. Tags that registries use for
+//! signatures and similar content (`is_candidate`) are never selected.
 //!
-//! What is compared is the tag, or, where the regex has a group named `key`, that group. How versions are read from
-//! tags is told in `select/version.rs`. Every order is total, so the same tags give the same choice whatever order they came in;
-//! a tag that the order can't read (no version for `semver`, no digit for `number`, no `key`) comes after all others.
+//! The compared text is the tag or, if the regex has a group named `key`, that group. `select/version.rs` describes
+//! how versions are parsed. Every order is total, so the same tags always give the same selection. A tag that the
+//! order can't parse (no version for `semver`, no digit for `number`, no `key`) comes last.
 
 mod only;
 mod order;
@@ -64,16 +64,16 @@ pub struct Spec {
     pub min: Option<u64>,
 }
 
-/// What is wrong with one key of a [`Spec`].
+/// An error in one key of a [`Spec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The key; empty where it is the whole.
+    /// The key; empty for the whole spec.
     pub key: &'static str,
-    /// The item, where the key holds a list.
+    /// The index, if the key holds a list.
     pub index: Option<usize>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
@@ -91,7 +91,7 @@ enum Sort {
     Text,
 }
 
-/// A valid `select:`. Equal if written equally. Cheap to clone.
+/// A valid `select:`. Equal if the text is equal. Cheap to clone.
 #[derive(Clone)]
 pub struct Selection(Arc<Inner>);
 
@@ -106,19 +106,19 @@ struct Inner {
     min: usize,
 }
 
-/// What a selection picked, and how it came to that.
+/// The result of a selection, and how it was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picked {
     /// Newest first.
     pub tags: Vec<Tag>,
-    /// What each step dropped, in the order of the steps; only steps that the selection has.
+    /// What each step of the selection dropped, in the order of the steps.
     pub steps: Vec<Step>,
-    /// How few tags are a failure.
+    /// The minimum number of tags; fewer are a failure.
     pub min: usize,
 }
 
 impl Picked {
-    /// Whether there are as many tags as the selection asks for.
+    /// Whether there are enough tags.
     pub fn is_enough(&self) -> bool {
         self.tags.len() >= self.min
     }
@@ -127,7 +127,7 @@ impl Picked {
 /// One step of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The step as it is written: `semver >=1.15, <1.17`.
+    /// The step as text: `semver >=1.15, <1.17`.
     pub what: String,
     /// The tags that it dropped.
     pub dropped: Vec<Tag>,
@@ -145,7 +145,7 @@ impl fmt::Display for Step {
 
 impl Selection {
     /// # Errors
-    /// Everything that is wrong with `spec`; at least one fault.
+    /// All errors in `spec`; at least one.
     pub fn new(spec: Spec) -> Result<Self, Vec<Fault>> {
         let mut faults = Vec::new();
         let glob = globs("glob", &spec.glob, &mut faults);
@@ -191,7 +191,7 @@ impl Selection {
         &self.0.spec
     }
 
-    /// Picks from `tags`, whatever their order.
+    /// Selects from `tags`, whatever their order.
     pub fn apply(&self, tags: &[Tag]) -> Picked {
         let Inner { spec, glob, regex, semver, exclude, sort, latest, min } = &*self.0;
         let mut sieve = Sieve { left: tags.iter().collect::<BTreeSet<_>>().into_iter().collect(), steps: Vec::new() };
@@ -220,7 +220,7 @@ impl Selection {
         Picked { tags: sieve.left.into_iter().cloned().collect(), steps: sieve.steps, min: *min }
     }
 
-    /// The part of `tag` that is read as a version or number.
+    /// The part of `tag` that is parsed as a version or number.
     fn key<'t>(&self, tag: &'t Tag) -> Option<&'t str> {
         match &self.0.regex {
             Some(regex) if regex.capture_names().any(|name| name == Some("key")) => {
@@ -231,14 +231,14 @@ impl Selection {
     }
 }
 
-/// The tags that are left after the steps so far.
+/// The tags that remain after the steps so far.
 struct Sieve<'t> {
     left: Vec<&'t Tag>,
     steps: Vec<Step>,
 }
 
 impl<'t> Sieve<'t> {
-    /// Keeps what `holds`. A step that nobody asked for is told only where it dropped something.
+    /// Keeps the tags for which `holds` is true. An implicit step is reported only if it dropped something.
     fn keep(&mut self, what: impl Into<String>, unasked: bool, holds: impl Fn(&Tag) -> bool) {
         let (left, dropped): (Vec<_>, Vec<_>) = std::mem::take(&mut self.left).into_iter().partition(|tag| holds(tag));
         self.left = left;
@@ -252,7 +252,8 @@ impl<'t> Sieve<'t> {
     }
 }
 
-/// Whether a tag can name an image: cosign's tags and the fallback tags of the referrers API name what belongs to one.
+/// Whether a tag can name an image: cosign's tags and the fallback tags of the referrers API name content that
+/// belongs to one.
 fn is_candidate(tag: &Tag) -> bool {
     let tag = tag.as_str();
     !tag.starts_with("sha256-")
@@ -280,11 +281,11 @@ fn globs(key: &'static str, patterns: &[String], faults: &mut Vec<Fault>) -> Glo
 }
 
 fn regex(text: &str, faults: &mut Vec<Fault>) -> Option<Regex> {
-    // Parsed alone first: `a)|(b` must not become valid by what anchors it.
+    // The pattern is parsed alone first: anchoring must not make `a)|(b` valid.
     let parsed = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
     parsed
         .map_err(|error| {
-            // The crate draws the pattern over several lines; its last line says what is wrong.
+            // The crate displays the pattern on several lines; the last line has the error.
             let error = error.to_string();
             let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
             faults.push(Fault::new("regex", format!("`{text}` isn't a regular expression: {why}")));

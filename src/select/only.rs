@@ -1,11 +1,11 @@
-//! `--only IMAGE…`: which images a run is about, by a name as mirror.yaml or the lock spell it, or by a glob.
+//! `--only IMAGE…`: the images that a run is limited to, by a name as in mirror.yaml or the lock, or by a glob.
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
 
 use crate::oci::{Reference, Repository};
 
-/// Names of images, `nginx` or `nginx:1.27`, and globs on canonical sources, `docker.io/library/nginx:1.27`, in which `*`
-/// crosses `/`. Without any, everything.
+/// Names of images, `nginx` or `nginx:1.27`, and globs for canonical sources, `docker.io/library/nginx:1.27`, in
+/// which `*` also matches `/`. An empty list matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct Only(Vec<Pattern>);
 
@@ -17,12 +17,12 @@ enum Pattern {
     Image(Reference),
     Glob {
         whole: GlobMatcher,
-        /// Every beginning of the glob that is a glob itself.
+        /// Every prefix of the glob that is a valid glob itself.
         beginnings: Vec<GlobMatcher>,
     },
 }
 
-/// What makes a glob of a text. A name has none of them.
+/// Characters that make a text a glob. No name contains them.
 const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
 
 impl Pattern {
@@ -41,7 +41,7 @@ impl Pattern {
         Ok(Self::Glob { whole: whole.compile_matcher(), beginnings })
     }
 
-    /// `names` are those by which a glob may mean `source`.
+    /// `names` are the names of `source` that a glob may match.
     fn matches(&self, source: &Reference, names: &[String]) -> bool {
         match self {
             Self::Repository(repository) => repository == source.repository(),
@@ -60,24 +60,24 @@ impl Only {
     /// Any of `globs` may match.
     ///
     /// # Errors
-    /// What is wrong with a glob.
+    /// If a glob is invalid.
     pub fn new(globs: &[String]) -> Result<Self, String> {
         globs.iter().map(|text| Pattern::read(text)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether nothing is left out.
+    /// Whether everything matches.
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `source` is meant, with its digest or, where it has a tag besides, without.
+    /// Whether `source` matches, with its digest or, if it also has a tag, without.
     pub fn matches(&self, source: &Reference) -> bool {
         let by_tag = source.tag().map(|tag| Reference::tagged(source.repository().clone(), tag.clone()).to_string());
         let names: Vec<String> = by_tag.into_iter().chain([source.to_string()]).collect();
         self.is_everything() || self.0.iter().any(|pattern| pattern.matches(source, &names))
     }
 
-    /// Whether some tag of `repository` could be meant.
+    /// Whether some tag of `repository` could match.
     pub fn may_match(&self, repository: &Repository) -> bool {
         let start = format!("{repository}:");
         let begins = |pattern: &Pattern| match pattern {

@@ -1,11 +1,11 @@
-//! The orders of a selection: each tag gets a rank, and greater is newer.
+//! The orders of a selection: each tag gets a rank; greater is newer.
 
 use std::cmp::Ordering;
 
 use super::Sort;
 use super::version::Version;
 
-/// Where a tag stands. What can't be read is less than everything else.
+/// The rank of a tag. Tags that can't be parsed rank lowest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank<'t> {
     Unreadable,
@@ -26,12 +26,13 @@ impl<'t> Rank<'t> {
     }
 }
 
-/// Text whose runs of digits compare as numbers of any length, the rest byte by byte: `build-9` < `build-10`.
+/// Text in which runs of digits compare as numbers of any length, and the rest byte by byte: `build-9` <
+/// `build-10`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Natural<'t>(pub(super) &'t str);
 
 impl<'t> Natural<'t> {
-    /// Cuts off the first run of digits, or of anything else.
+    /// Splits off the first run of digits, or of other characters.
     fn run(text: &'t str) -> (&'t str, &'t str) {
         let digit = |b: u8| b.is_ascii_digit();
         let first = text.bytes().next().is_some_and(digit);
@@ -57,7 +58,7 @@ impl Ord for Natural<'_> {
             }
             (a, b) = (rest_a, rest_b);
         }
-        // One is the beginning of the other, or they differ in leading zeros only.
+        // One is a prefix of the other, or they differ only in leading zeros.
         a.len().cmp(&b.len()).then_with(|| self.0.cmp(other.0))
     }
 }

@@ -1,15 +1,16 @@
-//! Versions as image tags spell them.
+//! Versions in image tags.
 //!
-//! A tag is `[v]N[.N[.N[.N…]]]`, then nothing, or a prerelease, or a flavour, or both:
-//! - missing numbers are 0: `1.27` is 1.27.0; further numbers (`2.361.4.1`) count in the order only;
-//! - a prerelease is a word for one (`alpha beta rc pre preview dev snapshot nightly canary milestone a b m`), with or
-//!   without a number, after `-`, `.`, `_` or nothing: `1.2.0-rc.1`, `1.2.0-beta2`, `3.13.0rc2`;
-//! - anything else after `-`, `_` or `.` is a flavour: `3.12.1-slim`, `15.10-alpine`, `v1.27.6-eks-1-27-14`. It says how
-//!   the image was built, not which version it is, so it neither matters to a requirement nor lowers the precedence.
+//! A tag is `[v]N[.N[.N[.N…]]]`, followed by a prerelease, a flavour, both, or nothing:
+//! - missing numbers are 0: `1.27` is 1.27.0; further numbers (`2.361.4.1`) count only in the order;
+//! - a prerelease is one of the words `alpha beta rc pre preview dev snapshot nightly canary milestone a b m`, with
+//!   or without a number, after `-`, `.`, `_` or nothing: `1.2.0-rc.1`, `1.2.0-beta2`, `3.13.0rc2`;
+//! - anything else after `-`, `_` or `.` is a flavour: `3.12.1-slim`, `15.10-alpine`, `v1.27.6-eks-1-27-14`. It
+//!   says how the image was built, not which version it is, so it neither affects requirements nor lowers the
+//!   precedence.
 //!
-//! A requirement sees numbers and prerelease, by the rules of the `semver` crate: a prerelease only matches where the
-//! requirement names one of the same version. Order: numbers, prerelease before release, then (for one version under
-//! several tags) more numbers given before fewer, no flavour before a flavour, flavours by their natural order.
+//! A requirement sees numbers and prerelease, by the rules of the `semver` crate: a prerelease matches only if the
+//! requirement names one of the same version. Order: by numbers, prerelease before release, then (for one version
+//! under several tags) more numbers before fewer, no flavour before a flavour, and flavours in natural order.
 
 use std::cmp::Ordering;
 use std::sync::LazyLock;
@@ -25,18 +26,18 @@ static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern, compiled by the tests")
 });
 
-/// What a tag says about its version. Greater is newer.
+/// The version in a tag. Greater is newer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Version<'t> {
     core: semver::Version,
-    /// Numbers behind the third.
+    /// Numbers after the third.
     further: Vec<u64>,
     numbers: usize,
     flavour: &'t str,
 }
 
 impl<'t> Version<'t> {
-    /// `None` where `text` holds no version.
+    /// `None` if `text` has no version.
     pub(super) fn read(text: &'t str) -> Option<Self> {
         let parts = GRAMMAR.captures(text)?;
         let numbers: Vec<u64> = parts[1].split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
@@ -45,7 +46,7 @@ impl<'t> Version<'t> {
             (None, _) => Prerelease::EMPTY,
             (Some(word), None) => Prerelease::new(&word.as_str().to_ascii_lowercase()).ok()?,
             (Some(word), Some(digits)) => {
-                // A number and not its text: semver forbids leading zeros.
+                // Parsed as a number, not passed as text, because semver forbids leading zeros.
                 let number: u64 = digits.as_str().parse().ok()?;
                 Prerelease::new(&format!("{}.{number}", word.as_str().to_ascii_lowercase())).ok()?
             }
