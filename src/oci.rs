@@ -1,4 +1,4 @@
-//! The nouns: what the distribution and image specifications speak of, as types that can't hold a wrong value.
+//! The nouns of the distribution and image specifications, as types that can't hold an invalid value.
 //!
 //! Pure: no I/O, no async. `FromStr` is the only parser of each type and `Display` its canonical text.
 
@@ -26,7 +26,7 @@ pub use service::Service;
 pub(crate) use subset::listed;
 pub use subset::{Subset, SubsetError};
 
-/// Gives a newtype serde by its canonical text, so that `FromStr` stays the only parser.
+/// Implements serde for a newtype by its canonical text, so that `FromStr` stays the only parser.
 macro_rules! serde_by_text {
     ($($type:ty),+) => {$(
         impl serde::Serialize for $type {

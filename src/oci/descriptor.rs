@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::Digest;
 
-/// A media type as it stands in a manifest or a header; unknown ones are kept, not refused. Cheap to clone.
+/// A media type as in a manifest or a header; unknown ones are kept, not refused. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MediaType(Arc<str>);
 
@@ -17,7 +17,7 @@ impl MediaType {
     pub const OCI_MANIFEST: &'static str = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
     /// An OCI image index.
     pub const OCI_INDEX: &'static str = oci_client::manifest::OCI_IMAGE_INDEX_MEDIA_TYPE;
-    /// The configuration of what has none.
+    /// The media type of an empty configuration.
     pub const OCI_EMPTY: &'static str = "application/vnd.oci.empty.v1+json";
     /// A Docker image manifest, version 2 schema 2.
     pub const DOCKER_MANIFEST: &'static str = oci_client::manifest::IMAGE_MANIFEST_MEDIA_TYPE;
@@ -33,25 +33,25 @@ impl MediaType {
         &self.0
     }
 
-    /// An OCI index or a Docker manifest list.
+    /// Whether it is an OCI index or a Docker manifest list.
     pub fn is_index(&self) -> bool {
         matches!(self.as_str(), Self::OCI_INDEX | Self::DOCKER_LIST)
     }
 
-    /// An OCI or Docker image manifest.
+    /// Whether it is an OCI or Docker image manifest.
     pub fn is_image(&self) -> bool {
         matches!(self.as_str(), Self::OCI_MANIFEST | Self::DOCKER_MANIFEST)
     }
 
-    /// A layer that isn't meant to be kept in registries (image-spec `layer.md`, "Non-Distributable Layers"; Docker says
-    /// foreign).
+    /// Whether it is a layer that isn't meant to be kept in registries (image-spec `layer.md`, "Non-Distributable
+    /// Layers"; Docker calls them foreign).
     pub fn is_foreign(&self) -> bool {
         ["application/vnd.oci.image.layer.nondistributable.v1.", "application/vnd.docker.image.rootfs.foreign."]
             .iter()
             .any(|prefix| self.0.starts_with(prefix))
     }
 
-    /// Says nothing of what it is: servers use it for whatever they don't know.
+    /// Whether it is generic: servers use such types for unknown content.
     pub(crate) fn is_generic(&self) -> bool {
         matches!(
             self.as_str(),
@@ -64,7 +64,7 @@ impl MediaType {
         )
     }
 
-    /// Docker's image manifest version 2 schema 1, signed or not: its digest isn't one of its bytes.
+    /// Whether it is Docker's image manifest version 2 schema 1, signed or not: its digest isn't that of its bytes.
     pub fn is_schema1(&self) -> bool {
         self.0.starts_with("application/vnd.docker.distribution.manifest.v1")
     }
@@ -94,10 +94,10 @@ impl fmt::Debug for MediaType {
     }
 }
 
-/// What points at content: its type, its name and its exact length.
+/// A reference to content: its media type, digest and exact length.
 ///
-/// Only what a copy needs is read; the bytes that it was read from are what gets copied. One without a media type points at
-/// octets.
+/// Only the members that a copy needs are parsed; the original bytes are what gets copied. Without a media type it
+/// is an octet stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -118,7 +118,7 @@ pub(super) fn or_octets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Me
     lenient(deserializer).map(|media_type| media_type.unwrap_or_else(octets))
 }
 
-/// What isn't a media type counts as absent.
+/// An invalid media type counts as absent.
 pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MediaType>, D::Error> {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.and_then(|value| value.as_str()?.parse().ok()))

@@ -1,4 +1,4 @@
-//! Digests: the names of bytes (image-spec `descriptor.md`, section "Digests").
+//! Digests, which identify content (image-spec `descriptor.md`, section "Digests").
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,7 +26,7 @@ impl Algorithm {
         }
     }
 
-    /// Its name, which stands before the colon.
+    /// The name before the colon.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -46,10 +46,10 @@ impl Algorithm {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(Arc<str>);
 
-/// Why a text is no digest.
+/// Why a text isn't a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
-    /// No `algorithm:hex`.
+    /// Not `algorithm:hex`.
     #[error("`{0}` isn't a digest: expected sha256:<64 hex digits> or sha512:<128 hex digits>")]
     Format(String),
     /// An algorithm that isn't registered.
@@ -85,7 +85,7 @@ impl Digest {
         if self.0.starts_with("sha256") { Algorithm::Sha256 } else { Algorithm::Sha512 }
     }
 
-    /// The hex digits behind the colon.
+    /// The hex digits after the colon.
     pub fn hex(&self) -> &str {
         &self.0[self.algorithm().name().len() + 1..]
     }
@@ -95,7 +95,7 @@ impl Digest {
         &self.0
     }
 
-    /// `sha256:` and 12 hex digits: enough to recognise, short enough for a line.
+    /// `sha256:` and 12 hex digits: enough to recognise it in a message.
     pub fn short(&self) -> &str {
         &self.0[..self.algorithm().name().len() + 13]
     }
@@ -167,21 +167,21 @@ impl Hasher {
     }
 }
 
-/// Why bytes aren't what their descriptor says.
+/// Why bytes don't match their descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// More or fewer bytes than announced. `got` counts only as far as it was read.
+    /// More or fewer bytes than announced. `got` counts only the bytes that were read.
     #[error("{expected} bytes were announced, {got} came")]
     Length {
-        /// As the descriptor says, in bytes.
+        /// The size in the descriptor, in bytes.
         expected: u64,
-        /// As received, in bytes.
+        /// The received size, in bytes.
         got: u64,
     },
-    /// The right length, the wrong bytes.
+    /// The right length, but the wrong bytes.
     #[error("the bytes hash to {got}")]
     Digest {
-        /// What the received bytes hash to.
+        /// The digest of the received bytes.
         got: Digest,
     },
 }
@@ -207,7 +207,7 @@ impl Verifier {
         Self { digest, size, seen: 0, hasher }
     }
 
-    /// Takes the next bytes.
+    /// Processes the next bytes.
     ///
     /// # Errors
     /// [`Mismatch::Length`] as soon as there are more bytes than announced.
@@ -220,7 +220,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// How many bytes were taken.
+    /// The number of bytes processed.
     pub fn seen(&self) -> u64 {
         self.seen
     }
@@ -230,7 +230,7 @@ impl Verifier {
         self.seen == self.size
     }
 
-    /// Says whether what was taken is what was announced.
+    /// Checks that the processed bytes match.
     ///
     /// # Errors
     /// [`Mismatch`] if the length or the digest differs.

@@ -1,13 +1,14 @@
-//! Indexes of referrers under a fallback tag (distribution-spec, "Referrers Tag Schema"): read, begun and added to.
+//! Indexes of referrers under a fallback tag (distribution-spec, "Referrers Tag Schema"): reading, creating and
+//! extending.
 //!
-//! What is there already stays byte for byte: entries are put at the end of the list, and nothing else is touched.
+//! Existing content is kept byte for byte: entries are added at the end of the list, and nothing else changes.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Digest, Manifest, MediaType, Referrer};
 
-/// An entry of an index of referrers, as it stands there.
+/// An entry of an index of referrers, as raw text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The digest of the referrer.
@@ -27,21 +28,21 @@ struct Named {
 }
 
 impl Listing {
-    /// The media type that the entry gives.
+    /// The media type of the entry.
     pub fn media_type(&self) -> Option<MediaType> {
         let entry: serde_json::Value = serde_json::from_str(&self.json).ok()?;
         entry["mediaType"].as_str()?.parse().ok()
     }
 
-    /// `manifest`, as a referrer is listed.
+    /// The entry for `manifest` as a referrer.
     pub fn of(manifest: &Manifest) -> Self {
         Self { digest: manifest.digest().clone(), json: Referrer::entry(manifest).to_string() }
     }
 
-    /// The entries of `index`, in their order.
+    /// The entries of `index`, in order.
     ///
     /// # Errors
-    /// If it is no index.
+    /// If it isn't an index.
     pub fn in_index(index: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
         let index: Index<'_> = serde_json::from_slice(index)?;
         let entries: Vec<&RawValue> = serde_json::from_str(index.manifests.get())?;
@@ -52,17 +53,17 @@ impl Listing {
         listings.collect()
     }
 
-    /// A new index of `entries`.
+    /// Creates an index of `entries`.
     pub fn index(entries: &[Self]) -> Vec<u8> {
         let list = entries.iter().map(|entry| entry.json.as_str()).collect::<Vec<_>>().join(",");
         let media_type = MediaType::OCI_INDEX;
         format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[{list}]}}"#).into_bytes()
     }
 
-    /// `index` with those of `entries` at the end of its list that it lacks; `None` if it lacks none.
+    /// Adds the missing members of `entries` to the end of the list of `index`; `None` if none is missing.
     ///
     /// # Errors
-    /// If it is no index.
+    /// If it isn't an index.
     pub fn added(index: &[u8], entries: &[Self]) -> Result<Option<Vec<u8>>, serde_json::Error> {
         let listed = Self::in_index(index)?;
         let lacks = |entry: &&Self| listed.iter().all(|listed| listed.digest != entry.digest);
@@ -72,7 +73,7 @@ impl Listing {
         }
         let list = serde_json::from_slice::<Index<'_>>(index)?.manifests.get();
         let inside = list.trim_end_matches(']').trim_end();
-        // `list` is a part of `index`.
+        // `list` is a subslice of `index`.
         let end = list.as_ptr().addr() - index.as_ptr().addr() + inside.len();
         let comma = if listed.is_empty() { "" } else { "," };
         let new = [comma, &missing.join(",")].concat();

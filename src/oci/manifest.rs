@@ -1,27 +1,28 @@
-//! Manifests: verbatim bytes and what they point at (image-spec `manifest.md`, `image-index.md`).
+//! Manifests: verbatim bytes and the edges in them (image-spec `manifest.md`, `image-index.md`).
 //!
-//! Invariant: `bytes` are never re-encoded. What is parsed here serves the walk of the graph and nothing else.
+//! Invariant: `bytes` are never re-encoded. They are parsed only to traverse the graph.
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{Descriptor, Digest, MediaType, bounds};
 
-/// The `Accept` of every manifest request, HEAD and GET alike, so that both name the same bytes. All types that exist are
-/// named, also those that can't be mirrored: some registries compare the types one by one, and what isn't named isn't there.
+/// The `Accept` header of every manifest request, HEAD and GET alike, so that both return the same bytes. It lists
+/// all existing types, even those that can't be mirrored, because some registries compare types one by one and
+/// answer 404 for a type that isn't listed.
 pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.oci.artifact.manifest.v1+json, application/vnd.docker.distribution.manifest.v1+prettyjws, \
     application/vnd.docker.distribution.manifest.v1+json, */*;q=0.1";
 
-/// What a manifest is, by what it points at.
+/// The kind of a manifest, by what it points at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Points at a configuration and layers.
     Image,
     /// Points at manifests.
     Index,
-    /// Carried, not understood: it points at nothing that is known.
+    /// Copied without being interpreted: it points at nothing known.
     Other,
 }
 
@@ -40,12 +41,12 @@ pub enum ManifestError {
     /// Docker's schema 1.
     #[error("it is a Docker schema 1 manifest, which registries no longer take")]
     Schema1,
-    /// Not JSON, or not an object, or an impossible descriptor in it.
+    /// Not a JSON object, or an invalid descriptor in it.
     #[error("it isn't a manifest: {0}")]
     Invalid(String),
 }
 
-/// A manifest: descriptor, verbatim bytes and the edges that were read from them.
+/// A manifest: descriptor, verbatim bytes and the edges parsed from them.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     descriptor: Descriptor,
@@ -56,7 +57,7 @@ pub struct Manifest {
     subject: Option<Descriptor>,
 }
 
-/// The members that make edges. Lenient: unknown members are left alone, `null` counts as absent.
+/// The members that contain edges. Lenient: unknown members are ignored, `null` counts as absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "a JSON object")]
 struct Shape {
@@ -66,20 +67,22 @@ struct Shape {
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
-    /// Of `application/vnd.oci.artifact.manifest.v1+json`, which was dropped before image-spec 1.1 and lives on in registries.
+    /// From `application/vnd.oci.artifact.manifest.v1+json`, which was removed before image-spec 1.1 but still
+    /// exists in registries.
     blobs: Option<Vec<Descriptor>>,
     subject: Option<Descriptor>,
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
 impl Manifest {
-    /// Reads the edges of `bytes`, named by `digest`, that were served as `content_type`.
+    /// Parses the edges of `bytes`, which have the digest `digest` and were served as `content_type`.
     ///
-    /// The caller has checked that `bytes` hash to `digest`. They say what they are: by the `mediaType` inside, else by the
-    /// content type, unless that says nothing (absent, JSON in general, octets, text), else by their shape.
+    /// The caller has checked that `bytes` hash to `digest`. The type is the `mediaType` in the bytes; without it,
+    /// the content type unless that is generic (absent, plain JSON, octets, text); otherwise it follows from the
+    /// members.
     ///
     /// # Errors
-    /// [`ManifestError`] for schema 1 and for what isn't a JSON object with sound descriptors.
+    /// [`ManifestError`] for schema 1 and for anything that isn't a JSON object with valid descriptors.
     pub fn new(digest: Digest, content_type: Option<&str>, bytes: Bytes) -> Result<Self, ManifestError> {
         let served = content_type.and_then(|text| text.parse::<MediaType>().ok()).filter(|served| !served.is_generic());
         let shape: Shape =
@@ -116,7 +119,7 @@ impl Manifest {
         &self.descriptor.media_type
     }
 
-    /// The bytes, as they were served.
+    /// The verbatim bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -126,17 +129,17 @@ impl Manifest {
         self.kind
     }
 
-    /// What it points at, each once, in its own order. `subject` isn't among them: it may exist nowhere.
+    /// The edges, each once, in order. `subject` isn't among them: it may not exist.
     pub fn successors(&self) -> &[Edge] {
         &self.successors
     }
 
-    /// Its configuration, which says what platform an image is for.
+    /// Its configuration, which contains the platform of an image.
     pub fn config(&self) -> Option<&Descriptor> {
         self.config.as_ref()
     }
 
-    /// The manifest that this one refers to (distribution-spec, "Listing Referrers"): never an edge of a walk.
+    /// The manifest that this one refers to (distribution-spec, "Listing Referrers"); never an edge of a traversal.
     pub fn subject(&self) -> Option<&Descriptor> {
         self.subject.as_ref()
     }
@@ -190,7 +193,7 @@ fn check_bounds(edges: &[Edge]) -> Result<(), ManifestError> {
 }
 
 impl Edge {
-    /// What the edge leads to.
+    /// The descriptor at the end of the edge.
     pub fn descriptor(&self) -> &Descriptor {
         match self {
             Self::Manifest(descriptor) | Self::Blob(descriptor) => descriptor,
@@ -198,7 +201,7 @@ impl Edge {
     }
 }
 
-/// Build caches list layers among the `manifests` of an index; these are blobs all the same.
+/// Build caches list layers in the `manifests` of an index; these are blobs all the same.
 fn is_blob(media_type: &MediaType) -> bool {
     let text = media_type.as_str();
     text.starts_with("application/vnd.oci.image.layer.")
@@ -207,7 +210,7 @@ fn is_blob(media_type: &MediaType) -> bool {
         || text == MediaType::OCI_CONFIG
 }
 
-/// Says what came instead: proxies answer with a page where a manifest was asked for.
+/// Describes the received content: proxies answer a manifest request with an HTML page.
 fn describe(bytes: &[u8], content_type: Option<&str>, error: &serde_json::Error) -> String {
     let looks_like_html = bytes.trim_ascii_start().first() == Some(&b'<');
     if looks_like_html || content_type.is_some_and(|text| text.starts_with("text/html")) {
@@ -260,7 +263,7 @@ mod tests {
         let of = |inside: &str, member: &str| format!(r#"{{"mediaType":{inside},"{member}":[]}}"#);
         let docker = of(&format!("{:?}", MediaType::DOCKER_MANIFEST), "layers");
         for (served, json, expected) in [
-            // The label is wrong, absent, general or has parameters.
+            // The label is wrong, absent, generic or has parameters.
             (Some(oci), docker.clone(), MediaType::DOCKER_MANIFEST),
             (Some(list), docker.clone(), MediaType::DOCKER_MANIFEST),
             (Some("application/vnd.docker.distribution.manifest.v1+json"), docker.clone(), MediaType::DOCKER_MANIFEST),
@@ -272,14 +275,14 @@ mod tests {
             (None, docker.clone(), MediaType::DOCKER_MANIFEST),
             (Some(oci), of(r#""application/x-inside; a=b""#, "layers"), "application/x-inside"),
             (Some(oci), of(&format!("{artifact:?}"), "blobs"), artifact),
-            // The bytes don't say.
+            // The bytes don't contain the type.
             (Some("application/x-served; charset=utf-8"), of("null", "layers"), "application/x-served"),
             (Some(list), of("null", "manifests"), list),
             (Some(list), of(r#""""#, "manifests"), list),
             (Some(list), of("7", "manifests"), list),
             (Some(list), of(r#""application/json""#, "manifests"), list),
             (Some("APPLICATION/VND.OCI.IMAGE.INDEX.V1+JSON"), of("null", "manifests"), index),
-            // Nobody says.
+            // Neither contains the type.
             (None, r#"{"manifests":[]}"#.to_owned(), index),
             (Some("text/plain"), r#"{"manifests":[]}"#.to_owned(), index),
             (Some("application/octet-stream"), of(r#""""#, "layers"), oci),

@@ -1,11 +1,11 @@
-//! JSON objects whose members keep their order, and stand twice if they do.
+//! JSON objects that preserve the order of members and duplicates.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// The members of an object, in their order.
+/// The members of an object, in order.
 pub(crate) struct Members<K, V>(pub(crate) Vec<(K, V)>);
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Members<K, V> {

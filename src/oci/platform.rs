@@ -1,16 +1,16 @@
-//! Platforms: `os[(version)]/architecture[/variant]` (image-spec `image-index.md`, property `platform`), and when one that is
-//! listed is one that is wanted.
+//! Platforms: `os[(version)]/architecture[/variant]` (image-spec `image-index.md`, property `platform`), and when a
+//! listed platform matches a wanted one.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde_json::Value;
 
-/// `os/architecture[/variant]`, as on a command line and in an index; with an `os.version` behind the system, as containerd
-/// writes it: `windows(10.0.17763)/amd64`.
+/// `os/architecture[/variant]`, as on a command line and in an index; an `os.version` follows the system, as
+/// containerd writes it: `windows(10.0.17763)/amd64`.
 ///
-/// `FromStr` is for what people write, and strict: a spelling that no index has (`x86_64`, `Linux`) is refused with the one
-/// that they have. [`Platform::listed`] is for what is in indexes and configurations, and takes what it finds.
+/// `FromStr` is for user input, and strict: a spelling that no index has (`x86_64`, `Linux`) is refused with the
+/// correct one. [`Platform::listed`] is for indexes and configurations, and accepts any value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
     /// `linux`, `windows` …, as `GOOS` names it.
@@ -23,7 +23,7 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
-/// Names that go by another one in indexes.
+/// Names with a different spelling in indexes.
 const ALIASES: [(&str, &str); 10] = [
     ("x86_64", "amd64"),
     ("x86-64", "amd64"),
@@ -38,7 +38,7 @@ const ALIASES: [(&str, &str); 10] = [
 ];
 
 impl Platform {
-    /// What the `platform` of an index's entry says, or an image's configuration. `None` if it names no system or no
+    /// The `platform` of an index's entry, or of an image's configuration. `None` without a system or an
     /// architecture.
     pub fn listed(platform: &Value) -> Option<Self> {
         let word = |key: &str| platform[key].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
@@ -46,14 +46,14 @@ impl Platform {
         Some(Self { os, architecture, variant: word("variant"), os_version: word("os.version") })
     }
 
-    /// Whether it is what an attestation has in place of a platform.
+    /// Whether it is the placeholder platform of an attestation.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }
 
-    /// Whether `listed` is what is wanted, if this is. Without variant any will do, but `arm64` is `arm64/v8`, wanted and
-    /// listed alike. A version of the operating system is compared only where one is wanted: the listed one is it, or begins
-    /// with it and a dot, so that `10.0.17763` is any build of it.
+    /// Whether `listed` matches this wanted platform. Without a variant any will match, but `arm64` means
+    /// `arm64/v8`, both wanted and listed. The OS version is compared only if one is wanted: the listed version has
+    /// to be equal, or to begin with it and a dot, so that `10.0.17763` matches any build of it.
     pub fn matches(&self, listed: &Self) -> bool {
         let variant = self.full_variant().is_none_or(|wanted| listed.full_variant() == Some(wanted));
         let version = self.os_version.as_deref().is_none_or(|wanted| {

@@ -14,60 +14,60 @@ mod unusual;
 
 pub use location::Location;
 
-/// Why a text is no reference, or no part of one.
+/// Why a text isn't a reference, or not the wanted part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Not `host[:port]`.
     #[error("`{0}` isn't a registry: expected host[:port] without scheme or path")]
     Registry(String),
-    /// A path that the grammar of repository names forbids.
+    /// A path that violates the grammar of repository names.
     #[error(
         "`{0}` isn't a repository name: expected lower-case letters, digits and single . _ - between them, divided by /"
     )]
     Repository(String),
-    /// A character that can't be seen, or be told from another, and that no reference has.
+    /// An invisible or confusable character, which no reference has.
     #[error("`{shown}` holds {sign}, which no reference has: type it anew")]
     Sign {
-        /// The text, in which such characters can be seen.
+        /// The text, with such characters made visible.
         shown: String,
-        /// Which it is.
+        /// The character.
         sign: String,
     },
-    /// An image that isn't in a registry, or one with what other tools write before it.
+    /// An image that isn't in a registry, or one with the prefix of another tool.
     #[error("`{0}` isn't the reference of an image in a registry: {1}")]
     Transport(String, &'static str),
     /// A tag with a `+`, as a version has it.
     #[error("`{0}` isn't a tag, as + can't stand in one: Helm and others store it as `{1}`")]
     Plus(String, String),
-    /// A tag that the grammar forbids.
+    /// A tag that violates the grammar.
     #[error("`{0}` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first")]
     Tag(String),
-    /// A digest that isn't one.
+    /// An invalid digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// A tag or digest where only a repository may stand.
+    /// A tag or digest where only a repository is allowed.
     #[error("`{0}` names a tag or digest, where a repository alone is expected")]
     NotBare(String),
-    /// Longer than the 255 characters that registries take.
+    /// Longer than the 255 characters that registries accept.
     #[error("`{0}` is longer than 255 characters")]
     Length(String),
     /// Not `oci:DIR[:REFERENCE]`.
     #[error("`{0}` isn't a layout: expected oci:DIR[:REFERENCE], with no : in DIR")]
     Layout(String),
-    /// A name in a layout where only a layout may stand.
+    /// A name in a layout where only a layout is allowed.
     #[error("`{0}` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR")]
     PartOfLayout(String),
-    /// A name that nothing in a layout can have.
+    /// A name that is invalid in a layout.
     #[error("`{0}` isn't a name within a layout: expected letters, digits and . _ - : / + without spaces")]
     Name(String),
 }
 
-/// Where repositories are: `host[:port]`, in lower case, or an OCI image layout. `docker.io`, `index.docker.io` and
-/// `registry-1.docker.io` are one. Cheap to clone.
+/// The location of repositories: `host[:port]`, in lower case, or an OCI image layout. `docker.io`,
+/// `index.docker.io` and `registry-1.docker.io` are the same registry. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Registry(Place);
 
-/// A host may well be called `oci`: the text alone doesn't tell which it is.
+/// A host may be called `oci`, so the text alone is ambiguous.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Place {
     Host(Arc<str>),
@@ -86,7 +86,7 @@ impl Registry {
         }
     }
 
-    /// The host without port and brackets; nothing for a layout.
+    /// The host without port and brackets; empty for a layout.
     pub fn host(&self) -> &str {
         let Place::Host(text) = &self.0 else { return "" };
         let host = match text.rsplit_once(':') {
@@ -96,7 +96,7 @@ impl Registry {
         host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// Whether it is this machine: such registries speak plain HTTP unless told otherwise.
+    /// Whether it is this machine: such registries use plain HTTP by default.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -110,7 +110,7 @@ impl FromStr for Registry {
         unusual::check_signs(text)?;
         let error = || ReferenceError::Registry(text.to_owned());
         let lower = text.to_ascii_lowercase();
-        // The URL parser knows the hosts: names, IPv4, IPv6 in brackets.
+        // The URL parser knows all forms of hosts: names, IPv4, IPv6 in brackets.
         let url = url::Url::parse(&format!("http://{lower}/")).map_err(|_| error())?;
         let plain = url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
         let sane = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
@@ -124,7 +124,7 @@ impl FromStr for Registry {
     }
 }
 
-/// A repository in a registry, or what bears one name in a layout. Cheap to clone.
+/// A repository in a registry, or one name in a layout. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
     registry: Registry,
@@ -132,11 +132,11 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository `path` of `registry`, both as they stand: no defaults apply. In a layout it may have no name at all.
+    /// The repository `path` of `registry`, both verbatim: no defaults apply. In a layout the name may be empty.
     ///
     /// # Errors
-    /// If the grammar of repository names forbids `path`; in a layout that of names there, which takes a whole
-    /// `host:port/repository`.
+    /// If `path` violates the grammar of repository names; in a layout, the grammar of names there, which accepts a
+    /// whole `host:port/repository`.
     pub fn new(registry: Registry, path: &str) -> Result<Self, ReferenceError> {
         if registry.layout().is_some() {
             return Self::in_layout(registry, path);
@@ -162,12 +162,12 @@ impl Repository {
         Self::new(registry.clone(), &format!("{prefix}/{path}"))
     }
 
-    /// Where it is.
+    /// The registry or layout.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Its name within the registry, `library/nginx`.
+    /// The name within the registry, `library/nginx`.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -219,7 +219,7 @@ impl FromStr for Tag {
     }
 }
 
-/// A repository with a tag, a digest, or both: then the digest says what, and the tag what it is called.
+/// A repository with a tag, a digest, or both: then the digest identifies the content, and the tag is its name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     repository: Repository,
@@ -227,7 +227,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// What a manifest is asked for by: `<reference>` of the distribution specification.
+/// Selects a manifest: `<reference>` of the distribution specification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Selector {
     /// By a name that may move.
@@ -249,7 +249,7 @@ impl From<Digest> for Selector {
 }
 
 impl Selector {
-    /// The text, as it stands in a URL.
+    /// The text, as in a URL.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Tag(tag) => tag.as_str(),
@@ -259,12 +259,12 @@ impl Selector {
 }
 
 impl Reference {
-    /// By a tag.
+    /// A reference by a tag.
     pub fn tagged(repository: Repository, tag: Tag) -> Self {
         Self { repository, tag: Some(tag), digest: None }
     }
 
-    /// By a digest alone.
+    /// A reference by a digest alone.
     pub fn digested(repository: Repository, digest: Digest) -> Self {
         Self { repository, tag: None, digest: Some(digest) }
     }
@@ -290,7 +290,7 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// What to ask a registry for: the digest where there is one, else the tag.
+    /// What to request from a registry: the digest if there is one, otherwise the tag.
     pub fn selector(&self) -> Selector {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => Selector::Digest(digest.clone()),
@@ -317,7 +317,7 @@ impl FromStr for Reference {
     }
 }
 
-/// `[registry/]path[:tag][@digest]`, cut but not yet checked.
+/// `[registry/]path[:tag][@digest]`, split but not yet validated.
 struct Parts<'a> {
     registry: Option<&'a str>,
     path: &'a str,

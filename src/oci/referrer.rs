@@ -1,5 +1,5 @@
-//! Referrers: manifests about another manifest, its subject, and the ways in which they are found (distribution-spec,
-//! "Listing Referrers" and "Referrers Tag Schema"; cosign's signature specification for the tags).
+//! Referrers: manifests about another manifest, its subject, and the ways to find them (distribution-spec, "Listing
+//! Referrers" and "Referrers Tag Schema"; cosign's signature specification for the tags).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,22 +13,22 @@ pub struct Referrer {
     pub digest: Digest,
     /// The media type of its manifest.
     pub media_type: MediaType,
-    /// What kind of artifact it is, where it says so.
+    /// Its artifact type, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The tag by which it is found, where it isn't found by its subject alone.
+    /// The tag by which it is found, unless it is found by its subject alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<Tag>,
 }
 
-/// How cosign names the tags of what it stores beside an image, and the artifact type that each stands for.
+/// cosign's tag suffixes for content that belongs to an image, and the artifact type that each implies.
 const BY_TAG: [(&str, &str); 3] = [
     ("sig", "application/vnd.dev.cosign.artifact.sig.v1+json"),
     ("att", "application/vnd.dev.cosign.artifact.att.v1+json"),
     ("sbom", "application/vnd.dev.cosign.artifact.sbom.v1+json"),
 ];
 
-/// As a list of referrers has them.
+/// An entry of a list of referrers.
 #[derive(Deserialize)]
 struct Listed {
     #[serde(default)]
@@ -44,13 +44,14 @@ struct Entry {
     artifact_type: Option<String>,
 }
 
-/// Whether `artifact_type` is one. GHCR writes the type of an empty config in its place, whatever the manifest says of itself.
+/// Whether `artifact_type` is meaningful. GHCR lists the type of an empty config instead, whatever the manifest
+/// contains.
 fn says_something(artifact_type: &str) -> bool {
     !matches!(artifact_type, "" | MediaType::OCI_EMPTY)
 }
 
 impl Referrer {
-    /// The entries of `index`, as the referrers API and the fallback tag give them: each digest once, in their order.
+    /// The entries of `index`, from the referrers API or the fallback tag: each digest once, in order.
     ///
     /// # Errors
     /// If it isn't an index.
@@ -67,15 +68,15 @@ impl Referrer {
         Ok(referrers.collect())
     }
 
-    /// The descriptor under which `manifest` is listed as a referrer: with its artifact type, else that of its config, and
-    /// its annotations (distribution-spec, "Pushing Manifests with Subject").
+    /// The descriptor that lists `manifest` as a referrer: with its artifact type, or otherwise that of its config,
+    /// and its annotations (distribution-spec, "Pushing Manifests with Subject").
     pub fn entry(manifest: &Manifest) -> Value {
         let of = manifest.descriptor();
         let mut listed = Map::new();
         listed.insert("mediaType".into(), of.media_type.to_string().into());
         listed.insert("digest".into(), of.digest.to_string().into());
         listed.insert("size".into(), of.size.into());
-        // It was read when it became a manifest.
+        // It was parsed before, when the manifest was created.
         let inside: Value = serde_json::from_slice(manifest.bytes()).unwrap_or_default();
         let artifact_type = inside["artifactType"].as_str().filter(|text| !text.is_empty());
         if let Some(artifact_type) = artifact_type.or_else(|| inside["config"]["mediaType"].as_str()) {
@@ -87,7 +88,7 @@ impl Referrer {
         Value::Object(listed)
     }
 
-    /// `manifest`, as a referrer that is found by its subject.
+    /// `manifest` as a referrer that is found by its subject.
     pub fn of(manifest: &Manifest) -> Self {
         let artifact_type = Self::entry(manifest)["artifactType"].as_str().map(ToOwned::to_owned);
         let artifact_type = artifact_type.filter(|text| says_something(text));
@@ -95,7 +96,7 @@ impl Referrer {
         Self { digest, media_type, artifact_type, tag: None }
     }
 
-    /// The artifact type that a filter goes by: its own, else the one that its tag stands for.
+    /// The artifact type for filters: its own, or otherwise the one that its tag implies.
     pub fn kind(&self) -> Option<&str> {
         let suffix = || self.tag.as_ref()?.as_str().rsplit_once('.').map(|(_, suffix)| suffix);
         let by_tag = || BY_TAG.iter().find(|(word, _)| suffix() == Some(*word)).map(|(_, kind)| *kind);
@@ -104,15 +105,15 @@ impl Referrer {
 }
 
 impl Digest {
-    /// The tag under which a registry without referrers API keeps the index of what refers to this digest. The
-    /// specification cuts it to the 128 characters that a tag may have.
+    /// The tag under which a registry without the referrers API keeps the index of referrers of this digest. The
+    /// specification truncates it to the 128 characters that a tag may have.
     pub fn referrers_tag(&self) -> Tag {
         let text = self.as_str().replace(':', "-");
         text[..text.len().min(128)].parse().expect("letters, digits and a dash")
     }
 
-    /// The tags under which cosign stores signatures, attestations and SBOMs of this digest. None for a digest that is
-    /// too long for a tag.
+    /// The tags under which cosign stores signatures, attestations and SBOMs of this digest. Empty for a digest
+    /// that is too long for a tag.
     pub fn cosign_tags(&self) -> impl Iterator<Item = Tag> {
         let base = self.as_str().replace(':', "-");
         BY_TAG.iter().filter_map(move |(suffix, _)| format!("{base}.{suffix}").parse().ok())

@@ -1,4 +1,4 @@
-//! Which service a host belongs to, and what that service lets a repository be called.
+//! Recognises the service that a host belongs to, and checks its rules for repository names.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::{Registry, Repository};
 
-/// A registry service. [`Service::of`] recognises it by its host name, and anything else is [`Service::Other`].
+/// A registry service. [`Service::of`] recognises it by its host name; any other host is [`Service::Other`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Service {
     /// Docker Hub: a manifest GET counts against the pull quota.
@@ -15,14 +15,14 @@ pub enum Service {
     Ecr {
         /// Twelve digits.
         account: String,
-        /// As in `eu-west-1`.
+        /// For instance `eu-west-1`.
         region: String,
         /// FIPS endpoint.
         fips: bool,
         /// Dual-stack endpoint, IPv4 and IPv6.
         dual_stack: bool,
     },
-    /// Harbor: no host name gives it away, only settings or the host itself.
+    /// Harbor: recognised not by its host name, but by settings or by the host's answers.
     Harbor,
     /// Any other.
     Other,
@@ -41,12 +41,12 @@ static ECR_NAME: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant pattern, compiled by the tests")
 });
 
-/// Harbor's project name (`src/pkg/project/models`), which is a repository's first segment.
+/// Harbor's rule for project names (`src/pkg/project/models`); the project is the first segment of a repository.
 static HARBOR_PROJECT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$").expect("a constant pattern, compiled by the tests"));
 
 impl Service {
-    /// The service that `registry` belongs to.
+    /// The service of `registry`.
     pub fn of(registry: &Registry) -> Self {
         let host = registry.as_str();
         if host == Registry::DOCKER_HUB {
@@ -66,10 +66,10 @@ impl Service {
         Self::Other
     }
 
-    /// Whether the service would let a repository be called this.
+    /// Checks `repository` against the service's rules for names.
     ///
     /// # Errors
-    /// What is wrong with the name.
+    /// If the name is invalid.
     pub fn check_name(&self, repository: &Repository) -> Result<(), String> {
         let path = repository.path();
         match self {

@@ -1,21 +1,22 @@
-//! The part of an index that is for some platforms: an index of its own, with a digest of its own.
+//! The part of an index that is for some platforms: a new index with a new digest.
 //!
 //! # The rule, version 1
 //!
-//! The digest of a subset is pinned in locks and set at targets, so the same index and the same platforms have to give the
-//! same bytes on every machine and for ever. Whoever changes a word of this makes a version 2 beside it.
+//! The digest of a subset is pinned in locks and set at targets, so the same index and the same platforms have to
+//! give the same bytes on every machine, permanently. Any change to this rule has to be a version 2 beside it.
 //!
-//! 1. An entry of `manifests` is kept if its `platform` matches one that is wanted ([`Platform::matches`]), or if its
-//!    annotation `vnd.docker.reference.digest` names an entry that is kept for its platform: then it is an attestation of
-//!    that. An index in the index is an entry like any other: it is kept, whole, if its own `platform` matches.
-//! 2. If that is every entry, the subset is the index itself, with its bytes as they are.
-//! 3. Else its bytes are `{`, the members of the index in their order, each as its name, `:` and its value, with `,` between
-//!    them, and `}`. Names and values are the bytes that the index has, without white space around them. The value of
-//!    `manifests` alone is another: `[`, the bytes of the entries that are kept, in their order, with `,` between them, and `]`.
+//! 1. An entry of `manifests` is kept if its `platform` matches a wanted one ([`Platform::matches`]), or if it is
+//!    an attestation of such an entry: its annotation `vnd.docker.reference.digest` names an entry that is kept for
+//!    its platform. A nested index is an entry like any other: it is kept, whole, if its own `platform` matches.
+//! 2. If every entry is kept, the subset is the index itself, with unchanged bytes.
+//! 3. Otherwise its bytes are `{`, the members of the index in order, each as its name, `:` and its value,
+//!    separated by `,`, and `}`. Names and values are the bytes of the index, without the white space around them.
+//!    Only the value of `manifests` differs: `[`, the bytes of the kept entries in order, separated by `,`, and
+//!    `]`.
 //! 4. The media type stays, and the digest is SHA-256.
 //!
-//! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside of values stay.
-//! An index with a duplicate member is refused, as readers don't agree on what it says.
+//! Nothing is ever decoded and encoded again: numbers, escapes, unknown members and white space inside values stay.
+//! An index with a duplicate member is refused, as readers disagree on its meaning.
 
 mod attestations;
 
@@ -31,26 +32,26 @@ use super::{Digest, Manifest, ManifestError, MediaType, Platform};
 /// The part of a manifest that is for some platforms.
 #[derive(Debug, Clone)]
 pub struct Subset {
-    /// It. The manifest itself, if nothing had to be left out.
+    /// The reduced manifest, or the original if nothing was left out.
     pub manifest: Manifest,
-    /// What was left out though it names no platform, by digest and media type.
+    /// Entries without a platform that were left out, by digest and media type.
     pub nameless: Vec<(Digest, MediaType)>,
-    /// What was wanted and isn't there.
+    /// Wanted platforms that the index lacks.
     pub missing: Vec<Platform>,
 }
 
 /// Why there is no subset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubsetError {
-    /// Nothing in the index is for any of the platforms.
+    /// The index has none of the platforms.
     #[error("there is no {} in it: it has {}", listed(.wanted), listed(.found))]
     NoMatch {
-        /// What was wanted.
+        /// The wanted platforms.
         wanted: Vec<Platform>,
-        /// What there is, each once.
+        /// The platforms of the index, each once.
         found: Vec<Platform>,
     },
-    /// It can't be cut byte for byte.
+    /// It can't be reduced byte for byte.
     #[error("it isn't an index that a part can be taken of: {0}")]
     Invalid(String),
 }
@@ -63,7 +64,7 @@ pub(crate) fn listed(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What decides about an entry.
+/// The data that decides about an entry.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -80,14 +81,14 @@ impl Entry {
         Platform::listed(&self.platform).is_some_and(|listed| wanted.iter().any(|one| one.matches(&listed)))
     }
 
-    /// What it is an attestation of.
+    /// The digest of the image that it attests.
     fn reference(&self) -> Option<&str> {
         self.annotations["vnd.docker.reference.digest"].as_str()
     }
 }
 
 impl Manifest {
-    /// What an index says that `child` is for, in words: a platform, or an attestation.
+    /// The purpose of `child` according to the index, as text: a platform, or an attestation.
     pub(crate) fn purpose_of(&self, child: &Digest) -> Option<String> {
         let index: Value = serde_json::from_slice(self.bytes()).ok()?;
         let listed = index["manifests"].as_array()?.iter().find(|entry| entry["digest"] == child.as_str())?;
@@ -97,11 +98,11 @@ impl Manifest {
         Platform::listed(&listed["platform"]).map(|platform| format!("for {platform}"))
     }
 
-    /// The part of it that is for `wanted`, by the rule above. What isn't an index has no parts, and where nothing is wanted
-    /// in particular, everything is: both come back as they are.
+    /// The part of it that is for `wanted`, by the rule above. A manifest that isn't an index has no parts, and an
+    /// empty `wanted` selects everything: both are returned unchanged.
     ///
     /// # Errors
-    /// [`SubsetError`], if nothing is for any of `wanted`, or the index can't be cut byte for byte.
+    /// [`SubsetError`] if it has none of `wanted`, or can't be reduced byte for byte.
     pub fn subset(&self, wanted: &[Platform]) -> Result<Subset, SubsetError> {
         let whole = || Subset { manifest: self.clone(), nameless: Vec::new(), missing: Vec::new() };
         if wanted.is_empty() || self.kind() != Kind::Index {
@@ -122,7 +123,7 @@ impl Manifest {
         Ok(Subset { manifest: self.cut(&members, &raw, &keep)?, nameless: nameless(&entries, &keep), missing })
     }
 
-    /// Itself with those entries alone that are kept.
+    /// The index with only the kept entries.
     fn cut(&self, members: &[Member<'_>], raw: &[&RawValue], keep: &[bool]) -> Result<Self, SubsetError> {
         let kept = raw.iter().zip(keep).filter(|(_, keep)| **keep).map(|(entry, _)| entry.get());
         let manifests = format!("[{}]", kept.collect::<Vec<_>>().join(","));
@@ -132,7 +133,7 @@ impl Manifest {
     }
 }
 
-/// A member by its name, and both as they stand.
+/// A member's decoded name, and the raw name and value.
 type Member<'a> = (String, (&'a RawValue, &'a RawValue));
 
 fn members(bytes: &[u8]) -> Result<Vec<Member<'_>>, SubsetError> {
@@ -165,7 +166,7 @@ fn kept(entries: &[Entry], wanted: &[Platform]) -> Vec<bool> {
     entries.iter().map(|entry| entry.is_for(wanted) || attests(entry)).collect()
 }
 
-/// What is left out and is for no platform; of attestations that is expected.
+/// Entries without a platform that are left out, except attestations, for which that is expected.
 fn nameless(entries: &[Entry], keep: &[bool]) -> Vec<(Digest, MediaType)> {
     let dropped = entries.iter().zip(keep).filter(|(_, keep)| !**keep).map(|(entry, _)| entry);
     let is_named = |entry: &Entry| Platform::listed(&entry.platform).is_some_and(|platform| !platform.is_unknown());
@@ -173,7 +174,7 @@ fn nameless(entries: &[Entry], keep: &[bool]) -> Vec<(Digest, MediaType)> {
     nameless.map(|entry| (entry.digest.clone(), entry.media_type.clone())).collect()
 }
 
-/// The platforms of the index, each once and in its order.
+/// The platforms of the index, each once, in order.
 fn found(entries: &[Entry]) -> Vec<Platform> {
     let mut found = Vec::new();
     for platform in entries.iter().filter_map(|entry| Platform::listed(&entry.platform)) {

@@ -1,7 +1,7 @@
-//! OCI image layouts as places: `oci:DIR[:REFERENCE]`, as skopeo writes it, where the first `:` behind `oci:` ends DIR.
+//! OCI image layouts as locations: `oci:DIR[:REFERENCE]`, as in skopeo; the first `:` after `oci:` ends DIR.
 //!
-//! A layout stands where a registry does. What bears one name in it, `docker.io/library/nginx` of
-//! `docker.io/library/nginx:1.27`, stands for a repository; what is called by a tag alone has none (image-spec
+//! A layout takes the place of a registry, and a name in it takes that of a repository: `docker.io/library/nginx`
+//! in `docker.io/library/nginx:1.27`. An image that has only a tag has an empty repository name (image-spec
 //! `annotations.md`, `org.opencontainers.image.ref.name`).
 
 use std::path::{Component, Path, PathBuf};
@@ -10,19 +10,19 @@ use std::str::FromStr;
 use super::{Place, Reference, ReferenceError, Registry, Repository, Tag};
 use crate::oci::Digest;
 
-/// The prefix that tells a layout from a registry.
+/// The prefix that distinguishes a layout from a registry.
 const PREFIX: &str = "oci:";
 
-/// What a user names: something in a layout, or in a registry.
+/// A location given by a user: in a layout, or in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// As it was written: what it is short for depends on where it stands.
+    /// Verbatim: the context decides what it abbreviates.
     Registry(String),
-    /// In a layout: what is called REFERENCE there, or all of it.
+    /// In a layout: the image REFERENCE, or all of it.
     Layout {
         /// `oci:DIR`.
         layout: Registry,
-        /// As it was written.
+        /// Verbatim.
         reference: Option<String>,
     },
 }
@@ -39,9 +39,10 @@ impl FromStr for Location {
 }
 
 impl Registry {
-    /// The layout in the directory `dir`, which needn't exist. `None` for no path at all, and for one that isn't UTF-8.
+    /// The layout in the directory `dir`, which needn't exist. `None` for an empty path, and for one that isn't
+    /// UTF-8.
     pub fn in_directory(dir: &Path) -> Option<Self> {
-        // Two spellings of a path are one place, as far as that can be told without looking.
+        // Two spellings of a path are one location, as far as that can be determined without file access.
         let plain: PathBuf = dir.components().filter(|part| *part != Component::CurDir).collect();
         let shown = match plain.to_str()? {
             "" if dir.as_os_str().is_empty() => return None,
@@ -72,12 +73,13 @@ impl Repository {
         Ok(Self { registry: layout, path: name.into() })
     }
 
-    /// What is called by a tag alone, in a layout.
+    /// Whether it is the empty name in a layout, for images that have only a tag.
     pub fn is_nameless(&self) -> bool {
         self.path.is_empty()
     }
 
-    /// What its content is shared with: a layout has that of all its repositories together, a registry's have each their own.
+    /// The scope of shared blobs: all repositories of a layout share their content, while those of a registry
+    /// don't.
     pub fn blob_scope(&self) -> Self {
         match self.registry.layout() {
             Some(_) => Self { registry: self.registry.clone(), path: "".into() },
@@ -85,11 +87,11 @@ impl Repository {
         }
     }
 
-    /// What `text` means in `layout`, `[NAME:]TAG` or `[NAME][@DIGEST]`: the last `:` that no `/` follows begins the tag,
-    /// and a word alone is one.
+    /// Parses `text` as a name in `layout`, `[NAME:]TAG` or `[NAME][@DIGEST]`: the last `:` without a `/` after it
+    /// begins the tag, and a single word is a tag.
     ///
     /// # Errors
-    /// If a part of it can't be one.
+    /// If a part of it is invalid.
     pub fn called(layout: &Registry, text: &str) -> Result<(Self, Option<Tag>, Option<Digest>), ReferenceError> {
         let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
         let (name, tag) = match rest.rsplit_once(':') {
@@ -103,7 +105,7 @@ impl Repository {
 }
 
 impl Reference {
-    /// By what is given of tag and digest; `None` if neither is.
+    /// The reference with the given tag and digest; `None` if neither is given.
     pub fn of(repository: Repository, tag: Option<Tag>, digest: Option<Digest>) -> Option<Self> {
         (tag.is_some() || digest.is_some()).then_some(Self { repository, tag, digest })
     }

@@ -1,9 +1,9 @@
-//! Texts that are no references and were meant as such: what is told of them, so that it is seen what is wrong.
+//! Texts that were meant as references but aren't: explains the error.
 
 use super::ReferenceError;
 
-/// What other tools write before an image, and what to do about it. Words that images are called by, such as `dir` and
-/// `registry`, aren't among them.
+/// The prefixes of other tools, with advice. Words that are also image names, such as `dir` and `registry`, aren't
+/// among them.
 const TRANSPORTS: &[(&str, &str)] = &[
     ("docker://", PLAIN),
     ("oci://", PLAIN),
@@ -21,7 +21,7 @@ const PLAIN: &str = "write [host/]repository[:tag][@digest], without anything be
 const ELSEWHERE: &str = "only registries and layouts (oci:DIR) can be read; `skopeo copy` makes a layout of it";
 
 /// # Errors
-/// What is odd about `text`, if anything is.
+/// If `text` is unusual in a known way.
 pub(super) fn check(text: &str) -> Result<(), ReferenceError> {
     check_signs(text)?;
     let meant = TRANSPORTS.iter().find(|(prefix, _)| text.starts_with(prefix));
@@ -29,7 +29,7 @@ pub(super) fn check(text: &str) -> Result<(), ReferenceError> {
 }
 
 /// # Errors
-/// If `text` has a character that isn't of ASCII, or none that is printed.
+/// If `text` has a non-ASCII or non-printable character.
 pub(super) fn check_signs(text: &str) -> Result<(), ReferenceError> {
     let Some(sign) = text.chars().find(|sign| !sign.is_ascii_graphic() && *sign != ' ') else { return Ok(()) };
     let number = format!("U+{:04X}", u32::from(sign));
@@ -42,12 +42,12 @@ pub(super) fn check_signs(text: &str) -> Result<(), ReferenceError> {
     Err(ReferenceError::Sign { shown, sign })
 }
 
-/// Letters and digits of any script are; of the rest it isn't known.
+/// Letters and digits of any script are visible; other characters may not be.
 fn is_visible(c: char) -> bool {
     c.is_alphanumeric()
 }
 
-/// What Helm stores under a tag with `+`, if that is all that is wrong with it.
+/// The tag that Helm uses for a version with `+`, if the `+` is the only error.
 pub(super) fn without_plus(text: &str) -> Option<String> {
     text.contains('+').then(|| text.replace('+', "_")).filter(|plain| plain.parse::<super::Tag>().is_ok())
 }

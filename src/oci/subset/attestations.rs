@@ -1,15 +1,15 @@
-//! An index without attestations that its registry lists and doesn't serve.
+//! An index without attestations that its registry lists but doesn't serve.
 //!
 //! # The rule, version 1
 //!
-//! As that of a subset, with step 1 for these: an attestation that is dropped isn't kept. Which ones are isn't written down
-//! anywhere: the digest that a lock has tells, as few attestations can be dropped in few ways. Where there are more than
-//! [`MOST`], all are dropped or none.
+//! As for a subset, but step 1 doesn't keep dropped attestations. The list of dropped attestations isn't recorded:
+//! it follows from the digest in the lock, as a few attestations can be dropped in only a few ways. If there are
+//! more than [`MOST`], either all or none are dropped.
 
 use super::{Entry, Kind, SubsetError, entries, members, raw_entries};
 use crate::oci::{Digest, Manifest, Platform};
 
-/// So many attestations are tried in each combination.
+/// Up to this number of attestations, every combination is tried.
 const MOST: usize = 12;
 
 impl Entry {
@@ -19,7 +19,7 @@ impl Entry {
 }
 
 impl Manifest {
-    /// The attestations that it lists as an index.
+    /// The attestations that the index lists.
     pub(crate) fn attestations(&self) -> Vec<Digest> {
         let listed = || entries(&raw_entries(&members(self.bytes())?)?);
         match self.kind() {
@@ -32,10 +32,11 @@ impl Manifest {
         .collect()
     }
 
-    /// The index without the attestations `missing`, or without any if it has too many to tell later which were dropped.
+    /// The index without the attestations `missing`, or without any if it has too many to determine later which
+    /// were dropped.
     ///
     /// # Errors
-    /// `Invalid` if it can't be cut byte for byte.
+    /// `Invalid` if it can't be reduced byte for byte.
     pub(crate) fn without_attestations(&self, missing: &[Digest]) -> Result<Self, SubsetError> {
         if missing.is_empty() {
             return Ok(self.clone());
@@ -48,8 +49,8 @@ impl Manifest {
         self.cut(&members, &raw, &keep)
     }
 
-    /// What of it is mirrored under the digest `is`: it, what of it is for `wanted`, or that without attestations. What comes
-    /// back has another digest if that is none of these.
+    /// The part of it that is mirrored under the digest `is`: the whole, the part for `wanted`, or that part
+    /// without attestations. If none of these has the digest `is`, the result has another digest.
     ///
     /// # Errors
     /// As [`Manifest::subset`].
@@ -67,7 +68,7 @@ impl Manifest {
     }
 }
 
-/// The ways to drop some of `attestations`.
+/// The possible sets of dropped `attestations`.
 fn choices(attestations: &[Digest]) -> impl Iterator<Item = Vec<Digest>> {
     let ways = if attestations.len() > MOST { 1 } else { (1_u32 << attestations.len()) - 1 };
     (1..=ways).map(|way| {

@@ -13,7 +13,7 @@ fn digest(name: &str) -> Digest {
     Digest::of(name.as_bytes())
 }
 
-/// An entry with this name for a digest, and these further members.
+/// An entry with this name for a digest, and these additional members.
 fn entry(name: &str, further: &str) -> String {
     format!(r#"{{"mediaType":"{}","digest":"{}","size":3{further}}}"#, MediaType::OCI_MANIFEST, digest(name))
 }
@@ -34,7 +34,7 @@ fn of(entries: &[String]) -> Manifest {
     index(&format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(",")))
 }
 
-/// The names of what is left of `entries`, in their order.
+/// The names of the remaining `entries`, in order.
 fn left(entries: &[String], wanted: &[&str]) -> Vec<String> {
     let subset = of(entries).subset(&platforms(wanted)).unwrap_or_else(|error| panic!("{error}"));
     let left = subset.manifest.successors().iter().map(|edge| edge.descriptor().digest.clone());
@@ -48,7 +48,7 @@ fn left(entries: &[String], wanted: &[&str]) -> Vec<String> {
     left.map(name).collect()
 }
 
-/// Everything that an encoder would like to tidy up: white space, order, escapes, numbers, unknown members.
+/// Everything that an encoder would normalise: white space, order, escapes, numbers, unknown members.
 const ODD: &str = "\u{20}{\n\t\"annotations\" : { \"b\": \"\\u00e9\\/\", \"a\":\"é\" } ,\r\n  \"x-number\":1.0E+2, \"\\u0078-name\": [ 1 ,2 ],\n\
     \"manifests\": [\n {\"size\" : 7, \"x\": 12345678901234567890123, \"digest\":\"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb\", \
     \"mediaType\":\"application/vnd.oci.image.manifest.v1+json\" , \"platform\": { \"architecture\":\"amd64\",\"os\" : \"linux\", \"features\":[ ] } } ,\n\
@@ -119,7 +119,7 @@ fn kept_are_matching_children_and_the_attestations_of_these() {
     let subset = of(&all).subset(&platforms(&["linux/s390x", "linux/amd64"])).unwrap();
     assert_eq!(subset.missing, platforms(&["linux/s390x"]));
     assert_eq!(subset.nameless, [(digest("bare"), MediaType::OCI_MANIFEST.parse().unwrap())]);
-    // What says that it has no platform and whose attestation it is not is told, too.
+    // Manifests without a platform that attest no kept image are reported, too.
     let stray = entry("bare", r#","platform":{"architecture":"unknown","os":"unknown"}"#);
     let subset = of(&[on("amd64", "linux/amd64"), stray]).subset(&platforms(&["linux/amd64"])).unwrap();
     assert_eq!(subset.nameless, [(digest("bare"), MediaType::OCI_MANIFEST.parse().unwrap())]);
