@@ -1,12 +1,14 @@
-//! One registry host: its settings, its credentials, and the one way that all requests to it take.
+//! One registry host: its settings, its credentials, and the one path for all requests to it.
 //!
-//! `hosts` sets each up when it is first used. `action` says what a request is for, `transport` sends it, `destination` says where it may go, `admit` when (with
-//! `trouble`, `window` and `pulls`), `auth` (with `challenge`, `credentials`, `docker`, `token`) as whom, and `elsewhere` who we
-//! are where a redirect leads. `setup` (with `tls` and `proxies`) makes of the settings what a host is spoken to with.
-//! `answer` understands what comes back, `failure` (with `handshake`) why nothing does, by which `way`, and `shown` says what
-//! may be told of it. `probe` looks before anything is copied, `referrers` knows whether they can be listed, `types` which
-//! media types have to be asked for by name, and `quirks` holds what is odd about a service. What a request *means* is the
-//! business of `store/registry.rs`.
+//! `hosts` sets up each host on first use. `action` defines what a request is for, `transport` sends it,
+//! `net/destination` decides where it may go, `admission` when (with `trouble`, `window` and `pulls`), `auth` with
+//! which credentials (with `challenge`, `credentials`, `docker`, `token`), and `elsewhere` authenticates where a
+//! redirect leads. `net/setup` (with `tls` and `proxies`) derives the client from the settings. `answer` interprets
+//! answers, `net/failure` (with `handshake` and `way`) explains a missing answer, and `net/shown` redacts log
+//! output. `probe` checks a host before anything is copied, `referrers` knows whether it has the referrers API,
+//! `types` which media types have to be requested by name, and `services` what is peculiar to a service.
+//! `store/registry.rs` defines what a request *means*.
+//!
 //! Follows the OCI distribution specification 1.1.
 
 mod action;
@@ -67,7 +69,7 @@ const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of
 const DOUBTED_TOKEN: &str = "the registry doesn't believe a token that its own token service has just given: compare the \
     clocks of the two, and the issuer and key that the registry is set to trust";
 
-/// Refusals of what a request showed that it may meet: an old token or password, and the new one.
+/// The refusals that one request may meet: for an old token or password, and for the new one.
 const MOST_REFUSALS: u32 = 2;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,12 +85,12 @@ pub struct Host {
     transport: Arc<Transport>,
     auth: Arc<Auth>,
     manifest_size: u64,
-    /// It is a Harbor because its settings say so.
+    /// Whether the settings say that it is a Harbor.
     set_as_harbor: bool,
     harbor: harbor::Facts,
     referrers: ReferrersApi,
     budgets: Budgets,
-    /// It has refused to tell what a manifest is, and has given it.
+    /// Whether it has refused a HEAD for a manifest that it served by GET.
     refuses_heads: AtomicBool,
     /// All hosts of the run.
     others: Weak<Hosts>,
@@ -98,34 +100,34 @@ pub struct Host {
 /// Why a streamed upload failed.
 #[derive(Debug)]
 pub(crate) enum UploadError {
-    /// Its body did: this is the body's own error.
+    /// The body failed, with this error.
     Body(Error),
-    /// The host refused it or broke off.
+    /// The host refused it or broke the connection.
     Host {
         error: Error,
-        /// All bytes had been sent: it may have worked all the same.
+        /// Whether all bytes had been sent: then it may have succeeded.
         all_sent: bool,
     },
 }
 
 impl Host {
-    /// Whether a manifest GET counts against a quota, as far as is known by now.
+    /// Whether a manifest GET counts against a quota, as far as is known yet.
     pub(crate) fn meters_pulls(&self) -> bool {
         self.quirks.meters_pulls || self.budgets.tightest().is_some()
     }
 
-    /// What pulls from the repository at `path` are counted in.
+    /// The budget for pulls from the repository at `path`.
     pub(crate) async fn budget(&self, path: &str) -> Arc<Budget> {
         self.budgets.of(&self.auth.account(path).await)
     }
 
-    /// What is known of the quota that pulls from the repository at `path` are counted in.
+    /// What is known about the quota for pulls from the repository at `path`.
     pub(crate) async fn account_quota(&self, path: &str) -> Known {
         self.budget(path).await.known()
     }
 
-    /// Has the host tell its quota by `ask`, a request that costs nothing, where that counts pulls and its numbers aren't
-    /// known: once for each repository, as some are exempt and tell nothing.
+    /// Learns the quota by the free request `ask`, if the host meters pulls and the numbers aren't known. Done once
+    /// per repository, as some are exempt and have no numbers.
     pub(crate) async fn learn_quota<F: Future>(&self, path: &str, ask: impl FnOnce() -> F) {
         if !self.meters_pulls() || !self.budget(path).await.is_unknown() {
             return;
@@ -136,52 +138,53 @@ impl Host {
         }
     }
 
-    /// Whether the AWS account lets repositories mount each other's blobs; `None` where that is no matter of accounts.
+    /// Whether the AWS account lets repositories mount each other's blobs; `None` if the host belongs to no AWS
+    /// account.
     pub(crate) async fn account_mounts(&self) -> Option<bool> {
         if self.quirks.aws { Some(self.auth.account_mounts().await) } else { None }
     }
 
-    /// As many tags as may be asked for at once.
+    /// The largest supported page of tags.
     pub(crate) fn tag_page(&self) -> u32 {
         self.quirks.tag_page
     }
 
-    /// What is known of its referrers API.
+    /// What is known about its referrers API.
     pub(crate) fn referrers_api(&self) -> &ReferrersApi {
         &self.referrers
     }
 
-    /// What is known of types that no request names by itself.
+    /// Media types that have to be requested by name.
     pub(crate) fn odd_types(&self) -> &OddTypes {
         &self.odd_types
     }
 
-    /// Whether it has ever asked who we are.
+    /// Whether it has ever asked for credentials.
     pub(crate) fn asks_who_we_are(&self) -> bool {
         self.auth.wants_credentials()
     }
 
-    /// Whether it only gives manifests, and doesn't tell what they are without that.
+    /// Whether it serves manifests by GET, but refuses HEAD.
     pub(crate) fn refuses_heads(&self) -> bool {
         self.refuses_heads.load(Ordering::Relaxed)
     }
 
-    /// It is like that.
+    /// Records that it refuses HEAD.
     pub(crate) fn has_refused_heads(&self) {
         self.refuses_heads.store(true, Ordering::Relaxed);
     }
 
-    /// How much of a blob it takes at once.
+    /// How much of a blob it accepts at once.
     pub(crate) fn chunk_policy(&self) -> &ChunkPolicy {
         &self.chunk_policy
     }
 
-    /// The URL that requests to it begin with.
+    /// The prefix of its URLs.
     pub(crate) fn base(&self) -> &Url {
         &self.transport.home.base
     }
 
-    /// `location`, which `answer` names: at the registry as we know it, if that is what it means.
+    /// The URL of `location` in `answer`; rewritten to the registry's known address if it means the registry.
     ///
     /// # Errors
     /// If it isn't a URL.
@@ -199,12 +202,12 @@ impl Host {
         self.transport.in_trouble().await;
     }
 
-    /// How often and how soon something is tried again.
+    /// The number of retries, and the pauses between them.
     pub(crate) fn backoff(&self) -> Backoff {
         self.transport.admissions.backoff()
     }
 
-    /// A request about the host itself, to `path` from its base, with the credentials for the repository `of`.
+    /// A request about the host itself, to `path` below its base, with the credentials for the repository `of`.
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
         let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))
             .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
@@ -225,17 +228,17 @@ impl Host {
     /// A request about `object` in `repository`, to `path` below the repository's URL.
     ///
     /// # Errors
-    /// `Invalid` if that makes no URL.
+    /// `Invalid` if the URL is invalid.
     pub(crate) fn request(&self, action: Action, repository: &Repository, object: &str, path: &str) -> Result<Request> {
         let base = self.base().as_str().trim_end_matches('/');
         let url = Url::parse(&format!("{base}/v2/{}/{path}", repository.path()));
         self.request_to(action, repository, object, url)
     }
 
-    /// A request to a URL that the registry has given us.
+    /// A request to a URL from the registry.
     ///
     /// # Errors
-    /// `Invalid` if it isn't one.
+    /// `Invalid` if the URL is invalid.
     pub(crate) fn request_to(
         &self,
         action: Action,
@@ -270,33 +273,33 @@ impl Host {
         })
     }
 
-    /// Sends `request` until it succeeds or there is no point in going on.
+    /// Sends `request` until it succeeds or a retry can't help.
     ///
     /// # Errors
-    /// What the last attempt met, with the number of attempts.
+    /// The error of the last attempt, with the number of attempts.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
         let mut tries = self.backoff().tries();
         loop {
             match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if request.action == Action::AbandonUpload || !request.waits => return Err(error),
-                // An upload does as well as another mount.
+                // An upload is as good as another attempt to mount.
                 Err(error) if request.action == Action::MountBlob => return Err(error),
                 Err(error) => tries.again(error).await?,
             }
         }
     }
 
-    /// One attempt, wherever it leads.
+    /// One attempt, following redirects.
     ///
     /// # Errors
-    /// What it met.
+    /// The error of the attempt.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
         let answer = self.attempt_here(request).await?;
         if elsewhere::asks(&answer) { self.attempt_elsewhere(request, answer).await } else { Ok(answer) }
     }
 
-    /// The same, as far as it is up to this host: another one, where a redirect led, may want to know who we are in its turn.
+    /// Like [`Host::attempt`], but without authentication at another host that a redirect leads to.
     async fn attempt_here(&self, request: &Request) -> Result<Answer> {
         let mut refusals = 0;
         loop {
@@ -322,7 +325,7 @@ impl Host {
                 authorization.accepted();
                 return Err(error);
             }
-            // A 400 may mean anything: it is taken for a refusal only once.
+            // Status 400 is ambiguous, so it is taken for a refusal only once.
             let may_be_stale = refusals == 0 && self.quirks.stale_is_400 && authorization.is_kept_token();
             let refused = refuses_us(&answer) || (may_be_stale && may_mean_stale(&answer));
             if !refused && authorization.is_unknown() && may_hide(&answer) {
@@ -336,7 +339,7 @@ impl Host {
                 let checked = self.wants_tls(request, &answer).map_or_else(|| answer.check(request), Err);
                 return checked.map_err(|error| self.explain(request, error));
             }
-            // Without credentials, a refusal is how one learns what is wanted.
+            // Without credentials, a refusal only tells which ones are wanted.
             refusals += u32::from(authorization.header.is_some());
             let (doubt, again) = self.auth.refused(authorization, request, &answer).await?;
             if !again || refusals == MOST_REFUSALS {
@@ -345,7 +348,7 @@ impl Host {
         }
     }
 
-    /// The error for an answer that refuses who we are.
+    /// The error for an answer that refuses the credentials.
     async fn refusal(&self, request: &Request, answer: &Answer, doubt: Doubt) -> Error {
         let error = answer.failure(request);
         if self.auth.is_anonymous(&request.repository).await {
@@ -368,14 +371,14 @@ impl Host {
         self.explain_unauthorized(request, error).await
     }
 
-    /// Sends `request` at most once and without a token of its own: it is a courtesy, and its refusal means nothing.
+    /// Sends `request` at most once and without requesting a token: it is a courtesy, and its result is ignored.
     pub(crate) async fn give_up(&self, request: &Request) {
         if let Some(header) = self.auth.cached_manifest(request).await {
             let _ = self.transport.exchange(request, header).await;
         }
     }
 
-    /// Sends `request` once, with a body of `size` bytes that streams.
+    /// Sends `request` once, with a streamed body of `size` bytes.
     ///
     /// # Errors
     /// See [`UploadError`].
@@ -406,7 +409,7 @@ impl Host {
         }
         let (doubt, again) = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
         let error = match again {
-            // The body is gone, but a fresh upload will go with fresh credentials.
+            // The body is consumed, but a new upload will use new credentials.
             true => request
                 .error(Kind::Unavailable, "the credentials that it began with are refused by now")
                 .with_status(answer.status.as_u16()),
@@ -416,7 +419,7 @@ impl Host {
     }
 }
 
-/// 401 from the registry itself, or ECR's word for a token that was good: 403.
+/// 401 from the registry itself, or 403, which ECR answers to an expired token.
 fn refuses_us(answer: &Answer) -> bool {
     let expired = || String::from_utf8_lossy(&answer.body).contains("authorization token has expired");
     match answer.status.as_u16() {
@@ -426,12 +429,12 @@ fn refuses_us(answer: &Answer) -> bool {
     }
 }
 
-/// What registries answer to strangers who ask for what isn't theirs to know.
+/// The statuses with which registries hide content from anonymous clients.
 fn may_hide(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 403 | 404) && !answer.foreign
 }
 
-/// A 400 that doesn't speak of something else than the token: the answer to a HEAD speaks of nothing.
+/// Whether a 400 may be about the token: it names no other cause, like every answer to a HEAD.
 fn may_mean_stale(answer: &Answer) -> bool {
     let said = String::from_utf8_lossy(&answer.body);
     answer.status == 400 && !answer.foreign && (said.is_empty() || said.contains("Authorization Token is invalid"))

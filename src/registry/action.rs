@@ -1,4 +1,4 @@
-//! A request: what it is for, where to and with what. Knows nothing of how it is sent.
+//! A request: its purpose, URL and headers. Knows nothing about sending.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Task};
 use crate::registry::admission::pulls::Ticket;
 use crate::registry::auth::scopes::Scopes;
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Resolve,
@@ -26,9 +26,9 @@ pub(crate) enum Action {
     MountBlob,
     GetToken,
     RefreshToken,
-    /// The base of the API: answered with success to whoever is signed in.
+    /// The base of the API: succeeds with valid credentials.
     Ping,
-    /// Of Harbor, whose API wants the credentials themselves and takes no token.
+    /// For Harbor, whose API wants the credentials themselves rather than a token.
     ShowProject,
     FindProject,
     CreateProject,
@@ -36,24 +36,24 @@ pub(crate) enum Action {
     ShowArtifact,
 }
 
-/// What is peculiar to an action.
+/// The properties of an action.
 pub(crate) struct Traits {
     pub(crate) method: Method,
-    /// What is done, and the word between its object and the repository.
+    /// The verb, and the preposition between its object and the repository.
     pub(crate) words: (&'static str, &'static str),
-    /// A blob's bytes are in the body, of whichever direction.
+    /// The body contains a blob's bytes, in either direction.
     pub(crate) bulk: bool,
-    /// Needs the right to push.
+    /// It needs push permission.
     pub(crate) writes: bool,
 }
 
 impl Action {
-    /// Goes to a token service, which is often another host.
+    /// It goes to a token service, which is often another host.
     pub(crate) const fn is_for_token(self) -> bool {
         matches!(self, Self::GetToken | Self::RefreshToken)
     }
 
-    /// Goes to Harbor's API beside the registry's.
+    /// It goes to Harbor's own API.
     pub(crate) const fn is_about_project(self) -> bool {
         matches!(
             self,
@@ -61,7 +61,7 @@ impl Action {
         )
     }
 
-    /// The same, as far as it matters for what to do about a failure.
+    /// The task, for choosing how to handle a failure.
     const fn task(self) -> Task {
         match self {
             Self::Resolve => Task::Resolve,
@@ -109,7 +109,7 @@ impl Action {
     }
 }
 
-/// A request: what for, where to, with what.
+/// A request.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) action: Action,
@@ -118,14 +118,14 @@ pub(crate) struct Request {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) scopes: Scopes,
-    /// The repository's path, by which credentials are chosen.
+    /// The path of the repository whose credentials are used.
     pub(crate) repository: String,
     pub(crate) body: Bytes,
-    /// The largest answer that is taken, in bytes, and what sets it.
+    /// The largest accepted answer in bytes, and the name of the limit.
     pub(crate) limit: (u64, &'static str),
-    /// What a manifest is pulled with: it isn't sent without one.
+    /// The ticket of a pull: a pull isn't sent without one.
     pub(crate) ticket: Option<Ticket>,
-    /// Whether trouble is waited for: not by who has another place to ask.
+    /// Whether to wait while the host is in trouble; not if another place can be asked.
     pub(crate) waits: bool,
 }
 

@@ -1,8 +1,8 @@
-//! Where requests to a host wait: for the pace of their kind, while the host is in trouble, and while as many as it takes
-//! are in flight.
+//! Where requests to a host wait: for the pace of their kind, while the host is in trouble, and while the maximum
+//! number is in flight.
 //!
-//! A host is what is talked to (scheme, name and port): a registry, a token service, the storage behind a redirect.
-//! Several registries may share one, and then share its trouble.
+//! A host is a scheme, name and port: a registry, a token service, or the storage behind a redirect. Several
+//! registries may share a host, and then share its trouble.
 
 pub(super) mod gate;
 pub(super) mod pulls;
@@ -25,14 +25,15 @@ use crate::registry::action::{Action, Request};
 use crate::registry::services::quirks::Pace;
 use crate::retry::Backoff;
 
-/// Short requests in flight to one host. Bulk has its own bound (`limits.transfers`), so neither waits for the other.
+/// Short requests in flight to one host. Bulk transfers have a separate bound (`limits.transfers`), so neither
+/// waits for the other.
 const SHORT_IN_FLIGHT: usize = 64;
 
-/// How long whoever has another place to ask waits for the head of an answer, and for that of a host that was in trouble.
+/// The time to the head of an answer if another place can be asked, and for a host that was in trouble.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 const FIRST_WORD_AFTER_TROUBLE: Duration = Duration::from_secs(2);
 
-/// All hosts that a run talks to.
+/// All hosts of a run.
 #[derive(Debug)]
 pub(crate) struct Admissions {
     backoff: Backoff,
@@ -46,7 +47,7 @@ impl Admissions {
         Self { backoff, max_wait, requests: AtomicU64::new(0), hosts: Mutex::default() }
     }
 
-    /// How long a request is tried that meets the trouble of a host which serves others.
+    /// How long a request is retried that fails at a host which serves others.
     pub(crate) fn patience_with_one(&self) -> Duration {
         self.backoff.alone().min(self.max_wait)
     }
@@ -55,7 +56,7 @@ impl Admissions {
         self.backoff
     }
 
-    /// What `request` is about, which is sent for the first time.
+    /// The subject of `request`, which is sent for the first time.
     pub(crate) fn subject(&self, request: &Request) -> Subject {
         match request.repository.as_str() {
             "" => Subject::Request(self.requests.fetch_add(1, Ordering::Relaxed)),
@@ -63,7 +64,7 @@ impl Admissions {
         }
     }
 
-    /// The gate of the host of `url`.
+    /// The gate for the host of `url`.
     pub(crate) fn of(&self, url: &Url) -> Arc<Admission> {
         let mut hosts = lock(&self.hosts);
         let admission = hosts.entry(url.origin()).or_insert_with(|| {
@@ -74,41 +75,42 @@ impl Admissions {
     }
 }
 
-/// A host as messages name it: with its port where the scheme doesn't say it.
+/// A host for messages: with its port unless it is the scheme's default.
 fn shown(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The gate of one host.
+/// The gate for one host.
 #[derive(Debug)]
 pub(crate) struct Admission {
     health: Mutex<Health>,
     changed: Notify,
-    /// Where requests wait while the host is in trouble.
+    /// The line for requests that wait while the host is in trouble.
     line: Arc<tokio::sync::Mutex<()>>,
-    /// Where those wait that have met the trouble themselves: one at a time stands in line, so that whoever hasn't comes
-    /// before the rest of them, and finds out whether the trouble is theirs alone.
+    /// The line for requests that have failed already: one at a time enters `line`, so that a request that hasn't
+    /// failed yet comes before the rest of them, and shows whether the trouble is theirs alone.
     again: Arc<tokio::sync::Mutex<()>>,
     short: Arc<Window>,
     downloads: Arc<Window>,
     uploads: Arc<Window>,
 }
 
-/// The right to send one request, held until its answer has been read; of a download, until its bytes begin to come.
+/// The permission to send one request, held until its answer has been read; for a download, until its bytes begin
+/// to arrive.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Arc<Admission>,
     probe: Option<Probe>,
     sent: Instant,
-    /// How long its answer may take to begin.
+    /// The time in which its answer has to begin.
     within: Option<Duration>,
-    /// Where requests of its kind are counted.
+    /// The window that counts requests of its kind.
     window: Arc<Window>,
     _slot: Option<Slot>,
 }
 
-/// The host is in trouble, and this request alone finds out whether it still is.
+/// The host is in trouble, and this request alone tests whether it still is.
 #[derive(Debug)]
 struct Probe {
     _line: OwnedMutexGuard<()>,
@@ -128,8 +130,8 @@ impl Admission {
         }
     }
 
-    /// Waits until a request may be sent, which has `met` the host's trouble or hasn't. No slot is held while waiting for
-    /// the end of trouble.
+    /// Waits until a request may be sent. `met`: it has already failed by the host's trouble. No slot is held while
+    /// waiting for the end of trouble.
     ///
     /// # Errors
     /// That of the host or the repository, if it is given up.
@@ -144,7 +146,7 @@ impl Admission {
                     }
                 }
                 Turn::Never(error) => return Err(error),
-                // Best effort: what the registry will clear away by itself isn't waited for.
+                // Best effort: there is no wait for a cleanup that the registry will do by itself.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
                     if let Some((probe, within)) = self.stand_in_line(repository, met).await {
@@ -155,11 +157,11 @@ impl Admission {
         }
     }
 
-    /// [`Admission::admit`] for who has another place to ask: trouble isn't waited for. A host that has answered before may
-    /// be tried again after a pause, by one at a time.
+    /// Like [`Admission::admit`], if another place can be asked: doesn't wait for the end of trouble. A host that
+    /// has answered before may be tried again after a pause, by one request at a time.
     ///
     /// # Errors
-    /// That the host is in trouble, or given up.
+    /// If the host is in trouble or given up.
     pub(crate) async fn admit_now(self: &Arc<Self>, action: Action, repository: &str) -> Result<Permit> {
         loop {
             match self.turn(repository) {
@@ -183,8 +185,8 @@ impl Admission {
         }
     }
 
-    /// Waits until the trouble is over, or for the right to find out whether it is: first come, first served, so that a
-    /// request that fails again and again doesn't keep the others from it.
+    /// Waits until the trouble is over, or for the right to test that. First come, first served, so that a request
+    /// that fails repeatedly doesn't block the others.
     async fn stand_in_line(&self, repository: &str, met: bool) -> Option<(Probe, Duration)> {
         let again = if met { Some(Arc::clone(&self.again).lock_owned().await) } else { None };
         let line = Arc::clone(&self.line).lock_owned().await;
@@ -238,24 +240,24 @@ impl Admission {
         }
     }
 
-    /// Whether nothing more is sent there in this run.
+    /// Whether this run sends nothing more to the host.
     pub(crate) fn is_given_up(&self) -> bool {
         lock(&self.health).is_given_up()
     }
 
-    /// Answers that were no trouble, so far.
+    /// The number of answers without trouble so far.
     pub(crate) fn answers(&self) -> u64 {
         lock(&self.health).answers()
     }
 }
 
 impl Permit {
-    /// How long its answer may take to begin, where that is shorter than for others.
+    /// The time in which its answer has to begin, if shorter than usual.
     pub(crate) fn within(&self) -> Option<Duration> {
         self.within
     }
 
-    /// An answer came, and it is no trouble.
+    /// Records an answer that shows no trouble.
     pub(crate) fn answered(&mut self) {
         if lock(&self.admission.health).answered(Instant::now()) {
             self.admission.changed.notify_waiters();
@@ -263,12 +265,12 @@ impl Permit {
         self.window.succeeded();
     }
 
-    /// The host did well by the request until then.
+    /// Records that bytes moved as late as `moved`, without trouble until then.
     pub(crate) fn went_well_until(&mut self, moved: Instant) {
         self.sent = self.sent.max(moved);
     }
 
-    /// Gives up the right to be the only one that finds out whether the host is still in trouble.
+    /// Gives up the exclusive right to test whether the host is still in trouble.
     pub(crate) fn let_others_probe(&mut self) {
         if let Some(_probe) = self.probe.take() {
             self.within = None;
@@ -276,7 +278,7 @@ impl Permit {
         }
     }
 
-    /// The request met the host's trouble, or what it is about turns out to be alone with it.
+    /// Records a failure: the host's trouble, or, if the host serves others, that of `subject` alone.
     pub(crate) fn failed(self, error: &Error, subject: &Subject) -> Trial {
         let (begins, trial) = {
             let mut health = lock(&self.admission.health);
@@ -284,7 +286,7 @@ impl Permit {
             let failed = Failed { error, subject, probe: self.probe.is_some(), sent: self.sent };
             (begins, health.failed(failed, Instant::now()))
         };
-        // A host that says so itself takes fewer at once from now on.
+        // A host that announces it itself gets fewer concurrent requests from now on.
         if begins && matches!(error.status(), Some(429 | 503)) {
             self.window.halve();
         }
@@ -297,11 +299,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The paces of one registry's actions.
+/// The paces of a registry's actions.
 #[derive(Debug)]
 pub(crate) struct Paces(Vec<Bucket>);
 
-/// Keeps one action to its pace (the "generic cell rate algorithm": a token bucket without a clock that ticks).
+/// Limits one action to its pace (the "generic cell rate algorithm": a token bucket without a timer).
 #[derive(Debug)]
 struct Bucket {
     pace: Pace,
@@ -323,14 +325,14 @@ impl Paces {
 }
 
 impl Bucket {
-    /// Takes a turn, and says when it comes.
+    /// Takes a turn, and returns its time.
     fn turn(&self) -> Instant {
         let each = Duration::from_secs(1) / self.pace.per_second;
         let now = Instant::now();
         let mut full_at = lock(&self.full_at);
         let full = full_at.unwrap_or(now).max(now) + each;
         *full_at = Some(full);
-        // As many as the burst may be ahead of the pace.
+        // At most the burst may run ahead of the pace.
         full.checked_sub(each * self.pace.burst).unwrap_or(now)
     }
 }

@@ -1,10 +1,11 @@
-//! Who we are to a host: nobody, a user with each request, or the bearer of a token.
+//! Authentication at a host: none, credentials with each request, or a bearer token.
 //!
-//! No ping: the first request goes alone and unadorned, and its 401 tells what the host wants; that is remembered, and
-//! later challenges never change it (a Harbor that refuses a token names another scheme). Only where credentials are at hand
-//! and a refusal doesn't say how it wants them, `/v2/` is asked once: some registries hide what they have from strangers.
-//! Tokens are kept by exact scope set and fetched once for all who wait. A credential is tried by one request until it has
-//! proved good; if it is refused, all hear of that one refusal. What is refused after that is a right, not the login.
+//! There is no ping: the first request is sent alone and without credentials, and its 401 tells what the host
+//! wants. That is remembered, and later challenges never change it (a Harbor that refuses a token names another
+//! scheme). `/v2/` is asked, once, only if credentials exist and a refusal has no challenge: some registries hide
+//! their content from anonymous clients. Tokens are cached by exact scope set and fetched once for all waiting
+//! requests. A credential is tried by one request until it is accepted; if it is refused, all requests share that
+//! refusal. Once it was accepted, a refusal means a missing permission rather than a wrong login.
 
 pub(super) mod challenge;
 pub(super) mod credentials;
@@ -37,33 +38,33 @@ use crate::registry::transport::Transport;
 pub(crate) use self::fetch::ANONYMOUS;
 pub(crate) use self::scopes::Scopes;
 
-/// The authentication of one host.
+/// The authentication at one host.
 #[derive(Debug)]
 pub(crate) struct Auth {
     transport: Arc<Transport>,
     credentials: Credentials,
-    /// Until the first answer, one request at a time.
+    /// Lets one request at a time through until the first answer.
     first: Gate,
     challenge: Mutex<Option<Challenge>>,
-    /// What `/v2/` asks for, where it was asked.
+    /// The challenge of `/v2/`, if that was asked.
     at_base: OnceCell<Option<Challenge>>,
     logins: Mutex<HashMap<Credential, Login>>,
     tokens: OnceMap<TokenKey, Result<Token>>,
     generations: Mutex<Generations>,
-    /// At a Harbor.
+    /// For a Harbor.
     reach: Reach,
 }
 
-/// What a token is good for, of which generation it is, and whether it was waited for in trouble: who waits for that
-/// doesn't share the failure of who doesn't.
+/// The scopes of a token, its generation, and whether its request waits while the service is in trouble. A request
+/// that waits doesn't share the failure of one that doesn't.
 type TokenKey = (Scopes, u64, bool);
 
-/// Which generation of tokens is in use.
+/// The current generations of tokens.
 #[derive(Debug, Default)]
 struct Generations {
-    /// How often all tokens were given up.
+    /// How often all tokens were discarded.
     all: u64,
-    /// How often the token of a scope set was.
+    /// How often the token of a scope set was discarded.
     own: HashMap<Scopes, u64>,
 }
 
@@ -73,34 +74,34 @@ impl Generations {
     }
 }
 
-/// What is known of a credential.
+/// What is known about a credential.
 #[derive(Debug, Default, Clone)]
 struct Login {
     gate: Gate,
     refused: Arc<Mutex<Option<Refusal>>>,
 }
 
-/// How a login was refused.
+/// The refusal of a login.
 #[derive(Debug, Clone)]
 struct Refusal {
     message: String,
     status: u16,
 }
 
-/// What to make of a refusal of who we are.
+/// The meaning of a refused authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// The host hasn't been told: it doesn't say how it wants to be.
+    /// Credentials weren't sent: the host doesn't tell how it wants them.
     Untold,
-    /// There is nobody to be, or not the one who is wanted.
+    /// There are no credentials, or they are wrong.
     Login,
-    /// The host doesn't believe a token that its own token service has given.
+    /// The host rejects a token of its own token service.
     Token,
-    /// The login was good, or has bought the token that is refused.
+    /// The login was right, or bought the token that is refused: a permission is missing.
     Right,
 }
 
-/// What a request is sent with.
+/// The authorization of a request.
 #[derive(Debug)]
 pub(crate) struct Authorization {
     pub(crate) header: Option<HeaderValue>,
@@ -110,14 +111,14 @@ pub(crate) struct Authorization {
 
 #[derive(Debug)]
 enum Basis {
-    /// What the host wants isn't known.
+    /// It isn't known what the host wants.
     Unknown,
     /// The host wants credentials, and there are none.
     Anonymous,
     Token {
         scopes: Scopes,
         generation: u64,
-        /// It was fetched for this very request.
+        /// It was fetched for this request.
         fresh: bool,
         fetched_at: Instant,
     },
@@ -125,24 +126,25 @@ enum Basis {
 }
 
 impl Authorization {
-    /// The answer was no refusal of who we are.
+    /// Records that the answer didn't refuse the authentication.
     pub(crate) fn accepted(self) {
         if let Some(pass) = self.pass {
             pass.open();
         }
     }
 
-    /// Whether it is a token that was fetched for an earlier request, and may have ended since.
+    /// Whether it is a token that was fetched for an earlier request, and may have expired.
     pub(crate) fn is_kept_token(&self) -> bool {
         matches!(self.basis, Basis::Token { fresh: false, .. })
     }
 
-    /// Whether nobody knows yet what the host wants, so that it may hide from strangers what it has.
+    /// Whether it isn't known yet what the host wants, so that it may hide content from anonymous clients.
     pub(crate) fn is_unknown(&self) -> bool {
         matches!(self.basis, Basis::Unknown)
     }
 
-    /// There was no answer. Whoever waits for the host's first word need not wait in line for its silence.
+    /// Records that there was no answer. Requests that wait for the host's first answer then needn't wait one after
+    /// another.
     pub(crate) fn unanswered(self) {
         if matches!(self.basis, Basis::Unknown) {
             self.accepted();
@@ -169,10 +171,10 @@ impl Auth {
         }
     }
 
-    /// What to send `request` with.
+    /// The authorization for `request`.
     ///
     /// # Errors
-    /// If credentials can't be read, are known to be refused, or no token is given for them.
+    /// If credentials can't be read, are known to be refused, or no token is issued for them.
     pub(crate) async fn authorize(self: &Arc<Self>, request: &Request) -> Result<Authorization> {
         if self.credentials.has_ready_token() || request.action.is_about_project() {
             return self.direct(request).await;
@@ -188,12 +190,12 @@ impl Auth {
         }
     }
 
-    /// Whose pulls of the repository at `path` are counted, as far as the host has asked who we are.
+    /// The account that pulls of the repository at `path` count for, as far as the host has asked for credentials.
     pub(crate) async fn account(&self, path: &str) -> Account {
         if self.known().is_none() && !self.credentials.has_ready_token() {
             return Account::Anonymous;
         }
-        // What can't be read is told by the request itself.
+        // The request itself reports an unreadable credential.
         match self.credentials.get(path).await.ok().flatten() {
             None => Account::Anonymous,
             Some(Credential::Password { username, .. }) => Account::User(username),
@@ -201,7 +203,7 @@ impl Auth {
         }
     }
 
-    /// What to send `request` with, if that is known without another request.
+    /// The authorization for `request`, if it is known without another request.
     pub(crate) async fn cached_manifest(&self, request: &Request) -> Option<Option<HeaderValue>> {
         let known = self.known();
         if let (Some(Challenge::Bearer { .. }), false) = (&known, self.credentials.has_ready_token()) {
@@ -215,11 +217,11 @@ impl Auth {
         Some(credential.filter(|_| is_asked).as_ref().and_then(token::direct))
     }
 
-    /// `answer` refuses who we are: what is in doubt then, and whether it is worth asking again, with a new
-    /// [`Auth::authorize`].
+    /// Handles an `answer` that refuses the authentication. Returns its meaning, and whether to try again with a
+    /// new [`Auth::authorize`].
     ///
     /// # Errors
-    /// If what the host wants may not or can't be given.
+    /// If the host wants something that may not or can't be sent.
     pub(crate) async fn refused(
         &self,
         authorization: Authorization,
@@ -250,14 +252,14 @@ impl Auth {
                 }
                 self.give_up(&scopes, generation);
                 let doubt = if challenge::invalid_token(&answer.headers) { Doubt::Token } else { Doubt::Right };
-                // The token service has said just now what we may do: it won't say otherwise a moment later.
+                // The token service has just determined the permissions, and would give the same answer again.
                 Ok((doubt, !(fresh && challenge::insufficient_scope(&answer.headers))))
             }
             Basis::Credential(credential) => {
                 if self.credentials.reread(&request.repository, &credential).await? {
                     return Ok((Doubt::Login, true));
                 }
-                // One that was good before isn't wrong now: that request lacks a right.
+                // It was accepted before, so it isn't wrong now: the request lacks a permission.
                 let Some(pass) = pass else { return Ok((Doubt::Right, false)) };
                 self.is_wrong(&credential, answer);
                 pass.open();
@@ -266,7 +268,7 @@ impl Auth {
         }
     }
 
-    /// All who go with `credential` are to hear of this.
+    /// Records for all requests with `credential` that it is refused.
     fn is_wrong(&self, credential: &Credential, answer: &Answer) {
         let refusal = Refusal { message: answer.message(), status: answer.status.as_u16() };
         *lock(&self.login(credential).refused) = Some(refusal);
@@ -282,7 +284,7 @@ impl Auth {
         matches!(self.credential(path).await, Ok(None))
     }
 
-    /// What requests about `path` go with.
+    /// The credential for requests about `path`.
     ///
     /// # Errors
     /// If it can't be read.
@@ -290,7 +292,7 @@ impl Auth {
         self.credentials.get(path).await
     }
 
-    /// Whether the host has ever asked who we are, or is told without asking.
+    /// Whether the host has ever asked for credentials, or gets them without asking.
     pub(crate) fn wants_credentials(&self) -> bool {
         self.credentials.has_ready_token() || self.known().is_some()
     }
@@ -308,7 +310,7 @@ impl Auth {
         lock(&self.logins).entry(credential.clone()).or_default().clone()
     }
 
-    /// The right to try `credential`, or to use it if it is known to be good.
+    /// Waits for the right to try `credential`; immediate if it is known to be good.
     async fn try_login(&self, request: &Request, credential: &Credential) -> Result<Option<Pass>> {
         let login = self.login(credential);
         let pass = login.gate.enter().await;
@@ -318,7 +320,7 @@ impl Auth {
         })
     }
 
-    /// The credential with the request itself.
+    /// Sends the credential with the request itself.
     async fn direct(&self, request: &Request) -> Result<Authorization> {
         let Some(credential) = self.credentials.get(&request.repository).await? else {
             return Ok(Authorization { header: None, basis: Basis::Anonymous, pass: None });
@@ -352,7 +354,7 @@ impl Auth {
                     self.give_up(&scopes, generation);
                     Error::defect(format!("get a token for {}", request.repository), lost)
                 })?;
-            // A failure is shared by those who waited for it, not by those who come later.
+            // A failure is shared by the requests that waited for it, not by later ones.
             let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
             if fetched || token.renew_at > Instant::now() {
                 let basis = Basis::Token { scopes, generation, fresh: fetched, fetched_at: token.fetched_at };
@@ -362,12 +364,13 @@ impl Auth {
         }
     }
 
-    /// Whether a token that was fetched then is as good as a new one: that of a Harbor holds all that the account may do.
+    /// Whether a token fetched at that time is as good as a new one: one from Harbor has all permissions of the
+    /// account.
     fn says_all(&self, fetched_at: Instant) -> bool {
         self.is_challenged_by(harbor::SERVICE) && fetched_at.elapsed() < harbor::tokens::YOUNG
     }
 
-    /// Whether the password was changed since it was last read.
+    /// Whether the password has changed since it was last read.
     async fn is_renewed(&self, request: &Request) -> Result<bool> {
         match self.credentials.get(&request.repository).await? {
             Some(credential) => self.credentials.reread(&request.repository, &credential).await,
@@ -375,17 +378,17 @@ impl Auth {
         }
     }
 
-    /// What the token for `request` is to be good for.
+    /// The scopes of the token for `request`.
     fn scopes(&self, request: &Request) -> Scopes {
         if self.is_challenged_by(harbor::SERVICE) { self.reach.widen(&request.scopes) } else { request.scopes.clone() }
     }
 
-    /// Repositories at `paths` will be asked about.
+    /// Announces requests about repositories at `paths`.
     pub(crate) fn expect<'a>(&self, paths: impl Iterator<Item = &'a str>) {
         self.reach.expect(paths);
     }
 
-    /// What an answer to nobody says of how the host wants to be convinced.
+    /// Learns the authentication scheme from an answer to an anonymous request.
     pub(crate) fn learn(&self, answer: &Answer) {
         if let Some(wanted) = challenge::read(&answer.headers).filter(|_| answer.status == StatusCode::UNAUTHORIZED) {
             lock(&self.challenge).get_or_insert(wanted);
@@ -396,7 +399,7 @@ impl Auth {
         lock(&self.generations).current(scopes)
     }
 
-    /// The token of this generation isn't to be used again; a later one is none of our business.
+    /// Discards the token of this generation, unless it was replaced already.
     fn give_up(&self, scopes: &Scopes, generation: u64) {
         let mut generations = lock(&self.generations);
         if generations.current(scopes) == generation {
@@ -407,7 +410,7 @@ impl Auth {
         }
     }
 
-    /// No token of before is used again.
+    /// Discards all tokens.
     pub(crate) fn give_up_all(&self) {
         lock(&self.generations).all += 1;
     }

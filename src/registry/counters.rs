@@ -1,4 +1,4 @@
-//! What is counted at a host, for the report and for the quota.
+//! Counts requests to a host, for the report and for the quota.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,24 +6,24 @@ use crate::oci::Registry;
 use crate::registry::action::Action;
 use crate::registry::answer::Quota;
 
-/// What a run asked of a host.
+/// The requests of a run to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostStats {
     /// The host.
     pub host: Registry,
-    /// All requests to it, repeated ones included.
+    /// All requests to it, including retries.
     pub requests: u64,
-    /// Manifest GETs among them: what a pull quota counts.
+    /// Manifest GETs among them, which a pull quota counts.
     pub manifest_gets: u64,
     /// Answers with status 429.
     pub throttled: u64,
-    /// The pull quota, if the host tells; of several accounts that of which the least is left.
+    /// The pull quota, if the host sends it; if there are several accounts, that with the least left.
     pub quota: Option<Quota>,
-    /// Whether manifest GETs count against a quota, as far as it is known.
+    /// Whether manifest GETs count against a quota, as far as is known.
     pub meters_pulls: bool,
 }
 
-/// What is counted at a host.
+/// The counters of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     requests: AtomicU64,

@@ -1,5 +1,5 @@
-//! Where a redirect has led to another registry that wants to know who asks: it is told who we are there, by what is set for
-//! it, and never by what is meant for the registry that led there.
+//! Authenticates at another registry that a redirect leads to. It gets the credentials configured for it, never
+//! those for the registry that redirected.
 
 use crate::error::Result;
 use crate::oci::Registry;
@@ -9,21 +9,21 @@ use crate::registry::answer::Answer;
 use crate::registry::auth::challenge;
 use crate::registry::auth::scopes::Scopes;
 
-/// Whether another host than the registry wants to know who we are.
+/// Whether a host other than the registry asks for credentials.
 pub(super) fn asks(answer: &Answer) -> bool {
     answer.foreign && answer.status == 401 && challenge::read(&answer.headers).is_some()
 }
 
 impl Host {
-    /// `request`, sent where `answer` came from, with the credentials for there, if there are any.
+    /// Sends `request` to the place that `answer` came from, with the credentials for that host, if there are any.
     ///
     /// # Errors
-    /// What it meets there.
+    /// The error of that attempt.
     pub(super) async fn attempt_elsewhere(&self, request: &Request, answer: Answer) -> Result<Answer> {
         let authority = &answer.url[url::Position::BeforeHost..url::Position::AfterPort];
         let other = authority.parse::<Registry>().ok().zip(self.others.upgrade());
         let other = other.and_then(|(registry, others)| others.host(&registry).ok());
-        // What is set for a registry of that name may lead to yet another place.
+        // The settings of the registry of that name may use another endpoint.
         let Some(other) = other.filter(|other| other.base().origin() == answer.url.origin()) else {
             return answer.check(request);
         };
@@ -53,7 +53,7 @@ impl Host {
     }
 }
 
-/// The repository that a path of the API is about; nothing for another path.
+/// The repository in a path of the API; empty for another path.
 fn repository_of(path: &str) -> &str {
     let rest = path.split_once("/v2/").map_or("", |(_, rest)| rest);
     let kinds = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];

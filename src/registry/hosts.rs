@@ -1,4 +1,4 @@
-//! All hosts of a run, each set up once: from the settings, and with what the hosts of a run share.
+//! All hosts of a run, each set up once from its settings and from what the hosts of a run share.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -23,7 +23,7 @@ use crate::registry::upload::ChunkPolicy;
 use crate::registry::{Host, lock};
 use crate::retry::Backoff;
 
-/// All hosts of a run, each set up when it is first used.
+/// All hosts of a run, each set up on first use.
 #[derive(Debug)]
 pub struct Hosts {
     settings: BTreeMap<Registry, RegistrySettings>,
@@ -31,15 +31,15 @@ pub struct Hosts {
     admissions: Arc<Admissions>,
     environment: Environment,
     sessions: Arc<dyn BasicTokens>,
-    /// What was read for hosts that aren't in use yet.
+    /// Settings that were read for hosts that aren't in use yet.
     means: Mutex<BTreeMap<Registry, ClientSettings>>,
-    /// The repositories that the run is about.
+    /// The repositories that the run will use.
     expected: Vec<Repository>,
     open: Mutex<BTreeMap<Registry, Arc<Host>>>,
 }
 
 impl Hosts {
-    /// `sessions` gives the credentials of hosts whose credentials come from the AWS chain.
+    /// `sessions` supplies the credentials of hosts that use the AWS chain.
     pub fn new(
         settings: BTreeMap<Registry, RegistrySettings>,
         limits: &Limits,
@@ -59,21 +59,21 @@ impl Hosts {
         Self { settings, limits: limits.clone(), admissions, environment, sessions, means, expected, open }
     }
 
-    /// For a run that is about `repositories`: where a token is good for several, one is asked for them together.
+    /// Announces the repositories of the run: if one token can cover several, it is requested for them together.
     #[must_use]
     pub fn expecting(mut self, repositories: impl IntoIterator<Item = Repository>) -> Self {
         self.expected.extend(repositories);
         self
     }
 
-    /// With other pauses between attempts, for hosts that aren't in use yet.
+    /// Changes the pauses between attempts, for hosts that aren't in use yet.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
         self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait));
         self
     }
 
-    /// The host called `registry`.
+    /// The host of `registry`.
     ///
     /// # Errors
     /// `Configuration` if its settings can't be used.
@@ -87,7 +87,7 @@ impl Hosts {
         Ok(host)
     }
 
-    /// Reads what the settings of these hosts name, before any of them is used.
+    /// Reads the files and variables in the settings of these hosts, before any of them is used.
     ///
     /// # Errors
     /// `Configuration` if the settings of one can't be used.
@@ -104,7 +104,7 @@ impl Hosts {
         ClientSettings::read(registry, settings, &self.environment)
     }
 
-    /// What was asked of each host so far, sorted by host.
+    /// The requests to each host so far, sorted by host.
     pub fn stats(&self) -> Vec<HostStats> {
         let open = lock(&self.open);
         let stats = open
@@ -113,7 +113,7 @@ impl Hosts {
         stats.collect()
     }
 
-    /// What finds the credentials of `registry`.
+    /// The source of credentials for `registry`.
     pub(crate) fn credentials(&self, registry: &Registry) -> Credentials {
         self.credentials_with(registry, self.settings.get(registry).cloned().unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! How a host is reached: clients, proxies, TLS, where a request may go, and why there is no answer.
+//! How a host is reached: clients, proxies, TLS, permitted destinations, and the reasons for a missing answer.
 
 pub(super) mod destination;
 pub(super) mod failure;

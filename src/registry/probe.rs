@@ -1,8 +1,8 @@
-//! What can be proved about a host without naming anything in it: that it answers, and that it takes the credentials.
+//! Checks a host without naming anything in it: whether it answers, and whether it accepts the credentials.
 //!
-//! For `check` alone: no other run pings. The credentials are tried as `docker login` tries them, with `GET /v2/` and a
-//! token without scope: asked with a scope, Harbor and others answer a wrong password with a token for nobody, and a
-//! repository that is open to all takes any.
+//! Only `check` does this; no other run pings. The credentials are tried as `docker login` tries them, with `GET
+//! /v2/` and a token without a scope. With a scope, Harbor and others answer a wrong password with an anonymous
+//! token, and a public repository accepts any password.
 
 use reqwest::header::WWW_AUTHENTICATE;
 
@@ -12,29 +12,29 @@ use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 use crate::registry::auth::credentials::Credential;
 
-/// Whom a host takes us for.
+/// The result of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Login {
-    /// Nobody: there are no credentials for it.
+    /// There are no credentials for the host.
     Anonymous,
-    /// The owner of the credentials.
+    /// The credentials are accepted.
     Accepted,
-    /// It wants no credentials, or none yet: those that there are have not been tried.
+    /// The host asks for no credentials, or not yet: the existing ones weren't tried.
     Unasked,
 }
 
-/// What came of one of a host's credentials, or of having none.
+/// The result for one of a host's credentials, or for anonymous access.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    /// The first of the repositories whose requests go with it.
+    /// The first of the repositories that use it.
     pub(crate) repository: Repository,
     pub(crate) login: Result<Login>,
-    /// As whom, and from where that is known.
+    /// The user, and the source of the credentials, if known.
     pub(crate) whom: Option<String>,
 }
 
 impl Host {
-    /// Whether it answers at all, and over TLS where that is asked for; as nobody.
+    /// Checks anonymously whether it answers, over TLS if that is configured.
     ///
     /// # Errors
     /// `Unavailable`, `Configuration` for a certificate that isn't trusted, `Invalid` for a web page.
@@ -49,7 +49,7 @@ impl Host {
                 return Err(error);
             }
             let error = match answer {
-                // A proxy in front that wants a password says so on a page of its own.
+                // A proxy that wants a password answers with a web page, too.
                 Ok(answer) if answer.is_web_page() && !answer.headers.contains_key(WWW_AUTHENTICATE) => {
                     answer.unreadable(&request, "")
                 }
@@ -67,7 +67,7 @@ impl Host {
         }
     }
 
-    /// Tries the credentials that requests about `repositories` of this host go with, each once.
+    /// Tries the credentials for `repositories` of this host, each once.
     pub(crate) async fn probe_logins(&self, repositories: &[Repository]) -> Vec<Probe> {
         let mut known: Vec<Option<Credential>> = Vec::new();
         let mut unreadable = false;
@@ -82,7 +82,7 @@ impl Host {
                         None => Ok(Login::Anonymous),
                     }
                 }
-                // What can't be read for one can't be read for the others.
+                // If credentials can't be read for one repository, neither can they for the others.
                 Err(_) if unreadable => continue,
                 Err(error) => {
                     unreadable = true;
@@ -95,13 +95,13 @@ impl Host {
         probes
     }
 
-    /// Tries the credentials that requests about the repository `path` go with; one request, but for a token.
+    /// Tries the credentials for the repository `path`: one request, and possibly one for a token.
     pub(super) async fn log_in(&self, path: &str) -> Result<Login> {
         self.send(&self.ping("log in to", path)?).await?;
         Ok(if self.auth.wants_credentials() { Login::Accepted } else { Login::Unasked })
     }
 
-    /// `GET /v2/`, with the credentials that are for `path`.
+    /// `GET /v2/`, with the credentials for `path`.
     fn ping(&self, verb: &str, path: &str) -> Result<Request> {
         self.own_request(Action::Ping, format!("{verb} {}", self.registry), "v2/", path)
     }

@@ -1,28 +1,30 @@
 //! Whether a registry has the referrers API (distribution-spec, "Listing Referrers", "Backwards Compatibility").
 //!
-//! That is found out once in a run: by whoever asks first, for whom all others wait, or from a registry that names the
-//! subject of what is pushed to it (`OCI-Subject`).
+//! A run determines this once: by its first request, for which all others wait, or from `OCI-Subject` in the answer
+//! to a push.
 
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::registry::answer::Answer;
 
-/// What is missing where referrers can't be listed.
+/// Why referrers can't be listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absence {
     /// The registry has no referrers API.
     Api,
-    /// The repository, or what a registry without the API takes for one. This tells nothing about the API.
+    /// The repository doesn't exist, or the registry lacks the API and takes the path for that of a repository.
+    /// This says nothing about the API.
     Repository,
 }
 
 impl Answer {
-    /// What the answer to a request for referrers says to be missing; `None` if that isn't what it says.
+    /// The reason according to the answer to a request for referrers; `None` if it doesn't say that something is
+    /// missing.
     ///
-    /// Besides the 404 of the specification, registries without the API were seen to redirect to a page for people (GHCR,
-    /// 303), and to refuse the method, the media type, or a request that they don't know (400). A 400 with a code speaks of
-    /// something else.
+    /// Besides the 404 of the specification, registries without the API were seen to redirect to a web page (GHCR,
+    /// 303), and to refuse the method, the media type, or the unknown request (400). A 400 with an error code has
+    /// another cause.
     pub(crate) fn absence(&self) -> Option<Absence> {
         // Only the registry itself can know.
         if self.foreign {
@@ -38,24 +40,24 @@ impl Answer {
     }
 }
 
-/// What is known of a registry's referrers API.
+/// What is known about a registry's referrers API.
 ///
-/// `Some(None)` is a first question that failed: from then on everybody asks for himself, as to wait for one another would
-/// make a long row of failures.
+/// `Some(None)`: the first request failed. From then on all requests are sent independently, as waiting for one
+/// another would make a long series of failures.
 #[derive(Debug, Default)]
 pub(crate) struct ReferrersApi(OnceCell<Option<bool>>);
 
 impl ReferrersApi {
-    /// A registry that names subjects has the API.
+    /// Records that the registry has the API, because it names subjects.
     pub(crate) fn is_there(&self) {
-        // Who has asked already knows as much.
+        // An earlier request has the same result.
         let _ = self.0.set(Some(true));
     }
 
-    /// What `ask` answers; `Err(Absence::Api)` without asking where the API is known to be missing.
+    /// The result of `ask`; `Err(Absence::Api)` without asking if the API is known to be missing.
     ///
     /// # Errors
-    /// What `ask` meets.
+    /// The error of `ask`.
     pub(crate) async fn ask<T: Send, F>(&self, ask: impl Fn() -> F + Send + Sync) -> Result<Result<T, Absence>>
     where
         F: Future<Output = Result<Result<T, Absence>>> + Send,
@@ -93,7 +95,7 @@ mod tests {
         Error::new(Kind::Unavailable, "list", "as the test has it")
     }
 
-    /// How many of ten who ask at once do ask, and what the last one hears.
+    /// How many of ten concurrent requests are sent, and the result of the last one.
     async fn asked(
         api: &ReferrersApi,
         answer: impl Fn(usize) -> Result<Result<u8, Absence>> + Sync,

@@ -1,19 +1,20 @@
-//! Plain HTTP spoken to a server that wants TLS: many answer in clear text what is wrong, each in its own words.
+//! Detects plain HTTP sent to a server that expects TLS: many answer with an error in plain text, each with
+//! different words.
 
 use crate::error::{Error, Kind};
 use crate::registry::Host;
 use crate::registry::action::Request;
 use crate::registry::answer::Answer;
 
-/// What each says, in lower case; all words of a row have to be there.
+/// The words of each server, in lower case; all words of a row must occur.
 const REFUSALS: &[&[&str]] = &[
-    // Go, and what is written in it: docker-registry, Traefik, Caddy.
+    // Go, and servers written in it: docker-registry, Traefik, Caddy.
     &["http request to an https server"],
-    // nginx, and Harbor and others behind it.
+    // nginx, and with it Harbor and others.
     &["plain http request was sent to https port"],
     // Apache.
     &["speaking plain http to an ssl-enabled server port"],
-    // Tomcat, with Artifactory and Nexus behind it.
+    // Tomcat, and with it Artifactory and Nexus.
     &["host and port requires tls"],
     &["requires", "https"],
     &["requires", "tls"],
@@ -24,12 +25,12 @@ const REFUSALS: &[&[&str]] = &[
     &["http request", "https port"],
 ];
 
-/// Whether the answer says that TLS is to be spoken.
+/// Whether the answer says that TLS is expected.
 fn says_so(answer: &Answer) -> bool {
     let said = || String::from_utf8_lossy(&answer.body).to_lowercase();
     let is_told = |said: String| REFUSALS.iter().any(|words| words.iter().all(|word| said.contains(word)));
     match answer.status.as_u16() {
-        // These mean nothing else.
+        // These have no other meaning.
         426 | 497 => true,
         400 | 403 => is_told(said()),
         _ => false,
@@ -37,7 +38,7 @@ fn says_so(answer: &Answer) -> bool {
 }
 
 impl Host {
-    /// The error for an answer by which the server wants TLS.
+    /// The error for an answer that says that TLS is expected.
     pub(super) fn wants_tls(&self, request: &Request, answer: &Answer) -> Option<Error> {
         if self.base().scheme() != "http" || answer.foreign || !says_so(answer) {
             return None;

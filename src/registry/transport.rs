@@ -1,10 +1,10 @@
-//! The one way out: every request to a registry, token requests and hops of redirects included, goes through
-//! [`Transport::send`], which waits for admission, counts, sends, logs and reads the answer. Trouble of the host that is
-//! talked to is waited for here and nowhere else.
+//! The only way out: every request to a registry, including token requests and redirects, goes through
+//! [`Transport::send`], which waits for admission, counts, sends, logs and reads the answer. Only here do requests
+//! wait while a host is in trouble.
 //!
-//! Redirects are ours: they lead where `destination` allows, `Authorization` stays with the registry's own scheme, host and
-//! port, and a redirected URL, whose query is a signature, is never shown whole. No total timeout; `limits.idle_timeout`
-//! bounds each silence.
+//! Redirects are followed here: they lead only where `destination` allows, `Authorization` is sent only to the
+//! registry's own scheme, host and port, and a redirected URL, whose query is a signature, is never logged whole.
+//! There is no total timeout; `limits.idle_timeout` bounds each silence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,10 +31,11 @@ use crate::registry::upload::{self, Outgoing};
 const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
     (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";
 
-/// A request that broke off with no more sent than this, in bytes, may never have been seen: sockets buffer as much.
+/// If a request broke off with no more bytes sent than this, the host may never have seen it: sockets buffer as
+/// much.
 const UNSEEN: u64 = 256 << 10;
 
-/// What sends a registry's requests.
+/// Sends a registry's requests.
 #[derive(Debug)]
 pub(crate) struct Transport {
     pub(super) clients: Clients,
@@ -45,16 +46,16 @@ pub(crate) struct Transport {
     pub(crate) idle: Duration,
 }
 
-/// Where a request goes in one hop, and as whom.
+/// The URL and authorization of one hop.
 struct Hop<'a> {
     request: &'a Request,
     url: &'a Url,
     authorization: Option<HeaderValue>,
 }
 
-/// What one hop came to, apart from trouble of the host.
+/// Why a hop failed.
 enum Failed {
-    /// The host is in trouble: it may be tried again.
+    /// The host is in trouble: a retry may help.
     Trouble(Error),
     /// The connection was closed before the host can have seen the request.
     Unseen(Error),
@@ -66,11 +67,11 @@ enum Failed {
 }
 
 impl Transport {
-    /// Sends `request`, following redirects, and reads the answer unless it is a successful bulk one. A host in trouble is
-    /// waited for.
+    /// Sends `request`, following redirects, and reads the answer, except that of a successful bulk request. Waits
+    /// while a host is in trouble.
     ///
     /// # Errors
-    /// If there is no whole answer. An HTTP status of whatever kind isn't an error here, but for those of trouble.
+    /// If there is no complete answer. HTTP statuses aren't errors here, except those of trouble.
     pub(crate) async fn exchange(&self, request: &Request, authorization: Option<HeaderValue>) -> Result<Answer> {
         let mut url = request.url.clone();
         for _ in 0..=bounds::REDIRECTS {
@@ -85,10 +86,11 @@ impl Transport {
         Err(request.error(Kind::Invalid, format!("more than {} redirects", bounds::REDIRECTS)))
     }
 
-    /// Sends `request` with a body that streams, once, and reads the answer. No redirect is followed: the body is gone.
+    /// Sends `request` once, with a streamed body, and reads the answer. Redirects aren't followed, because the
+    /// body is consumed.
     ///
     /// # Errors
-    /// As [`Transport::exchange`]; one of no attempts if the host can't have seen the request.
+    /// As [`Transport::exchange`]; with zero attempts if the host can't have seen the request.
     pub(crate) async fn upload(
         &self,
         request: &Request,
@@ -101,7 +103,7 @@ impl Transport {
         let hop =
             Hop { request, url, authorization: authorization.filter(|_| self.may_authorize(request.action, url)) };
         let mut permit = self.admit(&hop, false).await?;
-        // It may take hours: others need not wait for its end to learn that the host is well.
+        // It may take hours, so others may test meanwhile whether the host is well.
         permit.let_others_probe();
         match self.send(&hop, Some(outgoing), &mut permit).await {
             Ok(answer) => Ok(answer),
@@ -141,7 +143,7 @@ impl Transport {
         self.home.check(url).map_err(|why| refused(why).with_hint(ASTRAY))
     }
 
-    /// Tokens are fetched wherever the (checked) realm is, everything else is for the registry alone.
+    /// Token requests are authorized at the (checked) realm, all others only at the registry itself.
     fn may_authorize(&self, action: Action, url: &Url) -> bool {
         action.is_for_token() || self.is_own(url)
     }
@@ -160,13 +162,13 @@ impl Transport {
         }
     }
 
-    /// One hop, for as long as its host's trouble lasts, unless it isn't waited for. A request that meets trouble again and
-    /// again while the host serves others has a pace of its own, and fails alone.
+    /// One hop, repeated while its host is in trouble, unless it doesn't wait. A request that fails repeatedly
+    /// while the host serves others has separate pauses, and fails alone.
     async fn persist(&self, hop: &Hop<'_>) -> Result<Answer> {
         let admission = self.admissions.of(hop.url);
         let (subject, backoff) = (self.admissions.subject(hop.request), self.admissions.backoff());
         let (mut attempts, mut pauses) = (0, backoff.pauses());
-        // Since when it has met trouble, and what the host had answered by then.
+        // The time of its first failure, and the number of the host's answers until then.
         let mut met = None;
         let mut may_be_unseen = admission.answers() > 0;
         loop {
@@ -196,7 +198,7 @@ impl Transport {
             if fails_alone || hop.request.action == Action::AbandonUpload {
                 return Err(error.with_attempts(attempts).as_final());
             }
-            // Their answers have ended the trouble, which isn't over for this one.
+            // Other answers have ended the trouble, but not for this request.
             if others_are_served && !admission.is_given_up() {
                 tokio::time::sleep(pauses.next().unwrap_or_default()).await;
             }
@@ -240,7 +242,7 @@ impl Transport {
         Ok(answer)
     }
 
-    /// One request and its answer's head, which a probe waits for no longer than `within`.
+    /// One request and the head of its answer; `within` limits how long a probe waits.
     async fn head(
         &self,
         hop: &Hop<'_>,
@@ -285,7 +287,7 @@ impl Transport {
         Ok(response)
     }
 
-    /// The ticket of a pull that is about to be sent, with one pull taken off. Where it is redirected to costs no further one.
+    /// The ticket of a pull that is about to be sent, counted as one pull. Redirects of it don't cost another one.
     fn begin<'a>(&self, hop: &Hop<'a>) -> Result<Option<&'a Ticket>> {
         let Hop { request, url, .. } = hop;
         if request.action != Action::PullManifest || **url != request.url {
@@ -297,7 +299,7 @@ impl Transport {
         ticket.begin(&request.attempted).map(|()| Some(ticket))
     }
 
-    /// Takes from an answer's head what is of use to all requests.
+    /// Learns from the head of an answer what applies to all requests.
     fn learn(&self, response: &reqwest::Response) {
         self.clients.learn(response.version());
         let status = response.status();
@@ -310,7 +312,7 @@ impl Transport {
     fn redirection(&self, request: &Request, from: &Url, answer: &Answer) -> Result<Option<Url>> {
         let method = request.action.traits().method;
         let follows = match answer.status.as_u16() {
-            // GHCR's way to say that it has no referrers API: what it leads to is a page for people.
+            // GHCR's answer if it has no referrers API: it redirects to a web page.
             303 if request.action == Action::ListReferrers => false,
             301..=303 => matches!(method, Method::GET | Method::HEAD),
             307 | 308 => true,
@@ -338,7 +340,7 @@ impl Transport {
         let (limit, name) = if status.is_success() { request.limit } else { (bounds::ERROR_BODY, "") };
         let (body, whole) = match self.collect(request, response, limit).await {
             Ok(collected) => collected,
-            // The status says enough.
+            // The status is enough.
             Err(_) if !status.is_success() => (Bytes::new(), true),
             Err(error) => return Err(error),
         };
@@ -350,7 +352,7 @@ impl Transport {
         Ok(answer)
     }
 
-    /// The body, up to `limit` bytes, and whether that is all of it.
+    /// The body, up to `limit` bytes, and whether it is complete.
     async fn collect(&self, request: &Request, mut response: reqwest::Response, limit: u64) -> Result<(Bytes, bool)> {
         let mut body = BytesMut::new();
         let broken = |failure: Failure| {

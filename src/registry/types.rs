@@ -1,17 +1,17 @@
-//! Media types of manifests that no request names by itself: an index tells them, and a registry that compares types one by
-//! one gives such a manifest only to who asks for just that.
+//! Media types of manifests that have to be requested by name: the type is known from an index, and a registry that
+//! compares types one by one serves such a manifest only to a request for this type.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::oci::{ACCEPT, Digest, Edge, Manifest, MediaType};
 
-/// What indexes of a run have told.
+/// The types found in the indexes of a run.
 #[derive(Debug, Default)]
 pub(crate) struct OddTypes(Mutex<HashMap<Digest, MediaType>>);
 
 impl OddTypes {
-    /// Learns what `index` says of its children.
+    /// Records the unusual types of the children of `index`.
     pub(crate) fn learn(&self, index: &Manifest) {
         let children = index.successors().iter().filter_map(|edge| match edge {
             Edge::Manifest(child) => Some(child),
@@ -24,7 +24,7 @@ impl OddTypes {
         }
     }
 
-    /// The type of the manifest `digest`, if it is such a one.
+    /// The type of the manifest `digest`, if it is unusual.
     pub(crate) fn of(&self, digest: &Digest) -> Option<MediaType> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }

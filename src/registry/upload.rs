@@ -1,5 +1,5 @@
-//! A body that streams: in pieces of the size that the host takes, its progress watched, its own failure kept apart from
-//! the connection's.
+//! Streamed bodies: split into the chunk sizes that the host accepts, with progress tracking, and with the body's
+//! own errors separated from those of the connection.
 
 use std::future::Future;
 use std::io;
@@ -21,17 +21,18 @@ use crate::registry::net::failure::Failure;
 /// The chunks of a body; an error among them ends the upload.
 pub(crate) type Body = BoxStream<'static, Result<Bytes, Error>>;
 
-/// The sizes of chunks, in bytes, that are tried one after the other where a registry, or the proxy before it, finds a
-/// request too large. nginx takes 1 MiB unless it is told otherwise.
+/// The chunk sizes, in bytes, that are tried in turn if a registry, or a proxy in front of it, finds a request too
+/// large. nginx accepts 1 MiB by default.
 const CHUNKS: [u64; 3] = [16 << 20, 4 << 20, 1 << 20];
 
-/// How much of a blob a host takes at once: what is known of the service at first, then what it refused in this run.
+/// How much of a blob a host accepts at once: initially what is known about the service, then what it has refused
+/// in this run.
 #[derive(Debug)]
 pub(crate) struct ChunkPolicy {
     most: AtomicU64,
     least: AtomicU64,
     chunks: AtomicBool,
-    /// Whether a blob may come in the request that ends its upload, once that was tried.
+    /// Whether the request that ends an upload may contain the blob, once that was tried.
     in_one: OnceLock<bool>,
 }
 
@@ -40,36 +41,35 @@ impl ChunkPolicy {
         Self { most: most.into(), least: 0.into(), chunks: chunks.into(), in_one: OnceLock::new() }
     }
 
-    /// The size of the chunks in which a blob of `size` bytes is to be sent; `None` to send it in the request that ends the
-    /// upload.
+    /// The chunk size for a blob of `size` bytes; `None` to send it in the request that ends the upload.
     pub(crate) fn chunk(&self, size: u64) -> Option<u64> {
         let chunk = self.most.load(Ordering::Relaxed).max(self.least.load(Ordering::Relaxed));
         let must = size > chunk || (size > 0 && self.in_one.get() == Some(&false));
         (must && self.chunks.load(Ordering::Relaxed)).then_some(chunk)
     }
 
-    /// The host has taken a blob in the request that ended its upload.
+    /// Records that the host accepted a blob in the request that ended its upload.
     pub(crate) fn takes_in_one(&self) {
-        // What it did first counts.
+        // The first result counts.
         let _ = self.in_one.set(true);
     }
 
-    /// Whether it isn't known yet, and there would be another way.
+    /// Whether this isn't known yet, and chunks are possible.
     pub(crate) fn may_refuse_in_one(&self) -> bool {
         self.chunks.load(Ordering::Relaxed) && self.in_one.get().is_none()
     }
 
-    /// The host has refused one so. Whether that may be why, and there is another way to try.
+    /// Records such a refusal. Returns whether that may be the reason, and chunks can be tried.
     pub(crate) fn refuses_in_one(&self) -> bool {
         self.chunks.load(Ordering::Relaxed) && self.in_one.set(false).is_ok()
     }
 
-    /// The host asks for chunks of no less.
+    /// Records that the host requires chunks of at least `bytes`.
     pub(crate) fn at_least(&self, bytes: u64) {
         self.least.store(bytes, Ordering::Relaxed);
     }
 
-    /// `bytes` at once were too many. Whether there is a smaller size to try.
+    /// Records that `bytes` at once were too many. Returns whether there is a smaller size to try.
     pub(crate) fn too_many(&self, bytes: u64) -> bool {
         let least = self.least.load(Ordering::Relaxed);
         let smaller = CHUNKS.into_iter().find(|chunk| *chunk < bytes && *chunk >= least);
@@ -78,13 +78,13 @@ impl ChunkPolicy {
         true
     }
 
-    /// The host takes no chunks.
+    /// Records that the host accepts no chunks.
     pub(crate) fn no_chunks(&self) {
         self.chunks.store(false, Ordering::Relaxed);
     }
 }
 
-/// A body that is sent by several requests, one after the other: nothing of it is kept but the chunk that lies across two.
+/// A body that several consecutive requests send: only the chunk that spans two of them is buffered.
 pub(crate) struct ChunkedBody(Arc<Mutex<Rest>>);
 
 struct Rest {
@@ -92,7 +92,7 @@ struct Rest {
     cut: Bytes,
 }
 
-/// The next bytes of a body, as many as are left.
+/// The next bytes of a body, limited to the remaining number.
 struct Piece {
     rest: Arc<Mutex<Rest>>,
     left: u64,
@@ -132,21 +132,21 @@ impl Stream for Piece {
     }
 }
 
-/// A body of `size` bytes on its way.
+/// A body of `size` bytes to be sent.
 pub(crate) struct Outgoing {
     pub(crate) body: Body,
     pub(crate) size: u64,
     pub(crate) progress: Arc<Progress>,
 }
 
-/// How far a body has come. Shared by the body, by who watches it, and by who asks afterwards.
+/// The progress of a body, shared by the body and its observers.
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     moved: Instant,
-    /// The connection wants bytes and the source has none.
+    /// The connection is ready, but the source has no bytes.
     starved: bool,
     handed: u64,
     failed: Option<Error>,
@@ -171,13 +171,13 @@ impl Progress {
         self.with(|state| state.moved)
     }
 
-    /// The error that the body itself gave.
+    /// The error of the body itself.
     pub(crate) fn failed(&self) -> Option<Error> {
         self.with(|state| state.failed.clone())
     }
 
-    /// Returns once nothing has moved for `idle`. A starved body gets twice that: its source has a limit of its own and
-    /// knows better what is wrong.
+    /// Returns once nothing has moved for `idle`. A starved body gets twice that: its source has a separate limit
+    /// and reports a better error.
     async fn stalled(&self, idle: Duration) {
         loop {
             let until = self.with(|state| state.moved + if state.starved { idle * 2 } else { idle });
@@ -219,10 +219,11 @@ impl Stream for Watched {
     }
 }
 
-/// Sends a request with a streaming body; ends when its answer's head is there.
+/// Sends a request with a streamed body; returns when the head of its answer has arrived.
 ///
 /// # Errors
-/// If nothing moves for `idle`, in the body or after it, or the connection breaks. If the body failed, [`Progress::failed`] tells.
+/// If nothing moves for `idle`, in the body or after it, or the connection breaks. [`Progress::failed`] has the
+/// error of the body, if that failed.
 pub(crate) async fn send(
     builder: reqwest::RequestBuilder,
     outgoing: Outgoing,

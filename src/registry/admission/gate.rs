@@ -1,18 +1,19 @@
-//! A gate that one passes at a time until somebody has found out what all want to know; from then on it is open.
+//! A gate that lets one task at a time through until one has found out what all need to know; from then on it is
+//! open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// Closed at first.
+/// Initially closed.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Gate {
     open: Arc<AtomicBool>,
     lock: Arc<Mutex<()>>,
 }
 
-/// The right of the one who finds out. Dropped without [`Pass::open`], the next one tries.
+/// The right to find out. If it is dropped without [`Pass::open`], the next task tries.
 #[derive(Debug)]
 pub(crate) struct Pass {
     open: Arc<AtomicBool>,
@@ -20,12 +21,12 @@ pub(crate) struct Pass {
 }
 
 impl Gate {
-    /// Waits for those before; `None` if the gate is open.
+    /// Waits for earlier tasks; `None` if the gate is open.
     pub(crate) async fn enter(&self) -> Option<Pass> {
         self.enter_unless(std::future::pending()).await
     }
 
-    /// The same, but nobody waits any longer once `other` is over: `None` then, too.
+    /// Like [`Gate::enter`], but stops waiting once `other` completes: then also `None`.
     pub(crate) async fn enter_unless(&self, other: impl Future<Output = ()>) -> Option<Pass> {
         if self.open.load(Ordering::Acquire) {
             return None;
@@ -41,7 +42,7 @@ impl Gate {
 }
 
 impl Pass {
-    /// It is known now: lets everybody through.
+    /// Opens the gate for all.
     pub(crate) fn open(self) {
         self.open.store(true, Ordering::Release);
     }

@@ -1,13 +1,14 @@
-//! The pull budget of one credential at one host: how many manifest GETs may still be sent in this run.
+//! The pull budget of one credential at one host: how many manifest GETs this run may still send.
 //!
-//! The headers are the truth (`ratelimit-*` with a window); between two of them the own count goes on. A header may be older
-//! than what was sent since, and others may pull behind the same address, so the lower number holds, until a window has
-//! passed since the first. Time is monotonic: a clock that jumps changes nothing.
+//! The host's headers are authoritative (`ratelimit-*` with a window); between two of them the run counts by
+//! itself. A header may be older than the latest requests, and others may pull from the same address, so the lower
+//! number counts, until a window has passed since the first header. Time is monotonic: changes of the system clock
+//! have no effect.
 //!
-//! A pull is a [`Ticket`], which its request carries: each time that the request is sent, one pull is taken off, first of all
-//! the one that was set aside for it ([`Reservation`]). `limits.quota_reserve` pulls are left for others. Once the host says
-//! that the quota is used up, nothing more is sent. Before the first answer one request goes alone, so that a quota that was
-//! used up before costs one request, and not one for each image.
+//! A pull has a [`Ticket`], which its request carries: each time the request is sent, one pull is deducted,
+//! preferably the one that was reserved for it ([`Reservation`]). `limits.quota_reserve` pulls are left for others.
+//! Once the host reports that the quota is used up, nothing more is sent. Before the first answer only one request
+//! is sent, so that an exhausted quota costs one request rather than one per image.
 
 mod reservation;
 #[cfg(test)]
@@ -27,14 +28,14 @@ use crate::registry::admission::gate::{Gate, Pass};
 use crate::registry::answer::Quota;
 use crate::registry::auth::credentials::Credential;
 
-/// Whose pulls are counted together.
+/// The account that pulls are counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Account {
-    /// Whoever asks from this address.
+    /// The client's address.
     Anonymous,
-    /// A user, whatever the password is by now.
+    /// A user, whatever the current password is.
     User(String),
-    /// Whoever such a token stands for.
+    /// The owner of a token.
     Token(Credential),
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Budgets {
     host: Registry,
     margin: u64,
     accounts: Mutex<HashMap<Account, Arc<Budget>>>,
-    /// Repositories of which was asked what the host's numbers are; one at a time.
+    /// Repositories whose quota was requested; one request at a time.
     pub(crate) asked: tokio::sync::Mutex<HashSet<String>>,
 }
 
@@ -59,7 +60,7 @@ impl Budgets {
         Arc::clone(accounts.entry(account.clone()).or_insert_with(budget))
     }
 
-    /// The numbers of the account that has the least left.
+    /// The quota of the account that has the least left.
     pub(crate) fn tightest(&self) -> Option<Quota> {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.values().filter_map(|budget| budget.quota()).min_by_key(|quota| quota.remaining)
@@ -80,59 +81,60 @@ fn name(host: &Registry, account: &Account) -> String {
     }
 }
 
-/// How long to wait where the host doesn't tell its window: Docker Hub's.
+/// The wait if the host doesn't send its window: Docker Hub's window.
 const USUAL_WINDOW: Duration = Duration::from_secs(6 * 3600);
 
-/// The manifest that a pull is for: its repository's path, and its digest or tag.
+/// The manifest of a pull: its repository's path, and its digest or tag.
 pub(crate) type Wanted = (String, String);
 
 /// The pulls of one credential at one host.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// Who is counted, as messages name it.
+    /// The account, for messages.
     name: String,
-    /// The user whose credentials are used.
+    /// The user of the credentials.
     user: Option<String>,
     /// Pulls that are left for others.
     margin: u64,
     state: Mutex<State>,
-    /// Until the first manifest has come.
+    /// Lets one request at a time through until the first manifest has arrived.
     first: Gate,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the host has told last, and when it began to.
+    /// The last quota from the host, and the time of the first one.
     told: Option<(Quota, Instant)>,
-    /// Pulls that are left by the own count, less those in flight. Below zero: more were sent than there were.
+    /// Pulls left by the run's own count, minus those in flight. Negative: more were sent than there were.
     left: i64,
-    /// As many more may be left: of these it isn't known whether the last header that lowered the count had them in it.
+    /// The uncertainty of `left`: as many more may be left, because it isn't known whether the last header that
+    /// lowered the count included these pulls.
     doubt: i64,
     sent: u64,
     answered: u64,
-    /// Pulls that are set aside, and by how many.
+    /// Reserved pulls, and the number of reservations of each.
     set_aside: HashMap<Wanted, usize>,
-    /// Those of them of which it isn't known yet what they are for.
+    /// Reserved pulls whose manifest isn't known yet.
     unnamed: u64,
     used_up: Option<Error>,
-    /// Whom the host counts: an address or an account, in its words.
+    /// The address or account that the host counts, in its words.
     counted: Option<String>,
-    /// When it is worth coming back: found out once, so that all messages say the same.
+    /// When to try again: computed once, so that all messages agree.
     back_at: Option<String>,
 }
 
-/// What is known of a budget.
+/// What is known about a budget.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The user whose credentials are used.
+    /// The user of the credentials.
     pub(crate) user: Option<String>,
-    /// Whom the host counts, in its words.
+    /// The address or account that the host counts, in its words.
     pub(crate) counted: Option<String>,
-    /// What it has told, with what is left by the own count.
+    /// The host's last quota, with the remaining pulls by the run's own count.
     pub(crate) quota: Option<Quota>,
 }
 
-/// How far the count had come when a request was sent: what was answered by then is in the numbers of its answer.
+/// The state of the count when a request was sent: the numbers in its answer include everything answered by then.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mark(u64);
 
@@ -149,7 +151,7 @@ pub(crate) struct Ticket {
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     at: Mark,
-    /// For how many the pull was set aside.
+    /// The number of reservations of the pull.
     aside: Option<usize>,
 }
 
@@ -162,21 +164,21 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn of a pull of `wanted`: nobody's but the first one's is waited for, and not that one's if the host
-    /// is in trouble, in which all wait by themselves.
+    /// Waits for the turn of a pull of `wanted`. Only the first pull is waited for, and not even that if the host
+    /// is in trouble, in which each request waits separately.
     pub(crate) async fn ticket(self: &Arc<Self>, wanted: Wanted, in_trouble: impl Future<Output = ()>) -> Ticket {
         let first = if self.quota().is_some() { None } else { self.first.enter_unless(in_trouble).await };
         Ticket { budget: Arc::clone(self), wanted, first: Mutex::new(first), last: Mutex::default() }
     }
 
-    /// What the host has told, with what is left by the own count.
+    /// The host's last quota, with the remaining pulls by the run's own count.
     pub(crate) fn quota(&self) -> Option<Quota> {
         let state = self.lock();
         let (quota, _) = state.told?;
         Some(Quota { remaining: u64::try_from(state.left).unwrap_or(0), ..quota })
     }
 
-    /// Pulls that may be set aside; `None` if they aren't limited, as far as is known.
+    /// Pulls that may be reserved; `None` if they aren't limited, as far as is known.
     pub(crate) fn room(&self) -> Option<u64> {
         let state = self.lock();
         if state.used_up.is_some() {
@@ -185,23 +187,24 @@ impl Budget {
         state.told.map(|_| u64::try_from(state.room(self.margin)).unwrap_or(0))
     }
 
-    /// Whether the host has to be asked for its numbers: they aren't known, or older than their window.
+    /// Whether the host has to be asked for its quota: it is unknown, or older than its window.
     pub(crate) fn is_unknown(&self) -> bool {
         let state = self.lock();
         state.used_up.is_none() && state.told.is_none_or(|told| has_passed(told, Instant::now()))
     }
 
-    /// To be taken when a request is sent, for [`Budget::learn`].
+    /// The mark to take when a request is sent, for [`Budget::learn`].
     pub(crate) fn mark(&self) -> Mark {
         Mark(self.lock().answered)
     }
 
-    /// An answer to a request that was sent at `mark` tells `quota`; `is_pull` = that request is counted in it.
+    /// Records the `quota` in the answer to a request that was sent at `mark`. `is_pull`: that request counts as a
+    /// pull.
     pub(crate) fn learn(&self, quota: Quota, mark: Mark, is_pull: bool) {
         let now = Instant::now();
         let mut state = self.lock();
         let unseen = state.sent.saturating_sub(mark.0).saturating_sub(u64::from(is_pull));
-        // At most as much is left, and at least as much less what the answer may not have counted yet.
+        // At most this many are left, and at least this many minus those that the answer may not have counted yet.
         let most = as_signed(quota.remaining.min(quota.limit));
         let (least, unseen) = (most - as_signed(unseen), as_signed(unseen));
         match state.told {
@@ -219,18 +222,18 @@ impl Budget {
         }
     }
 
-    /// What is known by now, for who only wants to tell it.
+    /// The current state, for display.
     pub(crate) fn known(&self) -> Known {
         let (quota, counted) = (self.quota(), self.lock().counted.clone());
         Known { user: self.user.clone(), counted, quota }
     }
 
-    /// Whom the host counts, in its words.
+    /// Records the address or account that the host counts, in its words.
     pub(crate) fn counts(&self, counted: &str) {
         self.lock().counted = Some(counted.to_owned());
     }
 
-    /// The host says that the quota is used up: `error` tells everybody so.
+    /// Records that the quota is used up; all further pulls get `error`.
     pub(crate) fn exhaust(&self, error: &Error) {
         let mut state = self.lock();
         let back_at = state.back_at();
@@ -241,7 +244,7 @@ impl Budget {
         }
     }
 
-    /// The error for what isn't sent, or not begun, for lack of pulls.
+    /// The error for a request that isn't sent, or an image that isn't begun, for lack of pulls.
     fn refusal(&self, state: &mut State, attempted: &str, needed: u64) -> Error {
         let back_at = state.back_at();
         if let Some(last) = &state.used_up {
@@ -272,7 +275,7 @@ impl State {
         self.set_aside.len() as u64 + self.unnamed
     }
 
-    /// What may still be set aside.
+    /// The pulls that may still be reserved.
     fn room(&self, margin: u64) -> i64 {
         self.left - as_signed(self.aside()) - as_signed(margin)
     }
@@ -289,10 +292,10 @@ impl State {
 }
 
 impl Ticket {
-    /// The request is about to be sent: takes one pull off.
+    /// Deducts one pull for a request that is about to be sent.
     ///
     /// # Errors
-    /// `QuotaExceeded` if there is none; then nothing may be sent, so it has no attempts.
+    /// `QuotaExceeded` if none is left. Nothing may be sent then, so the error has zero attempts.
     pub(crate) fn begin(&self, attempted: &str) -> Result<()> {
         let budget = &self.budget;
         let mut state = budget.lock();
@@ -308,7 +311,7 @@ impl Ticket {
         Ok(())
     }
 
-    /// It was answered with `quota` in its headers, or `refused` for the quota's sake.
+    /// Records that it was answered with `quota` in its headers, or `refused` because of the quota.
     pub(crate) fn answered(&self, quota: Option<Quota>, refused: Option<&Error>) {
         if let Some(quota) = quota {
             let sent_at = self.last().at;
@@ -321,7 +324,8 @@ impl Ticket {
         self.open();
     }
 
-    /// It wasn't answered, or only asked who we are: it isn't counted, and says nothing about the quota.
+    /// Records that it wasn't answered, or only asked for credentials: it isn't counted, and says nothing about the
+    /// quota.
     pub(crate) fn unanswered(&self) {
         let mut state = self.budget.lock();
         state.answered += 1;
@@ -335,12 +339,12 @@ impl Ticket {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is for, in another repository, where a redirect has led.
+    /// Its manifest in another repository that a redirect has led to.
     pub(crate) fn elsewhere(&self, repository: &str) -> Wanted {
         (repository.to_owned(), self.wanted.1.clone())
     }
 
-    /// Lets the others go.
+    /// Lets the other requests through.
     fn open(&self) {
         if let Some(first) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
             first.open();
@@ -364,7 +368,7 @@ fn hint(back_at: &str) -> String {
     format!("run it again after {back_at}, when the window of the quota has passed, or log in for a larger one")
 }
 
-/// The end of `window`, to the minute, for a person.
+/// The end of `window`, rounded to the minute, for display.
 fn back_at(window: Duration) -> String {
     let window =
         SignedDuration::try_from(window).unwrap_or(SignedDuration::from_hours(6)) + SignedDuration::from_secs(59);

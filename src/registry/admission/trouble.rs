@@ -1,9 +1,10 @@
-//! Whether a host is in trouble, and what its next request may do: a state machine without a clock of its own.
+//! Whether a host is in trouble, and what its next request may do: a state machine without a clock.
 //!
-//! The first failure begins the trouble. From then on one request at a time, the probe, is let through after each pause;
-//! whoever else comes waits. Requests that were under way when it began are one wave with the first, and count as one
-//! attempt. Any answer that is no trouble ends it. A host that stays in trouble for too long is given up for the run; if all
-//! that met it were of one repository, only that is, and the next request tells whether it was more.
+//! The first failure begins the trouble. From then on one request at a time, the probe, is let through after each
+//! pause; all others wait. Requests that were in flight when it began form one wave with the first, and count as
+//! one attempt. Any answer without trouble ends it. A host that stays in trouble for too long is given up for the
+//! run. If all failures were about one repository, only that is given up, and the next request shows whether others
+//! are affected.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,29 +15,29 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind};
 use crate::retry::Backoff;
 
-/// The rules by which a host is waited for.
+/// The rules for waiting for a host.
 #[derive(Debug, Clone)]
 pub(crate) struct Patience {
-    /// What messages call the host.
+    /// The name of the host in messages.
     pub(crate) host: String,
     pub(crate) backoff: Backoff,
     /// How long trouble may last.
     pub(crate) max_wait: Duration,
 }
 
-/// What is known of a host in this run.
+/// The health of a host in this run.
 #[derive(Debug)]
 pub(crate) struct Health {
     patience: Patience,
-    /// Answers that were no trouble, and when the last one came.
+    /// The number of answers without trouble, and the time of the last one.
     answers: u64,
     last_answer: Option<Instant>,
-    /// It has answered at all, if only to say that it is in trouble.
+    /// Whether it has answered at all, even if only to report trouble.
     is_there: bool,
-    /// Since when nobody had an answer, where a repository was given up as alone with its trouble: whether it was, the next
-    /// request tells.
+    /// Set if a repository was given up as the only one in trouble, with the time since which nobody had an answer:
+    /// the next request shows whether that was right.
     unproven: Option<Instant>,
-    /// Repositories that are given up, while others are served.
+    /// Repositories that are given up while others are served.
     repositories: HashMap<String, Error>,
     state: State,
 }
@@ -51,13 +52,13 @@ enum State {
 #[derive(Debug)]
 struct Trouble {
     since: Instant,
-    /// Attempts that failed, the first wave as one.
+    /// Failed attempts; the first wave counts as one.
     attempts: u32,
     pauses: ExponentialBackoff,
-    /// The pause before the next attempt, and when that is due.
+    /// The pause before the next attempt, and its end.
     pause: Duration,
     next: Instant,
-    /// What met it, as long as nothing else did.
+    /// The only subject that has failed so far, if there is only one.
     met_by: Option<Subject>,
 }
 
@@ -66,37 +67,37 @@ struct Trouble {
 pub(crate) enum Turn {
     /// It may be sent.
     Go,
-    /// It may be sent as the probe, if it is the first in line, and has this long to be answered.
+    /// If it is the first in line it may be sent as the probe, with this time limit for the answer.
     Probe(Duration),
     /// It has to wait until then, and to ask again.
     Until(Instant),
-    /// The host is given up, or the request's repository is.
+    /// The host or the request's repository is given up.
     Never(Error),
 }
 
-/// What a request is about: what makes trouble for one is likely to make it for all that are about the same.
+/// The subject of a request: trouble of one request is likely to affect all others with the same subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subject {
     Repository(String),
-    /// One request, which is about no repository, and may be sent several times.
+    /// One request without a repository, which may be sent several times.
     Request(u64),
 }
 
-/// Whose trouble it turned out to be.
+/// What the trouble affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trial {
-    /// The host's, as far as is known.
+    /// The host, as far as is known.
     Host,
-    /// That of what this request is about: a host that served others had trouble with nothing else.
+    /// Only the subject of this request: the host has served others meanwhile.
     Alone,
 }
 
-/// A failure that is the host's trouble.
+/// A failure that shows trouble.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failed<'a> {
     pub(crate) error: &'a Error,
     pub(crate) subject: &'a Subject,
-    /// The request was the probe.
+    /// Whether the request was the probe.
     pub(crate) probe: bool,
     /// When it was sent.
     pub(crate) sent: Instant,
@@ -108,7 +109,7 @@ impl Health {
         Self { patience, answers: 0, last_answer, is_there: false, unproven, repositories, state: State::Well }
     }
 
-    /// What the next request may do, which is about `repository` if that isn't empty.
+    /// What the next request may do. `repository` is empty if it is about none.
     pub(crate) fn turn(&self, repository: &str, now: Instant) -> Turn {
         if let State::GivenUp(error) = &self.state {
             return Turn::Never(error.clone());
@@ -127,7 +128,7 @@ impl Health {
         }
     }
 
-    /// Answers that were no trouble, so far.
+    /// The number of answers without trouble so far.
     pub(crate) fn answers(&self) -> u64 {
         self.answers
     }
@@ -145,13 +146,14 @@ impl Health {
         self.is_there
     }
 
-    /// What whoever has another place to ask is told meanwhile.
+    /// The error meanwhile for a request that can be sent to another place.
     pub(super) fn not_waited_for(&self) -> Error {
         let attempted = format!("reach {}", self.patience.host);
         Error::new(Kind::Unavailable, attempted, "it is in trouble, and isn't waited for").with_attempts(0).as_final()
     }
 
-    /// An answer that is no trouble: whatever was, is over. Says whether that changes anything for those who wait.
+    /// Records an answer without trouble, which ends any trouble. Returns whether that changes anything for waiting
+    /// requests.
     pub(crate) fn answered(&mut self, now: Instant) -> bool {
         self.answers += 1;
         self.last_answer = Some(now);
@@ -165,14 +167,14 @@ impl Health {
         was_troubled
     }
 
-    /// The probe is under way and goes on alone: the next one may follow after another pause.
+    /// Lets the next probe follow after another pause, although this one is still in flight.
     pub(crate) fn probe_yielded(&mut self, now: Instant) {
         if let State::Troubled(trouble) = &mut self.state {
             trouble.next = now + trouble.pause;
         }
     }
 
-    /// A request met trouble.
+    /// Records a request that met trouble.
     pub(crate) fn failed(&mut self, failed: Failed<'_>, now: Instant) -> Trial {
         self.is_there |= failed.error.status().is_some();
         if let State::Troubled(trouble) = &mut self.state {
@@ -206,7 +208,7 @@ impl Health {
         trouble.pause = trouble.pauses.next().unwrap_or(self.patience.backoff.longest);
         let end = trouble.since + self.patience.max_wait;
         trouble.next = now + trouble.pause.min(end.saturating_duration_since(now));
-        // One silence may outlast all patience, and be nobody's fault.
+        // A single silence may exceed the limit without anything being wrong.
         let is_over = now >= end && (trouble.attempts > 1 || self.unproven.is_some());
         if !self.is_there && trouble.attempts >= self.patience.backoff.attempts {
             self.give_up(failed.error, "", None);
@@ -235,7 +237,7 @@ impl Health {
         format!("no success within {} (limits.max_wait)", show(self.patience.max_wait))
     }
 
-    /// Waits as long as the host asks for, if that is no longer than what is left.
+    /// Waits as long as the host asks for, if that fits in the remaining time.
     fn prolong(&mut self, error: &Error, now: Instant) {
         let (State::Troubled(trouble), Some(asked)) = (&mut self.state, error.retry_after()) else { return };
         let end = trouble.since + self.patience.max_wait;
@@ -251,7 +253,7 @@ impl Health {
         self.state = State::GivenUp(error);
     }
 
-    /// The error of what is given up, for all who would ask.
+    /// The error for all requests to what is given up.
     fn given_up(&self, attempted: &str, last: &Error, why: &str, asked: Option<Duration>) -> Error {
         let attempts = match &self.state {
             State::Troubled(trouble) => trouble.attempts,
@@ -286,7 +288,7 @@ fn hint(last: &Error, asked: Option<Duration>) -> Option<String> {
     }
 }
 
-/// A pause as people read it: in whole seconds from one second on.
+/// A pause for display: in whole seconds from one second on.
 fn show(pause: Duration) -> humantime::FormattedDuration {
     let whole = if pause >= Duration::from_secs(1) { Duration::from_secs(pause.as_secs()) } else { pause };
     humantime::format_duration(whole)
@@ -457,7 +459,7 @@ mod tests {
         assert_eq!(tried, [(60 * SECOND, false), (Duration::ZERO, true), (Duration::ZERO, true)]);
     }
 
-    /// How long requests about this repository are tried, one after the other and again and again; what they are told then.
+    /// How long consecutive, failing requests about this repository are retried, and their final error.
     fn exhaust(host: &mut Host, repository: &str) -> (Duration, Error) {
         let (began, subject, error) = (host.now, Subject::Repository(repository.to_owned()), busy(None));
         loop {

@@ -1,5 +1,5 @@
-//! How many requests of one kind are in flight to a host: as many as it takes. A host that throttles gets half as many,
-//! and one more with each window of successes, until the bound is what it was.
+//! The number of requests of one kind in flight to a host. A host that throttles gets half as many, and one more
+//! with each window of successes, up to the original bound.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug)]
 pub(crate) struct Window {
     slots: Arc<Semaphore>,
-    /// The bound as long as nothing speaks against it.
+    /// The bound without throttling.
     most: usize,
     size: Mutex<Size>,
 }
@@ -18,13 +18,13 @@ pub(crate) struct Window {
 struct Size {
     now: usize,
     in_flight: usize,
-    /// Slots that are taken away as soon as they come back.
+    /// Slots that are removed as soon as they are returned.
     owed: usize,
     /// Successes since the window last grew.
     successes: usize,
 }
 
-/// A request's place in the window; dropping it makes room.
+/// A place in the window; freed on drop.
 #[derive(Debug)]
 pub(crate) struct Slot {
     window: Arc<Window>,
@@ -32,7 +32,7 @@ pub(crate) struct Slot {
 }
 
 impl Window {
-    /// Without a bound of its own.
+    /// The bound of an unlimited window.
     pub(crate) const OPEN: usize = 1 << 20;
 
     pub(crate) fn new(most: usize) -> Arc<Self> {
@@ -42,13 +42,13 @@ impl Window {
 
     /// Waits for a slot, first come, first served.
     pub(crate) async fn enter(self: &Arc<Self>) -> Slot {
-        // The semaphore is never closed; without a permit a request would only be less well-behaved.
+        // The semaphore is never closed; without a permit a request would only be less polite.
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
         self.size().in_flight += 1;
         Slot { window: Arc::clone(self), permit }
     }
 
-    /// The host throttles: half of what is in flight now is the bound, and never less than one.
+    /// Records that the host throttles: the new bound is half of what is in flight now, but at least one.
     pub(crate) fn halve(&self) {
         let mut size = self.size();
         let smaller = (size.in_flight.min(size.now) / 2).max(1);
@@ -58,7 +58,7 @@ impl Window {
         (size.now, size.successes) = (smaller, 0);
     }
 
-    /// A request succeeded.
+    /// Records that a request succeeded.
     pub(crate) fn succeeded(&self) {
         let mut size = self.size();
         if size.now == self.most {

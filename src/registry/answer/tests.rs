@@ -152,7 +152,7 @@ fn what_asks_to_slow_down_is_known_by_whatever_status() {
     ] {
         assert_eq!(kind(PullManifest, status, &body), Kind::QuotaExceeded, "{status} {body}");
     }
-    // What is no matter of pace.
+    // These aren't about the pace.
     for (status, body, expected) in [
         (401, of("TOOMANYREQUESTS"), Kind::Unauthorized),
         (404, "<html>too many requests</html>".into(), Kind::NotFound),
@@ -174,7 +174,7 @@ fn only_a_window_or_its_text_makes_a_quota_of_a_429() {
         ("100;w=21600", "0", &[], "", Kind::QuotaExceeded),
         ("100", "0;w=21600", &[], "", Kind::QuotaExceeded),
         ("100", "0", &[], "You have reached your pull rate limit.", Kind::QuotaExceeded),
-        // zot's requests a second.
+        // zot's requests per second.
         ("20", "0", &[], "", Kind::RateLimited),
         ("20", "0", &[("ratelimit-reset", "1")], "", Kind::RateLimited),
         ("20", "9", &[], "", Kind::RateLimited),
@@ -220,7 +220,7 @@ fn the_reason_is_shown_wherever_it_stands() {
         (r#"{"errors":[{"code":"X","message":"m","detail":["one"]}]}"#, "X m: one"),
         (r#"{"errors":[{"code":"X","message":"the same","detail":"the same"}]}"#, "X the same"),
         (r#"{"errors":[{"code":"X","message":"a: a","detail":"b"}]}"#, "X a: b"),
-        // What tells nothing.
+        // These contain no reason.
         (r#"{"errors":[{"code":"X","message":"m","detail":null}]}"#, "X m"),
         (r#"{"errors":[{"code":"X","message":"m","detail":{}}]}"#, "X m"),
         (r#"{"errors":[{"code":"X","message":"m","detail":7}]}"#, "X m"),
@@ -229,7 +229,7 @@ fn the_reason_is_shown_wherever_it_stands() {
             r#"{"errors":[{"code":"UNAUTHORIZED","message":"m","detail":[{"Type":"repository","Name":"a/b"}]}]}"#,
             "UNAUTHORIZED m",
         ),
-        // Envelopes that aren't as they should be.
+        // Malformed envelopes.
         (r#"{"errors":[{"message":"m"}]}"#, "m"),
         (r#"{"errors":[{"code":7,"message":"m"}]}"#, "m"),
         (r#"{"errors":{"code":"X","message":"m"}}"#, "X m"),

@@ -1,26 +1,26 @@
-//! What a refusal asks for (`WWW-Authenticate`, RFC 9110 §11.6.1; Bearer as the distribution project's token specification
-//! has it).
+//! Parses the challenge of a refusal (`WWW-Authenticate`, RFC 9110 §11.6.1; Bearer by the distribution project's
+//! token specification).
 //!
-//! Lenient: what the parsers of docker and containerd read is read, and what registries and proxies were seen to send
-//! besides: spaces where none belong, values without quotes, several challenges in one line.
+//! Lenient: accepts what the parsers of docker and containerd accept, and what registries and proxies were seen to
+//! send besides: misplaced spaces, unquoted values, several challenges in one line.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// How a host wants to be convinced.
+/// An authentication scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
     /// The credentials with each request.
     Basic,
-    /// A token that `realm` gives out.
+    /// A token from `realm`.
     Bearer {
-        /// Where to ask, as it was written.
+        /// The URL of the token service, verbatim.
         realm: String,
-        /// What to name as `service`.
+        /// The value for `service`.
         service: Option<String>,
     },
 }
 
-/// The challenge to follow, of all that `headers` hold: Bearer before Basic, for a token is worth less to a thief.
+/// The challenge to follow among all in `headers`: Bearer before Basic, because a stolen token is worth less.
 pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
     let all = offers(headers);
     let bearer = all.iter().filter(|offer| offer.scheme == "bearer").find_map(|offer| {
@@ -30,19 +30,19 @@ pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
     bearer.or_else(|| all.iter().any(|offer| offer.scheme == "basic").then_some(Challenge::Basic))
 }
 
-/// The scopes that a Bearer challenge names.
+/// The scopes in a Bearer challenge.
 pub(crate) fn scopes(headers: &HeaderMap) -> Vec<String> {
     let all = offers(headers);
     let scope = all.iter().filter(|offer| offer.scheme == "bearer").find_map(|offer| offer.value("scope"));
     scope.unwrap_or_default().split(' ').filter(|scope| !scope.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-/// Whether a challenge says that the token is good, but not for this (RFC 6750 §3.1).
+/// Whether a challenge says that the token is valid, but insufficient (RFC 6750 §3.1).
 pub(crate) fn insufficient_scope(headers: &HeaderMap) -> bool {
     names_error(headers, "insufficient_scope")
 }
 
-/// Whether a challenge says that the token isn't good (RFC 6750 §3.1).
+/// Whether a challenge says that the token is invalid (RFC 6750 §3.1).
 pub(crate) fn invalid_token(headers: &HeaderMap) -> bool {
     names_error(headers, "invalid_token")
 }
@@ -51,7 +51,7 @@ fn names_error(headers: &HeaderMap, name: &str) -> bool {
     offers(headers).iter().any(|offer| offer.value("error") == Some(name))
 }
 
-/// One challenge: a scheme and its parameters, both named in lower case.
+/// One challenge: a scheme and its parameters, both with lower-case names.
 #[derive(Debug, Default)]
 struct Offer {
     scheme: String,
@@ -59,7 +59,7 @@ struct Offer {
 }
 
 impl Offer {
-    /// The value of a parameter; an empty one counts as none, and the last of several counts.
+    /// The value of a parameter; an empty one counts as none, and of several the last counts.
     fn value(&self, name: &str) -> Option<&str> {
         let named = self.parameters.iter().rev().find(|(key, _)| key == name);
         named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -71,12 +71,12 @@ fn offers(headers: &HeaderMap) -> Vec<Offer> {
     texts.flat_map(|text| offers_in(&text)).collect()
 }
 
-/// What stands between words, and ends a value without quotes.
+/// Separators of words, which also end an unquoted value.
 fn divides(c: char) -> bool {
     c.is_ascii_whitespace() || matches!(c, ',' | ';')
 }
 
-/// The challenges of one line. A word is the name of a parameter if `=` follows, else it begins a challenge.
+/// The challenges in one line. A word followed by `=` is the name of a parameter; otherwise it begins a challenge.
 fn offers_in(line: &str) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
     let mut bare_scope = false;
@@ -93,9 +93,9 @@ fn offers_in(line: &str) -> Vec<Offer> {
                 offer.parameters.push((key, value));
                 after
             }
-            // A parameter of nothing.
+            // A parameter without a challenge.
             (Some(value), None) => value_at(value).2,
-            // `repository:a:pull,push` without quotes is one scope, not the beginning of another challenge.
+            // An unquoted `repository:a:pull,push` is one scope, not the beginning of another challenge.
             (None, Some(offer)) if bare_scope && is_action(word) => {
                 if let Some((_, scope)) = offer.parameters.last_mut() {
                     scope.push(',');
@@ -118,7 +118,7 @@ fn is_action(word: &str) -> bool {
     matches!(word, "pull" | "push" | "delete" | "*")
 }
 
-/// The value that `text` begins with, whether it is quoted, and what comes after it.
+/// The value at the start of `text`, whether it is quoted, and the rest.
 fn value_at(text: &str) -> (String, bool, &str) {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
         let end = text.find(divides).unwrap_or(text.len());
@@ -133,7 +133,7 @@ fn value_at(text: &str) -> (String, bool, &str) {
             c => value.push(c),
         }
     }
-    // The end was forgotten.
+    // The closing quote is missing.
     (value, true, "")
 }
 
@@ -158,27 +158,27 @@ mod tests {
         for (lines, expected) in [
             (&[r#"Bearer realm="https://a/t",service="s",scope="x:y:pull,push""#][..], full.clone()),
             (&[r#"Bearer realm="https://a/t", service="s", scope="x:y:pull,push""#], full.clone()),
-            // Spaces and tabs where none belong, and none where one does.
+            // Misplaced and missing white space.
             (&[r#"Bearer  realm="https://a/t",service="s""#], full.clone()),
             (&[r#"  Bearer	realm="https://a/t"  ,  service="s"  "#], full.clone()),
             (&[r#"Bearer realm = "https://a/t" , service = "s""#], full.clone()),
             (&[r#"Bearer realm="https://a/t"service="s""#], full.clone()),
-            // Commas too many, too few, or semicolons.
+            // Too many or too few commas, or semicolons.
             (&[r#"Bearer realm="https://a/t",,service="s","#], full.clone()),
             (&[r#"Bearer ,realm="https://a/t",service="s""#], full.clone()),
             (&[r#"Bearer realm="https://a/t" service="s""#], full.clone()),
             (&[r#"Bearer realm="https://a/t"; service="s""#], full.clone()),
-            // Without quotes, with colons and slashes; with single ones; with one that was forgotten.
+            // Unquoted, with colons and slashes; single quotes; a missing quote.
             (&["Bearer realm=https://a/t,service=s"], full.clone()),
             (&["Bearer realm=https://a/t, service=s, scope=repository:a/b:pull"], full.clone()),
             (&["Bearer realm=https://a/t,scope=repository:a/b:pull,push,service=s"], full.clone()),
             (&["Bearer realm=https://a:5001/t?x=y,service=s"], bearer("https://a:5001/t?x=y", Some("s"))),
             (&["Bearer realm='https://a/t',service='s'"], full.clone()),
             (&[r#"Bearer service="s",realm="https://a/t"#], full.clone()),
-            // Odd case.
+            // Unusual case.
             (&[r#"bEARER Realm="https://a/t",SERVICE="s""#], full.clone()),
             (&[r#"BEARER REALM="https://a/t""#], bearer(url, None)),
-            // Values that hold what divides.
+            // Values that contain separators.
             (&[r#"Bearer realm="https://a/t",service="s, t; \"u\"""#], bearer(url, Some("s, t; \"u\""))),
             (&[r#"Bearer realm="https://a/t",service="sü""#], bearer(url, Some("sü"))),
             (&[r#"Bearer realm="https://a/t",error="x",error_description="a, b=c",service=s"#], full.clone()),
@@ -194,7 +194,7 @@ mod tests {
             (&["Basic"], Some(Challenge::Basic)),
             (&["Basic realm=Registry Realm"], Some(Challenge::Basic)),
             (&[r#"BASIC realm="a \"b\"""#], Some(Challenge::Basic)),
-            // What asks for nothing that can be given.
+            // Challenges that can't be met.
             (&["Bearer"], None),
             (&[r#"Bearer realm="""#], None),
             (&[r#"Bearer service="s""#], None),

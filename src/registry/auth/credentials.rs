@@ -1,6 +1,8 @@
-//! The credentials of a host: its `registries` entry, for ECR the AWS chain, then the files of docker and podman.
+//! The credentials of a host: from its `registries` entry, for ECR from the AWS chain, then from the files of
+//! docker and podman.
 //!
-//! Nothing is read before the host asks for it, each thing once, and again after a 401: projected tokens rotate.
+//! Nothing is read before the host asks for credentials. Each source is read once, and again after a 401, because
+//! projected tokens rotate.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,10 +21,10 @@ use crate::oci::Registry;
 use crate::registry::auth::docker;
 use crate::registry::services::quirks::Quirks;
 
-/// Where ready Basic credentials come from, for hosts that have them from the AWS chain.
+/// Supplies Basic credentials for hosts that use the AWS chain.
 #[async_trait]
 pub trait BasicTokens: fmt::Debug + Send + Sync {
-    /// What stands behind `Basic `, in base64, and how long it is good for.
+    /// The base64 text after `Basic `, and how long it is valid.
     ///
     /// # Errors
     /// If the chain has no credentials, or the service refuses them.
@@ -57,12 +59,12 @@ impl Environment {
         Self(Arc::new(lookup))
     }
 
-    /// The value of a variable that is set and isn't empty.
+    /// The value of a variable that is set and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
     }
 
-    /// The text that `secret` stands for.
+    /// The text of `secret`.
     ///
     /// # Errors
     /// Why there is none.
@@ -85,7 +87,7 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// What convinces a host or its token service.
+/// A credential for a host or its token service.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Credential {
     Password {
@@ -94,9 +96,9 @@ pub(crate) enum Credential {
     },
     /// Buys tokens at the realm (`grant_type=refresh_token`).
     IdentityToken(String),
-    /// Is a token.
+    /// A token.
     Bearer(String),
-    /// What stands behind `Basic `, from the AWS chain.
+    /// The text after `Basic `, from the AWS chain.
     Basic(String),
 }
 
@@ -126,17 +128,17 @@ pub(crate) struct Credentials {
 pub(crate) struct State {
     /// By repository path: files may have entries for paths.
     found: HashMap<String, Found>,
-    /// What the AWS chain gave: one token for all repositories of the host.
+    /// From the AWS chain: one token for all repositories of the host.
     chain: Option<Found>,
     files: Option<Vec<(PathBuf, docker::File)>>,
-    /// What helpers said, by helper.
+    /// The answers of helpers, by helper.
     asked: HashMap<String, Option<Credential>>,
 }
 
 #[derive(Debug, Clone)]
 struct Found {
     credential: Option<Credential>,
-    /// Where it was found, in words.
+    /// The source, for messages.
     origin: String,
     until: Option<Instant>,
 }
@@ -156,13 +158,14 @@ impl Credentials {
     /// The credentials for `path`, a repository of the host.
     ///
     /// # Errors
-    /// `Configuration` if what is configured can't be read; what the AWS chain says.
+    /// `Configuration` if a configured source can't be read, or the error of the AWS chain.
     pub(crate) async fn get(&self, path: &str) -> Result<Option<Credential>> {
         let mut state = self.state.lock().await;
         self.current(&mut state, path).await
     }
 
-    /// As whom requests about `path` go, and from where that is known: `me, from /home/me/.docker/config.json`.
+    /// The user for requests about `path`, and the source of the credentials, if known: `me, from
+    /// /home/me/.docker/config.json`.
     ///
     /// # Errors
     /// As [`Credentials::get`].
@@ -181,7 +184,7 @@ impl Credentials {
         Ok(whom)
     }
 
-    /// The AWS chain, with what was set for it.
+    /// The AWS chain with its settings, for messages.
     fn chain(&self) -> String {
         let EcrSettings { profile, role_arn, .. } = &self.settings.ecr;
         let set = [("profile", profile), ("role", role_arn)];
@@ -190,7 +193,8 @@ impl Credentials {
         if set.is_empty() { "the AWS chain".to_owned() } else { format!("the AWS chain with {set}") }
     }
 
-    /// `used` was refused: reads everything again, unless somebody has by now. Says whether there is something else to try.
+    /// Reads everything again after `used` was refused, unless that has already happened. Returns whether there are
+    /// other credentials to try.
     ///
     /// # Errors
     /// As [`Credentials::get`].
@@ -240,7 +244,7 @@ impl Credentials {
         }
     }
 
-    /// A ready token, whose use needs no challenge.
+    /// Whether it has a token that can be sent without a challenge.
     pub(crate) fn has_ready_token(&self) -> bool {
         self.settings.token.is_some()
     }

@@ -1,6 +1,6 @@
-//! Credential files as docker and podman write them (`config.json`, `auth.json`), and the helpers that they name.
+//! Credential files of docker and podman (`config.json`, `auth.json`), and the helpers that they name.
 //!
-//! `docker_credential` knows neither keys with a path nor a time limit for helpers, so it is done here.
+//! Implemented here because `docker_credential` supports neither keys with a path nor a time limit for helpers.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,21 +21,21 @@ use crate::registry::services::quirks::Quirks;
 
 const HELPER_LIMIT: Duration = Duration::from_secs(30);
 
-/// As much of what a helper complains about as is shown: lines, and characters of each.
+/// How much of a helper's error output is shown: lines, and characters per line.
 const COMPLAINT_LINES: usize = 5;
 const COMPLAINT_LENGTH: usize = 300;
 
-/// The user name that stands for an identity token.
+/// The user name that marks an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Padding is optional: hand-made files lack it.
+/// Padding is optional: it is missing in hand-made files.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One file, as far as it matters here. What it says of a host is understood when that host is asked for: a mistake in one
-/// entry is nobody else's.
+/// The relevant parts of one file. The entry of a host is parsed when that host is requested, so that an error in
+/// one entry doesn't affect others.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct File {
@@ -58,7 +58,7 @@ impl fmt::Debug for File {
     }
 }
 
-/// The files that may hold credentials, first come first served.
+/// The files that may contain credentials, in order of priority.
 pub(crate) fn paths(environment: &Environment) -> Vec<PathBuf> {
     let in_dir = |variable: &str, file: &str| Some(Path::new(&environment.get(variable)?).join(file));
     let docker = in_dir("DOCKER_CONFIG", "config.json");
@@ -67,15 +67,15 @@ pub(crate) fn paths(environment: &Environment) -> Vec<PathBuf> {
     [explicit, docker, in_dir("XDG_RUNTIME_DIR", "containers/auth.json"), home].into_iter().flatten().collect()
 }
 
-/// Reads the file at `path`; `None` if there is none.
+/// Reads the file at `path`; `None` if it doesn't exist.
 ///
 /// # Errors
-/// If it can't be read, or isn't one.
+/// If it can't be read or parsed.
 pub(crate) fn read(path: &Path) -> Result<Option<File>, String> {
     let failed = |why: String| format!("can't read the credentials file {}: {why}", path.display());
     match std::fs::read(path) {
         Ok(bytes) => {
-            // Some editors begin a file with this mark.
+            // Some editors begin a file with a byte order mark.
             let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes).trim_ascii();
             let read = || serde_json::from_slice(text).map(Some).map_err(|e| failed(e.to_string()));
             if text.is_empty() { Ok(None) } else { read() }
@@ -86,10 +86,10 @@ pub(crate) fn read(path: &Path) -> Result<Option<File>, String> {
 }
 
 impl File {
-    /// The helper in charge of `registry`: its own, else the store for all.
+    /// The helper for `registry`: its own, or otherwise the store for all.
     ///
     /// # Errors
-    /// If what stands there is no name.
+    /// If the value isn't a name.
     pub(crate) fn helper(&self, registry: &Registry) -> Result<Option<&str>, String> {
         let helpers = self.cred_helpers.as_object().into_iter().flatten();
         let own = helpers.filter(|(key, _)| key_matches(key, registry.as_str())).map(|(_, helper)| helper).next();
@@ -98,7 +98,7 @@ impl File {
             Value::String(helper) => helper.as_str(),
             other => return Err(format!("{} isn't the name of a credential helper", shape(other))),
         };
-        // It becomes part of a program's name, and mustn't be a path.
+        // It becomes part of a program's name, and must not be a path.
         if helper.contains(['/', '\\', '\0']) {
             return Err(format!("`{}` isn't the name of a credential helper", helper.escape_debug()));
         }
@@ -127,7 +127,7 @@ impl File {
     }
 }
 
-/// What a value is, without showing it: it may be a secret that stands in the wrong place.
+/// The type of a value, without the value: it may be a misplaced secret.
 fn shape(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -155,7 +155,7 @@ impl Entry {
         Ok(Self { auth, username, password, identitytoken: text("identitytoken")? })
     }
 
-    /// `None` for an empty entry, as `docker login` leaves them beside a helper.
+    /// `None` for an empty entry, which `docker login` leaves if a helper is used.
     fn credential(&self) -> Result<Option<Credential>, String> {
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         if let Some(token) = filled(&self.identitytoken) {
@@ -171,7 +171,7 @@ impl Entry {
     }
 }
 
-/// What a user name and a password are, of which the first may stand for what the second is.
+/// The credential for a user name and a password; a special user name marks a token.
 pub(crate) fn login(username: String, password: String) -> Credential {
     match username.as_str() {
         TOKEN_USER => Credential::IdentityToken(password),
@@ -179,8 +179,8 @@ pub(crate) fn login(username: String, password: String) -> Credential {
     }
 }
 
-/// Whether a key names `name` (`host` or `host/path`): keys may carry a scheme and `/v1/` or `/v2/`, and Docker Hub has
-/// many names.
+/// Whether a key means `name` (`host` or `host/path`): keys may have a scheme and `/v1/` or `/v2/`, and Docker Hub
+/// has several names.
 fn key_matches(key: &str, name: &str) -> bool {
     let bare = key.trim().trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or(bare.strip_suffix("/v2")).unwrap_or(bare);
@@ -196,7 +196,7 @@ struct Answer {
     secret: String,
 }
 
-/// Asks `docker-credential-HELPER`; `None` if it knows nothing of `registry`.
+/// Asks `docker-credential-HELPER`; `None` if it has no entry for `registry`.
 ///
 /// # Errors
 /// If it can't be run, fails, or takes longer than 30 seconds.
@@ -215,7 +215,7 @@ async fn consult(program: &str, server: &str) -> Result<Option<Credential>, Stri
     };
     let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     if !output.status.success() {
-        // The helpers' protocol has no code for it, only these words.
+        // The helpers' protocol has no code for this, only these words.
         if [&said, &complained].iter().any(|text| text.contains("credentials not found")) {
             return Ok(None);
         }
@@ -228,7 +228,7 @@ async fn consult(program: &str, server: &str) -> Result<Option<Credential>, Stri
     Ok((!empty).then(|| login(answer.username, answer.secret)))
 }
 
-/// What a helper said, fit to be shown: the protocol has it on standard output, and many write it elsewhere.
+/// The error output of a helper, for display: the protocol uses standard output, but many write to standard error.
 fn complaint(texts: &[&str]) -> String {
     let lines = texts.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty());
     let short = |line: &str| shown::redacted(line).chars().take(COMPLAINT_LENGTH).collect();
@@ -245,7 +245,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<std::process::Outpu
         .kill_on_drop(true)
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A helper may answer without reading.
+        // A helper may answer without reading its input.
         let _ = stdin.write_all(server.as_bytes()).await;
     }
     child.wait_with_output().await
@@ -386,12 +386,12 @@ mod tests {
         assert!(read(&path).unwrap_err().contains("config.json"));
     }
 
-    /// A program that a shell runs.
+    /// A program run by a shell.
     #[cfg(unix)]
     fn program(folder: &Path, script: &str) -> String {
         use std::os::unix::fs::PermissionsExt as _;
         let path = folder.join("docker-credential-test");
-        // Written elsewhere and moved: a program that some process has open for writing can't be run.
+        // Written elsewhere and moved: a program that a process has open for writing can't be run.
         let draft = folder.join("draft");
         std::fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,4 +1,4 @@
-//! What is fetched to be somebody: a token, and the challenge of a host that didn't name it.
+//! Fetches tokens, and the challenge of a host that sent none.
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
@@ -16,7 +16,7 @@ use crate::registry::auth::token::{self, Token};
 use crate::registry::services::harbor;
 
 impl Auth {
-    /// What `/v2/` asks for. If that can't be found out, it is asked again by the next who wants to know.
+    /// The challenge of `/v2/`. If the request fails, the next caller repeats it.
     pub(super) async fn challenge_at_base(&self, of: &Request) -> Option<Challenge> {
         let ask = || async {
             let base = &self.transport.home.base;
@@ -40,7 +40,8 @@ impl Auth {
         self.at_base.get_or_try_init(ask).await.cloned().unwrap_or_default()
     }
 
-    /// A token of `scopes` from `realm`, for what is at `path`. `waits` = the trouble of who gives it is waited for.
+    /// A token of `scopes` from `realm`, for the repository at `path`. `waits`: wait while the token service is in
+    /// trouble.
     pub(super) async fn fetch(
         &self,
         path: &str,
@@ -62,7 +63,7 @@ impl Auth {
                 Some(credential) => self.try_login(&request, credential).await?,
                 None => None,
             };
-            // A Harbor tells a wrong password only to who asks for nothing.
+            // Harbor rejects a wrong password only in a request without scopes.
             let only_tries = pass.is_some() && service == Some(harbor::SERVICE) && !scopes.is_empty();
             if only_tries {
                 request = ask_for(&Scopes::default());
@@ -90,9 +91,9 @@ impl Auth {
         }
     }
 
-    /// The error of a token that isn't given to `credential`, and whether all who go with it are to hear of that. Where it
-    /// isn't told whether login or scopes are refused, and the login hasn't been accepted before, the `bare` request tells,
-    /// which asks for no scope.
+    /// The error if `credential` gets no token, and whether it applies to all requests with it. If the answer
+    /// doesn't distinguish login and scopes, and the login hasn't been accepted before, the `bare` request without
+    /// scopes decides.
     async fn token_refused(
         &self,
         (request, bare): (&Request, Request),
@@ -101,7 +102,7 @@ impl Auth {
         pass: Option<Pass>,
     ) -> Error {
         let is_scoped = !request.scopes.is_empty();
-        // What was accepted before isn't wrong now.
+        // It was accepted before, so it isn't wrong now.
         if pass.is_none() && is_scoped {
             return lacks_right(request, &answer);
         }
@@ -126,7 +127,7 @@ impl Auth {
         request.error(Kind::Unauthorized, wrong.message()).with_status(wrong.status.as_u16()).about_login()
     }
 
-    /// Where tokens are given out.
+    /// The URL of the token service.
     fn realm(&self, path: &str, realm: &str) -> Result<Url> {
         let home = &self.transport.home;
         let url = if realm.starts_with('/') { home.base.join(realm) } else { Url::parse(realm) };
@@ -137,17 +138,17 @@ impl Auth {
     }
 }
 
-/// The error of a token that isn't given to nobody. A 403 may be for a repository that doesn't exist.
+/// The error if an anonymous client gets no token. A 403 may mean that the repository doesn't exist.
 fn anonymous(request: &Request, answer: &Answer) -> Error {
     let error = request.error(Kind::Unauthorized, answer.message()).with_status(answer.status.as_u16());
     if answer.status == 401 { error } else { error.with_hint(ANONYMOUS) }
 }
 
-/// The error of a token that isn't given for these scopes, to one whose login is good.
+/// The error if a valid login gets no token for these scopes.
 fn lacks_right(request: &Request, answer: &Answer) -> Error {
     request.error(Kind::Denied, answer.message()).with_status(answer.status.as_u16())
 }
 
-/// No account lacks a right where there is none.
+/// Without a login, missing permissions aren't the reason.
 pub(crate) const ANONYMOUS: &str = "without a login, a private repository and one that doesn't exist look the same: check the \
     spelling, or log in (set username and password under registries: in mirror.yaml, or use docker login)";

@@ -1,4 +1,4 @@
-//! What a token is to be good for (the distribution project's token specification, "Scope").
+//! The scopes of a token (the distribution project's token specification, "Scope").
 
 use std::sync::Arc;
 
@@ -7,19 +7,19 @@ use std::sync::Arc;
 pub(crate) struct Scopes(Arc<[String]>);
 
 impl Scopes {
-    /// To read `path`, or to write it as well.
+    /// To read `path`, or also to write it.
     pub(crate) fn of(path: &str, writes: bool) -> Self {
         let actions = if writes { "pull,push" } else { "pull" };
         Self([format!("repository:{path}:{actions}")].into())
     }
 
-    /// As a challenge has them.
+    /// The scopes from a challenge.
     pub(crate) fn named(mut scopes: Vec<String>) -> Self {
         scopes.sort();
         Self(scopes.into())
     }
 
-    /// And to read `path`.
+    /// These scopes, and to read `path`.
     #[must_use]
     pub(crate) fn and_pull(&self, path: &str) -> Self {
         let mut all: Vec<String> = self.0.iter().cloned().chain([format!("repository:{path}:pull")]).collect();
@@ -32,7 +32,7 @@ impl Scopes {
         Self(paths.map(|path| format!("repository:{path}:pull,push")).collect())
     }
 
-    /// The repositories that it is about.
+    /// The repositories in the scopes.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         self.iter().filter_map(|scope| Some(scope.strip_prefix("repository:")?.rsplit_once(':')?.0))
     }

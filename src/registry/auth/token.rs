@@ -1,4 +1,4 @@
-//! One request for a bearer token, as the distribution project's "Token Authentication Specification" has it.
+//! One request for a bearer token, by the distribution project's "Token Authentication Specification".
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::registry::auth::challenge;
 use crate::registry::auth::credentials::Credential;
 use crate::registry::auth::scopes::Scopes;
 
-/// As the specification has it for tokens that don't say how long they live.
+/// The specification's default for tokens without a lifetime, in seconds.
 const DEFAULT_LIFE: u64 = 60;
 
-/// A token and when to get the next.
+/// A token, and when to fetch the next.
 #[derive(Clone)]
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
@@ -56,7 +56,7 @@ pub(crate) fn request(
             (Action::GetToken, Bytes::new())
         }
     };
-    // With its port, if it is none that goes without saying.
+    // With its port, unless that is the default.
     let at = &realm[url::Position::BeforeHost..url::Position::AfterPort];
     Request {
         action,
@@ -72,7 +72,7 @@ pub(crate) fn request(
     }
 }
 
-/// What to send as `Authorization` for `credential` itself; `None` if it only buys tokens.
+/// The `Authorization` header for `credential` itself; `None` if it only buys tokens.
 pub(crate) fn direct(credential: &Credential) -> Option<HeaderValue> {
     match credential {
         Credential::Password { username, password } => {
@@ -84,18 +84,18 @@ pub(crate) fn direct(credential: &Credential) -> Option<HeaderValue> {
     }
 }
 
-/// Whether a token service refuses who asks, or what was asked for: it isn't always said which.
+/// Whether a token service refuses the login or the scopes; the answer doesn't always distinguish them.
 pub(crate) fn refuses(answer: &Answer, credential: Option<&Credential>) -> bool {
     match answer.status.as_u16() {
         _ if answer.throttles() => false,
         401 | 403 => true,
-        // A refresh token that isn't accepted is an `invalid_grant`, with status 400.
+        // A rejected refresh token is an `invalid_grant`, with status 400.
         400 => matches!(credential, Some(Credential::IdentityToken(_))),
         _ => false,
     }
 }
 
-/// Whether such a refusal may be about the scopes, and not about the login.
+/// Whether such a refusal may be about the scopes rather than the login.
 pub(crate) fn may_mean_scope(answer: &Answer) -> bool {
     let said = String::from_utf8_lossy(&answer.body);
     answer.status == 403
@@ -110,11 +110,11 @@ fn secret(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The token in a successful answer to a request that was `sent` then. A tenth of its life is left for the way. Member names
-/// are read in any case, as docker and containerd read them, and what isn't needed can't be wrong.
+/// The token in a successful answer to a request that was sent at `sent`. A tenth of its lifetime is reserved for
+/// latency. Member names are case-insensitive, as in docker and containerd, and unused members may be invalid.
 ///
 /// # Errors
-/// `Invalid` if there is none in it.
+/// `Invalid` if it has no token.
 pub(crate) fn read(request: &Request, answer: &Answer, sent: Instant) -> Result<Token> {
     let first = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Map<String, Value>>().next();
     let members = first.unwrap_or_else(|| Ok(Map::new())).map_err(|e| answer.unreadable(request, e))?;
@@ -126,12 +126,12 @@ pub(crate) fn read(request: &Request, answer: &Answer, sent: Instant) -> Result<
     let header = secret(&format!("Bearer {text}"))
         .ok_or_else(|| request.error(Kind::Invalid, "the token holds what no header may"))?;
     let life = member("expires_in").and_then(seconds).unwrap_or(Duration::from_secs(DEFAULT_LIFE));
-    // Longer than a day is as good as for ever, and safe to add to a clock.
+    // More than a day is as good as unlimited, and safe to add to a clock.
     let life = life.min(Duration::from_secs(24 * 3600));
     Ok(Token { header, fetched_at: sent, renew_at: sent + life.mul_f64(0.9) })
 }
 
-/// A life that makes sense, as a number or as the text of one.
+/// A valid lifetime, as a number or a text.
 fn seconds(value: &Value) -> Option<Duration> {
     let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
     let longest = Duration::MAX.as_secs_f64() / 2.0;
@@ -142,7 +142,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// The header and the life, in seconds, of the token in `body`.
+    /// The header and the lifetime, in seconds, of the token in `body`.
     fn token(body: &str) -> Result<(String, f64), Kind> {
         let answer = Answer::of(200, &[], body);
         let sent = Instant::now();

@@ -1,10 +1,11 @@
 //! Where a request may go: the one check of token realms, redirects and upload locations.
 //!
-//! These are URLs that a registry chose, and what goes there is credentials, an image's bytes, or a question from within
-//! this network. Two things are decided here, by the URL that is talked to (`endpoint` counts), before anything is sent.
-//! What means the registry itself goes to the registry as we know it: behind a TLS proxy, registries name themselves with
-//! the wrong scheme, or without their port. And nothing goes in clear text unless the registry is spoken to so, nor to a
-//! link-local address, nor to this machine unless the registry is on it.
+//! A registry chooses these URLs, and they receive credentials, an image's bytes, or a request from inside this
+//! network. Two decisions are made here before anything is sent, by the URL that is actually used (`endpoint`
+//! counts). A URL that means the registry itself is rewritten to the registry's known address: behind a TLS proxy,
+//! registries return URLs with the wrong scheme, or without their port. And no request goes out in plain text
+//! unless the registry is configured for it, nor to a link-local address, nor to this machine unless the registry
+//! is on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,12 +13,12 @@ use url::{Host, Url};
 
 use crate::oci::Registry;
 
-/// Where a registry is.
+/// The location of a registry.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// What the registry's URLs begin with.
+    /// The prefix of the registry's URLs.
     pub(crate) base: Url,
-    /// What it is called, which isn't where it is if there is an `endpoint`.
+    /// The URL of its name, which differs from `base` if there is an `endpoint`.
     name: Option<Url>,
 }
 
@@ -32,13 +33,13 @@ impl Home {
         url.origin() == self.base.origin()
     }
 
-    /// `url`, which the registry has given: at the registry as we know it, if that is what it means.
+    /// `url` from the registry, rewritten to its known address if it means the registry.
     pub(crate) fn settle(&self, url: Url) -> Url {
         if self.is_meant(&url) { self.at_home(&url) } else { url }
     }
 
-    /// The same for a redirect of `from`. Another port of the same host may well serve the storage, and the same URL with
-    /// another scheme is the other scheme that is meant.
+    /// Like [`Home::settle`], for a redirect of `from`. Another port of the same host may serve the storage, and
+    /// the same URL with another scheme is a deliberate change of scheme.
     pub(crate) fn settle_redirect(&self, from: &Url, url: Url) -> Url {
         let is_api = url.path().starts_with("/v2/") || url.path().starts_with(&format!("{}/v2/", self.path()));
         if !self.is_meant(&url) || !(is_api || self.is_downgrade(&url)) {
@@ -48,7 +49,7 @@ impl Home {
         if home == *from { url } else { home }
     }
 
-    /// The URL of a token realm. A service of its own may share the registry's host, so only a scheme is set right.
+    /// The URL of a token realm. A separate service may share the registry's host, so only the scheme is corrected.
     pub(crate) fn settle_realm(&self, url: Url) -> Url {
         if self.is_downgrade(&url) { self.settle(url) } else { url }
     }
@@ -102,7 +103,7 @@ impl Home {
     }
 }
 
-/// In lower case, as all hosts of `url` are; without the dot that may end a name.
+/// In lower case, as in any `url`; without a trailing dot.
 fn host(url: &Url) -> Option<&str> {
     url.host_str().map(|host| host.trim_end_matches('.'))
 }
@@ -119,15 +120,15 @@ enum Reach {
     Wide,
 }
 
-/// What `/etc/hosts` calls this machine.
+/// The usual names of this machine in `/etc/hosts`.
 const LOOPBACK_NAMES: &[&str] =
     &["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 
-/// Names and addresses that clouds give their metadata service beside the link-local one.
+/// Names and addresses of cloud metadata services besides the link-local one.
 const METADATA_NAMES: &[&str] = &["metadata.google.internal", "metadata"];
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// However the host is written: `url` has made addresses of decimal, octal and hexadecimal ones.
+/// Handles every spelling of a host: `url` has already converted decimal, octal and hexadecimal addresses.
 fn reach(url: &Url) -> Reach {
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
@@ -139,7 +140,7 @@ fn reach(url: &Url) -> Reach {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA_V6,
     };
-    // What has no address of its own leads to this machine as well.
+    // An unspecified address leads to this machine as well.
     let is_here = match address {
         IpAddr::V4(address) => address.is_loopback() || address.octets()[0] == 0,
         IpAddr::V6(address) => address.is_loopback() || address.is_unspecified(),
@@ -160,7 +161,8 @@ fn reach_of_name(name: &str) -> Reach {
     }
 }
 
-/// The IPv4 address that an IPv6 one leads to: mapped or compatible (RFC 4291 §2.5.5), translated (RFC 6052 §2.1), 6to4 (RFC 3056).
+/// The IPv4 address inside an IPv6 one: mapped or compatible (RFC 4291 §2.5.5), translated (RFC 6052 §2.1), 6to4
+/// (RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let segments = address.segments();
     let of = |high: u16, low: u16| {
@@ -192,7 +194,7 @@ mod tests {
     fn what_means_the_registry_goes_to_the_registry_as_it_is_known() {
         let tls = "https://registry.example.com:5000/";
         for (base, given, settled) in [
-            // The scheme, the port, or both were lost by a proxy.
+            // A proxy has lost the scheme, the port, or both.
             (tls, "http://registry.example.com:5000/v2/a?b=c", Some("https://registry.example.com:5000/v2/a?b=c")),
             (tls, "http://registry.example.com/v2/a", Some("https://registry.example.com:5000/v2/a")),
             (tls, "https://registry.example.com/v2/a", Some("https://registry.example.com:5000/v2/a")),
@@ -204,10 +206,10 @@ mod tests {
             ("http://h.io:5000/", "https://h.io:5000/v2/a", Some("http://h.io:5000/v2/a")),
             ("http://127.0.0.1:5000/", "http://127.0.0.1/v2/a", Some("http://127.0.0.1:5000/v2/a")),
             ("https://[2001:db8::1]:5000/", "http://[2001:db8::1]/v2/a", Some("https://[2001:db8::1]:5000/v2/a")),
-            // The name that the registry is known by, where an endpoint is talked to.
+            // The name of the registry, if an endpoint is used.
             ("http://127.0.0.1:1/", "https://registry.example.com:5000/v2/a", Some("http://127.0.0.1:1/v2/a")),
             ("http://127.0.0.1:1/", "https://registry.example.com/v2/a", Some("http://127.0.0.1:1/v2/a")),
-            // Something else: another port, another host, no web.
+            // Something else: another port, another host, no web URL.
             (tls, "https://registry.example.com:9000/v2/a", None),
             (tls, "http://registry.example.com:9000/v2/a", None),
             (tls, "https://cdn.registry.example.com/v2/a", None),
@@ -232,7 +234,7 @@ mod tests {
             ("https://h.io:5000/", from, "http://h.io/storage", "https://h.io:5000/storage"),
             ("https://h.io:5000/", from, "http://h.io:9000/storage", "http://h.io:9000/storage"),
             ("https://h.io:5000/x/", from, "http://h.io/x/v2/b", "https://h.io:5000/x/v2/b"),
-            // A registry that is moving to TLS: to stay would mean to go in circles.
+            // A registry that is moving to TLS: rewriting the URL would make a redirect loop.
             ("http://h.io/", "http://h.io/v2/a", "https://h.io/v2/a", "https://h.io/v2/a"),
         ] {
             let settled_to = named(base, "h.io").settle_redirect(&from.parse().unwrap(), given.parse().unwrap());
@@ -245,7 +247,7 @@ mod tests {
         for (base, given, settled) in [
             ("https://h.io/", "http://h.io/token", "https://h.io/token"),
             ("https://h.io:8443/", "http://h.io:8443/token", "https://h.io:8443/token"),
-            // GitLab's registry has a port of its own, its token service hasn't.
+            // GitLab's registry has a separate port, its token service doesn't.
             ("https://h.io:5050/", "https://h.io/jwt/auth", "https://h.io/jwt/auth"),
             ("http://h.io:5000/", "http://h.io/token", "http://h.io/token"),
             ("https://h.io/", "http://auth.h.io/token", "http://auth.h.io/token"),
@@ -265,7 +267,7 @@ mod tests {
             ("https://[fc00::1]/t", true, true, true),
             ("http://auth.example.com/token", false, true, true),
             ("http://10.0.0.1/token", false, true, true),
-            // This machine, however it is written.
+            // This machine, in every spelling.
             ("https://127.0.0.1/t", false, false, true),
             ("https://127.8.8.8/t", false, false, true),
             ("https://127.0.0.1./t", false, false, true),
@@ -295,7 +297,7 @@ mod tests {
             ("https://localhost.localdomain/t", false, false, true),
             ("https://ip6-localhost/t", false, false, true),
             ("http://localhost:5001/t", false, false, true),
-            // Link-local, however it is written: never.
+            // Link-local, in every spelling: never.
             ("http://169.254.169.254/latest", false, false, false),
             ("https://169.254.0.1/t", false, false, false),
             ("https://169.254.169.254./t", false, false, false),
@@ -314,7 +316,7 @@ mod tests {
             ("https://[fd00:ec2::254]/t", false, false, false),
             ("https://metadata.google.internal/t", false, false, false),
             ("https://metadata.google.internal./t", false, false, false),
-            // What no URL of a registry has.
+            // Forms that no registry's URL has.
             ("https://user:pass@auth.example.com/t", false, false, false),
             ("https://user@auth.example.com/t", false, false, false),
             ("https://:pass@auth.example.com/t", false, false, false),
@@ -327,7 +329,8 @@ mod tests {
                 assert_eq!(home(base).check(&parsed).is_ok(), expected, "{url} from {base}: {parsed}");
             }
         }
-        // A registry on this machine that speaks TLS is no reason for clear text; one at a link-local address is itself.
+        // TLS to a registry on this machine doesn't justify plain text; a registry at a link-local address may use
+        // its own.
         assert!(home("https://localhost:5000/").check(&"http://127.0.0.1/t".parse().unwrap()).is_err());
         assert!(home("https://[::1]:5000/").check(&"https://127.0.0.1/t".parse().unwrap()).is_ok());
         assert!(home("http://169.254.1.1:5000/").check(&"http://169.254.1.1:5000/v2/".parse().unwrap()).is_ok());

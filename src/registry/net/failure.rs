@@ -1,4 +1,4 @@
-//! Why there is no answer: silence, or a connection that wasn't made or broke, and what to do about it.
+//! Why there is no answer: silence, or a connection that failed or broke, with advice.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::registry::net::way::Way;
 pub(crate) enum Failure {
     /// Silence for longer than `idle_timeout`.
     Idle(Duration),
-    /// The connection wasn't made, or broke.
+    /// The connection failed or broke.
     Http(reqwest::Error),
 }
 
-/// What it means, before it is told of a request.
+/// The explanation, independent of a request.
 struct Meaning {
     kind: Kind,
     why: String,
@@ -34,7 +34,7 @@ impl Failure {
         }
     }
 
-    /// The connection was there, and was closed without a byte of an answer.
+    /// The connection was established, and closed without a byte of an answer.
     pub(crate) fn is_closed_before_answer(&self) -> bool {
         let Self::Http(error) = self else { return false };
         let mut cause: Option<&dyn std::error::Error> = Some(error);
@@ -88,7 +88,7 @@ impl Failure {
             if why.contains("proxy authorization required") {
                 return settled("the proxy wants a user and a password, or others".to_owned(), PROXY_HINT.to_owned());
             }
-            // As a server that speaks TLS greets, or refuses who doesn't.
+            // A server that speaks TLS greets like this, or refuses plain text.
             if way.url.scheme() == "http" && NOT_HTTP.iter().any(|words| why.contains(words)) {
                 return settled("it doesn't speak plain HTTP there".to_owned(), way.tls_hint());
             }
@@ -111,10 +111,10 @@ impl Failure {
 pub(crate) const PROXY_HINT: &str =
     "set proxy: for this registry, from env or file, to a URL with the user and the password";
 
-/// What the parser of answers says of bytes that are none.
+/// The HTTP parser's messages for bytes that aren't HTTP.
 const NOT_HTTP: &[&str] = &["invalid HTTP version parsed", "invalid HTTP status-code parsed"];
 
-/// The innermost cause with words before it; the URL may hold a signature and is left out.
+/// The innermost cause, with context; the URL may contain a signature and is left out.
 fn chain(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut texts: Vec<String> = Vec::new();
@@ -131,7 +131,7 @@ fn chain(error: &reqwest::Error) -> String {
     texts.join(": ")
 }
 
-/// Without what only a programmer wants to know: the client's layers, and numbers of errors that have a text.
+/// Removes technical details: the client's layers, and numbers of errors that have a text.
 fn plain(text: &str) -> String {
     let text = text.split(" (os error").next().unwrap_or_default();
     let layers = ["client error (", "tcp connect error"];

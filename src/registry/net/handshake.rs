@@ -1,5 +1,5 @@
-//! Why TLS with a host failed, and what to do about it: the settings or a certificate have to change, so none of it is tried
-//! again.
+//! Explains failed TLS handshakes, with advice. The settings or a certificate have to change, so these aren't
+//! retried.
 
 use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use crate::registry::net::tls::is_authoritys;
 use crate::registry::net::way::Way;
 
-/// What is wrong, and the next step.
+/// The problem, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Diagnosis {
     pub(crate) why: String,
@@ -27,7 +27,7 @@ const OTHER_CLIENT_HINT: &str = "is it signed by an authority that the server kn
 pub(crate) fn find(error: &reqwest::Error) -> Option<&TlsError> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // An I/O error doesn't call what it was made of its source.
+        // The `source()` of an I/O error skips the error inside it.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let inner = inner.map(|inner| inner as &(dyn std::error::Error + 'static));
         let found = [Some(error), inner].into_iter().flatten().find_map(|error| error.downcast_ref());
@@ -39,12 +39,12 @@ pub(crate) fn find(error: &reqwest::Error) -> Option<&TlsError> {
     None
 }
 
-/// What `error` means on this way; `None` if it may pass.
+/// The meaning of `error` on this way; `None` if it is transient.
 pub(crate) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
     Some(match error {
         TlsError::InvalidCertificate(error) => certificate(error, way),
         TlsError::AlertReceived(alert) => of_alert(*alert, way)?,
-        // It answers the greeting in another language, most likely in plain HTTP.
+        // The answer to the greeting isn't TLS, most likely plain HTTP.
         TlsError::InvalidMessage(_) => diagnosis("it doesn't speak TLS there", way.plain_hint()),
         TlsError::PeerIncompatible(_) => no_common_ground(),
         _ => return None,
@@ -155,7 +155,7 @@ fn name_hint(way: &Way<'_>) -> String {
     }
 }
 
-/// `DnsName("h.io")` and `IpAddress(127.0.0.1)` as people write them.
+/// `DnsName("h.io")` and `IpAddress(127.0.0.1)` without the wrapper, for display.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')
@@ -175,7 +175,7 @@ mod tests {
 
     const FAR: &str = "https://cdn.io/blob?signature=secret";
 
-    /// What is made of `error` by these settings for `h.io`, on the way to `url`.
+    /// The message for `error` with these settings for `h.io`, on the way to `url`.
     fn judged(error: &TlsError, settings: &RegistrySettings, url: &str) -> Option<String> {
         let (registry, base) = ("h.io".parse().unwrap(), "https://h.io/".parse().unwrap());
         let url = url.parse().unwrap();
@@ -252,7 +252,7 @@ mod tests {
                 judged(&TlsError::AlertReceived(alert), &none, "https://h.io/").unwrap().contains("TLS 1.2 or 1.3")
             );
         }
-        // These may pass.
+        // These are transient.
         for alert in [Alert::InternalError, Alert::CloseNotify] {
             assert_eq!(judged(&TlsError::AlertReceived(alert), &none, "https://h.io/"), None);
         }

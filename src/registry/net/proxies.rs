@@ -1,7 +1,7 @@
-//! Which proxy a request goes through, and who has said so.
+//! The proxy of a request, and the setting that names it.
 //!
-//! `proxy:` of the registry counts for all that is asked on its behalf; else the environment does, by the URL that is talked
-//! to, and never for this machine, which no proxy knows as we do.
+//! `proxy:` of a registry applies to all requests on its behalf. Otherwise the environment applies, by the URL that
+//! is used, and never for this machine, which a proxy can't reach under this name.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use url::Url;
@@ -15,29 +15,29 @@ use crate::registry::net::unusable::{at_key, unusable};
 /// A proxy.
 #[derive(Clone)]
 pub(crate) struct Proxy {
-    /// May hold a password.
+    /// May contain a password.
     pub(crate) url: Url,
-    /// What names it: a variable, or a key of mirror.yaml.
+    /// The variable or key of mirror.yaml that names it.
     pub(crate) named_by: String,
 }
 
-/// The proxies of one registry, and of the hosts that it sends us to.
+/// The proxies for one registry, and for the hosts that it redirects to.
 #[derive(Debug)]
 pub(crate) struct Proxies {
     set: Option<Proxy>,
-    /// The registry is on this machine, and goes through `set` all the same.
+    /// Whether the registry is on this machine, and uses `set` all the same.
     set_for_loopback: bool,
     http: Option<Result<Proxy>>,
     https: Option<Result<Proxy>>,
-    /// Says which hosts `NO_PROXY` doesn't exempt.
+    /// Matches hosts that `NO_PROXY` doesn't exempt.
     not_exempt: Matcher,
 }
 
 impl Proxies {
-    /// Those of `registry`, which is talked to at `base`.
+    /// The proxies for `registry`, whose URL is `base`.
     ///
     /// # Errors
-    /// `Configuration` if `proxy:` can't be read, or is none.
+    /// `Configuration` if `proxy:` can't be read, or isn't a proxy URL.
     pub(crate) fn new(
         registry: &Registry,
         settings: &RegistrySettings,
@@ -62,7 +62,7 @@ impl Proxies {
     /// The proxy on the way to `url`; `None` if there is none.
     ///
     /// # Errors
-    /// `Configuration` if what names it makes no sense.
+    /// `Configuration` if its URL is invalid.
     pub(crate) fn of(&self, url: &Url) -> Result<Option<&Proxy>> {
         let is_loopback = is_loopback(url);
         if let Some(set) = &self.set {
@@ -78,7 +78,7 @@ impl Proxies {
 }
 
 impl Proxy {
-    /// Whether a variable names it, which may be overruled by another.
+    /// Whether a variable names it, so that another variable may override it.
     pub(crate) fn is_of_environment(&self) -> bool {
         !self.named_by.contains(' ')
     }
@@ -101,13 +101,13 @@ fn is_loopback(url: &Url) -> bool {
 
 fn set(registry: &Registry, secret: &Secret, environment: &Environment) -> Result<Proxy> {
     let text = environment.read(secret).map_err(|why| at_key(registry, "proxy", &why))?;
-    // Neither the text nor what a parser says of it is shown: there may be a password in it.
+    // Neither the text nor the parser's message is shown: it may contain a password.
     let not_one = || at_key(registry, "proxy", "it isn't a URL such as http://USER:PASSWORD@HOST:PORT");
     let url = url(&text).ok_or_else(not_one)?;
     Ok(Proxy { url, named_by: format!("proxy: of registries.{registry}") })
 }
 
-/// As curl reads it: `HOST:PORT` is a URL of `http`.
+/// Like curl: `HOST:PORT` is a URL of `http`.
 fn of_variable(registry: &Registry, name: &str, text: &str) -> Result<Proxy> {
     let text = text.trim();
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -124,7 +124,7 @@ fn of_variable(registry: &Registry, name: &str, text: &str) -> Result<Proxy> {
 
 fn url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-    // What a client can't dial is no proxy either.
+    // A proxy that a client can't connect to is invalid, too.
     (url.port_or_known_default() != Some(0) && reqwest::Proxy::all(url.clone()).is_ok()).then_some(url)
 }
 
@@ -206,7 +206,7 @@ mod tests {
             ("https://h.io/", set),
             ("http://h.io/", set),
             ("https://cdn.io/", set),
-            // A far registry that sends us here means itself, and that is refused elsewhere.
+            // A remote registry that redirects here means itself, and that is refused elsewhere.
             ("http://127.0.0.1:1/", "direct"),
         ] {
             assert_eq!(through(&far, url), expected, "{url}");

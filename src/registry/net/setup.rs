@@ -1,7 +1,7 @@
-//! From a host's settings to where and how it is spoken to.
+//! Derives the URL and client of a host from its settings.
 //!
-//! Files and variables are read when a run begins (`ClientSettings`), so that what is wrong with them is told before the first request;
-//! clients are made when they are first needed.
+//! Files and variables are read when a run begins (`ClientSettings`), so that errors in them are reported before
+//! the first request; clients are created on first use.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +21,7 @@ use crate::registry::net::unusable::unusable;
 use crate::registry::net::way::Way;
 use crate::registry::services::quirks::Quirks;
 
-/// Shorter than the minute after which common load balancers drop a silent connection.
+/// Less than a minute, after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
 
 /// How often an HTTP/2 connection with requests in flight is asked whether it is alive, and how long that may take.
@@ -37,22 +37,22 @@ pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks:
     Url::parse(&format!("{scheme}://{host}")).map_err(|e| unusable(registry, e.to_string()))
 }
 
-/// Everything that decides how a host is spoken to.
+/// Everything that determines how to connect to a host.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     pub(crate) registry: Registry,
     pub(crate) settings: RegistrySettings,
-    /// What its URLs begin with.
+    /// The prefix of its URLs.
     pub(crate) base: Url,
     proxies: Arc<Proxies>,
     tls: Tls,
 }
 
 impl ClientSettings {
-    /// Reads what the settings name.
+    /// Reads the files and variables in the settings.
     ///
     /// # Errors
-    /// `Configuration` if the settings can't be used, or the environment names no proxy where it should.
+    /// `Configuration` if the settings can't be used, or a proxy variable is invalid.
     pub(crate) fn read(registry: &Registry, settings: RegistrySettings, environment: &Environment) -> Result<Self> {
         let base = base_url(registry, &settings, &Quirks::of(registry))?;
         let proxies = Proxies::new(registry, &settings, &base, environment)?;
@@ -62,7 +62,7 @@ impl ClientSettings {
     }
 }
 
-/// What a host, and where it sends us, is spoken to with.
+/// The clients for a host, and for the hosts it redirects to.
 #[derive(Debug)]
 pub(crate) struct Clients {
     settings: ClientSettings,
@@ -128,7 +128,7 @@ impl Clients {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            // Digests are of the bytes as they are stored.
+            // Digests are those of the stored bytes.
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .connect_timeout(self.idle)
             .pool_idle_timeout(POOL_IDLE)
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The error of setting up `h.io` like this.
+    /// The error of setting up `h.io` with `settings`.
     fn refusal(settings: &RegistrySettings) -> Error {
         let registry: Registry = "h.io".parse().unwrap();
         let environment = Environment::new(|name| (name == "SOCKS").then(|| "socks5://u:hunter2@p".to_owned()));

@@ -1,4 +1,4 @@
-//! What may be shown of a request and its answer, and of what other programs say: nothing that is a secret, or may hold one.
+//! Redacts requests, answers, and the output of other programs: secrets are never displayed or logged.
 
 use std::sync::LazyLock;
 
@@ -8,14 +8,13 @@ use url::Url;
 
 use crate::terminal::escape;
 
-/// Query keys of ours, which hold no secret; everything else does, or may.
+/// Query keys that contain no secret; all others do, or may.
 const QUERY_KEYS: &[&str] = &["n", "last", "digest", "mount", "from", "service", "scope", "project_name"];
 
-/// A URL without user and without any query value that isn't known to be harmless; none is on a host that isn't the
-/// registry's own.
+/// A URL without the user, and without query values that aren't known to be harmless; on a foreign host none is.
 pub(crate) fn url(url: &Url, own: bool) -> String {
     let mut shown = url.clone();
-    // A URL without host can't carry either, and none of those is sent.
+    // A URL without a host has neither, and is never used.
     let _ = shown.set_username("");
     let _ = shown.set_password(None);
     let kept: Vec<_> = url.query_pairs().filter(|(key, _)| own && QUERY_KEYS.contains(&key.as_ref())).collect();
@@ -26,13 +25,13 @@ pub(crate) fn url(url: &Url, own: bool) -> String {
     shown.into()
 }
 
-/// The host and port that a URL leads to.
+/// The host and port of a URL.
 pub(crate) fn place(url: &Url) -> String {
     let port = url.port_or_known_default().map(|port| format!(":{port}"));
     format!("{}{}", url.host_str().unwrap_or_default(), port.unwrap_or_default())
 }
 
-/// Headers of answers whose values are of use and never a secret. Of all others only the name is shown.
+/// Headers whose values are useful and never secret. For all others only the name is shown.
 const HEADERS: &[&str] = &[
     "accept-ranges",
     "connection",
@@ -57,7 +56,7 @@ const HEADERS: &[&str] = &[
     "www-authenticate",
 ];
 
-/// Writes the headers of an answer to the log.
+/// Logs the headers of an answer.
 pub(crate) fn trace(headers: &HeaderMap) {
     if !tracing::enabled!(tracing::Level::TRACE) {
         return;
@@ -70,26 +69,26 @@ pub(crate) fn trace(headers: &HeaderMap) {
     }
 }
 
-/// What looks like a secret in the words of another program, and what is shown instead.
+/// Patterns of secrets in the output of other programs, and their replacements.
 static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let rows = [
         // A user and a password in a URL.
         (r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@]+@", "$1…@"),
         (r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{6,}", "$1 …"),
-        // A value behind a name such as `access_token`: quoted, or up to where it ends.
+        // A value after a name such as `access_token`: quoted, or up to its end.
         (
             r#"(?i)([a-z0-9_-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|auth(?:orization)?|api[_-]?key|access[_-]?key(?:[_-]?id)?|signature)["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s"',;&}]+)"#,
             "$1…",
         ),
         (r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*", "…"),
         (r"\b(?:gh[a-z]_|github_pat_|glpat-|dckr_pat_|dckr_oat_|xox[a-z]-|AKIA|ASIA)[A-Za-z0-9_-]{6,}", "…"),
-        // Long and without a break: no word of a language.
+        // Long and uninterrupted: not a word.
         (r"[A-Za-z0-9+_=-]{40,}", "…"),
     ];
     rows.into_iter().filter_map(|(pattern, shown)| Some((Regex::new(pattern).ok()?, shown))).collect()
 });
 
-/// The words of another program, on one line and without what looks like a secret.
+/// The output of another program, on one line and with secrets removed.
 pub(crate) fn redacted(text: &str) -> String {
     let redacted =
         SECRETS.iter().fold(text.to_owned(), |text, (secret, shown)| secret.replace_all(&text, *shown).into_owned());

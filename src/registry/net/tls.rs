@@ -1,9 +1,9 @@
-//! TLS as a client: which servers are trusted, and who we are to them.
+//! TLS client: trusted servers, and client certificates.
 //!
-//! A server is trusted as the machine trusts it, or by `ca:`, which also holds for the hosts that a registry sends us to: they
-//! belong to the same organisation. A certificate that itself stands there is trusted for the names in it, as curl and
-//! OpenSSL have it, also one that says that it is an authority: so `openssl req -x509` makes them. `insecure:` and a client
-//! certificate are for the registry's own host and port alone.
+//! A server is trusted if the machine trusts it, or by `ca:`, which also applies to the hosts that a registry
+//! redirects to: they belong to the same organisation. A server certificate listed there is trusted for the names
+//! in it, as in curl and OpenSSL, even if it is marked as an authority, as `openssl req -x509` does. `insecure:`
+//! and a client certificate apply only to the registry's own host and port.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -22,11 +22,11 @@ use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::net::unusable::{at_key, unusable};
 
-/// What the settings of a registry say of TLS, with the files that they name.
+/// The TLS settings of a registry, with the contents of their files.
 #[derive(Debug)]
 pub(crate) struct Tls {
     registry: Registry,
-    /// What is in `ca:`.
+    /// The certificates in `ca:`.
     authorities: Vec<CertificateDer<'static>>,
     identity: Option<Identity>,
     insecure: bool,
@@ -35,18 +35,18 @@ pub(crate) struct Tls {
 struct Identity {
     certificates: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    /// Where the key was read.
+    /// The path of the key file.
     path: String,
 }
 
-/// What a connection is for.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// The registry's own host and port.
     Registry,
-    /// Where it sends us: token services, blob storages.
+    /// A host that it redirects to: token services, blob storage.
     Other,
-    /// Nothing that speaks TLS.
+    /// No TLS.
     Plain,
 }
 
@@ -63,7 +63,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// `Configuration` if one can't be read, or isn't what it has to be.
+    /// `Configuration` if one can't be read, or has the wrong content.
     pub(crate) fn read(registry: &Registry, settings: &RegistrySettings) -> Result<Self> {
         let authorities = settings.ca.as_deref().map(|path| certificates(registry, "ca", path)).transpose()?;
         let identity = settings.client.as_ref().map(|client| {
@@ -145,27 +145,28 @@ fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<Vec<Certi
     all.ok().filter(|certificates| !certificates.is_empty()).ok_or_else(none)
 }
 
-/// Whom the machine trusts. Reading it takes longer than a handshake, so it is read once, and only if it is needed.
+/// The authorities that the machine trusts. Reading them takes longer than a handshake, so this is done once, and
+/// only if needed.
 ///
 /// # Errors
-/// Why it can't be read.
+/// Why they can't be read.
 fn machine() -> std::result::Result<&'static Verifier, String> {
     static MACHINE: LazyLock<std::result::Result<Verifier, String>> =
         LazyLock::new(|| Verifier::new(Arc::new(aws_lc_rs::default_provider())).map_err(|error| error.to_string()));
     MACHINE.as_ref().map_err(Clone::clone)
 }
 
-/// Which servers are trusted.
+/// The trusted servers.
 #[derive(Debug)]
 enum Trust {
-    /// Those that the machine trusts.
+    /// Servers that the machine trusts.
     Machine(&'static Verifier),
-    /// Those that an authority in `ca:` vouches for, that stand there themselves, or that the machine trusts.
+    /// Servers with a certificate from an authority in `ca:`, listed in `ca:`, or trusted by the machine.
     Named { authorities: Arc<WebPkiServerVerifier>, certificates: Vec<CertificateDer<'static>> },
 }
 
 impl Trust {
-    /// What checks signatures: it doesn't depend on whom it trusts.
+    /// The verifier for signatures, which don't depend on trust.
     fn signatures(&self) -> &dyn ServerCertVerifier {
         match self {
             Self::Machine(machine) => *machine,
@@ -196,7 +197,7 @@ impl ServerCertVerifier for Trust {
         };
         let lacks_authority =
             |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(error) if lacks_authority(error));
-        // When it is valid was looked at before: only who vouches for it is in question.
+        // The validity period was checked before: only the issuer is in question.
         if lacks_authority(&refused) && certificates.iter().any(|named| named == end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());
@@ -231,7 +232,8 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Nobody known has signed it, or it is an authority's own. A bad signature is that of another authority of the same name.
+/// It has no known issuer, or is an authority's own certificate. A bad signature is that of another authority of
+/// the same name.
 fn lacks_authority(error: &CertificateError) -> bool {
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
@@ -240,7 +242,8 @@ fn lacks_authority(error: &CertificateError) -> bool {
     }
 }
 
-/// It says of itself that it is an authority's, which no server's should. The verifier has no better word for it.
+/// It is marked as an authority, which a server certificate shouldn't be. The verifier has no better error for
+/// this.
 pub(crate) fn is_authoritys(error: &rustls::OtherError) -> bool {
     format!("{error:?}").contains("CaUsedAsEndEntity")
 }

@@ -1,5 +1,4 @@
-//! The way to a host: which one it is that is talked to, through which proxy, and by which settings. Whoever gets no answer is
-//! told of it.
+//! The way to a host: its URL, its proxy, and its settings. Error messages include it if there is no answer.
 
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use crate::registry::net::shown;
 pub(crate) struct Way<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) settings: &'a RegistrySettings,
-    /// What the registry's URLs begin with.
+    /// The prefix of the registry's URLs.
     pub(crate) base: &'a Url,
     pub(crate) url: &'a Url,
     pub(crate) proxy: Option<&'a Proxy>,
@@ -32,7 +31,7 @@ impl<'a> Way<'a> {
         self.registry
     }
 
-    /// Where its settings stand.
+    /// The key of its settings in mirror.yaml.
     pub(crate) fn key(&self) -> String {
         format!("registries.{}", self.registry)
     }
@@ -45,7 +44,7 @@ impl<'a> Way<'a> {
         self.settings.ca.as_deref()
     }
 
-    /// What is told of the way beside the registry's name; nothing if that says it all.
+    /// The description of the way in messages besides the registry's name; `None` if the name is enough.
     pub(crate) fn told(&self) -> Option<String> {
         let (place, named) = (shown::place(self.url), self.registry.as_str());
         match self.proxy {
@@ -59,7 +58,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What to do if nobody answers.
+    /// The hint for a missing answer.
     pub(crate) fn silence_hint(&self, request: &Request) -> Option<String> {
         let place = shown::place(self.url);
         Some(match self.proxy {
@@ -89,7 +88,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What to do if TLS is spoken to what speaks plain HTTP.
+    /// The hint if TLS meets a plain HTTP server.
     pub(crate) fn plain_hint(&self) -> String {
         match self.proxy {
             Some(proxy) if proxy.url.scheme() == "https" => {
@@ -102,7 +101,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// What to do if plain HTTP is spoken to what speaks TLS.
+    /// The hint if plain HTTP meets a TLS server.
     pub(crate) fn tls_hint(&self) -> String {
         match self.settings.endpoint {
             _ if !self.is_own() => format!("{} names it as http://: its owner has to correct that", self.registry),
@@ -111,7 +110,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// How the server's certificate comes to be trusted.
+    /// How to trust the server's certificate.
     pub(crate) fn ca_hint(&self) -> String {
         let key = self.key();
         let exception = match self.settings.insecure && !self.is_own() {

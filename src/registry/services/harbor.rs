@@ -1,10 +1,11 @@
 //! What a Harbor does in its own way: how it is told from others, and its 401s. Inside: its projects (`project`), its
 //! registry endpoints (`endpoint`), its policies (`policy`), its proxy caches (`proxy`), and how far its tokens reach (`tokens`).
 //!
-//! It tells by its challenge, the service `harbor-registry`, so that no other registry is ever asked for anything more.
-//! Its API takes the credentials themselves. Its token service refuses a wrong password only to who asks for nothing in
-//! particular, and gives everybody else a token of no use: so that is asked first, once. A 401 from the registry can mean
-//! three things: no such project (the challenge is empty), no right, or a password that was good before.
+//! Its challenge identifies it by the service `harbor-registry`, so that no other registry ever gets additional
+//! requests. Its API takes the credentials themselves. Its token service rejects a wrong password only in a request
+//! without scopes, and otherwise issues a useless token; so a request without scopes is sent first, once. A 401
+//! from the registry can mean three things: the project doesn't exist (the challenge is empty), a permission is
+//! missing, or the password has changed.
 
 mod endpoint;
 mod policy;
@@ -27,7 +28,7 @@ pub(crate) use self::endpoint::{Caching, Endpoint, FILTER};
 pub(crate) use self::project::Project;
 use self::project::SystemInfo;
 
-/// What every Harbor names as `service`.
+/// The `service` of every Harbor.
 pub(crate) const SERVICE: &str = "harbor-registry";
 
 const NO_PROJECT: &str = "create the project at Harbor, or have it created: `create: false` forbids it, and the account \
@@ -44,16 +45,16 @@ const WRONG_PASSWORD: &str = "check user name and password: a robot's name is wr
 const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Is the image's config JSON? \
     Harbor stores no image whose config it can't read";
 
-/// What a run has learnt of one Harbor.
+/// What a run has learnt about one Harbor.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     projects: Mutex<HashMap<String, Arc<OnceCell<Result<Project>>>>>,
     info: OnceCell<SystemInfo>,
-    /// Whether the account may look at the artifacts of projects.
+    /// Whether the account may read the artifacts of projects.
     artifacts: Mutex<HashMap<String, Arc<OnceCell<bool>>>>,
-    /// Whether what projects answer to is held there.
+    /// Whether projects store the content that they answer to.
     holding: Mutex<HashMap<String, Arc<OnceCell<Result<()>>>>>,
-    /// Projects of which it was told that referrers there may not be seen.
+    /// Projects for which the warning about hidden referrers was given.
     told: Mutex<HashSet<String>>,
     /// Projects that this run has created.
     created: Mutex<HashSet<String>>,
@@ -70,7 +71,7 @@ impl Facts {
         Arc::clone(holding.entry(name.to_owned()).or_default())
     }
 
-    /// Whether it is the first time.
+    /// Records the warning. Returns whether it is the first one.
     fn tell(&self, project: &str) -> bool {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned())
     }
@@ -92,12 +93,12 @@ impl Facts {
 }
 
 impl Host {
-    /// Whether it is a Harbor: by its settings, or by what it has said so far.
+    /// Whether it is a Harbor: by its settings, or by its answers so far.
     pub(crate) fn is_harbor(&self) -> bool {
         self.set_as_harbor || self.auth.is_challenged_by(SERVICE)
     }
 
-    /// The error for a 401 that is about the project, and not about who asks.
+    /// The error for a 401 that is about the project rather than the credentials.
     pub(crate) fn lacks_project(&self, request: &Request, answer: &Answer) -> Option<Error> {
         let of_registry = !request.action.is_about_project() && request.action != Action::Ping;
         if answer.status.as_u16() != 401 || answer.foreign || !of_registry || !self.is_harbor() {
@@ -112,8 +113,8 @@ impl Host {
         })
     }
 
-    /// `error`, a refusal, with what a Harbor leaves open: whether the password is wrong or a right is missing. One more
-    /// request finds out, and a wrong password isn't sent again afterwards.
+    /// `error`, a refusal, with what Harbor leaves open: whether the password is wrong or a permission is missing.
+    /// One more request determines that, and a wrong password isn't sent again afterwards.
     pub(crate) async fn explain_unauthorized(&self, request: &Request, error: Error) -> Error {
         if !self.is_harbor() {
             return error;
@@ -144,7 +145,7 @@ impl Host {
         )
     }
 
-    /// `error`, an answer to `request`, with what Harbor means by it.
+    /// `error`, an answer to `request`, with Harbor's meaning of it.
     pub(crate) fn explain(&self, request: &Request, error: Error) -> Error {
         if request.action == Action::PushManifest && error.status() == Some(500) && self.is_harbor() {
             return error.with_hint(UNREADABLE_CONFIG);
@@ -152,14 +153,14 @@ impl Host {
         self.explain_policy(request, error)
     }
 
-    /// `error`, from signing in, with what is special to the accounts of a Harbor.
+    /// `error`, from signing in, with advice about Harbor accounts.
     pub(crate) fn about_account(&self, error: Error) -> Error {
         let is_refused = error.kind() == Kind::Unauthorized && self.is_harbor();
         if is_refused { error.with_hint(WRONG_PASSWORD) } else { error }
     }
 }
 
-/// The project that a repository belongs to: the first segment of its path.
+/// The project of a repository: the first segment of its path.
 pub(crate) fn project(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }

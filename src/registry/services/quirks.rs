@@ -1,38 +1,38 @@
-//! What is odd about a registry, as data: one row a service, so that nothing else asks who it talks to.
+//! The peculiarities of registries as data: one row per service, so that no other code depends on the service.
 
 use crate::oci::{Registry, Service};
 use crate::registry::action::Action;
 
-/// What differs from a registry that does as the distribution specification says.
+/// Differences from a registry that follows the distribution specification.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quirks {
-    /// The host that serves the API, where it isn't the registry's name.
+    /// The host of the API, if it isn't the registry's name.
     pub(crate) api_host: Option<&'static str>,
-    /// What credential helpers know the registry as, where it isn't its name.
+    /// The key in credential helpers, if it isn't the registry's name.
     pub(crate) helper_key: Option<&'static str>,
     /// Each manifest GET counts against a quota, whether or not headers say so.
     pub(crate) meters_pulls: bool,
     /// Its credentials come from the AWS chain.
     pub(crate) aws: bool,
-    /// Answers a bearer token that has ended with 400 and no challenge.
+    /// Answers an expired bearer token with 400 and without a challenge.
     pub(crate) stale_is_400: bool,
-    /// Tags asked for at once: more than 1000 is an error on ECR, and no registry serves more.
+    /// Tags per page: ECR refuses more than 1000, and no registry returns more.
     pub(crate) tag_page: u32,
-    /// The most bytes of a blob that one request may carry.
+    /// The most bytes of a blob in one request.
     pub(crate) most_at_once: u64,
-    /// A blob may come in several chunks.
+    /// A blob may be sent in several chunks.
     pub(crate) chunks: bool,
-    /// How often what may be done; what isn't listed is free.
+    /// Rate limits of actions; unlisted ones are unlimited.
     pub(crate) paces: &'static [Pace],
 }
 
-/// How often an action may be done.
+/// The rate limit of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) action: Action,
-    /// So many in a second on and on …
+    /// The sustained rate per second …
     pub(crate) per_second: u32,
-    /// … and so many at once after a rest.
+    /// … and the burst after a rest.
     pub(crate) burst: u32,
 }
 
@@ -55,12 +55,12 @@ const DOCKER_HUB: Quirks = Quirks {
     ..PLAIN
 };
 
-/// Answers each chunk with 201, and keeps only the first, whatever `Range` says.
+/// Answers each chunk with 201, but stores only the first, whatever `Range` says.
 const ECR: Quirks = Quirks { aws: true, chunks: false, paces: ECR_PACES, ..PLAIN };
 
-/// About four fifths of what ECR's quotas allow an account in a region, by the API action that a request amounts to:
-/// PutImage 10, InitiateLayerUpload and CompleteLayerUpload 100, BatchCheckLayerAvailability 1000, BatchGetImage 2000,
-/// GetDownloadUrlForLayer 3000 a second. An index with twelve platforms takes 13 PutImage.
+/// About four fifths of ECR's quotas per second for an account in a region, by the API action behind a request:
+/// PutImage 10, InitiateLayerUpload and CompleteLayerUpload 100, BatchCheckLayerAvailability 1000, BatchGetImage
+/// 2000, GetDownloadUrlForLayer 3000. An index with twelve platforms takes 13 PutImage.
 const ECR_PACES: &[Pace] = &[
     pace(Action::PushManifest, 8, 10),
     pace(Action::OpenUpload, 80, 20),
@@ -76,20 +76,21 @@ const fn pace(action: Action, per_second: u32, burst: u32) -> Pace {
     Pace { action, per_second, burst }
 }
 
-/// Keeps only the last of several chunks.
+/// Stores only the last of several chunks.
 const GHCR: Quirks = Quirks { chunks: false, ..PLAIN };
 
-/// Artifact Registry and Container Registry know no chunks.
+/// Artifact Registry and Container Registry don't support chunks.
 const GOOGLE: Quirks = Quirks { chunks: false, ..PLAIN };
 
 /// Refuses, or breaks off, a request of more than about 20 MB.
 const ACR: Quirks = Quirks { most_at_once: 16 << 20, ..PLAIN };
 
-/// Not an account's registry: tokens as elsewhere, but for how one is refused (aws/containers-roadmap#2835). Without a login
-/// it gives an address one image a second; who goes faster is refused, and a mirror that refuses is passed over.
+/// Belongs to no account: uses ordinary tokens, except for the way it refuses one (aws/containers-roadmap#2835).
+/// Without a login it serves one image per second to an address. Faster requests are refused, and a mirror that
+/// refuses is skipped.
 const ECR_PUBLIC: Quirks = Quirks { stale_is_400: true, paces: &[pace(Action::PullManifest, 1, 3)], ..PLAIN };
 
-/// Services that a host's name gives away: it is this domain, or within it.
+/// Services that are recognised by the host's name: it equals this domain or is in it.
 const BY_DOMAIN: &[(&str, Quirks)] = &[
     ("azurecr.io", ACR),
     ("azurecr.cn", ACR),
@@ -101,7 +102,7 @@ const BY_DOMAIN: &[(&str, Quirks)] = &[
 ];
 
 impl Quirks {
-    /// Those of `registry`.
+    /// The quirks of `registry`.
     pub(crate) fn of(registry: &Registry) -> Self {
         match Service::of(registry) {
             Service::DockerHub => DOCKER_HUB,

@@ -1,4 +1,5 @@
-//! Pulls that are set aside for an image before its first manifest is asked for, so that none is begun that can't be ended.
+//! Pulls that are reserved for an image before its first manifest is requested, so that no image is begun that
+//! can't be finished.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use super::{Budget, State, Wanted, as_signed};
 use crate::error::Result;
 
-/// Pulls that are set aside; what of them isn't spent is given back with it.
+/// Reserved pulls; unused ones are returned on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
@@ -15,18 +16,18 @@ pub(crate) struct Reservation {
 }
 
 impl Budget {
-    /// Nothing so far.
+    /// An empty reservation.
     pub(crate) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), named: HashSet::new(), unnamed: 0 }
     }
 }
 
 impl Reservation {
-    /// Sets pulls aside for `wanted` as well, and for as many as `unnamed` of which it isn't known yet what they are for, in
-    /// place of those so far. All of it, or nothing changes. What is set aside for another image already is shared.
+    /// Extends the reservation to cover `wanted` as well, and replaces its number of unnamed pulls by `unnamed`.
+    /// All or nothing. Manifests that are already reserved for another image are shared.
     ///
     /// # Errors
-    /// `QuotaExceeded` if there aren't as many.
+    /// `QuotaExceeded` if too few pulls are left.
     pub(crate) fn extend(
         &mut self,
         wanted: impl IntoIterator<Item = Wanted>,

@@ -71,7 +71,7 @@ async fn pulls_side_by_side_are_not_taken_off_twice() {
     two.answered(Some(told(100, 18)), None);
     one.answered(Some(told(100, 19)), None);
     assert_eq!(budget.room(), Some(18));
-    // Somebody else has pulled one, and the answer may or may not have the one in flight in it: it has.
+    // Another client has pulled one, and it is unknown whether the answer includes the one in flight: it does.
     let (three, four) = (send(&budget, "3").await.unwrap(), send(&budget, "4").await.unwrap());
     three.answered(Some(told(100, 15)), None);
     assert_eq!(budget.room(), Some(14));

@@ -1,7 +1,9 @@
-//! A project's policy (`prevent_vul`, cosign's content trust) keeps manifests from being served: GET and HEAD are 412, the
-//! latter without a word. What isn't there is 404 all the same, everything may be written, and blobs may be asked for.
+//! A project's policy (`prevent_vul`, cosign's content trust) prevents manifests from being served: GET and HEAD
+//! are answered with 412, the latter without a reason. Missing content still gives 404, everything may be written,
+//! and blobs can be checked.
 //!
-//! So a 412 means that the name is there. What a tag holds is told by the artifacts API, to accounts with `artifact: read`.
+//! So a 412 means that the name exists. The artifacts API tells which manifest a tag names, to accounts with
+//! `artifact: read`.
 
 use serde::Deserialize;
 
@@ -11,20 +13,20 @@ use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 
-/// For whoever writes there all the same.
+/// The hint for pushes to such a project.
 const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, by which it is told what tags hold, or \
     change the project's policy (vulnerabilities or signatures)";
 
 const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) keeps it from being served";
 
-/// The part of Harbor's `Artifact` that matters here. Its size isn't the manifest's.
+/// The relevant part of Harbor's `Artifact`. Its size isn't the manifest's.
 #[derive(Deserialize)]
 struct Artifact {
     digest: Digest,
 }
 
 impl Host {
-    /// `error`, if it is a policy's, as that.
+    /// `error`, explained if it comes from a policy.
     pub(super) fn explain_policy(&self, request: &Request, error: Error) -> Error {
         let reads = matches!(request.action, Action::Resolve | Action::PullManifest);
         if !reads || error.status() != Some(412) || error.kind() == Kind::Denied || !self.is_harbor() {
@@ -34,16 +36,16 @@ impl Host {
         error.reclassified(Kind::Denied, why)
     }
 
-    /// Whether `error` says that a manifest is there, but not what it is.
+    /// Whether `error` says that a manifest exists, but not which one.
     pub(crate) fn withholds(&self, error: &Error) -> bool {
         error.kind() == Kind::Denied && error.status() == Some(412) && self.is_harbor()
     }
 
-    /// What `tag` holds, of which a policy has `refused` to say more than that it is there: as the artifacts API tells it. The
-    /// first who asks in a project finds out for all whether the account may.
+    /// The digest that `tag` names according to the artifacts API, after a policy has `refused` the request for it.
+    /// The first request in a project determines whether the account may use this API.
     ///
     /// # Errors
-    /// `refused`, with what to do about it, if it may not.
+    /// `refused` with advice, if the account may not.
     pub(crate) async fn artifact(&self, repository: &Repository, tag: &Tag, refused: Error) -> Result<Digest> {
         let may_ask = self.harbor.artifacts(project(repository.path()));
         let mut own = None;
@@ -63,8 +65,8 @@ impl Host {
         told.ok_or_else(|| refused.with_hint(ASK_FOR_RIGHT))
     }
 
-    /// Whether manifest `digest` is stored in `repository`, as the artifacts API tells it; `None` where there is none, or the
-    /// account may not ask.
+    /// Whether manifest `digest` is stored in `repository`, according to the artifacts API; `None` without that API
+    /// or without permission.
     ///
     /// # Errors
     /// As everywhere.
@@ -80,15 +82,15 @@ impl Host {
             Err(error) if matches!(error.kind(), Kind::Denied | Kind::Unauthorized | Kind::Unsupported) => None,
             Err(error) => return Err(error),
         };
-        // Somebody else may have found out meanwhile.
+        // Another request may have determined this meanwhile.
         let _ = may_ask.set(known.is_some());
         Ok(known)
     }
 
-    /// What `name`, a tag or a digest, stands for.
+    /// The digest that `name`, a tag or a digest, stands for.
     async fn ask_for_artifact(&self, repository: &Repository, name: &str) -> Result<Digest> {
         let (project, within) = repository.path().split_once('/').unwrap_or((repository.path(), ""));
-        // The API wants slashes encoded twice.
+        // The API requires doubly encoded slashes.
         let within = within.replace('/', "%252F");
         let path = format!("projects/{project}/repositories/{within}/artifacts/{name}");
         let mut request = self.project_request(Action::ShowArtifact, repository, &path)?;

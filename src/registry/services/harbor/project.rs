@@ -1,6 +1,6 @@
-//! Harbor's API about projects: what one is, how much it may hold, and the request that creates one.
+//! Harbor's project API: a project's kind and quota, and the request that creates one.
 //!
-//! The API takes the credentials themselves, and is asked once in a run for each project.
+//! The API takes the credentials themselves, and is asked once per run for each project.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -13,27 +13,27 @@ use crate::oci::Repository;
 use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 
-/// What is known of a project.
+/// What is known about a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Project {
-    /// It takes pushes.
+    /// It accepts pushes.
     There,
     Missing,
-    /// It is filled from another registry.
+    /// It fills itself from another registry.
     ProxyCache,
-    /// It is there, and the account may not look at it.
+    /// It exists, but the account may not read it.
     Hidden,
-    /// The API isn't served.
+    /// The API isn't available.
     Unknown,
 }
 
-/// The part of Harbor's `Project` that matters here.
+/// The relevant part of Harbor's `Project`.
 #[derive(Deserialize)]
 struct Shown {
     registry_id: Option<i64>,
 }
 
-/// The part of Harbor's `ProjectSummary` that matters here.
+/// The relevant part of Harbor's `ProjectSummary`.
 #[derive(Deserialize)]
 struct Summary {
     quota: Quota,
@@ -49,7 +49,7 @@ struct Hard {
     storage: i64,
 }
 
-/// The part of Harbor's `GeneralInfo` that matters here, as it is told to whoever is signed in.
+/// The relevant part of Harbor's `GeneralInfo`, for a signed-in account.
 #[derive(Debug, Default, Clone, Deserialize)]
 pub(crate) struct SystemInfo {
     pub(crate) harbor_version: Option<String>,
@@ -72,7 +72,7 @@ impl SystemInfo {
 }
 
 impl Host {
-    /// What the project of `repository` is; asked once.
+    /// The project of `repository`; asked once.
     ///
     /// # Errors
     /// `Unauthorized` and `Unavailable` as everywhere.
@@ -81,14 +81,14 @@ impl Host {
         known.get_or_init(|| self.ask_for_project(repository)).await.clone()
     }
 
-    /// `GET` tells all, but only to those who may see the project: everybody else, most robots included, gets a 403 for
-    /// what is missing, too, and `HEAD` tells them whether it is.
+    /// `GET` returns everything, but only to accounts that may read the project. All others, including most robots,
+    /// get a 403 even for a missing project, and only `HEAD` tells them whether it exists.
     async fn ask_for_project(&self, repository: &Repository) -> Result<Project> {
         let name = project(repository.path());
         let show = self.project_request(Action::ShowProject, repository, &format!("projects/{name}"))?;
         match self.send(&show).await {
             Ok(answer) => match serde_json::from_slice::<Shown>(&answer.body) {
-                // Harbor's JSON leaves out a 0.
+                // Harbor's JSON omits a 0.
                 Ok(Shown { registry_id: None | Some(0) }) => Ok(Project::There),
                 Ok(_) => Ok(Project::ProxyCache),
                 Err(error) => Err(answer.unreadable(&show, error)),
@@ -111,10 +111,11 @@ impl Host {
         }
     }
 
-    /// Creates the project of `repository`; `false` if somebody was faster. `settings` is Harbor's `ProjectReq`.
+    /// Creates the project of `repository`; `false` if another client was faster. `settings` is Harbor's
+    /// `ProjectReq`.
     ///
     /// # Errors
-    /// `Denied` without the right to, `Configuration` if Harbor refuses the settings; the rest as everywhere.
+    /// `Denied` without the permission, `Configuration` if Harbor refuses the settings; others as everywhere.
     pub(crate) async fn create_project(&self, repository: &Repository, settings: &Value) -> Result<bool> {
         let mut request = self.project_request(Action::CreateProject, repository, "projects")?;
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -129,12 +130,12 @@ impl Host {
             let state = if is_cache { Project::ProxyCache } else { Project::There };
             self.harbor.created(project(repository.path()), state);
         }
-        // Those of before know nothing of the project, and are refused for being older than it.
+        // Older tokens don't include the project, and are refused because they are older than it.
         self.auth.give_up_all();
         Ok(created)
     }
 
-    /// How many bytes the project of `repository` may hold; -1 for any number.
+    /// The storage quota in bytes of the project of `repository`; -1 for unlimited.
     ///
     /// # Errors
     /// `Denied` to all but its owner and administrators.
@@ -146,8 +147,8 @@ impl Host {
         Ok(summary.quota.hard.storage)
     }
 
-    /// What Harbor tells of itself to whoever is signed in, with the credentials for `path`; nothing where it can't be asked,
-    /// or is another registry. Asked once.
+    /// Harbor's system information for a signed-in account, with the credentials for `path`; empty if it isn't
+    /// available, or for another registry. Asked once.
     pub(crate) async fn system_info(&self, path: &str) -> SystemInfo {
         if !self.is_harbor() {
             return SystemInfo::default();
@@ -168,21 +169,21 @@ impl Host {
         serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))
     }
 
-    /// A request about the project that `repository` belongs to, to `path` below the API.
+    /// A request about the project of `repository`, to `path` below the API.
     ///
     /// # Errors
-    /// `Invalid` if that makes no URL.
+    /// `Invalid` if the URL is invalid.
     pub(super) fn project_request(&self, action: Action, repository: &Repository, path: &str) -> Result<Request> {
         let (verb, preposition) = action.traits().words;
         let project = project(repository.path());
         let attempted = format!("{verb} project {project} {preposition} {}", repository.registry());
         let mut request = self.own_request(action, attempted, &format!("api/v2.0/{path}"), repository.path())?;
-        // Else a project called 12 is taken for the one with that number.
+        // Otherwise a project named 12 is taken for the one with that number.
         request.headers.insert(HeaderName::from_static("x-is-resource-name"), HeaderValue::from_static("true"));
         Ok(request)
     }
 
-    /// The error for whoever wants to mirror to a proxy cache.
+    /// The error if the target is a proxy cache.
     pub(crate) fn proxy_cache_error(&self, repository: &Repository) -> Error {
         let attempted = format!("prepare project {} at {}", project(repository.path()), self.registry);
         let why = "it is a proxy cache of another registry, and can't be pushed to";

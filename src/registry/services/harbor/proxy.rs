@@ -1,7 +1,7 @@
-//! Proxy-cache projects: they answer for their upstream, and keep what was pulled through them.
+//! Proxy-cache projects answer for their upstream, and store what was pulled through them.
 //!
-//! A manifest is there as far as HEAD and GET tell, whether or not it is kept; blobs are never asked of the upstream by HEAD;
-//! the referrers API knows only what is kept, and so tells of none. No pushes are taken.
+//! HEAD and GET find a manifest whether or not it is stored; HEAD never asks the upstream for blobs; the referrers
+//! API only knows stored manifests, so its list is empty. Pushes are refused.
 
 use futures::future::BoxFuture;
 
@@ -12,7 +12,8 @@ use crate::registry::Host;
 use crate::registry::action::Action;
 
 impl Host {
-    /// Whether an empty list of referrers in `repository` may hide some. At a proxy cache it does, which is told once.
+    /// Whether an empty list of referrers in `repository` may be incomplete. That is so at a proxy cache, and is
+    /// reported once.
     pub(crate) async fn may_miss_referrers(&self, repository: &Repository) -> bool {
         if !self.is_harbor() {
             return false;
@@ -38,11 +39,12 @@ impl Host {
         true
     }
 
-    /// Whether what `repository` answers to is held there. That its project is no proxy cache is known from the API, or shown by
-    /// a blob of `answered`, a manifest that it has answered to. Asked once for each project.
+    /// Checks that `repository` stores the content that it answers to. Either the API says that its project is no
+    /// proxy cache, or the check for a blob of `answered`, a manifest it has answered to, proves it. Checked once
+    /// per project.
     ///
     /// # Errors
-    /// `Unsupported` if it isn't.
+    /// `Unsupported` if it is a proxy cache.
     pub(crate) async fn check_holds(
         &self,
         repository: &Repository,
@@ -65,7 +67,7 @@ impl Host {
             }
             None => None,
         };
-        // A run with nothing to do asks nothing of the API.
+        // A run without work sends no request to the API.
         if has_blob == Some(true) {
             return Ok(());
         }
@@ -93,10 +95,10 @@ impl Host {
         );
     }
 
-    /// Whether it is a Harbor that fills `repository` from another registry, as far as that can be known.
+    /// Whether it is a Harbor that fills `repository` from another registry, as far as is known.
     ///
     /// # Errors
-    /// `Unsupported` if the project is known to be an ordinary one, `NotFound` if there is none.
+    /// `Unsupported` if the project is known to be an ordinary one, `NotFound` if it doesn't exist.
     pub(crate) async fn fills_itself(&self, repository: &Repository) -> Result<bool> {
         if !self.is_harbor() {
             return Ok(false);
@@ -120,7 +122,7 @@ impl Host {
         }
     }
 
-    /// A project's quota is for all of its repositories.
+    /// All repositories of a project share its quota.
     pub(crate) fn shares_quota(&self, repository: &Repository) -> Option<String> {
         self.is_harbor().then(|| format!("{}/{}", self.registry, project(repository.path())))
     }

@@ -1,7 +1,7 @@
-//! How far a token of Harbor reaches: whatever is asked for, it carries all that the account may do in each repository that
-//! is named, and one request may name many.
+//! The reach of Harbor's tokens: whatever is requested, a token has all permissions of the account in each
+//! repository that is named, and one request may name many.
 //!
-//! So repositories are taken together, as many as fit: a token travels in a header, which proxies limit to 8 KiB.
+//! So repositories are grouped, as many as fit: a token is sent in a header, which proxies limit to 8 KiB.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::registry::auth::scopes::Scopes;
 
-/// The most bytes of a token that speak of repositories: nginx takes 8 KiB in a header, of which signature and the rest of
-/// a token need one.
+/// The most bytes in a token about repositories: nginx accepts 8 KiB in a header, of which signature and the rest
+/// of a token need one.
 const MOST: usize = 6000;
 
-/// A token that is younger isn't refused for its age: neither for its own, nor as it is older than the project.
+/// A younger token isn't refused for its age: it can neither have expired nor be older than the project.
 pub(crate) const YOUNG: Duration = Duration::from_secs(60);
 
-/// Which repositories have a token in common.
+/// The groups of repositories that share a token.
 #[derive(Debug, Default)]
 pub(crate) struct Reach(Mutex<Inner>);
 
@@ -28,15 +28,15 @@ struct Inner {
 }
 
 impl Reach {
-    /// Repositories that will be asked about.
+    /// Announces requests about these repositories.
     pub(crate) fn expect<'a>(&self, paths: impl Iterator<Item = &'a str>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).expected.extend(paths.map(str::to_owned));
     }
 
-    /// The scopes of a token that is good for `scopes`, and for as many others as fit.
+    /// The scopes of a token that covers `scopes`, and as many other repositories as fit.
     pub(crate) fn widen(&self, scopes: &Scopes) -> Scopes {
         let wanted: Vec<&str> = scopes.paths().collect();
-        // That of a token which only proves the password.
+        // The scopes of a token that only proves the password.
         if wanted.is_empty() {
             return scopes.clone();
         }
@@ -48,8 +48,9 @@ impl Reach {
 }
 
 impl Inner {
-    /// Makes a group for `wanted`: one that has some of them grows, if all fit there, or another begins. What room is left is
-    /// for others of the run: those that are in no group come first, then those that blobs may be mounted from.
+    /// Assigns a group to `wanted`: an existing group with some of them grows if all fit, otherwise a new one
+    /// begins. The remaining room is for other repositories of the run: first those without a group, then those
+    /// that blobs may be mounted from.
     fn place(&mut self, wanted: &[&str]) -> usize {
         let grows = |group: &BTreeSet<String>| wanted.iter().any(|path| group.contains(*path)) && fits(group, wanted);
         let place = self.groups.iter().position(grows).unwrap_or_else(|| {
@@ -71,7 +72,7 @@ impl Inner {
     }
 }
 
-/// Whether a token can speak of `more`, too: each entry is JSON, in base64.
+/// Whether a token has room for `more`: each entry is JSON in base64.
 fn fits(group: &BTreeSet<String>, more: &[&str]) -> bool {
     let more = more.iter().filter(|path| !group.contains(**path)).copied();
     let entries = group.iter().map(String::as_str).chain(more);
@@ -104,7 +105,7 @@ mod tests {
             assert!(token.paths().any(|covered| covered == path), "{path}");
             assert!(token.iter().all(|scope| scope.ends_with(":pull,push")));
         }
-        // A mount needs both: not a token for each pair.
+        // A mount needs both: not one token for each pair.
         let pairs = paths.iter().flat_map(|to| paths[..5].iter().map(move |from| (to, from)));
         let tokens: BTreeSet<String> = pairs
             .map(|(to, from)| {
