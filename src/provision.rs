@@ -1,8 +1,8 @@
-//! Makes target repositories exist before anything is pushed to them.
+//! Ensures that target repositories exist before anything is pushed to them.
 //!
-//! Most registries create a repository at the first push, and so does a layout; Amazon ECR doesn't, nor does Harbor in a
-//! project that doesn't exist. Nothing is pushed without a [`Ready`], and only this file can make one: a registry that wants
-//! its repositories created first can't be forgotten.
+//! Most registries create a repository on the first push, and so does a layout. Amazon ECR doesn't, nor does Harbor
+//! in a project that doesn't exist. Every push requires a [`Ready`], and only this file can create one, so a
+//! registry that needs its repositories created first can't be forgotten.
 
 mod ecr;
 mod harbor;
@@ -27,41 +27,41 @@ pub use self::harbor::proxy_caches::Work;
 /// The control plane of one registry. It bounds by itself how many requests are in flight.
 #[async_trait]
 pub trait Provisioner: Debug + Send + Sync {
-    /// What `repository` is a part of: repositories of one unit are asked for together, and fail together.
+    /// The unit that `repository` belongs to: repositories of one unit are queried together, and fail together.
     fn unit<'a>(&self, repository: &'a Repository) -> &'a str;
 
-    /// Those of `repositories`, all of this registry and of one unit, that [`Provisioner::ensure`] would have to create, or couldn't
-    /// have. One that may not be asked for counts as missing where it may be created, and as there where not: then its
-    /// first push tells.
+    /// The members of `repositories` (all of this registry and of one unit) that [`Provisioner::ensure`] would have
+    /// to create or couldn't use. A repository that may not be queried counts as missing if it may be created, and
+    /// otherwise as existing: then its first push shows.
     ///
     /// # Errors
-    /// If the registry can't be asked at all, or nothing can be pushed to that unit whatever is done.
+    /// If the registry can't be queried at all, or nothing can be pushed to the unit in any case.
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>>;
 
-    /// Why nothing can be pushed to `repository`, though others of its unit may be: known without trying.
+    /// Why nothing can be pushed to `repository`, although it can be to others of its unit; known without trying.
     async fn refused(&self, _repository: &Repository) -> Option<Error> {
         None
     }
 
-    /// Makes `repository` exist, and says whether that took creating it. Idempotent; somebody else's creating it in the
-    /// meantime is a success.
+    /// Creates `repository` if it doesn't exist, and returns whether it did. Idempotent; concurrent creation by
+    /// another client is a success.
     ///
     /// # Errors
-    /// `NotFound` if it doesn't exist and may not be created, `Denied` without the right to, `QuotaExceeded` if there
-    /// are too many, `Configuration` if the registry refuses how it is to be created; `Unauthorized` and `Unavailable`
-    /// as everywhere.
+    /// `NotFound` if it doesn't exist and may not be created, `Denied` without permission, `QuotaExceeded` if there
+    /// are too many, `Configuration` if the registry refuses the settings; `Unauthorized` and `Unavailable` as
+    /// everywhere.
     async fn ensure(&self, repository: &Repository) -> Result<bool>;
 
-    /// The settings of `repository`, which exists, that [`Provisioner::reconcile`] would change.
+    /// The settings of the existing `repository` that [`Provisioner::reconcile`] would change.
     ///
     /// # Errors
-    /// `Denied` if they may not be seen; `Unauthorized` and `Unavailable` as everywhere.
+    /// `Denied` if they may not be read; `Unauthorized` and `Unavailable` as everywhere.
     async fn differing(&self, _repository: &Repository) -> Result<Vec<&'static str>> {
         Ok(Vec::new())
     }
 
-    /// Makes `repository`, which exists, what it is configured to be, and says which settings that took. Costs no
-    /// request where it is known to be so, or is to be left alone.
+    /// Changes the existing `repository` to the configured settings, and returns which ones it changed. Sends no
+    /// request if the settings are known to be right, or aren't to be changed.
     ///
     /// # Errors
     /// As [`Provisioner::differing`]; `Denied` also if they may not be changed.
@@ -69,28 +69,28 @@ pub trait Provisioner: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Why only [`Provisioner::ensure`] would tell whether `repository`, which is missing, can be created.
+    /// Why only [`Provisioner::ensure`] would show whether the missing `repository` can be created.
     ///
     /// # Errors
-    /// Why it can't be, where that is known before.
+    /// Why it can't be created, if that is known before.
     async fn prospect(&self, repository: &Repository) -> Result<Doubt>;
 
-    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioner::missing`] has learnt.
+    /// Whether `tag` of `repository` is immutable once it is set, as far as [`Provisioner::missing`] has learnt.
     fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
         false
     }
 }
 
-/// What can't be known of a repository before it is created.
+/// What can't be known about a repository before it is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
     /// Why not.
     pub why: String,
-    /// The next step for a person.
+    /// What the user can do.
     pub hint: Option<String>,
 }
 
-/// Proof that a repository can be pushed to: it exists, or its registry creates it at the first push.
+/// Proof that a repository can be pushed to: it exists, or its registry creates it on the first push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     repository: Repository,
@@ -99,7 +99,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// `repository` exists, as a tag was seen in it: nothing has to be created for a push to it.
+    /// `repository` exists because a tag was seen in it: nothing has to be created for a push.
     pub(crate) fn seen(repository: &Repository) -> Self {
         Self { repository: repository.clone(), created: false, changes: Vec::new() }
     }
@@ -109,12 +109,12 @@ impl Ready {
         &self.repository
     }
 
-    /// Whether it was created just now: it is known to be empty.
+    /// Whether it was just created, and is therefore empty.
     pub fn created(&self) -> bool {
         self.created
     }
 
-    /// The settings that were changed just now, though it had existed before.
+    /// The settings of an existing repository that were just changed.
     pub fn changes(&self) -> &[&'static str] {
         &self.changes
     }
@@ -141,13 +141,13 @@ pub struct Provisioners {
     sessions: Arc<Sessions>,
     hosts: Option<Arc<Hosts>>,
     open: Mutex<HashMap<Registry, Arc<dyn Provisioner>>>,
-    /// What [`Provisioners::missing`] has found to be there: no second request is sent for it.
+    /// Repositories that [`Provisioners::missing`] found to exist, so that no second request is sent.
     there: Mutex<HashSet<Repository>>,
 }
 
 impl Provisioners {
-    /// With the settings of `registries`. A registry without an entry creates what is missing, with the defaults of its
-    /// account. Sends nothing.
+    /// Uses the settings of `registries`. In a registry without an entry, missing repositories are created with the
+    /// defaults of its account. Sends nothing.
     pub fn new(registries: &BTreeMap<Registry, RegistrySettings>, sessions: Arc<Sessions>) -> Self {
         let entries = || registries.iter().map(|(registry, settings)| (registry.clone(), settings));
         let caches = entries().filter_map(|(_, settings)| settings.harbor.as_ref()).flat_map(|one| &one.proxy_caches);
@@ -163,15 +163,15 @@ impl Provisioners {
         }
     }
 
-    /// With the hosts of the run: a Harbor among them is known by what it has answered to other requests so far.
+    /// Uses the hosts of the run: a Harbor among them is recognised by its answers to other requests so far.
     #[must_use]
     pub fn with_hosts(mut self, hosts: Arc<Hosts>) -> Self {
         self.hosts = Some(hosts);
         self
     }
 
-    /// Whether each of `repositories` has to be created, in their order. Asks only registries whose repositories don't
-    /// come into being by a push; one that can't be asked fails its own repositories, not those of others.
+    /// Whether each of `repositories` has to be created, in order. Queries only registries in which a push doesn't
+    /// create repositories; if one can't be queried, only its own repositories fail.
     pub async fn missing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<bool>)> {
         let mut by_unit = BTreeMap::<(&Registry, &str), (Arc<dyn Provisioner>, Vec<Repository>)>::new();
         for repository in repositories.iter().collect::<BTreeSet<_>>() {
@@ -200,7 +200,7 @@ impl Provisioners {
         answers
     }
 
-    /// The settings of each of `repositories`, which exist, that [`Provisioners::ensure`] would change.
+    /// The settings of each of the existing `repositories` that [`Provisioners::ensure`] would change.
     pub async fn differing(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Vec<&'static str>>)> {
         let asked = repositories.iter().map(|repository| async move {
             let differing = match self.provisioner(repository.registry()) {
@@ -212,8 +212,8 @@ impl Provisioners {
         join_all(asked).await
     }
 
-    /// Makes each of `repositories` exist, in their order; one that can't be had is an error for itself only. What
-    /// [`Provisioners::missing`] has found to be there, and what a push creates, costs no request.
+    /// Ensures that each of `repositories` exists, in order; a failure affects only that repository. Existing ones
+    /// according to [`Provisioners::missing`], and those that a push creates, cost no request.
     pub async fn ensure(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Ready>)> {
         let wanted: BTreeSet<_> = repositories.iter().collect();
         let ensured = wanted.into_iter().map(|one| async move { (one, self.ensure_one(one).await) });
@@ -221,10 +221,10 @@ impl Provisioners {
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
     }
 
-    /// Why only creating `repository`, which is missing, would tell whether it can be; `None` where a push does.
+    /// Why only creating the missing `repository` would show whether that is possible; `None` if a push creates it.
     ///
     /// # Errors
-    /// Why it can't be created, where that is known before.
+    /// Why it can't be created, if that is known before.
     pub async fn prospect(&self, repository: &Repository) -> Result<Option<Doubt>> {
         match self.provisioner(repository.registry()) {
             Some(provisioner) => provisioner.prospect(repository).await.map(Some).map_err(here),
@@ -232,7 +232,7 @@ impl Provisioners {
         }
     }
 
-    /// Whether `tag` can't be moved once it is set in `repository`, as far as [`Provisioners::missing`] has learnt.
+    /// Whether `tag` of `repository` is immutable once it is set, as far as [`Provisioners::missing`] has learnt.
     pub fn is_immutable(&self, repository: &Repository, tag: &Tag) -> bool {
         let provisioner = self.provisioner(repository.registry());
         provisioner.is_some_and(|provisioner| provisioner.is_immutable(repository, tag))
@@ -293,7 +293,7 @@ impl Provisioners {
             }
             _ if registry.layout().is_some() => return None,
             _ => {
-                // One that can't be set up fails the requests to it.
+                // If its host can't be set up, the requests to it fail.
                 let host = self.hosts.as_ref()?.host(registry).ok().filter(|host| host.is_harbor())?;
                 let settings = self.harbor.get(registry).cloned().unwrap_or_default();
                 Arc::new(harbor::Harbor::new(host, settings.create))
@@ -304,7 +304,7 @@ impl Provisioners {
     }
 }
 
-/// Makes the directory of a layout, so that one that can't be had is known before anything is read.
+/// Creates the directory of a layout, so that an unusable one is reported before anything is read.
 async fn make(directory: &Path) -> Result<()> {
     tokio::fs::create_dir_all(directory).await.map_err(|error| {
         let kind = match error.kind() {
@@ -326,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_push_creates_is_ready_without_a_request() {
-        // Nothing listens there: a request would fail.
+        // Nothing listens there, so a request would fail.
         let sessions = Arc::new(Sessions::at_endpoint("http://127.0.0.1:1", "id", "secret"));
         let provisioners = Provisioners::new(&BTreeMap::new(), sessions);
         let repositories = ["ghcr.io/a/b", "localhost:5000/c"].map(|text| text.parse::<Repository>().unwrap());

@@ -27,10 +27,10 @@ use crate::config::EcrCreate;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Repository};
 
-/// The most names that `DescribeRepositories` takes.
+/// The most names in one `DescribeRepositories`.
 const BATCH: usize = 100;
 
-/// Requests in flight for one registry: control planes throttle early, and ECR publishes no figures for this one.
+/// Requests in flight to one registry: control planes throttle early, and ECR publishes no figures for this one.
 const IN_FLIGHT: usize = 4;
 
 /// One account's registry in one region.
@@ -40,28 +40,28 @@ pub(super) struct Ecr {
     account: String,
     region: String,
     create: Option<EcrCreate>,
-    /// Whether existing repositories are to have the policies of `create`, too.
+    /// Whether existing repositories also get the policies of `create`.
     reconcile: bool,
-    /// One for each request in flight. What is throttled all the same, the SDK retries.
+    /// One per request in flight. The SDK retries throttled requests.
     permits: Semaphore,
-    /// By the name of each repository that was described and has tags which can't be moved.
+    /// By name, the immutable tags of each described repository that has some.
     immutable: Mutex<HashMap<String, Immutable>>,
-    /// The pull-through cache rules, asked for once.
+    /// The pull-through cache rules, requested once.
     rules: OnceCell<Vec<Rule>>,
-    /// By the name of each repository whose policies are known: those that it has otherwise than configured.
+    /// By name, the policies of each compared repository that differ from the configuration.
     compared: Mutex<HashMap<String, Vec<&'static PolicyKind>>>,
 }
 
-/// Which tags of a repository can't be moved.
+/// The immutable tags of a repository.
 #[derive(Debug)]
 struct Immutable {
-    /// Those that no pattern fits; else those that one does.
+    /// Those that match no pattern; otherwise those that match one.
     all_but: bool,
     patterns: Vec<String>,
 }
 
 impl Immutable {
-    /// `None` if all tags can be moved.
+    /// `None` if all tags are mutable.
     fn of(described: &Described) -> Option<Self> {
         let filters = described.image_tag_mutability_exclusion_filters().iter();
         let patterns = filters.map(|filter| filter.filter().to_owned()).collect();
@@ -74,25 +74,26 @@ impl Immutable {
     }
 
     fn holds(&self, tag: &oci::Tag) -> bool {
-        // Of what a glob means something by, ECR's patterns have `*` alone.
+        // ECR's patterns support only `*` among the glob characters.
         let fits =
             |pattern: &String| Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(tag.as_str()));
         self.all_but != self.patterns.iter().any(fits)
     }
 }
 
-/// What is known of some repositories.
+/// What is known about some repositories.
 enum Known {
-    /// Which of them exist.
+    /// The ones that exist.
     Existing(HashSet<String>),
-    /// At least one doesn't; the answer says no more.
+    /// At least one doesn't exist; the answer doesn't say which.
     SomeMissing,
-    /// This identity may not ask: `ecr:DescribeRepositories` is denied.
+    /// The identity lacks `ecr:DescribeRepositories`.
     MayNotAsk,
 }
 
 impl Ecr {
-    /// `create` tells how; `None` = never. `reconcile`: existing repositories are to have its policies, too.
+    /// `create`: the settings for creation; `None` = never create. `reconcile`: existing repositories also get its
+    /// policies.
     pub(super) fn new(
         session: Arc<Session>,
         account: String,
@@ -148,10 +149,10 @@ impl Ecr {
         }
     }
 
-    /// Those of at most [`BATCH`] repositories that count as missing.
+    /// The members of a batch of at most [`BATCH`] repositories that count as missing.
     async fn missing_of(&self, batch: &[Repository]) -> Result<Vec<Repository>> {
         let mut answers = vec![(batch, self.describe(batch).await?)];
-        // The call fails as a whole for the sake of one: then each is asked for by itself.
+        // One missing repository makes the whole call fail: then each is queried separately.
         if let [(_, Known::SomeMissing)] = answers.as_slice()
             && batch.len() > 1
         {
@@ -168,7 +169,8 @@ impl Ecr {
         Ok(missing.cloned().collect())
     }
 
-    /// `CreateRepository`, then its policies; `false` if somebody was faster, whose policies are then left alone.
+    /// `CreateRepository`, then its policies; `false` if another client was faster, whose policies are left
+    /// unchanged.
     async fn create(&self, repository: &Repository, settings: &EcrCreate) -> Result<bool> {
         let attempted = || format!("create repository {repository}");
         let _permit = self.permits.acquire().await.expect("never closed");
@@ -192,7 +194,7 @@ impl Ecr {
         Ok(true)
     }
 
-    /// What somebody with the right to may run instead.
+    /// The command for a user with permission.
     fn command(&self, repository: &Repository) -> String {
         let Self { account, region, .. } = self;
         let name = repository.path();
@@ -200,7 +202,7 @@ impl Ecr {
     }
 }
 
-/// `request` with what `settings` say; what they leave out is the account's default.
+/// `request` with `settings`; omitted ones are the account's defaults.
 fn with_settings(
     request: CreateRepositoryFluentBuilder,
     settings: &EcrCreate,
@@ -216,7 +218,7 @@ fn with_settings(
             .filter(pattern);
         request = request.image_tag_mutability_exclusion_filters(filter.build()?);
     }
-    // `false` is ECR's default, and the SDK leaves it out of the body anyway.
+    // `false` is ECR's default, and the SDK omits it anyway.
     if settings.scan_on_push == Some(true) {
         request =
             request.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
@@ -235,7 +237,7 @@ fn with_settings(
 #[async_trait]
 impl Provisioner for Ecr {
     fn unit<'a>(&self, _: &'a Repository) -> &'a str {
-        // Many names fit into one question.
+        // One request covers many names.
         ""
     }
 

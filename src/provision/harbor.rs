@@ -1,5 +1,5 @@
-//! Harbor: a project, which is a repository's first segment, has to exist before a push; the repositories in it come by
-//! themselves.
+//! Harbor: a project, which is a repository's first segment, has to exist before a push; a push creates the
+//! repositories in it.
 //!
 //! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `POST /projects`. What a project is, `registry::harbor` knows.
 //! Proxy-cache projects, which nothing is pushed to, are another matter (`proxy_caches`).
@@ -19,7 +19,7 @@ use crate::oci::{Repository, Service};
 use crate::once::OnceMap;
 use crate::registry::{Host, Project, project};
 
-/// Requests in flight for one registry.
+/// Requests in flight to one registry.
 const IN_FLIGHT: usize = 4;
 
 /// One Harbor.
@@ -28,14 +28,14 @@ pub(super) struct Harbor {
     api: Arc<Api>,
     /// How projects are created; `None` = never.
     create: Option<HarborCreate>,
-    /// What came of creating each project, once in a run.
+    /// The result of creating each project, once per run.
     made: OnceMap<String, Result<bool>>,
 }
 
 #[derive(Debug)]
 struct Api {
     host: Arc<Host>,
-    /// One for each request in flight.
+    /// One per request in flight.
     permits: Semaphore,
 }
 
@@ -52,7 +52,7 @@ impl Api {
         self.host.project(repository).await
     }
 
-    /// `false` if somebody was faster.
+    /// `false` if another client was faster.
     async fn create(&self, repository: &Repository, settings: &HarborCreate) -> Result<bool> {
         let _permit = self.permits.acquire().await.expect("never closed");
         let settings_json = body(project(repository.path()), settings);
@@ -63,8 +63,8 @@ impl Api {
         Ok(created)
     }
 
-    /// Harbor creates a project for whoever may, and then ignores the limit of all but administrators and robots with
-    /// `project: create`, without a word.
+    /// Harbor lets permitted accounts create a project, but silently ignores the quota unless they are
+    /// administrators or robots with `project: create`.
     async fn check_limit(&self, repository: &Repository, wanted: i64) {
         let set = match self.host.storage_limit(repository).await {
             Ok(set) if set == wanted => return,
@@ -152,7 +152,7 @@ impl Provisioner for Harbor {
     }
 }
 
-/// As mirror.yaml is checked where it says that the host is a Harbor: here the host itself has.
+/// The check of mirror.yaml for hosts that are configured as Harbor; here the host was recognised by its answers.
 fn check_name(repository: &Repository) -> Result<()> {
     Service::Harbor.check_name(repository).map_err(|why| {
         let hint = "Harbor wants PROJECT/NAME, and lower case letters and digits with single ., _ or - between them in \
@@ -161,7 +161,7 @@ fn check_name(repository: &Repository) -> Result<()> {
     })
 }
 
-/// As Harbor has it.
+/// The limit in Harbor's format.
 fn bytes(limit: StorageLimit) -> i64 {
     match limit {
         StorageLimit::Unlimited => -1,
@@ -169,7 +169,7 @@ fn bytes(limit: StorageLimit) -> i64 {
     }
 }
 
-/// Harbor's `ProjectReq`. All metadata are texts; what isn't said isn't sent, so that Harbor's own defaults hold.
+/// Harbor's `ProjectReq`. All metadata values are texts; omitted settings get Harbor's defaults.
 fn body(name: &str, settings: &HarborCreate) -> Value {
     let flags = [
         ("public", Some(settings.public)),

@@ -1,6 +1,7 @@
-//! Lifecycle and repository policies: set when a repository is created, and kept as configured where that is asked for.
+//! Lifecycle and repository policies: set when a repository is created, and kept as configured with `reconcile`.
 //!
-//! Facts: ECR's API reference, `GetLifecyclePolicy`, `PutLifecyclePolicy`, `GetRepositoryPolicy`, `SetRepositoryPolicy`.
+//! Facts: ECR's API reference, `GetLifecyclePolicy`, `PutLifecyclePolicy`, `GetRepositoryPolicy`,
+//! `SetRepositoryPolicy`.
 
 use std::sync::PoisonError;
 
@@ -13,7 +14,8 @@ use crate::config::{EcrCreate, Policy};
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 
-/// A policy of a repository: its key in mirror.yaml, what it takes to read and to set it, and how that is done by hand.
+/// A policy of a repository: its key in mirror.yaml, the permissions to read and set it, and the commands for doing
+/// so.
 #[derive(Debug)]
 pub(super) struct PolicyKind {
     key: &'static str,
@@ -39,7 +41,7 @@ static REPOSITORY: PolicyKind = PolicyKind {
     of: |settings| settings.repository_policy.as_ref(),
 };
 
-/// The policies that are configured.
+/// The configured policies.
 fn configured(settings: &EcrCreate) -> impl Iterator<Item = (&'static PolicyKind, &Policy)> {
     [&LIFECYCLE, &REPOSITORY].into_iter().filter_map(|kind| Some((kind, (kind.of)(settings)?)))
 }
@@ -49,7 +51,7 @@ impl Ecr {
     pub(super) async fn set_policies(&self, client: &Client, new: &Repository, settings: &EcrCreate) -> Result<()> {
         for (kind, policy) in configured(settings) {
             let attempted = format!("set {} of the new repository {new}", kind.key);
-            // Without reconcile, the next run leaves the repository alone: somebody has to finish what was begun.
+            // Without reconcile, the next run leaves the repository unchanged, so the user has to finish this.
             self.set_policy(client, new, kind, policy, attempted).await.map_err(|error| {
                 let by_hand = self.policy_command(new, kind, policy);
                 let finish = format!("finish by `{by_hand}`, then run it again");
@@ -59,7 +61,7 @@ impl Ecr {
         Ok(())
     }
 
-    /// The configured policies that `repository`, which exists, has otherwise or not at all. Asked for once.
+    /// The configured policies that the existing `repository` lacks or has with other content. Requested once.
     pub(super) async fn differing(&self, repository: &Repository) -> Result<Vec<&'static PolicyKind>> {
         let Some(settings) = self.create.as_ref().filter(|_| self.reconcile) else { return Ok(Vec::new()) };
         if let Some(known) = self.compared.lock().unwrap_or_else(PoisonError::into_inner).get(repository.path()) {
@@ -78,7 +80,7 @@ impl Ecr {
         Ok(differing)
     }
 
-    /// Sets what differs, and says what that was.
+    /// Sets the differing policies, and returns them.
     pub(super) async fn reconcile(&self, repository: &Repository) -> Result<Vec<&'static str>> {
         let differing = self.differing(repository).await?;
         let Some(settings) = self.create.as_ref().filter(|_| !differing.is_empty()) else { return Ok(Vec::new()) };
@@ -96,13 +98,13 @@ impl Ecr {
         Ok(keys(&differing))
     }
 
-    /// Keeps what `repository` has otherwise than configured.
+    /// Records the policies of `repository` that differ from the configuration.
     pub(super) fn remember(&self, repository: &Repository, differing: Vec<&'static PolicyKind>) {
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
         compared.insert(repository.path().to_owned(), differing);
     }
 
-    /// What `repository` has; `None` = nothing.
+    /// The policy of `repository`; `None` if there is none.
     async fn policy(&self, client: &Client, repository: &Repository, kind: &PolicyKind) -> Result<Option<String>> {
         let (account, name) = (&self.account, repository.path());
         if kind.key == LIFECYCLE.key {
@@ -155,7 +157,7 @@ impl Ecr {
         failed.map_or(Ok(()), Err)
     }
 
-    /// What somebody with the right to may run instead.
+    /// The command for a user with permission.
     fn policy_command(&self, repository: &Repository, kind: &PolicyKind, policy: &Policy) -> String {
         let Self { account, region, .. } = self;
         let ((operation, option), name, file) = (kind.command, repository.path(), policy.file.display());
@@ -171,18 +173,18 @@ pub(super) fn keys(kinds: &[&'static PolicyKind]) -> Vec<&'static str> {
     kinds.iter().map(|kind| kind.key).collect()
 }
 
-/// The way out for who may not change, or not even see, what there is.
+/// The alternative for a user who may not change, or not even read, the policies.
 fn without(repository: &Repository) -> String {
     format!("remove `reconcile: true` from registries.{}.ecr in mirror.yaml", repository.registry())
 }
 
-/// `error` with one more way to go on.
+/// `error` with another alternative in its hint.
 fn also(error: Error, more: &str) -> Error {
     let hint = error.hint().map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}"));
     error.with_hint(hint)
 }
 
-/// Whether two policies differ in no more than how they are written down.
+/// Whether two policies differ only in formatting.
 fn says_the_same(one: &str, other: &str) -> bool {
     let value = |text| serde_json::from_str::<Value>(text).ok();
     one == other || value(one).is_some_and(|one| value(other) == Some(one))

@@ -1,4 +1,5 @@
-//! Pull-through cache: what lies under the prefix of such a rule is filled from its upstream, and not by a push.
+//! Pull-through cache: repositories under the prefix of such a rule are filled from its upstream rather than by a
+//! push.
 //!
 //! Facts: ECR's API reference, `DescribePullThroughCacheRules`.
 
@@ -12,16 +13,16 @@ use super::Ecr;
 use crate::error::{Error, Kind};
 use crate::oci::Repository;
 
-/// The prefix of a rule for every repository.
+/// The prefix of a rule for all repositories.
 const ROOT: &str = "ROOT";
 
-/// The most rules that an answer holds; a registry may have 50.
+/// The most rules in an answer; a registry may have 50.
 const PAGE: i32 = 1000;
 
-/// Emulators that don't know the operation answer it with a 500: nobody is to wait long for that.
+/// Emulators without this operation answer it with a 500, so the retries have to be quick.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// A rule, as far as it matters here.
+/// The relevant part of a rule.
 #[derive(Debug)]
 pub(super) struct Rule {
     prefix: String,
@@ -57,13 +58,13 @@ impl Rule {
 }
 
 impl Ecr {
-    /// Why `repository` can't be pushed to, if a rule is in the way.
+    /// Why `repository` can't be pushed to, if a rule prevents it.
     pub(super) async fn refusal(&self, repository: &Repository) -> Option<Error> {
         let rules = self.rules.get_or_init(|| self.ask_rules()).await;
         rules.iter().find(|rule| rule.holds(repository)).map(|rule| rule.refusal(repository))
     }
 
-    /// None where they can't be had: most accounts have none, and most identities needn't know of them.
+    /// Empty if they can't be read: most accounts have none, and most identities needn't know about them.
     async fn ask_rules(&self) -> Vec<Rule> {
         let attempted = || format!("ask for the pull-through cache rules of {}", self.session);
         let _permit = self.permits.acquire().await.expect("never closed");

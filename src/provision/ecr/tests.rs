@@ -19,24 +19,24 @@ use crate::provision::Provisioners;
 
 const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// What the account holds, whom it refuses, and what it was asked.
+/// The contents of the account, its refusals, and the requests it received.
 #[derive(Debug, Default)]
 struct Account {
     repositories: BTreeSet<String>,
     /// Operations that are answered with this error code.
     refuse: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
-    /// What a repository's description says besides its name.
+    /// Additional members of a repository's description.
     mutability: BTreeMap<String, Value>,
     blob_mounting: Option<&'static str>,
-    /// What each repository has, by the operation that asks for it and the repository's name.
+    /// The policies of each repository, by operation and repository name.
     policies: BTreeMap<(&'static str, String), String>,
     /// Prefixes of pull-through caches; `None` = the operation isn't known.
     rules: Option<Vec<&'static str>>,
-    /// How often they were asked for, which isn't in `asked`.
+    /// How often they were requested, which isn't in `asked`.
     rules_asked: usize,
     in_flight: usize,
-    /// The most that were in flight at a time.
+    /// The most requests in flight at a time.
     peak: usize,
 }
 
@@ -47,7 +47,7 @@ fn error(code: &str, message: &str) -> (StatusCode, String) {
 }
 
 fn pull_through(rules: Option<&[&str]>) -> (StatusCode, String) {
-    // As moto, which doesn't know the operation.
+    // Like moto, which doesn't support the operation.
     let Some(rules) = rules else { return (StatusCode::INTERNAL_SERVER_ERROR, String::new()) };
     let rule = |prefix| json!({"ecrRepositoryPrefix": prefix, "upstreamRegistryUrl": "quay.io"});
     (StatusCode::OK, json!({"pullThroughCacheRules": rules.iter().map(rule).collect::<Vec<_>>()}).to_string())
@@ -62,7 +62,7 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
         account.peak = account.peak.max(account.in_flight);
     };
     enter(&mut account.lock().unwrap());
-    // Whoever else may send a request does so now.
+    // All other tasks send their requests now.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -100,7 +100,7 @@ async fn answer(State(account): State<Shared>, headers: HeaderMap, body: String)
             }
             (StatusCode::OK, json!({"repository": {"repositoryName": name}}).to_string())
         }
-        // Base64 of AWS:secret; ended in 2015, as moto's.
+        // Base64 of AWS:secret; expired in 2015, like moto's.
         "GetAuthorizationToken" => {
             let data = json!({"authorizationToken": "QVdTOnNlY3JldA==", "expiresAt": 1_420_070_400.0});
             (StatusCode::OK, json!({"authorizationData": [data]}).to_string())
@@ -136,7 +136,7 @@ async fn provisioners(account: Account, create: Option<EcrCreate>) -> (Shared, P
     with(account, EcrSettings { create, ..EcrSettings::default() }).await
 }
 
-/// Policies are set, and existing repositories are to have them.
+/// Policies are set, also for existing repositories.
 async fn reconciling(account: Account) -> (Shared, Provisioners) {
     let create = EcrCreate {
         lifecycle_policy: Some(Policy { file: "lifecycle.json".into(), text: LIFECYCLE.to_owned() }),
@@ -203,14 +203,14 @@ async fn one_that_is_missing_among_many_is_found() {
     for ((asked, missing), wanted) in provisioners.missing(&all).await.into_iter().zip(&all) {
         assert_eq!((&asked, missing.unwrap()), (wanted, wanted.path() == "m/7"));
     }
-    // Two batches, and each of the 50 in the second, where m/7 comes in the order of text.
+    // Two batches, and each of the 50 in the second: m/7 sorts there as text.
     assert_eq!(operations(&account).len(), 2 + 50);
     assert!(account.lock().unwrap().peak <= 4);
 }
 
 const LIFECYCLE: &str = r#"{"rules": [{"a": 1, "b": [2]}]}"#;
 
-/// The texts are passed on as they are: what they say was checked with mirror.yaml.
+/// The texts are passed on unchanged: their content was checked with mirror.yaml.
 fn with_policies() -> EcrCreate {
     let policy = |text: &str| Some(Policy { file: "conf/policy.json".into(), text: text.to_owned() });
     EcrCreate {
@@ -332,7 +332,7 @@ async fn a_registry_without_an_entry_creates_with_the_accounts_defaults() {
 #[tokio::test]
 async fn of_eight_at_once_one_creates_and_none_fails() {
     let (account, sessions) = serve(Account::default()).await;
-    // Each has its own memory, as eight runs would.
+    // Each has a separate memory, as in eight runs.
     let runs: Vec<_> = (0..8).map(|_| Provisioners::new(&BTreeMap::new(), Arc::clone(&sessions))).collect();
     let created = futures::future::join_all(runs.iter().map(|run| ensure(run, "m/a"))).await;
     assert_eq!(created.into_iter().filter(|created| *created.as_ref().unwrap()).count(), 1);

@@ -1,4 +1,4 @@
-//! Repositories that are filled from elsewhere.
+//! Repositories that are filled from an upstream.
 
 use super::*;
 
