@@ -1,11 +1,11 @@
-//! Files of a repository → the image references in them, each with the bytes that it is made of.
+//! Files of a repository → the image references in them, each with the bytes that it consists of.
 //!
-//! `walk` finds the files, the table of kinds (`KINDS`) says by name or content how each is read, and there is one file a
-//! kind. What is found is a [`Found`]: what it means (a canonical reference), where it stands, and its form, which is what
-//! `rewrite` edits. What can't be known is [`Unresolved`], never dropped.
+//! `walk` finds the files, the table of kinds (`KINDS`) determines by name or content how each is read, and each
+//! kind has a file. The result is a [`Found`]: its meaning (a canonical reference), its position, and its form,
+//! which `rewrite` edits. A reference that can't be determined becomes an [`Unresolved`], and is never dropped.
 //!
-//! YAML and JSON are read by the events of one parser (`yaml`), Dockerfiles by their documented syntax; nothing is edited
-//! here, and nothing is asked. The one program that may run is helm, to render a chart.
+//! YAML and JSON are read by the events of one parser (`yaml`), Dockerfiles by their documented syntax. Nothing is
+//! edited here, and no request is sent. The only program that may run is helm, to render a chart.
 
 mod compose;
 mod devcontainer;
@@ -31,7 +31,7 @@ pub use text::{Parts, Piece, cut};
 pub use walk::{Request, STDIN, Scan, scan};
 pub use yaml::{Node, Scalar, Style, Value, parse};
 
-/// What kind of file a reference stands in.
+/// The kind of file that contains a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A Dockerfile or Containerfile.
@@ -74,7 +74,7 @@ impl Kind {
     }
 }
 
-/// How files of one kind are told and read.
+/// How files of one kind are recognised and read.
 struct Row {
     kind: Kind,
     /// Whether a file is of this kind by its path alone.
@@ -89,7 +89,7 @@ enum Reader {
     Yaml(fn(&mut File, &[Node])),
 }
 
-/// The kinds; the first that fits a file has it.
+/// The kinds; the first match wins.
 const KINDS: [Row; 9] = [
     Row {
         kind: Kind::Dockerfile,
@@ -139,38 +139,38 @@ fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
-/// A file that was read, and what is in it.
+/// A file that was read, and its contents.
 #[derive(Debug)]
 pub struct File {
-    /// Where it is; empty for stdin.
+    /// The path; empty for stdin.
     pub path: PathBuf,
-    /// What it is called in reports: its path from the working directory.
+    /// The name in reports: its path relative to the working directory.
     pub name: String,
     /// Its text.
     pub text: String,
     /// The references, in the order of the text.
     pub found: Vec<Found>,
-    /// What looks like a reference and can't be known.
+    /// Possible references that can't be determined.
     pub unresolved: Vec<Unresolved>,
-    /// What else the user should know about how it was read.
+    /// Notes for the user about how it was read.
     pub notes: Vec<String>,
     /// What a kustomization does to the images of its resources.
     pub kustomization: Option<Kustomization>,
     kind: Kind,
-    /// Further places of references in YAML that the user names.
+    /// Additional fields with references in YAML, named by the user.
     fields: Vec<FieldPath>,
-    /// Where each line begins.
+    /// The start of each line.
     lines: Vec<usize>,
-    /// What is there already: what an alias stands for is one text, however often it is used.
+    /// References found so far: an aliased text counts once, however often it is used.
     seen: HashSet<(usize, String)>,
 }
 
 /// A reference in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// What it means, in full.
+    /// The canonical reference.
     pub reference: Reference,
-    /// What the file says, with defaults in the place of variables.
+    /// The text in the file, with defaults in place of variables.
     pub written: String,
     /// The line, counted from 1.
     pub line: usize,
@@ -178,47 +178,47 @@ pub struct Found {
     pub column: usize,
     /// The kind of file.
     pub kind: Kind,
-    /// What it is made of.
+    /// Its form.
     pub form: Form,
-    /// Nobody pulls it: each kustomization that takes its file puts another image in its place.
+    /// Whether it is never pulled because each kustomization with this file replaces the image.
     pub is_replaced: bool,
 }
 
-/// What a reference is made of.
+/// The form of a reference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     /// One text.
     Text {
-        /// Its pieces: more than one where it holds variables, or is broken over lines.
+        /// Its pieces: several if it contains variables, or spans lines.
         pieces: Vec<Piece>,
-        /// It is an unquoted scalar of YAML, which can't begin with every character.
+        /// Whether it is an unquoted YAML scalar, which can't begin with every character.
         plain: bool,
     },
     /// Keys of a map: `registry`, `repository`, `tag`, `digest`.
     Fields(Fields),
-    /// The entry of a kustomization's `images`, by its number.
+    /// The entry of a kustomization's `images`, by index.
     Kustomize(usize),
-    /// Nothing that could be edited; why.
+    /// It can't be edited, for this reason.
     Computed(&'static str),
 }
 
-/// What looks like a reference and can't be known.
+/// A possible reference that can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unresolved {
-    /// What the file says.
+    /// The text in the file.
     pub text: String,
     /// The line, counted from 1.
     pub line: usize,
-    /// Why it can't be known.
+    /// Why it can't be determined.
     pub why: String,
 }
 
 /// A file that couldn't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// What it is called in reports.
+    /// The name in reports.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
@@ -247,7 +247,7 @@ impl File {
         (line, before.chars().count() + 1)
     }
 
-    /// Adds the reference that `pieces` make.
+    /// Adds the reference that `pieces` form.
     fn add_pieces(&mut self, at: usize, pieces: Vec<Piece>, plain: bool) {
         let written = text::joined(&pieces);
         match text::read(&written) {
@@ -270,7 +270,7 @@ impl File {
         }
     }
 
-    /// Adds the reference that a scalar of YAML holds, variables and all.
+    /// Adds the reference in a YAML scalar, including variables.
     fn add_scalar(&mut self, scalar: &Scalar) {
         self.add_from(scalar, 0);
     }
@@ -282,7 +282,7 @@ impl File {
         let is_whole = skip == 0 && !value.contains('$');
         let inner = match &scalar.inner {
             Some(inner) if scalar.is_literal => inner.clone(),
-            // As a whole, it can be read and written all the same.
+            // As a whole, it can still be read and replaced.
             Some(inner) if is_whole => {
                 let piece = Piece { value: value.to_owned(), span: inner.clone(), variable: None, is_own: true };
                 return self.add_pieces(inner.start, vec![piece], false);
@@ -298,7 +298,7 @@ impl File {
     }
 }
 
-/// Reads `file` as the kind that it is; `None` if it is of no kind, and isn't read as a list.
+/// Reads `file` according to its kind; `None` if it has no known kind and isn't read as a list.
 fn read_file(file: &mut File, is_named: bool) -> Result<Option<()>, String> {
     let path = file.path.clone();
     let by_path = KINDS.iter().find(|row| (row.by_path)(&path));
@@ -336,7 +336,7 @@ fn looks_like_json(file: &File) -> bool {
     file.path.extension().is_some_and(|extension| extension == "json") && file.text.contains("\"apiVersion\"")
 }
 
-/// The text as a parser of YAML takes it; every byte stays where it is.
+/// The text in a form that a YAML parser accepts; every byte keeps its position.
 fn yaml_text<'f>(file: &'f File, row: Option<&Row>) -> std::borrow::Cow<'f, str> {
     match row.map(|row| row.kind) {
         Some(Kind::Devcontainer) => devcontainer::without_comments(&file.text).into(),

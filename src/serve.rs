@@ -1,9 +1,9 @@
-//! A registry over HTTP on any world of repositories: for `demo` and the tests, later for `serve`.
+//! Serves any world of repositories as a registry over HTTP: for `demo` and the tests, later for `serve`.
 //!
-//! It follows distribution-spec 1.1 to the letter, so that a client that gets along with it makes no lucky guesses: upload
-//! locations are relative and change with each chunk, chunks out of order are refused, a manifest must be complete and be
-//! what its name and media type say (`strict`). What comes by PATCH, or without a length, stays in memory until its
-//! upload ends or expires (`expiry`); all else is streamed.
+//! It follows distribution-spec 1.1 strictly, so that a client that works with it makes no lucky guesses: upload
+//! locations are relative and change with each chunk, chunks out of order are refused, and a manifest must be
+//! complete and match its name and media type (`strict`). Content sent by PATCH, or without a length, is held in
+//! memory until its upload ends or expires (`expiry`); all other content is streamed.
 
 mod blobs;
 mod expiry;
@@ -39,7 +39,7 @@ use reply::{Code, Refusal};
 use route::Route;
 use uploads::Uploads;
 
-/// What can be served: repositories, and a list of what each of them holds, from which referrers are found.
+/// Repositories that can be served, with a list of the manifests of each, from which referrers are found.
 #[async_trait]
 pub trait World: Stores {
     /// All manifests of `repository`, in a stable order.
@@ -56,19 +56,19 @@ impl World for Memory {
     }
 }
 
-/// How to serve.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The registry whose repositories of the world are served. The address says nothing about that: it isn't known
-    /// before the start.
+    /// The registry whose repositories are served. The address isn't used for this because it isn't known before
+    /// the start.
     pub registry: Registry,
-    /// The port on 127.0.0.1; 0 takes a free one.
+    /// The port on 127.0.0.1; 0 selects a free one.
     pub port: u16,
-    /// Whether there is a referrers API.
+    /// Whether the referrers API is available.
     pub referrers: bool,
-    /// Whether any JSON object is taken as a manifest, and served whatever `Accept` says, as some registries do it.
+    /// Whether any JSON object is accepted as a manifest, and served whatever `Accept` says, as by some registries.
     pub lenient: bool,
-    /// How many tags, or referrers, a page has at most.
+    /// The most tags, or referrers, in a page.
     pub page: usize,
 }
 
@@ -80,10 +80,10 @@ impl Default for Options {
     }
 }
 
-/// The registry as an HTTP service, for callers that wrap layers around it or listen themselves.
+/// The registry as an HTTP service, for callers that add layers around it or listen themselves.
 pub fn router(world: Arc<dyn World>, options: Options) -> Router {
     let state = Arc::new(Served { world, options, uploads: Uploads::default() });
-    // Repository names have any number of segments, which no route pattern can say.
+    // Repository names have any number of segments, which no route pattern can express.
     Router::new().fallback(handle).with_state(state)
 }
 
@@ -98,13 +98,13 @@ impl Server {
     /// Serves `world`.
     ///
     /// # Errors
-    /// If the port can't be had.
+    /// If the port isn't available.
     pub async fn start(world: Arc<dyn World>, options: Options) -> io::Result<Self> {
         let port = options.port;
         Self::start_router(router(world, options), port).await
     }
 
-    /// Serves what [`router`] gave, with whatever was put around it.
+    /// Serves `router`, with any layers around it.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -117,26 +117,26 @@ impl Server {
             let _ = stopped.await;
         });
         let task = tokio::spawn(async {
-            // axum::serve never fails: it goes on after an accept that did.
+            // axum::serve never fails: it continues after a failed accept.
             let _ = serving.await;
         });
         Ok(Self { address, stop: Some(stop), task: Some(task) })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The registry as a reference names it, `127.0.0.1:PORT`.
+    /// The registry in references, `127.0.0.1:PORT`.
     ///
     /// # Panics
-    /// Never: an address is a registry.
+    /// Never: an address is a valid registry.
     pub fn registry(&self) -> Registry {
         self.address.to_string().parse().expect("an address is host:port")
     }
 
-    /// Takes no more requests, and returns when those in flight are answered, within 5 seconds.
+    /// Accepts no more requests, and returns when those in flight are answered, within 5 seconds.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(mut task) = self.task.take()
@@ -153,7 +153,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What every handler works on.
+/// The state of all handlers.
 struct Served {
     world: Arc<dyn World>,
     options: Options,
@@ -198,7 +198,7 @@ impl Served {
         }
     }
 
-    /// What to answer to a failed read: the repository may be what is unknown.
+    /// The answer to a failed read: it may be the repository that doesn't exist.
     async fn refuse_read(&self, repository: &Repository, error: &error::Error, unknown: Code) -> Refusal {
         let exists = async {
             let source = self.world.source(repository)?;
@@ -211,7 +211,7 @@ impl Served {
     }
 }
 
-/// As any web server answers where nothing is: no registry's envelope.
+/// The 404 of an ordinary web server, without a registry's error envelope.
 fn not_found() -> Response {
     (StatusCode::NOT_FOUND, Body::from("404 page not found\n")).into_response()
 }

@@ -11,7 +11,7 @@ pub(super) fn is_named(path: &Path) -> bool {
     is_yaml && (stem == "compose" || stem.starts_with("docker-compose") || stem.starts_with("podman-compose"))
 }
 
-/// `services` with an image or a build each, and nothing that says Kubernetes.
+/// Whether it has `services` with an image or a build each, and no sign of Kubernetes.
 pub(super) fn is_content(documents: &[Node]) -> bool {
     let [document] = documents else { return false };
     let services = document.get("services").map(Node::entries).unwrap_or_default();

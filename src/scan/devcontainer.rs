@@ -16,7 +16,7 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
     }
 }
 
-/// The same text with blanks for comments and for tabs between values: then YAML, of which JSON is a part, takes it.
+/// The text with blanks in place of comments and of tabs between values: then it is YAML, which includes JSON.
 pub(super) fn without_comments(text: &str) -> String {
     let mut blank = String::with_capacity(text.len());
     let mut rest = text;
@@ -40,7 +40,7 @@ pub(super) fn without_comments(text: &str) -> String {
     blank
 }
 
-/// How long the string is with which `text` begins, quotes and all.
+/// The length of the string at the start of `text`, including quotes.
 fn string_len(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {

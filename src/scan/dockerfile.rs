@@ -1,8 +1,8 @@
-//! Dockerfiles and Containerfiles, by the Dockerfile reference: parser directives, continued lines, here-documents, `ARG`
-//! before and in stages, `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=`.
+//! Dockerfiles and Containerfiles, by the Dockerfile reference: parser directives, continued lines, here-documents,
+//! `ARG` before and in stages, `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=`.
 //!
-//! The parsers that exist know neither here-documents nor the escape directive, so that their positions are wrong behind
-//! one. Only what names images is understood here; everything else is passed over.
+//! Existing parsers support neither here-documents nor the escape directive, so their positions are wrong after
+//! one. Only instructions that name images are parsed here; the rest is skipped.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn is_named(path: &Path) -> bool {
     !name.ends_with(".dockerignore") && !name.ends_with(".containerignore") && names.iter().any(fits)
 }
 
-/// A character and its byte.
+/// Characters with their byte offsets.
 type Characters = Vec<(usize, char)>;
 
 pub(super) fn read(file: &mut File) {
@@ -39,14 +39,14 @@ pub(super) fn read(file: &mut File) {
 }
 
 struct Directives {
-    /// Key in lower case, byte of the value, value.
+    /// Key in lower case, offset of the value, value.
     all: Vec<(String, usize, String)>,
     escape: char,
     /// Where instructions begin.
     end: usize,
 }
 
-/// `# key=value` in the first lines, up to anything else.
+/// `# key=value` in the first lines, up to any other line.
 fn directives(source: &str) -> Directives {
     let bom = source.len() - source.trim_start_matches('\u{feff}').len();
     let mut directives = Directives { all: Vec::new(), escape: '\\', end: bom };
@@ -102,7 +102,7 @@ fn instructions(source: &str, start: usize, escape: char) -> Vec<Characters> {
     all
 }
 
-/// The delimiters of the here-documents that an instruction opens, and whether tabs before them don't count.
+/// The delimiters of the here-documents that an instruction opens, and whether leading tabs are ignored.
 fn here_documents(instruction: &[(usize, char)]) -> Vec<(String, bool)> {
     let line: String = instruction.iter().map(|(_, c)| *c).collect();
     let first = line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
@@ -129,7 +129,7 @@ fn here_documents(instruction: &[(usize, char)]) -> Vec<(String, bool)> {
     found
 }
 
-/// What is known on the way through a file.
+/// The state while reading a file.
 #[derive(Default)]
 struct Scope {
     escape: char,
@@ -185,7 +185,7 @@ impl Scope {
         let default = default.map(|pieces| pieces.into_iter().map(|piece| Piece { is_own, ..piece }).collect());
         match &mut self.stage {
             None => drop(self.global.insert(name, default)),
-            // Without a default it is the one from before the first FROM.
+            // Without a default, the value from before the first FROM applies.
             Some(stage) => {
                 let inherited = default.or_else(|| self.global.get(&name).cloned().flatten());
                 stage.insert(name, inherited);
@@ -257,7 +257,7 @@ fn upper(word: &[(usize, char)]) -> String {
     word.iter().flat_map(|(_, c)| c.to_uppercase()).collect()
 }
 
-/// What comes behind `prefix`, if `word` begins with it.
+/// The rest of `word` after `prefix`, if it begins with that.
 fn strip<'w>(word: &'w [(usize, char)], prefix: &str) -> Option<&'w [(usize, char)]> {
     let len = prefix.chars().count();
     let begins = word.len() >= len && word.iter().map(|(_, c)| *c).zip(prefix.chars()).all(|(a, b)| a == b);

@@ -1,4 +1,4 @@
-//! Workflows and actions of GitHub, which Gitea and Forgejo have, too: `container`, `services`, `uses: docker://…`.
+//! Workflows and actions of GitHub, also used by Gitea and Forgejo: `container`, `services`, `uses: docker://…`.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub(super) fn is_named(path: &Path) -> bool {
     is_yaml && (is_workflow || is_action)
 }
 
-/// `jobs` with steps or a runner each.
+/// Whether it has `jobs` with steps or a runner each.
 pub(super) fn is_content(documents: &[Node]) -> bool {
     let [document] = documents else { return false };
     let jobs = document.get("jobs").map(Node::entries).unwrap_or_default();
@@ -54,7 +54,7 @@ fn container(file: &mut File, node: Option<&Node>) {
     }
 }
 
-/// Anything else is another action, or a Dockerfile.
+/// A `docker://` image. Anything else is another action, or a Dockerfile.
 fn prefixed(file: &mut File, scalar: &Scalar) {
     if scalar.value.starts_with(SCHEME) {
         file.add_from(scalar, SCHEME.len());

@@ -1,8 +1,8 @@
-//! Helm charts: what `helm template` renders, and where in the chart's values and templates it comes from.
+//! Helm charts: the output of `helm template`, and its origin in the chart's values and templates.
 //!
-//! A chart that can't be rendered (helm isn't on `PATH`, a dependency is missing) is read by its `values.yaml` and the
-//! annotation `artifacthub.io/images` instead, and a note says so. An empty tag is the chart's `appVersion`, as charts have
-//! it by convention.
+//! If a chart can't be rendered (helm isn't on `PATH`, a dependency is missing), its `values.yaml` and the
+//! annotation `artifacthub.io/images` are read instead, and a note says so. By convention an empty tag means the
+//! chart's `appVersion`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use super::shapes::{self, Around};
 use super::{Broken, FieldPath, File, Form, Found, Kind, Node, Piece, parse, text};
 
-/// Where Artifact Hub looks for a chart's images.
+/// The annotation in which Artifact Hub looks for a chart's images.
 const ANNOTATION: &str = "artifacthub.io/images";
 
 /// `values.yaml`, `values-prod.yaml`, `prod.values.yaml`.
@@ -21,7 +21,7 @@ pub(super) fn is_values(path: &Path) -> bool {
     stem.starts_with("values") || stem.ends_with("values")
 }
 
-/// Values by themselves; those of a chart beside them are for its version.
+/// Reads a values file outside a chart; values of a chart in the same folder have its version.
 pub(super) fn read_values(file: &mut File, documents: &[Node]) {
     let chart = file.path.parent().map(|folder| folder.join("Chart.yaml"));
     let app_version = chart.and_then(|path| app_version(&std::fs::read_to_string(path).ok()?));
@@ -34,7 +34,7 @@ fn app_version(chart: &str) -> Option<String> {
     documents.first()?.get("appVersion").and_then(Node::text).map(str::to_owned)
 }
 
-/// Reads the chart in `folder`; `name` tells what its files are called in reports.
+/// Reads the chart in `folder`; `name` returns the names of its files in reports.
 pub(super) fn read_chart(
     folder: &Path,
     name: &dyn Fn(&Path) -> String,
@@ -90,7 +90,7 @@ pub(super) fn read_chart(
     }
 }
 
-/// The values of a chart, and of those that lie within it.
+/// The values of a chart and of its subcharts.
 fn values_of(folder: &Path) -> Vec<PathBuf> {
     let mut all = vec![folder.join("values.yaml")];
     let inner = std::fs::read_dir(folder.join("charts")).into_iter().flatten().flatten();
@@ -100,7 +100,7 @@ fn values_of(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What helm makes of the chart with its own values.
+/// The chart rendered by helm with its own values.
 fn render(folder: &Path) -> Result<String, String> {
     let mut command = Command::new("helm");
     command.args(["template", "transship"]).arg(folder).stdin(Stdio::null()).env("HELM_NO_PLUGINS", "1");
@@ -118,7 +118,7 @@ fn render(folder: &Path) -> Result<String, String> {
     }
 }
 
-/// Gives each rendered reference its place: in the values, literally in a template, or nowhere.
+/// Finds the origin of each rendered reference: in the values, literally in a template, or unknown.
 fn place(
     folder: &Path,
     rendered: &str,
@@ -152,7 +152,7 @@ fn place(
     files
 }
 
-/// The manifests that helm has rendered, each with the template that it names.
+/// The manifests that helm has rendered, each with the name of its template.
 fn manifests(rendered: &str) -> Vec<(&str, &str)> {
     const SOURCE: &str = "# Source: ";
     let mut all = Vec::new();
@@ -167,7 +167,7 @@ fn manifests(rendered: &str) -> Vec<(&str, &str)> {
     all
 }
 
-/// The template's place among `files`; the chart itself where there is no such file, as in a packed dependency.
+/// The index of the template in `files`; that of the chart if there is no such file, as in a packed dependency.
 fn template_file(path: Option<&Path>, files: &mut Vec<File>, open: &dyn Fn(&Path) -> Option<File>) -> usize {
     let Some(path) = path else { return 0 };
     if let Some(at) = files.iter().position(|file| file.path == path) {
@@ -184,7 +184,7 @@ fn template_file(path: Option<&Path>, files: &mut Vec<File>, open: &dyn Fn(&Path
 
 fn settle(files: &mut [File], template: usize, candidates: &[(usize, Found)], found: &Found) {
     let same = candidates.iter().find(|(_, one)| one.reference == found.reference);
-    // Charts may make the tag themselves where none is given: the repository is in the values all the same.
+    // A chart may add the tag itself if none is given: the repository is in the values all the same.
     let tagless = |one: &Found| match &one.form {
         Form::Fields(fields) => fields.tag.as_ref().is_none_or(shapes::Field::is_empty),
         _ => false,
@@ -193,7 +193,7 @@ fn settle(files: &mut [File], template: usize, candidates: &[(usize, Found)], fo
         candidates.iter().find(|(_, one)| one.reference.repository() == found.reference.repository() && tagless(one))
     };
     if let Some((index, one)) = same.or_else(alike) {
-        // Behind the chart itself.
+        // After the chart itself.
         let file = &mut files[index + 1];
         let placed = Found { reference: found.reference.clone(), written: found.written.clone(), ..one.clone() };
         if !file.found.contains(&placed) {
@@ -213,7 +213,7 @@ fn settle(files: &mut [File], template: usize, candidates: &[(usize, Found)], fo
     }
 }
 
-/// Where a template says `image: WRITTEN` word for word.
+/// Where a template has `image: WRITTEN` literally.
 fn literal_places(template: &str, written: &str) -> Vec<usize> {
     let mut places = Vec::new();
     let mut start = 0;
@@ -226,7 +226,7 @@ fn literal_places(template: &str, written: &str) -> Vec<usize> {
     places
 }
 
-/// `annotations: artifacthub.io/images: |` is a list of its own, as a text.
+/// `annotations: artifacthub.io/images: |` is a YAML list inside a text.
 fn annotation(chart: &mut File, document: &Node) {
     let node = document.get("annotations").and_then(|annotations| annotations.get(ANNOTATION));
     let Some(scalar) = node.and_then(Node::scalar) else { return };

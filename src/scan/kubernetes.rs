@@ -1,7 +1,7 @@
 //! Kubernetes manifests: objects of every kind, lists of them, any number in a file.
 //!
-//! References are found by the shapes that containers of all sorts share, so that custom resources need no table. What is
-//! reported of an object (`status`) or said about it (`metadata`) isn't pulled.
+//! References are found by the shapes that all kinds of containers share, so that custom resources need no table.
+//! `status` and `metadata` are skipped because they contain no image to pull.
 
 use super::shapes::{self, Around};
 use super::{File, Node};
@@ -24,9 +24,9 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
 fn object(file: &mut File, node: &Node) {
     let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
     match kind {
-        // A schema describes fields; it holds no images.
+        // A schema describes fields; it contains no images.
         "CustomResourceDefinition" => {}
-        // Anything may be in there, for any program to read.
+        // They may contain anything, for any program.
         "ConfigMap" | "Secret" => {
             for (key, value) in ["data", "stringData"].iter().filter_map(|key| node.get(key)).flat_map(Node::entries) {
                 let Some(scalar) = value.scalar() else { continue };

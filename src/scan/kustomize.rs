@@ -1,7 +1,7 @@
-//! Kustomizations: the entries of `images`, and which references of its resources each changes.
+//! Kustomizations: the entries of `images`, and the references in its resources that each changes.
 //!
-//! Kustomize compares an entry's `name` with what a resource says, letter by letter, not with what that means
-//! (`nginx` isn't `docker.io/library/nginx`). So what an entry gives depends on the files that the kustomization names.
+//! Kustomize compares an entry's `name` with the text in a resource literally, not by meaning (`nginx` isn't
+//! `docker.io/library/nginx`). So the result of an entry depends on the files that the kustomization names.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -10,42 +10,42 @@ use super::shapes::Field;
 use super::text::{self, cut};
 use super::{File, Form, Node, Value};
 
-/// What a kustomization does.
+/// A kustomization.
 #[derive(Debug, Clone, Default)]
 pub struct Kustomization {
     /// The entries of `images`.
     pub entries: Vec<Entry>,
-    /// What it is made of: paths of files and folders, from its own.
+    /// Its sources: paths of files and folders, relative to its own.
     pub sources: Vec<String>,
 }
 
 /// An entry of `images`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Which images it changes.
+    /// The name of the images that it changes.
     pub name: Field,
-    /// What they are called then.
+    /// Their new name.
     pub new_name: Option<Field>,
-    /// The tag that they get.
+    /// Their new tag.
     pub new_tag: Option<Field>,
-    /// The digest that they get.
+    /// Their digest.
     pub digest: Option<Field>,
-    /// The byte behind the value of `name`, where a key can be added.
+    /// The offset after the value of `name`, where a key can be added.
     pub end: usize,
-    /// The byte of the key `name`.
+    /// The offset of the key `name`.
     pub start: usize,
-    /// It is written in braces.
+    /// Whether it is in flow style.
     pub is_flow: bool,
 }
 
-/// A reference that reaches a kustomization.
+/// A reference that a kustomization receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The file.
+    /// The index of the file.
     pub file: usize,
-    /// Which of its references.
+    /// The index of the reference in the file.
     pub found: usize,
-    /// The kustomizations that change it before, the innermost first.
+    /// The kustomizations that change it earlier, the innermost first.
     pub via: Vec<usize>,
 }
 
@@ -113,7 +113,7 @@ fn entry(file: &File, item: &Node) -> Option<Entry> {
 }
 
 impl Entry {
-    /// Whether it says itself which version of the image is meant.
+    /// Whether it sets the version of the image.
     pub fn gives_version(&self) -> bool {
         [&self.new_tag, &self.digest].into_iter().flatten().any(|field| !field.is_empty())
     }
@@ -123,7 +123,7 @@ impl Entry {
         written[..cut(written).repository] == self.name.value
     }
 
-    /// What it makes of the image `written`, if it takes it.
+    /// The image `written` after this entry, if the entry applies.
     pub fn apply(&self, written: &str) -> String {
         if !self.takes(written) {
             return written.to_owned();
@@ -148,7 +148,7 @@ fn add(file: &mut File, number: usize, entry: &Entry, written: &str) {
     }
 }
 
-/// Adds what entries give that take the version from their resources: known once all files are read.
+/// Adds the references of entries that take the version from their resources: known once all files are read.
 pub(super) fn complete(files: &mut [File]) {
     let resources = Resources::of(files);
     mark_replaced(files, &resources);
@@ -178,8 +178,8 @@ pub(super) fn complete(files: &mut [File]) {
     }
 }
 
-/// Marks the references in whose place each kustomization that takes them puts another image: often they are mere names,
-/// which nobody could pull.
+/// Marks the references that each kustomization with their file replaces: often they are mere names that can't be
+/// pulled.
 fn mark_replaced(files: &mut [File], resources: &Resources) {
     let kustomizations: Vec<usize> = (0..files.len()).filter(|index| files[*index].kustomization.is_some()).collect();
     let reaching: Vec<Vec<Source>> = kustomizations.iter().map(|index| resources.reaching(files, *index)).collect();
@@ -204,19 +204,19 @@ fn mark_replaced(files: &mut [File], resources: &Resources) {
     }
 }
 
-/// What a reference has become when it reaches a kustomization.
+/// A reference as a kustomization receives it.
 fn before(files: &[File], source: &Source) -> String {
     let written = files[source.file].found[source.found].written.clone();
     let passed = source.via.iter().filter_map(|via| files[*via].kustomization.as_ref());
     passed.flat_map(|one| &one.entries).fold(written, |written, entry| entry.apply(&written))
 }
 
-/// What kustomizations are made of: files by their paths, and kustomizations by their folders.
+/// The sources of kustomizations: files by their paths, and kustomizations by their folders.
 #[derive(Debug)]
 pub struct Resources(HashMap<PathBuf, usize>);
 
 impl Resources {
-    /// Those among `files`.
+    /// The resources among `files`.
     pub fn of(files: &[File]) -> Self {
         let mut paths = HashMap::new();
         for (index, file) in files.iter().enumerate() {
@@ -229,7 +229,7 @@ impl Resources {
         Self(paths)
     }
 
-    /// The references that reach the kustomization in the file `index`, in the order of its resources.
+    /// The references that the kustomization in the file `index` receives, in the order of its resources.
     pub fn reaching(&self, files: &[File], index: usize) -> Vec<Source> {
         let mut all = Vec::new();
         self.collect(files, index, &mut vec![index], &mut all);
@@ -258,7 +258,7 @@ impl Resources {
     }
 }
 
-/// `a/./b/../c` → `a/c`, by the text alone.
+/// `a/./b/../c` → `a/c`, without file access.
 fn normal(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut path, part| {
         match part {

@@ -1,4 +1,4 @@
-//! Plain lists: references with white space between them, and comments from a `#` to the end of its line.
+//! Plain lists: references separated by white space, and comments from a `#` to the end of the line.
 
 use super::{File, Kind, Node, Piece};
 
@@ -7,7 +7,7 @@ pub(super) fn read(file: &mut File) {
     let text = file.text.clone();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        // A dash alone is a bullet.
+        // A single dash is a bullet.
         for (at, word) in words(line).filter(|(_, word)| *word != "-") {
             let at = start + at;
             let piece = Piece { value: word.to_owned(), span: at..at + word.len(), variable: None, is_own: true };
@@ -17,13 +17,13 @@ pub(super) fn read(file: &mut File) {
     }
 }
 
-/// A list as YAML has it.
+/// A YAML list.
 pub(super) fn read_items(file: &mut File, documents: &[Node]) {
     let items = documents.iter().flat_map(Node::items);
     items.filter_map(Node::scalar).for_each(|scalar| file.add_scalar(scalar));
 }
 
-/// The words of a line, up to one that begins a comment.
+/// The words of a line, up to the start of a comment.
 fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_gap = |c: char| c.is_whitespace() || c == '\u{feff}';
     let mut at = 0;

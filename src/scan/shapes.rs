@@ -1,14 +1,14 @@
-//! The shapes that references have in YAML of every kind: `image: TEXT`, and keys of a map.
+//! The shapes of references in all kinds of YAML: `image: TEXT`, and keys of a map.
 
 use std::collections::HashSet;
 
 use super::yaml::SyntaxError;
 use super::{File, Form, Kind, Node, Scalar, Value, text};
 
-/// The keys of a map that make one reference.
+/// The keys of a map that form one reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields {
-    /// `registry`, where it says something.
+    /// `registry`, if it isn't empty.
     pub registry: Option<Field>,
     /// `repository`.
     pub repository: Field,
@@ -21,22 +21,22 @@ pub struct Fields {
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
-    /// What it says; empty for nothing.
+    /// Its text; empty if it has none.
     pub value: String,
     /// Where a new value goes.
     pub slot: Slot,
-    /// An anchor names it that is used elsewhere.
+    /// Whether it has an anchor that is used elsewhere.
     pub is_shared: bool,
 }
 
 /// Where a value goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Slot {
-    /// In the place of these bytes.
+    /// In place of these bytes.
     Replace(std::ops::Range<usize>),
-    /// At this byte, behind a space: there is a key without a value.
+    /// At this offset, after a space: the key has no value.
     Insert(usize),
-    /// Nowhere: it is written with escapes, or over several lines.
+    /// Nowhere: the value contains escapes or spans lines.
     None,
 }
 
@@ -45,7 +45,7 @@ impl Field {
         let (name, node) = map.entry(key)?;
         let scalar = node.scalar()?;
         let slot = match (&scalar.inner, scalar.value.is_empty() && scalar.is_null()) {
-            // Behind the colon.
+            // After the colon.
             (_, true) => name
                 .inner
                 .as_ref()
@@ -62,7 +62,7 @@ impl Field {
     }
 }
 
-/// `a.b[].c`: where references are that no common shape has.
+/// `a.b[].c`: a path to references that have no common shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath(Vec<Step>);
 
@@ -97,7 +97,7 @@ impl std::str::FromStr for FieldPath {
     }
 }
 
-/// Finds what stands at the fields that the user names.
+/// Finds references in the fields named by the user.
 pub(super) fn named_fields(file: &mut File, documents: &[Node]) {
     for FieldPath(steps) in file.fields.clone() {
         for document in documents {
@@ -124,23 +124,23 @@ fn reach(node: &Node, steps: &[Step]) -> Vec<Node> {
     next.into_iter().flat_map(|node| reach(node, rest)).collect()
 }
 
-/// What the shapes need to know of the file around them.
+/// The context of the shapes.
 pub(super) struct Around<'a> {
-    /// The tag of an image that has none, where there is one: a chart's `appVersion`.
+    /// The tag of an image that has none, if there is one: a chart's `appVersion`.
     pub(super) app_version: Option<&'a str>,
-    /// Take only what names a tag or digest: the file is of no known kind, and `image:` may mean a picture.
+    /// Accept only references with a tag or digest: the file has no known kind, and `image:` may mean a picture.
     pub(super) is_strict: bool,
-    /// Keys of the whole that hold no references to pull.
+    /// Top-level keys that contain no references to pull.
     pub(super) skip: &'static [&'static str],
 }
 
-/// Finds `image: TEXT` and split references in `node` and all that it holds.
+/// Finds `image: TEXT` and split references in `node` and below.
 pub(super) fn walk(file: &mut File, node: &Node, around: &Around<'_>) {
     visit(file, node, "", around, &mut HashSet::new());
 }
 
 fn visit(file: &mut File, node: &Node, key: &str, around: &Around<'_>, seen: &mut HashSet<usize>) {
-    // What aliases share is looked at once: nested aliases can't multiply.
+    // Each aliased node is read once, so nested aliases can't multiply the work.
     if !seen.insert(node.id()) {
         return;
     }
@@ -161,7 +161,7 @@ fn visit(file: &mut File, node: &Node, key: &str, around: &Around<'_>, seen: &mu
     }
 }
 
-/// A map whose `repository` (or `name`, below `image:`) is an image's.
+/// Whether `map` has a `repository` (or `name`, below `image:`) of an image.
 fn is_repository_map(map: &Node, key: &str) -> bool {
     let has = |key: &str| map.get(key).is_some_and(|node| node.scalar().is_some());
     let below_image = key == "image" || key.ends_with("Image") || key.ends_with("_image");
@@ -186,7 +186,7 @@ fn image(file: &mut File, map: &Node, scalar: &Scalar, around: &Around<'_>) {
     }
 }
 
-/// Adds the reference that the keys of `map` make. `false` if they make none.
+/// Adds the reference that the keys of `map` form; `false` if they form none.
 pub(super) fn add_split(file: &mut File, map: &Node, app_version: Option<&str>) -> bool {
     let key = ["repository", "image", "name"].into_iter().find(|key| Field::of(map, key).is_some());
     let Some((repository, at)) = key.and_then(|key| Some((Field::of(map, key)?, map.get(key)?.scalar()?.start))) else {
@@ -229,7 +229,7 @@ pub(super) fn add_split(file: &mut File, map: &Node, app_version: Option<&str>) 
     true
 }
 
-/// A text over several lines may hold YAML of its own, which is none of this file's.
+/// A multi-line text may contain YAML, which isn't part of this file.
 pub(super) fn nested(file: &mut File, scalar: &Scalar) {
     if scalar.style != super::Style::Block && !scalar.value.contains('\n') {
         return;
@@ -241,7 +241,7 @@ pub(super) fn nested(file: &mut File, scalar: &Scalar) {
     }
 }
 
-/// What a line says of an image, where nothing can be parsed.
+/// The image in a line that can't be parsed as YAML.
 pub(super) fn image_of_line(line: &str) -> Option<&str> {
     let line = line.trim().trim_start_matches("- ").trim_start();
     let value = line.strip_prefix("image:").or_else(|| line.strip_prefix("\"image\":"))?.trim();
@@ -249,7 +249,7 @@ pub(super) fn image_of_line(line: &str) -> Option<&str> {
     (!value.is_empty() && !value.starts_with('#')).then_some(value)
 }
 
-/// YAML of no known kind: only what surely is a reference.
+/// YAML of no known kind: only unambiguous references.
 pub(super) fn read_unknown(file: &mut File, documents: &[Node]) {
     for document in documents {
         walk(file, document, &Around { app_version: None, is_strict: true, skip: &[] });
@@ -257,7 +257,7 @@ pub(super) fn read_unknown(file: &mut File, documents: &[Node]) {
     }
 }
 
-/// `{op, path: …/image, value}`: a patch as JSON Patch (RFC 6902) has it.
+/// `{op, path: …/image, value}`: a JSON Patch (RFC 6902).
 pub(super) fn json_patch(file: &mut File, document: &Node) {
     for item in document.items() {
         let path = item.get("path").and_then(Node::text).unwrap_or_default();
@@ -270,7 +270,7 @@ pub(super) fn json_patch(file: &mut File, document: &Node) {
     }
 }
 
-/// A file that isn't YAML: an error, unless it is a template, which isn't meant to be.
+/// A file that isn't YAML: an error, unless it is a template, which needn't be.
 pub(super) fn broken(file: &mut File, kind: Kind, error: &SyntaxError) -> Result<(), String> {
     file.kind = kind;
     if !["{{", "{%", "<%"].iter().any(|mark| file.text.contains(mark)) {

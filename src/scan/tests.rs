@@ -16,10 +16,10 @@ fn read_with(name: &str, text: &str, fields: &[&str]) -> File {
     file
 }
 
-/// Each reference with its place, then what is unresolved.
+/// Each reference with its position, then the unresolved ones.
 fn shown(file: &File) -> String {
     let found = file.found.iter().map(|found| {
-        // The bytes are those of the text.
+        // The offsets are those of the text.
         if let Form::Text { pieces, .. } = &found.form {
             for piece in pieces {
                 let bytes = &file.text[piece.span.clone()];
@@ -308,7 +308,7 @@ fn kustomizations_by_what_they_give() {
     );
     let file = read("kustomization.yaml", &text);
     assert_eq!(shown(&file), expected);
-    // The version comes from the resources; they have to be there.
+    // The version comes from the resources, which have to be there.
     let resource = read(
         "a.yaml",
         "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 'b:5'}, {image: docker.io/library/b:6}]}\n",

@@ -1,7 +1,7 @@
-//! A reference as a text: its parts, and the variables in it.
+//! A reference as text: its parts, and the variables in it.
 //!
-//! `${NAME:-default}` stands for its default, and the default's bytes are a piece of their own: an edit changes the default,
-//! and the variable stays in charge.
+//! `${NAME:-default}` is read as its default, and the default's bytes are a separate piece: an edit changes the
+//! default, and keeps the variable.
 
 use std::ops::Range;
 
@@ -10,17 +10,17 @@ use crate::oci::Reference;
 /// Some bytes of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// What they say.
+    /// Their text.
     pub value: String,
-    /// Where they are.
+    /// Their position.
     pub span: Range<usize>,
-    /// They are the default of this variable.
+    /// The variable whose default they are.
     pub variable: Option<String>,
-    /// Nothing else in the file uses these bytes.
+    /// Whether nothing else in the file uses these bytes.
     pub is_own: bool,
 }
 
-/// The parts of a reference as it is written, by their bytes.
+/// The parts of a written reference, as byte ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts {
     /// Where the repository ends.
@@ -31,20 +31,20 @@ pub struct Parts {
     pub digest: Option<Range<usize>>,
 }
 
-/// How variables are written.
+/// The syntax of variables.
 pub(super) struct Syntax {
-    /// What takes a character's meaning away: `\$NAME`.
+    /// The escape character: `\$NAME`.
     pub(super) escape: Option<char>,
-    /// Whether `$$` is a dollar.
+    /// Whether `$$` is a dollar sign.
     pub(super) doubled: bool,
 }
 
 impl Syntax {
-    /// `${NAME:-default}` in YAML, as Compose and others have it.
+    /// `${NAME:-default}` in YAML, as in Compose and others.
     pub(super) const BRACES: Self = Self { escape: None, doubled: true };
 }
 
-/// What a variable stands for, where the file says so.
+/// Looks up the value of a variable in the file.
 pub(super) type Lookup<'a> = dyn Fn(&str) -> Option<Vec<Piece>> + 'a;
 
 /// The text of `pieces`.
@@ -52,7 +52,7 @@ pub(super) fn joined(pieces: &[Piece]) -> String {
     pieces.iter().map(|piece| piece.value.as_str()).collect()
 }
 
-/// The reference that `written` is, or why it is none.
+/// Parses `written` as a reference, or says why it isn't one.
 pub(super) fn read(written: &str) -> Result<Reference, String> {
     if written.contains("{{") || written.contains("{%") {
         return Err("it is a template".to_owned());
@@ -62,13 +62,13 @@ pub(super) fn read(written: &str) -> Result<Reference, String> {
     }
     let reference: Reference = written.parse().map_err(|error: crate::oci::ReferenceError| error.to_string())?;
     match reference.repository().registry().as_str() {
-        // With a port it is a registry; without, podman and buildah call so what was built here.
+        // With a port it is a registry; without one, podman and buildah use it for locally built images.
         "localhost" => Err("it is an image of this machine".to_owned()),
         _ => Ok(reference),
     }
 }
 
-/// Cuts a reference into its parts.
+/// Splits a reference into its parts.
 pub fn cut(written: &str) -> Parts {
     let at = written.find('@');
     let rest = &written[..at.unwrap_or(written.len())];
@@ -81,10 +81,10 @@ pub fn cut(written: &str) -> Parts {
     }
 }
 
-/// The pieces of a text whose `characters` know their bytes, with a default for each variable.
+/// The pieces of a text, given as characters with offsets, with a default for each variable.
 ///
 /// # Errors
-/// Why it can't be known.
+/// Why it can't be determined.
 pub(super) fn expand(characters: &[(usize, char)], syntax: &Syntax, lookup: &Lookup<'_>) -> Result<Vec<Piece>, String> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut at = 0;
@@ -105,7 +105,7 @@ pub(super) fn expand(characters: &[(usize, char)], syntax: &Syntax, lookup: &Loo
     Ok(pieces)
 }
 
-/// Adds a character; one that follows the last joins its piece.
+/// Adds a character; one that follows the last piece directly is appended to it.
 fn push(pieces: &mut Vec<Piece>, offset: usize, c: char) {
     let end = offset + c.len_utf8();
     match pieces.last_mut() {
@@ -117,7 +117,7 @@ fn push(pieces: &mut Vec<Piece>, offset: usize, c: char) {
     }
 }
 
-/// The variable with which `characters` begin, and how many of them it takes.
+/// The variable at the start of `characters`, and its length in characters.
 fn variable(characters: &[(usize, char)], syntax: &Syntax, lookup: &Lookup<'_>) -> Result<(Vec<Piece>, usize), String> {
     let braced = match characters.get(1) {
         Some((_, '{')) => true,
@@ -160,7 +160,7 @@ fn named(pieces: Vec<Piece>, name: &str) -> Vec<Piece> {
     pieces.into_iter().map(|piece| Piece { variable: Some(name.to_owned()), ..piece }).collect()
 }
 
-/// The brace that closes the one behind the first dollar.
+/// The brace that closes the one after the first dollar sign.
 fn closing(characters: &[(usize, char)]) -> Option<usize> {
     let mut depth = 0;
     for (index, (_, c)) in characters.iter().enumerate() {

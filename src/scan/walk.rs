@@ -1,7 +1,7 @@
-//! Which files are read: those that are named, and in folders those of a known kind.
+//! Selects the files to read: those that are named, and in folders those of a known kind.
 //!
-//! Skipped are .git, target, node_modules, vendor, what .gitignore names, and binary files. Links to folders aren't
-//! followed; a link to a file is, unless that file is met anyway.
+//! .git, target, node_modules, vendor, files in .gitignore, and binary files are skipped. Links to folders aren't
+//! followed; a link to a file is, unless that file is found anyway.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use ignore::WalkBuilder;
 
 use super::{Broken, FieldPath, File, helm, kustomize, read_file};
 
-/// The name of what stdin holds.
+/// The name for stdin.
 pub const STDIN: &str = "-";
 
 /// The largest file that is read.
@@ -18,10 +18,10 @@ const MAX_BYTES: u64 = 16 << 20;
 
 const SKIPPED: [&str; 4] = [".git", "target", "node_modules", "vendor"];
 
-/// All that was found.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// The files that hold something of interest, in the order of their names.
+    /// The files with something of interest, sorted by name.
     pub files: Vec<File>,
     /// Those that couldn't be read.
     pub broken: Vec<Broken>,
@@ -32,11 +32,11 @@ pub struct Scan {
 pub struct Request<'a> {
     /// Files, folders, and `-`.
     pub paths: &'a [PathBuf],
-    /// What stdin holds, where `-` is among them.
+    /// The content of stdin, if `-` is among the paths.
     pub stdin: Option<String>,
     /// Files that are never read: mirror.yaml and its lock.
     pub except: &'a [PathBuf],
-    /// Further places of references in YAML.
+    /// Additional fields with references in YAML.
     pub fields: &'a [FieldPath],
     /// The working directory.
     pub folder: &'a Path,
@@ -48,7 +48,7 @@ struct Candidate {
     is_named: bool,
 }
 
-/// Reads whatever `request` is about.
+/// Reads the files of `request`.
 pub fn scan(request: Request<'_>) -> Scan {
     let mut scan = Scan::default();
     let except: HashSet<PathBuf> = request.except.iter().filter_map(|path| path.canonicalize().ok()).collect();
@@ -82,7 +82,7 @@ pub fn scan(request: Request<'_>) -> Scan {
     scan
 }
 
-/// Small and capital letters together, as people list files.
+/// Sorts without regard to case first, as people list files.
 fn order(name: &str) -> (String, &str) {
     (name.to_lowercase(), name)
 }
@@ -129,7 +129,7 @@ fn walk(path: &Path) -> ignore::Walk {
     builder.build()
 }
 
-/// The folders of charts, outermost, and what isn't read with one of them.
+/// The outermost folders of charts, and the files that don't belong to one.
 fn split_charts(candidates: Vec<Candidate>) -> (Vec<PathBuf>, Vec<Candidate>) {
     let is_chart = |path: &Path| path.file_name().is_some_and(|name| name == "Chart.yaml");
     let mut folders: Vec<PathBuf> = candidates
@@ -152,7 +152,7 @@ fn split_charts(candidates: Vec<Candidate>) -> (Vec<PathBuf>, Vec<Candidate>) {
     (folders, others)
 }
 
-/// Reads one file. `None` if it is of no kind.
+/// Reads one file. `None` if it has no known kind.
 fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPath]) -> Result<Option<File>, Broken> {
     let Candidate { path, is_named } = candidate;
     let failed = |why: String| Broken { name: name(path), why };
@@ -213,7 +213,7 @@ fn as_text(bytes: Vec<u8>) -> Result<String, NoText> {
     })
 }
 
-/// `work` for each of `items`, in their order, on all processors.
+/// Applies `work` to each of `items` on all processors; results are in order.
 fn in_parallel<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> R + Sync)) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = items.len().div_ceil(threads).max(1);
@@ -224,7 +224,7 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: &(dyn Fn(&T) -> R + Sync)) -
     })
 }
 
-/// `path` as seen from `folder`, by the text alone, with `/` between its parts.
+/// `path` relative to `folder`, without file access, with `/` as separator.
 fn relative(path: &Path, folder: &Path) -> String {
     let (path, folder) = (lexical(&folder.join(path)), lexical(folder));
     let common = path.iter().zip(&folder).take_while(|(a, b)| a == b).count();

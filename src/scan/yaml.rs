@@ -1,7 +1,8 @@
-//! YAML as a tree in which every scalar knows the bytes that it stands in.
+//! YAML as a tree in which every scalar has its byte range.
 //!
-//! Events of the parser, never patterns over the text. Any number of documents, any tag; an alias is the very node that its
-//! anchor names, so that a text is edited where it stands. What is nested deeper than [`MAX_DEPTH`] is refused.
+//! It is built from the parser's events, never by patterns over the text. Any number of documents and any tag are
+//! accepted; an alias is the same node as its anchor, so that a text is edited where it is written. Nesting beyond
+//! [`MAX_DEPTH`] is refused.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,31 +16,31 @@ const MAX_DEPTH: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Node(Rc<Value>);
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug)]
 pub enum Value {
     /// A text, or nothing.
     Scalar(Scalar),
-    /// A sequence and the byte at which it ends.
+    /// A sequence, and the offset of its end.
     List(Vec<Node>, Range<usize>),
     /// Keys and values in the order of the text; duplicates are kept.
     Map(Vec<(Scalar, Node)>),
 }
 
-/// A text and where it stands.
+/// A text and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar {
-    /// What it says, folded and unescaped.
+    /// Its text, folded and unescaped.
     pub value: String,
-    /// The byte at which it begins, quotes included.
+    /// The offset of its start, including quotes.
     pub start: usize,
-    /// The bytes of its text, without quotes. `None` where they can't be told apart from others, as in folded lines.
+    /// The bytes of its text, without quotes. `None` if they can't be isolated, as in folded lines.
     pub inner: Option<Range<usize>>,
-    /// These bytes are its value word for word; otherwise there are escapes in them.
+    /// Whether these bytes are exactly its value, without escapes.
     pub is_literal: bool,
     /// How it is written.
     pub style: Style,
-    /// An anchor names it that is used elsewhere, so that an edit changes more than this place.
+    /// Whether it has an anchor that is used elsewhere, so that an edit affects other places, too.
     pub is_shared: bool,
 }
 
@@ -61,7 +62,7 @@ pub struct SyntaxError {
     pub line: usize,
     /// The column, counted from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The problem.
     pub why: String,
 }
 
@@ -79,12 +80,12 @@ impl Node {
         }
     }
 
-    /// The text, if it is one and says something.
+    /// The text, if it is one and not empty.
     pub fn text(&self) -> Option<&str> {
         self.scalar().filter(|scalar| !scalar.is_null()).map(|scalar| scalar.value.as_str())
     }
 
-    /// The items; none if it is no list.
+    /// The items; empty if it isn't a list.
     pub fn items(&self) -> &[Self] {
         match self.value() {
             Value::List(items, _) => items,
@@ -92,7 +93,7 @@ impl Node {
         }
     }
 
-    /// Keys and values; none if it is no map.
+    /// Keys and values; empty if it isn't a map.
     pub fn entries(&self) -> &[(Scalar, Self)] {
         match self.value() {
             Value::Map(entries) => entries,
@@ -105,7 +106,7 @@ impl Node {
         matches!(self.value(), Value::Map(_))
     }
 
-    /// The value of `key`, or what a merge key (`<<`) brings.
+    /// The value of `key`, or its value from a merge key (`<<`).
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.entry(key).map(|(_, value)| value)
     }
@@ -120,14 +121,14 @@ impl Node {
         })
     }
 
-    /// Tells shared nodes apart from equal ones.
+    /// Distinguishes shared nodes from equal ones.
     pub fn id(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
     }
 }
 
 impl Scalar {
-    /// Whether it stands for nothing.
+    /// Whether it is null.
     pub fn is_null(&self) -> bool {
         self.style == Style::Plain && matches!(self.value.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
@@ -136,7 +137,7 @@ impl Scalar {
 /// The documents of `text`.
 ///
 /// # Errors
-/// The first mistake.
+/// The first syntax error.
 pub fn parse(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let body = text.trim_start_matches('\u{feff}');
     let offsets = Offsets::new(body, text.len() - body.len());
@@ -155,7 +156,7 @@ pub fn parse(text: &str) -> Result<Vec<Node>, SyntaxError> {
     Ok(builder.finish())
 }
 
-/// From the parser's characters to bytes.
+/// Converts the parser's character offsets to byte offsets.
 struct Offsets {
     /// `None` where each character is one byte.
     starts: Option<Vec<usize>>,
@@ -188,7 +189,7 @@ struct Builder<'t> {
     text: &'t str,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
-    /// Scalars that an alias has named.
+    /// Scalars that an alias refers to.
     shared: Vec<usize>,
     documents: Vec<Node>,
 }
@@ -235,13 +236,13 @@ impl Builder<'_> {
             Some(Open::List { items, .. }) => items.push(node),
             Some(Open::Map { entries, key, .. }) => match key.take() {
                 Some(key) => entries.push((key, node)),
-                // A key that is a list or a map names nothing that is looked for.
+                // A key that is a list or a map is never searched for.
                 None => *key = Some(node.scalar().cloned().unwrap_or_else(Scalar::nameless)),
             },
         }
     }
 
-    /// Aliases come after their anchors: only the end knows which scalars are shared.
+    /// Aliases follow their anchors, so shared scalars are known only at the end.
     fn finish(self) -> Vec<Node> {
         if self.shared.is_empty() {
             return self.documents;
@@ -301,7 +302,7 @@ fn scalar(text: &str, value: String, style: ScalarStyle, range: Range<usize>) ->
     Scalar { value, start, inner, is_literal, style, is_shared: false }
 }
 
-/// What stands in the quotes with which `rest` begins.
+/// The text in the quotes at the start of `rest`.
 fn quoted(rest: &str, start: usize) -> Option<Range<usize>> {
     let quote = rest.chars().next()?;
     let mut characters = rest.char_indices().skip(1).peekable();
@@ -317,7 +318,7 @@ fn quoted(rest: &str, start: usize) -> Option<Range<usize>> {
     None
 }
 
-/// Past an anchor or a tag, should the parser count them in.
+/// Skips an anchor or a tag, in case the parser includes it.
 fn skip_properties(text: &str, range: &Range<usize>) -> usize {
     let mut at = range.start;
     while text[at..].starts_with(['&', '!']) && at < range.end {

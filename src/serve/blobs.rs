@@ -78,14 +78,14 @@ fn take(
     })
 }
 
-/// Which part of a blob a Range header asks for.
+/// The part of a blob that a Range header requests.
 #[derive(Debug, PartialEq)]
 enum Part {
-    /// Everything: no range, several, or one in a unit that isn't known.
+    /// Everything: no range, several, or an unknown unit.
     All,
     /// At least one byte.
     Some { start: u64, length: u64 },
-    /// Nothing that the blob has.
+    /// Outside the blob.
     Outside,
 }
 

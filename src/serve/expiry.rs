@@ -1,4 +1,4 @@
-//! Uploads that nobody goes on with: they end after a while, and sooner, the oldest first, while what they hold is much.
+//! Expires abandoned uploads: after a while, and sooner, oldest first, if they hold much memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 
 use super::Served;
 
-/// How long an upload may be left alone.
+/// How long an upload may be idle.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// How many bytes may lie in uploads that are left alone.
+/// How many bytes idle uploads may hold.
 const HELD: u64 = 64 << 20;
 
-/// How long an upload is left to its client all the same: between two of its requests it looks abandoned, too.
+/// The minimum idle time: between two requests of its client, an upload looks abandoned, too.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// An upload between two requests.
@@ -25,7 +25,7 @@ pub(super) struct Waiting {
     pub(super) held: u64,
 }
 
-/// Those of `waiting` whose time is up at `now`.
+/// The members of `waiting` that have expired at `now`.
 fn expired(mut waiting: Vec<Waiting>, now: Instant) -> Vec<String> {
     waiting.sort_by_key(|upload| upload.since);
     let mut held: u64 = waiting.iter().map(|upload| upload.held).sum();
@@ -39,12 +39,12 @@ fn expired(mut waiting: Vec<Waiting>, now: Instant) -> Vec<String> {
 }
 
 impl Served {
-    /// Sees to it that open uploads expire, also when no further request comes.
+    /// Starts a task that expires open uploads even without further requests.
     pub(super) fn watch_uploads(self: &Arc<Self>) {
         if !self.uploads.begin_watch() {
             return;
         }
-        // When nothing is served any more, nothing is held.
+        // A stopped server holds no memory.
         let served = Arc::downgrade(self);
         tokio::spawn(async move {
             loop {
@@ -73,7 +73,7 @@ mod tests {
     use crate::oci::Repository;
     use crate::store::memory::Memory;
 
-    /// Opens an upload and sends one chunk; gives its location.
+    /// Opens an upload and sends one chunk; returns its location.
     async fn abandon(served: &Arc<Served>, chunk: Bytes) -> String {
         let mut location = "/v2/a/blobs/uploads/".to_owned();
         for (method, body) in [("POST", Body::empty()), ("PATCH", chunk.into())] {
@@ -97,12 +97,12 @@ mod tests {
         let served = Arc::new(Served { world, options: Options::default(), uploads: Default::default() });
         let inside = memory.repository(&"localhost/a".parse::<Repository>().unwrap());
         let held = || served.uploads.waiting().iter().map(|upload| upload.held).sum::<u64>();
-        // Twenty of 10 MiB, of which one is kept alive.
+        // Twenty of 10 MiB, one of which is kept alive.
         let chunk = Bytes::from(vec![0; 10 << 20]);
         let mut locations = Vec::new();
         for _ in 0..20 {
             locations.push(abandon(&served, chunk.clone()).await);
-            // One after the other: which is the oldest decides what goes.
+            // One after the other, because the oldest expires first.
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert_eq!((held(), inside.open_uploads()), (200 << 20, 20));
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((status(&served, &locations[0]).await, status(&served, &locations[1]).await), (204, 404));
         tokio::time::sleep(IDLE + GRACE).await;
         assert_eq!((held(), inside.open_uploads()), (0, 0));
-        // What comes later is watched again.
+        // Later uploads are watched again.
         abandon(&served, Bytes::new()).await;
         tokio::time::sleep(IDLE + GRACE).await;
         assert_eq!(inside.open_uploads(), 0);

@@ -26,7 +26,7 @@ impl Served {
         let body = json!({ "name": repository.path(), "tags": tags }).to_string();
         let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
         if let Some(last) = tags.last().filter(|_| more) {
-            // Relative to the host, as the specification's examples are.
+            // Relative to the host, as in the specification's examples.
             let link = format!("</v2/{}/tags/list?n={count}&last={last}>; rel=\"next\"", repository.path());
             response.headers_mut().insert(LINK, link.parse().expect("names, tags and digits"));
         }
@@ -41,7 +41,7 @@ impl Served {
     ) -> Result<Response, Refusal> {
         let manifests = match self.world.manifests(repository).await {
             Ok(manifests) => manifests,
-            // Nothing refers to anything there, which is no error.
+            // No referrers, which isn't an error.
             Err(e) if e.kind() == Kind::NotFound => Vec::new(),
             Err(e) => return Err(Refusal::of(&e, Code::ManifestUnknown)),
         };
@@ -53,7 +53,7 @@ impl Served {
             .map(Referrer::entry)
             .filter(wanted)
             .collect();
-        // The world lists manifests in a stable order: a page begins behind the last one of the page before.
+        // The world lists manifests in a stable order: a page begins after the last entry of the previous one.
         let last = parameter(query, "last");
         let skip = last.and_then(|last| Some(referrers.iter().position(|entry| entry["digest"] == last)? + 1));
         let mut page: Vec<Value> = referrers.into_iter().skip(skip.unwrap_or(0)).collect();

@@ -13,7 +13,7 @@ use crate::error::{Kind, Result as StoreResult};
 use crate::oci::{self, Digest, Edge, Manifest, MediaType, Repository, Selector};
 use crate::store::Target;
 
-/// What registries are asked to take at least, and most take at most.
+/// The minimum that registries should accept, and the maximum of most.
 const LIMIT: usize = 4 * 1024 * 1024;
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -89,7 +89,7 @@ impl Served {
     }
 }
 
-/// `bytes` as the manifest that the request says they are.
+/// Parses `bytes` as the manifest that the request declares.
 fn read(name: &Selector, content_type: Option<&str>, bytes: Bytes) -> Result<Manifest, Refusal> {
     let digest = match name {
         Selector::Digest(digest) if digest.matches(&bytes) => digest.clone(),
@@ -109,15 +109,15 @@ fn read(name: &Selector, content_type: Option<&str>, bytes: Bytes) -> Result<Man
     }
 }
 
-/// What a manifest calls itself; the content type must agree.
+/// The type inside a manifest; the content type must match.
 #[derive(serde::Deserialize)]
 struct Inside {
     #[serde(rename = "mediaType")]
     media_type: Option<MediaType>,
 }
 
-/// Each digest that `manifest` points at and `target` lacks. What `is_manifest` says is one must be there as a manifest: by
-/// a strict registry no index of layers, which build caches are, is taken.
+/// Each digest that `manifest` points at and `target` lacks. If `is_manifest`, the content must exist as a
+/// manifest: a strict registry refuses an index of layers, such as a build cache.
 async fn missing(target: &dyn Target, manifest: &Manifest, is_manifest: impl Fn(&Edge) -> bool) -> Vec<String> {
     let mut digests = Vec::new();
     for edge in manifest.successors() {

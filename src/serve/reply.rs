@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind};
 
-/// The header that names the content of an answer.
+/// The header with the digest of the content.
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// An error code of the specification.
@@ -60,7 +60,7 @@ impl Code {
     }
 }
 
-/// A request that isn't granted, and why.
+/// A refused request, and the reasons.
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// Code, message and detail of each error.
@@ -73,7 +73,7 @@ impl Refusal {
         Self { errors: vec![(code, message.into(), Value::Null)], headers: Vec::new() }
     }
 
-    /// What the store said, in the registry's words; `unknown` is for what isn't there.
+    /// The store's error in the registry's format; `unknown` is the code for missing content.
     pub(super) fn of(error: &Error, unknown: Code) -> Self {
         let code = match error.kind() {
             Kind::NotFound => unknown,
@@ -90,7 +90,7 @@ impl Refusal {
         Self::new(code, error.to_string())
     }
 
-    /// One error for each digest that a manifest points at in vain.
+    /// One error for each missing digest that a manifest points at.
     pub(super) fn missing(digests: &[String]) -> Self {
         let error = |digest: &String| {
             let message = "a manifest or blob that the manifest refers to is unknown to the repository";
@@ -116,7 +116,7 @@ impl Refusal {
         let body = json!({ "errors": errors }).to_string();
         let mut response = (status, [(CONTENT_TYPE, "application/json")], body).into_response();
         for (name, value) in self.headers {
-            // What was put in are paths and numbers.
+            // The inserted values are paths and numbers.
             if let Ok(value) = HeaderValue::try_from(value) {
                 response.headers_mut().insert(name, value);
             }

@@ -1,9 +1,9 @@
-//! What a path asks for (distribution-spec, "Endpoints"). Read from its end: a repository may be called `a/manifests/b`.
+//! Parses paths (distribution-spec, "Endpoints"), from the end: a repository may be called `a/manifests/b`.
 
 use super::reply::{Code, Refusal};
 use crate::oci::{Digest, Registry, Repository, Selector};
 
-/// An endpoint with its parameters, checked.
+/// An endpoint with its validated parameters.
 #[derive(Debug, PartialEq)]
 pub(super) enum Route {
     Base,
@@ -17,7 +17,7 @@ pub(super) enum Route {
 
 impl Route {
     pub(super) fn of(registry: &Registry, path: &str) -> Result<Self, Refusal> {
-        // The one character of digests that some clients encode.
+        // The only character of digests that some clients encode.
         let path = path.replace("%3A", ":").replace("%3a", ":");
         let unknown = || Refusal::new(Code::NameUnknown, "there is no such endpoint");
         let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
@@ -42,7 +42,7 @@ impl Route {
         }
     }
 
-    /// The methods that are supported there: content is never deleted.
+    /// The supported methods: content is never deleted.
     pub(super) fn methods(&self) -> &'static str {
         match self {
             Self::Base | Self::Blob(..) => "GET, HEAD",
@@ -62,7 +62,7 @@ fn selector(text: &str) -> Result<Selector, Refusal> {
     if text.contains(':') {
         return digest(text).map(Selector::Digest);
     }
-    // What can't be a tag isn't one that is there (distribution-spec, "Pulling manifests").
+    // An invalid tag doesn't exist (distribution-spec, "Pulling manifests").
     let tag =
         text.parse().map_err(|e: crate::oci::ReferenceError| Refusal::new(Code::ManifestUnknown, e.to_string()))?;
     Ok(Selector::Tag(tag))

@@ -1,5 +1,6 @@
-//! What is taken as a manifest, and who is given one: as strict as the registries that refuse most, distribution for the
-//! form and `Accept`, ECR for the members of an index. Nothing here is shared with the client, whose mistakes it is to find.
+//! Validates manifests and `Accept` headers as strictly as the strictest registries: distribution for the form and
+//! `Accept`, ECR for the members of an index. Nothing here is shared with the client, so that it finds the client's
+//! mistakes.
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
@@ -7,12 +8,12 @@ use serde_json::Value;
 
 use super::reply::{Code, Refusal};
 
-/// A type of manifest, and what its members must be.
+/// A type of manifest, and the required types of its members.
 struct Form {
     media_type: &'static str,
     needs: &'static str,
     forbids: &'static [&'static str],
-    /// Docker's say themselves what they are; OCI's may.
+    /// Docker's must contain their type; OCI's may.
     says_its_type: bool,
 }
 
@@ -43,7 +44,7 @@ const FORMS: [Form; 4] = [
     },
 ];
 
-/// Refuses what isn't a whole manifest of the type that it was sent as.
+/// Refuses anything but a complete manifest of the declared type.
 pub(super) fn check(content_type: Option<&str>, bytes: &[u8]) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::new(Code::ManifestInvalid, why));
     let Some(content_type) = content_type else {
@@ -73,8 +74,8 @@ pub(super) fn check(content_type: Option<&str>, bytes: &[u8]) -> Result<(), Refu
     }
 }
 
-/// Whether a manifest of this type may be the answer to a request with these headers. A type must be named: a wildcard
-/// counts for nothing, as with distribution.
+/// Whether a manifest of this type may be the answer to a request with these headers. The type must be listed: a
+/// wildcard doesn't count, as in distribution.
 pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let lists = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|named| essence(named) == media_type)

@@ -1,7 +1,7 @@
 //! Uploads: in one request, in two, or in chunks; and mounts (distribution-spec, "Pushing blobs").
 //!
-//! A location holds for one step: it carries the number of bytes that were received, and a chunk at an earlier one is out
-//! of order. So a client that keeps using the first location, or loses its query, is found out.
+//! A location is valid for one step: it contains the number of received bytes, and a chunk at an earlier location
+//! is out of order. So a client that keeps using the first location, or loses its query, is detected.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ use crate::error::{Error, Kind};
 use crate::oci::{Descriptor, Digest, Repository};
 use crate::store::{BlobStream, Mount, Upload};
 
-/// The uploads that are open.
+/// The open uploads.
 #[derive(Default)]
 pub(super) struct Uploads {
     opened: AtomicU64,
@@ -33,18 +33,18 @@ pub(super) struct Uploads {
 #[derive(Default)]
 struct Open {
     sessions: HashMap<String, Arc<tokio::sync::Mutex<Session>>>,
-    /// Whether a task sees to it that they expire.
+    /// Whether a task watches their expiry.
     watched: bool,
 }
 
-/// One upload and what came by PATCH. Its lock is held while a chunk comes in.
+/// One upload with the content received by PATCH. Its lock is held while a chunk arrives.
 struct Session {
     id: String,
     repository: Repository,
     upload: Upload,
     parts: Vec<Bytes>,
     received: u64,
-    /// When the last request about it was over.
+    /// When the last request to it ended.
     since: Instant,
 }
 
@@ -88,7 +88,7 @@ impl Served {
         let mut session = session.lock().await;
         session.check(&request)?;
         let mut body = request.into_body().into_data_stream();
-        // What came before a connection broke counts: the status tells the client where to go on.
+        // Bytes received before a connection broke count: the status request tells the client where to continue.
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|e| Refusal::new(Code::BlobUploadInvalid, e.to_string()))?;
             session.since = Instant::now();
@@ -118,7 +118,7 @@ impl Served {
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
-    /// Gives the upload up, if there is one.
+    /// Cancels the upload, if it exists.
     pub(super) async fn end_upload(&self, id: &str) {
         let Ok(session) = self.uploads.take(id).await else { return };
         if let Ok(target) = self.world.target(&session.repository) {
@@ -143,7 +143,7 @@ impl Served {
         (StatusCode::ACCEPTED, headers).into_response()
     }
 
-    /// Ends an upload: what was received, then the body of `request`, is the blob.
+    /// Ends an upload: the blob is the received content followed by the body of `request`.
     async fn store(&self, session: Session, digest: Digest, request: Request) -> Result<Response, Refusal> {
         let target = self.world.target(&session.repository).map_err(|e| Refusal::of(&e, Code::NameUnknown))?;
         let (size, rest) = match content_length(request.headers()) {
@@ -158,7 +158,7 @@ impl Served {
             }
         };
         let body = stream::iter(session.parts.into_iter().map(Ok)).chain(rest).boxed();
-        // No store looks at the type of a blob: it is the manifest's to say.
+        // No store uses the type of a blob, which the manifest defines.
         let media_type = "application/octet-stream".parse().expect("a constant media type");
         let blob = Descriptor { media_type, digest, size };
         let pushed = target.push_blob(session.upload, &blob, body).await;
@@ -175,7 +175,7 @@ impl Uploads {
         if here { Ok(found) } else { Err(unknown()) }
     }
 
-    /// Closes the upload, once a chunk that is coming in has come.
+    /// Closes the upload after any chunk in transit has arrived.
     async fn take(&self, id: &str) -> Result<Session, Refusal> {
         let found = self.lock().sessions.remove(id);
         let found = found.ok_or_else(unknown)?;
@@ -190,14 +190,14 @@ impl Uploads {
         })
     }
 
-    /// The uploads that no request is about.
+    /// The uploads without a request in progress.
     pub(super) fn waiting(&self) -> Vec<Waiting> {
         let open = self.lock();
         let idle = open.sessions.values().filter_map(|session| session.try_lock().ok());
         idle.map(|idle| Waiting { id: idle.id.clone(), since: idle.since, held: idle.received }).collect()
     }
 
-    /// Whether there are uploads that nobody watches: the caller does so from now on.
+    /// Whether there are uploads that no task watches: the caller has to watch them from now on.
     pub(super) fn begin_watch(&self) -> bool {
         let mut open = self.lock();
         let unwatched = !open.sessions.is_empty() && !open.watched;
@@ -228,7 +228,7 @@ impl Session {
         ]
     }
 
-    /// Whether `request` goes on where the last one ended.
+    /// Checks that `request` continues where the last one ended.
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         match parameter(request.uri().query(), "received").and_then(|text| text.parse::<u64>().ok()) {
             Some(received) if received == self.received => {}
