@@ -1,12 +1,12 @@
 //! mirror.yaml → validated [`Config`].
 //!
-//! Reading has two halves. `crate::yaml` gives a tree with positions, from which serde fills the structs of `raw`;
-//! only a syntax error or a wrong type ends it. Then every value is checked by its path, and unknown keys, duplicate keys
-//! and errors of meaning come out together ([`Problems`]), in the order of the text. Keys that a later version will know
-//! are refused by name (`keys`), never ignored.
+//! Reading has two steps. `crate::yaml` parses the text to a tree with positions, from which serde fills the
+//! structs of `raw`; only a syntax error or a wrong type stops this step. Then every value is checked by its path,
+//! and unknown keys, duplicate keys and invalid values are reported together ([`Problems`]), in the order of the
+//! text. Keys of later versions are refused by name (`keys`), never ignored.
 //!
-//! The environment comes in as a function, and no file is opened but those that are named for registries in use.
-//! Relative paths are relative to the file's folder.
+//! The environment is passed as a function, and only files of registries in use are opened. Relative paths are
+//! relative to the file's folder.
 
 mod check;
 mod ecr;
@@ -37,84 +37,84 @@ use check::Scope;
 use findings::Findings;
 pub use target::{Layout, Overrides, TargetRoot};
 
-/// The largest file that is read: far above any list that a person or a generator writes.
+/// The largest file that is read: far above any list written by a person or a generator.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Looks an environment variable up; `None` if it isn't set.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
-/// A mirror.yaml that can be acted on: everything that can be known without a request has been checked.
+/// A valid mirror.yaml: everything that can be checked without a request was checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where images go; at least one.
+    /// The targets; at least one.
     pub targets: Vec<TargetRoot>,
-    /// How a source repository is named under a target.
+    /// The template for repository names under a target.
     pub layout: Layout,
-    /// What to mirror, in the order of the file.
+    /// The images to mirror, in the order of the file.
     pub images: Vec<ImageRule>,
     /// Settings by registry.
     pub registries: BTreeMap<Registry, RegistrySettings>,
-    /// Bounds of a run.
+    /// Limits of a run.
     pub limits: Limits,
-    /// The registries that a run talks to.
+    /// The registries that a run uses.
     pub used: BTreeSet<Registry>,
-    /// Files that settings of these registries name and that can't be read. Nothing is wrong with this one: it is told when
-    /// they are needed, which is before the first request.
+    /// Unreadable files named in the settings of these registries. mirror.yaml itself is valid, so this is reported
+    /// when they are needed, before the first request.
     pub lacking: Option<Problems>,
 }
 
 /// One entry of `images`, with the defaults merged in.
 #[derive(Debug, Clone)]
 pub struct ImageRule {
-    /// Where it comes from.
+    /// The source repository.
     pub repository: Repository,
-    /// Which of its images.
+    /// Which of its images to mirror.
     pub wanted: Wanted,
-    /// The repository under each target, instead of the layout's.
+    /// The repository under each target, instead of that by the layout.
     pub to: Option<String>,
-    /// How they are mirrored.
+    /// How to mirror them.
     pub handling: Handling,
-    /// Where it goes: one repository for each of [`Config::targets`], in their order.
+    /// The target repositories, one for each of [`Config::targets`], in order.
     pub destinations: Vec<Repository>,
-    /// The line of the file in which it begins.
+    /// The first line of the entry in the file.
     pub line: usize,
-    /// Its place in the file, `images[3]`.
+    /// Its path in the file, `images[3]`.
     pub path: KeyPath,
 }
 
-/// Which images of a repository an entry asks for.
+/// The images of a repository that an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Wanted {
-    /// These tags; each may be pinned to a digest by the list itself.
+    /// These tags, each with a digest if the list pins it.
     Tags(Vec<(Tag, Option<Digest>)>),
-    /// A digest alone; lands under the tag that `as` names, or untagged.
+    /// A digest alone, with the target tag in `as`, if any.
     Digest(Digest, Option<Tag>),
-    /// What a selection picks from the tag list.
+    /// The tags of a selection.
     Select(Selection),
 }
 
-/// How an image is mirrored: what an entry and `defaults` may both say. An entry's word counts before that of `defaults`,
-/// and that before what is built in.
+/// How an image is mirrored: the keys that an entry and `defaults` share. An entry overrides `defaults`, which
+/// override the built-in values.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Handling {
-    /// What to do about a target tag that holds something else.
+    /// What to do if a target tag holds something else.
     pub overwrite: Overwrite,
-    /// The platforms that are mirrored, sorted; empty = all, byte for byte.
+    /// The platforms to mirror, sorted; empty = all, byte for byte.
     pub platforms: Vec<Platform>,
-    /// What is mirrored of that which refers to the image.
+    /// Which referrers to mirror.
     pub referrers: ReferrerRule,
-    /// What to do about layers that may not be distributed.
+    /// What to do about non-distributable layers.
     pub foreign: Foreign,
-    /// What to do about attestations that an index lists and its registry doesn't serve.
+    /// What to do about attestations that an index lists but its registry doesn't serve.
     pub missing_attestations: MissingAttestations,
 }
 
 /// Which referrers are mirrored with an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReferrerRule {
-    /// Whether they are.
+    /// Whether they are mirrored.
     pub policy: ReferrerPolicy,
-    /// Only those of these artifact types; empty = all.
+    /// Only referrers of these artifact types; empty = all.
     pub artifact_types: Vec<String>,
 }
 
@@ -129,80 +129,81 @@ impl ReferrerRule {
 /// Whether referrers are mirrored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReferrerPolicy {
-    /// Whatever there is.
+    /// All referrers.
     #[default]
     All,
-    /// None, and nobody is asked for them.
+    /// None; the source isn't asked for them.
     None,
-    /// Whatever there is, and an image that has none has failed.
+    /// All referrers; an image without any fails.
     Require,
 }
 
 /// What to do about layers that may not be distributed ("foreign" to Docker, "non-distributable" to OCI).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Foreign {
-    /// Mirror them as any other if the source registry serves them; their `urls` are never followed.
+    /// Mirror them like any other layer if the source registry serves them; their `urls` are never followed.
     #[default]
     Fetch,
-    /// An image that has one has failed.
+    /// Fail the image.
     Fail,
 }
 
-/// What to do about attestations that an index lists and its registry doesn't serve: some were cleared away for their age.
+/// What to do about attestations that an index lists but its registry doesn't serve: some registries delete them by
+/// age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MissingAttestations {
-    /// The image fails.
+    /// Fail the image.
     #[default]
     Fail,
-    /// The index is mirrored without them, under a digest of its own.
+    /// Mirror the index without them, which changes its digest.
     Drop,
 }
 
-/// What to do about a target tag that holds something else: an image's, and the tags of what refers to it. A referrer that
-/// can't have its tag leaves the image as it is.
+/// What to do if a target tag holds something else: the tag of an image or of a referrer. A referrer that can't get
+/// its tag doesn't affect the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overwrite {
     /// Replace it.
     #[default]
     Replace,
-    /// It is a conflict, and fails.
+    /// Fail with a conflict.
     Refuse,
-    /// Leave it, without a failure.
+    /// Keep it, without failing.
     Keep,
 }
 
 /// One entry of `registries`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RegistrySettings {
-    /// The user's name.
+    /// The user name.
     pub username: Option<Secret>,
     /// The password or token of that user.
     pub password: Option<Secret>,
-    /// A ready bearer token.
+    /// A bearer token.
     pub token: Option<Secret>,
-    /// A PEM file with further certificate authorities, or with the server's own certificate; also for the hosts that the
-    /// registry sends us to.
+    /// A PEM file with additional certificate authorities, or with the server's own certificate; also for the hosts
+    /// that the registry redirects to.
     pub ca: Option<PathBuf>,
-    /// Who we are to the registry's own host and port, if it asks in the TLS handshake.
+    /// The client certificate for the registry's own host and port.
     pub client: Option<ClientCertificate>,
-    /// Take any certificate of the registry's own host and port.
+    /// Accept any certificate of the registry's own host and port.
     pub insecure: bool,
-    /// Plain HTTP: forced on or off; unsaid, loopback hosts get it.
+    /// Plain HTTP: forced on or off; by default, on for loopback hosts.
     pub plain_http: Option<bool>,
-    /// The URL of a proxy, instead of the environment's. Plain only if it holds no password.
+    /// The URL of a proxy, instead of the environment's. `Plain` only if it contains no password.
     pub proxy: Option<Secret>,
-    /// The URL to talk to instead of the host.
+    /// The URL to connect to instead of the host.
     pub endpoint: Option<url::Url>,
-    /// Where else what it serves may be read by its digest, in the order in which these are asked.
+    /// Mirrors to read content from by digest, in the order in which they are asked.
     pub mirrors: Vec<Mirror>,
-    /// What is special to ECR.
+    /// Settings for ECR.
     pub ecr: EcrSettings,
-    /// What is special to Harbor; with it the registry is one, without it it tells by itself.
+    /// Settings for Harbor. They mark the registry as one; without them it is recognised by its answers.
     pub harbor: Option<HarborSettings>,
 }
 
 impl RegistrySettings {
-    /// Whether `registry`, whose settings these are, speaks plain HTTP. Loopback hosts do unless something says otherwise.
+    /// Whether `registry`, with these settings, uses plain HTTP. Loopback hosts do by default.
     pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
         let has_tls_endpoint = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "https");
         let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
@@ -210,28 +211,28 @@ impl RegistrySettings {
     }
 }
 
-/// `REGISTRY[/PREFIX]`, below which a repository has the path that it has at its origin.
+/// `REGISTRY[/PREFIX]`. Below the prefix a repository has the same path as at its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// The registry.
     pub registry: Registry,
-    /// The path before each repository, without slashes at its ends; may be empty.
+    /// The path before each repository, without leading and trailing slashes; may be empty.
     pub prefix: String,
 }
 
 /// `client_cert` and `client_key`, both PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The certificate, then what leads from it to an authority.
+    /// The certificate, followed by its chain up to an authority.
     pub certificate: PathBuf,
-    /// The private key that goes with it.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
 /// Where a secret is read from when its host is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// As it stands: only for user names, and for proxies that want none.
+    /// A literal value: only for user names, and for proxies without a password.
     Plain(String),
     /// An environment variable.
     Env(String),
@@ -246,11 +247,11 @@ pub struct EcrSettings {
     pub profile: Option<String>,
     /// A role to assume.
     pub role_arn: Option<String>,
-    /// Goes with `role_arn`.
+    /// The external ID for `role_arn`.
     pub external_id: Option<String>,
-    /// How missing repositories are created; `None` = never.
+    /// Settings for creating missing repositories; `None` = never create.
     pub create: Option<EcrCreate>,
-    /// Whether existing repositories that get something are to have the policies of `create`, too.
+    /// Whether existing repositories that get a tag also get the policies of `create`.
     pub reconcile: bool,
 }
 
@@ -265,17 +266,17 @@ impl Default for EcrSettings {
 pub struct EcrCreate {
     /// `MUTABLE` or `IMMUTABLE`.
     pub tag_mutability: Option<String>,
-    /// Tags for which the opposite of `tag_mutability` holds, 1 to 5 patterns with `*`; empty = none.
+    /// Exceptions from `tag_mutability`: 1 to 5 patterns with `*`; empty = none.
     pub mutability_exclusions: Vec<String>,
-    /// Scan images as they are pushed.
+    /// Scan images on push.
     pub scan_on_push: Option<bool>,
-    /// `AES256`, `KMS` or `KMS_DSSE`; with a key alone it is `KMS`.
+    /// `AES256`, `KMS` or `KMS_DSSE`; `KMS` if only a key is given.
     pub encryption: Option<String>,
     /// A KMS key: its alias, id or ARN.
     pub kms_key: Option<String>,
-    /// Which images expire when.
+    /// The lifecycle policy.
     pub lifecycle_policy: Option<Policy>,
-    /// Who else may do what with the repository.
+    /// The repository policy.
     pub repository_policy: Option<Policy>,
     /// Tags of the repository as an AWS resource.
     pub tags: BTreeMap<String, String>,
@@ -284,7 +285,7 @@ pub struct EcrCreate {
 /// `registries.HOST.harbor`. By default private projects are created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HarborSettings {
-    /// How missing projects are created; `None` = never.
+    /// Settings for creating missing projects; `None` = never create.
     pub create: Option<HarborCreate>,
     /// The proxy-cache projects that there are to be.
     pub proxy_caches: Vec<ProxyCache>,
@@ -312,63 +313,63 @@ pub struct ProxyCache {
 /// `registries.HOST.harbor.create`. What is `None` is left to Harbor's own default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HarborCreate {
-    /// Whether everybody may pull.
+    /// Whether anybody may pull.
     pub public: bool,
-    /// How much the project may hold.
+    /// The storage quota of the project.
     pub storage_limit: Option<StorageLimit>,
-    /// Scan images as they are pushed.
+    /// Scan images on push.
     pub auto_scan: Option<bool>,
-    /// Make an SBOM of images as they are pushed.
+    /// Create an SBOM of images on push.
     pub auto_sbom_generation: Option<bool>,
-    /// Refuse to serve images with vulnerabilities from `severity` on.
+    /// Prevent pulls of images with vulnerabilities of `severity` or worse.
     pub prevent_vul: Option<bool>,
     /// `none`, `low`, `medium`, `high` or `critical`.
     pub severity: Option<String>,
-    /// Whether the system's list of tolerated vulnerabilities holds for the project, too.
+    /// Whether the project uses the system's list of tolerated vulnerabilities.
     pub reuse_sys_cve_allowlist: Option<bool>,
 }
 
-/// How much a Harbor project may hold.
+/// The storage quota of a Harbor project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageLimit {
-    /// As much as there is.
+    /// No limit.
     Unlimited,
-    /// So many bytes, at least 1.
+    /// This many bytes, at least 1.
     Bytes(i64),
 }
 
-/// A policy, as AWS takes it.
+/// A policy in AWS's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The file that it was read from.
     pub file: PathBuf,
-    /// Its text: JSON of the right shape and size.
+    /// Its text: JSON of a valid shape and size.
     pub text: String,
 }
 
-/// Bounds of a run.
+/// Limits of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Blobs in flight; an upper bound, not a target.
     pub transfers: usize,
-    /// How long a connection may be silent: connect, first byte, gaps.
+    /// How long a connection may be silent: while connecting, before the first byte, and between bytes.
     pub idle_timeout: Duration,
-    /// How long a host in trouble is waited for before it is given up for the run.
+    /// How long to wait for a host in trouble before it is given up for the run.
     pub max_wait: Duration,
-    /// The most bytes a second that are read from the sources; `None` without a limit.
+    /// The read limit for all sources together, in bytes per second; `None` = unlimited.
     pub bandwidth: Option<NonZeroU64>,
     /// Pulls of a quota that are left for others.
     pub quota_reserve: u64,
-    /// The largest manifest that is taken, in bytes.
+    /// The largest accepted manifest, in bytes.
     pub manifest_size: u64,
 }
 
-/// What a command needs that mirrors no list: how to talk to registries, and the bounds of a run.
+/// The settings for a command that mirrors no list: how to access registries, and the limits of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Settings by registry.
     pub registries: BTreeMap<Registry, RegistrySettings>,
-    /// Bounds of a run.
+    /// Limits of a run.
     pub limits: Limits,
     /// [`Config::lacking`].
     pub lacking: Option<Problems>,
@@ -388,29 +389,29 @@ impl Default for Limits {
 }
 
 impl Config {
-    /// Reads the text of the file that the user calls `origin`. Environment variables are looked up for the registries
-    /// in use only: those of targets and images.
+    /// Parses the text of the file `origin`. Environment variables are looked up only for registries in use: those
+    /// of targets and images.
     ///
     /// # Errors
-    /// Everything that is wrong with the file.
+    /// All problems of the file.
     pub fn read(text: &str, origin: &Path, env: &Env<'_>) -> Result<Self, Problems> {
         Self::read_for(text, origin, &Overrides::default(), env)
     }
 
-    /// [`Config::read`] for a run that departs from the file: its targets are those of `detour`, and registries that are
-    /// out of the way aren't in use.
+    /// [`Config::read`] for a run with `detour`: its targets replace those of the file, and registries that the run
+    /// doesn't need aren't in use.
     ///
     /// # Errors
-    /// Everything that is wrong with the file.
+    /// All problems of the file.
     pub fn read_for(text: &str, origin: &Path, detour: &Overrides, env: &Env<'_>) -> Result<Self, Problems> {
         Self::read_scope(text, origin, Scope::Mirror(detour), env)
     }
 
-    /// Reads `registries` and `limits` for a command that talks to `hosts` and mirrors no list. Targets and images may
-    /// be missing; what is there has to be valid all the same.
+    /// Reads `registries` and `limits` for a command that uses `hosts` and mirrors no list. Targets and images may
+    /// be missing, but must be valid if present.
     ///
     /// # Errors
-    /// Everything that is wrong with the file.
+    /// All problems of the file.
     pub fn read_settings(text: &str, origin: &Path, hosts: &[Registry], env: &Env<'_>) -> Result<Settings, Problems> {
         let Self { registries, limits, lacking, .. } = Self::read_scope(text, origin, Scope::Settings(hosts), env)?;
         Ok(Settings { registries, limits, lacking })

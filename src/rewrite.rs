@@ -1,9 +1,9 @@
-//! References in files + what is mirrored where → the same files, with the mirror's references.
+//! References in files + mirrored images with their places → the same files, with the mirror's references.
 //!
-//! For each reference there are several ways to write it, from the best to leaving it (`choose`). Where two references share
-//! bytes, as the default of an `ARG` or an anchor, they have to agree on them, and what a kustomization does to its
-//! resources has to stay what it was: whoever can't have the best takes the next, until all agree. The edits are spans of
-//! bytes, so that everything else in a file stays as it is.
+//! Each reference can be written in several ways, from the best to leaving it unchanged (`choose`). References that
+//! share bytes, such as the default of an `ARG` or an anchor, have to agree on them, and a kustomization has to
+//! change its resources as before: a reference that can't have its best way takes the next, until all agree. The
+//! edits are byte ranges, so that everything else in a file stays unchanged.
 
 mod append;
 mod book;
@@ -25,45 +25,45 @@ pub use file::replace;
 /// How to rewrite.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
-    /// What is mirrored.
+    /// The mirrored images.
     pub mirrored: &'a [Mirrored],
     /// The configured targets.
     pub targets: &'a [TargetRoot],
-    /// Which of them is written, counted from 0.
+    /// The index of the target to write, counted from 0.
     pub number: usize,
-    /// Whether to write the digest that the target serves.
+    /// Whether to add the digest at the target.
     pub pin: bool,
 }
 
-/// What becomes of a file.
+/// The result for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Its text then.
+    /// Its new text.
     pub text: String,
-    /// What the user should know.
+    /// Notes for the user.
     pub told: Vec<Told>,
 }
 
-/// A reference that isn't written as was asked for.
+/// A reference that isn't written as requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// What the file says.
+    /// The text in the file.
     pub text: String,
     /// The line.
     pub line: usize,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// It isn't changed at all.
+    /// Whether it isn't changed at all.
     pub is_left: bool,
 }
 
-/// Bytes, and what they become.
+/// Byte ranges, and their new text.
 type Edits = BTreeMap<(usize, usize), String>;
 
-/// What a reference wants some bytes to become; `None` = to stay.
+/// The text that a reference wants for some bytes; `None` = unchanged.
 type Wish<'a> = (usize, Option<&'a String>);
 
-/// The ways of each reference of each file, and which is taken.
+/// The ways of each reference of each file, and the selected one.
 struct Draft {
     ways: Vec<Vec<Vec<Way>>>,
     taken: Vec<Vec<usize>>,
@@ -71,7 +71,7 @@ struct Draft {
     names: HashMap<usize, Vec<String>>,
 }
 
-/// What becomes of each file of `scan`, in their order.
+/// The results for the files of `scan`, in order.
 pub fn rewrite(scan: &Scan, options: Options<'_>) -> Vec<Rewritten> {
     let book = Book::new(options);
     let files = &scan.files;
@@ -80,7 +80,7 @@ pub fn rewrite(scan: &Scan, options: Options<'_>) -> Vec<Rewritten> {
     let taken = ways.iter().map(|ways| vec![0; ways.len()]).collect();
     let mut draft = Draft { ways, taken, names: HashMap::new() };
     let resources = Resources::of(files);
-    // Each round takes at least one way less.
+    // Each round removes at least one way.
     while draft.settle_shared(files) || kustomize::settle(files, &resources, &mut draft) {}
     files.iter().enumerate().map(|(index, file)| draft.finish(index, file)).collect()
 }
@@ -90,7 +90,7 @@ impl Draft {
         &self.ways[file][found][self.taken[file][found]]
     }
 
-    /// Takes the next way of a reference. `false` if there is none.
+    /// Selects the next way of a reference; `false` if there is none.
     fn degrade(&mut self, file: usize, found: usize) -> bool {
         let has_next = self.taken[file][found] + 1 < self.ways[file][found].len();
         self.taken[file][found] += usize::from(has_next);
@@ -139,7 +139,7 @@ impl Draft {
     }
 }
 
-/// The bytes that a reference is made of.
+/// The bytes of a reference.
 fn spans(form: &Form, file: &File) -> Vec<Range<usize>> {
     let of_slot = |slot: &Slot| match slot {
         Slot::Replace(range) => Some(range.clone()),

@@ -1,10 +1,10 @@
-//! YAML with positions: what `mirror.yaml` and `mirror.lock` are read with.
+//! YAML with positions, for reading `mirror.yaml` and `mirror.lock`.
 //!
-//! One pass over the events of one parser gives a small tree in which every value knows its line and column, and finds
-//! duplicate keys. Serde reads that tree ([`deserialize`]), so what a message points at and what a struct holds can't
-//! come from two opinions about YAML. Scalars keep their literal text: an unquoted `1.10` read as a string is `1.10`.
+//! One pass over the events of one parser builds a small tree in which every value has its line and column, and
+//! finds duplicate keys. Serde reads that tree ([`deserialize`]), so positions in messages and values in structs
+//! come from the same parser. Scalars keep their literal text: an unquoted `1.10` read as a string is `1.10`.
 //!
-//! Text from outside is bounded before anything is built from it: length, depth, and what aliases expand to.
+//! External text is limited before anything is built from it: its length, its depth, and the expansion of aliases.
 
 mod deserialize;
 mod document;

@@ -1,4 +1,5 @@
-//! From what is written to what it means. Each check adds its problems and goes on, so that all are told at once.
+//! Converts the raw values to valid ones. Each check adds its problems and continues, so that all are reported
+//! together.
 
 use super::findings::Findings;
 use super::raw::RawConfig;
@@ -10,16 +11,16 @@ use crate::oci::Registry;
 use crate::yaml::KeyPath;
 use std::collections::BTreeSet;
 
-/// How much of a file has to be there.
+/// How much of a file is required.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scope<'a> {
-    /// All: it is going to be mirrored.
+    /// Everything: the run mirrors it.
     Mirror(&'a Overrides),
-    /// Only registries and limits are used, for these hosts; targets and images may be missing.
+    /// Only registries and limits, for these hosts; targets and images may be missing.
     Settings(&'a [Registry]),
 }
 
-/// Everything that the file says. `findings` tells whether it can be relied on.
+/// The whole configuration. It is valid only if `findings` is empty.
 pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings: &mut Findings<'_>) -> Config {
     let root = KeyPath::default();
     if let Some(version) = raw.version.as_deref().filter(|version| *version != "1") {
@@ -50,7 +51,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
             sources.chain(targets.iter().map(|target| &target.registry)).cloned().collect()
         }
     };
-    // What is read may come from a mirror instead.
+    // Sources may be read from a mirror instead.
     let read: Vec<&Mirror> = mirrors.iter().filter(|(origin, _)| used.contains(origin)).flat_map(|(_, m)| m).collect();
     used.extend(read.into_iter().map(|mirror| mirror.registry.clone()));
     let proxy_caches = proxy_caches::all(raw.registries.as_ref(), &images, findings);

@@ -1,4 +1,4 @@
-//! `registries.HOST.ecr`: who to be there, and how repositories are created.
+//! `registries.HOST.ecr`: the identity, and the settings for creating repositories.
 //!
 //! Limits are those of ECR's API reference.
 
@@ -11,7 +11,7 @@ use super::raw::{RawCreate, RawEcr, RawEcrCreate};
 use super::{EcrCreate, EcrSettings, Policy};
 use crate::yaml::KeyPath;
 
-/// The settings at `path`. Policies are read if the registry is `used`.
+/// The settings at `path`. Policy files are read if the registry is `used`.
 pub(super) fn settings(raw: &RawEcr, path: &KeyPath, used: bool, findings: &mut Findings<'_>) -> EcrSettings {
     for (key, value) in [("profile", &raw.profile), ("external_id", &raw.external_id)] {
         if value.as_deref() == Some("") {
@@ -112,11 +112,11 @@ fn encryption(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) {
     }
 }
 
-/// What a policy has to look like, by ECR's API reference.
+/// The required shape of a policy, by ECR's API reference.
 struct Shape {
-    /// Characters.
+    /// Its length in characters.
     length: RangeInclusive<usize>,
-    /// The key that holds its parts, and how many there may be.
+    /// The key of its parts, and their permitted number.
     parts: (&'static str, RangeInclusive<usize>),
 }
 
@@ -132,7 +132,7 @@ fn read(file: PathBuf, shape: &Shape) -> Result<Policy, String> {
     let (key, wanted) = &shape.parts;
     let parts = match &value[*key] {
         serde_json::Value::Array(parts) => parts.len(),
-        // IAM's grammar lets a single statement stand alone.
+        // IAM's grammar permits a single statement without a list.
         serde_json::Value::Object(_) => 1,
         _ => return Err(format!("{name} has no {key}")),
     };

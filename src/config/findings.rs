@@ -1,15 +1,15 @@
-//! What the checks of mirror.yaml share: where its keys stand, and what has been found wrong with them.
+//! Shared state of the checks of mirror.yaml: the positions of keys, and the problems found.
 
 use std::path::{Path, PathBuf};
 
 use crate::yaml::{Document, KeyPath, Problem};
 
-/// What the checks share: where things stand in the file, and what has been found wrong with them.
+/// The positions of values in the file, and the problems found.
 pub(super) struct Findings<'a> {
     document: &'a Document,
     folder: &'a Path,
     pub(super) problems: Vec<Problem>,
-    /// Files that can't be read: no mistake of this one.
+    /// Unreadable files, which are no error in this file.
     pub(super) lacking: Vec<Problem>,
 }
 
@@ -29,14 +29,14 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// The file that stands at `path` can't be read.
+    /// Adds an unreadable file, named at `path`.
     pub(super) fn add_lacking(&mut self, path: &KeyPath, message: String) {
         let hint = "put it there, or correct the path: it is relative to the folder of this file";
         let problem = Problem::new(self.document.position(path), path.clone(), message);
         self.lacking.push(problem.with_hint(hint));
     }
 
-    /// Whether something is wrong at `path`.
+    /// Whether there is a problem at `path`.
     pub(super) fn has(&self, path: &KeyPath) -> bool {
         self.problems.iter().any(|problem| problem.path == *path)
     }
@@ -46,17 +46,17 @@ impl<'a> Findings<'a> {
         result.map_err(|error| self.add(path, error.to_string())).ok()
     }
 
-    /// The line in which the value at `path` begins.
+    /// The first line of the value at `path`.
     pub(super) fn line(&self, path: &KeyPath) -> usize {
         self.document.position(path).line
     }
 
-    /// Where the file lies.
+    /// The folder of the file.
     pub(super) fn folder(&self) -> &Path {
         self.folder
     }
 
-    /// A path of the file system, relative to the file.
+    /// A file system path, relative to the folder of this file.
     pub(super) fn file(&mut self, path: &KeyPath, text: &str) -> PathBuf {
         if text.is_empty() {
             self.add(path, "expected the path of a file");

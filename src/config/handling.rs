@@ -1,5 +1,5 @@
-//! How images are mirrored: the keys that an entry and `defaults` share, and how they merge. Each key counts on its own: an
-//! entry's word before that of `defaults`, and that before what is built in.
+//! How images are mirrored: the keys that an entry and `defaults` share, and how they are merged. Each key is
+//! merged separately: an entry overrides `defaults`, which override the built-in values.
 
 use super::findings::Findings;
 use super::raw::{RawDefaults, RawImageMap};
@@ -45,7 +45,7 @@ const FOREIGN: [(&str, Foreign); 2] = [("fetch", Foreign::Fetch), ("fail", Forei
 const MISSING_ATTESTATIONS: [(&str, MissingAttestations); 2] =
     [("fail", MissingAttestations::Fail), ("drop", MissingAttestations::Drop)];
 
-/// `base` with what is `written` in the map at `path`.
+/// `base` with the values that are `written` in the map at `path`.
 pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, findings: &mut Findings<'_>) -> Handling {
     let mut handling = base.clone();
     if let Some(overwrite) = one_of(&OVERWRITE, written.overwrite, &path.key("overwrite"), findings) {
@@ -75,7 +75,7 @@ pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, find
     handling
 }
 
-/// What `text` stands for; `None` if it is unsaid, or isn't understood.
+/// The value that `text` stands for; `None` if it is missing or invalid.
 fn one_of<T: Copy>(words: &[(&str, T)], text: Option<&str>, path: &KeyPath, findings: &mut Findings<'_>) -> Option<T> {
     let text = text?;
     let known = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
@@ -87,7 +87,7 @@ fn one_of<T: Copy>(words: &[(&str, T)], text: Option<&str>, path: &KeyPath, find
     known
 }
 
-/// Sorted, so that the same platforms are the same pin. `[all]` is what no list at all is: a way back from `defaults`.
+/// Sorted, so that the same platforms are the same pin. `[all]` is the same as no list, to override `defaults`.
 fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> Vec<Platform> {
     let all = "write platforms: [all] for all of them";
     if texts.is_empty() {

@@ -1,4 +1,4 @@
-//! `registries.HOST.harbor`: which hosts are a Harbor by their settings, and how projects are created there.
+//! `registries.HOST.harbor`: which hosts are configured as Harbor, and the settings for creating projects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use super::{HarborCreate, HarborSettings, StorageLimit};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
-/// Vulnerabilities by how bad they are, in Harbor's words.
+/// Severities of vulnerabilities, in Harbor's words.
 const SEVERITIES: &[&str] = &["none", "low", "medium", "high", "critical"];
 
-/// The hosts that are a Harbor because the file says so. A name that is none is told elsewhere.
+/// The hosts that the file configures as Harbor. Invalid names are reported elsewhere.
 pub(super) fn hosts(raw: Option<&BTreeMap<String, Option<RawRegistry>>>) -> BTreeSet<Registry> {
     let entries = raw.into_iter().flatten();
     let harbors = entries.filter(|(_, raw)| raw.as_ref().is_some_and(|raw| raw.harbor.is_some()));

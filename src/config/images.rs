@@ -1,4 +1,4 @@
-//! `images`: which images, and where each lands.
+//! `images`: the images to mirror, and their targets.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,11 +9,11 @@ use crate::oci::{Digest, Reference, ReferenceError, Registry, Repository, Servic
 use crate::select::{Selection, Spec};
 use crate::yaml::KeyPath;
 
-/// What decides where images land, and what may be called how there.
+/// The settings that determine target repositories and their permitted names.
 pub(super) struct Places<'a> {
     pub(super) targets: &'a [TargetRoot],
     pub(super) layout: &'a Layout,
-    /// Registries that are a Harbor by their settings.
+    /// Registries that are configured as Harbor.
     pub(super) harbors: BTreeSet<Registry>,
 }
 
@@ -57,7 +57,7 @@ fn text_rule(text: &str, path: KeyPath, defaults: &Handling, findings: &mut Find
 
 fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: &Handling, findings: &mut Findings<'_>) -> Option<ImageRule> {
     let handling = handling::merged(defaults, raw.into(), &path, findings);
-    // Both are read even if one fails: all problems are told at once.
+    // Both are read even if one fails, so that all problems are reported together.
     let listed = raw.tags.as_deref().map(|texts| tags(texts, &path.key("tags"), findings));
     let selection = raw.select.as_ref().map(|spec| selection(spec, &path.key("select"), findings));
     let name = raw.name.as_deref().map(|text| findings.ok(&path.key("as"), text.parse::<Tag>()));
@@ -155,7 +155,7 @@ fn selection(spec: &Spec, path: &KeyPath, findings: &mut Findings<'_>) -> Option
     None
 }
 
-/// Where `rule` lands, one repository for each target; fewer only if there is a problem.
+/// The target repositories of `rule`, one for each target; fewer only after a problem.
 fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'_>) -> Vec<Repository> {
     let (path, under) = match &rule.to {
         Some(to) => (rule.path.key("to"), to.clone()),
@@ -171,7 +171,7 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
                     None => "change layout:, or give this image a path of its own with to:",
                 };
                 findings.add_hint(&path, format!("it can't be placed under {target}: {error}"), hint);
-                // The same path is wrong under every target.
+                // The path is invalid under every target.
                 break;
             }
         };
@@ -190,15 +190,14 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
     destinations
 }
 
-/// Two entries may land on one reference only if the list pins both to the same digest, and they want the same platforms
-/// of it. What selections pick isn't known
-/// yet: whoever resolves them holds them to the same rule.
+/// Two entries may have the same target reference only if the list pins both to the same digest and they have the
+/// same platforms. The tags of selections aren't known yet; they are checked when they are resolved.
 fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
     let mut landed: HashMap<(&Repository, &Tag), (&ImageRule, Option<&Digest>)> = HashMap::new();
     let mut selected: HashMap<&Repository, Vec<&ImageRule>> = HashMap::new();
     for rule in rules {
         for destination in &rule.destinations {
-            // In a layout it is the same wherever it lands elsewhere, and harmless.
+            // The same image under several names in a layout is harmless.
             let is_layout = destination.registry().layout().is_some();
             if let (Wanted::Select(_), false) = (&rule.wanted, is_layout) {
                 let others = selected.entry(destination).or_default();
@@ -233,7 +232,7 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
 }
 
 impl Wanted {
-    /// The tags that are known without asking, with the digest where the list pins it.
+    /// The tags that are known without a request, with the digest if the list pins it.
     fn named(&self) -> Vec<(&Tag, Option<&Digest>)> {
         match self {
             Self::Tags(tags) => tags.iter().map(|(tag, digest)| (tag, digest.as_ref())).collect(),

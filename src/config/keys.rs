@@ -1,10 +1,10 @@
-//! All keys of mirror.yaml, those of later versions too: they are refused by name, never ignored, and a misspelt key
-//! gets a hint.
+//! All keys of mirror.yaml, including those of later versions: these are refused by name, never ignored, and a
+//! misspelt key gets a hint.
 
 use crate::yaml::Position;
 use crate::yaml::{KeyPath, Problem, Segment};
 
-/// A place, the keys that work there, and the keys that a later version will know. `[]` is any item, `*` any key.
+/// A place, its keys, and its keys in a later version. `[]` is any item, `*` any key.
 pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
     ("", &["version", "target", "targets", "layout", "images", "defaults", "registries", "limits"], &[]),
     (
@@ -82,7 +82,7 @@ pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
     ("limits", &["transfers", "idle_timeout", "max_wait", "bandwidth", "quota_reserve", "manifest_size"], &[]),
 ];
 
-/// The problem with a key that the raw structs don't have.
+/// The problem for a key that the raw structs don't have.
 pub(super) fn unknown(path: KeyPath, at: Position) -> Problem {
     let place = place(&path);
     let key = match path.0.last() {
@@ -108,13 +108,13 @@ pub(super) fn unknown(path: KeyPath, at: Position) -> Problem {
     Problem::new(at, path, format!("unknown key `{key}`")).with_hint(hint)
 }
 
-/// The problem with something that a later version will understand.
+/// The problem for a feature of a later version.
 fn not_yet(at: Position, path: KeyPath, what: &str) -> Problem {
     Problem::new(at, path, format!("{what} isn't supported yet by this version of transship"))
         .with_hint("remove it, or update transship")
 }
 
-/// The path of the map that holds the last key, as [`KEYS`] writes it.
+/// The path of the map that contains the last key, in the notation of [`KEYS`].
 fn place(path: &KeyPath) -> String {
     let mut place = String::new();
     let around = path.0.split_last().map_or(&[][..], |(_, around)| around);

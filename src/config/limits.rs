@@ -10,10 +10,10 @@ use super::findings::Findings;
 use super::raw::RawLimits;
 use crate::yaml::KeyPath;
 
-/// No wait of a run is longer, and a clock can add it.
+/// The longest permitted wait, which can be added to a clock without overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The limits that `raw` sets, and the defaults of the others.
+/// The limits in `raw`, with defaults for the others.
 pub(super) fn limits(raw: Option<&RawLimits>, findings: &mut Findings<'_>) -> Limits {
     let mut limits = Limits::default();
     let Some(raw) = raw else { return limits };
@@ -61,7 +61,7 @@ fn duration(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<D
     None
 }
 
-/// The size that `number` is; `text` is what stands in the file.
+/// Parses `number` as a size; `text` is the value in the file.
 fn size(number: &str, text: &str, hint: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<NonZeroU64> {
     let Ok(size) = number.parse::<ByteSize>() else {
         findings.add_hint(path, format!("`{text}` isn't a size"), hint);

@@ -1,4 +1,4 @@
-//! `registries.HOST.mirrors`: where else what a registry serves may be read by its digest.
+//! `registries.HOST.mirrors`: other registries from which the content of a registry can be read by digest.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::{ImageRule, Mirror, TargetRoot};
 use crate::oci::{Registry, Repository};
 use crate::yaml::KeyPath;
 
-/// The mirrors of each registry that has some, in the order in which they are asked. A host that is no name is told
-/// elsewhere.
+/// The mirrors of each registry that has some, in the order in which they are asked. Invalid host names are
+/// reported elsewhere.
 pub(super) fn all(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
     images: &[ImageRule],
@@ -70,10 +70,10 @@ fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_
 }
 
 impl Mirror {
-    /// Where the mirror has what `source` has.
+    /// The repository at the mirror that has the content of `source`.
     ///
     /// # Errors
-    /// If prefix and path make no repository name.
+    /// If prefix and path don't form a repository name.
     pub fn repository(&self, source: &Repository) -> Result<Repository, crate::oci::ReferenceError> {
         Repository::below(&self.registry, &self.prefix, source.path())
     }

@@ -14,8 +14,8 @@ use super::{ClientCertificate, EcrSettings, Env, Mirror, RegistrySettings, Secre
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
 
-/// All settings. Environment variables and policies are looked up for the hosts in `used` alone: a file may serve several
-/// jobs.
+/// All settings. Environment variables and policies are looked up only for the hosts in `used`: a file may serve
+/// several jobs.
 pub(super) fn settings(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
     mut mirrors: BTreeMap<Registry, Vec<Mirror>>,
@@ -66,7 +66,7 @@ pub(super) fn settings(
 }
 
 fn look_up(name: &str, path: &KeyPath, env: &Env<'_>, findings: &mut Findings<'_>) {
-    // A wrong name has been told already.
+    // An invalid name was reported already.
     if !is_env_name(name) {
         return;
     }
@@ -78,14 +78,14 @@ fn look_up(name: &str, path: &KeyPath, env: &Env<'_>, findings: &mut Findings<'_
     findings.add_hint(path, format!("the environment variable {name} {state}"), format!("export {name}, or use file:"));
 }
 
-/// A file that is named has to be there, and to hold something.
+/// A file that is named has to exist, and must not be empty.
 fn look_into(file: &Path, path: &KeyPath, findings: &mut Findings<'_>) {
-    // A path that is none has been told already.
+    // An invalid path was reported already.
     if findings.has(path) {
         return;
     }
     let why = match fs::metadata(file) {
-        // A pipe can be read only once, and that is when it is needed.
+        // A pipe can be read only once, when its content is needed.
         Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => return,
         Ok(_) => match fs::read(file) {
             Ok(content) if content.trim_ascii().is_empty() => "is empty".to_owned(),
@@ -140,7 +140,7 @@ fn one(
     }
 }
 
-/// Two keys that go together.
+/// Two keys that require each other.
 fn pair(keys: &[(&str, bool); 2], path: &KeyPath, findings: &mut Findings<'_>) {
     let [(first, has_first), (second, has_second)] = *keys;
     if has_first != has_second {
@@ -198,9 +198,9 @@ fn endpoint(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<U
     url(text, path, "use username: and password:", findings)
 }
 
-/// An HTTP URL without a user, for whom there is a place that `elsewhere` tells.
+/// An HTTP URL without a user; `elsewhere` names the keys for user and password.
 fn url(text: &str, path: &KeyPath, elsewhere: &str, findings: &mut Findings<'_>) -> Option<Url> {
-    // The text isn't shown before it is known to hold no password.
+    // The text isn't shown before it is known to contain no password.
     let url = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
         _ => {

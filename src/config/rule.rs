@@ -1,11 +1,11 @@
-//! One entry of `images`: what it is about.
+//! One entry of `images`.
 
 use super::{Handling, ImageRule, KeyPath, Wanted};
 use crate::oci::{Repository, Tag};
 use crate::select::Selection;
 
 impl ImageRule {
-    /// The images of `repository` that are `wanted`, at `destinations`, handled as is built in.
+    /// The images of `repository` that are `wanted`, at `destinations`, with the built-in handling.
     pub fn new(repository: Repository, wanted: Wanted, destinations: Vec<Repository>) -> Self {
         let (handling, to, line, path) = (Handling::default(), None, 0, KeyPath::default());
         Self { repository, wanted, to, handling, destinations, line, path }
@@ -19,7 +19,7 @@ impl ImageRule {
         }
     }
 
-    /// Whether the entry is about `repository`, and names `tag` or could pick it.
+    /// Whether the entry asks for `repository`, and names `tag` or could select it.
     pub fn asks_for(&self, repository: &Repository, tag: Option<&Tag>) -> bool {
         let names = |tag: &Tag| match &self.wanted {
             Wanted::Tags(tags) => tags.iter().any(|(named, _)| named == tag),

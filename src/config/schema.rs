@@ -1,8 +1,8 @@
-//! The JSON schema of mirror.yaml, for editors and linters: derived from the structs of `raw`, so that it has the keys that
-//! this version reads, and no others.
+//! The JSON schema of mirror.yaml, for editors and linters: derived from the structs of `raw`, so that it has
+//! exactly the keys that this version reads.
 //!
-//! The reader takes any scalar for a text, as YAML's own types lose what was written (1.10). Where that is likely to be
-//! used, a schema of this file says so. What a value means is left to the reader.
+//! The reader accepts any scalar as a text, because YAML's own types lose the original text (1.10). Where that is
+//! likely, a helper of this file adds it to the schema. The reader checks the meaning of values.
 
 use std::borrow::Cow;
 
@@ -28,15 +28,15 @@ impl Config {
     }
 }
 
-/// What holds everywhere: a map has no other keys than those that are read; how the reader's structs begin is no
-/// default of the user's.
+/// Applies to the whole schema: maps have no additional keys, and the defaults of the reader's structs are not
+/// defaults for the user.
 #[derive(Debug, Clone)]
 struct Strict;
 
 impl Transform for Strict {
     fn transform(&mut self, schema: &mut Schema) {
         schema.remove("default");
-        // Rust's widths of numbers mean nothing to an editor.
+        // Rust's integer widths mean nothing to an editor.
         schema.remove("format");
         if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
             schema.insert("additionalProperties".to_owned(), Value::Bool(false));
@@ -45,7 +45,7 @@ impl Transform for Strict {
     }
 }
 
-/// A text that YAML may take for something else.
+/// A text that YAML may parse as another type.
 pub(super) fn scalar(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "number", "boolean"] })
 }
@@ -74,7 +74,7 @@ pub(super) fn overwrite(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "enum": [true, false, "keep"] })
 }
 
-/// What is either a single value, with this schema, or a map with the fields of another type.
+/// Either a single value with this schema, or a map with the fields of another type.
 macro_rules! value_or_map {
     ($type:ty, $value:tt, $fields:ty) => {
         impl JsonSchema for $type {

@@ -1,4 +1,4 @@
-//! Where images go: target roots and the layout under them.
+//! Targets: their roots, and the layout under them.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,27 +7,28 @@ use std::str::FromStr;
 
 use crate::oci::{Location, ReferenceError, Registry, Repository};
 
-/// `REGISTRY[/PREFIX]`, where the first segment is always the registry and Docker Hub's defaults don't apply; or `oci:DIR`.
+/// `REGISTRY[/PREFIX]`, where the first segment is always the registry and Docker Hub's defaults don't apply; or
+/// `oci:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRoot {
     /// The registry.
     pub registry: Registry,
-    /// The path before each repository, without slashes at its ends; may be empty.
+    /// The path before each repository, without leading and trailing slashes; may be empty.
     pub prefix: String,
 }
 
-/// Where a run departs from what the file says.
+/// How a run differs from the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Where images go, instead of the file's targets.
+    /// The target that replaces the file's targets.
     pub target: Option<TargetRoot>,
-    /// The layout that they are taken from, instead of their registries.
+    /// The layout that replaces the source registries.
     pub from: Option<Registry>,
-    /// No registry is asked: what it takes to talk to them isn't needed, and no secret is looked at.
+    /// Whether no registry is used: settings for connections aren't needed, and no secret is read.
     pub asks_nobody: bool,
-    /// Only targets are asked: what it takes to talk to the sources isn't needed.
+    /// Whether only targets are used: settings for connections to sources aren't needed.
     pub targets_only: bool,
-    /// Only these hosts are asked, which needn't be targets or sources.
+    /// The only hosts that are used; they may be neither targets nor sources.
     pub only_hosts: Option<BTreeSet<Registry>>,
     /// What mirror.yaml wants besides repositories is provisioned, too: the hosts where that is are asked.
     pub provisions: bool,
@@ -36,8 +37,8 @@ pub struct Overrides {
 }
 
 impl TargetRoot {
-    /// Where the images of `source` land: in a registry at `path` under this root. A layout calls them what they are called
-    /// at their source, whatever `path` says: by that name they are found again.
+    /// The target repository of `source`: in a registry, `path` under this root. In a layout it has its canonical
+    /// name, whatever `path` is, so that it is found by that name.
     ///
     /// # Errors
     /// As [`TargetRoot::repository`].
@@ -48,13 +49,13 @@ impl TargetRoot {
         }
     }
 
-    /// Whether `repository` lies below this root.
+    /// Whether `repository` is below this root.
     pub fn holds(&self, repository: &Repository) -> bool {
         let below = |path: &str| path.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('/'));
         *repository.registry() == self.registry && (self.prefix.is_empty() || below(repository.path()))
     }
 
-    /// The same, with a layout's directory as seen from `folder`.
+    /// This target, with a layout's directory relative to `folder`.
     pub(super) fn seen_from(self, folder: &Path) -> Self {
         let inside = self.registry.layout().and_then(|dir| Registry::in_directory(&folder.join(dir)));
         inside.map_or(self.clone(), |registry| Self { registry, ..self })
@@ -63,7 +64,7 @@ impl TargetRoot {
     /// The repository `path` under this root.
     ///
     /// # Errors
-    /// If prefix and path make no repository name.
+    /// If prefix and path don't form a repository name.
     pub fn repository(&self, path: &str) -> Result<Repository, ReferenceError> {
         Repository::below(&self.registry, &self.prefix, path)
     }
@@ -102,7 +103,7 @@ impl fmt::Display for TargetRoot {
 pub struct Layout(String);
 
 impl Layout {
-    /// The path under a target for the repository `source`.
+    /// The path of the repository `source` under a target.
     pub fn path(&self, source: &Repository) -> String {
         self.0
             .replace("{registry}", &host_segment(source.registry()))

@@ -29,7 +29,7 @@ fn problems(text: &str) -> Vec<String> {
     problems.iter().map(|p| format!("{}:{} {}: {}", p.line, p.column, p.path, p.message)).collect()
 }
 
-/// Fails unless each file has this one problem.
+/// Asserts that each file has exactly this problem.
 fn assert_problems(files: Vec<(String, &str)>) {
     let wrong = files.into_iter().filter_map(|(text, expected)| {
         let found = problems(&text);
@@ -39,7 +39,7 @@ fn assert_problems(files: Vec<(String, &str)>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A file with a target, these further lines, and one image.
+/// A file with a target, these additional lines, and one image.
 fn with(lines: &str) -> String {
     format!("target: h.example/m\nimages: [nginx]\n{lines}")
 }

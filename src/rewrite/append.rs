@@ -1,4 +1,4 @@
-//! Adds entries to `images` of mirror.yaml, and changes nothing else there.
+//! Adds entries to `images` of mirror.yaml, without any other change.
 
 use crate::scan::{Node, Style, Value, parse};
 
@@ -22,7 +22,7 @@ pub fn append(text: &str, images: &[String]) -> Option<String> {
         let added = added.collect::<Vec<_>>().join(", ");
         let (at, added) = match items.last() {
             None => (range.start + 1, added),
-            // Right behind it: what follows may be a comma, or a comment.
+            // Directly after it: a comma or a comment may follow.
             Some(last) => (end(text, last, range.end)?, format!(", {added}")),
         };
         new.insert_str(at, &added);
@@ -37,7 +37,7 @@ pub fn append(text: &str, images: &[String]) -> Option<String> {
     let lines: String = images.iter().map(|image| format!("{indent}- {}{line_break}", scalar(image))).collect();
     match line_end {
         Some(at) => new.insert_str(at, &lines),
-        // The last line has no end: neither has the new one.
+        // If the last line has no line break, neither does the new one.
         None => new.push_str(&format!("{line_break}{}", lines.trim_end())),
     }
     Some(new)
@@ -74,7 +74,7 @@ fn first_byte(node: &Node) -> usize {
     }
 }
 
-/// A byte in the last line of `node`.
+/// An offset in the last line of `node`.
 fn last_byte(node: &Node) -> usize {
     match node.value() {
         Value::Scalar(scalar) => scalar.inner.as_ref().map_or(scalar.start, |inner| inner.end.max(scalar.start)),
@@ -85,7 +85,7 @@ fn last_byte(node: &Node) -> usize {
     }
 }
 
-/// As it is where YAML takes it for a text, which is what nearly all references are.
+/// Unquoted if YAML takes it for a text, which applies to nearly all references.
 fn scalar(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.contains([':', '/']);
     if is_plain { text.to_owned() } else { format!("\"{text}\"") }

@@ -1,4 +1,4 @@
-//! Which mirrored image a reference means.
+//! Finds the mirrored image that a reference means.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::config::TargetRoot;
 use crate::desired::Mirrored;
 use crate::oci::{Digest, Reference, Repository};
 
-/// What is mirrored, by its names.
+/// The mirrored images, by their names.
 pub(super) struct Book<'a> {
     by_source: HashMap<&'a Repository, Vec<Page<'a>>>,
     by_target: HashMap<&'a Repository, Vec<Page<'a>>>,
@@ -15,28 +15,28 @@ pub(super) struct Book<'a> {
     pub(super) pin: bool,
 }
 
-/// An image, and what it is called at the target.
+/// An image, and its name at the target.
 #[derive(Clone, Copy)]
 struct Page<'a> {
     image: &'a Mirrored,
     reference: &'a Reference,
 }
 
-/// What a reference becomes.
+/// The new value of a reference.
 pub(super) struct Entry<'a> {
     /// The repository at the target.
     pub(super) repository: &'a Repository,
-    /// The digest that the target serves.
+    /// The digest at the target.
     pub(super) digest: &'a Digest,
 }
 
-/// What is to be done about a reference.
+/// What to do about a reference.
 pub(super) enum Advice<'a> {
-    /// It becomes this.
+    /// Replace it by this.
     Write(Entry<'a>),
-    /// It is right as it is.
+    /// It is right already.
     Keep,
-    /// It stays as it is, though it shouldn't.
+    /// It can't be replaced, for this reason.
     Leave(String),
 }
 
@@ -70,7 +70,7 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// A reference below a target gets the digest that the target serves now.
+    /// Updates a reference below a target to the digest that the target has now.
     fn renew(&self, reference: &Reference) -> Advice<'a> {
         let pages = self.by_target.get(reference.repository()).map(Vec::as_slice).unwrap_or_default();
         let Some(tag) = reference.tag() else {
@@ -86,7 +86,7 @@ impl<'a> Book<'a> {
 }
 
 impl<'a> Page<'a> {
-    /// The list may name an image by its digest, and the tag by `as`.
+    /// The list may give an image by digest, with its tag in `as`.
     fn has_tag(&self, tag: &crate::oci::Tag) -> bool {
         self.image.source.tag() == Some(tag) || self.reference.tag() == Some(tag)
     }

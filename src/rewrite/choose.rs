@@ -1,4 +1,4 @@
-//! The ways to write a reference, from the best to leaving it as it is.
+//! The ways to write a reference, from the best to leaving it unchanged.
 
 use super::Edits;
 use super::book::{Advice, Book, Entry};
@@ -10,17 +10,17 @@ use crate::scan::{Field, Fields, File, Form, Found, KustomizeEntry, Piece, Slot,
 pub(super) struct Way {
     /// The edits.
     pub(super) edits: Edits,
-    /// What the file says then, with defaults in the place of variables.
+    /// The new text, with defaults in place of variables.
     pub(super) after: String,
-    /// What the user should know about it.
+    /// A note for the user.
     pub(super) why: Option<String>,
-    /// What the entry of a kustomization becomes.
+    /// The new entry of a kustomization.
     pub(super) entry: Option<KustomizeEntry>,
 }
 
 const NOT_PINNED: &str = "it isn't pinned";
 
-/// The ways to write `found`; the last one leaves it.
+/// The ways to write `found`; the last one leaves it unchanged.
 pub(super) fn ways(book: &Book<'_>, file: &File, found: &Found) -> Vec<Way> {
     let leave = |why: Option<String>| Way { after: found.written.clone(), why, ..Way::default() };
     if found.is_replaced {
@@ -62,14 +62,14 @@ pub(super) fn ways(book: &Book<'_>, file: &File, found: &Found) -> Vec<Way> {
     ways
 }
 
-/// The whole reference, as it is written then.
+/// The whole new reference.
 fn target_text(entry: &Entry<'_>, found: &Found, digest: Option<&Digest>) -> String {
     let tag = found.reference.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
     let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
     format!("{}{tag}{digest}", entry.repository)
 }
 
-/// Variables stay in charge: only the repository and defaults change.
+/// Keeps variables: only the repository and defaults change.
 fn in_text(
     entry: &Entry<'_>,
     found: &Found,
@@ -95,11 +95,11 @@ fn in_text(
     Ok(Way { edits, after: whole, ..Way::default() })
 }
 
-/// The new values of `pieces`, of which some are defaults of variables.
+/// The new values of `pieces`, some of which are defaults of variables.
 fn values(entry: &Entry<'_>, found: &Found, pieces: &[Piece], digest: Option<&Digest>) -> Result<Vec<String>, String> {
     let parts = cut(&found.written);
     let mut start = 0;
-    // Each piece, cut where the repository ends.
+    // Each piece, split where the repository ends.
     let mut halves: Vec<(String, String)> = Vec::new();
     for piece in pieces {
         let at = parts.repository.saturating_sub(start).min(piece.value.len());
@@ -128,11 +128,12 @@ fn values(entry: &Entry<'_>, found: &Found, pieces: &[Piece], digest: Option<&Di
     Ok(halves.into_iter().map(|(name, suffix)| name + &suffix).collect())
 }
 
-/// Writes `target` into the first halves: from the end, pieces that agree with it stay; the first that doesn't takes the rest.
+/// Writes `target` to the first halves: from the end, pieces that match it stay; the first that doesn't gets the
+/// rest.
 fn repository(target: &str, pieces: &[Piece], halves: &mut [(String, String)]) -> Result<(), String> {
     let mut rest = target;
     for index in (0..halves.len()).rev() {
-        // An empty default is still in charge of what comes before.
+        // A variable with an empty default still determines the text before it.
         let is_first = pieces[..index].iter().all(|piece| piece.variable.is_none() && piece.value.is_empty());
         match rest.strip_suffix(halves[index].0.as_str()) {
             Some(before) if !is_first => rest = before,
@@ -151,7 +152,8 @@ fn repository(target: &str, pieces: &[Piece], halves: &mut [(String, String)]) -
     Ok(())
 }
 
-/// A digest goes into the default of the only variable, at the end: with another value nothing is pinned.
+/// Whether a digest may be added to the default of the only variable, at the end: with another value of the
+/// variable nothing is pinned.
 fn may_hold_digest(pieces: &[Piece]) -> Result<(), String> {
     let mut variables = pieces.iter().filter(|piece| piece.variable.is_some());
     let (first, more) = (variables.next(), variables.next());
@@ -166,7 +168,7 @@ fn may_hold_digest(pieces: &[Piece]) -> Result<(), String> {
     }
 }
 
-/// Each key gets its part.
+/// Writes the parts of the reference to their keys.
 fn in_fields(entry: &Entry<'_>, found: &Found, fields: &Fields, digest: Option<&Digest>) -> Result<Way, String> {
     let mut edits = Edits::new();
     let repository = match &fields.registry {
@@ -191,7 +193,7 @@ fn in_fields(entry: &Entry<'_>, found: &Found, fields: &Fields, digest: Option<&
     Ok(Way { edits, after: target_text(entry, found, digest), ..Way::default() })
 }
 
-/// Into `digest` where there is one, else behind the tag.
+/// Writes the digest to `digest` if that key exists, otherwise after the tag.
 fn pin_fields(edits: &mut Edits, tag: Option<&Field>, key: Option<&Field>, digest: &Digest) -> Result<(), String> {
     match (key, tag.filter(|tag| !tag.value.is_empty())) {
         (_, Some(tag)) if tag.value.contains('@') => {
@@ -219,7 +221,7 @@ fn set(edits: &mut Edits, field: &Field, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `newName` is set. Its `name`, and a `newName` that has to be added, follow once all references are settled.
+/// Sets `newName`. Its `name`, and a missing `newName`, are written once all references are settled.
 fn in_entry(entry: &Entry<'_>, found: &Found, old: &KustomizeEntry, digest: Option<&Digest>) -> Result<Way, String> {
     let mut edits = Edits::new();
     let name = entry.repository.to_string();

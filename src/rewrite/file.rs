@@ -1,18 +1,18 @@
-//! Puts a text in the place of a file's, so that a reader sees the old one or the new one, whole.
+//! Replaces the text of a file atomically.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-/// Replaces the text of the file at `path`, which was `old`. Links stay links, mode bits stay.
+/// Replaces the text of the file at `path`, which was `old`. Links and mode bits are kept.
 ///
 /// # Errors
-/// Why it can't be: it may not be written, has changed since it was read, or what the file system says.
+/// The reason: it is read-only, has changed since it was read, or the error of the file system.
 pub fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
     let said = |error: std::io::Error| format!("it can't be written: {error}");
     let path = fs::canonicalize(path).map_err(said)?;
     let metadata = fs::metadata(&path).map_err(said)?;
-    // A rename would succeed in a folder that may be written, and for root anyway: it isn't what the mode bits ask for.
+    // A rename would succeed in a writable folder, and always for root, but would ignore the mode bits.
     if metadata.permissions().readonly() {
         return Err("it is write-protected".to_owned());
     }
@@ -23,7 +23,7 @@ pub fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        // Only root can give a file away; anyone else owns it already, or may not.
+        // Only root can change the owner; other users own the file already, or may not.
         let _ = std::os::unix::fs::fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()));
     }
     file.as_file().set_permissions(metadata.permissions()).map_err(said)?;

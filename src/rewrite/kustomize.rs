@@ -1,14 +1,15 @@
-//! What a kustomization builds stays what it was, at the mirror.
+//! Keeps the result of a kustomization the same, but from the mirror.
 //!
-//! An entry of `images` takes the images whose name a resource says letter by letter. When the resource is rewritten, the
-//! entry's `name` has to follow; where some of the resources that it takes are rewritten and others can't be, none is.
+//! An entry of `images` applies to images whose name in a resource matches literally. If the resource is rewritten,
+//! the entry's `name` has to change too. If only some of the resources that it applies to can be rewritten, none
+//! is.
 
 use std::collections::BTreeSet;
 
 use super::{Draft, Edits};
 use crate::scan::{Field, File, Form, KustomizeEntry, Resources, Slot, cut};
 
-/// Makes the entries follow their resources. `true` if anything has changed by that.
+/// Makes the entries follow their resources; `true` if that changed anything.
 pub(super) fn settle(files: &[File], resources: &Resources, draft: &mut Draft) -> bool {
     let mut changed = false;
     for (index, file) in files.iter().enumerate() {
@@ -30,7 +31,7 @@ pub(super) fn settle(files: &[File], resources: &Resources, draft: &mut Draft) -
                 if entry.takes(&before) {
                     names[number].insert(after[..cut(&after).repository].to_owned());
                     takers[number].push((source.file, source.found));
-                    // The digest of what the resource says isn't that of what the entry makes of it.
+                    // The digest of the image in the resource isn't that of the image after the entry.
                     if entry.new_name.is_some()
                         && !entry.gives_version()
                         && after.contains('@')
@@ -63,7 +64,7 @@ pub(super) fn settle(files: &[File], resources: &Resources, draft: &mut Draft) -
 }
 
 impl Draft {
-    /// What the entry `number` of the kustomization `file` becomes.
+    /// The new entry `number` of the kustomization `file`.
     fn entry(&self, index: usize, number: usize, file: &File) -> KustomizeEntry {
         let old = &file.kustomization.as_ref().expect("it is a kustomization").entries[number];
         let ways = file.found.iter().enumerate().filter(|(_, found)| found.form == Form::Kustomize(number));
@@ -73,7 +74,7 @@ impl Draft {
     }
 }
 
-/// `entry` with another `name`; what it gives is called what it was.
+/// `entry` with another `name`; its result keeps its name.
 fn renamed(mut entry: KustomizeEntry, name: Option<&String>, old: &KustomizeEntry) -> KustomizeEntry {
     if let Some(name) = name.filter(|name| **name != old.name.value) {
         let kept = Field { slot: Slot::None, ..old.name.clone() };
@@ -99,7 +100,7 @@ pub(super) fn edit_entries(draft: &Draft, index: usize, file: &File, edits: &mut
     }
 }
 
-/// Where `line` goes in an entry, and how.
+/// Where to insert `line` in an entry, with its formatting.
 fn added_line(text: &str, entry: &KustomizeEntry, line: &str) -> (usize, String) {
     if entry.is_flow {
         return (entry.end, format!(", {line}"));

@@ -13,8 +13,8 @@ fn digest(content: &str) -> String {
     Digest::of(content.as_bytes()).to_string()
 }
 
-/// What is mirrored to `h/m`: `source`, or `source as place` where it is called otherwise there. Its digest is that of the
-/// source's text; a part of an image has that of `part`.
+/// The images mirrored to `h/m`: `source`, or `source as place` if it has another name there. The digest is that of
+/// the source's text; for a part of an image, that of `part`.
 fn mirrored(lines: &[&str]) -> Vec<Mirrored> {
     let image = |line: &&str| {
         let (line, part) = line.strip_suffix(" in part").map_or((*line, false), |line| (line, true));
@@ -37,7 +37,7 @@ fn mirrored(lines: &[&str]) -> Vec<Mirrored> {
     lines.iter().map(image).collect()
 }
 
-/// A folder with files, rewritten.
+/// A folder of files to rewrite.
 struct Tree {
     folder: tempfile::TempDir,
     mirrored: Vec<Mirrored>,
@@ -61,7 +61,7 @@ impl Tree {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Rewrites all files, and says what it told.
+    /// Rewrites all files, and returns the notes.
     fn rewrite(&self) -> Vec<String> {
         let targets: Vec<TargetRoot> = ["h.example/m", "g.example"].map(|text| text.parse().unwrap()).into();
         let Self { mirrored, pin, number, .. } = self;
@@ -89,7 +89,7 @@ impl Tree {
     }
 }
 
-/// `text` in the file `name`, rewritten, and what was told.
+/// `text` in the file `name` after rewriting, and the notes.
 fn one(name: &str, text: &str, lines: &[&str], pin: bool) -> (String, String) {
     let tree = Tree::new(lines, pin);
     tree.write(name, text);
@@ -124,11 +124,11 @@ fn a_text_becomes_the_reference_at_the_target() {
             format!("h.example/m/quay.io/p/p:1@{}", digest("part")),
             "",
         ),
-        // By digest alone: with the tag that `as` names, and untagged.
+        // By digest alone: with the tag from `as`, and untagged.
         ("python:3.7", true, format!("h.example/m/docker.io/library/python:3.7@{other}"), ""),
         (&format!("python@{other}"), false, format!("h.example/m/docker.io/library/python@{other}"), ""),
         (&format!("u@{other}"), true, format!("h.example/m/docker.io/library/u@{other}"), ""),
-        // What lies below the target gets the lock's digest.
+        // A reference below the target gets the lock's digest.
         (
             "h.example/m/docker.io/library/nginx:1.27",
             true,
@@ -272,7 +272,7 @@ fn arguments_are_shared() {
             "ARG R=h.example/m/docker.io\nFROM $R/library/nginx:1.27\nFROM $R/library/redis:1.27\n".to_owned(),
             "it isn't pinned",
         ),
-        // One of them can't be had from the mirror: neither is.
+        // The mirror lacks one of them, so neither is rewritten.
         (
             "ARG R=docker.io\nFROM $R/library/nginx:1.27\nFROM $R/library/none:1\n",
             "ARG R=docker.io\nFROM $R/library/nginx:1.27\nFROM $R/library/none:1\n".to_owned(),

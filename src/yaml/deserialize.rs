@@ -1,5 +1,5 @@
-//! Serde reads the tree. Scalars are literal text until a type asks for something else, so neither one-or-many visitors
-//! nor strings that look like numbers, booleans or dates meet YAML's implicit types.
+//! Serde reads the tree. Scalars are literal text unless a type requests something else, so that YAML's implicit
+//! types affect neither one-or-many visitors nor strings that look like numbers, booleans or dates.
 
 use std::fmt;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::document::{Document, Entry, Node, Value};
 use super::{KeyPath, Position, Problem, Segment};
 
 impl Document {
-    /// Reads a `T`; calls `unknown` with the path of each key that `T` doesn't know.
+    /// Reads a `T`; calls `unknown` with the path of each key that `T` doesn't have.
     ///
     /// # Errors
     /// The first value of a wrong type.
@@ -36,7 +36,7 @@ fn segments(path: &serde_ignored::Path<'_>) -> Vec<Segment> {
     segments
 }
 
-/// A wrong type. The path grows from the inside out while the error travels up, hence reversed.
+/// A wrong type. The path is reversed: it grows from the inside out while the error propagates.
 #[derive(Debug)]
 pub(crate) struct Fault {
     message: String,
@@ -69,7 +69,7 @@ impl de::Error for Fault {
         Self { message: message.to_string(), at: None, path: Vec::new() }
     }
 
-    /// In YAML's words, and without the value: it may be a secret.
+    /// In YAML's terms, and without the value, which may be a secret.
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         let found = match found {
             Unexpected::Unit | Unexpected::Option => "nothing",
@@ -146,7 +146,7 @@ impl<'de> Deserializer<'de> for &'de Node {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match &self.value {
             Value::List(_) => self.deserialize_any(visitor),
-            // One text is a list of it.
+            // A single text counts as a list.
             Value::Scalar(_) => visitor.visit_seq(One(Some(self))).map_err(|fault| fault.at(self)),
             _ => Err(self.wrong("a list").at(self)),
         }
@@ -200,7 +200,7 @@ impl<'de> de::SeqAccess<'de> for List<'de> {
     }
 }
 
-/// A text where a list is wanted.
+/// A text where a list is expected.
 struct One<'de>(Option<&'de Node>);
 
 impl<'de> de::SeqAccess<'de> for One<'de> {

@@ -7,17 +7,17 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::{KeyPath, Position, Problem, Segment};
 
-/// Our deepest key has seven levels.
+/// The deepest key of this program has seven levels.
 const MAX_DEPTH: usize = 32;
-/// How many values aliases may stand for, all together: enough for a shared list, too few for a bomb.
+/// How many values all aliases together may expand to: enough for a shared list, too few for an attack.
 const MAX_ALIASED: usize = 10_000;
 
-/// A value and where it begins.
+/// A value and its start.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) at: Position,
     pub(crate) value: Value,
-    /// How many values it holds, itself included and aliases expanded.
+    /// The number of values in it, including itself, with aliases expanded.
     size: usize,
 }
 
@@ -27,7 +27,7 @@ pub(crate) enum Value {
     Null,
     Scalar(String),
     List(Vec<Rc<Node>>),
-    /// In the order of the text; of duplicate keys the first.
+    /// In the order of the text; only the first of duplicate keys.
     Map(Vec<Entry>),
 }
 
@@ -42,15 +42,15 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) root: Rc<Node>,
-    /// Keys that stand twice in one map.
+    /// Duplicate keys in one map.
     pub(crate) duplicates: Vec<Problem>,
 }
 
 impl Document {
-    /// Reads `text`, of at most `max_bytes`.
+    /// Parses `text`, of at most `max_bytes`.
     ///
     /// # Errors
-    /// The first syntax error, or what is too large, too deep or more than one document.
+    /// The first syntax error, or a text that is too large, too deep or has several documents.
     pub(crate) fn parse(text: &str, max_bytes: usize) -> Result<Self, Problem> {
         let whole_file = |message: String| Problem::new(Position::START, KeyPath::default(), message);
         if text.len() > max_bytes {
@@ -69,7 +69,7 @@ impl Document {
         Ok(Self { root: builder.root.unwrap_or_else(nothing), duplicates: builder.duplicates })
     }
 
-    /// Where the value at `path` begins, or the nearest one around it.
+    /// The start of the value at `path`, or of the nearest enclosing one.
     pub(crate) fn position(&self, path: &KeyPath) -> Position {
         let mut node = &self.root;
         for segment in &path.0 {
@@ -81,7 +81,7 @@ impl Document {
         node.at
     }
 
-    /// Where the last key of `path` stands.
+    /// The position of the last key in `path`.
     pub(crate) fn key_position(&self, path: &KeyPath) -> Position {
         let mut at = self.root.at;
         let mut node = &self.root;
@@ -111,7 +111,7 @@ fn position(marker: &Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-/// A list or map whose end hasn't come yet.
+/// A list or map whose end hasn't been reached.
 struct Open {
     at: Position,
     anchor: usize,
@@ -160,7 +160,7 @@ impl Builder {
         }
     }
 
-    /// The path of the value that comes next.
+    /// The path of the next value.
     fn path(&self) -> KeyPath {
         let segment = |open: &Open| match &open.content {
             Content::List(items) => Some(Segment::Index(items.len())),
@@ -173,7 +173,7 @@ impl Builder {
         Problem::new(at, self.path(), message)
     }
 
-    /// Only YAML's own tags are understood, such as `!!str`; they change nothing, as text is kept literally.
+    /// Only YAML's own tags are accepted, such as `!!str`; they have no effect, as text is kept literally.
     fn refuse_tag(&self, tag: Option<&saphyr_parser::Tag>, at: Position) -> Result<(), Problem> {
         match tag {
             Some(tag) if !tag.is_yaml_core_schema() => {
@@ -218,7 +218,7 @@ impl Builder {
         self.add(node, 0)
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to the innermost open list or map.
     fn add(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Problem> {
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));

@@ -1,11 +1,11 @@
-//! Problems of a file: where, what, and what to do.
+//! Problems of a file: position, message and hint.
 
 use std::fmt;
 use std::path::Path;
 
 use crate::terminal::escape;
 
-/// A place in a text; both count from 1, columns in characters.
+/// A position in a text; both count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
     pub(crate) line: usize,
@@ -23,24 +23,24 @@ pub(crate) enum Segment {
     Index(usize),
 }
 
-/// Where a value stands in a file: `images[2].tags[0]`.
+/// The path of a value in a file: `images[2].tags[0]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyPath(pub(crate) Vec<Segment>);
 
 impl KeyPath {
-    /// The value of `key` in the map that stands here.
+    /// The value of `key` in the map at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         self.then(Segment::Key(key.to_owned()))
     }
 
-    /// The item `index` of the list that stands here.
+    /// The item `index` of the list at this path.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         self.then(Segment::Index(index))
     }
 
-    /// Whether it is the whole file.
+    /// Whether it is the path of the whole file.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -65,20 +65,20 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// One thing that is wrong with a file.
+/// One problem of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The value or key that it is about; empty where it is about the whole file.
+    /// The value or key concerned; empty for the whole file.
     pub path: KeyPath,
-    /// What is wrong: lower case, no full stop.
+    /// The problem: lower case, no full stop.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: Option<String>,
-    /// The line as it stands in the file, where it may be shown.
+    /// The line in the file, if it may be shown.
     pub excerpt: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl Problem {
         Self { line: at.line, column: at.column, path, message: message.into(), hint: None, excerpt: None }
     }
 
-    /// With its line of `text`. A line in which a secret may stand isn't shown.
+    /// Adds its line of `text`, unless that may contain a secret.
     fn quoting(mut self, text: &str) -> Self {
         const SECRETS: [&str; 4] = ["password", "token", "username", "proxy"];
         let is_secret = |key: &str| SECRETS.iter().any(|secret| key.to_lowercase().contains(secret));
@@ -97,9 +97,9 @@ impl Problem {
         self
     }
 
-    /// The line with its number, and a caret below the column; empty where there is none to show.
+    /// The line with its number, and a caret below the column; empty if there is none.
     fn quoted(&self) -> String {
-        /// What is shown of a long line: as much before the column, and in all.
+        /// How much of a long line is shown: before the column, and in total.
         const BEFORE: usize = 40;
         const SHOWN: usize = 76;
         let Some(excerpt) = &self.excerpt else { return String::new() };
@@ -119,8 +119,8 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a file, in the order of the text. `Display` gives each problem as
-/// `FILE:LINE:COLUMN: key.path: what is wrong`, followed by a line `hint: …` where there is one.
+/// All problems of a file, in the order of the text. `Display` gives each problem as `FILE:LINE:COLUMN: key.path:
+/// what is wrong`, followed by a line `hint: …` if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     origin: String,
@@ -128,7 +128,7 @@ pub struct Problems {
 }
 
 impl Problems {
-    /// Problems of the file that the user calls `origin`, whose text this is.
+    /// Problems of the file `origin` with this `text`.
     pub(crate) fn new(origin: &Path, text: &str, problems: Vec<Problem>) -> Self {
         let mut problems: Vec<Problem> = problems.into_iter().map(|problem| problem.quoting(text)).collect();
         problems.sort_by(|a, b| (a.line, a.column, &a.path).cmp(&(b.line, b.column, &b.path)));
@@ -136,7 +136,7 @@ impl Problems {
         Self { origin: origin.display().to_string(), problems }
     }
 
-    /// The file, as the user calls it.
+    /// The name of the file, as the user gave it.
     pub fn origin(&self) -> &str {
         &self.origin
     }
@@ -148,7 +148,7 @@ impl Problems {
         format!("{}:{line}:{column}: {}{}", self.origin, escape(&path), escape(message))
     }
 
-    /// As `Display`, with the line below each problem, and a caret where it is.
+    /// As `Display`, with the line below each problem, and a caret at the column.
     pub fn annotated(&self) -> String {
         let mut text = String::new();
         for problem in &self.problems {
@@ -168,7 +168,7 @@ impl Problems {
         self.problems.iter()
     }
 
-    /// How many there are; at least one.
+    /// The number of problems; at least one.
     #[expect(clippy::len_without_is_empty, reason = "there is no such thing as no problems")]
     pub fn len(&self) -> usize {
         self.problems.len()

@@ -10,7 +10,7 @@ fn schema() -> Value {
     serde_json::from_str(&Config::schema()).unwrap()
 }
 
-/// What an editor would say about a file: the places that it marks.
+/// The places that an editor would mark in a file.
 fn marked(text: &str) -> Vec<String> {
     let instance: Value = serde_yaml::from_str(text).unwrap();
     let validator = jsonschema::validator_for(&schema()).unwrap();
@@ -22,7 +22,7 @@ fn the_example_is_valid() {
     assert_eq!(marked(include_str!("../../../mirror.yaml.example")), Vec::<String>::new());
 }
 
-/// A file with a target, one image and these lines, in which `IMAGE` stands for a further image.
+/// A file with a target, one image and these lines, in which `IMAGE` is an additional image.
 fn file(lines: &str) -> String {
     match lines.strip_prefix("IMAGE ") {
         Some(image) => format!("target: h.example/m\nimages:\n  - {image}\n"),
@@ -92,13 +92,13 @@ fn what_the_reader_refuses_by_its_shape_is_marked() {
     ] {
         let text = file(lines);
         assert!(Config::read(&text, Path::new("mirror.yaml"), &|_| None).is_err(), "{text}");
-        // An optional map is marked as a whole where something in it is wrong.
+        // An optional map with an error in it is marked as a whole.
         let marked = marked(&text);
         assert!(marked.iter().any(|at| place.starts_with(at)), "{text}: {marked:?}");
     }
 }
 
-/// The schema behind references and alternatives that has keys of its own.
+/// The schema with its own keys behind references and alternatives.
 fn with_keys<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     if let Some(reference) = schema["$ref"].as_str() {
         return with_keys(root, root.pointer(reference.strip_prefix('#')?)?);
@@ -110,7 +110,7 @@ fn with_keys<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     }
 }
 
-/// The schema of the map at `place`, as the table of keys writes it.
+/// The schema of the map at `place`, in the notation of the table of keys.
 fn at<'a>(root: &'a Value, place: &str) -> &'a Value {
     let steps = place.replace("[]", ".[]");
     let steps = steps.split('.').filter(|step| !step.is_empty());

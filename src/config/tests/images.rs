@@ -38,7 +38,7 @@ fn layout_and_targets_place_images() {
         ("target: h.example", "'[::1]:5000/a:1'", "h.example/1-5000/a"),
         ("target: h.example\nlayout: x/{name}", "quay.io/a/b/c:1", "h.example/x/c"),
         ("targets: [h.example/a, g.example]", "quay.io/c:1", "h.example/a/quay.io/c g.example/quay.io/c"),
-        // Relative to the file, and by the name of the source, whatever the layout of registries.
+        // Relative to the file, with the name of the source, whatever the layout of registries.
         ("target: oci:out\nlayout: x/{name}", "nginx", "oci:conf/out:docker.io/library/nginx"),
         (
             "targets: [oci:/var/o, h.example]",
@@ -48,12 +48,12 @@ fn layout_and_targets_place_images() {
     ] {
         assert_eq!(destinations(&format!("{top}\nimages: [{image}]")).join(" "), expected);
     }
-    // Both give the same digest: they may share a reference.
+    // Both have the same digest, so they may share a reference.
     let same = images(&format!(
         "  - {{image: 'a/x:1@{D}', to: x}}\n  - {{image: 'b/x:1@{D}', to: x}}\n  - {{image: 'c/x@{D}', as: '1', to: x}}\n"
     ));
     assert_eq!(destinations(&same).len(), 3);
-    // In a layout the same image is the same wherever it lands elsewhere.
+    // In a layout the same image under several names is harmless.
     let twice = "targets: [oci:o]\nimages: [a/x:1, {image: a/x, tags: ['1'], to: y}]";
     assert_eq!(destinations(twice), ["oci:conf/o:docker.io/a/x"; 2]);
     assert_eq!(problems(&twice.replace("oci:o", "oci:o, h").replace(", to: y", "")).len(), 1);

@@ -1,4 +1,4 @@
-//! What kustomizations build stays what it was.
+//! Kustomizations keep their results.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn kustomize_entries_follow_their_resources() {
             "nginx".into(),
             format!("- {{name: nginx, newName: {m}/nginx, newTag: '1.27'}}"),
         ),
-        // What the entry gives isn't mirrored: it gives the same as before.
+        // The entry's result isn't mirrored, so it stays unchanged.
         (
             "nginx:1.26",
             "- name: nginx\n  newTag: '1.28'",
@@ -39,7 +39,7 @@ fn kustomize_entries_follow_their_resources() {
             format!("{m}/nginx:1.26"),
             format!("- name: {m}/nginx\n  newName: nginx\n  newTag: '1.28'"),
         ),
-        // Nobody pulls what the resource says.
+        // The image in the resource is never pulled.
         (
             "nginx:1",
             "- name: nginx\n  newName: quay.io/a/b",
