@@ -1,8 +1,8 @@
-//! What went wrong: its kind, its side, what was attempted on what, and why.
+//! Errors: kind, side, attempted action, and reason.
 //!
-//! Whether to try again is a function of the kind, and what to do about it one of all that is known of the failure, in one
-//! table (`hints`). An image that fails is data and its error travels in the report, so errors are cheap to clone and shared
-//! by all who waited for the work.
+//! The kind alone decides whether to retry; one table (`hints`) decides the advice from all that is known about the
+//! failure. A failed image is data, and its error is part of the report, so errors are cheap to clone and shared by
+//! all tasks that waited for the work.
 
 mod hints;
 
@@ -80,22 +80,22 @@ pub enum Stage {
     Verify,
 }
 
-/// What a registry was asked for.
+/// The purpose of a request to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Task {
-    /// To tell what a tag or a digest names.
+    /// To resolve a tag or a digest.
     Resolve,
     ReadManifest,
-    /// To give a blob, or to tell whether it is there.
+    /// To read a blob, or to check whether it exists.
     ReadBlob,
     ListTags,
     ListReferrers,
     PushManifest,
-    /// To take a blob, by an upload or a mount.
+    /// To push a blob, by an upload or a mount.
     PushBlob,
     GetToken,
     LogIn,
-    /// To tell of a project.
+    /// To query a project.
     FindProject,
     CreateProject,
 }
@@ -123,7 +123,7 @@ struct Inner {
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What `work` comes to, or an interruption as soon as `stop` is cancelled.
+/// The result of `work`, or an interruption as soon as `stop` is cancelled.
 ///
 /// # Errors
 /// Those of `work`, and `Interrupted`.
@@ -132,20 +132,20 @@ pub(crate) async fn unless_stopped<T>(stop: &CancellationToken, work: impl Futur
 }
 
 impl Error {
-    /// This side was asked to stop before the work was done.
+    /// This program was asked to stop before the work was done.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "mirror it", "the run was interrupted before it was finished")
     }
 
-    /// This side broke off by a mistake of its own.
+    /// A defect of this program.
     pub fn defect(attempted: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::new(Kind::Invalid, attempted, source.to_string())
             .with_hint("this is a defect of transship: please report it, with what `-vv` prints")
             .with_source(source)
     }
 
-    /// `attempted` is a verb and its object (`push manifest sha256:… to host/repository`), `why` the reason; both in lower
-    /// case, without a full stop.
+    /// `attempted` is a verb and its object (`push manifest sha256:… to host/repository`), `why` the reason; both
+    /// in lower case, without a full stop.
     pub fn new(kind: Kind, attempted: impl Into<String>, why: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -166,103 +166,104 @@ impl Error {
         }))
     }
 
-    /// The same attempt, by somebody who knows more about it: of this kind, for this reason.
+    /// Replaces kind and reason, for a caller that knows more about the failure.
     #[must_use]
     pub fn reclassified(mut self, kind: Kind, why: impl Into<String>) -> Self {
         (self.0.kind, self.0.why) = (kind, why.into());
         self
     }
 
-    /// With the HTTP status that said so.
+    /// Sets the HTTP status of the answer.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.0.status = Some(status);
         self
     }
 
-    /// Met while this was asked for.
+    /// Sets the purpose of the request.
     #[must_use]
     pub(crate) fn of_task(mut self, task: Task) -> Self {
         self.0.task = Some(task);
         self
     }
 
-    /// With the code by which the registry says why.
+    /// Sets the registry's error code.
     #[must_use]
     pub(crate) fn with_code(mut self, code: &'static str) -> Self {
         self.0.code = Some(code);
         self
     }
 
-    /// With the number of times that it was attempted.
+    /// Sets the number of attempts.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
         self
     }
 
-    /// With the pause that the server asked for.
+    /// Sets the pause that the server asked for.
     #[must_use]
     pub fn with_retry_after(mut self, pause: Option<Duration>) -> Self {
         self.0.retry_after = pause;
         self
     }
 
-    /// The host was in trouble when it was tried, and not the object: it is worth so much time, however many attempts that are.
+    /// Marks the error as trouble of the host rather than of the object: it is retried for `patience`, with any
+    /// number of attempts.
     #[must_use]
     pub(crate) fn with_trouble(mut self, patience: Duration) -> Self {
         self.0.trouble = Some(patience);
         self
     }
 
-    /// It has been tried as often as makes sense: nobody tries it again in this run.
+    /// Marks the error as final: this run doesn't retry it.
     #[must_use]
     pub fn as_final(mut self) -> Self {
         self.0.is_final = true;
         self
     }
 
-    /// The credentials themselves are refused, whatever they were sent for.
+    /// Marks the error as a refusal of the credentials themselves, whatever they were sent for.
     #[must_use]
     pub(crate) fn about_login(mut self) -> Self {
         self.0.is_about_login = true;
         self
     }
 
-    /// With a hint that knows more than can be told from the rest.
+    /// Sets a hint that is more specific than the table's.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// With the error behind it.
+    /// Sets the underlying error.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
         self
     }
 
-    /// On this side, unless a side is known already.
+    /// Sets the side, unless it is known already.
     #[must_use]
     pub fn on(mut self, side: Side) -> Self {
         self.0.side.get_or_insert(side);
         self
     }
 
-    /// At this stage, unless a stage is known already.
+    /// Sets the stage, unless it is known already.
     #[must_use]
     pub fn at(mut self, stage: Stage) -> Self {
         self.0.stage.get_or_insert(stage);
         self
     }
 
-    /// The stage, where it is known.
+    /// The stage, if known.
     pub fn stage(&self) -> Option<Stage> {
         self.0.stage
     }
 
-    /// What was asked for when it was met, where a registry was asked.
+    /// The purpose of the request, if there was one.
     pub(crate) fn task(&self) -> Option<Task> {
         self.0.task
     }
@@ -272,7 +273,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether it has been tried as often as makes sense.
+    /// Whether this run doesn't retry it.
     pub fn is_final(&self) -> bool {
         self.0.is_final
     }
@@ -282,8 +283,9 @@ impl Error {
         self.0.kind.retry() && !self.0.is_final
     }
 
-    /// Whether a registry has only refused an answer. The question is then as open as before, which fails nothing where the
-    /// answer would only spare work. Silence, trouble of the host, a quota and a refused login are about more than the question.
+    /// Whether a registry has only refused to answer. The question is then as open as before, which matters only if
+    /// the answer is needed. Silence, trouble of the host, a quota and a refused login affect more than the
+    /// question.
     pub(crate) fn is_refusal(&self) -> bool {
         let answered = self.status().is_some_and(|status| match status {
             407 | 408 | 429 | 502..=504 | 520..=529 => false,
@@ -291,22 +293,22 @@ impl Error {
         });
         let about_more =
             matches!(self.kind(), Kind::RateLimited | Kind::QuotaExceeded | Kind::Interrupted | Kind::Configuration);
-        // A name that can't be is as wrong for a push.
+        // An invalid name is just as wrong for a push.
         let is_about_name = self.kind() == Kind::Invalid && self.0.code.is_some();
         answered && !about_more && !is_about_name && !self.0.is_about_login
     }
 
-    /// The side, where it has one.
+    /// The side, if it has one.
     pub fn side(&self) -> Option<Side> {
         self.0.side
     }
 
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
-    /// How many times it was attempted.
+    /// The number of attempts.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -316,17 +318,17 @@ impl Error {
         self.0.retry_after
     }
 
-    /// How long it is worth trying again, where it was the host that was in trouble.
+    /// How long to retry, if the host was in trouble.
     pub(crate) fn trouble(&self) -> Option<Duration> {
         self.0.trouble
     }
 
-    /// Why it failed, without what was attempted.
+    /// The reason, without what was attempted.
     pub fn why(&self) -> &str {
         &self.0.why
     }
 
-    /// The next step for a person.
+    /// What the user can do.
     pub fn hint(&self) -> Option<&str> {
         let Inner { kind, code, why, status, task, side, stage, hint, .. } = &*self.0;
         let case =

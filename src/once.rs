@@ -1,8 +1,8 @@
-//! OnceMap: the first caller's task works, all share its result.
+//! OnceMap: the first caller starts the work, and all callers share its result.
 //!
-//! The work runs in a task of its own: a caller that stops waiting doesn't stop the work, and nobody waits for somebody
-//! who gave up. Success and failure are both kept, and so is a panic, which is told to all who wait and ends nobody else's
-//! work; [`OnceMap::forget`] lets the next caller work anew.
+//! The work runs in a separate task: a caller that stops waiting doesn't stop the work, and no caller waits for one
+//! that gave up. Success and failure are both kept. So is a panic, which is reported to all waiting callers and
+//! doesn't affect other work; [`OnceMap::forget`] lets the next caller start the work again.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,15 +13,15 @@ use std::sync::{Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 
-/// Work that is waited for by any number of callers.
+/// Work that any number of callers wait for.
 type Work<V> = Shared<BoxFuture<'static, Result<V, Lost>>>;
 
-/// Results by key, each worked out at most once.
+/// Results by key, each computed at most once.
 pub struct OnceMap<K, V> {
     entries: Mutex<HashMap<K, Work<V>>>,
 }
 
-/// The work didn't come to its end: it panicked.
+/// The work panicked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the work on it ended in the middle: {0}")]
 pub struct Lost(String);
@@ -39,10 +39,11 @@ impl<K, V> fmt::Debug for OnceMap<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
-    /// The result for `key`: `work`'s if this is the first call, else that of the first. The flag says which.
+    /// The result for `key`: from `work` if this is the first call, otherwise from the first call. The flag says
+    /// whether it was the first.
     ///
     /// # Errors
-    /// If the work panics, to everybody who waits for it.
+    /// If the work panics, for every caller that waits for it.
     pub async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, bool), Lost>
     where
         F: Future<Output = V> + Send + 'static,
@@ -62,7 +63,7 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
         Ok((shared.await?, first))
     }
 
-    /// The result for `key`, if anybody has called for it.
+    /// The result for `key`, if there was a call for it.
     ///
     /// # Errors
     /// As [`OnceMap::get_or_work`].
@@ -71,7 +72,7 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
         Some(shared.await)
     }
 
-    /// Lets the next caller for `key` work anew.
+    /// Lets the next caller for `key` start the work again.
     pub fn forget(&self, key: &K) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }

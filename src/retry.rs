@@ -1,4 +1,4 @@
-//! How often and how soon a request is tried again: the one count of attempts, for whoever has something to try.
+//! How often a request is retried, and when: the one place that counts attempts.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ const LONGEST_OF_OBJECT: Duration = Duration::from_secs(8);
 /// Attempts and the pauses between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Attempts in all, the first included: at one object, and at a host that doesn't answer at all.
+    /// Attempts in total, including the first: for one object, and for a host that doesn't answer at all.
     pub attempts: u32,
-    /// The pause after the first attempt; it doubles from one to the next, with jitter.
+    /// The pause after the first attempt; it doubles each time, with jitter.
     pub first: Duration,
-    /// The longest pause between two attempts at a host in trouble; at one object it is 8 seconds at most.
+    /// The longest pause between two attempts at a host in trouble; for one object it is 8 seconds at most.
     pub longest: Duration,
 }
 
@@ -27,18 +27,18 @@ impl Default for Backoff {
     }
 }
 
-/// The attempts at one object: what a healthy host fails to do for it alone.
+/// The attempts at one object that a healthy host fails to serve.
 #[derive(Debug)]
 pub(crate) struct Tries {
     backoff: Backoff,
     pauses: ExponentialBackoff,
     /// Failures since the count was last renewed.
     failures: u32,
-    /// Since when each of them was trouble of the host.
+    /// Set if all of them were due to trouble of the host: the time of the first.
     troubled: Option<Instant>,
-    /// Attempts in all.
+    /// Attempts in total.
     made: u32,
-    /// One that the host can't have seen doesn't count, the first time.
+    /// Whether the next attempt that the host can't have seen is free; only the first one is.
     is_unseen_free: bool,
 }
 
@@ -47,7 +47,7 @@ impl Backoff {
         Tries { backoff: self, pauses: self.pauses(), failures: 0, troubled: None, made: 0, is_unseen_free: true }
     }
 
-    /// How long a request is tried that meets the trouble of a host which serves others: 10 seconds, unless told otherwise.
+    /// How long a request is retried that fails at a host which serves others: 10 seconds by default.
     pub(crate) fn alone(self) -> Duration {
         self.first * 50
     }
@@ -64,10 +64,10 @@ impl Backoff {
 }
 
 impl Tries {
-    /// An attempt failed: returns after the pause if it is worth another, else gives the error back as final, with the
-    /// number of attempts.
+    /// Handles a failed attempt: returns after the pause if another attempt is worthwhile, otherwise returns the
+    /// error as final, with the number of attempts.
     pub(crate) async fn again(&mut self, error: Error) -> Result<()> {
-        // One that was given up further down has a count of its own.
+        // An error that is already final has its own count.
         if error.is_final() {
             return Err(error);
         }
@@ -77,7 +77,7 @@ impl Tries {
         if !error.retry() {
             return Err(error.with_attempts(self.made));
         }
-        // A host in trouble is waited for, and a few quick attempts are no wait.
+        // Trouble of a host is waited for, and a few quick attempts would be no wait.
         let is_worth_more = match error.trouble() {
             Some(patience) => self.troubled.get_or_insert_with(Instant::now).elapsed() < patience,
             None => {
@@ -92,7 +92,7 @@ impl Tries {
         Ok(())
     }
 
-    /// It came further than ever before: failures are counted from here on.
+    /// Records new progress: failures are counted from here on.
     pub(crate) fn renew(&mut self) {
         (self.failures, self.troubled) = (0, None);
         self.pauses = self.backoff.pauses();

@@ -1,12 +1,12 @@
-//! What to do about a failure: one table, by the kind of the failure, what the registry said, what was asked of it, on which
-//! side and at which stage.
+//! Advice for failures: one table, by the kind of the failure, the registry's message, the request, the side and
+//! the stage.
 //!
-//! The first row that fits counts, so what knows more stands first, and each kind ends with what holds of it in general.
-//! Only who knows more than all of this gives an error a hint of its own.
+//! The first match counts, so more specific rows come first, and each kind ends with its general advice. Only code
+//! that knows more than this table sets a hint itself.
 
 use super::{Kind, Side, Stage, Task};
 
-/// What is known of a failure.
+/// What is known about a failure.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) kind: Kind,
@@ -18,11 +18,11 @@ pub(super) struct Case<'a> {
     pub(super) stage: Option<Stage>,
 }
 
-/// What is known of the failures that a hint is for: what isn't set doesn't matter.
+/// A condition for a hint; unset members match everything.
 struct Row {
     kind: Kind,
     code: &'static str,
-    /// Stands in the reason, in lower case.
+    /// Occurs in the reason, in lower case.
     says: &'static str,
     status: u16,
     tasks: &'static [Task],
@@ -71,14 +71,14 @@ impl Row {
     }
 }
 
-/// What to do in this case, if anything can be said.
+/// The advice for this case, if there is any.
 pub(super) fn hint(case: &Case<'_>) -> Option<&'static str> {
     ROWS.iter().find(|row| row.fits(case)).map(|row| row.hint)
 }
 
-/// Whatever brings something to a repository.
+/// Requests that write content.
 const WRITES: &[Task] = &[Task::PushManifest, Task::PushBlob];
-/// Whatever looks for something that may be absent.
+/// Requests for content that may be absent.
 const READS: &[Task] = &[Task::Resolve, Task::ReadManifest, Task::ReadBlob];
 
 const ROWS: &[Row] = &[
@@ -110,13 +110,13 @@ const ROWS: &[Row] = &[
     of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be seen")
         .to(&[Task::ListTags]),
     of(Kind::NotFound, "check the spelling, and that the tag still exists"),
-    // Who we are isn't known, or not believed.
+    // The credentials are missing or refused.
     of(
         Kind::Unauthorized,
         "is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from \
          docker login",
     ),
-    // Who we are is known, and may not.
+    // The credentials are accepted, but a permission is missing.
     of(
         Kind::Denied,
         "the registry is in read-only mode, perhaps for maintenance: run it again later, or have the mode \
@@ -164,7 +164,7 @@ const ROWS: &[Row] = &[
     )
     .says("configured as immutable"),
     of(Kind::Conflict, "remove the tag at the target, or set overwrite: true or keep"),
-    // Too much, for now.
+    // Limits.
     of(Kind::RateLimited, "wait, or lower limits.transfers (-j) for the target's sake").on(Side::Target),
     of(Kind::RateLimited, "wait, or log in for a higher limit"),
     of(
@@ -176,7 +176,7 @@ const ROWS: &[Row] = &[
     of(Kind::QuotaExceeded, "the quota of the target is used up: have it raised, or delete what is no longer needed")
         .to(WRITES),
     of(Kind::QuotaExceeded, "wait until the quota's window has passed, or log in for a larger one"),
-    // What isn't as it should be.
+    // Wrong content.
     of(Kind::MissingContent, "run it again: what the target lost is sent anew"),
     of(
         Kind::Mismatch,
@@ -223,10 +223,10 @@ const ROWS: &[Row] = &[
     of(Kind::Invalid, "the registry takes no such tag: choose another with as:").code("TAG_INVALID").to(WRITES),
     of(Kind::Invalid, "check the spelling of the tag").code("TAG_INVALID"),
     of(Kind::Invalid, "is it a registry, and not a proxy's or login page?"),
-    // What passes.
+    // Transient failures.
     of(Kind::Unavailable, "check the network and the registry's status, then run it again"),
     of(Kind::Interrupted, "run it again: it goes on where it stopped"),
-    // What is set.
+    // Settings.
     of(Kind::Configuration, "compare registries.HOST.harbor.create in mirror.yaml with what this Harbor allows")
         .code("BAD_REQUEST")
         .to(&[Task::CreateProject]),

@@ -1,4 +1,4 @@
-//! What a registry answered: its headers understood, and its refusals as errors.
+//! Interprets a registry's answers: their headers, and refusals as errors.
 //!
 //! Error bodies follow the distribution specification ("Error Codes"), or are plain text, or a proxy's web page.
 
@@ -23,24 +23,24 @@ const LONGEST_MESSAGE: usize = 300;
 const ENCODED: &str = "something before the registry compresses what it serves, and so changes the bytes: have it leave /v2/ \
     alone (gzip off in nginx)";
 
-/// `error`, which speaks of wrong bytes, with `encoding`, which may have changed them.
+/// `error` about wrong bytes, with the `encoding` that may have changed them.
 pub(crate) fn encoded(error: Error, encoding: &str) -> Error {
     let why = format!("{}; the answer came encoded (Content-Encoding: {})", error.why(), encoding.escape_debug());
     error.reclassified(Kind::Mismatch, why).with_hint(ENCODED)
 }
 
-/// A pull quota as a host's `ratelimit-*` headers tell it.
+/// A pull quota from a host's `ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
-    /// Pulls in a window.
+    /// Pulls per window.
     pub limit: u64,
     /// Pulls left.
     pub remaining: u64,
-    /// The length of the window in seconds, where it is told.
+    /// The length of the window in seconds, if present.
     pub window_seconds: Option<u64>,
 }
 
-/// A whole answer: a small one with its body read, or a bulk one with its body still to come.
+/// An answer: a small one with its body, or a bulk one whose body is still to be read.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -48,9 +48,9 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// The rest of a bulk answer.
     pub(crate) rest: Option<reqwest::Response>,
-    /// It came from another host than the registry, after a redirect.
+    /// Whether it came from a host other than the registry, after a redirect.
     pub(crate) foreign: bool,
-    /// The URL that it came from: what it names relatively is relative to that.
+    /// The URL that it came from, the base of relative URLs in it.
     pub(crate) url: Url,
 }
 
@@ -67,12 +67,12 @@ impl Answer {
         }
     }
 
-    /// What messages call the host that it came from, where that isn't the registry.
+    /// The name in messages of the host that it came from, if that isn't the registry.
     pub(crate) fn elsewhere(&self) -> Option<String> {
         self.foreign.then(|| shown::place(&self.url))
     }
 
-    /// The text of header `name`, if it is one.
+    /// The text of header `name`, if it is valid text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -81,17 +81,17 @@ impl Answer {
         self.header(CONTENT_TYPE.as_str())
     }
 
-    /// The encoding that the body came in, though none was asked for.
+    /// The encoding of the body, although none was requested.
     pub(crate) fn encoding(&self) -> Option<&str> {
         self.header(CONTENT_ENCODING.as_str()).map(str::trim).filter(|text| !matches!(*text, "" | "identity"))
     }
 
-    /// The error `Mismatch`, for bytes that aren't what they should be, with the encoding that may have changed them.
+    /// The error `Mismatch` for wrong bytes, with the encoding that may have changed them.
     pub(crate) fn mismatch(&self, request: &Request, why: String) -> Error {
         self.by_encoding(request.error(Kind::Mismatch, why))
     }
 
-    /// `error`, which speaks of wrong bytes, with the encoding that may have changed them.
+    /// `error` about wrong bytes, with the encoding that may have changed them.
     pub(crate) fn by_encoding(&self, error: Error) -> Error {
         match self.encoding() {
             Some(encoding) => encoded(error, encoding),
@@ -99,12 +99,12 @@ impl Answer {
         }
     }
 
-    /// Says what came instead where something unreadable came.
+    /// Whether the answer is a web page, by its content type.
     pub(crate) fn is_web_page(&self) -> bool {
         self.content_type().is_some_and(|text| text.starts_with("text/html")) || self.is_markup()
     }
 
-    /// The same by the bytes alone.
+    /// Whether the body looks like a web page.
     pub(crate) fn is_markup(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'<')
     }
@@ -118,45 +118,46 @@ impl Answer {
         request.error(Kind::Invalid, why).with_status(self.status.as_u16())
     }
 
-    /// Itself, if it is a success, or the clear word that there are no referrers to list.
+    /// The answer, if it is a success, or says clearly that there are no referrers to list.
     ///
     /// # Errors
-    /// What the registry says instead, as an error of the right kind.
+    /// The registry's refusal, as an error of the right kind.
     pub(crate) fn check(self, request: &Request) -> Result<Self> {
         let tells_absence = request.action == Action::ListReferrers && self.absence().is_some();
-        // A proxy's page says nothing of what the registry has done. Who calls an empty answer a page has done it.
+        // A proxy's page doesn't show whether the registry has done anything. A registry that labels an empty
+        // answer as a page has.
         if self.status.is_success() && request.action.traits().writes && self.is_markup() {
             return Err(self.unreadable(request, ""));
         }
         if self.status.is_success() || tells_absence { Ok(self) } else { Err(self.failure(request)) }
     }
 
-    /// The codes of an error envelope, as they are spelled, in capitals.
+    /// The codes of an error envelope, in capitals.
     pub(super) fn codes(&self) -> Vec<String> {
         Refusal::read(self).codes
     }
 
-    /// What the registry says, fit to be shown.
+    /// The registry's message, safe for display.
     pub(crate) fn message(&self) -> String {
         Refusal::read(self).message
     }
 
-    /// The error, if the answer tells that the host itself is in trouble, and not that the request is wrong.
+    /// The error, if the answer shows that the host itself is in trouble, rather than that the request is wrong.
     pub(super) fn trouble(&self, request: &Request) -> Option<Error> {
         let error = self.failure(request);
         let is_down = matches!(self.status.as_u16(), 502..=504 | 520..=529);
         (error.kind() == Kind::RateLimited || (is_down && error.kind() == Kind::Unavailable)).then_some(error)
     }
 
-    /// Whether it asks to slow down, or says that a quota is used up, by whatever status.
+    /// Whether it asks to slow down, or reports an exhausted quota, with any status.
     pub(super) fn throttles(&self) -> bool {
         let refusal = Refusal::read(self);
         self.is_throttled(&refusal) || self.is_pull_limit(&refusal)
     }
 
-    /// Tells `budget` what the headers say of the quota, for a request that was sent at `mark` and isn't counted.
+    /// Passes the quota in the headers to `budget`, for an unmetered request that was sent at `mark`.
     pub(super) fn tell(&self, request: &Request, budget: &Budget, mark: Mark) {
-        // A 401 is for nobody in particular: its numbers aren't ours.
+        // A 401 is sent to an anonymous client: its numbers aren't those of the account.
         let told = quota(&self.headers).filter(|_| self.status != StatusCode::UNAUTHORIZED);
         if let Some(quota) = told {
             budget.learn(quota, mark, false);
@@ -192,7 +193,7 @@ impl Answer {
         }
     }
 
-    /// The error for a redirect that isn't followed: its request would have to be another one there.
+    /// The error for a redirect that isn't followed, because that would change the request.
     fn unfollowed(&self, request: &Request) -> Option<Error> {
         let location = self.header(LOCATION.as_str()).filter(|_| self.status.is_redirection())?;
         let url = self.url.join(location).ok()?;
@@ -211,18 +212,18 @@ impl Answer {
         Some(request.error(Kind::Unsupported, why).with_status(self.status.as_u16()).with_hint(hint))
     }
 
-    /// The kind, and the code that it was told by.
+    /// The kind, and the code that determined it.
     fn diagnosis(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
         let status = self.status.as_u16();
-        // What is said of limits goes before all: registries say it under many statuses.
+        // Limits come first: registries report them with many statuses.
         if self.is_pull_limit(refusal) {
             return (Kind::QuotaExceeded, None);
         }
         if self.is_throttled(refusal) {
             return (Kind::RateLimited, None);
         }
-        // A storage behind the registry refuses what the registry signed: asking the registry again gives a new signature, which
-        // is for a GET alone where a HEAD is refused.
+        // Storage behind the registry refuses a URL that the registry signed. Asking the registry again gives a new
+        // signature. If only HEAD is refused, the signature is for a GET.
         if self.foreign && matches!(status, 400 | 401 | 403) {
             if matches!(action, Action::FindBlob | Action::Resolve) {
                 return (Kind::Unsupported, None);
@@ -237,12 +238,12 @@ impl Answer {
                 && refusal.lower.contains(row.says)
                 && row.action.is_none_or(|wanted| wanted == action)
         });
-        // Codes tell more than a 4xx; everything else speaks for itself.
+        // Codes say more than a 4xx; other statuses are clear by themselves.
         let kind = match (by_code, status) {
             (Some(row), 400..=499) if status != 401 => return (row.kind, Some(row.code)),
             (_, 401) => Kind::Unauthorized,
             (_, 403) => Kind::Denied,
-            // Nothing of Harbor's answers there: else there were a code.
+            // Harbor would answer with a code.
             (_, 404) if matches!(action, Action::ShowProject | Action::CreateProject) => Kind::Unsupported,
             (_, 404 | 410) => Kind::NotFound,
             (_, 409 | 412) => Kind::Conflict,
@@ -253,8 +254,9 @@ impl Answer {
         (kind, None)
     }
 
-    /// A pull limit, which no pause of ours outlasts: by its text, or by headers that tell a window and that nothing is left
-    /// in it. Without a window they tell a rate, and a bare 429 is one, too.
+    /// Whether it reports an exhausted pull quota, which no pause of this program outlasts: by its text, or by
+    /// headers with a window in which nothing is left. Without a window the headers are a rate limit, and so is a
+    /// bare 429.
     fn is_pull_limit(&self, refusal: &Refusal) -> bool {
         let used_up = || {
             self.status == StatusCode::TOO_MANY_REQUESTS
@@ -269,7 +271,7 @@ impl Answer {
         let written = || THROTTLE_TEXTS.iter().any(|text| refusal.lower.contains(text));
         match self.status.as_u16() {
             429 => true,
-            // Who we are, and what there is, aren't matters of pace.
+            // Credentials and existence aren't about the pace.
             401 | 404 => false,
             _ => self.is_error() && (said() || written()),
         }
@@ -280,10 +282,10 @@ impl Answer {
     }
 }
 
-/// How registries say that the pulls of a window are used up, in lower case.
+/// Messages about a used-up pull quota, in lower case.
 const PULL_LIMIT: &[&str] = &["reached your pull rate limit", "reached your unauthenticated pull rate limit"];
 
-/// Codes that ask to slow down, in capitals; the last is of S3 and what imitates it.
+/// Codes that ask to slow down, in capitals; the last is from S3 and compatible storage.
 const THROTTLE_CODES: &[&str] = &[
     "TOOMANYREQUESTS",
     "TOO_MANY_REQUESTS",
@@ -297,11 +299,12 @@ const THROTTLE_CODES: &[&str] = &[
     "SLOWDOWN",
 ];
 
-/// The same in words, in lower case.
+/// Messages that ask to slow down, in lower case.
 const THROTTLE_TEXTS: &[&str] =
     &["rate exceeded", "rate limit exceeded", "rate limited", "too many requests", "toomanyrequests", "<code>slowdown"];
 
-/// A code that tells more than its status; `says` must stand in the message, `action` is what was asked for, if it matters.
+/// A code that says more than its status. `says` must occur in the message; `action` is the requested action, if it
+/// matters.
 struct ByCode {
     code: &'static str,
     says: &'static str,
@@ -313,7 +316,7 @@ const fn row(code: &'static str, says: &'static str, action: Option<Action>, kin
     ByCode { code, says, action, kind }
 }
 
-/// The first row that fits counts.
+/// The first match counts.
 const BY_CODE: &[ByCode] = &[
     row("MANIFEST_BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
     row("BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
@@ -342,11 +345,11 @@ const BY_CODE: &[ByCode] = &[
     row("MANIFEST_UNKNOWN", "", None, Kind::NotFound),
 ];
 
-/// What an error body says.
+/// The contents of an error body.
 struct Refusal {
     codes: Vec<String>,
     message: String,
-    /// All that was said, in lower case, to look for words in.
+    /// The whole text in lower case, for searching.
     lower: String,
 }
 
@@ -368,10 +371,10 @@ impl Refusal {
             Some(Value::Null) | None => body.iter().filter(|body| body.is_object()).collect(),
             Some(one) => vec![one],
         };
-        // As they are spelled, also those that no specification knows.
+        // Verbatim, including codes that no specification defines.
         let code = |entry: &Value| entry["code"].as_str().map(str::to_ascii_uppercase);
         let codes = entries.iter().filter_map(|entry| code(entry)).collect();
-        // One entry a missing blob makes the same words many times.
+        // With one entry for each missing blob, the same words occur many times.
         let mut each: Vec<String> = entries.iter().map(|entry| words(code(entry), entry)).collect();
         each.retain(|words| !words.is_empty());
         each.dedup();
@@ -384,7 +387,7 @@ impl Refusal {
     }
 }
 
-/// What one entry of an error body says: its code, its message, and the reason, which often stands in `detail` alone.
+/// The code, message and reason in one entry of an error body; the reason is often only in `detail`.
 fn words(code: Option<String>, entry: &Value) -> String {
     let told = entry["message"].as_str().map_or("", |told| once(told.trim()));
     let mut words: Vec<String> = code.into_iter().collect();
@@ -399,10 +402,10 @@ fn words(code: Option<String>, entry: &Value) -> String {
     words
 }
 
-/// Members that hold the reason, of an entry or of the object that `detail` may be.
+/// Members that contain the reason, in an entry or in its `detail` object.
 const DETAILS: &[&str] = &["detail", "details", "reason", "description", "error_description", "error", "message"];
 
-/// The text of a reason: itself, the first of a list, or what stands in an object under one of the usual names.
+/// The text of a reason: the value itself, the first item of a list, or a usual member of an object.
 fn reason(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
@@ -412,7 +415,7 @@ fn reason(value: &Value) -> Option<String> {
     }
 }
 
-/// Harbor says some things twice in one message, with a colon between.
+/// Removes a repetition: Harbor repeats some messages after a colon.
 fn once(message: &str) -> &str {
     let half = message.len().saturating_sub(2) / 2;
     match (message.get(..half), message.get(half..)) {
@@ -421,7 +424,7 @@ fn once(message: &str) -> &str {
     }
 }
 
-/// Shortened, and fit for a terminal: what a server says may end up on one.
+/// Shortened, and safe for a terminal, because a server's text may be displayed.
 fn printable(text: &str) -> String {
     let mut shown = escape(&text.chars().take(LONGEST_MESSAGE).collect::<String>()).into_owned();
     if text.chars().nth(LONGEST_MESSAGE).is_some() {
@@ -430,7 +433,7 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// `Retry-After`: seconds, or the date of an HTTP clock.
+/// `Retry-After`: seconds, or an HTTP date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u64>() {
@@ -442,8 +445,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Values were seen empty and below zero. Without a
-/// window they tell of requests a second, and that is no quota.
+/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Empty and negative values were seen.
+/// Without a window they limit requests per second, and that isn't a quota.
 pub(crate) fn quota(headers: &HeaderMap) -> Option<Quota> {
     let read = |name: &str| {
         let text = headers.get(name)?.to_str().ok()?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::Error;
 
-/// What is said of a failure of this kind, with what is known of it besides.
+/// The hint for a failure of this kind, with `also` applied.
 fn said(kind: Kind, also: impl FnOnce(Error) -> Error) -> String {
     also(Error::new(kind, "attempt", "why")).hint().unwrap_or_default().to_owned()
 }
@@ -60,7 +60,7 @@ fn a_hint_fits_what_was_asked_of_whom_and_when() {
     };
     let (source, target) = (Some(Side::Source), Some(Side::Target));
     for (kind, code, status, task, side, words) in [
-        // No such owner isn't a tag that is gone.
+        // A missing owner isn't a missing tag.
         (Kind::NotFound, "", 404, PushBlob, target, "no such owner"),
         (Kind::NotFound, "NAME_UNKNOWN", 404, PushBlob, target, "no such owner"),
         (Kind::NotFound, "", 404, PushManifest, target, "to:"),
@@ -71,7 +71,7 @@ fn a_hint_fits_what_was_asked_of_whom_and_when() {
         (Kind::NotFound, "NAME_UNKNOWN", 404, ReadManifest, source, "spelling of the repository"),
         (Kind::NotFound, "", 404, ListTags, source, "spelling of the repository"),
         (Kind::NotFound, "", 404, Resolve, source, "that the tag still exists"),
-        // A right that lacks isn't a wrong password, nor the other way round.
+        // A missing permission isn't a wrong password, and vice versa.
         (Kind::Denied, "DENIED", 403, PushBlob, target, "lacks the right"),
         (Kind::Denied, "", 401, PushManifest, target, "lacks the right"),
         (Kind::Denied, "", 403, GetToken, target, "the login is accepted"),
@@ -80,7 +80,7 @@ fn a_hint_fits_what_was_asked_of_whom_and_when() {
         (Kind::Denied, "FORBIDDEN", 403, CreateProject, target, "system permission"),
         (Kind::Unauthorized, "", 401, PushBlob, target, "is the login wrong"),
         (Kind::Unauthorized, "", 403, GetToken, source, "is the login wrong"),
-        // A name that isn't taken isn't a web page.
+        // A refused name isn't a web page.
         (Kind::Invalid, "NAME_INVALID", 400, PushBlob, target, "to: or layout:"),
         (Kind::Invalid, "NAME_INVALID", 400, PushManifest, target, "to: or layout:"),
         (Kind::Invalid, "NAME_INVALID", 400, Resolve, target, "to: or layout:"),
@@ -95,7 +95,7 @@ fn a_hint_fits_what_was_asked_of_whom_and_when() {
         (Kind::Unsupported, "", 405, Resolve, source, ""),
         (Kind::Unsupported, "", 413, PushManifest, target, "too large"),
         (Kind::Unsupported, "MANIFEST_INVALID", 400, PushManifest, target, "no manifest of this kind"),
-        // A pace isn't a quota, and the quota of a source not that of a target.
+        // A rate limit isn't a quota, and a source's quota isn't a target's.
         (Kind::RateLimited, "", 429, ReadManifest, source, "higher limit"),
         (Kind::RateLimited, "", 429, PushManifest, target, "limits.transfers"),
         (Kind::QuotaExceeded, "", 429, ReadManifest, source, "window"),
