@@ -19,8 +19,8 @@ use crate::oci::{Descriptor, Repository};
 use crate::retry::Backoff;
 use crate::store::{BlobStream, Mount, MountRule, Source, Upload};
 
-/// From this size on the target is asked whether it has a blob before it is sent, even where it seems to hold nothing: asking
-/// costs nothing beside sending it again.
+/// From this size in bytes on, the target is always asked for a blob before it is sent, even if it seems to be
+/// empty: compared with sending the blob, a request costs nothing.
 const ALWAYS_ASK: u64 = 8 << 20;
 
 /// The time to the first byte of a source while an upload waits for it.
@@ -71,7 +71,7 @@ pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask
                 Mount::Declined(upload) => (Some(donor), upload, None),
             },
             Claim::Read(donor) => (Some(donor), None, None),
-            // The lead is kept until the ledger knows that the blob is here.
+            // The lead is held until the ledger records the blob.
             Claim::Lead(lead, donor) => (donor, None, Some(lead)),
         };
         let placed = match donor {

@@ -1,5 +1,5 @@
-//! Asks the targets what they hold: one HEAD for each tag that may be there. What refers to an image is asked for where its tag is right
-//! (`refer`), and what is to be known of a repository where a tag is to be set (`repositories`).
+//! Asks the targets what they have: one HEAD per tag that may exist. `refer` checks the referrers of an image whose
+//! tag is right, and `repositories` checks the repositories in which tags are to be set.
 
 use std::collections::{HashMap, HashSet};
 
@@ -63,7 +63,7 @@ struct Answer {
     known_as: Option<Digest>,
 }
 
-/// What the target has under the name that the image is to get. Not asked for what has no pin, or can't have its tag.
+/// Asks the target for the name of an image. Skipped if the image has no pin or can't get its tag.
 async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option<Result<Answer>> {
     let pin = want.pin.filter(|_| want.clash.is_none())?;
     if lists.lacks(want) {

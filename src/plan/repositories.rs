@@ -11,7 +11,7 @@ use super::{Action, Plan, Planned};
 use crate::error::Error;
 use crate::oci::{Digest, Repository};
 
-/// Finds out which of the repositories that get a tag must be created, and which hold nothing yet.
+/// Determines which of the repositories that get a tag have to be created, and which are empty.
 pub(super) async fn prepare(
     request: Request<'_>,
     plan: &mut Plan,

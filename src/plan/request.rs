@@ -22,7 +22,7 @@ pub struct Request<'a> {
     pub images: &'a [ImageRule],
     /// The pins.
     pub lock: &'a Lock,
-    /// What the lock pinned before this run; `None` where that isn't known. Of what is new since, most likely nothing is at the
+    /// The pins before this run; `None` if unknown. Images without an earlier pin are most likely not at the
     /// target.
     pub before: Option<&'a Lock>,
     /// Why a source has no pin, or has kept an old one.

@@ -1,4 +1,5 @@
-//! The tags of target repositories to which nothing was mirrored before. What they don't list isn't asked for tag by tag.
+//! The tags of target repositories to which nothing was mirrored before. If a tag isn't listed, it isn't checked
+//! separately.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,12 +11,13 @@ use crate::desired::Want;
 use crate::error::{Kind, unless_stopped};
 use crate::oci::{Repository, Tag};
 
-/// What the repositories that were asked for their tags at once list; `None` where that can't be told by one page.
+/// The tags of the repositories that were asked for a list; `None` if they don't fit on one page or the request
+/// failed.
 #[derive(Debug, Default)]
 pub(super) struct Lists(HashMap<Repository, Option<HashSet<Tag>>>);
 
 impl Lists {
-    /// Asks the repositories of which the lock pinned nothing before this run: most likely they don't exist.
+    /// Lists the tags of repositories for which the lock had no pin before this run: most likely they don't exist.
     pub(super) async fn of_new(request: Request<'_>, wants: &[Want<'_>]) -> Self {
         let Some(before) = request.before else { return Self::default() };
         let mut are_new: HashMap<&Repository, bool> = HashMap::new();
@@ -29,16 +31,16 @@ impl Lists {
         Self(futures::stream::iter(lists).buffer_unordered(QUESTIONS).collect().await)
     }
 
-    /// Whether its list tells that the repository lacks the tag of `want`. One that mustn't be replaced is asked for all the
-    /// same: lists may lag behind.
+    /// Whether the list shows that the repository lacks the tag of `want`. A tag that must not be replaced is
+    /// checked all the same, because lists may be outdated.
     pub(super) fn lacks(&self, want: &Want<'_>) -> bool {
         let list = self.0.get(want.target).and_then(Option::as_ref);
         let may_replace = want.handling.overwrite == Overwrite::Replace;
         list.zip(want.tag.as_ref()).is_some_and(|(list, tag)| may_replace && !list.contains(tag))
     }
 
-    /// Whether `repository` lists no tag; asked for now, if it wasn't before. What can't be told counts as having some: then
-    /// more is asked later.
+    /// Whether `repository` lists no tag; requested now, unless it was before. If that can't be determined, it
+    /// counts as having some, which only costs more checks later.
     pub(super) async fn is_empty(&self, request: Request<'_>, repository: &Repository) -> bool {
         match self.0.get(repository) {
             Some(list) => list.as_ref().is_some_and(HashSet::is_empty),
@@ -47,7 +49,7 @@ impl Lists {
     }
 }
 
-/// The tags of `repository`, if one page holds them.
+/// The tags of `repository`, if they fit on one page.
 async fn list(request: Request<'_>, repository: &Repository) -> Option<HashSet<Tag>> {
     let tags = async { request.stores.target(repository)?.tags_within(1).await };
     match unless_stopped(request.stop, tags).await {

@@ -59,7 +59,7 @@ enum Failed {
     Trouble(Error),
     /// The connection was closed before the host can have seen the request.
     Unseen(Error),
-    /// HTTP/2 broke: it is sent again by HTTP/1.1.
+    /// HTTP/2 broke: the request is sent again by HTTP/1.1.
     Downgraded(Error),
     /// Nothing was sent: there is no pull for it.
     Unsent(Error),
@@ -109,7 +109,7 @@ impl Transport {
             Ok(answer) => Ok(answer),
             Err(Failed::Unseen(error)) if progress.handed() <= UNSEEN => Err(error.with_attempts(0)),
             Err(Failed::Trouble(error) | Failed::Unseen(error) | Failed::Downgraded(error)) => {
-                // What the body met on its way here is no trouble of this host.
+                // An error of the body itself is no trouble of this host.
                 if progress.failed().is_none() {
                     permit.went_well_until(progress.moved());
                     permit.failed(&error, &self.admissions.subject(request));
@@ -178,12 +178,12 @@ impl Transport {
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Other(error)) => return Err(error.with_attempts(attempts)),
                 Err(Failed::Unsent(error)) => return Err(error.with_attempts(attempts - 1)),
-                // It is no trouble of the host, and can't come again: HTTP/2 is over for all.
+                // This isn't trouble of the host, and can't recur: HTTP/2 isn't used any more.
                 Err(Failed::Downgraded(_)) => {
                     attempts -= 1;
                     continue;
                 }
-                // A server may close an idle connection in the moment in which it is used again.
+                // A server may close an idle connection just as it is reused.
                 Err(Failed::Unseen(_)) if std::mem::take(&mut may_be_unseen) => {
                     attempts -= 1;
                     continue;

@@ -51,8 +51,8 @@ impl Failure {
         false
     }
 
-    /// HTTP/2 itself failed: a stream or a connection ended early, or against its rules. A goodbye before it was begun isn't
-    /// seen here: the client has sent it again by then.
+    /// Whether HTTP/2 itself failed: a stream or a connection ended early, or violated the protocol. A GOAWAY for a
+    /// stream that wasn't begun never gets here, because the client has already sent it again.
     pub(crate) fn is_of_http2(&self) -> bool {
         let Self::Http(error) = self else { return false };
         std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())

@@ -24,10 +24,10 @@ use crate::registry::services::quirks::Quirks;
 /// Less than a minute, after which common load balancers drop a silent connection.
 const POOL_IDLE: Duration = Duration::from_secs(45);
 
-/// How often an HTTP/2 connection with requests in flight is asked whether it is alive, and how long that may take.
+/// The interval at which an HTTP/2 connection with requests in flight is pinged, and the time limit for the answer.
 const PING: Duration = Duration::from_secs(10);
 
-/// What the registry's URLs begin with.
+/// The prefix of the registry's URLs.
 pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
     if let Some(endpoint) = &settings.endpoint {
         return Ok(endpoint.clone());
@@ -67,25 +67,25 @@ impl ClientSettings {
 pub(crate) struct Clients {
     settings: ClientSettings,
     idle: Duration,
-    /// By peer and protocol, each made when it is first needed.
+    /// By peer and protocol, each created on first use.
     made: [[OnceLock<Result<reqwest::Client>>; 2]; 3],
-    /// The registry itself has answered by HTTP/2.
+    /// Whether the registry itself has answered by HTTP/2.
     speaks_http2: AtomicBool,
-    /// HTTP/2 has failed here once.
+    /// Whether HTTP/2 has failed here.
     avoids_http2: AtomicBool,
 }
 
 impl Clients {
-    /// `idle` is how long a connection may take.
+    /// `idle` limits how long connecting may take.
     pub(crate) fn new(settings: ClientSettings, idle: Duration) -> Self {
         let (speaks_http2, avoids_http2) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { settings, idle, made: Default::default(), speaks_http2, avoids_http2 }
     }
 
-    /// The client for `url`, where the registry or a redirect of it has sent us. `bulk` = for the bytes of a blob.
+    /// The client for `url`, at the registry or behind a redirect of it. `bulk`: for the bytes of a blob.
     ///
     /// # Errors
-    /// `Configuration` if what was read can't be used after all.
+    /// `Configuration` if the settings can't be used after all.
     pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&reqwest::Client> {
         let proxy = self.settings.proxies.of(url)?;
         let has_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.url.scheme() == "https");
@@ -94,7 +94,7 @@ impl Clients {
             (true, true) => Peer::Registry,
             (true, false) => Peer::Other,
         };
-        // Where HTTP/2 isn't spoken, blobs and short requests share their connections.
+        // Without HTTP/2, blobs and short requests share their connections.
         let is_apart = bulk && (peer == Peer::Other || self.speaks_http2.load(Ordering::Relaxed));
         let protocol = match is_apart || peer == Peer::Plain || self.avoids_http2.load(Ordering::Relaxed) {
             true => Protocol::Http1,
@@ -104,14 +104,15 @@ impl Clients {
         made.get_or_init(|| self.client(peer, protocol)).as_ref().map_err(Clone::clone)
     }
 
-    /// The registry itself has answered by `version`. Its first request goes alone, so that this is known before there are many.
+    /// Records the `version` of the registry's own answer. Its first request is sent alone, so that this is known
+    /// before there are many.
     pub(crate) fn learn(&self, version: Version) {
         if version == Version::HTTP_2 {
             self.speaks_http2.store(true, Ordering::Relaxed);
         }
     }
 
-    /// HTTP/2 isn't spoken any more: a server, or a proxy before it, offers what it can't do.
+    /// Stops using HTTP/2: a server, or a proxy in front of it, offers it without supporting it properly.
     pub(crate) fn avoid_http2(&self) {
         self.avoids_http2.store(true, Ordering::Relaxed);
     }
@@ -136,7 +137,7 @@ impl Clients {
             .tls_backend_preconfigured(self.settings.tls.config(peer, protocol)?);
         let client = match protocol {
             Protocol::Http1 => client.http1_only(),
-            // A connection that has died must not swallow one request after the other.
+            // A dead connection must not swallow one request after the other.
             Protocol::Offered => client.http2_keep_alive_interval(PING).http2_keep_alive_timeout(self.idle.min(PING)),
         };
         client.build().map_err(|e| {

@@ -50,12 +50,13 @@ pub(crate) enum Peer {
     Plain,
 }
 
-/// Which version of HTTP is spoken.
+/// The HTTP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// HTTP/1.1: a connection for each request in flight. HTTP/2's flow control costs blobs more than it gives them.
+    /// HTTP/1.1: one connection per request in flight. For blobs HTTP/2's flow control costs more than its
+    /// multiplexing gains.
     Http1,
-    /// HTTP/2 where the server offers it, so that all short requests share one connection and its handshake.
+    /// HTTP/2 if the server offers it, so that all short requests share one connection and its handshake.
     Offered,
 }
 
@@ -82,10 +83,10 @@ impl Tls {
         })
     }
 
-    /// How TLS is spoken to `peer`.
+    /// The TLS configuration for `peer`.
     ///
     /// # Errors
-    /// `Configuration` if key and certificate don't belong together, or the machine trusts nobody.
+    /// `Configuration` if key and certificate don't match, or the machine has no trusted authorities.
     pub(crate) fn config(&self, peer: Peer, protocol: Protocol) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let refused = |error: rustls::Error| unusable(&self.registry, error.to_string());

@@ -68,7 +68,7 @@ async fn what_a_digest_names_is_read_once_and_what_a_tag_names_each_time() {
     assert_eq!(scene.recorded.count(What::Resolve), 2);
     assert_eq!(scene.source().cached_manifest(app.digest()).await.unwrap().descriptor(), app.descriptor());
     assert_eq!(std::fs::read(scene.file(app.digest())).unwrap(), app.manifest.bytes()[..]);
-    // A blob that isn't a manifest is none, whoever asks for it as one.
+    // A blob that isn't a manifest is never returned as one.
     assert!(scene.source().cached_manifest(app.blobs[0].digest()).await.is_none());
 }
 

@@ -1,4 +1,4 @@
-//! Where requests go that a registry leads elsewhere, and who we are there.
+//! Redirected requests: where they may go, and with which credentials.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Lists: their pages, and who has the referrers API.
+//! Lists: their pages, and the referrers API.
 
 use super::super::listing::next_link;
 use super::*;
