@@ -85,77 +85,62 @@ const ROWS: &[Row] = &[
     // There is no such tag, manifest, blob or repository.
     of(
         Kind::NotFound,
-        "there is no such repository there, or no such owner of one: create it, or choose another path \
+        "the repository or its owner doesn't exist: create it, or choose another path \
          with target:, layout: or to:",
     )
     .to(WRITES),
+    of(Kind::NotFound, "the registry's token service doesn't exist: check the address of the registry")
+        .to(&[Task::GetToken]),
     of(
         Kind::NotFound,
-        "the registry names a token service that isn't there: is it the registry's own address that is \
-         set?",
-    )
-    .to(&[Task::GetToken]),
-    of(
-        Kind::NotFound,
-        "what answers there has no registry's API (/v2/): check host and port, or set endpoint: for this \
+        "the server has no registry API (/v2/): check host and port, or set endpoint: for this \
          registry",
     )
     .to(&[Task::LogIn]),
-    of(Kind::NotFound, "it is named upstream and isn't there: its publisher has to push the image anew")
+    of(Kind::NotFound, "it is missing upstream: its publisher has to push the image again")
         .to(&[Task::ReadBlob])
         .on(Side::Source),
-    of(Kind::NotFound, "the target has lost it: `transship sync` brings it back").on(Side::Target).at(Stage::Verify),
-    of(Kind::NotFound, "the target has lost it: run it again").to(READS).on(Side::Target),
-    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be seen").code("NAME_UNKNOWN"),
-    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be seen")
+    of(Kind::NotFound, "missing at the target: run `transship sync` to restore it").on(Side::Target).at(Stage::Verify),
+    of(Kind::NotFound, "missing at the target: run it again").to(READS).on(Side::Target),
+    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be read").code("NAME_UNKNOWN"),
+    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be read")
         .to(&[Task::ListTags]),
     of(Kind::NotFound, "check the spelling, and that the tag still exists"),
     // The credentials are missing or refused.
     of(
         Kind::Unauthorized,
-        "is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from \
-         docker login",
+        "the login is wrong, expired or missing: check registries: in mirror.yaml, or use docker login",
     ),
     // The credentials are accepted, but a permission is missing.
     of(
         Kind::Denied,
-        "the registry is in read-only mode, perhaps for maintenance: run it again later, or have the mode \
-         switched off",
+        "the registry is in read-only mode, perhaps for maintenance: run it again later, or end that mode",
     )
     .says("read only mode"),
     of(
         Kind::Denied,
-        "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its \
-         configuration",
+        "the project's policy (vulnerabilities or signatures) prevents pulls of the image: see its configuration",
     )
     .code("PROJECTPOLICYVIOLATION"),
     of(
         Kind::Denied,
-        "the project's policy (vulnerabilities or signatures) keeps the image from being served: see its \
-         configuration",
+        "the project's policy (vulnerabilities or signatures) prevents pulls of the image: see its configuration",
     )
     .says("the project's policy ("),
-    of(Kind::Denied, "a project's robot creates none: use a system robot, or have the project created beforehand")
+    of(Kind::Denied, "a project robot can't create projects: use a system robot, or create the project beforehand")
         .says("only system level robot")
         .to(&[Task::CreateProject]),
+    of(Kind::Denied, "give the account the system permission to create projects, or create the project beforehand")
+        .to(&[Task::CreateProject]),
+    of(Kind::Denied, "the login is accepted, but not for this repository: ask the registry's owner for permission")
+        .to(&[Task::GetToken]),
     of(
         Kind::Denied,
-        "give the account the system permission to create projects, or have the project created \
-         beforehand",
-    )
-    .to(&[Task::CreateProject]),
-    of(
-        Kind::Denied,
-        "the login is accepted, but not for this repository: ask the registry's owner for the right to it",
-    )
-    .to(&[Task::GetToken]),
-    of(
-        Kind::Denied,
-        "the account may read the image but not what refers to it: ask the registry's owner, or set \
+        "the account may read the image but not its referrers: ask the registry's owner for permission, or set \
          referrers: none",
     )
     .to(&[Task::ListReferrers]),
-    of(Kind::Denied, "the account is known but lacks the right: ask the registry's owner for it"),
+    of(Kind::Denied, "authenticated but not authorized: ask the registry's owner for permission"),
     // Something else is there.
     of(
         Kind::Conflict,
@@ -165,64 +150,47 @@ const ROWS: &[Row] = &[
     .says("configured as immutable"),
     of(Kind::Conflict, "remove the tag at the target, or set overwrite: true or keep"),
     // Limits.
-    of(Kind::RateLimited, "wait, or lower limits.transfers (-j) for the target's sake").on(Side::Target),
+    of(Kind::RateLimited, "wait, or lower limits.transfers (-j)").on(Side::Target),
     of(Kind::RateLimited, "wait, or log in for a higher limit"),
     of(
         Kind::QuotaExceeded,
-        "the project's storage quota is full: have it raised, or delete what is no longer needed and \
-         collect garbage",
+        "the project's storage quota is full: raise it, or delete unused images and collect garbage",
     )
     .says("exceed the configured upper limit"),
-    of(Kind::QuotaExceeded, "the quota of the target is used up: have it raised, or delete what is no longer needed")
-        .to(WRITES),
+    of(Kind::QuotaExceeded, "the target's quota is used up: raise it, or delete unused images").to(WRITES),
     of(Kind::QuotaExceeded, "wait until the quota's window has passed, or log in for a larger one"),
     // Wrong content.
-    of(Kind::MissingContent, "run it again: what the target lost is sent anew"),
-    of(
-        Kind::Mismatch,
-        "the target got other bytes than were sent: compare with another client, and without a proxy \
-         between",
-    )
-    .to(WRITES),
-    of(Kind::Mismatch, "the bytes were damaged on the way or at rest: compare with another client"),
-    of(
-        Kind::Unsupported,
-        "Harbor fills a proxy cache itself and takes no pushes there: name another project in target: or \
-         to:",
-    )
-    .says("proxy project"),
-    of(
-        Kind::Unsupported,
-        "Harbor fills a proxy cache itself and takes no pushes there: name another project in target: or \
-         to:",
-    )
-    .says("proxy cache"),
-    of(Kind::Unsupported, "the registry takes no manifest of this kind: leave it out, or mirror it to one that does")
+    of(Kind::MissingContent, "run it again: the missing content is sent again"),
+    of(Kind::Mismatch, "the target received different bytes: try another client, and without a proxy in between")
+        .to(WRITES),
+    of(Kind::Mismatch, "the bytes were damaged in transit or in storage: try another client"),
+    of(Kind::Unsupported, "a Harbor proxy cache accepts no pushes: use another project in target: or to:")
+        .says("proxy project"),
+    of(Kind::Unsupported, "a Harbor proxy cache accepts no pushes: use another project in target: or to:")
+        .says("proxy cache"),
+    of(Kind::Unsupported, "the registry doesn't accept manifests of this kind: leave it out, or use another target")
         .code("MANIFEST_INVALID"),
+    of(Kind::Unsupported, "it is too large for the registry, or for a proxy in front of it: raise the limit there")
+        .status(413),
     of(
         Kind::Unsupported,
-        "it is too large for the registry, or for a proxy in front of it: have the limit raised there",
-    )
-    .status(413),
-    of(
-        Kind::Unsupported,
-        "the registry takes no pushes: it is read-only, perhaps for maintenance, or a pull-through cache. \
-         Have that changed, or name another target",
+        "the registry accepts no pushes: it is read-only, perhaps for maintenance, or a pull-through cache. Change \
+         that, or use another target",
     )
     .status(405)
     .to(&[Task::PushBlob]),
-    of(Kind::Invalid, "Harbor wants PROJECT/NAME: name a project in target:, layout: or to:")
+    of(Kind::Invalid, "Harbor requires PROJECT/NAME: add a project in target:, layout: or to:")
         .says("invalid repository name"),
-    of(Kind::Invalid, "the registry takes no such name: choose another path with to: or layout:")
+    of(Kind::Invalid, "the registry doesn't accept this name: choose another path with to: or layout:")
         .code("NAME_INVALID")
         .to(WRITES),
-    of(Kind::Invalid, "the registry takes no such name: choose another path with to: or layout:")
+    of(Kind::Invalid, "the registry doesn't accept this name: choose another path with to: or layout:")
         .code("NAME_INVALID")
         .on(Side::Target),
-    of(Kind::Invalid, "the registry knows no such names: check the spelling of the repository").code("NAME_INVALID"),
-    of(Kind::Invalid, "the registry takes no such tag: choose another with as:").code("TAG_INVALID").to(WRITES),
+    of(Kind::Invalid, "the registry doesn't accept this name: check its spelling").code("NAME_INVALID"),
+    of(Kind::Invalid, "the registry doesn't accept this tag: choose another with as:").code("TAG_INVALID").to(WRITES),
     of(Kind::Invalid, "check the spelling of the tag").code("TAG_INVALID"),
-    of(Kind::Invalid, "is it a registry, and not a proxy's or login page?"),
+    of(Kind::Invalid, "check that this is a registry's address, not that of a proxy or a login page"),
     // Transient failures.
     of(Kind::Unavailable, "check the network and the registry's status, then run it again"),
     of(Kind::Interrupted, "run it again: it goes on where it stopped"),

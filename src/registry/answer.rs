@@ -20,12 +20,12 @@ use crate::terminal::escape;
 /// The longest message that is passed on, in characters.
 const LONGEST_MESSAGE: usize = 300;
 
-const ENCODED: &str = "something before the registry compresses what it serves, and so changes the bytes: have it leave /v2/ \
-    alone (gzip off in nginx)";
+const ENCODED: &str = "a proxy in front of the registry compresses answers, which changes the bytes: turn that off \
+    for /v2/ (gzip off in nginx)";
 
 /// `error` about wrong bytes, with the `encoding` that may have changed them.
 pub(crate) fn encoded(error: Error, encoding: &str) -> Error {
-    let why = format!("{}; the answer came encoded (Content-Encoding: {})", error.why(), encoding.escape_debug());
+    let why = format!("{}; the answer was encoded (Content-Encoding: {})", error.why(), encoding.escape_debug());
     error.reclassified(Kind::Mismatch, why).with_hint(ENCODED)
 }
 
@@ -200,14 +200,12 @@ impl Answer {
         let why = format!("{}: it leads to {}", self.status, shown::url(&url, false));
         let hint = match request.action {
             _ if request.action.is_for_token() => {
-                "credentials don't follow a redirect: have the registry's challenge name this URL as realm"
+                "credentials aren't sent to a redirect: the registry's challenge has to name this URL as realm"
             }
             Action::PushBlob | Action::PushChunk => {
-                "the bytes are on their way by then, and can't be sent twice: set endpoint: of this registry to where it leads"
+                "a streamed upload can't follow a redirect: set endpoint: of this registry to that address"
             }
-            _ => {
-                "set endpoint: of this registry to where it leads, or plain_http: false if that is the same with https"
-            }
+            _ => "set endpoint: of this registry to that address, or plain_http: false if only the scheme differs",
         };
         Some(request.error(Kind::Unsupported, why).with_status(self.status.as_u16()).with_hint(hint))
     }

@@ -327,8 +327,10 @@ impl Auth {
         };
         let pass = self.try_login(request, &credential).await?;
         let header = token::direct(&credential).ok_or_else(|| {
-            request
-                .error(Kind::Configuration, "there is an identity token for it, but it wants a user name and password")
+            request.error(
+                Kind::Configuration,
+                "the registry requires a user name and password, but there is only an identity token",
+            )
         })?;
         Ok(Authorization { header: Some(header), basis: Basis::Credential(credential), pass })
     }

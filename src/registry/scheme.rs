@@ -44,7 +44,7 @@ impl Host {
             return None;
         }
         let way = self.transport.clients.way(&request.url);
-        let error = request.error(Kind::Configuration, "it speaks TLS there, and was spoken to in plain HTTP");
+        let error = request.error(Kind::Configuration, "the server expects TLS, but the request was plain HTTP");
         Some(error.with_status(answer.status.as_u16()).with_hint(way.tls_hint()))
     }
 }

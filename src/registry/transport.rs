@@ -28,8 +28,9 @@ use crate::registry::net::setup::Clients;
 use crate::registry::net::shown;
 use crate::registry::upload::{self, Outgoing};
 
-const ASTRAY: &str = "nothing was sent there: have the registry, or the proxy before it, name itself as it is reached from here \
-    (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if it is meant so";
+const ASTRAY: &str = "nothing was sent there: configure the registry, or the proxy in front of it, to use its \
+    external address (X-Forwarded-Proto, X-Forwarded-Host), or set endpoint: or plain_http: for this registry if \
+    this is intended";
 
 /// If a request broke off with no more bytes sent than this, the host may never have seen it: sockets buffer as
 /// much.
@@ -212,7 +213,8 @@ impl Transport {
         let response = response.inspect_err(|_| ticket.into_iter().for_each(Ticket::unanswered))?;
         let (request, status) = (hop.request, response.status());
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            let refused = request.error(Kind::Configuration, "the proxy wants a user and a password, or others");
+            let refused =
+                request.error(Kind::Configuration, "the proxy requires a user and a password, or rejects them");
             return Err(Failed::Other(refused.with_status(status.as_u16()).with_hint(PROXY_HINT)));
         }
         if self.is_own(hop.url) {
@@ -324,7 +326,7 @@ impl Transport {
         let Some(location) = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
             return Ok(None);
         };
-        let next = from.join(location).map_err(|_| request.error(Kind::Invalid, "it redirects to what is no URL"))?;
+        let next = from.join(location).map_err(|_| request.error(Kind::Invalid, "it redirects to an invalid URL"))?;
         Ok(Some(self.home.settle_redirect(from, next)))
     }
 

@@ -59,7 +59,7 @@ async fn a_sync_in_which_much_goes_wrong() {
 
     failed      SRC/db:16
       push manifest sha256:[DIGEST] as 16 to DST/m/db: 403 Forbidden: DENIED as the script has it
-      hint: the account is known but lacks the right: ask the registry's owner for it
+      hint: authenticated but not authorized: ask the registry's owner for permission
 
     4 images, 1 target: 1 copied, 3 failed
     3.0 kB copied in [SECONDS]
@@ -78,7 +78,7 @@ async fn a_sync_with_a_wrong_password() {
     exit 1
     -- stdout
     failed      get a token for REPOSITORY from SRC: 401 Unauthorized: UNAUTHORIZED
-      hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
+      hint: the login is wrong, expired or missing: check registries: in mirror.yaml, or use docker login
       2 images:
         SRC/app:1
         SRC/db:16
@@ -99,7 +99,7 @@ async fn a_sync_without_a_login() {
     -- stdout
     failed      SRC/app:1
       get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
-      hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
+      hint: the login is wrong, expired or missing: check registries: in mirror.yaml, or use docker login
 
     1 image, 1 target: 1 failed in [SECONDS]
     next: `transship sync`
@@ -264,7 +264,7 @@ async fn a_check_in_which_some_things_fail() {
       ok          pull     m/app
       failed      push     m/app
         open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it
-        hint: the account is known but lacks the right: ask the registry's owner for it
+        hint: authenticated but not authorized: ask the registry's owner for permission
       ok          push     m/db
 
     12 checks: 8 ok, 1 unknown, 3 failed in [SECONDS]
@@ -278,7 +278,7 @@ async fn a_check_in_which_some_things_fail() {
     SRC
       failed      log in
         get a token for SRC/app from SRC: 401 Unauthorized: UNAUTHORIZED
-        hint: is the login wrong, expired or missing? It comes from registries: in mirror.yaml, else from docker login
+        hint: the login is wrong, expired or missing: check registries: in mirror.yaml, or use docker login
 
     127.0.0.1:[PORT]
       failed      connect
@@ -288,7 +288,7 @@ async fn a_check_in_which_some_things_fail() {
     DST
       failed      push     m/app
         open an upload to DST/m/app: 403 Forbidden: DENIED as the script has it
-        hint: the account is known but lacks the right: ask the registry's owner for it
+        hint: authenticated but not authorized: ask the registry's owner for permission
 
     10 checks: 7 ok, 3 failed in [SECONDS]
     next: `transship check`

@@ -78,13 +78,13 @@ async fn what_is_wrong_with_a_certificate_is_told_in_words() {
         ),
         (authority.server_for(&[]), "its certificate has no name in it, not for 127.0.0.1", "endpoint:"),
         (authority.client(), "its certificate isn't for servers", "serverAuth"),
-        (Authority::new().server(), "signed by nobody whom this machine or ca: (ca.pem) trusts", "into ca.pem"),
         (
-            self_signed(&["localhost", "127.0.0.1"], true),
-            "that of an authority, which isn't one of a server",
+            Authority::new().server(),
+            "isn't signed by an authority that this machine or ca: (ca.pem) trusts",
             "into ca.pem",
         ),
-        (self_signed(&["localhost", "127.0.0.1"], false), "signed by nobody", "into ca.pem"),
+        (self_signed(&["localhost", "127.0.0.1"], true), "an authority's, not a server's", "into ca.pem"),
+        (self_signed(&["localhost", "127.0.0.1"], false), "isn't signed by an authority", "into ca.pem"),
     ] {
         let scene = Scene::new(&pair).await;
         scene.cli.write("ca.pem", authority.pem());
@@ -102,7 +102,8 @@ async fn what_is_wrong_with_a_certificate_is_told_in_words() {
     let scene = Scene::new(&authority.server()).await;
     let unset = told(&scene.run("{plain_http: false}", "sync --json").await);
     assert!(
-        unset.contains("signed by nobody whom this machine trusts") && unset.contains("set ca: of registries.127"),
+        unset.contains("isn't signed by an authority that this machine trusts")
+            && unset.contains("set ca: of registries.127"),
         "{unset}"
     );
 }
@@ -178,7 +179,7 @@ async fn insecure_and_a_client_certificate_are_for_the_registrys_own_host_and_po
     let client = authority.client();
     let strict = Some(&authority);
     for (settings, own, clients, problem) in [
-        ("{insecure: true}", &others, None, Some("its certificate is signed by nobody")),
+        ("{insecure: true}", &others, None, Some("its certificate isn't signed by")),
         // The authority of both is named for the registry.
         ("{ca: both.pem}", &others, None, None),
         ("{insecure: true, ca: others.pem}", &others, None, None),

@@ -27,8 +27,8 @@ fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
     let child = image("child by sha512").build().by_sha512();
     vec![
         ("no-config", image("bare").without_config().layer(500).build(), "without config"),
-        ("unknown", typed(unknown, of_unknown, one), "takes no manifest of this kind"),
-        ("artifact-manifest", typed(artifact, of_artifact, other), "takes no manifest of this kind"),
+        ("unknown", typed(unknown, of_unknown, one), "doesn't accept manifests of this kind"),
+        ("artifact-manifest", typed(artifact, of_artifact, other), "doesn't accept manifests of this kind"),
         ("sha512-child", index().child("linux/amd64", child).build(), "takes no manifest by a sha512 digest"),
         ("foreign-urls", image("urls").docker().layer_of(DOCKER_FOREIGN_LAYER, 900).urls().build(), "allow its urls"),
     ]

@@ -389,7 +389,7 @@ async fn what_a_person_sees() {
 
     failed      SRC/db:1
       resolve 1 in DST/mirror/db: 403 Forbidden
-      hint: the account is known but lacks the right: ask the registry's owner for it
+      hint: authenticated but not authorized: ask the registry's owner for permission
 
     3 images, 1 target: 2 differ, 1 failed; 4 differences, 682 B checked in [SECONDS]
     next: `transship verify`

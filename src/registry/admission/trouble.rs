@@ -149,7 +149,9 @@ impl Health {
     /// The error meanwhile for a request that can be sent to another place.
     pub(super) fn not_waited_for(&self) -> Error {
         let attempted = format!("reach {}", self.patience.host);
-        Error::new(Kind::Unavailable, attempted, "it is in trouble, and isn't waited for").with_attempts(0).as_final()
+        Error::new(Kind::Unavailable, attempted, "the host is failing; another place is tried instead of waiting")
+            .with_attempts(0)
+            .as_final()
     }
 
     /// Records an answer without trouble, which ends any trouble. Returns whether that changes anything for waiting
@@ -182,7 +184,7 @@ impl Health {
         }
         if let State::Well = self.state {
             let Patience { host, backoff, max_wait } = &self.patience;
-            tracing::info!("{host} is in trouble, waiting for it for {}: {}", show(*max_wait), failed.error.why());
+            tracing::info!("{host} is failing, retrying for up to {}: {}", show(*max_wait), failed.error.why());
             let pauses = ExponentialBuilder::default()
                 .with_min_delay(backoff.first)
                 .with_max_delay(backoff.longest)
@@ -242,7 +244,11 @@ impl Health {
         let (State::Troubled(trouble), Some(asked)) = (&mut self.state, error.retry_after()) else { return };
         let end = trouble.since + self.patience.max_wait;
         if asked > end.saturating_duration_since(now) {
-            let why = format!("it asks to wait {}, limits.max_wait is {}", show(asked), show(self.patience.max_wait));
+            let why = format!(
+                "the server asks to wait {}, but limits.max_wait is {}",
+                show(asked),
+                show(self.patience.max_wait)
+            );
             return self.give_up(error, &why, Some(asked));
         }
         trouble.next = trouble.next.max(now + asked);

@@ -122,9 +122,9 @@ pub(crate) fn read(request: &Request, answer: &Answer, sent: Instant) -> Result<
     // Harbor sends both, one of them empty.
     let texts = ["token", "access_token"].into_iter().filter_map(|name| member(name)?.as_str().map(str::trim));
     let text = texts.into_iter().find(|text| !text.is_empty());
-    let text = text.ok_or_else(|| request.error(Kind::Invalid, "the answer holds no token"))?;
+    let text = text.ok_or_else(|| request.error(Kind::Invalid, "the answer contains no token"))?;
     let header = secret(&format!("Bearer {text}"))
-        .ok_or_else(|| request.error(Kind::Invalid, "the token holds what no header may"))?;
+        .ok_or_else(|| request.error(Kind::Invalid, "the token contains characters that are invalid in a header"))?;
     let life = member("expires_in").and_then(seconds).unwrap_or(Duration::from_secs(DEFAULT_LIFE));
     // More than a day is as good as unlimited, and safe to add to a clock.
     let life = life.min(Duration::from_secs(24 * 3600));

@@ -86,17 +86,17 @@ impl Home {
         }
         match (url.scheme(), self.base.scheme()) {
             ("https", _) | ("http", "http") => {}
-            ("http", _) => return Err("isn't https, as the registry is"),
+            ("http", _) => return Err("isn't https, although the registry is"),
             _ => return Err("is neither http nor https"),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("carries credentials of its own");
+            return Err("contains credentials");
         }
         match reach(url) {
             Reach::Nowhere => Err("has no host"),
-            Reach::LinkLocal => Err("is a link-local address, where machines keep their secrets"),
+            Reach::LinkLocal => Err("is a link-local address, which may serve this machine's credentials"),
             Reach::Loopback if reach(&self.base) != Reach::Loopback => {
-                Err("is on this machine, and the registry isn't")
+                Err("is on this machine, although the registry isn't")
             }
             Reach::Loopback | Reach::Wide => Ok(()),
         }

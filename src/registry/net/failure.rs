@@ -86,11 +86,14 @@ impl Failure {
                 return settled(diagnosis.why, diagnosis.hint);
             }
             if why.contains("proxy authorization required") {
-                return settled("the proxy wants a user and a password, or others".to_owned(), PROXY_HINT.to_owned());
+                return settled(
+                    "the proxy requires a user and a password, or rejects them".to_owned(),
+                    PROXY_HINT.to_owned(),
+                );
             }
             // A server that speaks TLS greets like this, or refuses plain text.
             if way.url.scheme() == "http" && NOT_HTTP.iter().any(|words| why.contains(words)) {
-                return settled("it doesn't speak plain HTTP there".to_owned(), way.tls_hint());
+                return settled("the server doesn't speak plain HTTP".to_owned(), way.tls_hint());
             }
         }
         Meaning { kind: Kind::Unavailable, why, hint: way.silence_hint(request) }

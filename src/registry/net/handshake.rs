@@ -19,9 +19,10 @@ fn diagnosis(why: impl Into<String>, hint: impl Into<String>) -> Diagnosis {
     Diagnosis { why: why.into(), hint: hint.into() }
 }
 
-const CLIENT_HINT: &str = "the server wants to know who connects: set client_cert: and client_key: for this registry";
-const OTHER_CLIENT_HINT: &str = "is it signed by an authority that the server knows, for this use, and still valid? Set \
-                                 client_cert: and client_key: to one that is";
+const CLIENT_HINT: &str =
+    "the server requires a client certificate: set client_cert: and client_key: for this registry";
+const OTHER_CLIENT_HINT: &str = "set client_cert: and client_key: to a certificate that is valid for this use, and \
+    signed by an authority that the server trusts";
 
 /// The TLS failure behind `error`, if it is one.
 pub(crate) fn find(error: &reqwest::Error) -> Option<&TlsError> {
@@ -45,7 +46,7 @@ pub(crate) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
         TlsError::InvalidCertificate(error) => certificate(error, way),
         TlsError::AlertReceived(alert) => of_alert(*alert, way)?,
         // The answer to the greeting isn't TLS, most likely plain HTTP.
-        TlsError::InvalidMessage(_) => diagnosis("it doesn't speak TLS there", way.plain_hint()),
+        TlsError::InvalidMessage(_) => diagnosis("the server doesn't speak TLS", way.plain_hint()),
         TlsError::PeerIncompatible(_) => no_common_ground(),
         _ => return None,
     })
@@ -53,8 +54,8 @@ pub(crate) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
 
 fn no_common_ground() -> Diagnosis {
     diagnosis(
-        "it speaks no version of TLS that transship does, or with none of its ciphers",
-        "the server has to speak TLS 1.2 or 1.3 with a current cipher: have its configuration brought up to date",
+        "the server supports no TLS version or no cipher of transship",
+        "update the server's configuration: it has to support TLS 1.2 or 1.3 with a current cipher",
     )
 }
 
@@ -76,15 +77,15 @@ fn of_alert(alert: AlertDescription, way: &Way<'_>) -> Option<Diagnosis> {
         },
         Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => no_common_ground(),
         Alert::UnrecognisedName => diagnosis(
-            "the server knows nothing of that name",
-            "name the registry as its certificate does, and say where it is with endpoint:",
+            "the server doesn't know this name",
+            "use the name in its certificate for the registry, and set endpoint: to its address",
         ),
         _ => return None,
     })
 }
 
 fn certificate(error: &CertificateError, way: &Way<'_>) -> Diagnosis {
-    let renew = "have it renewed, or set this machine's clock right if that is what is wrong";
+    let renew = "renew it, or correct this machine's clock";
     match error {
         CertificateError::Expired => diagnosis("its certificate has expired", renew),
         CertificateError::ExpiredContext { time, not_after } => {
@@ -104,54 +105,60 @@ fn certificate(error: &CertificateError, way: &Way<'_>) -> Diagnosis {
             diagnosis(format!("its certificate {whose}, not for {}", expected.to_str()), name_hint(way))
         }
         CertificateError::UnknownIssuer => unknown_issuer("", way),
-        CertificateError::BadSignature => unknown_issuer(", but for one of the same name and with another key", way),
+        CertificateError::BadSignature => unknown_issuer(", except one of the same name with another key", way),
         CertificateError::Revoked => {
-            diagnosis("its certificate is revoked", "have it replaced; don't trust the server before")
+            diagnosis("its certificate is revoked", "replace it; don't trust the server until then")
         }
         CertificateError::UnknownRevocationStatus
         | CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. } => diagnosis(
-            "whether its certificate is revoked can't be told",
-            "have the revocation list of its authority brought up to date",
+            "the revocation status of its certificate is unknown",
+            "update the revocation list of its authority",
         ),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => not_for_servers(),
         CertificateError::Other(other) if is_authoritys(other) => diagnosis(
-            "its certificate is that of an authority, which isn't one of a server",
-            format!("have one issued for the server, or trust this very one: {}", way.ca_hint()),
+            "its certificate is an authority's, not a server's",
+            format!("issue one for the server, or trust this one: {}", way.ca_hint()),
         ),
         CertificateError::Other(other) if format!("{other:?}").contains("EkuError") => not_for_servers(),
         CertificateError::Other(other) if format!("{other:?}").contains("UnsupportedCertVersion") => diagnosis(
-            "its certificate is of version 1, in which there are no names of servers",
-            "have one of version 3 issued, with the server's name as subjectAltName",
+            "its certificate has version 1, which can't contain server names",
+            "issue one of version 3, with the server's name as subjectAltName",
         ),
-        other => {
-            diagnosis(format!("its certificate can't be checked: {other}"), "have another one issued for the server")
-        }
+        other => diagnosis(format!("its certificate can't be checked: {other}"), "issue another one for the server"),
     }
 }
 
 fn not_for_servers() -> Diagnosis {
-    diagnosis("its certificate isn't for servers", "have one issued whose extended key usage is serverAuth")
+    diagnosis("its certificate isn't for servers", "issue one with the extended key usage serverAuth")
 }
 
 fn unknown_issuer(but: &str, way: &Way<'_>) -> Diagnosis {
     match way.ca() {
         Some(path) => diagnosis(
-            format!("its certificate is signed by nobody whom this machine or ca: ({}) trusts{but}", path.display()),
-            format!("is it another authority's by now? {}", way.ca_hint()),
+            format!(
+                "its certificate isn't signed by an authority that this machine or ca: ({}) trusts{but}",
+                path.display()
+            ),
+            format!("the authority may have changed: {}", way.ca_hint()),
         ),
-        None => diagnosis(format!("its certificate is signed by nobody whom this machine trusts{but}"), way.ca_hint()),
+        None => diagnosis(
+            format!("its certificate isn't signed by an authority that this machine trusts{but}"),
+            way.ca_hint(),
+        ),
     }
 }
 
 fn name_hint(way: &Way<'_>) -> String {
     match way.is_own() {
         true => format!(
-            "have one issued for this name; or name the registry as the certificate does, and say where it is with endpoint: \
-             of {}",
+            "issue one for this name; or use the certificate's name for the registry, and set endpoint: of {} to its \
+             address",
             way.key()
         ),
-        false => format!("its owner has to have one issued for this name, or {} to name it otherwise", way.registry()),
+        false => {
+            format!("its owner has to issue one for this name, or {} has to use another name for it", way.registry())
+        }
     }
 }
 
@@ -208,7 +215,7 @@ mod tests {
                 Wrong::UnknownIssuer,
                 "nobody whom this machine or ca: (ca.pem) trusts | is it another authority's by now? put",
             ),
-            (Wrong::BadSignature, "trusts, but for one of the same name and with another key | "),
+            (Wrong::BadSignature, "trusts, except one of the same name with another key | "),
             (Wrong::NotValidForName, "is for another name | have one issued for this name"),
             (
                 Wrong::NotValidForNameContext {
@@ -258,7 +265,7 @@ mod tests {
         }
         let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         for (endpoint, url, hint) in [
-            (None, "https://h.io/", "it doesn't speak TLS there | set plain_http: true in registries.h.io"),
+            (None, "https://h.io/", "the server doesn't speak TLS | set plain_http: true in registries.h.io"),
             (Some("https://h.io/"), "https://h.io/", "write http:// in endpoint: of registries.h.io"),
             (None, FAR, "h.io names it as https://: its owner has to correct that"),
         ] {

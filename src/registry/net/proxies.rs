@@ -113,8 +113,11 @@ fn of_variable(registry: &Registry, name: &str, text: &str) -> Result<Proxy> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let refused = || {
         let is_socks = whole.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("socks"));
-        let why =
-            if is_socks { "names a SOCKS proxy, and only HTTP proxies are known" } else { "isn't the URL of a proxy" };
+        let why = if is_socks {
+            "names a SOCKS proxy, but only HTTP proxies are supported"
+        } else {
+            "isn't the URL of a proxy"
+        };
         let hint = format!("set {name} to http://[USER:PASSWORD@]HOST:PORT, or exempt {registry} from it by NO_PROXY");
         unusable(registry, format!("the environment variable {name} {why}")).with_hint(hint)
     };

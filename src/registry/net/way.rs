@@ -64,18 +64,24 @@ impl<'a> Way<'a> {
         Some(match self.proxy {
             Some(proxy) if proxy.is_of_environment() => {
                 format!(
-                    "check {}, and that this proxy lets through to {place}; or exempt the host from it by NO_PROXY",
+                    "check {}, and that this proxy allows connections to {place}; or exempt the host from it by \
+                     NO_PROXY",
                     proxy.named_by
                 )
             }
-            Some(proxy) => format!("check {}, and that this proxy lets through to {place}", proxy.named_by),
+            Some(proxy) => format!("check {}, and that this proxy allows connections to {place}", proxy.named_by),
             None if !self.is_own() => {
                 format!("allow connections from here to {place}: {} {}", self.registry, self.purpose(request))
             }
             None if self.settings.endpoint.is_some() => {
-                format!("check endpoint: of {}: is a registry there, and may it be reached from here?", self.key())
+                format!(
+                    "check endpoint: of {}: it has to be a registry's address that can be reached from here",
+                    self.key()
+                )
             }
-            None => self.told().map(|place| format!("allow connections from here to {place}; is the registry up?"))?,
+            None => self
+                .told()
+                .map(|place| format!("allow connections from here to {place}; check that the registry is running"))?,
         })
     }
 
@@ -92,8 +98,8 @@ impl<'a> Way<'a> {
     pub(crate) fn plain_hint(&self) -> String {
         match self.proxy {
             Some(proxy) if proxy.url.scheme() == "https" => {
-                format!("does the proxy speak plain HTTP? Then write http:// in {}; else", proxy.named_by)
-                    + " does the registry? Then set plain_http: true for it"
+                format!("if the proxy speaks plain HTTP, write http:// in {};", proxy.named_by)
+                    + " if the registry does, set plain_http: true for it"
             }
             _ if !self.is_own() => format!("{} names it as https://: its owner has to correct that", self.registry),
             _ if self.settings.endpoint.is_some() => format!("write http:// in endpoint: of {}", self.key()),
@@ -123,8 +129,8 @@ impl<'a> Way<'a> {
                 path.display()
             ),
             None => format!(
-                "set ca: of {key} to a PEM file with the certificate of the authority that signed it, or with the server's \
-                 own{exception}"
+                "set ca: of {key} to a PEM file with the certificate of the authority that signed it, or with the \
+                 server's own{exception}"
             ),
         }
     }

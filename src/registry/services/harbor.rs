@@ -31,19 +31,19 @@ use self::project::SystemInfo;
 /// The `service` of every Harbor.
 pub(crate) const SERVICE: &str = "harbor-registry";
 
-const NO_PROJECT: &str = "create the project at Harbor, or have it created: `create: false` forbids it, and the account \
-    needs the right to (see registries: in mirror.yaml)";
+const NO_PROJECT: &str = "create the project in Harbor, or let `transship` do so: don't set `create: false`, and \
+    give the account permission (see registries: in mirror.yaml)";
 
 const NO_SUCH_SOURCE: &str = "check the spelling of the project, the first segment of the repository's path";
 
-const NO_RIGHT: &str = "the account lacks the right on this project: a system robot needs both pull and push of repository \
-    on it or on all projects, a user the role of a developer";
+const NO_RIGHT: &str = "the account has no permission on this project: a system robot needs both pull and push of \
+    repository on it or on all projects, a user needs the role of a developer";
 
-const WRONG_PASSWORD: &str = "check user name and password: a robot's name is written whole, with its prefix (robot$ unless \
-    Harbor's administrator has changed it), and the robot may be disabled, or its secret be expired or renewed";
+const WRONG_PASSWORD: &str = "check user name and password: a robot's name is written whole, with its prefix (robot$ \
+    unless Harbor's administrator has changed it), and the robot may be disabled, or its secret be expired or renewed";
 
-const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Is the image's config JSON? \
-    Harbor stores no image whose config it can't read";
+const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Is the image's \
+    config JSON? Harbor stores no image whose config it can't read";
 
 /// What a run has learnt about one Harbor.
 #[derive(Debug, Default)]
@@ -140,8 +140,9 @@ impl Host {
             return NO_RIGHT.to_owned();
         }
         format!(
-            "project {project} was created just now, is empty, and the account may not push to it: give it pull and push of \
-             repository there or on all projects; if the name is wrong, correct target: or to: and delete the project"
+            "project {project} was created just now, is empty, and the account may not push to it: give it pull and \
+             push of repository there or on all projects; if the name is wrong, correct target: or to: and delete the \
+             project"
         )
     }
 

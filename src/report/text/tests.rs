@@ -34,7 +34,7 @@ fn a_run() {
 
     failed      quay.io/a/b:2
       push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
-      hint: the account is known but lacks the right: ask the registry's owner for it
+      hint: authenticated but not authorized: ask the registry's owner for permission
 
     conflict    docker.io/library/redis:7
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
@@ -60,7 +60,7 @@ fn a_run_with_more_to_say() {
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
       unknown     whether anything refers to it
         list referrers of sha256:13fb9b3b2de2 in quay.io/a/b: 403 Forbidden
-        hint: the account is known but lacks the right: ask the registry's owner for it
+        hint: authenticated but not authorized: ask the registry's owner for permission
     up to date  quay.io/cilium/cilium:v1.16.4          sha256:db457abf4342
     skipped     ghcr.io/late/late:1                    interrupted  sha256:aca6002b5bda
     created     harbor.example.com/mirror/docker.io/library/nginx
@@ -75,7 +75,7 @@ fn a_run_with_more_to_say() {
 
     failed      quay.io/a/b:2
       push blob sha256:77af4d6b9913 to harbor.example.com/mirror/quay.io/a/b: denied: \u{1b}[2Jno (HTTP 403, 2 attempts)
-      hint: the account is known but lacks the right: ask the registry's owner for it
+      hint: authenticated but not authorized: ask the registry's owner for permission
 
     conflict    docker.io/library/redis:7
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
@@ -188,7 +188,7 @@ fn proofs() {
         open an upload to harbor.example.com/mirror/a: 403 Forbidden: DENIED no
       failed      push     mirror/b
         open an upload to harbor.example.com/mirror/b: 403 Forbidden: DENIED no
-        hint: the account is known but lacks the right: ask the registry's owner for it
+        hint: authenticated but not authorized: ask the registry's owner for permission
       unknown     create   mirror/c
         only doing it would tell
         hint: do it

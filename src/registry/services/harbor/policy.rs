@@ -14,10 +14,10 @@ use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 
 /// The hint for pushes to such a project.
-const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, by which it is told what tags hold, or \
-    change the project's policy (vulnerabilities or signatures)";
+const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, which shows the content of tags, or change \
+    the project's policy (vulnerabilities or signatures)";
 
-const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) keeps it from being served";
+const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) prevents pulls of it";
 
 /// The relevant part of Harbor's `Artifact`. Its size isn't the manifest's.
 #[derive(Deserialize)]

@@ -75,7 +75,8 @@ impl Host {
             (Ok(Project::ProxyCache), _) => Err(self.proxy_cache_error(repository)),
             (Ok(Project::Hidden), Some(false)) => {
                 let attempted = format!("look at project {} at {}", project(repository.path()), self.registry);
-                let why = "it answers to an image of which it has no blob, as a proxy cache of another registry does";
+                let why =
+                    "it answers requests for an image without having its blobs, like a proxy cache of another registry";
                 Err(Error::new(Kind::Unsupported, attempted, why))
             }
             (Ok(Project::Hidden) | Err(_), _) => {
@@ -89,8 +90,9 @@ impl Host {
     fn tell_doubt(&self, repository: &Repository) {
         let name = project(repository.path());
         tracing::warn!(
-            "whether project {name} at {} is a proxy cache is unknown, as the account may not look at it: if it is, what it \
-             answers to is its upstream's, and nothing is mirrored; give the account the right `project: read`",
+            "can't determine whether project {name} at {} is a proxy cache, because the account may not read it: if it \
+             is, it answers with its upstream's images, and nothing is mirrored; give the account the permission \
+             `project: read`",
             self.registry
         );
     }
@@ -108,11 +110,11 @@ impl Host {
         match self.project(repository).await {
             Ok(Project::There) => {
                 let hint = "name a proxy-cache project, or mirror the images to this one with `transship sync`";
-                Err(error(Kind::Unsupported, "it is no proxy cache, and fills itself from nowhere").with_hint(hint))
+                Err(error(Kind::Unsupported, "it isn't a proxy cache").with_hint(hint))
             }
             Ok(Project::Missing) => {
                 let hint = "create it at Harbor as a proxy cache; the name is the first segment after the host";
-                Err(error(Kind::NotFound, "there is no such project").with_hint(hint))
+                Err(error(Kind::NotFound, "the project doesn't exist").with_hint(hint))
             }
             Ok(Project::ProxyCache | Project::Hidden | Project::Unknown) => Ok(true),
             Err(error) => {

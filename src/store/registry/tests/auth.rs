@@ -421,7 +421,7 @@ async fn after_a_login_that_was_accepted_it_is_a_right_that_lacks() {
         .await;
         let error = script.store_with(user("p")).open_upload().await.unwrap_err();
         assert_eq!((error.kind(), error.status()), (kind, Some(401)), "{challenge}: {error}");
-        assert!(!error.hint().unwrap().contains("is the login wrong"), "{error:?}");
+        assert!(!error.hint().unwrap().contains("the login is wrong"), "{error:?}");
     }
     let script = Script::start(|asked| match asked.authorization.as_str() {
         RIGHT if asked.line.starts_with("HEAD") => manifest_reply(),
