@@ -71,7 +71,7 @@ async fn what_it_holds_in_truth_is_told_by_its_blobs_where_the_account_may_not_l
             }
             (_, cached) => {
                 assert_eq!(sync.code, 0, "{sync}");
-                assert_eq!(sync.stderr.contains("is a proxy cache is unknown"), !cached, "{sync}");
+                assert_eq!(sync.stderr.contains("can't determine whether project"), !cached, "{sync}");
             }
         }
     }
@@ -122,7 +122,7 @@ async fn who_may_not_ask_the_api_can_verify_all_the_same() {
         let verify = scene.cli.run("verify").await;
         assert_eq!((verify.code, verify.stderr.contains("unknown")), (0, false), "{verify}");
         let verify = scene.cli.run("verify --no-cache").await;
-        assert_eq!((verify.code, verify.stderr.contains("is a proxy cache is unknown")), (0, true), "{verify}");
+        assert_eq!((verify.code, verify.stderr.contains("can't determine whether project")), (0, true), "{verify}");
     }
 }
 

@@ -25,14 +25,14 @@ impl Host {
         }
         if matches!(state, Ok(Project::ProxyCache)) {
             tracing::warn!(
-                "project {name} at {} is a proxy cache, which doesn't ask its upstream for referrers: whether signatures \
-                 and attestations refer to its images is unknown, but for those under cosign's tags and the fallback tag; \
-                 to mirror all of them, name the upstream itself as the source",
+                "project {name} at {} is a proxy cache, which doesn't ask its upstream for referrers: signatures and \
+                 attestations are found only under cosign's tags and the fallback tag; to mirror all of them, use the \
+                 upstream itself as the source",
                 self.registry
             );
         } else {
             tracing::info!(
-                "whether project {name} at {} is a proxy cache, and hides referrers, is unknown",
+                "can't determine whether project {name} at {} is a proxy cache that hides referrers",
                 self.registry
             );
         }
