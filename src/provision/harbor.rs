@@ -120,7 +120,7 @@ impl Provisioner for Harbor {
         if info.read_only == Some(true) {
             let attempted = format!("create project {name} at {}", repository.registry());
             let why = "Harbor is in read-only mode";
-            let hint = "run it again later, or have the mode switched off";
+            let hint = "run it again later, or end that mode";
             return Err(Error::new(Kind::Denied, attempted, why).with_hint(hint));
         }
         let who = match info.only_admins_create() {

@@ -67,7 +67,7 @@ fn found(check: &Run) -> String {
 async fn what_is_wrong_with_a_certificate_is_told_in_words() {
     let authority = Authority::new();
     let (past, future) = ((2019, 2020), (2090, 2091));
-    let clock = "clock right";
+    let clock = "this machine's clock";
     for (pair, words, hint) in [
         (authority.server_between(past), "its certificate expired at 2020-01-01T00:00:00Z (now: 2", clock),
         (authority.server_between(future), "its certificate is valid only from 2090-01-01T00:00:00Z on", clock),

@@ -415,7 +415,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "reach h.io:443: it asks to wait 1day, limits.max_wait is 1m; the last answer: 429"
+            "reach h.io:443: the server asks to wait 1day, but limits.max_wait is 1m; the last answer: 429"
         );
         assert!(error.hint().unwrap().starts_with("run it again after 2"), "{error:?}");
     }
