@@ -15,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 /// The result of everything that can fail at a registry.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure it was. The JSON report spells it in `snake_case`.
+/// The kind of a failure, in `snake_case` in the JSON report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// There is no such tag, manifest, blob or repository.
+    /// The tag, manifest, blob or repository doesn't exist.
     NotFound,
-    /// The registry doesn't accept the credentials, or wants some.
+    /// The registry doesn't accept the credentials, or requires some.
     Unauthorized,
-    /// The credentials are good, the right is missing.
+    /// The credentials are accepted, but a permission is missing.
     Denied,
-    /// Something else is there already, and may not be replaced.
+    /// Something else exists already, and may not be replaced.
     Conflict,
     /// The registry asks to slow down.
     RateLimited,
@@ -33,17 +33,17 @@ pub enum Kind {
     QuotaExceeded,
     /// The target lacks a blob or manifest that the pushed manifest refers to.
     MissingContent,
-    /// Bytes that aren't what their digest and size say.
+    /// Bytes that don't match their digest or size.
     Mismatch,
-    /// The registry can't take or serve this.
+    /// The registry can't accept or serve this.
     Unsupported,
-    /// An answer that makes no sense, or a manifest that isn't one.
+    /// An invalid answer or manifest.
     Invalid,
-    /// No answer, a broken connection, or a failure of the server: it may pass.
+    /// No answer, a broken connection, or a failure of the server. It may be transient.
     Unavailable,
-    /// This side was asked to stop.
+    /// This program was asked to stop.
     Interrupted,
-    /// Settings that can't be used: a secret that isn't there, a certificate that can't be read.
+    /// Settings that can't be used: a missing secret, an unreadable certificate.
     Configuration,
 }
 
@@ -54,29 +54,29 @@ impl Kind {
     }
 }
 
-/// Which end of a copy an error belongs to.
+/// The end of a copy that an error belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// Where images come from.
+    /// The registry or layout that images are read from.
     Source,
-    /// Where they go.
+    /// The registry or layout that they are written to.
     Target,
 }
 
-/// Which step of the flow an error belongs to.
+/// The step of the flow that an error belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Asking the source what a tag names.
+    /// Resolving a tag at the source.
     Resolve,
-    /// Asking the target what it holds.
+    /// Checking the target's content.
     Plan,
     /// Creating the target repository.
     Provision,
-    /// Moving bytes.
+    /// Copying content.
     Copy,
-    /// Comparing what arrived.
+    /// Comparing the target with the lock.
     Verify,
 }
 
