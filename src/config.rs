@@ -287,7 +287,7 @@ pub struct EcrCreate {
 pub struct HarborSettings {
     /// Settings for creating missing projects; `None` = never create.
     pub create: Option<HarborCreate>,
-    /// The proxy-cache projects that there are to be.
+    /// The proxy-cache projects to create.
     pub proxy_caches: Vec<ProxyCache>,
 }
 
@@ -297,20 +297,21 @@ impl Default for HarborSettings {
     }
 }
 
-/// One of `registries.HOST.harbor.proxy_caches`.
+/// One entry of `registries.HOST.harbor.proxy_caches`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyCache {
     /// The project's name.
     pub project: String,
     /// The registry that it caches.
     pub upstream: Registry,
-    /// Whether everybody may pull.
+    /// Whether anybody may pull.
     pub public: bool,
-    /// The paths of the repositories there that the list mirrors, sorted: what it may be asked for, where there are any.
+    /// The upstream repositories in the list of images, sorted. If there are any, only these may be pulled through
+    /// the cache.
     pub repositories: Vec<String>,
 }
 
-/// `registries.HOST.harbor.create`. What is `None` is left to Harbor's own default.
+/// `registries.HOST.harbor.create`. `None` means Harbor's own default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HarborCreate {
     /// Whether anybody may pull.

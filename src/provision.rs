@@ -120,14 +120,14 @@ impl Ready {
     }
 }
 
-/// A proxy cache that there is to be.
+/// A configured proxy cache.
 #[derive(Debug, Clone)]
 pub struct ProxyCacheWork {
     /// `HOST/PROJECT`.
     pub target: String,
-    /// The registry that it is to be a cache of.
+    /// The registry that it caches.
     pub upstream: Registry,
-    /// What there is to do, or what was done, or why it can't be.
+    /// The work to be done or already done, or the error that prevents it.
     pub work: Result<Work>,
 }
 
@@ -238,13 +238,13 @@ impl Provisioners {
         provisioner.is_some_and(|provisioner| provisioner.is_immutable(repository, tag))
     }
 
-    /// The proxy caches that there are to be, and what there is to do about each; with `make` it is done.
+    /// The configured proxy caches, and the work for each; `make` executes it.
     pub async fn proxy_caches(&self, make: bool) -> Vec<ProxyCacheWork> {
         let wanted = self
             .harbor
             .iter()
             .flat_map(|(registry, settings)| settings.proxy_caches.iter().map(move |cache| (registry, cache)));
-        // Harbor by Harbor, one after the other: two caches of one upstream share its endpoint.
+        // One after the other in each Harbor, because two caches of one upstream share its endpoint.
         let mut all = Vec::new();
         for (registry, cache) in wanted {
             let work = self.proxy_cache(registry, cache, make).await.map_err(here);

@@ -55,7 +55,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let read: Vec<&Mirror> = mirrors.iter().filter(|(origin, _)| used.contains(origin)).flat_map(|(_, m)| m).collect();
     used.extend(read.into_iter().map(|mirror| mirror.registry.clone()));
     let proxy_caches = proxy_caches::all(raw.registries.as_ref(), &images, findings);
-    // Who provisions talks to their hosts, whether or not they are targets.
+    // Provisioning connects to their hosts, whether or not they are targets.
     if matches!(scope, Scope::Mirror(Overrides { provisions: true, .. })) {
         used.extend(proxy_caches.keys().cloned());
     }

@@ -1,4 +1,4 @@
-//! `registries.HOST.harbor.proxy_caches`: the projects at a Harbor that are to cache another registry.
+//! `registries.HOST.harbor.proxy_caches`: the projects in a Harbor that cache another registry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::{ImageRule, ProxyCache};
 use crate::oci::{Registry, Repository, Service};
 use crate::yaml::KeyPath;
 
-/// The proxy caches at each host, in the order of the file. A host that is no name is told elsewhere.
+/// The proxy caches at each host, in the order of the file. Invalid host names are reported elsewhere.
 pub(super) fn all(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
     images: &[ImageRule],
@@ -66,7 +66,7 @@ fn check_project(
     path: &KeyPath,
     findings: &mut Findings<'_>,
 ) -> bool {
-    // Any repository in it tells whether Harbor takes the name.
+    // Any repository in the project shows whether Harbor accepts the project's name.
     let within = Repository::new(host.clone(), &format!("{project}/any")).ok();
     let is_name = !project.contains('/') && within.is_some_and(|within| Service::Harbor.check_name(&within).is_ok());
     if !is_name {

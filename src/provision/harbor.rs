@@ -1,8 +1,8 @@
 //! Harbor: a project, which is a repository's first segment, has to exist before a push; a push creates the
 //! repositories in it.
 //!
-//! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `POST /projects`. What a project is, `registry::harbor` knows.
-//! Proxy-cache projects, which nothing is pushed to, are another matter (`proxy_caches`).
+//! Facts: Harbor's API v2.0 (`api/v2.0/swagger.yaml`), `POST /projects`. `registry::harbor` queries projects.
+//! `proxy_caches` handles proxy-cache projects, which accept no pushes.
 
 pub(super) mod proxy_caches;
 
@@ -26,7 +26,7 @@ const IN_FLIGHT: usize = 4;
 #[derive(Debug)]
 pub(super) struct Harbor {
     api: Arc<Api>,
-    /// How projects are created; `None` = never.
+    /// Settings for creating projects; `None` = never create.
     create: Option<HarborCreate>,
     /// The result of creating each project, once per run.
     made: OnceMap<String, Result<bool>>,

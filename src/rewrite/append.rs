@@ -2,7 +2,7 @@
 
 use crate::scan::{Node, Style, Value, parse};
 
-/// `text` with `images` behind those that it lists. `None` if it has no list to add to, and none can be begun.
+/// `text` with `images` after the existing ones. `None` if it has no list to extend, and none can be added.
 pub fn append(text: &str, images: &[String]) -> Option<String> {
     let documents = parse(text).ok()?;
     let document = documents.first()?;
@@ -16,7 +16,7 @@ pub fn append(text: &str, images: &[String]) -> Option<String> {
     let is_flow = text[range.start..].starts_with('[');
     let mut new = text.to_owned();
     if is_flow {
-        // In JSON, and beside what looks like it, all texts have quotes.
+        // In JSON and similar text, all strings are quoted.
         let is_quoted = items.iter().filter_map(Node::scalar).any(|item| text[item.start..].starts_with('"'));
         let added = images.iter().map(|image| if is_quoted { format!("\"{image}\"") } else { scalar(image) });
         let added = added.collect::<Vec<_>>().join(", ");
@@ -43,7 +43,7 @@ pub fn append(text: &str, images: &[String]) -> Option<String> {
     Some(new)
 }
 
-/// `text` with a list that begins at the byte `at`, the beginning of a line, below `head` if that isn't there yet.
+/// `text` with a new list at the offset `at`, which begins a line; below `head` if that is missing.
 fn begin(text: &str, at: usize, images: &[String], head: &str) -> Option<String> {
     let line_break = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let lines = Some(head.to_owned()).filter(|head| !head.is_empty()).into_iter();

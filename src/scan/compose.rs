@@ -35,7 +35,7 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
     }
 }
 
-/// `build.dockerfile_inline`: a Dockerfile within this file, whose bases are told.
+/// `build.dockerfile_inline`: a Dockerfile within this file, whose base images are reported.
 fn inline(file: &mut File, service: &Node) {
     let text = service.get("build").and_then(|build| build.get("dockerfile_inline")).and_then(Node::scalar);
     let Some(text) = text else { return };

@@ -169,7 +169,7 @@ fn read(candidate: &Candidate, name: &dyn Fn(&Path) -> String, fields: &[FieldPa
     let bytes = std::fs::read(path).map_err(|error| failed(format!("it can't be read: {error}")))?;
     let text = match as_text(bytes) {
         Ok(text) => text,
-        // Somebody wants it read, or wrote it for a program that would.
+        // The user named it, or wrote it for a program that reads it.
         Err(NoText { why, is_binary }) if *is_named || !is_binary && is_certain(path) => return Err(failed(why)),
         Err(_) => return Ok(None),
     };
@@ -185,19 +185,19 @@ fn may_be_of_a_kind(path: &Path) -> bool {
     is_json || is_certain(path)
 }
 
-/// Whether the name alone says that it is of a kind.
+/// Whether the name alone determines its kind.
 fn is_certain(path: &Path) -> bool {
     super::KINDS.iter().any(|row| (row.by_path)(path))
 }
 
-/// Why bytes are no text that is read here.
+/// Why bytes aren't a supported text.
 struct NoText {
     why: String,
-    /// They are no text for people at all, as far as that can be told.
+    /// Whether they seem to be binary.
     is_binary: bool,
 }
 
-/// A text has no NUL, and is UTF-8.
+/// The bytes as text, without NUL and in UTF-8.
 fn as_text(bytes: Vec<u8>) -> Result<String, NoText> {
     let wide = [&[0xff, 0xfe][..], &[0xfe, 0xff]].iter().any(|mark| bytes.starts_with(mark));
     if wide {

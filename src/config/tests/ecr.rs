@@ -1,4 +1,4 @@
-//! What is special to ECR.
+//! Settings for ECR.
 
 use super::*;
 

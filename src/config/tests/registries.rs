@@ -161,7 +161,7 @@ fn files_of_hosts_in_use_have_to_hold_something() {
             assert_eq!(problem.path.to_string(), format!("registries.h.example.{path}"));
             assert_eq!(problem.message, format!("{} {why}", folder.path().join(file).display()));
             assert!(problem.hint.is_some());
-            // Nobody needs it.
+            // Unused settings aren't checked.
             assert!(read("x.example", &settings).is_none(), "{settings}");
         }
         assert!(read("h.example", &settings.replace("FILE", "good")).is_none(), "{settings}");

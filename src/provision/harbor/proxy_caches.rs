@@ -1,8 +1,8 @@
-//! The proxy-cache projects that mirror.yaml wants: each is a project with a registry endpoint, and is compared by what that
-//! endpoint leads to.
+//! The proxy-cache projects in mirror.yaml: each is a project with a registry endpoint. An existing project matches
+//! if its endpoint leads to the configured upstream.
 //!
-//! An endpoint that leads there already is used, whoever made it, with the credentials that it has: transship gives Harbor
-//! none, as what it is told for one host goes to no other.
+//! If an endpoint for the upstream exists already, it is used with its credentials, whoever created it. transship
+//! never sends credentials for one host to another, so endpoints that it creates have none.
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository};
 use crate::registry::{Caching, Endpoint, FILTER, Host, Project};
 
-/// Since when Harbor knows repository filters.
+/// The first version of Harbor with repository filters.
 const HAS_FILTERS: (u64, u64) = (2, 16);
-/// The longest value that Harbor keeps with a project, in bytes.
+/// The longest value of a project's metadata in Harbor, in bytes.
 const LONGEST: usize = 255;
 
-/// One proxy cache that there is to be.
+/// One configured proxy cache.
 #[derive(Debug, Clone)]
 pub(in crate::provision) struct Wanted {
     host: Arc<Host>,
-    /// The project, as if it were a repository: by it requests and messages name it.
+    /// The project in the form of a repository, for requests and messages.
     name: Repository,
     cache: ProxyCache,
     endpoint: Leads,
 }
 
-/// Where an endpoint leads, as Harbor wants it.
+/// The upstream of an endpoint, in Harbor's format.
 #[derive(Debug, Clone)]
 struct Leads {
     kind: &'static str,
@@ -36,10 +36,10 @@ struct Leads {
     insecure: bool,
 }
 
-/// What there is to do, or what was done, about a proxy cache.
+/// The work for a proxy cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Whether it has to be created, or was.
+    /// Whether it has to be created, or was created.
     pub created: bool,
     /// The settings that differ, or were changed.
     pub changes: Vec<&'static str>,
@@ -49,7 +49,7 @@ impl Wanted {
     /// `settings` are those of the upstream.
     ///
     /// # Errors
-    /// If the name of the project makes no path.
+    /// If the name of the project isn't a valid path.
     pub(in crate::provision) fn new(
         host: Arc<Host>,
         registry: &Registry,
@@ -62,7 +62,7 @@ impl Wanted {
         Ok(Self { host, name, cache, endpoint })
     }
 
-    /// What there is to do.
+    /// Determines the work to be done.
     pub(in crate::provision) async fn look(&self) -> Result<Work> {
         let found = match self.host.caching(&self.name).await {
             Ok(found) => found,
@@ -79,7 +79,7 @@ impl Wanted {
         Ok(Work { created: false, changes: filter.map(|_| "repository_filter").into_iter().collect() })
     }
 
-    /// Does what there is to do.
+    /// Executes the work.
     pub(in crate::provision) async fn make(&self) -> Result<Work> {
         let work = self.look().await?;
         if work.created {
@@ -108,7 +108,7 @@ impl Wanted {
         let body = json!({ "project_name": self.cache.project, "registry_id": id, "metadata": metadata });
         let created = self.host.create_project(&self.name, &body).await.map_err(|error| self.explain(error))?;
         if !created {
-            // Somebody was faster, and may have meant another.
+            // Another client was faster, and may have chosen another upstream.
             let found = self.host.caching(&self.name).await?;
             self.check_upstream(&found).await?;
         }
@@ -131,7 +131,7 @@ impl Wanted {
         }
     }
 
-    /// An account that may not look at a project hears that it is forbidden, whether or not there is one.
+    /// An account that may not read a project gets a 403, whether or not the project exists.
     async fn look_from_outside(&self) -> Result<Work> {
         if self.host.project(&self.name).await? == Project::Missing {
             return Ok(Work { created: true, ..Work::default() });
@@ -140,7 +140,7 @@ impl Wanted {
         Ok(Work::default())
     }
 
-    /// Whether the project is a cache of what it should be.
+    /// Checks that the project caches the configured upstream.
     async fn check_upstream(&self, found: &Caching) -> Result<()> {
         let upstream = &self.cache.upstream;
         let Some(id) = found.endpoint else {
@@ -182,14 +182,15 @@ impl Wanted {
         address(&endpoint.url) == address(&self.endpoint.url)
     }
 
-    /// The filter that an existing project is to have, where it has another one that is like those that are made here. One
-    /// of another kind is an administrator's, and one that isn't there lets everything through.
+    /// The new filter of an existing project, if it has another one in the form that is created here. A filter in
+    /// another form was set by an administrator, and a missing one permits everything; both are kept.
     async fn differing_filter(&self, found: &Caching) -> Option<String> {
         let theirs = found.filter.as_deref().filter(|text| is_list(text))?;
         self.filter().await.filter(|ours| ours != theirs)
     }
 
-    /// The repositories that the project may be asked for, as Harbor wants them; `None` where it takes none, or all are fine.
+    /// The permitted repositories in Harbor's format; `None` if Harbor doesn't support filters, or all repositories
+    /// are permitted.
     async fn filter(&self) -> Option<String> {
         let info = self.host.system_info(self.name.path()).await;
         let filter = filter(&self.cache.repositories).filter(|_| info.is_since(HAS_FILTERS))?;
@@ -209,7 +210,7 @@ impl Wanted {
         Error::new(kind, format!("prepare proxy cache {} at {}", name.path(), name.registry()), why)
     }
 
-    /// `error`, from a request that creates something, with what helps.
+    /// `error` from a request that creates something, with a hint.
     fn explain(&self, error: Error) -> Error {
         let hint = match error.kind() {
             Kind::Denied if error.why().contains("read only") => return error,
@@ -227,10 +228,10 @@ impl Wanted {
     }
 }
 
-/// The type of Docker Hub's endpoints, which lead to it whatever their URL says.
+/// The type of Docker Hub's endpoints, which lead to Docker Hub whatever their URL is.
 const HUB: &str = "docker-hub";
 
-/// Upstreams whose endpoints have a type of their own: host, type, URL. All others are plain registries to Harbor.
+/// Upstreams with a specific endpoint type: host, type, URL. In Harbor all others are plain registries.
 const TYPES: &[(&str, &str, &str)] =
     &[("docker.io", HUB, "https://hub.docker.com"), ("ghcr.io", "github-ghcr", "https://ghcr.io")];
 
@@ -246,14 +247,14 @@ fn leads(upstream: &Registry, settings: Option<&RegistrySettings>) -> Leads {
     Leads { kind: "docker-registry", url: url.unwrap_or_else(|| format!("{scheme}://{upstream}")), insecure }
 }
 
-/// What tells whether two URLs lead to the same registry.
+/// The parts by which two URLs are compared as addresses of a registry.
 fn address(url: &str) -> Option<(String, Option<u16>, String)> {
     let url = url::Url::parse(url).ok()?;
     let path = url.path().trim_end_matches('/').to_owned();
     Some((url.host_str()?.to_ascii_lowercase(), url.port_or_known_default(), path))
 }
 
-/// As a doublestar pattern, which is what Harbor takes it for: the names have no character that is special there.
+/// A doublestar pattern, as Harbor expects it. The names have no character with a special meaning there.
 fn filter(repositories: &[String]) -> Option<String> {
     match repositories {
         [] => None,
@@ -262,7 +263,7 @@ fn filter(repositories: &[String]) -> Option<String> {
     }
 }
 
-/// Whether it is a pattern as [`filter`] makes them.
+/// Whether the pattern has the form that [`filter`] creates.
 fn is_list(pattern: &str) -> bool {
     let inner = pattern.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(pattern);
     inner.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/,".contains(&b))

@@ -1,4 +1,4 @@
-//! Settings with which a host can't be spoken to.
+//! Errors for settings that prevent connections to a host.
 
 use crate::error::{Error, Kind};
 use crate::oci::Registry;

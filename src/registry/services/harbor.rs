@@ -1,5 +1,6 @@
-//! What a Harbor does in its own way: how it is told from others, and its 401s. Inside: its projects (`project`), its
-//! registry endpoints (`endpoint`), its policies (`policy`), its proxy caches (`proxy`), and how far its tokens reach (`tokens`).
+//! What is peculiar to Harbor: how it is recognised, and its 401s. Inside: its projects (`project`), its registry
+//! endpoints (`endpoint`), its policies (`policy`), its proxy caches (`proxy`), and the reach of its tokens
+//! (`tokens`).
 //!
 //! Its challenge identifies it by the service `harbor-registry`, so that no other registry ever gets additional
 //! requests. Its API takes the credentials themselves. Its token service rejects a wrong password only in a request

@@ -1,5 +1,5 @@
-//! Harbor's API about registry endpoints, which are what proxy-cache projects are caches of: where one leads, those that there
-//! are, and the requests that create an endpoint and the project of one.
+//! Harbor's API for registry endpoints, which are the upstreams of proxy-cache projects: reading and listing them,
+//! and the requests that create an endpoint and a project for it.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
@@ -12,30 +12,30 @@ use crate::oci::Repository;
 use crate::registry::Host;
 use crate::registry::action::{Action, Request};
 
-/// Endpoints that are asked for at once, and pages of them before it is given up.
+/// Endpoints per page, and the maximum number of pages.
 const PAGE: usize = 100;
 const PAGES: usize = 100;
 
-/// The part of Harbor's `Registry` that matters here.
+/// The relevant part of Harbor's `Registry`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Endpoint {
     pub(crate) id: i64,
     pub(crate) url: String,
-    /// What answers there, in Harbor's words: `docker-hub`, `docker-registry`.
+    /// Its type in Harbor's words: `docker-hub`, `docker-registry`.
     #[serde(rename = "type", default)]
     pub(crate) kind: String,
 }
 
-/// What a project is a cache of, and what it may be asked for.
+/// The upstream of a project, and its repository filter.
 #[derive(Debug, Clone)]
 pub(crate) struct Caching {
-    /// The number of its endpoint; `None` = it is no proxy cache.
+    /// The ID of its endpoint; `None` = it isn't a proxy cache.
     pub(crate) endpoint: Option<i64>,
-    /// Its repository filter, where it has one.
+    /// Its repository filter, if it has one.
     pub(crate) filter: Option<String>,
 }
 
-/// The key of a project's metadata with the pattern of the repositories that it may be asked for, since Harbor 2.16.
+/// The metadata key of a project with the pattern of permitted repositories, since Harbor 2.16.
 pub(crate) const FILTER: &str = "proxy_cache_filter_pattern";
 
 #[derive(Deserialize)]
@@ -46,10 +46,10 @@ struct Shown {
 }
 
 impl Host {
-    /// What the project of `repository` is a cache of. It is asked for each time.
+    /// The upstream of the project of `repository`. Requested each time.
     ///
     /// # Errors
-    /// `NotFound` and `Denied`, of which only an administrator gets the right one; the rest as everywhere.
+    /// `NotFound` and `Denied`, which only an administrator can rely on; others as everywhere.
     pub(crate) async fn caching(&self, repository: &Repository) -> Result<Caching> {
         let path = format!("projects/{}", project(repository.path()));
         let request = self.project_request(Action::ShowProject, repository, &path)?;
@@ -57,16 +57,16 @@ impl Host {
         let shown: Shown = serde_json::from_slice(&answer.body).map_err(|error| answer.unreadable(&request, error))?;
         let filter = shown.metadata.as_ref().and_then(|metadata| metadata.get(FILTER)?.as_str());
         Ok(Caching {
-            // Harbor's JSON leaves out a 0.
+            // Harbor's JSON omits a 0.
             endpoint: shown.registry_id.filter(|id| *id != 0),
             filter: filter.filter(|text| !text.is_empty()).map(str::to_owned),
         })
     }
 
-    /// The endpoint with the number `id`; `repository` is one of the project that it is for.
+    /// The endpoint with the ID `id`; `repository` is one in its project.
     ///
     /// # Errors
-    /// `Denied` without the right to look at endpoints; the rest as everywhere.
+    /// `Denied` without permission to read endpoints; others as everywhere.
     pub(crate) async fn endpoint(&self, repository: &Repository, id: i64) -> Result<Endpoint> {
         let attempted = format!("look at registry endpoint {id} at {}", self.registry);
         let path = format!("registries/{id}");
@@ -102,11 +102,11 @@ impl Host {
         Ok(None)
     }
 
-    /// Creates an endpoint, and tells its number. `settings` is Harbor's `Registry`.
+    /// Creates an endpoint, and returns its ID. `settings` is Harbor's `Registry`.
     ///
     /// # Errors
-    /// `Denied` without the right to, `Conflict` if there is one of that name, `Configuration` if Harbor can't reach what it
-    /// leads to; the rest as everywhere.
+    /// `Denied` without permission, `Conflict` if there is one of that name, `Configuration` if Harbor can't reach
+    /// its upstream; others as everywhere.
     pub(crate) async fn create_endpoint(&self, repository: &Repository, settings: &Value) -> Result<i64> {
         let url = settings["url"].as_str().unwrap_or_default();
         let attempted = format!("create a registry endpoint for {url} at {}", self.registry);
@@ -118,10 +118,10 @@ impl Host {
         id.ok_or_else(|| request.error(Kind::Invalid, "Harbor doesn't tell the number of what it has created"))
     }
 
-    /// Sets the repository filter of the project of `repository`, which has one.
+    /// Changes the repository filter of the project of `repository`, which has one.
     ///
     /// # Errors
-    /// `Denied` without the right to; the rest as everywhere.
+    /// `Denied` without permission; others as everywhere.
     pub(crate) async fn set_filter(&self, repository: &Repository, pattern: &str) -> Result<()> {
         let path = format!("projects/{}/metadatas/{FILTER}", project(repository.path()));
         let mut request = self.project_request(Action::ChangeProject, repository, &path)?;

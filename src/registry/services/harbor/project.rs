@@ -58,7 +58,7 @@ pub(crate) struct SystemInfo {
 }
 
 impl SystemInfo {
-    /// Whether it is of this version of Harbor or a later one.
+    /// Whether it has at least this version of Harbor.
     pub(crate) fn is_since(&self, wanted: (u64, u64)) -> bool {
         let text = self.harbor_version.as_deref().unwrap_or_default().trim_start_matches('v');
         let mut numbers = text.split(['.', '-']).map_while(|number| number.parse().ok());
