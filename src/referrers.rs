@@ -243,7 +243,11 @@ fn unless_refused<T>(answer: Result<T>) -> Result<Result<T, Error>> {
 /// A source that refuses all HEAD requests says nothing about this content with a refusal.
 fn doubted(source: &dyn Source, subject: &Digest) -> Error {
     let attempted = format!("list what refers to {subject} in {source}");
-    Error::new(Kind::Unsupported, attempted, "the registry only gives what it is asked for by name, and lists nothing")
+    Error::new(
+        Kind::Unsupported,
+        attempted,
+        "the registry serves only content that is requested by name, and lists nothing",
+    )
 }
 
 fn explained(refusal: Error) -> Error {

@@ -155,7 +155,7 @@ async fn list_tags(
     if !picked.is_enough() {
         let why = format!("{} of {} tags match, {} wanted", picked.tags.len(), tags.len(), picked.min);
         let error = Error::new(Kind::NotFound, format!("select tags of {}", rule.repository), why)
-            .with_hint("`transship plan -v` tells what each step dropped")
+            .with_hint("`transship plan -v` shows what each step dropped")
             .on(Side::Source)
             .at(Stage::Resolve);
         return Err(error);
@@ -221,7 +221,7 @@ async fn pin(
         unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
     if root.media_type.is_schema1() {
         let error = Error::new(Kind::Unsupported, format!("pin {source}"), "it is a Docker schema 1 manifest");
-        let hint = "registries no longer take schema 1: pull it with an old client and push it anew";
+        let hint = "registries no longer accept schema 1: pull it with an old client and push it again";
         return Err(error.with_hint(hint).on(Side::Source).at(Stage::Resolve));
     }
     let pinned = LockedImage::new(source.clone(), &root);

@@ -36,7 +36,7 @@ pub(super) fn settings(raw: &RawEcr, path: &KeyPath, used: bool, findings: &mut 
     let reconcile = raw.reconcile.unwrap_or(false);
     if reconcile && !matches!(&raw.create, Some(RawCreate::With(raw)) if policies(raw)) {
         let hint = "set create.lifecycle_policy or create.repository_policy, or remove reconcile";
-        findings.add_hint(&path.key("reconcile"), "there is no policy to be had by existing repositories", hint);
+        findings.add_hint(&path.key("reconcile"), "there is no policy for existing repositories", hint);
     }
     EcrSettings {
         profile: raw.profile.clone(),
@@ -74,7 +74,7 @@ fn mutability(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) {
         None | Some("MUTABLE" | "IMMUTABLE") => {}
         Some(other) => {
             let message = format!("`{other}` isn't understood: expected MUTABLE or IMMUTABLE");
-            let hint = "what is excluded from it stands in mutability_exclusions";
+            let hint = "list its exceptions in mutability_exclusions";
             findings.add_hint(&path.key("tag_mutability"), message, hint);
         }
     }

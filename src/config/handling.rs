@@ -100,7 +100,7 @@ fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> V
     for (index, text) in texts.iter().enumerate() {
         let path = path.index(index);
         match text.parse::<Platform>() {
-            _ if text == "all" => findings.add_hint(&path, "`all` stands beside other platforms", all),
+            _ if text == "all" => findings.add_hint(&path, "`all` is listed with other platforms", all),
             Err(why) => findings.add_hint(
                 &path,
                 why,

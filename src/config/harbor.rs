@@ -25,7 +25,7 @@ pub(super) fn settings(
     findings: &mut Findings<'_>,
 ) -> HarborSettings {
     if Service::of(registry) != Service::Other {
-        findings.add(path, format!("{registry} is a registry of another kind, and no Harbor"));
+        findings.add(path, format!("{registry} is another kind of registry, not a Harbor"));
     }
     let create = match &raw.create {
         None => Some(HarborCreate::default()),

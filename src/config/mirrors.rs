@@ -29,7 +29,7 @@ pub(super) fn all(
         let sources: Vec<&Repository> = sources.into_iter().filter(|source| *source.registry() == origin).collect();
         if sources.is_empty() && targets.iter().any(|target| target.registry == origin) {
             let hint = "mirrors belong to the registry that images come from";
-            findings.add_hint(&path, format!("{origin} is a target: nothing comes from there"), hint);
+            findings.add_hint(&path, format!("{origin} is a target, not a source"), hint);
             continue;
         }
         let mut mirrors: Vec<Mirror> = Vec::new();
@@ -63,7 +63,7 @@ fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_
         return None;
     }
     if registry == *origin && prefix.is_empty() {
-        findings.add_hint(path, format!("`{text}` is the registry itself"), "leave it out: it is asked last anyway");
+        findings.add_hint(path, format!("`{text}` is the registry itself"), "remove it: it is always asked last");
         return None;
     }
     Some(Mirror { registry, prefix })

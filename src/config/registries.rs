@@ -163,7 +163,7 @@ fn secret(raw: &RawSecret, key: &str, path: &KeyPath, findings: &mut Findings<'_
         RawSecret::Literal(text) if key == "proxy" => return proxy(text, &path, findings),
         RawSecret::Literal(_) => {
             let hint = format!("write {key}: {{env: VARIABLE}} or {key}: {{file: PATH}}");
-            findings.add_hint(&path, format!("a {key} doesn't stand in the file itself"), hint);
+            findings.add_hint(&path, format!("a {key} can't be in the file itself"), hint);
             return None;
         }
         RawSecret::From(source) => source,
@@ -209,7 +209,7 @@ fn url(text: &str, path: &KeyPath, elsewhere: &str, findings: &mut Findings<'_>)
         }
     };
     if !url.username().is_empty() || url.password().is_some() {
-        findings.add_hint(path, "a user and a password don't belong into a URL", elsewhere);
+        findings.add_hint(path, "a URL can't contain a user and a password", elsewhere);
         return None;
     }
     if url.query().is_some() || url.fragment().is_some() {

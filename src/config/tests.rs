@@ -88,7 +88,7 @@ fn a_wrong_shape_is_refused_with_position() {
         ),
         (
             with(&format!("registries: {{{ECR}: {{ecr: {{reconcile: true, create: {{scan_on_push: true}}}}}}}}")),
-            "3:78 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.reconcile: there is no policy to be had by existing repositories",
+            "3:78 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.reconcile: there is no policy for existing repositories",
         ),
     ]);
 }
@@ -120,7 +120,7 @@ hint: did you mean `tags`?
 conf/mirror.yaml:7:20: images[1].tags[1]: `3.21 ` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first
 conf/mirror.yaml:8:5: images[1].tags: duplicate key, first at line 7
 hint: remove one of them
-conf/mirror.yaml:12:15: registries.docker.io.password: a password doesn't stand in the file itself
+conf/mirror.yaml:12:15: registries.docker.io.password: a password can't be in the file itself
 hint: write password: {env: VARIABLE} or password: {file: PATH}
 conf/mirror.yaml:13:10: limits.bandwith: unknown key `bandwith`
 hint: did you mean `bandwidth`?

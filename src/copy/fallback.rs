@@ -82,7 +82,7 @@ pub(super) async fn list(
         tries = 0..=TRIES;
     }
     let attempted = format!("list what refers to {subject} in {}", route.target);
-    let why = format!("somebody else has changed the tag {tag} each of {TRIES} times");
+    let why = format!("another process changed the tag {tag} during each of {TRIES} attempts");
     Err(Error::new(Kind::Unavailable, attempted, why).on(Side::Target))
 }
 
@@ -181,11 +181,11 @@ fn unreadable(refusal: Error) -> Error {
 
 fn unlistable(route: &Route, tag: &Selector, refusal: Error) -> Error {
     let attempted = format!("add to the index of referrers {tag} of {}", route.target);
-    let why = format!("the registry takes the referrer, but no index that lists it: {}", refusal.why());
+    let why = format!("the registry accepts the referrer, but no index that lists it: {}", refusal.why());
     let status = refusal.status();
     let error = Error::new(Kind::Unsupported, attempted, why).with_hint(
-        "it is there by its digest alone, where nobody finds it: leave its kind out by artifact_types:, set referrers: none, or \
-         mirror to a registry with the referrers API",
+        "clients can't find it by its digest alone: exclude its type with artifact_types:, set \
+         referrers: none, or use a target with the referrers API",
     );
     let error = error.with_source(refusal).on(Side::Target);
     match status {
@@ -196,14 +196,14 @@ fn unlistable(route: &Route, tag: &Selector, refusal: Error) -> Error {
 
 fn occupied(route: &Route, tag: &Selector) -> Error {
     let attempted = format!("read the index of referrers {tag} of {}", route.target);
-    Error::new(Kind::Unsupported, attempted, format!("the tag {tag} holds something else than an index of referrers"))
+    Error::new(Kind::Unsupported, attempted, format!("the tag {tag} isn't an index of referrers"))
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
 }
 
 /// Explains a refusal by entries that were listed by others and have since been deleted; all of our own exist.
 fn dangling(route: &Route, tag: &Selector, refusal: Error) -> Error {
     let attempted = format!("add to the index of referrers {tag} of {}", route.target);
-    Error::new(Kind::Unsupported, attempted, format!("what the index {tag} names is gone: {}", refusal.why()))
+    Error::new(Kind::Unsupported, attempted, format!("the index {tag} lists missing manifests: {}", refusal.why()))
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
         .with_source(refusal)
 }

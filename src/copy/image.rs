@@ -145,7 +145,9 @@ async fn copy_late_referrers(
                 sets.extend(referrers::find(engine, route, transfer, &parts).await?);
                 require_some(engine, transfer, &sets)?;
             }
-            None => tracing::debug!("{}: its index can't be read for nothing, so it isn't followed", transfer.source),
+            None => {
+                tracing::debug!("{}: skipping referrer refresh: reading its index would cost a pull", transfer.source)
+            }
         }
     }
     let mut pulls = ImagePulls::begin(engine, route, transfer, turn).await?;

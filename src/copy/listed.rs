@@ -138,8 +138,8 @@ async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer)
 /// The error for a referrer that the target accepted but doesn't list.
 fn unfindable(route: &Route, subject: &Digest, member: &Referrer) -> Error {
     let attempted = format!("find {} in the list of what refers to {subject} in {}", member.digest, route.target);
-    Error::new(Kind::Unsupported, attempted, "the registry has taken it and doesn't list it: nobody can find it there")
-        .with_hint("run it again: what lacks is pushed once more. If that doesn't help, the registry's index of referrers is broken")
+    Error::new(Kind::Unsupported, attempted, "the registry accepted it but doesn't list it, so clients can't find it")
+        .with_hint("run it again: missing entries are pushed again. If that doesn't help, the registry's index of referrers is broken")
         .on(Side::Target)
         .at(Stage::Copy)
 }

@@ -105,7 +105,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
         return Ok(part);
     }
     let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.target_digest());
-    let hint = "remove the image from the lock: the next sync pins it anew";
+    let hint = "remove the image from the lock: the next sync pins it again";
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 

@@ -270,7 +270,7 @@ fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
 /// Warns because the replaced manifest may have been a signature made by the target's owner.
 fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
     let is = &member.digest;
-    tracing::warn!("{name} held {held} and holds the source's {is} now: to keep what is there, set overwrite: keep");
+    tracing::warn!("{name} was {held} and is now the source's {is}: to keep existing tags, set overwrite: keep");
 }
 
 /// The error if the tag of `member` holds something else that may not be replaced.

@@ -161,7 +161,7 @@ impl Reader {
     }
 
     fn mismatch(&self, mismatch: &Mismatch) -> Error {
-        Error::new(Kind::Mismatch, self.attempted(), format!("the source sent something else: {mismatch}"))
+        Error::new(Kind::Mismatch, self.attempted(), format!("the source sent wrong bytes: {mismatch}"))
     }
 
     fn attempted(&self) -> String {

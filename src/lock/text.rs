@@ -58,7 +58,7 @@ pub(super) fn read(text: &str) -> Result<Lock, Vec<Problem>> {
 }
 
 fn with_way_out(problem: Problem) -> Problem {
-    problem.with_hint("restore the file from version control, or delete it and run `transship lock` to pin anew")
+    problem.with_hint("restore the file from version control, or delete it and run `transship lock` to pin again")
 }
 
 fn check_version(version: Option<&str>, document: &Document) -> Result<(), Vec<Problem>> {

@@ -171,7 +171,7 @@ impl Hasher {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// More or fewer bytes than announced. `got` counts only the bytes that were read.
-    #[error("{expected} bytes were announced, {got} came")]
+    #[error("expected {expected} bytes, got {got}")]
     Length {
         /// The size in the descriptor, in bytes.
         expected: u64,

@@ -186,7 +186,7 @@ fn check_bounds(edges: &[Edge]) -> Result<(), ManifestError> {
     }
     match edges.iter().map(Edge::descriptor).find(|descriptor| descriptor.size > bounds::SIZE) {
         Some(Descriptor { digest, size, .. }) => {
-            Err(ManifestError::Invalid(format!("it gives {digest} a size of {size} bytes, which nothing has")))
+            Err(ManifestError::Invalid(format!("it gives {digest} a size of {size} bytes, which is impossible")))
         }
         None => Ok(()),
     }

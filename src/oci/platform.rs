@@ -98,7 +98,7 @@ impl FromStr for Platform {
         let (variant, os_version) = (variant.map(own), os_version.map(own));
         let platform = Self { os: own(os), architecture: own(architecture), variant, os_version };
         if platform.is_unknown() {
-            return Err(format!("`{text}` is no platform: attestations come with the image that they are of"));
+            return Err(format!("`{text}` isn't a platform: attestations are mirrored with their image"));
         }
         Ok(platform)
     }
@@ -145,7 +145,7 @@ mod tests {
             ("linux/x86_64", "x86_64 is called amd64 there"),
             ("linux/aarch64", "aarch64 is called arm64 there"),
             ("linux/armhf", "armhf is called arm/v7 there"),
-            ("unknown/unknown", "attestations come with the image"),
+            ("unknown/unknown", "attestations are mirrored with their image"),
         ] {
             let error = bad.parse::<Platform>().unwrap_err();
             assert!(error.starts_with(&format!("`{bad}` is")) && error.contains(why), "{error}");

@@ -26,7 +26,7 @@ pub enum ReferenceError {
     )]
     Repository(String),
     /// An invisible or confusable character, which no reference has.
-    #[error("`{shown}` holds {sign}, which no reference has: type it anew")]
+    #[error("`{shown}` holds {sign}, which isn't allowed in a reference: type it again")]
     Sign {
         /// The text, with such characters made visible.
         shown: String,

@@ -17,8 +17,8 @@ use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::store::{Held, as_pinned, cached_image};
 
 /// The hint for an image whose tag must not be replaced by mistake.
-const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true: without either, nobody can \
-    tell whether the tag holds something else";
+const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true: without \
+    either, transship can't tell whether the tag holds something else";
 
 /// Determines the work to be done.
 pub async fn plan(request: Request<'_>) -> Plan {

@@ -245,7 +245,8 @@ impl Provisioner for Ecr {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }
-        let why = "it doesn't exist yet, and sync will create it: whether it may isn't provable before".to_owned();
+        let why = "it doesn't exist yet, and sync will create it: the permission can't be verified without creating it"
+            .to_owned();
         Ok(Doubt { why, hint: None })
     }
 
@@ -277,7 +278,7 @@ impl Provisioner for Ecr {
         if self.missing_of(std::slice::from_ref(repository)).await?.is_empty() {
             return Ok(false);
         }
-        let why = "it doesn't exist, and `create: false` forbids to create it";
+        let why = "it doesn't exist, and `create: false` prevents creating it";
         Err(Error::new(Kind::NotFound, format!("prepare repository {repository}"), why).with_hint(format!(
             "run `{}`, or remove `create: false` from registries.{}.ecr in mirror.yaml",
             self.command(repository),

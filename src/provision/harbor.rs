@@ -145,7 +145,7 @@ impl Provisioner for Harbor {
             return Ok(false);
         }
         let registry = repository.registry();
-        let why = "it doesn't exist, and `create: false` forbids to create it";
+        let why = "it doesn't exist, and `create: false` prevents creating it";
         Err(Error::new(Kind::NotFound, format!("prepare project {name} at {registry}"), why).with_hint(format!(
             "create the project at Harbor, or remove `create: false` from registries.{registry}.harbor in mirror.yaml"
         )))

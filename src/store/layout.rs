@@ -169,7 +169,7 @@ impl Source for LayoutStore {
             return Err(wrong_size(&format!("read {}", file.display()), blob, length));
         }
         if offset > length {
-            let why = format!("offset {offset} lies behind its {length} bytes");
+            let why = format!("offset {offset} is beyond its {length} bytes");
             return Err(self.error(Kind::Invalid, &attempted, why));
         }
         let sought = file.seek(SeekFrom::Start(offset));

@@ -209,7 +209,7 @@ impl Source for MemoryRepository {
         }
         let rest = usize::try_from(offset).ok().filter(|offset| *offset <= bytes.len()).map(|o| bytes.slice(o..));
         let rest = rest.ok_or_else(|| {
-            self.error(Kind::Invalid, &attempted, format!("offset {offset} lies behind its {} bytes", bytes.len()))
+            self.error(Kind::Invalid, &attempted, format!("offset {offset} is beyond its {} bytes", bytes.len()))
         })?;
         Ok(chunks(rest))
     }

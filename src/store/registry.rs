@@ -115,7 +115,7 @@ impl RegistryStore {
         let location = location.or_else(named);
         let location = location.ok_or_else(|| request.error(Kind::Invalid, "the answer names no upload location"))?;
         let url = self.host.located(answer, &location);
-        let url = url.map_err(|e| request.error(Kind::Invalid, format!("the upload location makes no sense: {e}")))?;
+        let url = url.map_err(|e| request.error(Kind::Invalid, format!("the upload location isn't a URL: {e}")))?;
         Ok(Upload(url.into()))
     }
 
@@ -150,7 +150,7 @@ impl Source for RegistryStore {
             200 => offset,
             206 if range_start(&answer) == Some(offset) => 0,
             _ => {
-                let why = format!("bytes from {offset} on were asked for, others came (status {status})");
+                let why = format!("requested bytes from {offset} on, got others (status {status})");
                 return Err(request.error(Kind::Unsupported, why).with_status(status));
             }
         };
@@ -183,7 +183,7 @@ impl Source for RegistryStore {
             // The length of a HEAD answer may be that of its own empty body.
             Ok(answer) => match length(&answer).filter(|size| *size > 0 || digest.matches(b"")) {
                 Some(size) => Ok(Some(size)),
-                None => Err(request.error(Kind::Invalid, "the answer tells no length")),
+                None => Err(request.error(Kind::Invalid, "the answer has no length")),
             },
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),

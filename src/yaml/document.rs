@@ -207,7 +207,7 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Problem> {
         let Some(node) = self.anchors.get(&anchor).map(Rc::clone) else {
-            return Err(self.problem(at, "an alias refers to what it stands in"));
+            return Err(self.problem(at, "an alias refers to a value that contains it"));
         };
         self.aliased = self.aliased.saturating_add(node.size);
         if self.aliased > MAX_ALIASED {

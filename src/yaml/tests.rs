@@ -63,7 +63,7 @@ fn what_ends_the_reading_has_its_position() {
         ("count: 1\n---\ncount: 2", "2:1: : the file holds more than one document"),
         ("words: !env HOME", "1:8: words: the YAML tag `!env` isn't understood"),
         ("? [a]\n: b", "1:3: : a list or map can't be a key"),
-        ("inner: &a {words: [], inner: *a}", "1:30: inner.inner: an alias refers to what it stands in"),
+        ("inner: &a {words: [], inner: *a}", "1:30: inner.inner: an alias refers to a value that contains it"),
         (&deep, "1:39: count[0][0]"),
     ] {
         let message = read(text).unwrap_err();

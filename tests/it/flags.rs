@@ -135,7 +135,7 @@ async fn mistakes_are_shown_where_they_are() {
     4 |   - {image: a, tgs: [b]}
       |                ^
     hint: did you mean `tags`?
-    mirror.yaml:6:39: registries.h.example.password: a password doesn't stand in the file itself
+    mirror.yaml:6:39: registries.h.example.password: a password can't be in the file itself
     hint: write password: {env: VARIABLE} or password: {file: PATH}
     mirror.yaml:7:1: limts: unknown key `limts`
       |

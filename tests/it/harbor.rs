@@ -207,7 +207,7 @@ async fn who_may_not_create_pulls_nothing() {
             false,
             ", harbor: {create: false}",
             "not_found",
-            "`create: false` forbids",
+            "`create: false` prevents",
             "create the project",
         ),
     ] {

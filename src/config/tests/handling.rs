@@ -81,7 +81,7 @@ fn wrong_handling_is_refused() {
             image("platforms: [linux/amd64, linux/amd64]"),
             "3:43 images[0].platforms[1]: the platform `linux/amd64` is listed twice",
         ),
-        (image("platforms: [linux/amd64, all]"), "3:43 images[0].platforms[1]: `all` stands beside other platforms"),
+        (image("platforms: [linux/amd64, all]"), "3:43 images[0].platforms[1]: `all` is listed with other platforms"),
         (image("artifact_types: []"), "3:34 images[0].artifact_types: the list is empty"),
         (image("artifact_types: ['']"), "3:35 images[0].artifact_types[0]: `` isn't an artifact type"),
         (image("artifact_types: [a/b, sbom]"), "3:40 images[0].artifact_types[1]: `sbom` isn't an artifact type"),

@@ -40,7 +40,7 @@ fn what_harbor_would_refuse_is_refused_with_position() {
     for (text, expected) in [
         (
             with(&format!("registries: {{{ECR}: {{harbor: {{}}}}}}")),
-            "3:69 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.harbor: 123456789012.dkr.ecr.eu-west-1.amazonaws.com is a registry of another kind, and no Harbor",
+            "3:69 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.harbor: 123456789012.dkr.ecr.eu-west-1.amazonaws.com is another kind of registry, not a Harbor",
         ),
         (
             with("registries: {x.io: {harbor: {create: maybe}}}"),

@@ -43,7 +43,7 @@ fn what_can_be_no_mirror_is_refused() {
         (of(&format!("m.example/{long}")), &too_long),
         (
             with("registries: {h.example: {mirrors: [m.example]}}"),
-            "3:35 registries.h.example.mirrors: h.example is a target: nothing comes from there",
+            "3:35 registries.h.example.mirrors: h.example is a target, not a source",
         ),
     ]);
     for mirror in ["m.example/UPPER", "m.example/a//b", "m.example/..", "''", "m.example/a:tag"] {

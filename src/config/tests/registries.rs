@@ -49,11 +49,11 @@ fn wrong_registries_are_refused() {
     assert_problems(vec![
         (
             with("registries: {docker.io: {username: u, password: hunter2}}"),
-            "3:49 registries.docker.io.password: a password doesn't stand in the file itself",
+            "3:49 registries.docker.io.password: a password can't be in the file itself",
         ),
         (
             with("registries: {docker.io: {token: hunter2}}"),
-            "3:33 registries.docker.io.token: a token doesn't stand in the file itself",
+            "3:33 registries.docker.io.token: a token can't be in the file itself",
         ),
         (
             with("registries: {docker.io: {username: u, password: {env: UNSET}}}"),
@@ -82,11 +82,11 @@ fn wrong_registries_are_refused() {
         ),
         (
             with("registries: {x.io: {endpoint: 'https://u:p@x'}}"),
-            "3:31 registries.x.io.endpoint: a user and a password don't belong into a URL",
+            "3:31 registries.x.io.endpoint: a URL can't contain a user and a password",
         ),
         (
             with("registries: {x.io: {proxy: 'http://u:hunter2@p:3128'}}"),
-            "3:28 registries.x.io.proxy: a user and a password don't belong into a URL",
+            "3:28 registries.x.io.proxy: a URL can't contain a user and a password",
         ),
         (with("registries: {x.io: {proxy: 'p:3128'}}"), "3:28 registries.x.io.proxy: it isn't a URL"),
         (with("registries: {x.io: {proxy: 'socks5://p'}}"), "3:28 registries.x.io.proxy: it isn't a URL"),

@@ -92,7 +92,7 @@ impl Folder {
 fn read(file: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(file)?;
     if !metadata.is_file() || metadata.len() > largest {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file, or a larger one than is kept"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't a file, or is too large for the cache"));
     }
     fs::read(file)
 }

@@ -28,7 +28,7 @@ pub(super) fn choose(contents: &Contents, wanted: Option<&str>) -> Result<(Refer
             (None, _) => Err(Error::new(Kind::NotFound, attempted(), "it has no image")),
             (Some(_), Some(_)) => {
                 let error = Error::new(Kind::NotFound, attempted(), "it has more than one");
-                Err(error.with_hint(format!("say which, as in {layout}:NAME:TAG; {}", list(&images))))
+                Err(error.with_hint(format!("choose one, such as {layout}:NAME:TAG; {}", list(&images))))
             }
         };
     };

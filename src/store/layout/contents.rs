@@ -95,7 +95,7 @@ impl Contents {
         let refused = |kind, why: String| Error::new(kind, format!("read manifest {}", path.display()), why);
         if length > self.largest {
             let why = format!("it has {length} bytes, and limits.manifest_size is {}", self.largest);
-            return Err(refused(Kind::Unsupported, why).with_hint("is it one? Then raise limits.manifest_size"));
+            return Err(refused(Kind::Unsupported, why).with_hint("if it is a manifest, raise limits.manifest_size"));
         }
         let taken = file.take(self.largest + 1).read_to_end(&mut bytes);
         taken.map_err(|error| self.unread(digest, &error))?;
@@ -108,7 +108,7 @@ impl Contents {
             ManifestError::Schema1 => refused(Kind::Unsupported, error.to_string())
                 .with_hint("ask its publisher for a current image: Docker schema 1 can't be mirrored byte for byte"),
             ManifestError::Invalid(_) => refused(Kind::Invalid, error.to_string())
-                .with_hint("is it an image that was named? Other blobs can't be mirrored on their own"),
+                .with_hint("check that this is an image: other blobs can't be mirrored on their own"),
         })?;
         self.remember(&manifest);
         Ok(Some(manifest))

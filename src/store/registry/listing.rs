@@ -96,13 +96,13 @@ impl RegistryStore {
             let answer = self.host.send(&request).await?;
             bytes += answer.body.len() as u64;
             if bytes > bounds::LIST {
-                let why = format!("the list is larger than {} MiB and perhaps without end", bounds::LIST >> 20);
+                let why = format!("the list is larger than {} MiB and may be endless", bounds::LIST >> 20);
                 return Err(request.error(Kind::Invalid, why));
             }
             read(&request, &answer)?;
             let Some(next) = self.next_page(&request, &answer)? else { return Ok(true) };
             if !seen.insert(next.clone()) {
-                return Err(request.error(Kind::Invalid, "the pages of the list lead back to one that was read"));
+                return Err(request.error(Kind::Invalid, "the pages of the list form a loop"));
             }
             if seen.len() > bounds::PAGES {
                 return Err(request.error(Kind::Invalid, format!("the list has more than {} pages", bounds::PAGES)));
@@ -118,10 +118,10 @@ impl RegistryStore {
     /// wrong scheme or port.
     fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
         let unreadable = |text: &str| {
-            let why = format!("where the list goes on can't be read: Link: {}", text.escape_debug());
-            request
-                .error(Kind::Invalid, why)
-                .with_hint("the list may be cut off there: a proxy before the registry may have changed the header")
+            let why = format!("can't parse the link to the next page: Link: {}", text.escape_debug());
+            request.error(Kind::Invalid, why).with_hint(
+                "the list may be cut off there: a proxy in front of the registry may have changed the header",
+            )
         };
         for value in answer.headers.get_all(LINK) {
             let text = String::from_utf8_lossy(value.as_bytes());

@@ -67,7 +67,7 @@ impl RegistryStore {
         if let Selector::Digest(digest) = selector
             && is_damaged(&answer, digest)
         {
-            tracing::debug!("{}: other bytes came, reading it once more", request.attempted);
+            tracing::debug!("{}: got other bytes, reading it again", request.attempted);
             answer = self.host.send(&request).await?;
         }
         let digest = match selector {

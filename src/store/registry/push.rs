@@ -35,7 +35,7 @@ impl Failed {
         match error.status() {
             // GHCR takes seconds to commit. A repeated request meanwhile, for instance from a proxy, finds no
             // upload, and sometimes no blob.
-            Some(404) => Self::Perhaps(again(request, error, "the registry doesn't know the upload any more")),
+            Some(404) => Self::Perhaps(again(request, error, "the registry has lost the upload")),
             _ if all_sent && error.kind() == Kind::Unavailable => Self::Perhaps(error),
             _ => Self::Surely(error),
         }
@@ -74,7 +74,7 @@ impl RegistryStore {
                 Err(self.too_large(&request, error, blob.size).into())
             }
             Err(UploadError::Host { error, .. }) if self.refuses_in_one(&error, blob).await => {
-                Err(again(&request, error, "the registry takes no blob in the request that ends its upload").into())
+                Err(again(&request, error, "the registry accepts no blob in the request that ends its upload").into())
             }
             Err(UploadError::Host { error, all_sent }) => Err(Failed::commit(&request, error, all_sent)),
         }
@@ -147,12 +147,12 @@ impl RegistryStore {
             // Any success status counts, but the answer has to tell how many bytes were stored.
             Ok(answer) => match kept(&answer) {
                 Some(kept) if kept != end => {
-                    let why = format!("the registry keeps other bytes than the {end} that were sent");
+                    let why = format!("the registry stored other bytes than the {end} that were sent");
                     Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
                 }
                 None if answer.status.as_u16() != 202 => {
                     self.host.chunk_policy().no_chunks();
-                    let why = "the answer to a chunk isn't 202, and doesn't tell what is kept";
+                    let why = "the answer to a chunk isn't 202, and doesn't say what was stored";
                     Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
                 }
                 _ if answer.header(LOCATION.as_str()).is_none() => Ok(upload.clone()),
@@ -169,7 +169,7 @@ impl RegistryStore {
             (Some(413), _) => self.too_large(request, error, length),
             (Some(400 | 405 | 416 | 501), 0) => {
                 self.host.chunk_policy().no_chunks();
-                again(request, error, "the registry takes no chunks")
+                again(request, error, "the registry accepts no chunks")
             }
             (Some(416), _) => again(request, error, "the registry has lost count of the upload's bytes"),
             _ => error,
@@ -179,10 +179,10 @@ impl RegistryStore {
     /// Interprets the refusal of `bytes` in one request.
     fn too_large(&self, request: &Request, error: Error, bytes: u64) -> Error {
         if self.host.chunk_policy().too_many(bytes) {
-            return again(request, error, "the registry takes no request of that size");
+            return again(request, error, "the registry accepts no request of that size");
         }
         error.with_hint(
-            "raise the limit of the proxy before the registry (client_max_body_size of nginx), or of the registry",
+            "raise the limit of the proxy in front of the registry (client_max_body_size of nginx), or of the registry",
         )
     }
 
