@@ -40,6 +40,9 @@ impl CachedStores {
     /// Deletes the least recently used files until at most `size` bytes are left, but keeps `pinned` manifests and
     /// their parts.
     pub fn bound(&self, size: u64, pinned: impl IntoIterator<Item = Digest>) {
+        if !self.folder.has_grown() {
+            return;
+        }
         let mut to_follow: Vec<Digest> = pinned.into_iter().collect();
         let mut all = HashSet::new();
         while let Some(digest) = to_follow.pop() {

@@ -64,16 +64,20 @@ impl Proxies {
     /// # Errors
     /// `Configuration` if its URL is invalid.
     pub(crate) fn of(&self, url: &Url) -> Result<Option<&Proxy>> {
-        let is_loopback = is_loopback(url);
         if let Some(set) = &self.set {
-            return Ok(Some(set).filter(|_| self.set_for_loopback || !is_loopback));
+            return Ok(Some(set).filter(|_| self.set_for_loopback || !is_loopback(url)));
         }
         let named = if url.scheme() == "https" { &self.https } else { &self.http };
         let goes_through = || url.as_str().parse().is_ok_and(|uri| self.not_exempt.intercept(&uri).is_some());
         match named {
-            Some(proxy) if !is_loopback && goes_through() => proxy.as_ref().map(Some).map_err(Clone::clone),
+            Some(proxy) if !is_loopback(url) && goes_through() => proxy.as_ref().map(Some).map_err(Clone::clone),
             _ => Ok(None),
         }
+    }
+
+    /// Whether there is no proxy for whatever URL.
+    pub(crate) fn are_none(&self) -> bool {
+        self.set.is_none() && self.http.is_none() && self.https.is_none()
     }
 }
 

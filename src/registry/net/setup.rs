@@ -133,8 +133,9 @@ impl Clients {
             .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
             .connect_timeout(self.idle)
             .pool_idle_timeout(POOL_IDLE)
-            .proxy(proxy)
             .tls_backend_preconfigured(self.settings.tls.config(peer, protocol)?);
+        // With a proxy, however it decides, each request's URL is parsed twice more.
+        let client = if self.settings.proxies.are_none() { client.no_proxy() } else { client.proxy(proxy) };
         let client = match protocol {
             Protocol::Http1 => client.http1_only(),
             // A dead connection must not swallow one request after the other.

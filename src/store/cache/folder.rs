@@ -70,12 +70,14 @@ impl Folder {
         }
     }
 
-    /// Deletes the least recently used files until at most `size` bytes are left, except `pinned` ones. Does
-    /// nothing if this run saved nothing.
+    /// Deletes the least recently used files until at most `size` bytes are left, except `pinned` ones.
     pub(super) fn bound(&self, size: u64, pinned: &HashSet<Digest>) {
-        if self.written.load(Ordering::Relaxed) {
-            bound::bound(&self.path.join("blobs"), size, pinned);
-        }
+        bound::bound(&self.path.join("blobs"), size, pinned);
+    }
+
+    /// Whether this run saved anything.
+    pub(super) fn has_grown(&self) -> bool {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Blocking version of [`Folder::read`].
