@@ -163,8 +163,8 @@ fn fields_may_be_named() {
 fn a_dockerfile_within_a_compose_file_is_told() {
     let text = "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM --platform=linux/amd64 golang:1.23 AS b\n        from b\n        FROM alpine:3.20\n";
     insta::assert_snapshot!(shown(&read("compose.yaml", text)), @"
-    ? golang:1.23 4: it stands in a Dockerfile within this file: put that into a file of its own
-    ? alpine:3.20 4: it stands in a Dockerfile within this file: put that into a file of its own
+    ? golang:1.23 5: it stands in a Dockerfile within this file: put that into a file of its own
+    ? alpine:3.20 5: it stands in a Dockerfile within this file: put that into a file of its own
     ");
 }
 

@@ -17,7 +17,7 @@ use crate::plan::{Planned, Transfer};
 use crate::store::{PullOrder, PullTurn, PullsAside, Source};
 
 /// How long an upstream that the caches talk to, and this machine may not, has to tell what is left.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pulls of a run.
 #[derive(Debug)]

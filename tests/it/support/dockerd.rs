@@ -15,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A running dockerd in a folder of its own; it ends when this is dropped, and with it the containerd that it starts.
 #[derive(Debug)]
 pub(crate) struct Dockerd {
-    process: Child,
+    /// Until it is dropped.
+    process: Option<Child>,
     client: PathBuf,
     folder: tempfile::TempDir,
 }
@@ -35,10 +36,10 @@ impl Dockerd {
         command.args(["--bridge=none", "--storage-driver=vfs"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let process = installed("dockerd", no_way_out(&mut command, proxy).spawn())?;
-        let mut started = Self { process, client: program.with_file_name("docker"), folder };
+        let mut started = Self { process: Some(process), client: program.with_file_name("docker"), folder };
         let begin = Instant::now();
         while !path_exists(&started) || !started.run("version").status.success() {
-            let ended = started.process.try_wait().expect("it is ours");
+            let ended = started.process.as_mut().and_then(|process| process.try_wait().expect("it is ours"));
             assert!(ended.is_none() && begin.elapsed() < LIMIT, "dockerd didn't start: {ended:?} {}", started.log());
             std::thread::yield_now();
         }
@@ -79,13 +80,16 @@ fn programs(dockerd: &Path) -> OsString {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let end = |signal: &str, id: u32| Command::new("kill").args([signal, &id.to_string()]).status();
+        let id = process.id();
+        let (send, ended) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || send.send(process.wait()));
         // At SIGTERM it ends its containerd, and then itself.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let begin = Instant::now();
-        while begin.elapsed() < LIMIT && !matches!(self.process.try_wait(), Ok(Some(_))) {
-            std::thread::yield_now();
+        let _ = end("-TERM", id);
+        if ended.recv_timeout(LIMIT).is_err() {
+            let _ = end("-KILL", id);
         }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = waiting.join();
     }
 }
