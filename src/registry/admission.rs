@@ -21,7 +21,8 @@ use url::{Origin, Url};
 use self::trouble::{Failed, Health, Patience, Subject, Trial, Turn};
 use self::window::{Slot, Window};
 use crate::error::{Error, Result};
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
+use crate::registry::request::Request;
 use crate::registry::services::quirks::Pace;
 use crate::retry::Backoff;
 

@@ -11,10 +11,12 @@ use serde_json::Value;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::admission::pulls::{Budget, Mark};
 use crate::registry::auth::challenge;
 use crate::registry::net::shown;
+use crate::registry::quota::Quota;
+use crate::registry::request::Request;
 use crate::terminal::escape;
 
 /// The longest message that is passed on, in characters.
@@ -27,17 +29,6 @@ const ENCODED: &str = "a proxy in front of the registry compresses answers, whic
 pub(crate) fn encoded(error: Error, encoding: &str) -> Error {
     let why = format!("{}; the answer was encoded (Content-Encoding: {})", error.why(), encoding.escape_debug());
     error.reclassified(Kind::Mismatch, why).with_hint(ENCODED)
-}
-
-/// A pull quota from a host's `ratelimit-*` headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// Pulls per window.
-    pub limit: u64,
-    /// Pulls left.
-    pub remaining: u64,
-    /// The length of the window in seconds, if present.
-    pub window_seconds: Option<u64>,
 }
 
 /// An answer: a small one with its body, or a bulk one whose body is still to be read.
@@ -158,7 +149,7 @@ impl Answer {
     /// Passes the quota in the headers to `budget`, for an unmetered request that was sent at `mark`.
     pub(super) fn tell(&self, request: &Request, budget: &Budget, mark: Mark) {
         // A 401 is sent to an anonymous client: its numbers aren't those of the account.
-        let told = quota(&self.headers).filter(|_| self.status != StatusCode::UNAUTHORIZED);
+        let told = Quota::of(&self.headers).filter(|_| self.status != StatusCode::UNAUTHORIZED);
         if let Some(quota) = told {
             budget.learn(quota, mark, false);
         }
@@ -259,7 +250,7 @@ impl Answer {
         let used_up = || {
             self.status == StatusCode::TOO_MANY_REQUESTS
                 && !self.headers.contains_key(RETRY_AFTER)
-                && quota(&self.headers).is_some_and(|quota| quota.remaining == 0 && quota.window_seconds.is_some())
+                && Quota::of(&self.headers).is_some_and(|quota| quota.remaining == 0 && quota.window_seconds.is_some())
         };
         self.is_error() && (PULL_LIMIT.iter().any(|text| refusal.lower.contains(text)) || used_up())
     }
@@ -441,22 +432,6 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             Some(until.duration_since(SystemTime::now()).unwrap_or_default())
         }
     }
-}
-
-/// `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 20;w=21600`. Empty and negative values were seen.
-/// Without a window they limit requests per second, and that isn't a quota.
-pub(crate) fn quota(headers: &HeaderMap) -> Option<Quota> {
-    let read = |name: &str| {
-        let text = headers.get(name)?.to_str().ok()?;
-        let mut parts = text.split(';').map(str::trim);
-        let count = parts.next()?.parse::<i64>().ok()?;
-        let window = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse::<u64>().ok());
-        Some((u64::try_from(count).unwrap_or(0), window))
-    };
-    let (limit, window) = read("ratelimit-limit")?;
-    let (remaining, own_window) = read("ratelimit-remaining")?;
-    let window_seconds = Some(window.or(own_window)?);
-    Some(Quota { limit, remaining, window_seconds })
 }
 
 #[cfg(test)]

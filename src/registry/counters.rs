@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::oci::Registry;
 use crate::registry::action::Action;
-use crate::registry::answer::Quota;
+use crate::registry::quota::Quota;
 
 /// The requests of a run to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

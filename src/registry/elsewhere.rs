@@ -4,10 +4,10 @@
 use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::Host;
-use crate::registry::action::Request;
 use crate::registry::answer::Answer;
 use crate::registry::auth::challenge;
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::request::Request;
 
 /// Whether a host other than the registry asks for credentials.
 pub(super) fn asks(answer: &Answer) -> bool {

@@ -9,8 +9,9 @@ use reqwest::header::WWW_AUTHENTICATE;
 use crate::error::Result;
 use crate::oci::Repository;
 use crate::registry::Host;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::auth::credentials::Credential;
+use crate::registry::request::Request;
 
 /// The result of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

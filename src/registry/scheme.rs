@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Kind};
 use crate::registry::Host;
-use crate::registry::action::Request;
 use crate::registry::answer::Answer;
+use crate::registry::request::Request;
 
 /// The words of each server, in lower case; all words of a row must occur.
 const REFUSALS: &[&[&str]] = &[

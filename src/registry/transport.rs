@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::error::{Error, Kind, Result};
 use crate::oci::bounds;
-use crate::registry::action::{Action, Request, Traits};
+use crate::registry::action::{Action, Traits};
 use crate::registry::admission::pulls::Ticket;
 use crate::registry::admission::trouble::Trial;
 use crate::registry::admission::{Admissions, Paces, Permit};
@@ -26,6 +26,8 @@ use crate::registry::net::destination::Home;
 use crate::registry::net::failure::{Failure, PROXY_HINT, in_time};
 use crate::registry::net::setup::Clients;
 use crate::registry::net::shown;
+use crate::registry::quota::Quota;
+use crate::registry::request::Request;
 use crate::registry::upload::{self, Outgoing};
 
 const ASTRAY: &str = "nothing was sent there: configure the registry, or the proxy in front of it, to use its \
@@ -224,7 +226,7 @@ impl Transport {
         if !may_be_trouble {
             permit.answered();
         }
-        let quota = answer::quota(response.headers());
+        let quota = Quota::of(response.headers());
         let answer = self.read(hop, response).await;
         match ticket {
             Some(ticket) if status == StatusCode::UNAUTHORIZED => ticket.unanswered(),

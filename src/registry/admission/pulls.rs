@@ -25,8 +25,8 @@ pub(crate) use self::reservation::Reservation;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Registry;
 use crate::registry::admission::gate::{Gate, Pass};
-use crate::registry::answer::Quota;
 use crate::registry::auth::credentials::Credential;
+use crate::registry::quota::Quota;
 
 /// The account that pulls are counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

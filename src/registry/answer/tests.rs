@@ -98,7 +98,7 @@ fn messages_are_short_and_printable() {
 #[test]
 fn quota_headers_are_read_with_their_oddities() {
     let read = |limit, remaining| {
-        quota(&answer(200, &[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], "").headers)
+        Quota::of(&answer(200, &[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], "").headers)
     };
     let of = |limit, remaining, window_seconds| Some(Quota { limit, remaining, window_seconds });
     assert_eq!(read("100;w=21600", "20;w=21600"), of(100, 20, Some(21600)));

@@ -7,12 +7,13 @@ use url::Url;
 
 use super::{Auth, Scopes};
 use crate::error::{Error, Kind, Result};
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::admission::gate::Pass;
 use crate::registry::answer::Answer;
 use crate::registry::auth::challenge::{self, Challenge};
 use crate::registry::auth::credentials::Credential;
 use crate::registry::auth::token::{self, Token};
+use crate::registry::request::Request;
 use crate::registry::services::harbor;
 
 impl Auth {

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::error::{Kind, Result};
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::answer::Answer;
 use crate::registry::auth::challenge;
 use crate::registry::auth::credentials::Credential;
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::request::Request;
 
 /// The specification's default for tokens without a lifetime, in seconds.
 const DEFAULT_LIFE: u64 = 60;

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
-use crate::registry::action::Request;
 use crate::registry::net::handshake;
 use crate::registry::net::way::Way;
+use crate::registry::request::Request;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use url::Url;
 
 use crate::config::RegistrySettings;
 use crate::oci::Registry;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::net::proxies::Proxy;
 use crate::registry::net::shown;
+use crate::registry::request::Request;
 
 /// The way to one URL on behalf of a registry.
 #[derive(Debug)]

@@ -22,8 +22,9 @@ use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Result};
 use crate::registry::Host;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
 use crate::registry::answer::Answer;
+use crate::registry::request::Request;
 
 pub(crate) use self::endpoint::{Caching, Endpoint, FILTER};
 pub(crate) use self::project::Project;

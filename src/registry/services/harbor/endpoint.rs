@@ -10,7 +10,8 @@ use super::project;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Repository;
 use crate::registry::Host;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
+use crate::registry::request::Request;
 
 /// Endpoints per page, and the maximum number of pages.
 const PAGE: usize = 100;

@@ -11,7 +11,8 @@ use super::project;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Digest, Repository, Tag};
 use crate::registry::Host;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
+use crate::registry::request::Request;
 
 /// The hint for pushes to such a project.
 const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, which shows the content of tags, or change \

@@ -11,7 +11,8 @@ use super::project;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Repository;
 use crate::registry::Host;
-use crate::registry::action::{Action, Request};
+use crate::registry::action::Action;
+use crate::registry::request::Request;
 
 /// What is known about a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
