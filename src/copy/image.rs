@@ -146,7 +146,7 @@ async fn copy_late_referrers(
                 require_some(engine, transfer, &sets)?;
             }
             None => {
-                tracing::debug!("{}: skipping referrer refresh: reading its index would cost a pull", transfer.source)
+                tracing::debug!("{}: skipping referrer refresh: reading its index would cost a pull", transfer.source);
             }
         }
     }
