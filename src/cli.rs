@@ -10,9 +10,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::terminal::colour;
 pub use export::Export;
 pub use warm::Warm;
 
@@ -49,7 +50,8 @@ Environment:
   DOCKER_CONFIG        where Docker's config.json is, for credentials
   REGISTRY_AUTH_FILE   a file with credentials, read before Docker's
   NO_COLOR             set to anything: no colours
-  CI                   set to anything: no bars";
+  CLICOLOR_FORCE       set to anything but 0: colours, also in a pipe
+  CI                   set to anything: no bars, no colours";
 
 /// Mirrors container images into a private registry
 ///
@@ -597,14 +599,21 @@ impl Cli {
     /// # Errors
     /// A usage error, or the text of `--help` and `--version`: both know where to print themselves and the exit status.
     pub fn read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(arguments)?;
-        let refuse = |kind, message: String| Err(Self::command().error(kind, message));
+        // clap looks at NO_COLOR and CLICOLOR_FORCE itself, and takes CI for a place with colours.
+        let is_plain = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !colour::wanted(None, true);
+        let color = if is_plain { clap::ColorChoice::Never } else { clap::ColorChoice::Auto };
+        let matches = Self::command().color(color).try_get_matches_from(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        let refuse = |kind, message: String| Err(Self::command().color(color).error(kind, message));
         if let Some((one, other)) = EXCLUSIONS.into_iter().find(|(one, other)| cli.has(one) && cli.has(other)) {
             return refuse(ErrorKind::ArgumentConflict, format!("'{one}' cannot be used with '{other}'"));
         }
         if cli.global.report.is_some() && !cli.verb.has_report() {
             let message = format!("'--report' cannot be used with '{}', which makes none", cli.verb.name());
             return refuse(ErrorKind::ArgumentConflict, message);
+        }
+        if cli.global.json && matches!(cli.verb, Verb::Demo(_)) {
+            return refuse(ErrorKind::ArgumentConflict, "'--json' cannot be used with 'demo'".to_owned());
         }
         if cli.verb.has_lock() && cli.global.config() == Path::new("-") && !cli.has("--lock") && !cli.has("--no-lock") {
             let message = "a config from stdin needs '--lock <FILE>' or '--no-lock'";

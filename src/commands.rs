@@ -29,16 +29,18 @@ mod verify;
 mod warm;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Global, ProgressMode, Verb};
+use crate::copy::DRAIN;
 use crate::progress::{self, Progress};
 use crate::report::Exit;
 pub(crate) use output::answer;
-use output::{Unable, fail, print, print_found, printed, style};
+use output::{Unable, fail, print, print_found, printed};
 
 /// Runs the verb and says how it ended.
 pub fn run(cli: Cli) -> ExitCode {
@@ -47,23 +49,28 @@ pub fn run(cli: Cli) -> ExitCode {
     if let Some(Err(error)) = global.report.as_deref().map(report_file::prepare) {
         return fail(&error).into();
     }
-    let progress = progress::choose(progress_mode(&cli.global));
-    log::start(cli.global.verbose, style(&cli.global).color, &progress);
+    let is_coloured = output::is_coloured(&cli.global, &std::io::stderr());
+    let progress = progress::choose(progress_mode(&cli.global), is_coloured);
+    log::start(cli.global.verbose, is_coloured, &progress);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("can't start")).into(),
     };
-    let stop = CancellationToken::new();
+    let (stop, shown) = (CancellationToken::new(), Arc::clone(&progress));
     let ended = runtime.block_on(async {
-        tokio::spawn(listen_for_signals(stop.clone()));
+        // A demo has nothing to finish.
+        let drains = !matches!(cli.verb, Verb::Demo(_));
+        tokio::spawn(listen_for_signals(stop.clone(), Arc::clone(&progress), drains));
         dispatch(cli, progress, stop).await
     });
+    // An error may have cut a task short.
+    shown.end();
     // Uploads that were given up are left to the registry: nobody waits for them.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| fail(&error)).into()
 }
 
-async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
+async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
     let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
     let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
     let cache = cache.map(|folder| (folder, size));
@@ -92,16 +99,20 @@ async fn dispatch(cli: Cli, progress: std::sync::Arc<dyn Progress>, stop: Cancel
 }
 
 /// The first signal lets what is under way come to an end, the second doesn't.
-async fn listen_for_signals(stop: CancellationToken) {
+async fn listen_for_signals(stop: CancellationToken, progress: Arc<dyn Progress>, drains: bool) {
     for is_first in [true, false] {
         if next_signal().await.is_err() {
             return;
         }
         if !is_first {
+            progress.end();
+            progress.log(b"stopped at once: what was under way comes with the next run\n");
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
         stop.cancel();
-        tracing::warn!("stopping: what is under way may end, nothing new is started; once more stops at once");
+        if drains {
+            progress.stopping(DRAIN);
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! of one manifest, `pulls` reserves pulls where they are limited, `place` decides how a blob gets to its target,
 //! `stream` transfers its bytes, `empty` avoids existence checks in empty repositories, `repair` resends content
 //! that a target reports as missing, `fallback` maintains the referrers tag at targets without the referrers API,
-//! `writable` checks whether a target accepts pushes before anything is pulled, `turns` serializes work by key, and
+//! `writable` checks whether a target accepts pushes before anything is pulled, `turns` serializes work by key,
+//! `meter` reports how many bytes have to move, and
 //! `quota` stops work that a full quota would refuse. All share one view of the whole batch (`holders`), so that
 //! nothing is fetched, sent or checked twice. A failed image becomes an [`Outcome`]; the others continue.
 //!
@@ -21,6 +22,7 @@ mod holders;
 mod image;
 mod listed;
 mod memory;
+mod meter;
 mod nearby;
 mod permits;
 mod place;
@@ -58,7 +60,7 @@ use crate::store::{PullOrder, Stores};
 /// Images in flight: enough to keep every transfer busy, few enough to finish images early.
 const IMAGES: usize = 64;
 /// How long images in flight may continue after a stop.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// The options and collaborators of a copy.
 #[derive(Debug, Clone)]
@@ -91,7 +93,8 @@ struct Engine {
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
     permits: permits::Permits,
-    shared: Arc<stream::Shared>,
+    meter: meter::Meter,
+    bandwidth: Arc<bandwidth::Bandwidth>,
     /// Manifests by source repository and digest.
     manifests: OnceMap<(Repository, Digest), Result<Arc<Manifest>>>,
     /// How many bytes of manifests are in memory.
@@ -118,10 +121,8 @@ struct Engine {
 pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
         permits: permits::Permits::new(means.transfers),
-        shared: Arc::new(stream::Shared {
-            progress: Arc::clone(&means.progress),
-            bandwidth: bandwidth::Bandwidth::new(means.bandwidth),
-        }),
+        meter: meter::Meter::new(Arc::clone(&means.progress)),
+        bandwidth: Arc::new(bandwidth::Bandwidth::new(means.bandwidth)),
         stores: means.stores,
         finder: means.finder,
         progress: means.progress,
@@ -198,7 +199,8 @@ impl Engine {
             (None, Planned::Image(transfer)) => self.work(place, transfer, ready).await,
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
-        let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure() };
+        let reason = outcome.error.as_ref().map(ToString::to_string);
+        let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure(), reason: reason.as_deref() };
         self.progress.finished(&outcome.source, how);
         Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }
     }
@@ -261,7 +263,7 @@ impl Engine {
         if !follows(transfer) {
             self.progress.started(&transfer.source.to_string());
         }
-        let route = route::Route::open(&*self.stores, transfer.source.repository(), ready, place)?;
+        let route = route::Route::open(&*self.stores, &transfer.source, ready, place)?;
         self.quotas.check(&route)?;
         image::copy_image(self, &route, transfer, turn, referrers).await
     }

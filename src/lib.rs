@@ -23,7 +23,7 @@
 //! |---|---|
 //! | `commands` | everything below |
 //! | `fuzzing` | config, lock, oci, registry, store |
-//! | `cli` | – |
+//! | `cli` | terminal |
 //! | `copy` | plan, report, progress, provision, referrers, store, once, retry, error, oci |
 //! | `verify` | plan, report, progress, referrers, desired, lock, config, select, store, once, retry, error, oci |
 //! | `warm` | plan, report, progress, desired, lock, config, select, store, once, error, oci |
@@ -31,9 +31,8 @@
 //! | `scan` | oci |
 //! | `export` | desired, oci |
 //! | `report` | plan, error, terminal, oci |
-//! | `progress` | terminal, oci |
-//! | `plan` | referrers, desired, lock, config, select, provision, store, once, error, oci |
-//! | `resolve` | desired, lock, config, select, referrers, store, error, oci |
+//! | `plan` | progress, referrers, desired, lock, config, select, provision, store, once, error, oci |
+//! | `resolve` | progress, desired, lock, config, select, referrers, store, error, oci |
 //! | `desired` | lock, config, select, error, oci |
 //! | `referrers` | store, once, error, oci |
 //! | `serve` | store, error, oci |
@@ -46,6 +45,7 @@
 //! | `yaml` | terminal |
 //! | `select` | oci |
 //! | `once` | – |
+//! | `progress` | retry, terminal |
 //! | `retry` | error |
 //! | `error` | oci |
 //! | `terminal` | – |

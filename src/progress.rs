@@ -1,28 +1,36 @@
 //! Progress: what a run says while it goes on, for a person who watches and for a log.
 //!
 //! The engine speaks to [`Progress`] in plain words and knows no terminal. All of it goes to stderr; stdout is the report's.
+//! `work` keeps count, `render` makes lines of it, `bars` draws them over and over at a terminal, `lines` writes a log.
 
 mod bars;
 mod lines;
+mod render;
+mod work;
 
 use std::fmt::Debug;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::retry::Waiting;
 
 pub use bars::Bars;
 pub use lines::Lines;
 
-/// What is being done to the images. A run goes through several, each from [`Progress::begin`] to [`Progress::end`].
+/// What is being done. A run goes through several, each from [`Progress::begin`] to [`Progress::end`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Asking the sources.
     Resolve,
     /// Asking the targets.
     Plan,
-    /// Asking both what they would let us do.
+    /// Asking both what they would let us do: repository by repository.
     Check,
+    /// Creating what is missing at the targets.
+    Provision,
     /// Asking the targets what they hold.
     Verify,
     /// Reading back what the targets hold.
@@ -39,41 +47,85 @@ impl Task {
             Self::Resolve => "resolving",
             Self::Plan => "planning",
             Self::Check => "checking",
+            Self::Provision => "provisioning",
             Self::Verify => "verifying",
             Self::Read => "reading",
             Self::Warm => "warming",
             Self::Copy => "copying",
         }
     }
+
+    /// What it goes through.
+    const fn noun(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Check => ("repository", "repositories"),
+            _ => ("image", "images"),
+        }
+    }
+
+    /// Whether each image that is done is worth a line. What is asked of hundreds of them before the first byte moves is news
+    /// only when it fails.
+    const fn tells_each(self) -> bool {
+        matches!(self, Self::Copy | Self::Warm)
+    }
 }
 
-/// How an image ended, in the report's words.
+/// How work on an image ended, in the report's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finished {
+pub struct Finished<'a> {
     /// The status, as the result line spells it.
     pub word: &'static str,
-    /// Whether it is as it should be.
+    /// Whether it is as it should be, or at least no failure.
     pub ok: bool,
+    /// Why it isn't.
+    pub reason: Option<&'a str>,
+}
+
+impl Finished<'_> {
+    /// It is as it should be.
+    pub const fn well(word: &'static str) -> Self {
+        Self { word, ok: true, reason: None }
+    }
 }
 
 /// Watches a run. Calls come from many tasks at once, must not block for long, and cannot fail.
 pub trait Progress: Debug + Send + Sync {
-    /// A task begins: how many images, and how many bytes are to be moved if that is known.
-    fn begin(&self, task: Task, images: usize, bytes: Option<u64>);
+    /// A task begins, about these: canonical source references, each once for each of its targets.
+    fn begin(&self, _task: Task, _images: &[String]) {}
 
-    /// Work on `image`, a canonical source reference, begins. The same image may be worked on for several targets at once.
-    fn started(&self, image: &str);
+    /// Work on `image` begins. The same image may be worked on for several targets at once.
+    fn started(&self, _image: &str) {}
 
-    /// So many more bytes have reached a target, or were read back from one.
-    fn bytes(&self, count: u64);
+    /// So many more bytes are known to be needed for `image`.
+    fn expects(&self, _image: &str, _bytes: u64) {}
 
-    /// Work on `image` has ended. It need not have been started.
-    fn finished(&self, image: &str, how: Finished);
+    /// So many of them needn't be moved after all.
+    fn spares(&self, _image: &str, _bytes: u64) {}
+
+    /// A transfer for `image` begins.
+    fn transfer_began(&self, _image: &str) {}
+
+    /// So many more bytes have come, for a target or from one.
+    fn bytes(&self, _image: &str, _count: u64) {}
+
+    /// A transfer for `image` has ended; so many of its bytes were of no use.
+    fn transfer_ended(&self, _image: &str, _lost: u64) {}
+
+    /// Work on `image`, for one of its targets, has ended. It need not have been started.
+    fn finished(&self, _image: &str, _how: Finished<'_>) {}
+
+    /// Whether `host` is waited for.
+    fn waits(&self, _host: &str, _waiting: Waiting) {}
+
+    /// The run was asked to stop: what is under way has this long.
+    fn stopping(&self, within: Duration) {
+        write_stderr(format!("{}\n", work::stopping(0, within)).as_bytes());
+    }
 
     /// The task has ended: nothing of it stays on the screen but what is worth keeping.
-    fn end(&self);
+    fn end(&self) {}
 
-    /// Writes log lines to stderr, without tearing what is shown there.
+    /// Writes whole lines to stderr, without tearing what is shown there.
     fn log(&self, text: &[u8]) {
         write_stderr(text);
     }
@@ -88,13 +140,7 @@ fn write_stderr(text: &[u8]) {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
-impl Progress for Silent {
-    fn begin(&self, _: Task, _: usize, _: Option<u64>) {}
-    fn started(&self, _: &str) {}
-    fn bytes(&self, _: u64) {}
-    fn finished(&self, _: &str, _: Finished) {}
-    fn end(&self) {}
-}
+impl Progress for Silent {}
 
 /// Which kind of progress is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,15 +177,18 @@ impl Surroundings {
         match mode {
             Mode::Auto if self.terminal && !self.dumb && !self.ci => Mode::Bars,
             Mode::Auto => Mode::Lines,
+            // It couldn't draw them.
+            Mode::Bars if self.terminal && self.dumb => Mode::Lines,
+            Mode::Bars if !self.terminal => Mode::None,
             other => other,
         }
     }
 }
 
-/// The progress for `mode` where this process runs.
-pub fn choose(mode: Mode) -> Arc<dyn Progress> {
+/// The progress for `mode` where this process runs, with colours where bars are.
+pub fn choose(mode: Mode, is_coloured: bool) -> Arc<dyn Progress> {
     match Surroundings::look().settle(mode) {
-        Mode::Bars => Arc::new(Bars::stderr()),
+        Mode::Bars => Arc::new(Bars::stderr(is_coloured)),
         Mode::None => Arc::new(Silent),
         Mode::Lines | Mode::Auto => Arc::new(Lines::stderr()),
     }
@@ -188,6 +237,8 @@ mod tests {
             (at(true, true, false), Mode::Auto, Mode::Lines),
             (at(true, false, true), Mode::Auto, Mode::Lines),
             (at(true, false, true), Mode::Bars, Mode::Bars),
+            (at(true, true, false), Mode::Bars, Mode::Lines),
+            (at(false, false, false), Mode::Bars, Mode::None),
             (at(true, false, false), Mode::Lines, Mode::Lines),
             (at(true, false, false), Mode::None, Mode::None),
         ] {

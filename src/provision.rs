@@ -215,8 +215,21 @@ impl Provisioners {
     /// Ensures that each of `repositories` exists, in order; a failure affects only that repository. Existing ones
     /// according to [`Provisioners::missing`], and those that a push creates, cost no request.
     pub async fn ensure(&self, repositories: &[Repository]) -> Vec<(Repository, Result<Ready>)> {
+        self.ensure_each(repositories, &|_| ()).await
+    }
+
+    /// [`Provisioners::ensure`] that says of each when it is `done`, whatever came of it.
+    pub async fn ensure_each(
+        &self,
+        repositories: &[Repository],
+        done: &(dyn Fn(&Repository) + Sync),
+    ) -> Vec<(Repository, Result<Ready>)> {
         let wanted: BTreeSet<_> = repositories.iter().collect();
-        let ensured = wanted.into_iter().map(|one| async move { (one, self.ensure_one(one).await) });
+        let ensured = wanted.into_iter().map(|one| async move {
+            let ensured = self.ensure_one(one).await;
+            done(one);
+            (one, ensured)
+        });
         let ensured: HashMap<_, _> = join_all(ensured).await.into_iter().collect();
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
     }

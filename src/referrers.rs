@@ -99,7 +99,7 @@ impl Finder {
             && !place.is_told.swap(true, Ordering::Relaxed)
         {
             let hint = error.hint().unwrap_or_default();
-            tracing::warn!("{repository}: whether anything refers to its images isn't known: {error}; {hint}");
+            tracing::warn!(hint, "{repository}: whether anything refers to its images isn't known: {error}");
         }
     }
 

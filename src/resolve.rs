@@ -19,6 +19,7 @@ use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
 use crate::oci::{Descriptor, Platform, Reference, Repository, Selector, Tag, listed};
+use crate::progress::{Finished, Progress, Task};
 use crate::referrers::Finder;
 use crate::select::{Only, Selection};
 use crate::store::{PullOrder, PullTurn, PullsAside, Source, Stores};
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub stores: &'a Arc<dyn Stores>,
     /// Finds referrers.
     pub finder: &'a Finder,
+    /// Receives progress events.
+    pub progress: &'a Arc<dyn Progress>,
     /// Cancelled when no further requests are to be sent.
     pub stop: &'a CancellationToken,
 }
@@ -91,6 +94,7 @@ pub async fn resolve(request: Request<'_>) -> Resolution {
     select_tags(request, &mut resolution).await;
     pin_images(request, &mut resolution).await;
     referrers::find(request, &mut resolution).await;
+    request.progress.end();
     if !request.only.is_everything() {
         keep_the_others(request, &mut resolution);
     }
@@ -100,6 +104,9 @@ pub async fn resolve(request: Request<'_>) -> Resolution {
 /// Sets the tags of each selection: from the lock if it has exactly this selection, otherwise from the source.
 async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
+    // How many images they make isn't known before.
+    let named: Vec<String> = request.images.iter().map(|rule| rule.repository.to_string()).collect();
+    request.progress.begin(Task::Resolve, &named);
     let selections = request.images.iter().filter_map(|rule| match &rule.wanted {
         Wanted::Select(selection) if request.only.may_match(&rule.repository) => Some((rule, selection)),
         _ => None,
@@ -173,6 +180,8 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let distinct: Vec<_> =
         wanted.filter(|(source, handling)| seen.insert(lock::name(source, &handling.platforms))).collect();
     let read = distinct.iter().enumerate().filter(|(_, (_, handling))| narrow::reads(handling));
+    let images: Vec<String> = distinct.iter().map(|(source, _)| source.to_string()).collect();
+    request.progress.begin(Task::Resolve, &images);
     let order = PullOrder::new(read.map(|(place, (source, _))| (source.repository().registry().clone(), place)));
     let all_aside = Mutex::new(Vec::new());
     let (order, asides) = (&order, &all_aside);
@@ -182,7 +191,10 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         let platforms = &handling.platforms;
         let old = request.old.image(&source, platforms);
         let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
-        match old.filter(|_| !may_move) {
+        if old.is_none() || may_move {
+            request.progress.started(&source.to_string());
+        }
+        let pinned = match old.filter(|_| !may_move) {
             Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
             None => match pin(request, &source, handling, old, turn).await {
                 Ok((pinned, aside)) => {
@@ -191,7 +203,9 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
                 }
                 Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
             },
-        }
+        };
+        tell(request.progress, &source, pinned.2.as_ref());
+        pinned
     });
     let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
     while let Some((name, pinned, error)) = answers.next().await {
@@ -202,6 +216,12 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     }
     drop(answers);
     resolution.aside = all_aside.into_inner().unwrap_or_else(PoisonError::into_inner);
+}
+
+fn tell(progress: &Arc<dyn Progress>, source: &Reference, error: Option<&Error>) {
+    let error = error.filter(|error| error.kind() != Kind::Interrupted).map(ToString::to_string);
+    let word = if error.is_some() { "failed" } else { "resolved" };
+    progress.finished(&source.to_string(), Finished { word, ok: error.is_none(), reason: error.as_deref() });
 }
 
 async fn pin(

@@ -1,11 +1,14 @@
 //! How often a request is retried, and when: the one place that counts attempts.
 
+mod waits;
+
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+pub use waits::{Deaf, Wait, Waiting, Waits};
 
 /// The longest pause between two attempts at one object.
 const LONGEST_OF_OBJECT: Duration = Duration::from_secs(8);

@@ -1,7 +1,9 @@
 //! Text on its way to a terminal: what it may not hold, how wide it is, and how it is made to fit.
 //!
-//! Nothing here writes, and nothing here knows colours: whoever colours a word does so after it was made to fit.
+//! Nothing here writes. Whoever colours a word does so after it was made to fit: escape sequences have no width.
 
+pub(crate) mod colour;
+pub(crate) mod frame;
 mod name;
 
 use std::borrow::Cow;
@@ -21,6 +23,13 @@ pub(crate) fn columns_of_stdout() -> Option<usize> {
 /// The columns of the terminal that standard error is; `None` where it is none.
 pub(crate) fn columns_of_stderr() -> Option<usize> {
     columns_of(&console::Term::stderr())
+}
+
+/// Rows and columns of the terminal that standard error is.
+pub(crate) fn size_of_stderr() -> Option<(usize, usize)> {
+    let terminal = console::Term::stderr();
+    let (rows, columns) = terminal.size_checked().filter(|_| terminal.is_term())?;
+    (rows > 0 && columns > 0).then_some((usize::from(rows), usize::from(columns)))
 }
 
 fn columns_of(terminal: &console::Term) -> Option<usize> {
@@ -113,8 +122,8 @@ pub(crate) fn truncate(text: &str, width: usize) -> Cow<'_, str> {
     if self::width(text) <= width {
         return Cow::Borrowed(text);
     }
-    let kept = pieces(text, width.saturating_sub(1).max(1), usize::MAX)[0];
-    Cow::Owned(format!("{kept}…"))
+    let kept = if width > 1 { pieces(text, width - 1, usize::MAX)[0] } else { "" };
+    Cow::Owned(if width == 0 { String::new() } else { format!("{kept}…") })
 }
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ pub struct Verification {
 pub async fn verify(request: Request<'_>) -> Verification {
     let planned = wanted::wanted(request.images, request.lock, request.only);
     let task = if request.depth == Depth::Content { Task::Read } else { Task::Verify };
-    request.progress.begin(task, planned.len(), None);
+    let images: Vec<String> = planned.iter().map(wanted_name).collect();
+    request.progress.begin(task, &images);
     let inspector = Arc::new(Inspector::new(request));
     let looked = planned.iter().enumerate().map(|(index, planned)| {
         let inspector = &inspector;
@@ -106,6 +107,14 @@ pub async fn verify(request: Request<'_>) -> Verification {
     verification
 }
 
+/// What an image is called.
+fn wanted_name(planned: &Planned) -> String {
+    match planned {
+        Planned::Image(transfer) => transfer.source.to_string(),
+        Planned::Failed { source, .. } => source.clone(),
+    }
+}
+
 /// The result for one image at one target.
 struct Looked {
     outcome: Outcome,
@@ -120,7 +129,9 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
             let outcome = Outcome { target: target.clone(), ..Outcome::unresolved(source.clone(), error.clone()) };
-            request.progress.finished(source, Finished { word: outcome.status.word(), ok: false });
+            let reason = Some(error.to_string());
+            let how = Finished { word: outcome.status.word(), ok: false, reason: reason.as_deref() };
+            request.progress.finished(source, how);
             return Looked { outcome, differences: Vec::new(), whole: false };
         }
     };
@@ -129,7 +140,8 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
     let looked = compare(transfer, inspector.image(transfer).await, request.depth);
     let Outcome { status, .. } = looked.outcome;
     let ok = !looked.outcome.is_failure() && status != Status::Differs;
-    request.progress.finished(&source, Finished { word: status.word(), ok });
+    let reason = looked.outcome.error.as_ref().map(ToString::to_string);
+    request.progress.finished(&source, Finished { word: status.word(), ok, reason: reason.as_deref() });
     let seconds = started.elapsed().as_secs_f64();
     Looked { outcome: Outcome { seconds, ..looked.outcome }, ..looked }
 }

@@ -94,7 +94,11 @@ struct Seen {
 pub async fn warm(request: Request<'_>) -> Warming {
     let planned = wanted::wanted(request.images, request.lock, request.caches, request.only);
     let task = if request.check { Task::Verify } else { Task::Warm };
-    request.progress.begin(task, planned.len(), None);
+    let images = planned.iter().map(|planned| match planned {
+        Planned::Image(transfer) => transfer.source.to_string(),
+        Planned::Failed { source, .. } => source.clone(),
+    });
+    request.progress.begin(task, &images.collect::<Vec<_>>());
     let caches = Arc::new(Caches::new(request, &planned));
     let worked = planned.iter().enumerate().map(|(index, planned)| {
         let caches = &caches;
@@ -119,7 +123,8 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned:
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
             let outcome = Outcome { target: target.clone(), ..Outcome::unresolved(source.clone(), error.clone()) };
-            request.progress.finished(source, Finished { word: outcome.word(), ok: false });
+            let reason = Some(error.to_string());
+            request.progress.finished(source, Finished { word: outcome.word(), ok: false, reason: reason.as_deref() });
             return (outcome, Vec::new());
         }
     };
@@ -129,7 +134,9 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned:
     let (outcome, lacks) = told(transfer, seen);
     let is_lacking = outcome.status == Status::Differs;
     let word = if is_lacking { "lacks" } else { outcome.word() };
-    request.progress.finished(&source, Finished { word, ok: !outcome.is_failure() && !is_lacking });
+    let reason = outcome.error.as_ref().map(ToString::to_string);
+    let ok = !outcome.is_failure() && !is_lacking;
+    request.progress.finished(&source, Finished { word, ok, reason: reason.as_deref() });
     (Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }, lacks)
 }
 

@@ -18,7 +18,7 @@ use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Edge, Registry, Repository, Selector, bounds};
-use crate::progress::Task;
+use crate::progress::{Finished, Task};
 use crate::provision::Doubt;
 use crate::referrers::Found;
 use crate::registry::{Host, Login, Probe};
@@ -35,7 +35,8 @@ pub(super) async fn run(start: Start, arguments: &cli::Check) -> anyhow::Result<
     let only = session.only(&arguments.selection.only, &pins.old)?;
     warn_of_unused(&session);
     let hosts = needs(&session.images, &pins.old, &only);
-    session.progress.begin(Task::Check, session.images.len(), None);
+    let repositories = hosts.iter().flat_map(|(_, needs)| needs.keys().map(|(repository, _)| repository.to_string()));
+    session.progress.begin(Task::Check, &repositories.collect::<Vec<_>>());
     let checks = join_all(hosts.iter().map(|(registry, needs)| check_host(&session, registry, needs))).await;
     session.progress.end();
     let mut report = session.report("check");
@@ -55,8 +56,8 @@ fn warn_of_unused(session: &Session) {
     for host in &session.unused {
         let used = session.used.iter().filter(|used| used.layout().is_none());
         let nearest = used.min_by_key(|used| strsim::damerau_levenshtein(used.as_str(), host.as_str()));
-        let hint = nearest.map_or(String::new(), |nearest| format!("; the nearest host in use is {nearest}"));
-        tracing::warn!("registries.{host}: no image and no target uses it{hint}");
+        let hint = nearest.map(|nearest| format!("the nearest host in use is {nearest}"));
+        tracing::warn!(hint, "registries.{host}: no image and no target uses it");
     }
 }
 
@@ -201,6 +202,8 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
     let checked = needs.iter().map(|((repository, role), need)| {
         let missing = &missing;
         async move {
+            let name = repository.to_string();
+            session.progress.started(&name);
             let proofs = match (role, missing.get(repository)) {
                 (Role::Source, _) => check_source(session, repository, need).await,
                 (Role::Target, Some(Ok(false))) => check_target(session, repository, &need.names).await,
@@ -210,6 +213,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
                 }
                 (Role::Target, None) => Vec::new(),
             };
+            session.progress.finished(&name, Finished::well("checked"));
             proofs.into_iter().map(|(right, proof)| (repository.clone(), right, proof)).collect::<Vec<_>>()
         }
     });

@@ -9,6 +9,7 @@ use crate::error::{Result, Side, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Descriptor, Location, Platform, Reference, Registry, Repository, Tag};
 use crate::plan::Planned;
+use crate::progress::Task;
 use crate::report::{Outcome, Report};
 use crate::resolve::{Resolution, narrow};
 use crate::select::Only;
@@ -26,7 +27,12 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let handling = Handling { platforms, referrers, ..Handling::default() };
     let pinned = match session.unusable_target(destination.registry()).await {
         Some(error) => Err(error),
-        None => pin(&session, &origin, &handling).await,
+        None => {
+            session.progress.begin(Task::Resolve, &[origin.to_string()]);
+            let pinned = pin(&session, &origin, &handling).await;
+            session.progress.end();
+            pinned
+        }
     };
     let (source, image) = match pinned {
         Ok(pinned) => pinned,

@@ -3,6 +3,8 @@
 
 mod files;
 mod images;
+mod slow;
+mod stage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +15,16 @@ use oci_client::client::{Client, ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
 
 use self::images::Image;
+use self::slow::slowed;
+use self::stage::Stage;
 use super::session::Start;
-use super::{lock, plan, print, printed, sync, verify};
+use super::{lock, plan, print, sync, verify};
 use crate::cli;
 use crate::desired::{Entry, entries};
 use crate::lock::Lock;
 use crate::oci::{ACCEPT, Digest, Edge, Manifest, Registry, Repository};
 use crate::report::{Exit, Report};
-use crate::serve::{Options, Server};
+use crate::serve::{Options, Server, router};
 use crate::store::memory::Memory;
 
 /// What is upstream.
@@ -38,21 +42,48 @@ const UPSTREAM: [Image; 5] = {
     ]
 };
 
+/// Bytes a second of a registry far away, and of one's own: the demo takes some seconds to watch.
+const UPSTREAM_SPEED: u32 = 8_000_000;
+const MIRROR_SPEED: u32 = 25_000_000;
+
 pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<Exit> {
+    let (stop, progress) = (start.stop.clone(), Arc::clone(&start.progress));
+    // Whoever stops a demo has seen enough: nothing is finished, and the folder goes with what is dropped here.
+    let shown = stop.run_until_cancelled(show(start, arguments)).await;
+    progress.end();
+    let Some(shown) = shown else { return Ok(Exit::Interrupted) };
+    let Shown { exit, registries } = shown?;
+    if registries.is_some() {
+        stop.cancelled().await;
+    }
+    Ok(exit)
+}
+
+/// How it ended, and what is kept until somebody stops it.
+struct Shown {
+    exit: Exit,
+    registries: Option<(Server, Server)>,
+}
+
+async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
+    let stage = Stage::of(&start.global);
     let upstream = Memory::new();
-    let source =
-        Server::start(Arc::new(upstream.clone()), Options::default()).await.context("can't listen on 127.0.0.1")?;
-    let target =
-        Server::start(Arc::new(Memory::new()), Options::default()).await.context("can't listen on 127.0.0.1")?;
+    let serve = async |world: &Memory, speed| {
+        let router = slowed(router(Arc::new(world.clone()), Options::default()), speed);
+        Server::start_router(router, 0).await.context("can't listen on 127.0.0.1")
+    };
+    let source = serve(&upstream, UPSTREAM_SPEED).await?;
+    let target = serve(&Memory::new(), MIRROR_SPEED).await?;
     fill(&upstream).await?;
     let folder = tempfile::Builder::new().prefix("transship-demo-").tempdir().context("can't make a folder")?;
     let config = folder.path().join("mirror.yaml");
     let list = list(&source.registry(), &target.registry());
     std::fs::write(&config, &list).context("can't write mirror.yaml")?;
 
-    say(&format!(
-        "Two registries run on this machine: {} stands in for Docker Hub and Quay,\n\
-         {} for yours. The list of what to mirror is in\n{}:\n\n{}\n",
+    let until = if arguments.keep { "until Ctrl-C" } else { "until the demo ends" };
+    stage.say(&format!(
+        "Two registries run on this machine {until}: {} stands in for Docker Hub and Quay, {} for yours. The list of what to \
+         mirror is {}:\n\n{}",
         source.registry(),
         target.registry(),
         config.display(),
@@ -60,72 +91,68 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
     ))?;
     // The user's own cache is none of the demo's business.
     let start = Start { cache: start.cache.map(|(_, size)| (folder.path().join("cache"), size)), ..start };
-    let (mut exit, verified) = tour(start.clone(), &config).await?;
-    if let Some(verified) = verified {
-        say(&format!(
-            "6. Read back by a client that isn't ours: {} manifests and {} blobs, every digest as pinned;\n\
-             signatures that it found: {}.\n\n",
-            verified.manifests, verified.blobs, verified.signatures
+    let (mut exit, verified) = tour(start.clone(), &config, &stage).await?;
+    if let Some(Verified { manifests, blobs, signatures }) = verified {
+        stage.step("6. Read back by a client that isn't ours", "It knows nothing of how the mirror was filled.")?;
+        stage.result(&format!(
+            "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures that it found: {signatures}"
         ))?;
-        exit = files::rewrite(&start.global, &config, &start.stop).await?;
+        exit = files::rewrite(&start.global, &config, &stage, &start.stop).await?;
     }
-    let installed = "A real mirror starts with three lines:\n\n\
-         \x20 $EDITOR mirror.yaml      # target: and images:, as above; mirror.yaml.example has every key\n\
-         \x20 transship plan           # what would happen, and what it costs\n\
-         \x20 transship sync           # pins, creates, copies\n";
-    if arguments.keep {
-        let folder = folder.keep();
-        say(&format!(
-            "{installed}\nKept: {}, and both registries until Ctrl-C. In another terminal, try\n\n  \
-             transship plan -c {}\n",
-            folder.display(),
-            config.display()
-        ))?;
-        start.stop.cancelled().await;
-        return Ok(exit);
+    let installed = "\nA real mirror starts with three lines:\n\n\
+         \x20 $EDITOR mirror.yaml  # as above\n\
+         \x20 transship plan       # what it costs\n\
+         \x20 transship sync       # does it";
+    if !arguments.keep {
+        stage.say(installed)?;
+        source.stop().await;
+        target.stop().await;
+        return Ok(Shown { exit, registries: None });
     }
-    say(installed)?;
-    source.stop().await;
-    target.stop().await;
-    Ok(exit)
+    stage.say(&format!("{installed}\n\nIn another terminal, try\n\n  transship plan -c {}\n", config.display()))?;
+    stage.result(&format!("Kept: {}, and both registries until Ctrl-C.", folder.keep().display()))?;
+    Ok(Shown { exit, registries: Some((source, target)) })
 }
 
 /// lock → plan → sync → sync → verify → a stranger; ends early at the first that doesn't succeed.
-async fn tour(start: Start, config: &Path) -> anyhow::Result<(Exit, Option<Verified>)> {
+async fn tour(start: Start, config: &Path, stage: &Stage) -> anyhow::Result<(Exit, Option<Verified>)> {
     let mut global = start.global.clone();
     global.config = Some(config.to_owned());
     let start = Start { global: global.clone(), ..start };
-    let show = |report: &Report| print(report, &global);
+    // What to run next is the demo's to say.
+    let show = |report: Report| print(&Report { command: "demo".to_owned(), ..report }, &global);
 
-    say("1. transship lock: pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of\n\
-         the index of which only a part is wanted.\n")?;
-    let exit = show(&lock::run(start.clone(), &cli::Lock::default()).await?)?;
+    stage.step(
+        "1. transship lock",
+        "Pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of the index of which only a part is \
+         wanted.",
+    )?;
+    let exit = show(lock::run(start.clone(), &cli::Lock::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n2. transship plan: what would happen.\n")?;
-    let exit = show(&plan::run(start.clone(), &cli::Plan { bytes: true, ..cli::Plan::default() }).await?)?;
+    stage.step("2. transship plan", "What would happen, and what it would cost.")?;
+    let exit = show(plan::run(start.clone(), &cli::Plan { bytes: true, ..cli::Plan::default() }).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n3. transship sync: copies; what two images share travels once.\n")?;
-    let exit = show(&sync::run(start.clone(), &cli::Sync::default()).await?)?;
+    stage.step("3. transship sync", "Copies; what two images share travels once.")?;
+    let exit = show(sync::run(start.clone(), &cli::Sync::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n4. transship sync, once more: nothing to do.\n")?;
+    stage.step("4. transship sync, once more", "Nothing to do.")?;
     let again = sync::run(start.clone(), &cli::Sync::default()).await?;
-    let exit = show(&again)?;
     let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|image| image.host == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();
-    say(&format!("Requests to Docker Hub and Quay: {asked}\n"))?;
+    let exit = show(again)?;
+    stage.say(&format!("Requests to Docker Hub and Quay: {asked}"))?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    say("\n5. transship verify --content: is each byte in the mirror what the lock pins?\n")?;
+    stage.step("5. transship verify --content", "Is each byte in the mirror what the lock pins?")?;
     let everything = cli::Verify { deep: true, content: true, extra: true, ..cli::Verify::default() };
-    let exit = show(&verify::run(start, &everything).await?)?;
-    say("\n")?;
+    let exit = show(verify::run(start, &everything).await?)?;
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
     Ok((exit, Some(read_back(&pins, config).await?)))
 }
@@ -149,7 +176,8 @@ fn list(source: &Registry, target: &Registry) -> String {
         };
         match platforms.is_empty() {
             true => format!("  - {name}:{tag}\n"),
-            false => format!("  - {{image: \"{name}:{tag}\", platforms: [{platforms}]}}\n"),
+            // What refers to the whole image says nothing of a part.
+            false => format!("  - {{image: \"{name}:{tag}\", platforms: [{platforms}], referrers: none}}\n"),
         }
     });
     format!(
@@ -241,9 +269,4 @@ async fn read_graph(
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
-}
-
-/// Part of what the demo shows, so on stdout with the reports.
-fn say(text: &str) -> anyhow::Result<()> {
-    printed(text).map(drop)
 }

@@ -1,20 +1,28 @@
-//! What goes to the log, and how: one line an event, on stderr, beside the progress.
+//! What goes to the log, and how, on stderr, beside the progress: a person at a terminal is warned as by a compiler; elsewhere,
+//! and with `-v`, each event is one line with its time.
 //!
 //! `-v` shows each request, `-vv` headers, `-vvv` everything, and `TRANSSHIP_LOG` filters in detail. Dependencies stay silent
 //! below that: what is wrong is told by whoever asked them. Our own events are made to hold no secret; those of dependencies aren't, and are cut off below where some of them show headers, bodies or
 //! the credentials of a proxy, whatever the filter says.
 
-use std::io;
+use std::fmt;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
-use tracing::Metadata;
+use jiff::Timestamp;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::progress::{Log, Progress};
+use crate::terminal::colour::{BOLD, GREEN, RED, YELLOW, paint};
+use crate::terminal::{columns_of_stderr, escape, wrap};
 
 /// How much of a dependency may ever be shown, by the beginning of its events' target; the first row that fits counts.
 const MOST: &[(&str, LevelFilter)] = &[
@@ -27,19 +35,19 @@ const MOST: &[(&str, LevelFilter)] = &[
 ];
 
 /// Starts the log. A second start in one process, as in tests, keeps the first.
-pub(super) fn start(verbosity: u8, colour: bool, progress: &Arc<dyn Progress>) {
+pub(super) fn start(verbosity: u8, is_coloured: bool, progress: &Arc<dyn Progress>) {
     let default = match verbosity {
         0 => "off,transship=warn",
         1 => "off,transship=debug",
         2 => "off,transship=trace",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("TRANSSHIP_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Lines(Log::new(Arc::clone(progress))))
-        .with_ansi(colour)
-        .with_target(false)
-        .compact();
+    let filter = EnvFilter::try_from_env("TRANSSHIP_LOG");
+    // Who asks for more reads a log, also at a terminal.
+    let is_plain = verbosity == 0 && filter.is_err() && io::stderr().is_terminal();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
+    let format = Format { is_plain, is_coloured };
+    let lines = tracing_subscriber::fmt::layer().with_writer(Log::new(Arc::clone(progress))).event_format(format);
     let _ = tracing_subscriber::registry().with(filter_fn(is_safe)).with(filter).with(lines).try_init();
 }
 
@@ -47,46 +55,105 @@ fn is_safe(event: &Metadata<'_>) -> bool {
     MOST.iter().find(|(target, _)| event.target().starts_with(target)).is_some_and(|(_, most)| event.level() <= most)
 }
 
-/// Makes of each event, which comes in one piece, one line: what others said may hold line breaks.
-#[derive(Clone)]
-struct Lines(Log);
+/// How an event is written: for a person as a compiler tells it, else as one line of a log.
+struct Format {
+    is_plain: bool,
+    is_coloured: bool,
+}
 
-impl io::Write for Lines {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.0.write_all(one_line(&String::from_utf8_lossy(event)).as_bytes())?;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let level = *event.metadata().level();
+        let text = if self.is_plain { said.plain(level, self.is_coloured) } else { said.line(level, self.is_coloured) };
+        out.write_str(&text)
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
+/// What an event says. Line breaks are escaped: what others said may hold some.
+#[derive(Debug, Default)]
+struct Said {
+    message: String,
+    hint: Option<String>,
+    fields: String,
+}
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        let text = escape(&text);
+        match field.name() {
+            "message" => self.message.push_str(&text),
+            "hint" => self.hint = Some(text.into_owned()),
+            name => self.fields.push_str(&format!(" {name}={text}")),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" | "hint" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
     }
 }
 
-/// `event` with all control characters escaped but the last line break and ESC: those in values are escaped already, and
-/// what is left of them are colours.
-fn one_line(event: &str) -> String {
-    let body = event.strip_suffix('\n').unwrap_or(event);
-    let escaped = body.chars().flat_map(|c| match c.is_control() && c != '\u{1b}' {
-        true => c.escape_default().collect::<Vec<char>>(),
-        false => vec![c],
-    });
-    escaped.chain(['\n']).collect()
+impl Said {
+    /// `warning: …`, and the hint below it.
+    fn plain(&self, level: Level, is_coloured: bool) -> String {
+        let (word, colour) = match level {
+            Level::ERROR => ("error", RED),
+            Level::WARN => ("warning", YELLOW),
+            _ => ("note", BOLD),
+        };
+        let columns = columns_of_stderr().unwrap_or(usize::MAX);
+        let mut lines = wrap(&format!("{word}: {}{}", self.message, self.fields), columns, "  ");
+        lines[0].replace_range(..word.len(), &paint(word, colour, is_coloured));
+        if let Some(hint) = self.hint.as_ref().filter(|hint| !hint.is_empty()) {
+            lines.extend(wrap(&format!("hint: {hint}"), columns, "  "));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    /// With the time to the second.
+    fn line(&self, level: Level, is_coloured: bool) -> String {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let colour = match level {
+            Level::ERROR => RED,
+            Level::WARN => YELLOW,
+            _ => GREEN,
+        };
+        let level = paint(&format!("{level:>5}"), colour, is_coloured);
+        let hint = self.hint.as_ref().filter(|hint| !hint.is_empty());
+        let hint = hint.map_or_else(String::new, |hint| format!("; hint: {hint}"));
+        format!("{now} {level} {}{}{hint}\n", self.message, self.fields)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn said() -> Said {
+        let mut said = Said::default();
+        said.message.push_str(&escape("it is\r\nso\u{7}"));
+        said.hint = Some("do this".to_owned());
+        said.fields.push_str(" name=\"a\"");
+        said
+    }
+
     #[test]
-    fn an_event_is_one_line() {
-        assert_eq!(one_line("a\r\nb\tc \u{1b}[2mx\u{7}\n"), "a\\r\\nb\\tc \u{1b}[2mx\\u{7}\n");
+    fn a_person_reads_it_as_a_compilers_and_a_log_has_a_line_for_each() {
+        let plain = "warning: it is\\r\\nso\\u{7} name=\"a\"\nhint: do this\n";
+        assert_eq!(said().plain(Level::WARN, false), plain);
+        assert!(said().plain(Level::WARN, true).starts_with("\u{1b}[33mwarning\u{1b}[0m: "));
+        let line = said().line(Level::WARN, false);
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!((time.len(), time.ends_with('Z')), ("2026-11-29T10:44:19Z".len(), true), "{time}");
+        assert_eq!(rest, " WARN it is\\r\\nso\\u{7} name=\"a\"; hint: do this\n");
     }
 }

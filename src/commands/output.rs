@@ -1,7 +1,7 @@
 //! What a run leaves for whoever started it: text or one JSON document on stdout, the same document in the file of
 //! `--report`, and on stderr why it could not run.
 
-use std::io::{self, ErrorKind, IsTerminal as _, StdoutLock, Write as _};
+use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use crate::cli::{Cli, ColorChoice, Global};
 use crate::config::Problems;
 use crate::error::Kind;
 use crate::report::{Exit, Fatal, Place, Report, Style};
+use crate::terminal::colour::{self, RED, paint};
 use crate::terminal::{columns_of_stderr, columns_of_stdout, wrap};
 
 /// Why a verb could not run: exit status 2.
@@ -50,12 +51,18 @@ const UNHEARD_HINT: &str =
 
 /// Colours and how much to say.
 pub(super) fn style(global: &Global) -> Style {
-    let wanted = match global.color {
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
-        ColorChoice::Auto => io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    let color = is_coloured(global, &io::stdout());
+    Style { quiet: global.quiet, verbose: global.verbose > 0, color, width: columns_of_stdout() }
+}
+
+/// Whether what goes to `out` is coloured.
+pub(super) fn is_coloured(global: &Global, out: &impl IsTerminal) -> bool {
+    let choice = match global.color {
+        ColorChoice::Always => Some(true),
+        ColorChoice::Never => Some(false),
+        ColorChoice::Auto => None,
     };
-    Style { quiet: global.quiet, verbose: global.verbose > 0, color: wanted, width: columns_of_stdout() }
+    colour::wanted(choice, out.is_terminal())
 }
 
 /// Tells what a run did.
@@ -110,7 +117,7 @@ pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Res
 
 /// Tells why `verb` could not run and what to do about it.
 pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global: &Global) -> Exit {
-    let exit = explain(error);
+    let exit = explain(error, is_coloured(global, &io::stderr()));
     if error.is::<Unheard>() {
         return exit;
     }
@@ -120,7 +127,7 @@ pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global
     exit
 }
 
-fn explain(error: &anyhow::Error) -> Exit {
+fn explain(error: &anyhow::Error, is_coloured: bool) -> Exit {
     let mut text = match error.downcast_ref::<Problems>() {
         // Whatever was said around them is told, too.
         Some(problems) if error.to_string() == problems.to_string() => format!("error: {}", problems.annotated()),
@@ -135,6 +142,9 @@ fn explain(error: &anyhow::Error) -> Exit {
     if let Some(columns) = columns_of_stderr() {
         let lines = text.lines().flat_map(|line| wrap(line, columns, "  "));
         text = lines.map(|line| line + "\n").collect();
+    }
+    if let Some(rest) = text.strip_prefix("error:") {
+        text = paint("error", RED, is_coloured) + ":" + rest;
     }
     let _ = io::stderr().lock().write_all(text.as_bytes());
     error.downcast_ref::<Unheard>().map_or(Exit::Unable, |unheard| unheard.exit)
@@ -182,7 +192,8 @@ pub(crate) fn answer(clap: &clap::Error, arguments: &[std::ffi::OsString]) -> Ex
     match clap.print() {
         Err(error) if is_help && error.kind() != ErrorKind::BrokenPipe => {
             let what = "to standard output".to_owned();
-            return explain(&Unheard { exit: Exit::Failed, what, error }.into()).into();
+            let is_coloured = colour::wanted(None, io::stderr().is_terminal());
+            return explain(&Unheard { exit: Exit::Failed, what, error }.into(), is_coloured).into();
         }
         // Nobody is left to tell if stderr can't be written.
         _ => {}

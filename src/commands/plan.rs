@@ -55,7 +55,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 /// Registries may clear away what has no tag.
 pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
     for transfer in plan.with_work().filter(|transfer| transfer.tag.is_none()) {
-        tracing::warn!("{} lands without a tag, and may be cleared away: {what_helps}", transfer.target_text());
+        tracing::warn!(hint = what_helps, "{} lands without a tag, and may be cleared away", transfer.target_text());
     }
 }
 

@@ -23,12 +23,13 @@ use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::Lock;
 use crate::oci::{Registry, Repository};
 use crate::plan::{self, Plan};
-use crate::progress::{Progress, Task};
+use crate::progress::{Finished, Progress, Task};
 use crate::provision::{Provisioners, Work};
 use crate::referrers::Finder;
 use crate::registry::{BasicTokens, Hosts};
 use crate::report::{ProxyCacheOutcome, Quota, RegistryUse, Report, RepositoryOutcome};
 use crate::resolve::{self, Resolution, Update};
+use crate::retry::{Waiting, Waits};
 use crate::select::Only;
 use crate::store::Stores;
 use crate::store::cache::CachedStores;
@@ -71,6 +72,16 @@ pub(super) struct Session {
     clock: Instant,
 }
 
+/// Passes on which hosts are waited for.
+#[derive(Debug)]
+struct Heard(Arc<dyn Progress>);
+
+impl Waits for Heard {
+    fn changed(&self, host: &str, waiting: Waiting) {
+        self.0.waits(host, waiting);
+    }
+}
+
 impl Start {
     /// Reads mirror.yaml and what lies beside it.
     pub(super) fn session(self) -> anyhow::Result<(Session, Pins)> {
@@ -98,6 +109,7 @@ impl Start {
         let Settings { registries: set, limits, lacking } = settings;
         let sessions = Arc::new(Sessions::new());
         let hosts = Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>);
+        let hosts = hosts.heard_by(Arc::new(Heard(Arc::clone(&self.progress))));
         let repositories = images.iter().flat_map(|rule| rule.destinations.iter().chain([&rule.repository]));
         let hosts = Arc::new(hosts.expecting(repositories.cloned()).expecting(mirrored(&images, &set)));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));
@@ -171,7 +183,6 @@ impl Session {
 
     /// Asks the sources.
     pub(super) async fn resolve(&self, old: &Lock, update: &Update, only: &Only) -> Resolution {
-        self.progress.begin(Task::Resolve, self.images.len(), None);
         let request = resolve::Request {
             images: &self.images,
             old,
@@ -179,11 +190,10 @@ impl Session {
             only,
             stores: &self.stores,
             finder: &self.finder,
+            progress: &self.progress,
             stop: &self.stop,
         };
-        let resolution = resolve::resolve(request).await;
-        self.progress.end();
-        resolution
+        resolve::resolve(request).await
     }
 
     /// Asks the targets; `before` is what was pinned before this run, where that is known. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
@@ -195,8 +205,6 @@ impl Session {
         follow: bool,
         repair: bool,
     ) -> Plan {
-        let images = resolution.lock.images().filter(|image| only.matches(&image.source)).count();
-        self.progress.begin(Task::Plan, images, None);
         let request = plan::Request {
             images: &self.images,
             lock: &resolution.lock,
@@ -206,6 +214,7 @@ impl Session {
             stores: &self.stores,
             provisioners: &self.provisioners,
             follow,
+            progress: &self.progress,
             stop: &self.stop,
         };
         let mut plan = plan::plan(request).await;
@@ -220,7 +229,8 @@ impl Session {
     pub(super) async fn execute(&self, plan: Plan) -> Report {
         let mut report = self.report("");
         let ready = self.provision(&plan).await;
-        self.progress.begin(Task::Copy, plan.with_work().count(), None);
+        let images: Vec<String> = plan.with_work().map(|transfer| transfer.source.to_string()).collect();
+        self.progress.begin(Task::Copy, &images);
         let means = CopyOptions {
             stores: Arc::clone(&self.stores),
             finder: Arc::clone(&self.finder),
@@ -287,7 +297,19 @@ impl Session {
     /// A proof for each repository in which a tag is set, or why there is none.
     async fn provision(&self, plan: &Plan) -> Readiness {
         let repositories = plan.to_prepare();
-        let ensured = self.stop.run_until_cancelled(self.provisioners.ensure(&repositories)).await;
+        let to_have = |repository: &Repository| {
+            let images = plan.with_work().filter(|transfer| transfer.target == *repository);
+            images.map(|transfer| transfer.source.to_string()).collect::<Vec<_>>()
+        };
+        let images: Vec<String> = repositories.iter().flat_map(to_have).collect();
+        self.progress.begin(Task::Provision, &images);
+        let done = |repository: &Repository| {
+            for image in to_have(repository) {
+                self.progress.finished(&image, Finished::well("ready"));
+            }
+        };
+        let ensured = self.stop.run_until_cancelled(self.provisioners.ensure_each(&repositories, &done)).await;
+        self.progress.end();
         // Asked to stop, the images without a proof are told to be interrupted.
         ensured.unwrap_or_default().into_iter().collect()
     }

@@ -90,6 +90,6 @@ fn tell(lock: &Path, holder: &str, wait: bool) {
     if wait {
         tracing::warn!("another run is at work on {lock}{pid}; waiting until it is done");
     } else {
-        tracing::warn!("another run is at work on {lock}{pid}; two do no harm. --wait waits until it is done");
+        tracing::warn!(hint = "--wait waits until it is done", "another run is at work on {lock}{pid}; two do no harm");
     }
 }

@@ -36,6 +36,14 @@ pub(super) enum Placed {
 
 /// Gets `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
+    let placed = bring(engine, route, blob, ask).await;
+    if !matches!(placed, Ok(Placed::Copied)) {
+        engine.meter.settle(route, blob);
+    }
+    placed
+}
+
+async fn bring(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
     let seems_empty = engine.empty_repositories.contains(here);
     let asks = match ask {
@@ -229,11 +237,17 @@ async fn send_once(
         }
     };
     let (upload, bytes) = open_both(route, source, blob, opened).await?;
-    let reached = Arc::clone(reached);
-    let body = stream::verified(Arc::clone(source), blob.clone(), bytes, reached, Arc::clone(&engine.shared));
+    let moving = engine.meter.begin(route, blob);
+    let means = stream::Means {
+        moving: Arc::clone(&moving),
+        reached: Arc::clone(reached),
+        bandwidth: Arc::clone(&engine.bandwidth),
+    };
+    let body = stream::verified(Arc::clone(source), blob.clone(), bytes, means);
     let pushed = route.target.push_blob(upload.clone(), blob, body).await;
-    if pushed.is_err() {
-        route.target.abandon(upload).await;
+    match pushed {
+        Ok(()) => moving.arrived(),
+        Err(_) => route.target.abandon(upload).await,
     }
     pushed.map_err(|error| error.on(Side::Target))
 }

@@ -91,7 +91,7 @@ pub(super) async fn copy_all(engine: &Arc<Engine>, route: &Arc<Route>, set: &Ref
     }
     for (member, fate) in set.members.iter().zip(&fates) {
         match fate {
-            Fate::Refused(error) => tracing::warn!("{error}; {}", error.hint().unwrap_or_default()),
+            Fate::Refused(error) => tracing::warn!(hint = error.hint(), "{error}"),
             Fate::NotAReferrer => {
                 tracing::warn!("{} is listed as referring to {}, but doesn't: skipped", member.digest, set.subject);
             }
@@ -270,7 +270,10 @@ fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
 /// Warns because the replaced manifest may have been a signature made by the target's owner.
 fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
     let is = &member.digest;
-    tracing::warn!("{name} was {held} and is now the source's {is}: to keep existing tags, set overwrite: keep");
+    tracing::warn!(
+        hint = "to keep existing tags, set overwrite: keep",
+        "{name} was {held} and is now the source's {is}"
+    );
 }
 
 /// The error if the tag of `member` holds something else that may not be replaced.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{Kind, Result, Side};
-use crate::oci::{Descriptor, Digest, Repository, Selector};
+use crate::oci::{Descriptor, Digest, Reference, Repository, Selector};
 use crate::provision::Ready;
 use crate::store::{Held, Source, Stores, Target};
 
@@ -16,15 +16,24 @@ pub(super) struct Route {
     to: Repository,
     /// The plan position of the image.
     place: usize,
+    /// What it is called.
+    image: Arc<str>,
 }
 
 impl Route {
     /// Opens both ends. `ready` proves that the target repository exists.
-    pub(super) fn open(stores: &dyn Stores, from: &Repository, ready: &Ready, place: usize) -> Result<Arc<Self>> {
-        let to = ready.repository();
+    pub(super) fn open(stores: &dyn Stores, image: &Reference, ready: &Ready, place: usize) -> Result<Arc<Self>> {
+        let (from, to) = (image.repository(), ready.repository());
         let source = stores.source(from).map_err(|error| error.on(Side::Source))?;
         let target = stores.target(to).map_err(|error| error.on(Side::Target))?;
-        Ok(Arc::new(Self { source, target, from: from.clone(), to: to.clone(), place }))
+        Ok(Arc::new(Self {
+            source,
+            target,
+            from: from.clone(),
+            to: to.clone(),
+            place,
+            image: image.to_string().into(),
+        }))
     }
 
     pub(super) fn source_repository(&self) -> &Repository {
@@ -37,6 +46,10 @@ impl Route {
 
     pub(super) fn place(&self) -> usize {
         self.place
+    }
+
+    pub(super) fn image(&self) -> &Arc<str> {
+        &self.image
     }
 
     /// The key by which images share the work for the same content between the same repositories.

@@ -12,9 +12,9 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
 use super::bandwidth::Bandwidth;
+use super::meter::Moving;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Mismatch, Verifier};
-use crate::progress::Progress;
 use crate::retry::{Backoff, Tries};
 use crate::store::{BlobStream, Source, wrong_size};
 
@@ -24,11 +24,13 @@ const RESUME_WITHIN: Duration = Duration::from_secs(20);
 /// The progress in bytes after which the allowed number of failures is renewed.
 pub(super) const RENEWS: u64 = 1 << 20;
 
-/// What the readers of a run share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) progress: Arc<dyn Progress>,
-    pub(super) bandwidth: Bandwidth,
+/// What a reader works with.
+pub(super) struct Means {
+    /// Whoever watches.
+    pub(super) moving: Arc<Moving>,
+    /// How far it has come, in all attempts.
+    pub(super) reached: Arc<AtomicU64>,
+    pub(super) bandwidth: Arc<Bandwidth>,
 }
 
 struct Reader {
@@ -42,9 +44,7 @@ struct Reader {
     tries: Tries,
     /// The offset at which the tries were last renewed.
     renewed_at: u64,
-    /// The current offset, for observers.
-    reached: Arc<AtomicU64>,
-    shared: Arc<Shared>,
+    means: Means,
 }
 
 /// Opens `blob` of `source`, and returns when its first byte has arrived.
@@ -57,15 +57,9 @@ pub(super) async fn open(source: &Arc<dyn Source>, blob: &Descriptor) -> Result<
     Ok(futures::stream::iter(first).chain(stream).boxed())
 }
 
-/// The verified bytes of `blob`; `opened` is the first stream from `source`. `reached` tracks the number of bytes
+/// The verified bytes of `blob`; `opened` is the first stream from `source`. `means.reached` tracks the number of bytes
 /// read.
-pub(super) fn verified(
-    source: Arc<dyn Source>,
-    blob: Descriptor,
-    opened: BlobStream,
-    reached: Arc<AtomicU64>,
-    shared: Arc<Shared>,
-) -> BlobStream {
+pub(super) fn verified(source: Arc<dyn Source>, blob: Descriptor, opened: BlobStream, means: Means) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
     let reader = Reader {
         source,
@@ -76,8 +70,7 @@ pub(super) fn verified(
         deadline: None,
         tries: Backoff::default().tries(),
         renewed_at: 0,
-        reached,
-        shared,
+        means,
     };
     futures::stream::try_unfold(reader, |mut reader| async move {
         let chunk = reader.next().await.map_err(|error| error.on(Side::Source))?;
@@ -114,11 +107,11 @@ impl Reader {
 
     async fn take(&mut self, chunk: &Bytes) -> Result<()> {
         self.deadline = None;
-        self.shared.progress.bytes(chunk.len() as u64);
+        self.means.moving.take(chunk.len() as u64);
         self.verifier().update(chunk).map_err(|mismatch| self.mismatch(&mismatch))?;
         let seen = self.verifier().seen();
-        self.reached.fetch_max(seen, Ordering::Relaxed);
-        self.shared.bandwidth.take(chunk.len()).await;
+        self.means.reached.fetch_max(seen, Ordering::Relaxed);
+        self.means.bandwidth.take(chunk.len()).await;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub(super) fn copy_children<'a>(
     ask: Ask,
 ) -> BoxFuture<'a, Result<Bytes>> {
     async move {
+        engine.meter.expect(route, manifest);
         let branches = manifest.successors().iter().map(|edge| async move {
             let copied = copy_edge(engine, route, edge, depth, ask).await;
             copied.map_err(|error| child::explain(error, manifest, edge.descriptor()))

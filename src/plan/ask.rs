@@ -14,6 +14,7 @@ use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
+use crate::progress::{Finished, Task};
 use crate::store::{Held, as_pinned, cached_image};
 
 /// The hint for an image whose tag must not be replaced by mistake.
@@ -23,8 +24,19 @@ const UNKNOWN_TAG: &str = "give the account the right to read at the target, or 
 /// Determines the work to be done.
 pub async fn plan(request: Request<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
+    let images: Vec<String> = wants.iter().map(|want| want.source.to_string()).collect();
+    request.progress.begin(Task::Plan, &images);
     let lists = Lists::of_new(request, &wants).await;
-    let asked = wants.iter().map(|want| async { ask_tag(request, want, &lists).await });
+    let asked = wants.iter().map(|want| async {
+        let image = want.source.to_string();
+        request.progress.started(&image);
+        let answer = ask_tag(request, want, &lists).await;
+        let error = answer.as_ref().and_then(|answer| answer.as_ref().err());
+        let error = error.filter(|error| error.kind() != Kind::Interrupted).map(ToString::to_string);
+        let word = if error.is_some() { "failed" } else { "planned" };
+        request.progress.finished(&image, Finished { word, ok: error.is_none(), reason: error.as_deref() });
+        answer
+    });
     let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
@@ -134,14 +146,11 @@ fn planned(
         // The content of the tag is unknown.
         (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {
-            tracing::warn!("{error}; it is left as it is (overwrite: keep). {}", error.hint().unwrap_or_default());
+            tracing::warn!(hint = error.hint(), "{error}; it is left as it is (overwrite: keep)");
             Action::Kept { found: None }
         }
         (Held::Withheld(error), Overwrite::Replace) => {
-            tracing::warn!(
-                "{error}; what it holds isn't known, so it is set again. {}",
-                error.hint().unwrap_or_default()
-            );
+            tracing::warn!(hint = error.hint(), "{error}; what it holds isn't known, so it is set again");
             if is_there { Action::Tag } else { Action::Copy }
         }
         _ if is_there => Action::Tag,

@@ -93,7 +93,7 @@ async fn lacking(target: &dyn Target, root: &Digest, referrers: BTreeSet<Referre
             Presence::Other(_) => Lack::Other,
             Presence::Withheld(error) => {
                 let hint = error.hint().unwrap_or_default();
-                tracing::warn!("{error}; whether it is what refers to the image isn't known. {hint}");
+                tracing::warn!(hint, "{error}; whether it is what refers to the image isn't known");
                 Lack::Other
             }
             Presence::Unknown(error) => {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ImageRule;
 use crate::error::Error;
 use crate::lock::{self, Lock};
+use crate::progress::Progress;
 use crate::provision::Provisioners;
 use crate::select::Only;
 use crate::store::Stores;
@@ -36,6 +37,8 @@ pub struct Request<'a> {
     /// Whether to look for new referrers of an image's parts and of its referrers, even if nothing else is to be
     /// done.
     pub follow: bool,
+    /// Receives progress events; the caller ends the task.
+    pub progress: &'a Arc<dyn Progress>,
     /// Cancelled when no further requests are to be sent.
     pub stop: &'a CancellationToken,
 }

@@ -1,187 +1,234 @@
-//! Progress for people: one summary line and the images at work. The only file that knows indicatif.
+//! Progress for people: a frame at the bottom of the terminal, drawn several times a second, and what is done above it.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use super::render::{Screen, Shown, lines};
+use super::work::{Ended, Waited, Work, stopping};
+use super::{Finished, Progress, Task};
+use crate::retry::Waiting;
+use crate::terminal::colour::{GREEN, RED, YELLOW, paint};
+use crate::terminal::frame::Frame;
+use crate::terminal::{escape, shorten, size_of_stderr, wrap};
 
-use super::{Finished, Progress, Task, write_stderr};
+/// The time between two drawings.
+const TICK: Duration = Duration::from_millis(100);
 
-/// More than this push the rest of the terminal out of sight.
-const SHOWN: usize = 6;
-const KNOWN: &str = "{prefix} [{bar:20}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {elapsed}";
-const UNKNOWN: &str = "{prefix} {decimal_bytes} {decimal_bytes_per_sec} {elapsed}";
-const ASKING: &str = "{prefix} {elapsed}";
-const IMAGE: &str = "  {elapsed:>4} {wide_msg}";
-
-/// Bars on stderr; nothing if that isn't a terminal. They are gone after [`Progress::end`], failures stay.
+/// A frame on stderr; nothing if that isn't a terminal. It is gone after [`Progress::end`]; what scrolled by stays.
 pub struct Bars {
-    multi: MultiProgress,
-    state: Mutex<State>,
+    shared: Arc<Shared>,
+    ticker: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes the ticker when there is nothing more to draw for good.
+    ended: Condvar,
+}
+
 struct State {
-    task: Option<Task>,
-    summary: Option<ProgressBar>,
-    images: usize,
-    done: usize,
-    shown: Vec<(String, ProgressBar)>,
-    /// Those without a line, and since when they are worked on.
-    waiting: VecDeque<(String, Instant)>,
+    out: Box<dyn Write + Send>,
+    /// Rows and columns, asked for at each drawing: a terminal may be resized.
+    size: fn() -> Option<(usize, usize)>,
+    is_coloured: bool,
+    frame: Frame,
+    work: Option<Work>,
+    waited: Waited,
+    stops: Option<Instant>,
+    is_over: bool,
 }
 
 impl Bars {
     /// On stderr.
-    pub fn stderr() -> Self {
-        Self::new(ProgressDrawTarget::stderr_with_hz(10))
+    pub fn stderr(is_coloured: bool) -> Self {
+        Self::new(io::stderr(), size_of_stderr, is_coloured)
     }
 
-    fn new(target: ProgressDrawTarget) -> Self {
-        Self { multi: MultiProgress::with_draw_target(target), state: Mutex::default() }
+    fn new(out: impl Write + Send + 'static, size: fn() -> Option<(usize, usize)>, is_coloured: bool) -> Self {
+        let state = State {
+            out: Box::new(out),
+            size,
+            is_coloured,
+            frame: Frame::default(),
+            work: None,
+            waited: Waited::default(),
+            stops: None,
+            is_over: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), ended: Condvar::new() });
+        // The frame is drawn by a thread of its own, so that it doesn't depend on the runtime being idle enough to tick.
+        // Without one it is drawn when something happens.
+        let drawn = Arc::clone(&shared);
+        let ticker = thread::Builder::new().name("progress".to_owned()).spawn(move || drawn.tick()).ok();
+        Self { shared, ticker }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.lock()
+    }
+
+    fn work(&self, change: impl FnOnce(&mut Work)) {
+        if let Some(work) = &mut self.lock().work {
+            change(work);
+        }
+    }
+}
+
+impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show(&self, state: &mut State, image: String, since: Instant) {
-        let bar = self
-            .multi
-            .add(ProgressBar::no_length())
-            .with_style(style(IMAGE))
-            .with_message(image.clone())
-            .with_elapsed(since.elapsed());
-        bar.enable_steady_tick(Duration::from_secs(1));
-        state.shown.push((image, bar));
+    fn tick(&self) {
+        let mut state = self.lock();
+        while !state.is_over {
+            state.draw(Instant::now());
+            // Waiting is what lets go of the lock: it happens on every round.
+            state = self.ended.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).expect("the templates are constants and tested");
-    style.progress_chars("=> ")
 }
 
 impl State {
-    fn label(&self) {
-        let (Some(summary), Some(task)) = (&self.summary, self.task) else { return };
-        summary.set_prefix(format!("{} {}/{} images", task.word(), self.done, self.images));
+    fn draw(&mut self, now: Instant) {
+        let lines = self.lines(now);
+        let text = self.frame.draw(lines);
+        self.write(&text);
     }
 
-    /// Takes `image` off the screen or out of the queue; whether a line has become free.
-    fn forget(&mut self, image: &str) -> bool {
-        if let Some(position) = self.shown.iter().position(|(shown, _)| shown == image) {
-            self.shown.remove(position).1.finish_and_clear();
-            return true;
+    fn lines(&mut self, now: Instant) -> Vec<String> {
+        let (Some((rows, columns)), Some(work)) = ((self.size)(), &mut self.work) else { return Vec::new() };
+        work.sample(now);
+        let screen = Screen { rows, columns, is_coloured: self.is_coloured };
+        lines(Shown { work, waited: &self.waited, stops: self.stops }, screen, now)
+    }
+
+    /// Lets `text`, whole lines, scroll by above the frame.
+    fn say(&mut self, text: &str) {
+        let text = self.frame.above(text);
+        self.write(&text);
+    }
+
+    /// Folded, and coloured where it begins with this.
+    fn say_folded(&mut self, text: &str, (mark, colour): (&str, &str)) {
+        let columns = (self.size)().map_or(usize::MAX, |(_, columns)| columns);
+        let mut lines = wrap(text, columns, "  ");
+        if let Some(rest) = lines.first().and_then(|first| first.strip_prefix(mark)) {
+            lines[0] = paint(mark, colour, self.is_coloured) + rest;
         }
-        if let Some(position) = self.waiting.iter().position(|(waiting, _)| waiting == image) {
-            self.waiting.remove(position);
+        self.say(&(lines.join("\n") + "\n"));
+    }
+
+    /// A name that leaves room for a mark.
+    fn shortened(&self, image: &str) -> String {
+        let columns = (self.size)().map_or(usize::MAX, |(_, columns)| columns);
+        shorten(&escape(image), columns.saturating_sub(4))
+    }
+
+    /// A terminal that can't be written to must not end the run.
+    fn write(&mut self, text: &str) {
+        if !text.is_empty() {
+            let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         }
-        false
+    }
+
+    fn end(&mut self) {
+        self.work = None;
+        let text = self.frame.draw(Vec::new());
+        self.write(&text);
     }
 }
 
 impl Progress for Bars {
-    fn begin(&self, task: Task, images: usize, bytes: Option<u64>) {
-        self.end();
-        if images == 0 {
-            return;
-        }
+    fn begin(&self, task: Task, images: &[String]) {
         let mut state = self.lock();
-        let template = match (task, bytes) {
-            (Task::Copy | Task::Read | Task::Warm, Some(_)) => KNOWN,
-            (Task::Copy | Task::Read | Task::Warm, None) => UNKNOWN,
-            (Task::Resolve | Task::Plan | Task::Check | Task::Verify, _) => ASKING,
-        };
-        let bar = self.multi.add(ProgressBar::no_length()).with_style(style(template));
-        if let Some(bytes) = bytes {
-            bar.set_length(bytes);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        *state = State { task: Some(task), summary: Some(bar), images, ..State::default() };
-        state.label();
+        state.end();
+        state.work = (!images.is_empty()).then(|| Work::new(task, images, Instant::now()));
     }
 
     fn started(&self, image: &str) {
+        self.work(|work| work.started(image, Instant::now()));
+    }
+
+    fn expects(&self, image: &str, bytes: u64) {
+        self.work(|work| work.expects(image, bytes));
+    }
+
+    fn spares(&self, image: &str, bytes: u64) {
+        self.work(|work| work.spares(image, bytes));
+    }
+
+    fn transfer_began(&self, _image: &str) {
+        self.work(Work::transfer_began);
+    }
+
+    fn bytes(&self, image: &str, count: u64) {
+        self.work(|work| work.bytes(image, count));
+    }
+
+    fn transfer_ended(&self, image: &str, lost: u64) {
+        self.work(|work| work.transfer_ended(image, lost));
+    }
+
+    fn finished(&self, image: &str, how: Finished<'_>) {
         let mut state = self.lock();
-        if state.shown.len() < SHOWN {
-            self.show(&mut state, image.to_owned(), Instant::now());
-        } else {
-            state.waiting.push_back((image.to_owned(), Instant::now()));
+        let Some(work) = &mut state.work else { return };
+        let ended = work.finished(image, how);
+        let name = state.shortened(image);
+        match ended {
+            Ended::Untold => {}
+            // What was neither copied nor failed is told by its word.
+            Ended::Well if how.reason.is_some() => state.say_folded(&format!("– {name}: {}", how.word), ("–", YELLOW)),
+            Ended::Well => state.say_folded(&format!("✓ {name}"), ("✓", GREEN)),
+            Ended::Failed => {
+                let reason = how.reason.map_or(how.word.into(), escape);
+                state.say_folded(&format!("✗ {name}: {reason}"), ("✗", RED));
+            }
         }
     }
 
-    fn bytes(&self, count: u64) {
-        if let Some(summary) = &self.lock().summary {
-            summary.inc(count);
-        }
+    fn waits(&self, host: &str, waiting: Waiting) {
+        let _ = self.lock().waited.changed(host, waiting, Instant::now());
     }
 
-    fn finished(&self, image: &str, how: Finished) {
+    fn stopping(&self, within: Duration) {
         let mut state = self.lock();
-        state.done += 1;
-        state.label();
-        if state.forget(image)
-            && let Some((next, since)) = state.waiting.pop_front()
-        {
-            self.show(&mut state, next, since);
-        }
-        if !how.ok {
-            let _ = self.multi.println(format!("{} {image}", how.word));
+        state.stops = Some(Instant::now() + within);
+        match state.work {
+            Some(_) => state.draw(Instant::now()),
+            // What the terminal has echoed of ^C is on the line.
+            None => state.say_folded(&format!("\r{}", stopping(0, within)), ("", YELLOW)),
         }
     }
 
     fn end(&self) {
-        let state = std::mem::take(&mut *self.lock());
-        for bar in state.shown.into_iter().map(|(_, bar)| bar).chain(state.summary) {
-            bar.finish_and_clear();
-        }
-        let _ = self.multi.clear();
+        self.lock().end();
     }
 
     fn log(&self, text: &[u8]) {
-        self.multi.suspend(|| write_stderr(text));
+        self.lock().say(&String::from_utf8_lossy(text));
     }
 }
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.end();
+        {
+            let mut state = self.lock();
+            state.end();
+            state.is_over = true;
+        }
+        self.shared.ended.notify_all();
+        if let Some(ticker) = self.ticker.take() {
+            let _ = ticker.join();
+        }
     }
 }
 
 impl fmt::Debug for Bars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bars")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_sound_and_a_line_is_handed_on() {
-        for template in [KNOWN, UNKNOWN, ASKING, IMAGE] {
-            style(template);
-        }
-        let bars = Bars::new(ProgressDrawTarget::hidden());
-        bars.begin(Task::Copy, 8, Some(100));
-        let names: Vec<String> = (0..8).map(|n| format!("ghcr.io/a/b:{n}")).collect();
-        for name in &names {
-            bars.started(name);
-        }
-        let counts = |state: &State| (state.shown.len(), state.waiting.len());
-        assert_eq!(counts(&bars.lock()), (SHOWN, 2));
-        bars.finished(&names[0], Finished { word: "copied", ok: true });
-        bars.finished(&names[7], Finished { word: "failed", ok: false });
-        bars.finished("ghcr.io/never/started:1", Finished { word: "failed", ok: false });
-        let shown: Vec<_> = bars.lock().shown.iter().map(|(name, _)| name.clone()).collect();
-        assert_eq!(shown, names[1..7]);
-        assert_eq!(bars.lock().summary.as_ref().unwrap().prefix(), "copying 3/8 images");
-        bars.end();
-        assert!(bars.lock().summary.is_none());
     }
 }

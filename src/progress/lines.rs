@@ -6,14 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
-
+use super::work::{Ended, Waited, Work, clock, size, stopping};
 use super::{Finished, Progress, Task};
+use crate::retry::Waiting;
+use crate::terminal::escape;
 
 /// CI systems stop jobs that are silent for some minutes; people get nervous sooner.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// Whole lines, without colours or cursor movements.
+/// Whole lines, without colours or cursor movements, each with the time since the run began.
 ///
 /// The sign of life comes from a thread of its own, so that it doesn't depend on the runtime being idle enough to tick.
 pub struct Lines {
@@ -29,12 +30,8 @@ struct Shared {
 
 struct State {
     out: Box<dyn Write + Send>,
-    task: Option<Task>,
-    images: usize,
-    done: usize,
-    failed: usize,
-    bytes: u64,
-    current: Vec<String>,
+    work: Option<Work>,
+    waited: Waited,
     began: Instant,
     spoke: Instant,
 }
@@ -47,22 +44,18 @@ impl Lines {
 
     fn new(out: impl Write + Send + 'static) -> Self {
         let now = Instant::now();
-        let state = State {
-            out: Box::new(out),
-            task: None,
-            images: 0,
-            done: 0,
-            failed: 0,
-            bytes: 0,
-            current: Vec::new(),
-            began: now,
-            spoke: now,
-        };
+        let state = State { out: Box::new(out), work: None, waited: Waited::default(), began: now, spoke: now };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), ended: Condvar::new() }), ticker: Mutex::default() }
     }
 
+    fn work(&self, change: impl FnOnce(&mut Work)) {
+        if let Some(work) = &mut self.shared.lock().work {
+            change(work);
+        }
+    }
+
     fn stop_ticker(&self) {
-        self.shared.lock().task = None;
+        self.shared.lock().work = None;
         self.shared.ended.notify_all();
         let ticker = self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ticker) = ticker {
@@ -78,10 +71,10 @@ impl Shared {
 
     fn tick(&self, interval: Duration) {
         let mut state = self.lock();
-        while state.task.is_some() {
+        while let Some(work) = &state.work {
             let mut rest = interval.saturating_sub(state.spoke.elapsed());
             if rest.is_zero() {
-                let line = state.sign_of_life();
+                let line = sign_of_life(work);
                 state.say(&line);
                 rest = interval;
             }
@@ -94,44 +87,40 @@ impl Shared {
 impl State {
     /// A line that can't be written must not end the run.
     fn say(&mut self, line: &str) {
-        let _ = writeln!(self.out, "{line}");
+        let _ = writeln!(self.out, "[{}] {line}", clock(self.began.elapsed()));
         self.spoke = Instant::now();
-    }
-
-    fn sign_of_life(&self) -> String {
-        let task = self.task.map_or("working", Task::word);
-        let mut line = format!("still {task}: {} of {} images done", self.done, self.images);
-        if self.failed > 0 {
-            line.push_str(&format!(", {} of them failed", self.failed));
-        }
-        if self.bytes > 0 {
-            line.push_str(&format!(", {} moved", ByteSize::b(self.bytes).display().si()));
-        }
-        line.push_str(&format!(", {} s", self.began.elapsed().as_secs()));
-        // The one that has been at it for longest is the one that somebody will ask about.
-        if let Some(oldest) = self.current.first() {
-            line.push_str(&format!("; now {oldest}"));
-            if self.current.len() > 1 {
-                line.push_str(&format!(" and {} more", self.current.len() - 1));
-            }
-        }
-        line
     }
 }
 
+fn sign_of_life(work: &Work) -> String {
+    let mut line = format!("still {}: {} of {} {} done", work.task.word(), work.done, work.images, work.task.noun().1);
+    if work.failed > 0 {
+        line.push_str(&format!(", {} of them failed", work.failed));
+    }
+    if work.moved > 0 {
+        line.push_str(&format!(", {} moved", size(work.moved)));
+    }
+    // The one that has been at it for longest is the one that somebody will ask about.
+    if let Some(oldest) = work.flights.first() {
+        line.push_str(&format!("; now {}", oldest.image));
+        if work.flights.len() > 1 {
+            line.push_str(&format!(" and {} more", work.flights.len() - 1));
+        }
+    }
+    line
+}
+
 impl Progress for Lines {
-    fn begin(&self, task: Task, images: usize, bytes: Option<u64>) {
+    fn begin(&self, task: Task, images: &[String]) {
         self.stop_ticker();
         let mut state = self.shared.lock();
-        let now = Instant::now();
-        (state.task, state.images, state.began, state.spoke) = (Some(task), images, now, now);
-        (state.done, state.failed, state.bytes) = (0, 0, 0);
-        state.current.clear();
-        if matches!(task, Task::Copy | Task::Warm) && images > 0 {
-            let size = bytes.map(|bytes| format!(", {}", ByteSize::b(bytes).display().si())).unwrap_or_default();
-            let noun = if images == 1 { "image" } else { "images" };
-            state.say(&format!("{} {images} {noun}{size}", task.word()));
+        let work = Work::new(task, images, Instant::now());
+        state.spoke = Instant::now();
+        if task.tells_each() && work.images > 0 {
+            let noun = if work.images == 1 { "image" } else { "images" };
+            state.say(&format!("{} {} {noun}", task.word(), work.images));
         }
+        state.work = Some(work);
         drop(state);
         let shared = Arc::clone(&self.shared);
         let ticker = thread::Builder::new().name("progress".to_owned()).spawn(move || shared.tick(SIGN_OF_LIFE));
@@ -140,25 +129,44 @@ impl Progress for Lines {
     }
 
     fn started(&self, image: &str) {
-        self.shared.lock().current.push(image.to_owned());
+        self.work(|work| work.started(image, Instant::now()));
     }
 
-    fn bytes(&self, count: u64) {
-        self.shared.lock().bytes += count;
+    fn transfer_began(&self, _image: &str) {
+        self.work(Work::transfer_began);
     }
 
-    fn finished(&self, image: &str, how: Finished) {
+    fn bytes(&self, image: &str, count: u64) {
+        self.work(|work| work.bytes(image, count));
+    }
+
+    fn transfer_ended(&self, image: &str, lost: u64) {
+        self.work(|work| work.transfer_ended(image, lost));
+    }
+
+    fn finished(&self, image: &str, how: Finished<'_>) {
         let mut state = self.shared.lock();
-        state.done += 1;
-        state.failed += usize::from(!how.ok);
-        if let Some(position) = state.current.iter().position(|current| current == image) {
-            state.current.remove(position);
+        let Some(work) = &mut state.work else { return };
+        let ended = work.finished(image, how);
+        let line = format!("{}/{} {} {}", work.done, work.images, how.word, escape(image));
+        match (ended, how.reason) {
+            (Ended::Untold, _) => {}
+            (Ended::Failed, Some(reason)) => state.say(&format!("{line}: {}", escape(reason))),
+            _ => state.say(&line),
         }
-        // What is asked of hundreds of images before the first byte moves is news only when it fails.
-        if matches!(state.task, Some(Task::Copy | Task::Warm)) || !how.ok {
-            let line = format!("[{}/{}] {} {image}", state.done, state.images, how.word);
+    }
+
+    fn waits(&self, host: &str, waiting: Waiting) {
+        let mut state = self.shared.lock();
+        if let Some(line) = state.waited.changed(host, waiting, Instant::now()) {
             state.say(&line);
         }
+    }
+
+    fn stopping(&self, within: Duration) {
+        let mut state = self.shared.lock();
+        let transfers = state.work.as_ref().map_or(0, |work| work.transfers);
+        state.say(&stopping(transfers, within));
     }
 
     fn end(&self) {
@@ -198,34 +206,45 @@ mod tests {
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     }
 
-    const COPIED: Finished = Finished { word: "copied", ok: true };
-    const FAILED: Finished = Finished { word: "failed", ok: false };
+    const COPIED: Finished<'_> = Finished::well("copied");
+    const FAILED: Finished<'_> = Finished { word: "failed", ok: false, reason: Some("it is down") };
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
 
     #[test]
     fn a_line_per_copied_image() {
         let page = Page::default();
         let lines = Lines::new(page.clone());
-        lines.begin(Task::Resolve, 2, None);
-        lines.finished("docker.io/library/nginx:1.27", Finished { word: "resolved", ok: true });
+        lines.begin(Task::Resolve, &names(&["docker.io/library/nginx:1.27", "quay.io/gone:1", "quay.io/gone:2"]));
+        lines.finished("docker.io/library/nginx:1.27", Finished::well("resolved"));
         lines.finished("quay.io/gone:1", FAILED);
+        lines.finished("quay.io/gone:2", FAILED);
         lines.end();
-        lines.begin(Task::Copy, 2, Some(52_000_000));
+        lines.begin(Task::Copy, &names(&["docker.io/library/nginx:1.27", "ghcr.io/a/b:2"]));
         for image in ["docker.io/library/nginx:1.27", "ghcr.io/a/b:2"] {
             lines.started(image);
         }
         lines.finished("ghcr.io/a/b:2", COPIED);
-        lines.bytes(3_100_000);
+        lines.transfer_began("docker.io/library/nginx:1.27");
+        lines.bytes("docker.io/library/nginx:1.27", 3_100_000);
         assert_eq!(
-            lines.shared.lock().sign_of_life(),
-            "still copying: 1 of 2 images done, 3.1 MB moved, 0 s; now docker.io/library/nginx:1.27"
+            sign_of_life(lines.shared.lock().work.as_ref().unwrap()),
+            "still copying: 1 of 2 images done, 3.1 MB moved; now docker.io/library/nginx:1.27"
         );
+        lines.stopping(Duration::from_secs(10));
         lines.finished("docker.io/library/nginx:1.27", FAILED);
         lines.end();
-        insta::assert_snapshot!(text(&page), @r"
-        [2/2] failed quay.io/gone:1
-        copying 2 images, 52.0 MB
-        [1/2] copied ghcr.io/a/b:2
-        [2/2] failed docker.io/library/nginx:1.27
+        let elapsed = regex::Regex::new(r"(?m)^\[\d+ s\] ").unwrap();
+        let text = text(&page);
+        assert!(text.lines().all(|line| elapsed.is_match(line)), "{text}");
+        insta::assert_snapshot!(elapsed.replace_all(&text, ""), @r"
+        2/3 failed quay.io/gone:1: it is down
+        copying 2 images
+        1/2 copied ghcr.io/a/b:2
+        finishing 1 transfer, at most 10 s; Ctrl-C again quits
+        2/2 failed docker.io/library/nginx:1.27: it is down
         ");
     }
 
@@ -233,7 +252,7 @@ mod tests {
     fn silence_is_broken_until_the_end() {
         let page = Page::default();
         let lines = Arc::new(Lines::new(page.clone()));
-        lines.begin(Task::Copy, 0, None);
+        lines.begin(Task::Copy, &[]);
         let ticker = {
             let lines = Arc::clone(&lines);
             thread::spawn(move || lines.shared.tick(Duration::from_micros(1)))
@@ -243,6 +262,6 @@ mod tests {
         }
         lines.end();
         ticker.join().unwrap();
-        assert!(text(&page).starts_with("still copying: 0 of 0 images done, 0 s\n"));
+        assert!(text(&page).contains("] still copying: 0 of 0 images done\n"));
     }
 }

@@ -77,8 +77,9 @@ impl Api {
         };
         let (name, host) = (project(repository.path()), repository.registry());
         tracing::warn!(
+            hint = "have an administrator set the project's quota",
             "project {name} at {host} was created with storage_limit, but {set}: Harbor takes it only from administrators \
-             and system robots with the right `project: create`; have an administrator set the project's quota"
+             and system robots with the right `project: create`"
         );
     }
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::registry::action::Action;
 use crate::registry::request::Request;
 use crate::registry::services::quirks::Pace;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Deaf, Waiting, Waits};
 
 /// Short requests in flight to one host. Bulk transfers have a separate bound (`limits.transfers`), so neither
 /// waits for the other.
@@ -41,11 +41,34 @@ pub(crate) struct Admissions {
     max_wait: Duration,
     requests: AtomicU64,
     hosts: Mutex<HashMap<Origin, Arc<Admission>>>,
+    /// What the registries behind an address are called.
+    names: Arc<Mutex<HashMap<Origin, Vec<String>>>>,
+    waits: Arc<dyn Waits>,
 }
 
 impl Admissions {
     pub(crate) fn new(backoff: Backoff, max_wait: Duration) -> Self {
-        Self { backoff, max_wait, requests: AtomicU64::new(0), hosts: Mutex::default() }
+        let (hosts, names) = (Mutex::default(), Arc::default());
+        Self { backoff, max_wait, requests: AtomicU64::new(0), hosts, names, waits: Arc::new(Deaf) }
+    }
+
+    /// With somebody who hears which hosts are waited for.
+    pub(crate) fn heard_by(mut self, waits: Arc<dyn Waits>) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    pub(crate) fn heard(&self) -> Arc<dyn Waits> {
+        Arc::clone(&self.waits)
+    }
+
+    /// What is behind `url` is called `name` by those who wait for it.
+    pub(crate) fn call(&self, url: &Url, name: &str) {
+        let mut names = lock(&self.names);
+        let names = names.entry(url.origin()).or_default();
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
     }
 
     /// How long a request is retried that fails at a host which serves others.
@@ -70,7 +93,14 @@ impl Admissions {
         let mut hosts = lock(&self.hosts);
         let admission = hosts.entry(url.origin()).or_insert_with(|| {
             let host = shown(url);
-            Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }))
+            let told = Told {
+                origin: url.origin(),
+                host: host.clone(),
+                names: Arc::clone(&self.names),
+                waits: Arc::clone(&self.waits),
+                last: Mutex::new(Waiting::Over),
+            };
+            Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }, told))
         });
         Arc::clone(admission)
     }
@@ -95,6 +125,29 @@ pub(crate) struct Admission {
     short: Arc<Window>,
     downloads: Arc<Window>,
     uploads: Arc<Window>,
+    told: Told,
+}
+
+/// Whom to tell that a host is waited for, and under which name.
+#[derive(Debug)]
+struct Told {
+    origin: Origin,
+    host: String,
+    names: Arc<Mutex<HashMap<Origin, Vec<String>>>>,
+    waits: Arc<dyn Waits>,
+    last: Mutex<Waiting>,
+}
+
+impl Told {
+    /// Tells what has changed. Called with the host's health locked, so that it is told in the order in which it happens.
+    fn tell(&self, waiting: Waiting) {
+        let mut last = lock(&self.last);
+        if *last != waiting {
+            let name = lock(&self.names).get(&self.origin).map_or_else(|| self.host.clone(), |names| names.join(", "));
+            self.waits.changed(&name, waiting.clone());
+            *last = waiting;
+        }
+    }
 }
 
 /// The permission to send one request, held until its answer has been read; for a download, until its bytes begin
@@ -119,8 +172,9 @@ struct Probe {
 }
 
 impl Admission {
-    fn new(patience: Patience) -> Self {
+    fn new(patience: Patience, told: Told) -> Self {
         Self {
+            told,
             health: Mutex::new(Health::new(patience)),
             changed: Notify::new(),
             line: Arc::default(),
@@ -260,7 +314,15 @@ impl Permit {
 
     /// Records an answer that shows no trouble.
     pub(crate) fn answered(&mut self) {
-        if lock(&self.admission.health).answered(Instant::now()) {
+        let is_news = {
+            let mut health = lock(&self.admission.health);
+            let is_news = health.answered(Instant::now());
+            if is_news {
+                self.admission.told.tell(health.waiting());
+            }
+            is_news
+        };
+        if is_news {
             self.admission.changed.notify_waiters();
         }
         self.window.succeeded();
@@ -285,7 +347,9 @@ impl Permit {
             let mut health = lock(&self.admission.health);
             let begins = health.is_well();
             let failed = Failed { error, subject, probe: self.probe.is_some(), sent: self.sent };
-            (begins, health.failed(failed, Instant::now()))
+            let trial = health.failed(failed, Instant::now());
+            self.admission.told.tell(health.waiting());
+            (begins, trial)
         };
         // A host that announces it itself gets fewer concurrent requests from now on.
         if begins && matches!(error.status(), Some(429 | 503)) {

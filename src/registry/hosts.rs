@@ -21,7 +21,7 @@ use crate::registry::transport::Transport;
 use crate::registry::types::OddTypes;
 use crate::registry::upload::ChunkPolicy;
 use crate::registry::{Host, lock};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Waits};
 
 /// All hosts of a run, each set up on first use.
 #[derive(Debug)]
@@ -69,7 +69,15 @@ impl Hosts {
     /// Changes the pauses between attempts, for hosts that aren't in use yet.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait));
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).heard_by(self.admissions.heard()));
+        self
+    }
+
+    /// With somebody who hears which hosts are waited for, for hosts that aren't in use yet.
+    #[must_use]
+    pub fn heard_by(mut self, waits: Arc<dyn Waits>) -> Self {
+        let backoff = self.admissions.backoff();
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).heard_by(waits));
         self
     }
 
@@ -133,6 +141,7 @@ impl Hosts {
         let means = lock(&self.means).remove(registry);
         let means = means.map_or_else(|| self.read_client_settings(registry), Ok)?;
         let (settings, base) = (means.settings.clone(), means.base.clone());
+        self.admissions.call(&base, registry.as_str());
         let transport = Arc::new(Transport {
             clients: Clients::new(means, self.limits.idle_timeout),
             home: Home::new(base, registry),

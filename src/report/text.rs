@@ -93,6 +93,7 @@ impl Report {
         page.checks(self)?;
         page.quotas(self)?;
         page.put_off(self)?;
+        page.not_done(self)?;
         page.failures(self)?;
         page.failed_caches(self)?;
         page.summary(self)

@@ -119,8 +119,8 @@ impl Mirrored {
         }
         let (mirror, origin) = (&self.mirrors[place], &self.origin);
         if self.known.refused(place, error.kind()) {
-            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            return tracing::warn!("{origin} is read without its mirror {}: {error}{hint}", mirror.registry);
+            let hint = error.hint();
+            return tracing::warn!(hint, "{origin} is read without its mirror {}: {error}", mirror.registry);
         }
         tracing::info!("the mirror {} is passed over: {error}", mirror.registry);
     }

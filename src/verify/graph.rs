@@ -338,7 +338,9 @@ impl Inspector {
 
     async fn blob(&self, target: &Repository, blob: &Descriptor) -> Seen {
         let looked = if self.depth == Depth::Content {
-            let heard = |bytes| self.progress.bytes(bytes);
+            // Images share it, so that it is nobody's own.
+            self.progress.expects("", blob.size);
+            let heard = |bytes| self.progress.bytes("", bytes);
             self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, &heard).await }).await
         } else {
             self.ask(target, |from| async move { size(&*from, blob).await }).await

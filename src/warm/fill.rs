@@ -35,7 +35,7 @@ impl Caches {
             _ => error.at(Stage::Copy),
         })?;
         let graph = graph.unwrap_or_default();
-        let pulled = graph.blobs.iter().map(|blob| self.pull(&transfer.target, blob, proves));
+        let pulled = graph.blobs.iter().map(|blob| self.pull(transfer, blob, proves));
         let pulled = futures::stream::iter(pulled.collect::<Vec<_>>()).buffer_unordered(BLOBS);
         let bytes = pulled.try_fold(Bytes::default(), |sum, one| async move { Ok(sum + one) }).await;
         let bytes = bytes.map_err(|error| error.at(Stage::Copy))?;
@@ -56,14 +56,16 @@ impl Caches {
     }
 
     /// Reads `blob` where a HEAD doesn't prove that it is kept; once in a run.
-    async fn pull(self: &Arc<Self>, repository: &Repository, blob: &Descriptor, proves: HeadProves) -> Result<Bytes> {
+    async fn pull(self: &Arc<Self>, transfer: &Transfer, blob: &Descriptor, proves: HeadProves) -> Result<Bytes> {
+        let repository = &transfer.target;
         if proves == HeadProves::Blobs && self.has_blob(repository, blob).await? {
             return Ok(Bytes { present: blob.size, ..Bytes::default() });
         }
         let key = (repository.clone(), blob.digest.clone());
         let work = {
             let (caches, (repository, _), blob) = (Arc::clone(self), key.clone(), blob.clone());
-            || async move { caches.read_whole(&repository, &blob).await }
+            let image = transfer.source.to_string();
+            || async move { caches.read_whole(&image, &repository, &blob).await }
         };
         let worked = self.read.get_or_work(key, work).await;
         let is_first = matches!(worked, Ok((_, true)));
@@ -72,8 +74,9 @@ impl Caches {
     }
 
     /// All bytes of `blob`, compared with its digest and dropped.
-    async fn read_whole(&self, repository: &Repository, blob: &Descriptor) -> Result<()> {
-        let heard = |bytes| self.progress.bytes(bytes);
+    async fn read_whole(&self, image: &str, repository: &Repository, blob: &Descriptor) -> Result<()> {
+        self.progress.expects(image, blob.size);
+        let heard = |bytes| self.progress.bytes(image, bytes);
         let read = self.read(repository, |cache| async move { content::read(&*cache, blob, &heard).await }).await?;
         read.map_err(|mismatch| {
             Error::new(Kind::Mismatch, format!("get blob {} from {repository}", blob.digest), mismatch.to_string())

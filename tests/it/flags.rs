@@ -105,7 +105,7 @@ async fn check_tells_as_whom_and_warns_of_settings_that_nothing_uses() {
     let text = "target: DST/mirror\nimages: [SRC/app:1]\nregistries:\n  quay.oi: {insecure: true}\n";
     scene.write("mirror.yaml", &text.replace("SRC", "quay.io").replace("DST", "localhost:1"));
     let run = scene.cli.run("check --progress none").await;
-    let warning = "registries.quay.oi: no image and no target uses it; the nearest host in use is quay.io";
+    let warning = "registries.quay.oi: no image and no target uses it; hint: the nearest host in use is quay.io";
     assert!(run.stderr.contains(warning), "{run}");
 }
 

@@ -52,6 +52,8 @@ mod serve;
 mod settings;
 mod support;
 mod sync;
+#[cfg(unix)]
+mod terminal;
 mod third_party_clients;
 mod tls;
 mod trouble;

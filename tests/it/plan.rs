@@ -68,6 +68,7 @@ impl Scene {
             stores: &self.stores,
             provisioners: &provisioners,
             follow: false,
+            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
         };
         let mut plan = plan(request).await;

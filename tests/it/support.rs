@@ -30,6 +30,8 @@ pub(crate) mod script;
 pub(crate) mod services;
 pub(crate) mod shapes;
 pub(crate) mod stores;
+#[cfg(unix)]
+pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod tools;

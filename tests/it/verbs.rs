@@ -147,7 +147,7 @@ async fn the_demo_mirrors_a_signature_and_a_part_and_proves_it() {
         "5 images, 1 target: 5 up to date",
         "Requests to Docker Hub and Quay: 0\n",
         "5 as pinned; 0 differences",
-        "every digest as pinned;\nsignatures that it found: 1.",
+        "every digest as pinned; signatures that it found: 1\n",
         "-FROM nginx:1.27\n+FROM 127.0.0.1:",
         "/mirror/docker.io/library/nginx:1.27@sha256:",
         "/mirror/docker.io/library/redis:7.4@sha256:",

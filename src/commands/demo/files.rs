@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use super::say;
+use super::stage::Stage;
 use crate::cli::{self, Global};
 use crate::commands::rewrite;
 use crate::report::Exit;
@@ -33,16 +33,19 @@ spec:
 ];
 
 /// Writes a Dockerfile and a Deployment beside `config`, and rewrites them.
-pub(super) async fn rewrite(global: &Global, config: &Path, stop: &CancellationToken) -> anyhow::Result<Exit> {
+pub(super) async fn rewrite(
+    global: &Global,
+    config: &Path,
+    stage: &Stage,
+    stop: &CancellationToken,
+) -> anyhow::Result<Exit> {
     let folder = config.parent().unwrap_or(Path::new("."));
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text).with_context(|| format!("can't write {name}"))?;
     }
-    say("7. transship rewrite --pin --write: a Dockerfile and a Deployment use the mirror.\n\n")?;
+    stage.step("7. transship rewrite --pin --write", "A Dockerfile and a Deployment use the mirror.")?;
     let global = Global { config: Some(config.to_owned()), ..global.clone() };
     let paths = FILES.map(|(name, _)| name.into()).to_vec();
     let arguments = cli::Rewrite { paths, write: true, check: false, pin: true, target: None };
-    let exit = rewrite::run_in(folder, &global, &arguments, stop).await?;
-    say("\n")?;
-    Ok(exit)
+    rewrite::run_in(folder, &global, &arguments, stop).await
 }

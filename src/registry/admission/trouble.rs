@@ -13,7 +13,7 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind};
-use crate::retry::Backoff;
+use crate::retry::{Backoff, Wait, Waiting};
 
 /// The rules for waiting for a host.
 #[derive(Debug, Clone)]
@@ -60,6 +60,9 @@ struct Trouble {
     next: Instant,
     /// The only subject that has failed so far, if there is only one.
     met_by: Option<Subject>,
+    /// Whether the host asked for the time until then, and what it said last.
+    asked: bool,
+    answer: String,
 }
 
 /// What a request may do.
@@ -125,6 +128,20 @@ impl Health {
                 let left = (trouble.since + self.patience.max_wait).saturating_duration_since(now);
                 Turn::Probe(left.max(Duration::from_secs(1)))
             }
+        }
+    }
+
+    /// Whether it is waited for.
+    pub(crate) fn waiting(&self) -> Waiting {
+        match &self.state {
+            State::Well => Waiting::Over,
+            State::GivenUp(_) => Waiting::GivenUp,
+            State::Troubled(Trouble { since, next, asked, answer, .. }) => Waiting::Until(Wait {
+                since: since.into_std(),
+                next: next.into_std(),
+                asked: *asked,
+                answer: answer.strip_prefix(&format!("{}: ", self.patience.host)).unwrap_or(answer).to_owned(),
+            }),
         }
     }
 
@@ -199,6 +216,8 @@ impl Health {
                 pause: Duration::ZERO,
                 next: now,
                 met_by: Some(failed.subject.clone()),
+                asked: false,
+                answer: answer(failed.error),
             };
             self.state = State::Troubled(trouble);
         } else if !failed.probe {
@@ -210,6 +229,7 @@ impl Health {
         trouble.pause = trouble.pauses.next().unwrap_or(self.patience.backoff.longest);
         let end = trouble.since + self.patience.max_wait;
         trouble.next = now + trouble.pause.min(end.saturating_duration_since(now));
+        (trouble.asked, trouble.answer) = (false, answer(failed.error));
         // A single silence may exceed the limit without anything being wrong.
         let is_over = now >= end && (trouble.attempts > 1 || self.unproven.is_some());
         if !self.is_there && trouble.attempts >= self.patience.backoff.attempts {
@@ -251,7 +271,9 @@ impl Health {
             );
             return self.give_up(error, &why, Some(asked));
         }
-        trouble.next = trouble.next.max(now + asked);
+        if now + asked > trouble.next {
+            (trouble.next, trouble.asked, trouble.answer) = (now + asked, true, answer(error));
+        }
     }
 
     fn give_up(&mut self, last: &Error, why: &str, asked: Option<Duration>) {
@@ -279,6 +301,11 @@ impl Health {
         }
         error
     }
+}
+
+/// What a host said last, in as few words as possible.
+fn answer(error: &Error) -> String {
+    error.status().map_or_else(|| error.why().to_owned(), |status| status.to_string())
 }
 
 fn hint(last: &Error, asked: Option<Duration>) -> Option<String> {

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::Page;
-use crate::report::Report;
+use super::{Page, WAITING};
 use crate::report::causes::{Cause, causes};
-use crate::report::phrase::circumstances;
+use crate::report::phrase::{circumstances, count};
+use crate::report::{Outcome, Reason, Report};
 use crate::terminal::escape;
 
 /// So many images of one cause are named.
@@ -34,6 +34,19 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// What a stop has kept from being done.
+    pub(super) fn not_done(&mut self, report: &Report) -> io::Result<()> {
+        let is_so = |outcome: &&Outcome| outcome.reason == Some(Reason::Interrupted);
+        let mut images: Vec<&str> = report.outcomes.iter().filter(is_so).map(|one| one.source.as_str()).collect();
+        images.dedup();
+        if images.is_empty() {
+            return Ok(());
+        }
+        self.gap()?;
+        self.worded(("not done", WAITING), &format!("{}:", count(images.len(), "image", "images")))?;
+        self.images(&images)
+    }
+
     fn one(&mut self, cause: &Cause<'_>) -> io::Result<()> {
         let Some((outcome, error)) = cause.failed.first() else { return Ok(()) };
         let look = cause.status.look();
@@ -50,10 +63,12 @@ impl Page<'_> {
         self.hint(2, cause.hint.as_deref())?;
         self.causes_of(&error)?;
         let images = cause.images();
-        match images.len() {
-            1 => self.line("  1 image:")?,
-            many => self.line(&format!("  {many} images:"))?,
-        }
+        self.line(&format!("  {}:", count(images.len(), "image", "images")))?;
+        self.images(&images)
+    }
+
+    /// The first of many.
+    fn images(&mut self, images: &[&str]) -> io::Result<()> {
         // One more line tells as much as the line that would say that there is one more.
         let all = self.style.verbose || images.len() <= NAMED + 1;
         let shown = if all { images.len() } else { NAMED };

@@ -19,7 +19,8 @@ impl Page<'_> {
         let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.status == Status::Differs;
         let wanted = |outcome: &&Outcome| {
             let asked_for = self.style.verbose && !is_told(outcome);
-            outcome.status.look().line || asked_for || referrers::is_notable(outcome)
+            let is_kept = outcome.reason == Some(Reason::Kept);
+            outcome.status.look().line || is_kept || asked_for || referrers::is_notable(outcome)
         };
         let shown: Vec<_> = outcomes.iter().filter(wanted).collect();
         let targets = Targets::of(outcomes.iter().map(|outcome| (outcome.source.as_str(), outcome.target.as_str())));
@@ -106,7 +107,7 @@ pub(super) fn spoken(settings: &[&str]) -> String {
 
 fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     match planned {
-        Planned::Image(transfer) if all => Some(transfer),
+        Planned::Image(transfer) if all || matches!(transfer.action, Action::Kept { .. }) => Some(transfer),
         _ => planned.work(),
     }
 }

@@ -26,6 +26,9 @@ fn a_run() {
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
     created     harbor.example.com/dockerhub  proxy cache of docker.io
 
+    not done    1 image:
+        ghcr.io/late/late:1
+
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
     failed      ghcr.io/c/d:1
@@ -66,6 +69,9 @@ fn a_run_with_more_to_say() {
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
     created     harbor.example.com/dockerhub  proxy cache of docker.io
+
+    not done    1 image:
+        ghcr.io/late/late:1
 
     failed      docker.io/library/gone:1
       resolve docker.io/library/gone:1: no such tag (HTTP 404)
@@ -125,6 +131,7 @@ fn a_plan() {
     copy        docker.io/library/nginx:1.27            52.3 MB  3 pulls
     copy        docker.io/library/alpine:3.21                    1+ pulls
     tag         ghcr.io/prometheus/prometheus:v2.55.1
+    kept        quay.io/minio/minio:1
     create      harbor.example.com/mirror/docker.io/library/nginx
 
     conflict    docker.io/library/redis:7

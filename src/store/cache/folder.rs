@@ -63,8 +63,8 @@ impl Folder {
             && !self.unwritable.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
-                "manifests can't be kept in {}: {error}; going on without: name another folder with \
-                 TRANSSHIP_CACHE_DIR, or use --no-cache",
+                hint = "name another folder with TRANSSHIP_CACHE_DIR, or use --no-cache",
+                "manifests can't be kept in {}: {error}; going on without",
                 self.path.display()
             );
         }

@@ -197,6 +197,7 @@ async fn resolved(memory: &Memory, rules: &[ImageRule], old: &Lock) -> (Lock, us
         only: &Only::default(),
         stores: &stores,
         finder: &Finder::new(Arc::clone(&stores)),
+        progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
         stop: &CancellationToken::new(),
     };
     let resolution = resolve(request).await;

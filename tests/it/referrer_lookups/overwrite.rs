@@ -79,6 +79,7 @@ impl World {
             stores: &stores,
             provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
             follow: false,
+            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
         })
         .await;

@@ -145,6 +145,7 @@ async fn an_update_follows_what_is_there() {
             stores: &stores,
             provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
             follow,
+            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
         })
         .await;

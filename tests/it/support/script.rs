@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     Lose { status: u16 },
     /// The connection breaks after so many bytes of the answer's body.
     Cut { after: usize },
+    /// After so many bytes of the answer's body the rest waits for the gate.
+    Hold { after: usize, gate: Gate },
     /// So many bytes of the request's body are read, then the connection breaks; the registry isn't asked.
     CutUpload { after: usize },
     /// The answer lacks this header.
@@ -259,6 +261,7 @@ async fn befall(fault: Fault, mut request: Request, next: Next) -> Response {
             answer(status, &[], String::new())
         }
         Fault::Cut { after } => next.run(request).await.map(|body| cut(body, after)),
+        Fault::Hold { after, gate } => next.run(request).await.map(|body| hold(body, after, gate)),
         Fault::CutUpload { after } => {
             let mut body = request.into_body().into_data_stream();
             let mut seen = 0;
@@ -314,6 +317,27 @@ fn answer(status: u16, headers: &[(&'static str, String)], body: String) -> Resp
         response.headers_mut().insert(HeaderName::from_static(name), value);
     }
     response
+}
+
+/// The first `after` bytes of `body`, then the rest when the gate opens.
+fn hold(body: Body, after: usize, gate: Gate) -> Body {
+    let pieces = body.into_data_stream().scan(after, |left, chunk| {
+        let chunk = chunk.expect("a body of ours");
+        let head = chunk.slice(..chunk.len().min(*left));
+        *left -= head.len();
+        let rest = chunk.slice(head.len()..);
+        std::future::ready(Some([(head, false), (rest, true)]))
+    });
+    let pieces = pieces.flat_map(|both| stream::iter(both).filter(|(piece, _)| std::future::ready(!piece.is_empty())));
+    Body::from_stream(pieces.then(move |(piece, is_held)| {
+        let gate = gate.clone();
+        async move {
+            if is_held {
+                gate.pass().await;
+            }
+            Ok::<_, axum::Error>(piece)
+        }
+    }))
 }
 
 /// The first `after` bytes of `body`, then an error: the connection is closed in the middle of the answer.

@@ -25,9 +25,9 @@ impl Host {
         }
         if matches!(state, Ok(Project::ProxyCache)) {
             tracing::warn!(
+                hint = "to mirror all of them, use the upstream itself as the source",
                 "project {name} at {} is a proxy cache, which doesn't ask its upstream for referrers: signatures and \
-                 attestations are found only under cosign's tags and the fallback tag; to mirror all of them, use the \
-                 upstream itself as the source",
+                 attestations are found only under cosign's tags and the fallback tag",
                 self.registry
             );
         } else {
@@ -90,9 +90,9 @@ impl Host {
     fn tell_doubt(&self, repository: &Repository) {
         let name = project(repository.path());
         tracing::warn!(
+            hint = "give the account the permission `project: read`",
             "can't determine whether project {name} at {} is a proxy cache, because the account may not read it: if it \
-             is, it answers with its upstream's images, and nothing is mirrored; give the account the permission \
-             `project: read`",
+             is, it answers with its upstream's images, and nothing is mirrored",
             self.registry
         );
     }

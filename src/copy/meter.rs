@@ -1,0 +1,120 @@
+//! The bytes that have to move, as far as they are known, and those that move: for whoever watches, and for nothing else.
+//!
+//! A blob is expected once in each target registry, when the first manifest that names it is read, on behalf of the image that
+//! it belongs to. It is spared when it turns out to be there or is mounted. A transfer that fails has moved nothing.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::route::Route;
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry};
+use crate::progress::Progress;
+
+/// What is known of the blobs of a run.
+#[derive(Debug)]
+pub(super) struct Meter {
+    progress: Arc<dyn Progress>,
+    blobs: Mutex<HashMap<(Registry, Digest), State>>,
+}
+
+/// Whether a blob still has to come to a registry.
+#[derive(Debug)]
+enum State {
+    /// For this image.
+    Expected(Arc<str>),
+    Settled,
+}
+
+/// A transfer of one blob.
+#[derive(Debug)]
+pub(super) struct Moving {
+    progress: Arc<dyn Progress>,
+    image: Arc<str>,
+    size: u64,
+    moved: AtomicU64,
+    is_whole: AtomicBool,
+}
+
+impl Meter {
+    pub(super) fn new(progress: Arc<dyn Progress>) -> Self {
+        Self { progress, blobs: Mutex::default() }
+    }
+
+    /// What `manifest` points at may have to move.
+    pub(super) fn expect(&self, route: &Route, manifest: &Manifest) {
+        for edge in manifest.successors() {
+            let Edge::Blob(blob) = edge else { continue };
+            if let Entry::Vacant(vacant) = self.lock().entry(key(route, blob)) {
+                vacant.insert(State::Expected(Arc::clone(route.image())));
+                self.progress.expects(route.image(), blob.size);
+            }
+        }
+    }
+
+    /// `blob` needn't move, or can't.
+    pub(super) fn settle(&self, route: &Route, blob: &Descriptor) {
+        if let Some(State::Expected(image)) = self.lock().insert(key(route, blob), State::Settled) {
+            self.progress.spares(&image, blob.size);
+        }
+    }
+
+    /// A transfer of `blob` begins, whichever image it was expected for.
+    pub(super) fn begin(&self, route: &Route, blob: &Descriptor) -> Arc<Moving> {
+        let image = Arc::clone(route.image());
+        {
+            let mut blobs = self.lock();
+            let before = blobs.insert(key(route, blob), State::Settled);
+            let is_its_own = matches!(&before, Some(State::Expected(of)) if *of == image);
+            if let Some(State::Expected(of)) = before
+                && !is_its_own
+            {
+                self.progress.spares(&of, blob.size);
+            }
+            if !is_its_own {
+                self.progress.expects(&image, blob.size);
+            }
+        }
+        self.progress.transfer_began(&image);
+        Arc::new(Moving {
+            progress: Arc::clone(&self.progress),
+            image,
+            size: blob.size,
+            moved: AtomicU64::new(0),
+            is_whole: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Registry, Digest), State>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Moving {
+    /// So many more bytes have come.
+    pub(super) fn take(&self, count: u64) {
+        self.moved.fetch_add(count, Ordering::Relaxed);
+        self.progress.bytes(&self.image, count);
+    }
+
+    /// The target has all of it.
+    pub(super) fn arrived(&self) {
+        self.is_whole.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        if self.is_whole.load(Ordering::Relaxed) {
+            self.progress.transfer_ended(&self.image, 0);
+        } else {
+            self.progress.transfer_ended(&self.image, self.moved.load(Ordering::Relaxed));
+            self.progress.spares(&self.image, self.size);
+        }
+    }
+}
+
+fn key(route: &Route, blob: &Descriptor) -> (Registry, Digest) {
+    (route.target_repository().registry().clone(), blob.digest.clone())
+}

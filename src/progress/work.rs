@@ -1,0 +1,325 @@
+//! What is known of the task at hand: which images are done, which are under way, and the bytes. No clock but the one it is
+//! told, and no terminal.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+
+use super::{Finished, Task};
+use crate::retry::{Wait, Waiting};
+use crate::terminal::{escape, shorten, width};
+
+/// The rate is that of so long a time.
+const RECENT: Duration = Duration::from_secs(3);
+/// Waits that are over sooner aren't worth a word.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
+/// A host isn't shortened to fewer columns than this.
+const MOST_OF_A_HOST: usize = 12;
+
+/// A task.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) task: Task,
+    pub(super) began: Instant,
+    /// Targets that each image is still to be brought to.
+    left: HashMap<String, usize>,
+    pub(super) images: usize,
+    pub(super) done: usize,
+    pub(super) failed: usize,
+    begun: HashSet<String>,
+    /// In the order in which they were begun.
+    pub(super) flights: Vec<Flight>,
+    pub(super) expected: u64,
+    pub(super) moved: u64,
+    pub(super) transfers: usize,
+    /// Bytes that have come, of use or not, and when.
+    come: u64,
+    samples: VecDeque<(Instant, u64)>,
+    /// Reasons that were told: the report names all whom one has failed.
+    told: HashSet<String>,
+}
+
+/// An image under way.
+#[derive(Debug, Clone)]
+pub(super) struct Flight {
+    pub(super) image: String,
+    pub(super) since: Instant,
+    /// For how many targets.
+    targets: usize,
+    pub(super) expected: u64,
+    pub(super) moved: u64,
+}
+
+/// What there is to say of an image that has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It goes on for other targets, or failed as others did.
+    Untold,
+    /// It is done.
+    Well,
+    /// It failed, and why.
+    Failed,
+}
+
+impl Work {
+    pub(super) fn new(task: Task, images: &[String], now: Instant) -> Self {
+        let mut left: HashMap<String, usize> = HashMap::new();
+        images.iter().for_each(|image| *left.entry(image.clone()).or_default() += 1);
+        Self {
+            task,
+            began: now,
+            images: left.len(),
+            left,
+            done: 0,
+            failed: 0,
+            begun: HashSet::new(),
+            flights: Vec::new(),
+            expected: 0,
+            moved: 0,
+            transfers: 0,
+            come: 0,
+            samples: VecDeque::from([(now, 0)]),
+            told: HashSet::new(),
+        }
+    }
+
+    pub(super) fn started(&mut self, image: &str, now: Instant) {
+        self.begun.insert(image.to_owned());
+        match self.flight(image) {
+            Some(flight) => flight.targets += 1,
+            None => {
+                self.flights.push(Flight { image: image.to_owned(), since: now, targets: 1, expected: 0, moved: 0 })
+            }
+        }
+    }
+
+    pub(super) fn expects(&mut self, image: &str, bytes: u64) {
+        self.expected += bytes;
+        if let Some(flight) = self.flight(image) {
+            flight.expected += bytes;
+        }
+    }
+
+    pub(super) fn spares(&mut self, image: &str, bytes: u64) {
+        self.expected = self.expected.saturating_sub(bytes);
+        if let Some(flight) = self.flight(image) {
+            flight.expected = flight.expected.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn bytes(&mut self, image: &str, count: u64) {
+        self.come += count;
+        self.moved += count;
+        if let Some(flight) = self.flight(image) {
+            flight.moved += count;
+        }
+    }
+
+    pub(super) fn transfer_began(&mut self) {
+        self.transfers += 1;
+    }
+
+    pub(super) fn transfer_ended(&mut self, image: &str, lost: u64) {
+        self.transfers = self.transfers.saturating_sub(1);
+        self.moved = self.moved.saturating_sub(lost);
+        if let Some(flight) = self.flight(image) {
+            flight.moved = flight.moved.saturating_sub(lost);
+        }
+    }
+
+    pub(super) fn finished(&mut self, image: &str, how: Finished<'_>) -> Ended {
+        self.begun.insert(image.to_owned());
+        if let Some(at) = self.flights.iter().position(|flight| flight.image == image) {
+            self.flights[at].targets -= 1;
+            if self.flights[at].targets == 0 {
+                self.flights.remove(at);
+            }
+        }
+        let left = self.left.get_mut(image).map_or(0, |left| {
+            *left = left.saturating_sub(1);
+            *left
+        });
+        self.done += usize::from(left == 0);
+        if how.ok {
+            return if left == 0 && self.task.tells_each() { Ended::Well } else { Ended::Untold };
+        }
+        self.failed += 1;
+        let is_new = how.reason.is_none_or(|reason| self.told.insert(reason.to_owned()));
+        if is_new { Ended::Failed } else { Ended::Untold }
+    }
+
+    /// Whether the bytes of some images aren't known yet.
+    pub(super) fn is_unread(&self) -> bool {
+        let is_read = |flight: &Flight| flight.expected > 0 || flight.moved > 0;
+        self.begun.len() < self.images || self.task.tells_each() && !self.flights.iter().all(is_read)
+    }
+
+    pub(super) fn goal(&self) -> u64 {
+        self.expected.max(self.moved)
+    }
+
+    /// Notes how far it has come; to be called several times a second.
+    pub(super) fn sample(&mut self, now: Instant) {
+        self.samples.push_back((now, self.come));
+        while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= RECENT {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes a second, of late.
+    pub(super) fn rate(&self) -> Option<u64> {
+        let ((began, before), (now, come)) = (self.samples.front()?, self.samples.back()?);
+        let millis = u64::try_from(now.duration_since(*began).as_millis()).unwrap_or(u64::MAX);
+        (millis >= 500).then(|| (come - before).saturating_mul(1000) / millis)
+    }
+
+    fn flight(&mut self, image: &str) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.image == image)
+    }
+}
+
+/// The hosts that are waited for, and which of them were told of.
+#[derive(Debug, Default)]
+pub(super) struct Waited {
+    pub(super) hosts: BTreeMap<String, Wait>,
+    told: HashSet<String>,
+}
+
+impl Waited {
+    /// What there is to say of it in a log: that a wait begins, and that it ends.
+    pub(super) fn changed(&mut self, host: &str, waiting: Waiting, now: Instant) -> Option<String> {
+        let before = match waiting {
+            Waiting::Until(wait) => {
+                let line = wait_line(host, &wait, now, usize::MAX);
+                let is_news = is_worth_a_word(&wait, now) && self.told.insert(host.to_owned());
+                self.hosts.insert(host.to_owned(), wait);
+                return is_news.then(|| format!("waiting: {line}"));
+            }
+            Waiting::Over | Waiting::GivenUp => self.hosts.remove(host),
+        };
+        let waited = clock(now.duration_since(before.map_or(now, |wait| wait.since)));
+        match waiting {
+            Waiting::GivenUp => {
+                self.told.remove(host);
+                Some(format!("{host} is given up after {waited}"))
+            }
+            _ => self.told.remove(host).then(|| format!("{host} answers again, after {waited}")),
+        }
+    }
+
+    /// A line for each host that is waited for, with so much room.
+    pub(super) fn lines(&self, now: Instant, room: usize) -> impl Iterator<Item = String> {
+        let worth = self.hosts.iter().filter(move |(_, wait)| is_worth_a_word(wait, now));
+        worth.map(move |(host, wait)| wait_line(host, wait, now, room))
+    }
+}
+
+fn is_worth_a_word(wait: &Wait, now: Instant) -> bool {
+    wait.next.saturating_duration_since(now) >= WORTH_A_WORD || now.duration_since(wait.since) >= WORTH_A_WORD
+}
+
+fn wait_line(host: &str, wait: &Wait, now: Instant, room: usize) -> String {
+    // A second that has begun counts.
+    let left = wait.next.saturating_duration_since(now);
+    let left = clock(Duration::from_secs(left.as_secs() + u64::from(left.subsec_millis() > 0)));
+    let said = match wait.asked {
+        true => format!(" asks to wait {left} ({})", escape(&wait.answer)),
+        false => format!(" is in trouble, next attempt in {left} ({})", escape(&wait.answer)),
+    };
+    shorten(host, room.saturating_sub(width(&said)).max(MOST_OF_A_HOST)) + &said
+}
+
+/// What is said after the first Ctrl-C.
+pub(super) fn stopping(transfers: usize, within: Duration) -> String {
+    let finishing = match transfers {
+        0 => "stopping".to_owned(),
+        1 => "finishing 1 transfer".to_owned(),
+        more => format!("finishing {more} transfers"),
+    };
+    format!("{finishing}, at most {}; Ctrl-C again quits", clock(within))
+}
+
+/// `4 m 12 s`, and no more than two units.
+pub(super) fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} m {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+pub(super) fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().si().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const FAILED: Finished<'_> = Finished { word: "failed", ok: false, reason: Some("it is down") };
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_image_is_done_when_it_is_at_all_its_targets_and_one_reason_is_told_once() {
+        let now = Instant::now();
+        let mut work = Work::new(Task::Copy, &names(&["a", "a", "b", "c"]), now);
+        work.started("a", now);
+        work.started("a", now);
+        assert_eq!((work.images, work.flights.len()), (3, 1));
+        assert_eq!(work.finished("a", Finished::well("copied")), Ended::Untold);
+        assert_eq!((work.done, work.flights.len()), (0, 1));
+        assert_eq!(work.finished("a", Finished::well("copied")), Ended::Well);
+        assert_eq!(work.finished("b", FAILED), Ended::Failed);
+        assert_eq!(work.finished("c", FAILED), Ended::Untold);
+        assert_eq!((work.done, work.failed, work.flights.len()), (3, 2, 0));
+        let mut asked = Work::new(Task::Plan, &names(&["a"]), now);
+        assert_eq!(asked.finished("a", Finished::well("planned")), Ended::Untold);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds_and_what_is_lost_is_still_to_come() {
+        let began = Instant::now();
+        let mut work = Work::new(Task::Copy, &names(&["a"]), began);
+        work.started("a", began);
+        assert!(work.is_unread());
+        work.expects("a", 1000);
+        work.transfer_began();
+        for tick in 1..=40_u32 {
+            work.bytes("a", if tick <= 20 { 10 } else { 1 });
+            work.sample(began + SECOND / 4 * tick);
+        }
+        assert_eq!((work.rate(), work.moved, work.goal(), work.is_unread()), (Some(4), 220, 1000, false));
+        work.transfer_ended("a", 220);
+        work.spares("a", 400);
+        assert_eq!((work.moved, work.goal(), work.transfers), (0, 600, 0));
+    }
+
+    #[test]
+    fn a_wait_is_told_when_it_begins_and_when_it_ends() {
+        let now = Instant::now();
+        let until = |seconds: u32, asked| {
+            let wait = Wait { since: now, next: now + SECOND * seconds, asked, answer: "429".to_owned() };
+            Waiting::Until(wait)
+        };
+        let mut waited = Waited::default();
+        assert_eq!(waited.changed("a.io", until(0, false), now), None);
+        assert_eq!(waited.changed("a.io", Waiting::Over, now), None);
+        let told = waited.changed("a.io", until(252, true), now).unwrap();
+        assert_eq!(told, "waiting: a.io asks to wait 4 m 12 s (429)");
+        assert_eq!(waited.changed("a.io", until(300, true), now), None);
+        let lines: Vec<_> = waited.lines(now + SECOND * 200, 80).collect();
+        assert_eq!(lines, ["a.io asks to wait 1 m 40 s (429)"]);
+        let told = waited.changed("a.io", Waiting::Over, now + SECOND * 300).unwrap();
+        assert_eq!(told, "a.io answers again, after 5 m 0 s");
+        let told = waited.changed("b.io", until(3, false), now).unwrap();
+        assert_eq!(told, "waiting: b.io is in trouble, next attempt in 3 s (429)");
+        assert_eq!(waited.changed("b.io", Waiting::GivenUp, now + SECOND).unwrap(), "b.io is given up after 1 s");
+        assert!(waited.hosts.is_empty() && waited.told.is_empty());
+    }
+}

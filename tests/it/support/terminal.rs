@@ -1,0 +1,149 @@
+//! A terminal for the binary: a pseudo-terminal, and what a person sees on it (by the `vt100` crate).
+
+use std::num::NonZeroU16;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use regex::Regex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+
+use super::cli::{Cli, environment};
+
+/// How long anything may take before it counts as hung.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A run at a terminal. It is killed when it is dropped.
+pub(crate) struct Terminal {
+    child: tokio::process::Child,
+    keyboard: pty_process::OwnedWritePty,
+    screen: Arc<Mutex<Shown>>,
+    /// Changes with each piece of output; closed at its end.
+    changed: watch::Receiver<u64>,
+}
+
+struct Shown {
+    parser: vt100::Parser,
+    raw: Vec<u8>,
+}
+
+impl Terminal {
+    /// Runs `line` at a terminal of this size.
+    pub(crate) fn start(cli: &Cli, line: &str, (rows, columns): (u16, u16)) -> Self {
+        Self::start_with(cli, line, (rows, columns), &[("TERM", "xterm-256color")])
+    }
+
+    /// [`Terminal::start`] with these variables, TERM included.
+    pub(crate) fn start_with(cli: &Cli, line: &str, (rows, columns): (u16, u16), variables: &[(&str, &str)]) -> Self {
+        let (pty, pts) = pty_process::open().expect("a pseudo-terminal");
+        pty.resize(pty_process::Size::new(rows, columns)).expect("a size");
+        let program = assert_cmd::cargo::cargo_bin!("transship");
+        let command = pty_process::Command::new(program).args(line.split_whitespace()).current_dir(cli.path(""));
+        let command = command.env_clear().envs(environment(&cli.path(""))).envs(variables.iter().copied());
+        let child = command.kill_on_drop(true).spawn(pts).expect("it starts");
+        let (mut output, keyboard) = pty.into_split();
+        let parser = vt100::Parser::new(some(rows), some(columns), 0);
+        let screen = Arc::new(Mutex::new(Shown { parser, raw: Vec::new() }));
+        let (changes, changed) = watch::channel(0);
+        let drawn = Arc::clone(&screen);
+        tokio::spawn(async move {
+            let mut bytes = [0; 4096];
+            // Linux gives an error once nobody has the other side open.
+            while let Ok(read @ 1..) = output.read(&mut bytes).await {
+                {
+                    let mut shown = drawn.lock().expect("nobody panics with it");
+                    shown.parser.process(&bytes[..read]);
+                    shown.raw.extend_from_slice(&bytes[..read]);
+                }
+                changes.send_modify(|count| *count += 1);
+            }
+        });
+        Self { child, keyboard, screen, changed }
+    }
+
+    /// What is on the screen, without what is blank at the ends.
+    pub(crate) fn shown(&self) -> String {
+        let shown = self.screen.lock().expect("nobody panics with it");
+        let (_, columns) = shown.parser.screen().size();
+        let rows: Vec<String> =
+            shown.parser.screen().rows(0, columns.get()).map(|row| row.trim_end().to_owned()).collect();
+        rows.join("\n").trim_end().to_owned()
+    }
+
+    /// All that was written, with its escape sequences.
+    pub(crate) fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().expect("nobody panics with it").raw).into_owned()
+    }
+
+    /// Row and column of the cursor, and whether it is visible.
+    pub(crate) fn cursor(&self) -> ((u16, u16), bool) {
+        let shown = self.screen.lock().expect("nobody panics with it");
+        (shown.parser.screen().cursor_position(), !shown.parser.screen().hide_cursor())
+    }
+
+    /// Waits until the screen `is` so.
+    pub(crate) async fn until(&mut self, is: impl Fn(&str) -> bool) -> String {
+        let waited = async {
+            loop {
+                let shown = self.shown();
+                if is(&shown) {
+                    return Some(shown);
+                }
+                if self.changed.changed().await.is_err() {
+                    return Some(self.shown()).filter(|shown| is(shown));
+                }
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, waited).await.ok().flatten();
+        waited.unwrap_or_else(|| panic!("it never came to that:\n{}", self.shown()))
+    }
+
+    /// [`Terminal::until`] all of these are on the screen.
+    pub(crate) async fn until_says(&mut self, words: &[&str]) -> String {
+        self.until(|shown| words.iter().all(|word| shown.contains(word))).await
+    }
+
+    /// Types `keys`.
+    pub(crate) async fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).await.expect("somebody reads");
+    }
+
+    /// The window gets another size.
+    pub(crate) fn resize(&self, (rows, columns): (u16, u16)) {
+        self.screen.lock().expect("nobody panics with it").parser.screen_mut().set_size(some(rows), some(columns));
+        self.keyboard.resize(pty_process::Size::new(rows, columns)).expect("a size");
+    }
+
+    /// Waits for the end: the exit status, and what is on the screen then.
+    pub(crate) async fn ended(&mut self) -> (i32, String) {
+        let ended = async {
+            let status = self.child.wait().await.expect("it runs");
+            while self.changed.changed().await.is_ok() {}
+            status
+        };
+        let status = tokio::time::timeout(LIMIT, ended).await;
+        let status = status.unwrap_or_else(|_| panic!("it never ended:\n{}", self.shown()));
+        (status.code().expect("it wasn't killed"), self.shown())
+    }
+}
+
+fn some(size: u16) -> NonZeroU16 {
+    NonZeroU16::new(size).expect("a size")
+}
+
+/// `screen` without what depends on the clock, the machine, or on which port was free.
+pub(crate) fn masked(screen: &str) -> String {
+    let masks = [
+        // The rest of the line of a task, and its bar, which has what room is left.
+        (r"(?m)^((?:copying|reading) .* of \S+ \S+ +\d+ %).*$", "$1  [RATE]"),
+        (r"\[[=> ]{10,}\]  ", ""),
+        (r"127\.0\.0\.1([:-])\d{4,5}", "127.0.0.1${1}PORT#"),
+        (r"transship-demo-\w{6}", "transship-demo-RANDOM"),
+        (r"sha256:[0-9a-f]{12}", "sha256:[12 DIGITS]"),
+        (r"\b\d+ (m|min) \d+ s\b", "[TIME]"),
+        (r"\b\d+(\.\d)? s\b", "[TIME]"),
+    ];
+    masks.iter().fold(screen.to_owned(), |screen, (pattern, mask)| {
+        Regex::new(pattern).expect("a constant pattern").replace_all(&screen, *mask).into_owned()
+    })
+}
