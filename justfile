@@ -26,6 +26,10 @@ doc:
 bench *args:
     cargo bench --locked --bench mirror {{args}}
 
+# Mirrors 2,000 images (or so many) while one in twenty requests fails, and looks for leaks; ten minutes at most.
+soak images="2000":
+    cargo bench --locked --bench soak -- {{images}}
+
 # The whole fault table; some of it is part of the test suite. `just faults 'kind: Mount'` runs the cells so described.
 faults cells="all":
     TRANSSHIP_FAULT_TABLE={{quote(cells)}} cargo test --locked --test it every_fault_costs -- --nocapture

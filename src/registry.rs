@@ -374,11 +374,12 @@ impl Host {
         self.explain_unauthorized(request, error).await
     }
 
-    /// Sends `request` at most once and without requesting a token: it is a courtesy, and its result is ignored.
-    pub(crate) async fn give_up(&self, request: &Request) {
-        if let Some(header) = self.auth.cached_manifest(request).await {
-            let _ = self.transport.exchange(request, header).await;
-        }
+    /// Sends `request` at most once and without requesting a token: it is a courtesy, and its result is ignored. Returns
+    /// whether nothing is left to do: it isn't sent to a host in trouble.
+    pub(crate) async fn give_up(&self, request: &Request) -> bool {
+        let Some(header) = self.auth.cached_manifest(request).await else { return true };
+        let sent = self.transport.exchange(request, header).await;
+        !sent.is_err_and(|error| error.kind() == Kind::Interrupted)
     }
 
     /// Sends `request` once, with a streamed body of `size` bytes.

@@ -8,6 +8,9 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+
+/// The longest pause and the longest quota window that are accepted: one year. It can be added to a clock.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
 pub use waits::{Deaf, Wait, Waiting, Waits};
 
 /// The longest pause between two attempts at one object.

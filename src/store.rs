@@ -286,8 +286,8 @@ pub trait Target: Source {
     /// again.
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()>;
 
-    /// Cancels an upload, best effort.
-    async fn abandon(&self, upload: Upload);
+    /// Cancels an upload, best effort. Returns it if the request couldn't be sent now, but may be sent later.
+    async fn abandon(&self, upload: Upload) -> Option<Upload>;
 
     /// Cancels an upload, and reports an unanswered request: then the target wouldn't answer to the bytes, either.
     ///

@@ -236,7 +236,7 @@ async fn send_once(
             engine.writable.take_opened(route.target_repository())
         }
     };
-    let (upload, bytes) = open_both(route, source, blob, opened).await?;
+    let (upload, bytes) = open_both(engine, route, source, blob, opened).await?;
     let moving = engine.meter.begin(route, blob);
     let means = stream::Means {
         moving: Arc::clone(&moving),
@@ -247,14 +247,22 @@ async fn send_once(
     let pushed = route.target.push_blob(upload.clone(), blob, body).await;
     match pushed {
         Ok(()) => moving.arrived(),
-        Err(_) => route.target.abandon(upload).await,
+        Err(_) => give_up(engine, route, upload).await,
     }
     pushed.map_err(|error| error.on(Side::Target))
+}
+
+/// Cancels an upload, at the end of the run if its host is in trouble now.
+async fn give_up(engine: &Engine, route: &Route, upload: Upload) {
+    if let Some(upload) = route.target.abandon(upload).await {
+        engine.writable.leave(route.target_repository(), upload);
+    }
 }
 
 /// Opens an upload and the bytes for it. Some sources scan for viruses and withhold the first byte for minutes; no
 /// upload stays open that long.
 async fn open_both(
+    engine: &Engine,
     route: &Route,
     source: &Arc<dyn Source>,
     blob: &Descriptor,
@@ -273,11 +281,11 @@ async fn open_both(
     match bytes {
         Ok(Ok(bytes)) => Ok((upload, bytes)),
         Ok(Err(error)) => {
-            route.target.abandon(upload).await;
+            give_up(engine, route, upload).await;
             Err(error.on(Side::Source))
         }
         Err(_late) => {
-            route.target.abandon(upload).await;
+            give_up(engine, route, upload).await;
             let bytes = opening.await.map_err(|error| error.on(Side::Source))?;
             Ok((open_upload().await?, bytes))
         }

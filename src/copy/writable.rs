@@ -7,12 +7,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::{StreamExt as _, stream};
+
 use super::Engine;
 use super::route::Route;
 use super::turns::Turns;
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Registry, Repository};
 use crate::store::Upload;
+
+/// Uploads that are cancelled at the same time.
+const GIVEN_UP_AT_ONCE: usize = 16;
 
 /// What is known about the target repositories.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ struct Known {
     refused: HashMap<Repository, Error>,
     /// Opened uploads that aren't used yet.
     opened: HashMap<Repository, Upload>,
+    /// Uploads of no use, whose host was in trouble when they were to be given up.
+    left: Vec<(Repository, Upload)>,
 }
 
 impl Writable {
@@ -52,9 +59,16 @@ impl Writable {
         self.lock().opened.remove(repository)
     }
 
-    /// All unused uploads.
+    /// Keeps `upload` to `repository`, to cancel it at the end.
+    pub(super) fn leave(&self, repository: &Repository, upload: Upload) {
+        self.lock().left.push((repository.clone(), upload));
+    }
+
+    /// All unused uploads, and those that couldn't be cancelled before.
     pub(super) fn unused(&self) -> Vec<(Repository, Upload)> {
-        self.lock().opened.drain().collect()
+        let mut known = self.lock();
+        let left = std::mem::take(&mut known.left);
+        known.opened.drain().chain(left).collect()
     }
 
     /// Checks whether the target of `route` accepts pushes, unless that is known. The upload is kept for its first
@@ -113,11 +127,12 @@ impl Writable {
     }
 }
 
-/// Cancels the unused uploads.
+/// Cancels the unused uploads, and those that couldn't be cancelled before.
 pub(super) async fn abandon_unused(engine: &Engine) {
-    for (repository, upload) in engine.writable.unused() {
+    let abandon = |(repository, upload): (Repository, Upload)| async move {
         if let Ok(target) = engine.stores.target(&repository) {
             target.abandon(upload).await;
         }
-    }
+    };
+    stream::iter(engine.writable.unused()).for_each_concurrent(GIVEN_UP_AT_ONCE, abandon).await;
 }

@@ -106,7 +106,7 @@ fn bar(share: u64, columns: usize) -> String {
 }
 
 fn share(part: u64, of: u64) -> u64 {
-    if of == 0 { 0 } else { part.min(of).saturating_mul(100) / of }
+    part.min(of).saturating_mul(100).checked_div(of).unwrap_or(0)
 }
 
 fn fitting(candidates: &[String], room: usize) -> String {

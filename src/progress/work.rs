@@ -89,7 +89,7 @@ impl Work {
         match self.flight(image) {
             Some(flight) => flight.targets += 1,
             None => {
-                self.flights.push(Flight { image: image.to_owned(), since: now, targets: 1, expected: 0, moved: 0 })
+                self.flights.push(Flight { image: image.to_owned(), since: now, targets: 1, expected: 0, moved: 0 });
             }
         }
     }

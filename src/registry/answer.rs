@@ -17,6 +17,7 @@ use crate::registry::auth::challenge;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
 use crate::registry::request::Request;
+use crate::retry::LONGEST_PAUSE;
 use crate::terminal::escape;
 
 /// The longest message that is passed on, in characters.
@@ -425,13 +426,15 @@ fn printable(text: &str) -> String {
 /// `Retry-After`: seconds, or an HTTP date.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse::<u64>() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
+    let asked = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => LONGEST_PAUSE,
         Err(_) => {
             let until = httpdate::parse_http_date(text).ok()?;
-            Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+            until.duration_since(SystemTime::now()).unwrap_or_default()
         }
-    }
+    };
+    Some(asked.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]

@@ -236,6 +236,14 @@ impl Auth {
                 if wanted.is_none() && matches!(self.credential(&request.repository).await, Ok(Some(_))) {
                     wanted = self.challenge_at_base(request).await;
                 }
+                if let Some(Challenge::Bearer { realm, service }) = &wanted
+                    && !self.may_ask(&request.repository, realm)
+                {
+                    // Nobody is asked there, and others needn't be sent there by what one repository says.
+                    let asked = (realm.as_str(), service.as_deref());
+                    self.fetch(&request.repository, asked, &request.scopes, request.waits).await?;
+                    return Ok((Doubt::Untold, false));
+                }
                 let learnt = wanted.is_some();
                 if let Some(wanted) = wanted {
                     lock(&self.challenge).get_or_insert(wanted);

@@ -2,6 +2,8 @@
 
 use reqwest::header::HeaderMap;
 
+use crate::retry::LONGEST_PAUSE;
+
 /// A pull quota from a host's `ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
@@ -22,6 +24,7 @@ impl Quota {
             let mut parts = text.split(';').map(str::trim);
             let count = parts.next()?.parse::<i64>().ok()?;
             let window = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse::<u64>().ok());
+            let window = window.map(|seconds| seconds.min(LONGEST_PAUSE.as_secs()));
             Some((u64::try_from(count).unwrap_or(0), window))
         };
         let (limit, window) = read("ratelimit-limit")?;

@@ -305,8 +305,9 @@ impl Target for LayoutStore {
         self.contents.blocking(move |contents| contents.directory.keep(file, &digest)).await
     }
 
-    async fn abandon(&self, upload: Upload) {
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
         drop(self.contents.take_upload(&upload.0));
+        None
     }
 
     /// All repositories of a layout share its blobs; another layout can't give any.

@@ -288,10 +288,11 @@ impl Target for MemoryRepository {
         })
     }
 
-    async fn abandon(&self, upload: Upload) {
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
         if let Some(contents) = self.world.lock().by_name.get_mut(&self.name) {
             contents.uploads.remove(&upload.0);
         }
+        None
     }
 
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {

@@ -286,11 +286,11 @@ impl Target for RegistryStore {
         self.send_blob(upload, blob, body).await
     }
 
-    async fn abandon(&self, upload: Upload) {
-        if let Ok(request) = self.upload_request(Action::AbandonUpload, &upload, "") {
-            // Best effort: registries delete abandoned uploads.
-            self.host.give_up(&request).await;
-        }
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
+        let request = self.upload_request(Action::AbandonUpload, &upload, "").ok()?;
+        // Best effort: registries delete abandoned uploads.
+        let was_sent = self.host.give_up(&request).await;
+        (!was_sent).then_some(upload)
     }
 
     async fn give_back(&self, upload: Upload) -> Result<()> {

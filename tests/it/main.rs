@@ -21,6 +21,7 @@ mod fault_table;
 mod flags;
 mod harbor;
 mod harness;
+mod hostile;
 mod http2;
 mod interrupted_runs;
 mod killed;

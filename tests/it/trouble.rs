@@ -236,16 +236,22 @@ fn thirty() -> Vec<Image> {
     (0..30).map(|n| image(&format!("app{n}")).layer(size(n)).build()).collect()
 }
 
-/// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on the
-/// layer of image 20 up until `real` is away; two bulk transfers at a time are under way. Then `arrived` is asked for.
+/// The repository of image number `n`.
+fn name(n: usize) -> String {
+    if n.is_multiple_of(5) { format!("app{n}/large") } else { format!("app{n}") }
+}
+
+/// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on a blob
+/// up until `real` is away. Of the twelve blobs of the images with large layers it is the tenth, so the fourth large one at
+/// least has begun; two of them at a time are under way, and two have arrived. What has, is asked for then.
 async fn with_an_outage<T>(
     scene: &Scene,
     (real, script): (&mut DockerRegistry, &Script),
-    (method, layer): (&'static str, &Image),
+    method: &'static str,
     arrived: impl FnOnce(&DockerRegistry) -> T,
 ) -> (Run, T) {
     let gate = Gate::closed();
-    script.once(method, layer.blobs[1].digest().hex(), Fault::Wait(gate.clone()));
+    script.after(9, method, "/large/blobs/", Fault::Wait(gate.clone()));
     let outage = async {
         gate.reached(1).await;
         real.stop();
@@ -260,7 +266,7 @@ async fn with_an_outage<T>(
 
 /// The layers of 8 MiB, each with its repository.
 fn large(images: &[Image]) -> impl Iterator<Item = (String, &Digest)> {
-    images.iter().enumerate().step_by(5).map(|(n, image)| (format!("app{n}"), image.blobs[1].digest()))
+    images.iter().enumerate().step_by(5).map(|(n, image)| (name(n), image.blobs[1].digest()))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,8 +274,8 @@ async fn an_outage_of_the_source_costs_no_image_and_sends_no_large_blob_twice() 
     let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
     let mut entries = String::new();
     for (n, image) in images.iter().enumerate() {
-        image.push(&*registry_target(&real.repository(&format!("app{n}"))), "1").await;
-        entries += &format!("  - {}/app{n}:1\n", real.name());
+        image.push(&*registry_target(&real.repository(&name(n))), "1").await;
+        entries += &format!("  - {}/{}:1\n", real.name(), name(n));
     }
     scene.list(&format!("{entries}limits: {{transfers: 2}}\n"));
     let script = scene.target.script.clone();
@@ -278,11 +284,11 @@ async fn an_outage_of_the_source_costs_no_image_and_sends_no_large_blob_twice() 
         let arrived = large(&images).filter(|(_, digest)| put(digest) > 0).map(|(_, digest)| digest.clone());
         (arrived.collect::<Vec<_>>(), real.access_log().len())
     };
-    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), ("PUT", &images[20]), arrived).await;
+    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), "PUT", arrived).await;
     assert_eq!(run.code, 0, "{run}");
     assert!(arrived.len() >= 2, "{arrived:?}");
     for (n, image) in images.iter().enumerate() {
-        scene.assert_mirrored(image, &format!("app{n}"), "1").await;
+        scene.assert_mirrored(image, &name(n), "1").await;
     }
     for (_, digest) in large(&images) {
         assert_eq!(put(digest), 1, "{:#?}", script.lines());
@@ -308,8 +314,8 @@ async fn an_outage_of_the_target_costs_no_image_and_sends_no_large_blob_twice() 
     let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
     let mut entries = String::new();
     for (n, image) in images.iter().enumerate() {
-        image.push(&scene.source.inside(&format!("app{n}")), "1").await;
-        entries += &format!("  - SRC/app{n}:1\n");
+        image.push(&scene.source.inside(&name(n)), "1").await;
+        entries += &format!("  - SRC/{}:1\n", name(n));
     }
     let target = real.name();
     let list =
@@ -325,11 +331,11 @@ async fn an_outage_of_the_target_costs_no_image_and_sends_no_large_blob_twice() 
         let arrived = large(&images).filter(|(repository, digest)| is_there(repository, digest));
         (arrived.map(|(_, digest)| digest.clone()).collect::<Vec<_>>(), real.access_log().len())
     };
-    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), ("GET", &images[20]), arrived).await;
+    let (run, (arrived, before)) = with_an_outage(&scene, (&mut real, &script), "GET", arrived).await;
     assert_eq!(run.code, 0, "{run}");
     assert!(arrived.len() >= 2, "{arrived:?}");
     for (n, image) in images.iter().enumerate() {
-        image.assert_in(&*registry_target(&real.repository(&format!("mirror/app{n}"))), "1").await;
+        image.assert_in(&*registry_target(&real.repository(&format!("mirror/{}", name(n)))), "1").await;
     }
     let log = real.access_log();
     let sent = |log: &str, digest: &Digest| {

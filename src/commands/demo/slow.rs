@@ -22,7 +22,7 @@ pub(super) fn slowed(router: Router, bytes_per_second: u32) -> Router {
         async move {
             response.map(|body| {
                 let pieces = body.into_data_stream().flat_map(|chunk| match chunk {
-                    Ok(bytes) => stream::iter(cut(bytes).into_iter().map(Ok).collect::<Vec<_>>()),
+                    Ok(bytes) => stream::iter(cut(&bytes).into_iter().map(Ok).collect::<Vec<_>>()),
                     Err(error) => stream::iter(vec![Err(error)]),
                 });
                 let paced = pieces.then(move |piece| {
@@ -39,7 +39,7 @@ pub(super) fn slowed(router: Router, bytes_per_second: u32) -> Router {
     }))
 }
 
-fn cut(bytes: Bytes) -> Vec<Bytes> {
+fn cut(bytes: &Bytes) -> Vec<Bytes> {
     (0..bytes.len()).step_by(PIECE).map(|at| bytes.slice(at..bytes.len().min(at + PIECE))).collect()
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Health {
 #[derive(Debug)]
 enum State {
     Well,
-    Troubled(Trouble),
+    Troubled(Box<Trouble>),
     GivenUp(Error),
 }
 
@@ -136,12 +136,15 @@ impl Health {
         match &self.state {
             State::Well => Waiting::Over,
             State::GivenUp(_) => Waiting::GivenUp,
-            State::Troubled(Trouble { since, next, asked, answer, .. }) => Waiting::Until(Wait {
-                since: since.into_std(),
-                next: next.into_std(),
-                asked: *asked,
-                answer: answer.strip_prefix(&format!("{}: ", self.patience.host)).unwrap_or(answer).to_owned(),
-            }),
+            State::Troubled(trouble) => {
+                let Trouble { since, next, asked, answer, .. } = &**trouble;
+                Waiting::Until(Wait {
+                    since: since.into_std(),
+                    next: next.into_std(),
+                    asked: *asked,
+                    answer: answer.strip_prefix(&format!("{}: ", self.patience.host)).unwrap_or(answer).to_owned(),
+                })
+            }
         }
     }
 
@@ -219,7 +222,7 @@ impl Health {
                 asked: false,
                 answer: answer(failed.error),
             };
-            self.state = State::Troubled(trouble);
+            self.state = State::Troubled(Box::new(trouble));
         } else if !failed.probe {
             self.prolong(failed.error, now);
             return Trial::Host;

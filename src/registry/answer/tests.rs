@@ -104,6 +104,8 @@ fn quota_headers_are_read_with_their_oddities() {
     assert_eq!(read("100;w=21600", "20;w=21600"), of(100, 20, Some(21600)));
     assert_eq!(read("100;w=60", "-3"), of(100, 0, Some(60)));
     assert_eq!(read("20", "9"), None, "requests a second, not pulls");
+    let year = LONGEST_PAUSE.as_secs();
+    assert_eq!(read("100;w=9223372036854775807", "0"), of(100, 0, Some(year)), "safe to add to a clock");
     assert_eq!(read(";w=21600", ";w=21600"), None);
 }
 
@@ -112,7 +114,12 @@ fn retry_after_is_seconds_or_a_date() {
     let read = |text: &str| retry_after(&answer(429, &[("retry-after", text)], "").headers);
     assert_eq!(read("7"), Some(Duration::from_secs(7)));
     assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-    assert_eq!(read("soon"), None);
+    for endless in ["18446744073709551615", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        assert_eq!(read(endless), Some(LONGEST_PAUSE), "safe to add to a clock");
+    }
+    for nothing in ["soon", "", "-5", "1.5"] {
+        assert_eq!(read(nothing), None);
+    }
 }
 
 #[test]

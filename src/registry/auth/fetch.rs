@@ -41,6 +41,11 @@ impl Auth {
         self.at_base.get_or_try_init(ask).await.cloned().unwrap_or_default()
     }
 
+    /// Whether a token may be requested from `realm`. Sends nothing.
+    pub(super) fn may_ask(&self, path: &str, realm: &str) -> bool {
+        self.realm(path, realm).is_ok_and(|url| self.transport.home.check(&url).is_ok())
+    }
+
     /// A token of `scopes` from `realm`, for the repository at `path`. `waits`: wait while the token service is in
     /// trouble.
     pub(super) async fn fetch(

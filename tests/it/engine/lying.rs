@@ -173,8 +173,8 @@ impl Target for Liar {
         }
         pushed
     }
-    async fn abandon(&self, upload: Upload) {
-        self.0.abandon(upload).await;
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
+        self.0.abandon(upload).await
     }
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         if *digest == self.1.about && matches!(self.1.lie, Lie::Mounted | Lie::MountedAndThere) {

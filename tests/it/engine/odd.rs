@@ -198,8 +198,8 @@ impl Target for Opened {
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
         self.target.push_blob(upload, blob, body).await
     }
-    async fn abandon(&self, upload: Upload) {
-        self.target.abandon(upload).await;
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
+        self.target.abandon(upload).await
     }
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         self.target.mount(digest, from).await

@@ -9,7 +9,7 @@ use regex::Regex;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// How long a run may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A folder to run in.
 #[derive(Debug)]

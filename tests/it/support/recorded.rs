@@ -416,10 +416,10 @@ impl Target for Watched {
         }
     }
 
-    async fn abandon(&self, upload: Upload) {
+    async fn abandon(&self, upload: Upload) -> Option<Upload> {
         // A script may make it wait; to fail means nothing here.
         let _ = self.enter(What::Abandon, "").await;
-        self.target.abandon(upload).await;
+        self.target.abandon(upload).await
     }
 
     async fn mount_rule(&self) -> MountRule {
