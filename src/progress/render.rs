@@ -213,7 +213,7 @@ mod tests {
           quits
         ");
         insta::assert_snapshot!(shown(12, 120, None), @"
-        copying 3/50 images  [======>                      ]  30.0 MB of 120.0 MB+   25 %  10.0 MB/s  9 s+ left
+        copying 3/50 images  [=======>                      ]  30.0 MB of 120.0 MB+   25 %  10.0 MB/s  9 s+ left
         docker.io asks to wait 4 m 12 s (429)
           ghcr.io/department/team/service-14:v1.27.14    2.0 MB of  15.0 MB   13 %
           ghcr.io/department/team/service-13:v1.27.13    2.0 MB of  14.0 MB   14 %

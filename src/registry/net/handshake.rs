@@ -204,19 +204,19 @@ mod tests {
             (Wrong::Expired, "has expired"),
             (
                 Wrong::ExpiredContext { time: time(86400), not_after: time(0) },
-                "expired at 1970-01-01T00:00:00Z (now: 1970-01-02T00:00:00Z) | have it renewed",
+                "expired at 1970-01-01T00:00:00Z (now: 1970-01-02T00:00:00Z) | renew it",
             ),
             (Wrong::NotValidYet, "isn't valid yet"),
             (Wrong::NotValidYetContext { time: time(0), not_before: time(60) }, "only from 1970-01-01T00:01:00Z on"),
-            (Wrong::Revoked, "is revoked | have it replaced"),
-            (Wrong::UnknownRevocationStatus, "can't be told"),
-            (Wrong::ExpiredRevocationList, "can't be told"),
+            (Wrong::Revoked, "is revoked | replace it"),
+            (Wrong::UnknownRevocationStatus, "is unknown"),
+            (Wrong::ExpiredRevocationList, "is unknown"),
             (
                 Wrong::UnknownIssuer,
-                "nobody whom this machine or ca: (ca.pem) trusts | is it another authority's by now? put",
+                "an authority that this machine or ca: (ca.pem) trusts | the authority may have changed: put",
             ),
             (Wrong::BadSignature, "trusts, except one of the same name with another key | "),
-            (Wrong::NotValidForName, "is for another name | have one issued for this name"),
+            (Wrong::NotValidForName, "is for another name | issue one for this name"),
             (
                 Wrong::NotValidForNameContext {
                     expected: ServerName::try_from("h.io").unwrap(),
@@ -234,7 +234,7 @@ mod tests {
         }
         let unknown = TlsError::InvalidCertificate(Wrong::UnknownIssuer);
         let unset = judged(&unknown, &RegistrySettings::default(), "https://h.io/").unwrap();
-        assert!(unset.contains("whom this machine trusts | set ca: of registries.h.io to a PEM file"), "{unset}");
+        assert!(unset.contains("that this machine trusts | set ca: of registries.h.io to a PEM file"), "{unset}");
         let insecure = RegistrySettings { insecure: true, ..Default::default() };
         let elsewhere = judged(&unknown, &insecure, FAR).unwrap();
         assert!(
