@@ -264,7 +264,7 @@ async fn copy_takes_a_layout_on_either_side() {
     ok(&format!("copy oci:a:nginx:2 {}/short", scene.target.name())).await;
     other.assert_in(&scene.target.inside("short"), "2").await;
     let untagged = scene.cli.run(&format!("copy oci:a:@{} {}/digest", other.digest(), scene.target.name())).await;
-    let warning = "lands without a tag, and may be cleared away: give DST one";
+    let warning = "lands without a tag, and may be cleared away; hint: give DST one";
     assert!(untagged.code == 0 && untagged.stderr.contains(warning), "{untagged}");
     ok(&format!("copy oci:a:@{} {}/digest:x", other.digest(), scene.target.name())).await;
     other.assert_in(&scene.target.inside("digest"), "x").await;

@@ -161,9 +161,9 @@ impl World {
         let redirects = registry(&corpus.memory).layer(middleware::from_fn_with_state(blobs, redirect));
         let source = serve(Host::Source, tokens.around(redirects));
         let memories = [Memory::new(), Memory::new()];
-        // One that holds something: there it is asked what else it has.
+        // One that holds something: there it is asked what else it has. Only a tag that it lists is asked for.
         let old = image("old").shared_layer("base", 30_000).build();
-        old.push(&inside(&memories[0], "m/a"), "0").await;
+        old.push(&inside(&memories[0], "m/a"), "1").await;
         let first = serve(Host::First, tokens.around(registry(&memories[0])));
         let second = serve(Host::Second, registry(&memories[1]));
         let [one, two] = memories;
