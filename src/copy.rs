@@ -54,7 +54,7 @@ use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
 use crate::progress::{Finished, Progress};
 use crate::provision::Ready;
 use crate::referrers::Finder;
-use crate::report::{Outcome, ReferrerOutcome, Status};
+use crate::report::{Outcome, Reason, ReferrerOutcome, Status};
 use crate::store::{PullOrder, Stores};
 
 /// Images in flight: enough to keep every transfer busy, few enough to finish images early.
@@ -201,7 +201,10 @@ impl Engine {
         };
         let reason = outcome.error.as_ref().map(ToString::to_string);
         let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure(), reason: reason.as_deref() };
-        self.progress.finished(&outcome.source, how);
+        // What a stop has kept from being done isn't done, and is told by the report.
+        if outcome.reason != Some(Reason::Interrupted) {
+            self.progress.finished(&outcome.source, how);
+        }
         Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }
     }
 

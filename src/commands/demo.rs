@@ -97,7 +97,10 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
         stage.result(&format!(
             "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures that it found: {signatures}"
         ))?;
-        exit = files::rewrite(&start.global, &config, &stage, &start.stop).await?;
+        // A difference of files is nothing for who wants to hear little.
+        if !start.global.quiet {
+            exit = files::rewrite(&start.global, &config, &stage, &start.stop).await?;
+        }
     }
     let installed = "\nA real mirror starts with three lines:\n\n\
          \x20 $EDITOR mirror.yaml  # as above\n\

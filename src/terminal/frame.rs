@@ -10,6 +10,9 @@ use std::fmt::Write as _;
 const CLEAR_BELOW: &str = "\u{1b}[J";
 /// From the cursor to the end of the line.
 const CLEAR_LINE: &str = "\u{1b}[K";
+/// Lines that are too wide are cut, and not continued in the next row: a window may get narrower while they are drawn.
+const CUT: &str = "\u{1b}[?7l";
+const CONTINUE: &str = "\u{1b}[?7h";
 
 /// What is drawn.
 #[derive(Debug, Default)]
@@ -29,6 +32,9 @@ impl Frame {
         if !lines.is_empty() || !self.lines.is_empty() {
             text.push('\r');
         }
+        if !lines.is_empty() {
+            text.push_str(CUT);
+        }
         for (number, line) in lines.iter().enumerate() {
             let end = if number == 0 { "" } else { "\n" };
             let _ = write!(text, "{end}{CLEAR_LINE}{line}");
@@ -36,6 +42,9 @@ impl Frame {
         if !text.is_empty() {
             text.push_str(CLEAR_BELOW);
             text.push_str(&back(lines.len()));
+        }
+        if !lines.is_empty() {
+            text.push_str(CONTINUE);
         }
         self.lines = lines;
         text
@@ -66,10 +75,16 @@ mod tests {
     fn the_cursor_rests_at_the_top_and_nothing_is_left() {
         let mut frame = Frame::default();
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(frame.draw(lines("a b c")), "\r\u{1b}[Ka\n\u{1b}[Kb\n\u{1b}[Kc\u{1b}[J\r\u{1b}[2A");
+        assert_eq!(
+            frame.draw(lines("a b c")),
+            "\r\u{1b}[?7l\u{1b}[Ka\n\u{1b}[Kb\n\u{1b}[Kc\u{1b}[J\r\u{1b}[2A\u{1b}[?7h"
+        );
         assert_eq!(frame.draw(lines("a b c")), "");
-        assert_eq!(frame.above("said\n"), "\r\u{1b}[Jsaid\n\r\u{1b}[Ka\n\u{1b}[Kb\n\u{1b}[Kc\u{1b}[J\r\u{1b}[2A");
-        assert_eq!(frame.draw(lines("a")), "\r\u{1b}[Ka\u{1b}[J\r");
+        assert_eq!(
+            frame.above("said\n"),
+            "\r\u{1b}[Jsaid\n\r\u{1b}[?7l\u{1b}[Ka\n\u{1b}[Kb\n\u{1b}[Kc\u{1b}[J\r\u{1b}[2A\u{1b}[?7h"
+        );
+        assert_eq!(frame.draw(lines("a")), "\r\u{1b}[?7l\u{1b}[Ka\u{1b}[J\r\u{1b}[?7h");
         assert_eq!(frame.draw(Vec::new()), "\r\u{1b}[J");
         assert_eq!(frame.draw(Vec::new()) + &frame.above("said\n"), "said\n");
     }

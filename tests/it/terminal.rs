@@ -137,18 +137,14 @@ async fn an_interrupt_lets_transfers_come_to_their_end() {
         let scene = Scene::new().await;
         publish(&scene, 4).await;
         let gate = hold_blobs(&scene);
-        // The manifest of the fourth comes when nothing new is begun.
-        let late = Gate::closed();
-        scene.source.script.always("GET", "/service-4/manifests/", Fault::Wait(late.clone()));
+        // The target doesn't answer to the manifest of the fourth.
+        scene.target.script.always("PUT", "/service-4/manifests/", Fault::Wait(Gate::closed()));
         let mut terminal = Terminal::start(&scene.cli, "sync", size);
-        terminal.until_says(&["450.1 kB of "]).await;
-        late.reached(1).await;
+        terminal.until_says(&["600.1 kB of "]).await;
         terminal.types(INTERRUPT).await;
-        let shown = terminal.until_says(&["finishing 3 transfers, at most ", "450.1 kB of "]).await;
+        let shown = terminal.until_says(&["finishing 4 transfers, at most ", "600.1 kB of "]).await;
         assert_screen("interrupted", size, &shown);
         gate.open();
-        terminal.until_says(&["stopping, at most "]).await;
-        late.open();
         let (code, shown) = terminal.ended().await;
         assert_eq!(code, 130, "{shown}");
         let report = shown.split_once("copied ").map_or(shown.as_str(), |(_, report)| report);
@@ -253,7 +249,9 @@ async fn a_demo_that_is_stopped_leaves_nothing() {
     terminal.types(INTERRUPT).await;
     let (code, shown) = terminal.ended().await;
     assert_eq!(code, 130, "{shown}");
-    assert!(shown.ends_with("3. transship sync\nCopies; what two images share travels once."), "{shown}");
+    // How many were copied by then is chance.
+    let (_, last) = shown.split_once("3. transship sync\nCopies; what two images share travels once.").expect("a step");
+    assert!(last.lines().all(|line| line.is_empty() || line.starts_with("✓ ")), "{shown}");
     assert_at_ease(&terminal);
     assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0);
 }
@@ -265,13 +263,13 @@ async fn a_window_that_is_resized() {
     let gate = hold_blobs(&scene);
     let mut terminal = Terminal::start(&scene.cli, "sync -j 6", (24, 80));
     for (size, bytes) in [((24, 80), " of "), ((24, 40), " %"), ((24, 120), " of "), ((10, 40), " %")] {
-        terminal.resize(size);
         let fits = |shown: &str| {
             let lines = || shown.lines().filter(|line| line.starts_with("copying "));
             let images = shown.lines().filter(|line| line.contains("service-")).all(|line| line.contains(bytes));
             let narrow = shown.lines().all(|line| line.chars().count() < usize::from(size.1));
             lines().count() == 1 && lines().all(|line| line.contains("900.1 kB of 3.3 MB")) && images && narrow
         };
+        terminal.resize(size, fits).await;
         terminal.until(fits).await;
     }
     gate.open();
@@ -360,7 +358,9 @@ async fn a_dead_target_is_one_message() {
     let run = scene.cli.run("sync --progress lines").await;
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stdout.contains("500 images:") && run.stdout.contains("… and 497 more (--json lists all)"), "{run}");
-    assert!(run.stdout.lines().count() + run.stderr.lines().count() < 15, "{run}");
+    // A sign of life says only how slow the machine is.
+    let said = run.stdout.lines().chain(run.stderr.lines()).filter(|line| !line.contains("] still "));
+    assert!(said.count() < 15, "{run}");
 }
 
 fn answer() -> Vec<(&'static str, String)> {

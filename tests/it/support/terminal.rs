@@ -108,10 +108,20 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).await.expect("somebody reads");
     }
 
-    /// The window gets another size.
-    pub(crate) fn resize(&self, (rows, columns): (u16, u16)) {
-        self.screen.lock().expect("nobody panics with it").parser.screen_mut().set_size(some(rows), some(columns));
+    /// The window gets another size, and the run hears of it. What is drawn meanwhile is for the old size, and this screen
+    /// doesn't know how to cut lines: it gets wider before, and narrower once `is` so.
+    pub(crate) async fn resize(&mut self, (rows, columns): (u16, u16), is: impl Fn(&str) -> bool) {
+        let grid = |terminal: &Self, rows: u16, columns: u16| {
+            let mut shown = terminal.screen.lock().expect("nobody panics with it");
+            let (old_rows, old_columns) = shown.parser.screen().size();
+            let size = (rows.max(old_rows.get()), columns.max(old_columns.get()));
+            shown.parser.screen_mut().set_size(some(size.0), some(size.1));
+        };
+        grid(self, rows, columns);
         self.keyboard.resize(pty_process::Size::new(rows, columns)).expect("a size");
+        self.until(is).await;
+        let mut shown = self.screen.lock().expect("nobody panics with it");
+        shown.parser.screen_mut().set_size(some(rows), some(columns));
     }
 
     /// Waits for the end: the exit status, and what is on the screen then.
