@@ -167,7 +167,11 @@ async fn as_a_source_its_fallback_tag_is_asked_and_the_rest_is_unknown() {
         app.assert_in(&here, "1").await;
         let rows = sync.json()["images"][0]["referrers"].as_array().unwrap().len();
         assert_eq!(rows, usize::from(has_index), "{sync}");
-        assert_eq!(sync.stderr.matches("doesn't ask its upstream for referrers").count(), usize::from(is_proxy), "{sync}");
+        assert_eq!(
+            sync.stderr.matches("doesn't ask its upstream for referrers").count(),
+            usize::from(is_proxy),
+            "{sync}"
+        );
     }
 }
 
