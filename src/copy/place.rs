@@ -36,14 +36,14 @@ pub(super) enum Placed {
 
 /// Gets `blob` to the target repository of `route`.
 pub(super) async fn place(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
-    let placed = bring(engine, route, blob, ask).await;
+    let placed = obtain(engine, route, blob, ask).await;
     if !matches!(placed, Ok(Placed::Copied)) {
         engine.meter.settle(route, blob);
     }
     placed
 }
 
-async fn bring(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
+async fn obtain(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> Result<Placed> {
     let here = route.target_repository();
     let seems_empty = engine.empty_repositories.contains(here);
     let asks = match ask {
@@ -85,7 +85,7 @@ async fn bring(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> R
         let placed = match donor {
             _ if sender_asks && route::has_blob(route, blob).await? => {
                 if let Some(upload) = opened {
-                    route.target.abandon(upload).await;
+                    give_up(engine, route, upload).await;
                 }
                 Placed::Present
             }
