@@ -1,6 +1,6 @@
 //! What a run works with: the configuration, the pins, and the ways to the registries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::num::NonZeroU64;
@@ -297,16 +297,14 @@ impl Session {
     /// A proof for each repository in which a tag is set, or why there is none.
     async fn provision(&self, plan: &Plan) -> Readiness {
         let repositories = plan.to_prepare();
-        let to_have = |repository: &Repository| {
-            let images = plan.with_work().filter(|transfer| transfer.target == *repository);
-            images.map(|transfer| transfer.source.to_string()).collect::<Vec<_>>()
-        };
-        let images: Vec<String> = repositories.iter().flat_map(to_have).collect();
-        self.progress.begin(Task::Provision, &images);
+        let mut images: HashMap<&Repository, Vec<String>> = HashMap::new();
+        for transfer in plan.with_work() {
+            images.entry(&transfer.target).or_default().push(transfer.source.to_string());
+        }
+        let images_of = |repository: &Repository| images.get(repository).into_iter().flatten();
+        self.progress.begin(Task::Provision, &repositories.iter().flat_map(images_of).cloned().collect::<Vec<_>>());
         let done = |repository: &Repository| {
-            for image in to_have(repository) {
-                self.progress.finished(&image, Finished::well("ready"));
-            }
+            images_of(repository).for_each(|image| self.progress.finished(image, Finished::well("ready")));
         };
         let ensured = self.stop.run_until_cancelled(self.provisioners.ensure_each(&repositories, &done)).await;
         self.progress.end();
