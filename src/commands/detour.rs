@@ -4,9 +4,15 @@ use super::Unable;
 use crate::config::{Overrides, TargetRoot};
 use crate::oci::{Location, Registry};
 
-/// Where a run departs from mirror.yaml, as its flags say.
-pub(super) fn detour(to: Option<&str>, from: Option<&str>) -> anyhow::Result<Overrides> {
-    Ok(Overrides { target: to.map(target).transpose()?, from: from.map(layout).transpose()?, ..Overrides::default() })
+/// Where a run departs from mirror.yaml, as its flags say. Only one that doesn't depart from it, and is about all of it,
+/// provisions what is no image's.
+pub(super) fn detour(to: Option<&str>, from: Option<&str>, only: &[String]) -> anyhow::Result<Overrides> {
+    Ok(Overrides {
+        target: to.map(target).transpose()?,
+        from: from.map(layout).transpose()?,
+        provisions: to.is_none() && from.is_none() && only.is_empty(),
+        ..Overrides::default()
+    })
 }
 
 /// What `--target` says.

@@ -4,17 +4,13 @@ use super::detour::detour;
 use super::session::Start;
 use super::sync::{as_mirrored, changes};
 use crate::cli;
-use crate::config::Overrides;
 use crate::plan::{Plan, ReferrerPolicy, Spending, Transfer, price};
 use crate::report::Report;
 use crate::resolve::{self, Update};
 
 pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<Report> {
     let only = &arguments.selection.only;
-    let detour = Overrides {
-        provisions: arguments.target.is_none() && arguments.from.is_none() && only.is_empty(),
-        ..detour(arguments.target.as_deref(), arguments.from.as_deref())?
-    };
+    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref(), only)?;
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {
         session.layouts.check(from).await?;

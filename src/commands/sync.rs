@@ -5,7 +5,6 @@ use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start};
 use super::turn::Turn;
 use crate::cli::Sync;
-use crate::config::Overrides;
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Selector};
 use crate::plan::{Spending, price};
@@ -15,10 +14,7 @@ use crate::resolve::{self, Resolution, Update};
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
     let _turn = Turn::take(&start, arguments.wait, !arguments.dry_run).await;
     let only = &arguments.selection.only;
-    let detour = Overrides {
-        provisions: arguments.target.is_none() && arguments.from.is_none() && only.is_empty(),
-        ..detour(arguments.target.as_deref(), arguments.from.as_deref())?
-    };
+    let detour = detour(arguments.target.as_deref(), arguments.from.as_deref(), only)?;
     let (session, pins) = start.session_for(&detour)?;
     if let Some(from) = &detour.from {
         session.layouts.check(from).await?;

@@ -8,10 +8,12 @@ use crate::report::Report;
 use crate::verify::Depth;
 
 pub(super) async fn run(start: Start, arguments: &cli::Verify) -> anyhow::Result<Report> {
-    let (session, pins) =
-        start.session_for(&Overrides { targets_only: true, ..detour(arguments.target.as_deref(), None)? })?;
+    let only = &arguments.selection.only;
+    let detour =
+        Overrides { targets_only: true, provisions: false, ..detour(arguments.target.as_deref(), None, only)? };
+    let (session, pins) = start.session_for(&detour)?;
     let lock = pins.existing()?;
-    let only = session.only(&arguments.selection.only, lock)?;
+    let only = session.only(only, lock)?;
     let depth = match arguments {
         cli::Verify { content: true, .. } => Depth::Content,
         cli::Verify { deep: true, .. } => Depth::Graph,
