@@ -66,7 +66,7 @@ impl Held {
 struct Done(AtomicUsize);
 
 impl Progress for Done {
-    fn finished(&self, _: &str, _: Finished<'_>) {
+    fn finished(&self, _: &str, _: Finished) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -51,7 +51,7 @@ use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Digest, Manifest, Registry, Repository, Selector};
 use crate::once::OnceMap;
 use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
-use crate::progress::{Finished, Progress};
+use crate::progress::{Finished, Progress, Step};
 use crate::provision::Ready;
 use crate::referrers::Finder;
 use crate::report::{Outcome, Reason, ReferrerOutcome, Status};
@@ -199,10 +199,9 @@ impl Engine {
             (None, Planned::Image(transfer)) => self.work(place, transfer, ready).await,
             (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
         };
-        let reason = outcome.error.as_ref().map(ToString::to_string);
-        let how = Finished { word: outcome.status.word(), ok: !outcome.is_failure(), reason: reason.as_deref() };
         // What a stop has kept from being done isn't done, and is told by the report.
         if outcome.reason != Some(Reason::Interrupted) {
+            let how = Finished::new(outcome.status.word(), !outcome.is_failure(), outcome.error.as_ref());
             self.progress.finished(&outcome.source, how);
         }
         Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }
@@ -264,7 +263,7 @@ impl Engine {
         };
         self.check_stop()?;
         if !follows(transfer) {
-            self.progress.started(&transfer.source.to_string());
+            self.progress.step(&transfer.source.to_string(), Step::Started);
         }
         let route = route::Route::open(&*self.stores, &transfer.source, ready, place)?;
         self.quotas.check(&route)?;

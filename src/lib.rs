@@ -45,7 +45,7 @@
 //! | `yaml` | terminal |
 //! | `select` | oci |
 //! | `once` | – |
-//! | `progress` | retry, terminal |
+//! | `progress` | retry, terminal, error |
 //! | `retry` | error |
 //! | `error` | oci |
 //! | `terminal` | – |

@@ -158,6 +158,14 @@ impl Plan {
 }
 
 impl Planned {
+    /// The canonical source reference; the repository of one whose tag isn't known.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Image(transfer) => transfer.source.to_string(),
+            Self::Failed { source, .. } => source.clone(),
+        }
+    }
+
     /// The image, if something is pushed for it.
     pub fn work(&self) -> Option<&Transfer> {
         match self {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::error::{Error, Kind};
 use crate::retry::Waiting;
 
 pub use bars::Bars;
@@ -70,21 +71,51 @@ impl Task {
     }
 }
 
-/// How work on an image ended, in the report's words.
+/// A step of the work on an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finished<'a> {
+pub enum Step {
+    /// Work begins. The same image may be worked on for several targets at once.
+    Started,
+    /// So many more bytes are known to be needed.
+    Expects(u64),
+    /// So many of them needn't be moved after all.
+    Spares(u64),
+    /// A transfer begins.
+    TransferBegan,
+    /// So many more bytes have come, for a target or from one.
+    Bytes(u64),
+    /// A transfer has ended; so many of its bytes were of no use.
+    TransferEnded(u64),
+}
+
+/// How work on an image ended, in the report's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
     /// The status, as the result line spells it.
     pub word: &'static str,
     /// Whether it is as it should be, or at least no failure.
     pub ok: bool,
-    /// Why it isn't.
-    pub reason: Option<&'a str>,
+    /// What keeps it from being so.
+    pub reason: Option<String>,
 }
 
-impl Finished<'_> {
+impl Finished {
     /// It is as it should be.
     pub const fn well(word: &'static str) -> Self {
         Self { word, ok: true, reason: None }
+    }
+
+    /// The status `word`, and the error that led to it, if there is one.
+    pub fn new(word: &'static str, ok: bool, error: Option<&Error>) -> Self {
+        Self { word, ok, reason: error.map(ToString::to_string) }
+    }
+
+    /// The end of a question: `word`, unless it failed. A run that was asked to stop is no failure of the image.
+    pub fn asked(word: &'static str, error: Option<&Error>) -> Self {
+        match error.filter(|error| error.kind() != Kind::Interrupted) {
+            Some(error) => Self::new("failed", false, Some(error)),
+            None => Self::well(word),
+        }
     }
 }
 
@@ -93,26 +124,11 @@ pub trait Progress: Debug + Send + Sync {
     /// A task begins, about these: canonical source references, each once for each of its targets.
     fn begin(&self, _task: Task, _images: &[String]) {}
 
-    /// Work on `image` begins. The same image may be worked on for several targets at once.
-    fn started(&self, _image: &str) {}
-
-    /// So many more bytes are known to be needed for `image`.
-    fn expects(&self, _image: &str, _bytes: u64) {}
-
-    /// So many of them needn't be moved after all.
-    fn spares(&self, _image: &str, _bytes: u64) {}
-
-    /// A transfer for `image` begins.
-    fn transfer_began(&self, _image: &str) {}
-
-    /// So many more bytes have come, for a target or from one.
-    fn bytes(&self, _image: &str, _count: u64) {}
-
-    /// A transfer for `image` has ended; so many of its bytes were of no use.
-    fn transfer_ended(&self, _image: &str, _lost: u64) {}
+    /// The work on `image` goes on.
+    fn step(&self, _image: &str, _step: Step) {}
 
     /// Work on `image`, for one of its targets, has ended. It need not have been started.
-    fn finished(&self, _image: &str, _how: Finished<'_>) {}
+    fn finished(&self, _image: &str, _how: Finished) {}
 
     /// Whether `host` is waited for.
     fn waits(&self, _host: &str, _waiting: Waiting) {}

@@ -19,7 +19,7 @@ use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage, LockedSelection};
 use crate::oci::{Descriptor, Platform, Reference, Repository, Selector, Tag, listed};
-use crate::progress::{Finished, Progress, Task};
+use crate::progress::{Finished, Progress, Step, Task};
 use crate::referrers::Finder;
 use crate::select::{Only, Selection};
 use crate::store::{PullOrder, PullTurn, PullsAside, Source, Stores};
@@ -192,7 +192,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         let old = request.old.image(&source, platforms);
         let may_move = source.digest().is_none() && request.update.moves(source.repository(), source.tag());
         if old.is_none() || may_move {
-            request.progress.started(&source.to_string());
+            request.progress.step(&source.to_string(), Step::Started);
         }
         let pinned = match old.filter(|_| !may_move) {
             Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
@@ -204,7 +204,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
                 Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
             },
         };
-        tell(request.progress, &source, pinned.2.as_ref());
+        request.progress.finished(&source.to_string(), Finished::asked("resolved", pinned.2.as_ref()));
         pinned
     });
     let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
@@ -216,12 +216,6 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     }
     drop(answers);
     resolution.aside = all_aside.into_inner().unwrap_or_else(PoisonError::into_inner);
-}
-
-fn tell(progress: &Arc<dyn Progress>, source: &Reference, error: Option<&Error>) {
-    let error = error.filter(|error| error.kind() != Kind::Interrupted).map(ToString::to_string);
-    let word = if error.is_some() { "failed" } else { "resolved" };
-    progress.finished(&source.to_string(), Finished { word, ok: error.is_none(), reason: error.as_deref() });
 }
 
 async fn pin(

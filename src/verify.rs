@@ -23,7 +23,7 @@ use crate::error::Stage;
 use crate::lock::Lock;
 use crate::oci::{Referrer, Repository};
 use crate::plan::{Planned, Transfer};
-use crate::progress::{Finished, Progress, Task};
+use crate::progress::{Finished, Progress, Step, Task};
 use crate::report::{Bytes, Difference, Outcome, Part, Reason, ReferrerOutcome, Status};
 use crate::select::Only;
 use crate::store::Stores;
@@ -80,7 +80,7 @@ pub struct Verification {
 pub async fn verify(request: Request<'_>) -> Verification {
     let planned = wanted::wanted(request.images, request.lock, request.only);
     let task = if request.depth == Depth::Content { Task::Read } else { Task::Verify };
-    let images: Vec<String> = planned.iter().map(wanted_name).collect();
+    let images: Vec<String> = planned.iter().map(Planned::source).collect();
     request.progress.begin(task, &images);
     let inspector = Arc::new(Inspector::new(request));
     let looked = planned.iter().enumerate().map(|(index, planned)| {
@@ -107,14 +107,6 @@ pub async fn verify(request: Request<'_>) -> Verification {
     verification
 }
 
-/// What an image is called.
-fn wanted_name(planned: &Planned) -> String {
-    match planned {
-        Planned::Image(transfer) => transfer.source.to_string(),
-        Planned::Failed { source, .. } => source.clone(),
-    }
-}
-
 /// The result for one image at one target.
 struct Looked {
     outcome: Outcome,
@@ -129,19 +121,16 @@ async fn look(request: Request<'_>, inspector: &Arc<Inspector>, planned: &Planne
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
             let outcome = Outcome { target: target.clone(), ..Outcome::unresolved(source.clone(), error.clone()) };
-            let reason = Some(error.to_string());
-            let how = Finished { word: outcome.status.word(), ok: false, reason: reason.as_deref() };
-            request.progress.finished(source, how);
+            request.progress.finished(source, Finished::new(outcome.status.word(), false, Some(error)));
             return Looked { outcome, differences: Vec::new(), whole: false };
         }
     };
     let (started, source) = (Instant::now(), transfer.source.to_string());
-    request.progress.started(&source);
+    request.progress.step(&source, Step::Started);
     let looked = compare(transfer, inspector.image(transfer).await, request.depth);
     let Outcome { status, .. } = looked.outcome;
     let ok = !looked.outcome.is_failure() && status != Status::Differs;
-    let reason = looked.outcome.error.as_ref().map(ToString::to_string);
-    request.progress.finished(&source, Finished { word: status.word(), ok, reason: reason.as_deref() });
+    request.progress.finished(&source, Finished::new(status.word(), ok, looked.outcome.error.as_ref()));
     let seconds = started.elapsed().as_secs_f64();
     Looked { outcome: Outcome { seconds, ..looked.outcome }, ..looked }
 }

@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::lock::Lock;
 use crate::oci::{Digest, Registry};
 use crate::plan::{Planned, Transfer};
-use crate::progress::{Finished, Progress, Task};
+use crate::progress::{Finished, Progress, Step, Task};
 use crate::report::{Bytes, Cached, Difference, Outcome, Part, Reason, Status};
 use crate::select::Only;
 use crate::store::Stores;
@@ -94,11 +94,8 @@ struct Seen {
 pub async fn warm(request: Request<'_>) -> Warming {
     let planned = wanted::wanted(request.images, request.lock, request.caches, request.only);
     let task = if request.check { Task::Verify } else { Task::Warm };
-    let images = planned.iter().map(|planned| match planned {
-        Planned::Image(transfer) => transfer.source.to_string(),
-        Planned::Failed { source, .. } => source.clone(),
-    });
-    request.progress.begin(task, &images.collect::<Vec<_>>());
+    let images: Vec<String> = planned.iter().map(Planned::source).collect();
+    request.progress.begin(task, &images);
     let caches = Arc::new(Caches::new(request, &planned));
     let worked = planned.iter().enumerate().map(|(index, planned)| {
         let caches = &caches;
@@ -123,20 +120,18 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned:
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
             let outcome = Outcome { target: target.clone(), ..Outcome::unresolved(source.clone(), error.clone()) };
-            let reason = Some(error.to_string());
-            request.progress.finished(source, Finished { word: outcome.word(), ok: false, reason: reason.as_deref() });
+            request.progress.finished(source, Finished::new(outcome.word(), false, Some(error)));
             return (outcome, Vec::new());
         }
     };
     let (started, source) = (Instant::now(), transfer.source.to_string());
-    request.progress.started(&source);
+    request.progress.step(&source, Step::Started);
     let seen = if request.check { caches.look(transfer).await } else { caches.fill(transfer, place).await };
     let (outcome, lacks) = told(transfer, seen);
     let is_lacking = outcome.status == Status::Differs;
     let word = if is_lacking { "lacks" } else { outcome.word() };
-    let reason = outcome.error.as_ref().map(ToString::to_string);
     let ok = !outcome.is_failure() && !is_lacking;
-    request.progress.finished(&source, Finished { word, ok, reason: reason.as_deref() });
+    request.progress.finished(&source, Finished::new(word, ok, outcome.error.as_ref()));
     (Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }, lacks)
 }
 

@@ -18,7 +18,7 @@ use crate::desired::{Entry, Image, entries};
 use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Edge, Registry, Repository, Selector, bounds};
-use crate::progress::{Finished, Task};
+use crate::progress::{Finished, Step, Task};
 use crate::provision::Doubt;
 use crate::referrers::Found;
 use crate::registry::{Host, Login, Probe};
@@ -203,7 +203,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
         let missing = &missing;
         async move {
             let name = repository.to_string();
-            session.progress.started(&name);
+            session.progress.step(&name, Step::Started);
             let proofs = match (role, missing.get(repository)) {
                 (Role::Source, _) => check_source(session, repository, need).await,
                 (Role::Target, Some(Ok(false))) => check_target(session, repository, &need.names).await,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::route::Route;
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry};
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 
 /// What is known of the blobs of a run.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Meter {
             let Edge::Blob(blob) = edge else { continue };
             if let Entry::Vacant(vacant) = self.lock().entry(key(route, blob)) {
                 vacant.insert(State::Expected(Arc::clone(route.image())));
-                self.progress.expects(route.image(), blob.size);
+                self.progress.step(route.image(), Step::Expects(blob.size));
             }
         }
     }
@@ -56,7 +56,7 @@ impl Meter {
     /// `blob` needn't move, or can't.
     pub(super) fn settle(&self, route: &Route, blob: &Descriptor) {
         if let Some(State::Expected(image)) = self.lock().insert(key(route, blob), State::Settled) {
-            self.progress.spares(&image, blob.size);
+            self.progress.step(&image, Step::Spares(blob.size));
         }
     }
 
@@ -70,13 +70,13 @@ impl Meter {
             if let Some(State::Expected(of)) = before
                 && !is_its_own
             {
-                self.progress.spares(&of, blob.size);
+                self.progress.step(&of, Step::Spares(blob.size));
             }
             if !is_its_own {
-                self.progress.expects(&image, blob.size);
+                self.progress.step(&image, Step::Expects(blob.size));
             }
         }
-        self.progress.transfer_began(&image);
+        self.progress.step(&image, Step::TransferBegan);
         Arc::new(Moving {
             progress: Arc::clone(&self.progress),
             image,
@@ -95,7 +95,7 @@ impl Moving {
     /// So many more bytes have come.
     pub(super) fn take(&self, count: u64) {
         self.moved.fetch_add(count, Ordering::Relaxed);
-        self.progress.bytes(&self.image, count);
+        self.progress.step(&self.image, Step::Bytes(count));
     }
 
     /// The target has all of it.
@@ -106,11 +106,11 @@ impl Moving {
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        if self.is_whole.load(Ordering::Relaxed) {
-            self.progress.transfer_ended(&self.image, 0);
-        } else {
-            self.progress.transfer_ended(&self.image, self.moved.load(Ordering::Relaxed));
-            self.progress.spares(&self.image, self.size);
+        let is_whole = self.is_whole.load(Ordering::Relaxed);
+        let lost = if is_whole { 0 } else { self.moved.load(Ordering::Relaxed) };
+        self.progress.step(&self.image, Step::TransferEnded(lost));
+        if !is_whole {
+            self.progress.step(&self.image, Step::Spares(self.size));
         }
     }
 }

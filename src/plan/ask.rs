@@ -14,7 +14,7 @@ use crate::desired::{Want, wants};
 use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
-use crate::progress::{Finished, Task};
+use crate::progress::{Finished, Step, Task};
 use crate::store::{Held, as_pinned, cached_image};
 
 /// The hint for an image whose tag must not be replaced by mistake.
@@ -29,12 +29,10 @@ pub async fn plan(request: Request<'_>) -> Plan {
     let lists = Lists::of_new(request, &wants).await;
     let asked = wants.iter().map(|want| async {
         let image = want.source.to_string();
-        request.progress.started(&image);
+        request.progress.step(&image, Step::Started);
         let answer = ask_tag(request, want, &lists).await;
         let error = answer.as_ref().and_then(|answer| answer.as_ref().err());
-        let error = error.filter(|error| error.kind() != Kind::Interrupted).map(ToString::to_string);
-        let word = if error.is_some() { "failed" } else { "planned" };
-        request.progress.finished(&image, Finished { word, ok: error.is_none(), reason: error.as_deref() });
+        request.progress.finished(&image, Finished::asked("planned", error));
         answer
     });
     let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;

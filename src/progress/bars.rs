@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::render::{Screen, Shown, lines};
 use super::work::{Ended, Waited, Work, stopping};
-use super::{Finished, Progress, Task};
+use super::{Finished, Progress, Step, Task};
 use crate::retry::Waiting;
 use crate::terminal::colour::{GREEN, RED, YELLOW, paint};
 use crate::terminal::frame::Frame;
@@ -68,12 +68,6 @@ impl Bars {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.lock()
-    }
-
-    fn work(&self, change: impl FnOnce(&mut Work)) {
-        if let Some(work) = &mut self.lock().work {
-            change(work);
-        }
     }
 }
 
@@ -149,34 +143,16 @@ impl Progress for Bars {
         state.work = (!images.is_empty()).then(|| Work::new(task, images, Instant::now()));
     }
 
-    fn started(&self, image: &str) {
-        self.work(|work| work.started(image, Instant::now()));
+    fn step(&self, image: &str, step: Step) {
+        if let Some(work) = &mut self.lock().work {
+            work.step(image, step, Instant::now());
+        }
     }
 
-    fn expects(&self, image: &str, bytes: u64) {
-        self.work(|work| work.expects(image, bytes));
-    }
-
-    fn spares(&self, image: &str, bytes: u64) {
-        self.work(|work| work.spares(image, bytes));
-    }
-
-    fn transfer_began(&self, _image: &str) {
-        self.work(Work::transfer_began);
-    }
-
-    fn bytes(&self, image: &str, count: u64) {
-        self.work(|work| work.bytes(image, count));
-    }
-
-    fn transfer_ended(&self, image: &str, lost: u64) {
-        self.work(|work| work.transfer_ended(image, lost));
-    }
-
-    fn finished(&self, image: &str, how: Finished<'_>) {
+    fn finished(&self, image: &str, how: Finished) {
         let mut state = self.lock();
         let Some(work) = &mut state.work else { return };
-        let ended = work.finished(image, how);
+        let ended = work.finished(image, &how);
         let name = state.shortened(image);
         match ended {
             Ended::Untold => {}
@@ -184,7 +160,7 @@ impl Progress for Bars {
             Ended::Well if how.reason.is_some() => state.say_folded(&format!("– {name}: {}", how.word), ("–", YELLOW)),
             Ended::Well => state.say_folded(&format!("✓ {name}"), ("✓", GREEN)),
             Ended::Failed => {
-                let reason = how.reason.map_or(how.word.into(), escape);
+                let reason = how.reason.as_deref().map_or(how.word.into(), escape);
                 state.say_folded(&format!("✗ {name}: {reason}"), ("✗", RED));
             }
         }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::work::{Ended, Waited, Work, clock, size, stopping};
-use super::{Finished, Progress, Task};
+use super::{Finished, Progress, Step, Task};
 use crate::retry::Waiting;
 use crate::terminal::escape;
 
@@ -46,12 +46,6 @@ impl Lines {
         let now = Instant::now();
         let state = State { out: Box::new(out), work: None, waited: Waited::default(), began: now, spoke: now };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), ended: Condvar::new() }), ticker: Mutex::default() }
-    }
-
-    fn work(&self, change: impl FnOnce(&mut Work)) {
-        if let Some(work) = &mut self.shared.lock().work {
-            change(work);
-        }
     }
 
     fn stop_ticker(&self) {
@@ -97,8 +91,8 @@ fn sign_of_life(work: &Work) -> String {
     if work.failed > 0 {
         line.push_str(&format!(", {} of them failed", work.failed));
     }
-    if work.moved > 0 {
-        line.push_str(&format!(", {} moved", size(work.moved)));
+    if work.bytes.moved > 0 {
+        line.push_str(&format!(", {} moved", size(work.bytes.moved)));
     }
     // The one that has been at it for longest is the one that somebody will ask about.
     if let Some(oldest) = work.flights.first() {
@@ -128,28 +122,18 @@ impl Progress for Lines {
         *self.ticker.lock().unwrap_or_else(PoisonError::into_inner) = ticker.ok();
     }
 
-    fn started(&self, image: &str) {
-        self.work(|work| work.started(image, Instant::now()));
+    fn step(&self, image: &str, step: Step) {
+        if let Some(work) = &mut self.shared.lock().work {
+            work.step(image, step, Instant::now());
+        }
     }
 
-    fn transfer_began(&self, _image: &str) {
-        self.work(Work::transfer_began);
-    }
-
-    fn bytes(&self, image: &str, count: u64) {
-        self.work(|work| work.bytes(image, count));
-    }
-
-    fn transfer_ended(&self, image: &str, lost: u64) {
-        self.work(|work| work.transfer_ended(image, lost));
-    }
-
-    fn finished(&self, image: &str, how: Finished<'_>) {
+    fn finished(&self, image: &str, how: Finished) {
         let mut state = self.shared.lock();
         let Some(work) = &mut state.work else { return };
-        let ended = work.finished(image, how);
+        let ended = work.finished(image, &how);
         let line = format!("{}/{} {} {}", work.done, work.images, how.word, escape(image));
-        match (ended, how.reason) {
+        match (ended, &how.reason) {
             (Ended::Untold, _) => {}
             (Ended::Failed, Some(reason)) => state.say(&format!("{line}: {}", escape(reason))),
             _ => state.say(&line),
@@ -206,8 +190,11 @@ mod tests {
         String::from_utf8(page.0.lock().unwrap().clone()).unwrap()
     }
 
-    const COPIED: Finished<'_> = Finished::well("copied");
-    const FAILED: Finished<'_> = Finished { word: "failed", ok: false, reason: Some("it is down") };
+    const COPIED: Finished = Finished::well("copied");
+
+    fn failed() -> Finished {
+        Finished { word: "failed", ok: false, reason: Some("it is down".to_owned()) }
+    }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -219,22 +206,22 @@ mod tests {
         let lines = Lines::new(page.clone());
         lines.begin(Task::Resolve, &names(&["docker.io/library/nginx:1.27", "quay.io/gone:1", "quay.io/gone:2"]));
         lines.finished("docker.io/library/nginx:1.27", Finished::well("resolved"));
-        lines.finished("quay.io/gone:1", FAILED);
-        lines.finished("quay.io/gone:2", FAILED);
+        lines.finished("quay.io/gone:1", failed());
+        lines.finished("quay.io/gone:2", failed());
         lines.end();
         lines.begin(Task::Copy, &names(&["docker.io/library/nginx:1.27", "ghcr.io/a/b:2"]));
         for image in ["docker.io/library/nginx:1.27", "ghcr.io/a/b:2"] {
-            lines.started(image);
+            lines.step(image, Step::Started);
         }
         lines.finished("ghcr.io/a/b:2", COPIED);
-        lines.transfer_began("docker.io/library/nginx:1.27");
-        lines.bytes("docker.io/library/nginx:1.27", 3_100_000);
+        lines.step("docker.io/library/nginx:1.27", Step::TransferBegan);
+        lines.step("docker.io/library/nginx:1.27", Step::Bytes(3_100_000));
         assert_eq!(
             sign_of_life(lines.shared.lock().work.as_ref().unwrap()),
             "still copying: 1 of 2 images done, 3.1 MB moved; now docker.io/library/nginx:1.27"
         );
         lines.stopping(Duration::from_secs(10));
-        lines.finished("docker.io/library/nginx:1.27", FAILED);
+        lines.finished("docker.io/library/nginx:1.27", failed());
         lines.end();
         let elapsed = regex::Regex::new(r"(?m)^\[\d+ s\] ").unwrap();
         let text = text(&page);

@@ -42,7 +42,7 @@ pub(super) fn lines(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<Strin
     }
     let mut flights: Vec<&Flight> = shown.work.flights.iter().collect();
     // The sort is stable: of equals the one that has been at it for longest comes first.
-    flights.sort_by_key(|flight| std::cmp::Reverse(flight.expected.max(flight.moved)));
+    flights.sort_by_key(|flight| std::cmp::Reverse(flight.bytes.goal()));
     let most = (screen.rows / 3).max(1);
     lines.extend(images(&flights[..flights.len().min(most)], room, now));
     if flights.len() > most {
@@ -63,18 +63,18 @@ fn overall(work: &Work, room: usize, now: Instant) -> String {
     let (one, many) = work.task.noun();
     let images = format!("{}/{} {}", work.done, work.images, if work.images == 1 { one } else { many });
     let elapsed = clock(now.duration_since(work.began));
-    if work.goal() == 0 {
+    if work.bytes.goal() == 0 {
         let share = share(work.done as u64, work.images as u64);
         let facts = format!("{share:>3} %  {elapsed}");
         let bare = format!("{task} {images}");
         return fitting(&[barred(&bare, share, &facts, room), format!("{bare}  {facts}"), bare.clone()], room);
     }
-    let share = share(work.moved, work.goal());
+    let share = share(work.bytes.moved, work.bytes.goal());
     let more = if work.is_unread() { "+" } else { "" };
-    let bytes = format!("{} of {}{more}", size(work.moved), size(work.goal()));
+    let bytes = format!("{} of {}{more}", size(work.bytes.moved), size(work.bytes.goal()));
     let rate = work.rate();
     let speed = rate.map_or_else(String::new, |rate| format!("  {}/s", size(rate)));
-    let left = rate.filter(|rate| *rate > 0).map(|rate| (work.goal() - work.moved) / rate);
+    let left = rate.filter(|rate| *rate > 0).map(|rate| (work.bytes.goal() - work.bytes.moved) / rate);
     let left = left.map_or_else(String::new, |left| format!("  {}{more} left", clock(Duration::from_secs(left))));
     let facts = format!("{bytes}  {share:>3} %{speed}{left}");
     let bare = format!("{task} {images}");
@@ -129,21 +129,21 @@ fn images(flights: &[&Flight], room: usize, now: Instant) -> Vec<String> {
 }
 
 fn far(flight: &Flight, room: usize, now: Instant) -> String {
-    let goal = flight.expected.max(flight.moved);
+    let goal = flight.bytes.goal();
     if goal == 0 {
         let since = now.duration_since(flight.since);
         return if since < Duration::from_secs(1) { String::new() } else { clock(since) };
     }
-    let share = share(flight.moved, goal);
+    let share = share(flight.bytes.moved, goal);
     match room < NARROW {
         true => format!("{share:>3} %"),
-        false => format!("{:>8} of {:>8}  {share:>3} %", size(flight.moved), size(goal)),
+        false => format!("{:>8} of {:>8}  {share:>3} %", size(flight.bytes.moved), size(goal)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Finished, Task};
+    use super::super::{Finished, Step, Task};
     use super::*;
     use crate::retry::{Wait, Waiting};
 
@@ -154,16 +154,16 @@ mod tests {
         let names: Vec<String> = (0..50).map(|n| format!("ghcr.io/department/team/service-{n}:v1.27.{n}")).collect();
         let mut work = Work::new(Task::Copy, &names, now);
         for (n, name) in (0_u64..).zip(&names[..15]) {
-            work.started(name, now);
-            work.expects(name, 1_000_000 * (n + 1));
+            work.step(name, Step::Started, now);
+            work.step(name, Step::Expects(1_000_000 * (n + 1)), now);
         }
         for name in &names[..3] {
-            work.bytes(name, work.flights[0].expected);
-            work.finished(name, Finished::well("copied"));
+            work.step(name, Step::Bytes(work.flights[0].bytes.goal()), now);
+            work.finished(name, &Finished::well("copied"));
         }
         work.sample(now + SECOND);
         for name in &names[3..15] {
-            work.bytes(name, 2_000_000);
+            work.step(name, Step::Bytes(2_000_000), now);
         }
         work.sample(now + 3 * SECOND);
         let mut waited = Waited::default();
@@ -231,8 +231,8 @@ mod tests {
         let now = Instant::now();
         let names: Vec<String> = (0..4).map(|n| format!("quay.io/a/b:{n}")).collect();
         let mut work = Work::new(Task::Plan, &names, now);
-        work.started(&names[0], now);
-        work.finished(&names[3], Finished::well("planned"));
+        work.step(&names[0], Step::Started, now);
+        work.finished(&names[3], &Finished::well("planned"));
         let waited = Waited::default();
         let shown = Shown { work: &work, waited: &waited, stops: None };
         let at = |columns| lines(shown, Screen { rows: 24, columns, is_coloured: true }, now + 65 * SECOND).join("\n");

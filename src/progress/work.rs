@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 
-use super::{Finished, Task};
+use super::{Finished, Step, Task};
 use crate::retry::{Wait, Waiting};
 use crate::terminal::{escape, shorten, width};
 
@@ -30,8 +30,7 @@ pub(super) struct Work {
     begun: HashSet<String>,
     /// In the order in which they were begun.
     pub(super) flights: Vec<Flight>,
-    pub(super) expected: u64,
-    pub(super) moved: u64,
+    pub(super) bytes: Tally,
     pub(super) transfers: usize,
     /// Bytes that have come, of use or not, and when.
     come: u64,
@@ -47,8 +46,30 @@ pub(super) struct Flight {
     pub(super) since: Instant,
     /// For how many targets.
     targets: usize,
-    pub(super) expected: u64,
+    pub(super) bytes: Tally,
+}
+
+/// How many bytes are to move, as far as is known, and how many have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    expected: u64,
     pub(super) moved: u64,
+}
+
+impl Tally {
+    fn count(&mut self, step: Step) {
+        match step {
+            Step::Expects(bytes) => self.expected += bytes,
+            Step::Spares(bytes) => self.expected = self.expected.saturating_sub(bytes),
+            Step::Bytes(bytes) => self.moved += bytes,
+            Step::TransferEnded(lost) => self.moved = self.moved.saturating_sub(lost),
+            Step::Started | Step::TransferBegan => {}
+        }
+    }
+
+    pub(super) fn goal(self) -> u64 {
+        self.expected.max(self.moved)
+    }
 }
 
 /// What there is to say of an image that has ended.
@@ -75,8 +96,7 @@ impl Work {
             failed: 0,
             begun: HashSet::new(),
             flights: Vec::new(),
-            expected: 0,
-            moved: 0,
+            bytes: Tally::default(),
             transfers: 0,
             come: 0,
             samples: VecDeque::from([(now, 0)]),
@@ -84,51 +104,31 @@ impl Work {
         }
     }
 
-    pub(super) fn started(&mut self, image: &str, now: Instant) {
+    pub(super) fn step(&mut self, image: &str, step: Step, now: Instant) {
+        match step {
+            Step::Started => self.start(image, now),
+            Step::TransferBegan => self.transfers += 1,
+            Step::TransferEnded(_) => self.transfers = self.transfers.saturating_sub(1),
+            Step::Bytes(count) => self.come += count,
+            Step::Expects(_) | Step::Spares(_) => {}
+        }
+        self.bytes.count(step);
+        if let Some(flight) = self.flight(image) {
+            flight.bytes.count(step);
+        }
+    }
+
+    fn start(&mut self, image: &str, now: Instant) {
         self.begun.insert(image.to_owned());
         match self.flight(image) {
             Some(flight) => flight.targets += 1,
             None => {
-                self.flights.push(Flight { image: image.to_owned(), since: now, targets: 1, expected: 0, moved: 0 });
+                self.flights.push(Flight { image: image.to_owned(), since: now, targets: 1, bytes: Tally::default() });
             }
         }
     }
 
-    pub(super) fn expects(&mut self, image: &str, bytes: u64) {
-        self.expected += bytes;
-        if let Some(flight) = self.flight(image) {
-            flight.expected += bytes;
-        }
-    }
-
-    pub(super) fn spares(&mut self, image: &str, bytes: u64) {
-        self.expected = self.expected.saturating_sub(bytes);
-        if let Some(flight) = self.flight(image) {
-            flight.expected = flight.expected.saturating_sub(bytes);
-        }
-    }
-
-    pub(super) fn bytes(&mut self, image: &str, count: u64) {
-        self.come += count;
-        self.moved += count;
-        if let Some(flight) = self.flight(image) {
-            flight.moved += count;
-        }
-    }
-
-    pub(super) fn transfer_began(&mut self) {
-        self.transfers += 1;
-    }
-
-    pub(super) fn transfer_ended(&mut self, image: &str, lost: u64) {
-        self.transfers = self.transfers.saturating_sub(1);
-        self.moved = self.moved.saturating_sub(lost);
-        if let Some(flight) = self.flight(image) {
-            flight.moved = flight.moved.saturating_sub(lost);
-        }
-    }
-
-    pub(super) fn finished(&mut self, image: &str, how: Finished<'_>) -> Ended {
+    pub(super) fn finished(&mut self, image: &str, how: &Finished) -> Ended {
         self.begun.insert(image.to_owned());
         if let Some(at) = self.flights.iter().position(|flight| flight.image == image) {
             self.flights[at].targets -= 1;
@@ -145,18 +145,14 @@ impl Work {
             return if left == 0 && self.task.tells_each() { Ended::Well } else { Ended::Untold };
         }
         self.failed += 1;
-        let is_new = how.reason.is_none_or(|reason| self.told.insert(reason.to_owned()));
+        let is_new = how.reason.as_ref().is_none_or(|reason| self.told.insert(reason.clone()));
         if is_new { Ended::Failed } else { Ended::Untold }
     }
 
     /// Whether the bytes of some images aren't known yet.
     pub(super) fn is_unread(&self) -> bool {
-        let is_read = |flight: &Flight| flight.expected > 0 || flight.moved > 0;
+        let is_read = |flight: &Flight| flight.bytes.goal() > 0;
         self.begun.len() < self.images || self.task.tells_each() && !self.flights.iter().all(is_read)
-    }
-
-    pub(super) fn goal(&self) -> u64 {
-        self.expected.max(self.moved)
     }
 
     /// Notes how far it has come; to be called several times a second.
@@ -259,7 +255,9 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-    const FAILED: Finished<'_> = Finished { word: "failed", ok: false, reason: Some("it is down") };
+    fn failed() -> Finished {
+        Finished { word: "failed", ok: false, reason: Some("it is down".to_owned()) }
+    }
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -269,35 +267,35 @@ mod tests {
     fn an_image_is_done_when_it_is_at_all_its_targets_and_one_reason_is_told_once() {
         let now = Instant::now();
         let mut work = Work::new(Task::Copy, &names(&["a", "a", "b", "c"]), now);
-        work.started("a", now);
-        work.started("a", now);
+        work.step("a", Step::Started, now);
+        work.step("a", Step::Started, now);
         assert_eq!((work.images, work.flights.len()), (3, 1));
-        assert_eq!(work.finished("a", Finished::well("copied")), Ended::Untold);
+        assert_eq!(work.finished("a", &Finished::well("copied")), Ended::Untold);
         assert_eq!((work.done, work.flights.len()), (0, 1));
-        assert_eq!(work.finished("a", Finished::well("copied")), Ended::Well);
-        assert_eq!(work.finished("b", FAILED), Ended::Failed);
-        assert_eq!(work.finished("c", FAILED), Ended::Untold);
+        assert_eq!(work.finished("a", &Finished::well("copied")), Ended::Well);
+        assert_eq!(work.finished("b", &failed()), Ended::Failed);
+        assert_eq!(work.finished("c", &failed()), Ended::Untold);
         assert_eq!((work.done, work.failed, work.flights.len()), (3, 2, 0));
         let mut asked = Work::new(Task::Plan, &names(&["a"]), now);
-        assert_eq!(asked.finished("a", Finished::well("planned")), Ended::Untold);
+        assert_eq!(asked.finished("a", &Finished::well("planned")), Ended::Untold);
     }
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds_and_what_is_lost_is_still_to_come() {
         let began = Instant::now();
         let mut work = Work::new(Task::Copy, &names(&["a"]), began);
-        work.started("a", began);
+        work.step("a", Step::Started, began);
         assert!(work.is_unread());
-        work.expects("a", 1000);
-        work.transfer_began();
+        work.step("a", Step::Expects(1000), began);
+        work.step("a", Step::TransferBegan, began);
         for tick in 1..=40_u32 {
-            work.bytes("a", if tick <= 20 { 10 } else { 1 });
+            work.step("a", Step::Bytes(if tick <= 20 { 10 } else { 1 }), began);
             work.sample(began + SECOND / 4 * tick);
         }
-        assert_eq!((work.rate(), work.moved, work.goal(), work.is_unread()), (Some(4), 220, 1000, false));
-        work.transfer_ended("a", 220);
-        work.spares("a", 400);
-        assert_eq!((work.moved, work.goal(), work.transfers), (0, 600, 0));
+        assert_eq!((work.rate(), work.bytes.moved, work.bytes.goal(), work.is_unread()), (Some(4), 220, 1000, false));
+        work.step("a", Step::TransferEnded(220), began);
+        work.step("a", Step::Spares(400), began);
+        assert_eq!((work.bytes.moved, work.bytes.goal(), work.transfers), (0, 600, 0));
     }
 
     #[test]

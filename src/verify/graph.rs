@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
 use crate::oci::{Descriptor, Digest, Edge, Mismatch, Referrer, Repository, Selector, bounds};
 use crate::once::{Lost, OnceMap};
 use crate::plan::Transfer;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::referrers::{Claims, Presence, presence};
 use crate::report::Part;
 use crate::store::{AsPinned, Stores, Target, as_pinned, cached_image, content};
@@ -339,8 +339,8 @@ impl Inspector {
     async fn blob(&self, target: &Repository, blob: &Descriptor) -> Seen {
         let looked = if self.depth == Depth::Content {
             // Images share it, so that it is nobody's own.
-            self.progress.expects("", blob.size);
-            let heard = |bytes| self.progress.bytes("", bytes);
+            self.progress.step("", Step::Expects(blob.size));
+            let heard = |bytes| self.progress.step("", Step::Bytes(bytes));
             self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, &heard).await }).await
         } else {
             self.ask(target, |from| async move { size(&*from, blob).await }).await

@@ -11,6 +11,7 @@ use super::{Seen, not_had};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Descriptor, Repository};
 use crate::plan::Transfer;
+use crate::progress::Step;
 use crate::report::{Bytes, CacheProof, Cached, CachedTag};
 use crate::store::{HeadProves, content};
 
@@ -75,8 +76,8 @@ impl Caches {
 
     /// All bytes of `blob`, compared with its digest and dropped.
     async fn read_whole(&self, image: &str, repository: &Repository, blob: &Descriptor) -> Result<()> {
-        self.progress.expects(image, blob.size);
-        let heard = |bytes| self.progress.bytes(image, bytes);
+        self.progress.step(image, Step::Expects(blob.size));
+        let heard = |bytes| self.progress.step(image, Step::Bytes(bytes));
         let read = self.read(repository, |cache| async move { content::read(&*cache, blob, &heard).await }).await?;
         read.map_err(|mismatch| {
             Error::new(Kind::Mismatch, format!("get blob {} from {repository}", blob.digest), mismatch.to_string())
