@@ -8,6 +8,7 @@ mod name;
 
 use std::borrow::Cow;
 
+use bytesize::ByteSize;
 use unicode_width::UnicodeWidthChar as _;
 
 pub(crate) use name::shorten;
@@ -52,6 +53,11 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
 fn is_unsafe(c: char) -> bool {
     let is_mark = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || is_mark || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// So many bytes as people write them: `1.2 GB`.
+pub(crate) fn size(bytes: u64) -> String {
+    ByteSize::b(bytes).display().si().to_string()
 }
 
 /// How many columns `text` takes.

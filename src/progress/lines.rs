@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::work::{Ended, Waited, Work, clock, size, stopping};
+use super::work::{Ended, Waited, Work, clock, stopping};
 use super::{Finished, Progress, Step, Task};
 use crate::retry::Waiting;
-use crate::terminal::escape;
+use crate::terminal::{escape, size};
 
 /// CI systems stop jobs that are silent for some minutes; people get nervous sooner.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::work::{Flight, Waited, Work, clock, size, stopping};
+use super::work::{Flight, Waited, Work, clock, stopping};
 use crate::terminal::colour::{YELLOW, paint};
-use crate::terminal::{padded, shorten, truncate, width, wrap};
+use crate::terminal::{padded, shorten, size, truncate, width, wrap};
 
 /// A bar has so many columns at least, and at most.
 const BAR: (usize, usize) = (10, 30);

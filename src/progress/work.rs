@@ -4,8 +4,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
-
 use super::{Finished, Step, Task};
 use crate::retry::{Wait, Waiting};
 use crate::terminal::{escape, shorten, width};
@@ -244,10 +242,6 @@ pub(super) fn clock(time: Duration) -> String {
         60..3600 => format!("{} m {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} m", seconds / 3600, seconds % 3600 / 60),
     }
-}
-
-pub(super) fn size(bytes: u64) -> String {
-    ByteSize::b(bytes).display().si().to_string()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Turns of phrase of the text report: numbers, times, names.
 
-use bytesize::ByteSize;
-
 use crate::error::Error;
 
 /// What an error's message leaves out, where it tells something.
@@ -50,10 +48,6 @@ fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
 
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-pub(super) fn size(bytes: u64) -> String {
-    ByteSize::b(bytes).display().si().to_string()
 }
 
 /// Two units at most: nobody wants the seconds of an hour.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::phrase::{count, duration, size};
+use super::phrase::{count, duration};
 use super::{CacheProof, Check, Outcome, Part, Reason, Report, Status};
 use crate::plan::{Action, Plan, Planned, Spared, Transfer};
-use crate::terminal::escape;
+use crate::terminal::{escape, size};
 
 /// How many images at how many targets, and what became of them; what that took; what to run next. Each is a line.
 pub(super) fn summary(report: &Report) -> Vec<String> {

@@ -20,6 +20,7 @@ use std::io::{self, Write};
 use super::summary::summary;
 use super::{Exit, Part, Report, Status};
 use crate::oci::Digest;
+use crate::terminal::colour::{GREEN, RED, YELLOW, paint};
 use crate::terminal::{escape, shorten, wrap};
 
 /// How much to say, and how.
@@ -35,11 +36,11 @@ pub struct Style {
     pub width: Option<usize>,
 }
 
-/// SGR codes, and what they mean here.
-const GOOD: &str = "32";
-const BAD: &str = "31";
-const WAITING: &str = "33";
-const PLAIN: &str = "0";
+/// What the colours mean here.
+const GOOD: &str = GREEN;
+const BAD: &str = RED;
+const WAITING: &str = YELLOW;
+const PLAIN: &str = "";
 
 /// How a status is spelled, coloured, and whether it is worth a line of its own without being asked.
 struct Look {
@@ -124,7 +125,7 @@ impl Page<'_> {
         let mut lines = self.fitted(&line, margin + 12);
         if self.style.color && color != PLAIN {
             // Only now: escape sequences have no width.
-            lines[0].replace_range(margin..margin + word.len(), &format!("\x1b[{color}m{word}\x1b[0m"));
+            lines[0].replace_range(margin..margin + word.len(), &paint(word, color, true));
         }
         self.write(&lines)
     }

@@ -6,9 +6,9 @@ use std::io;
 use super::table::{Row, Table};
 use super::{GOOD, PLAIN, Page, WAITING, referrers};
 use crate::plan::{Action, Plan, Planned, Transfer};
-use crate::report::phrase::{Targets, count, duration, size};
+use crate::report::phrase::{Targets, count, duration};
 use crate::report::{Outcome, Reason, Report, Status};
-use crate::terminal::escape;
+use crate::terminal::{escape, size};
 
 impl Page<'_> {
     pub(super) fn results(&mut self, outcomes: &[Outcome]) -> io::Result<()> {
