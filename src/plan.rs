@@ -3,6 +3,7 @@
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
 mod ask;
+mod at_hand;
 mod cost;
 mod price;
 mod refer;

@@ -10,15 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt as _;
 
+use super::Engine;
 use super::holders::Holders;
 use super::route::Route;
-use super::{Engine, read};
 use crate::oci::{Digest, Edge, Manifest, Registry, Repository};
-use crate::plan::{Action, Plan, Transfer};
-use crate::store::cached_graph;
-
-/// Images whose manifests are read from the cache concurrently.
-const READS: usize = 16;
+use crate::plan::Plan;
 
 /// Target repositories that have a manifest with everything below it.
 #[derive(Debug, Default)]
@@ -99,17 +95,8 @@ pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) ->
 /// Records in the ledger what the repositories of up-to-date images have, as far as cached manifests tell. This
 /// only helps if something is to be copied.
 pub(super) async fn tell(engine: &Engine, plan: &Plan) {
-    if plan.with_work().any(|transfer| transfer.action == Action::Copy) {
-        let told = plan.right().map(|transfer| tell_of(engine, transfer));
-        futures::stream::iter(told).buffer_unordered(READS).collect::<()>().await;
-    }
-}
-
-async fn tell_of(engine: &Engine, transfer: &Transfer) {
-    let Ok(source) = engine.stores.source(transfer.source.repository()) else { return };
-    let Some(root) = source.cached_manifest(&transfer.root.digest).await else { return };
-    let Ok(root) = read::wanted(Arc::new(root), transfer) else { return };
-    for manifest in cached_graph(&*source, Arc::unwrap_or_clone(root)).await.0 {
-        engine.nearby.spread(&manifest, &engine.holders);
+    let mut contents = std::pin::pin!(plan.contents_at_hand(&engine.stores));
+    while let Some((_, manifests)) = contents.next().await {
+        manifests.iter().for_each(|manifest| engine.nearby.spread(manifest, &engine.holders));
     }
 }

@@ -17,8 +17,8 @@ use self::elsewhere::Elsewhere;
 use self::needs::{Content, Needs, Reader};
 use self::quota::Allowance;
 use super::{Action, Bytes, Cost, Plan, Planned, ReferrerPolicy, Transfer};
-use crate::oci::{Descriptor, Digest, Edge, Registry, Repository};
-use crate::store::{Stores, cached_graph};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry, Repository};
+use crate::store::Stores;
 
 /// Images that are priced concurrently, and concurrent blob checks for one image.
 const IMAGES: usize = 16;
@@ -69,18 +69,11 @@ impl Bill<'_> {
     /// Records the parts of images that are already right, as far as cached manifests tell: the others can mount
     /// them.
     async fn note_what_is_there(&mut self, plan: &Plan, stores: &Arc<dyn Stores>) {
-        if !plan.with_work().any(|transfer| transfer.action == Action::Copy) {
-            return;
-        }
-        for transfer in plan.right() {
-            let Ok(source) = stores.source(transfer.source.repository()) else { continue };
-            let Some(root) = source.cached_manifest(&transfer.root.digest).await else { continue };
-            let Ok(root) = needs::part(&root, transfer) else { continue };
-            for manifest in cached_graph(&*source, root).await.0 {
-                for edge in manifest.successors() {
-                    if let Edge::Blob(blob) = edge {
-                        self.bring(blob, &transfer.target);
-                    }
+        let mut contents = std::pin::pin!(plan.contents_at_hand(stores));
+        while let Some((transfer, manifests)) = contents.next().await {
+            for edge in manifests.iter().flat_map(Manifest::successors) {
+                if let Edge::Blob(blob) = edge {
+                    self.arrival(blob, &transfer.target);
                 }
             }
         }
@@ -96,7 +89,7 @@ impl Bill<'_> {
         let is_open = needs.is_open && self.open.insert((source.clone(), transfer.root.digest.clone(), whose));
         let bytes = needs.content.map(|Content { blobs, present }| {
             let mut bytes = Bytes { present, ..Bytes::default() };
-            blobs.iter().for_each(|blob| bytes += self.bring(blob, &transfer.target));
+            blobs.iter().for_each(|blob| bytes += self.arrival(blob, &transfer.target));
             bytes
         });
         let cost =
@@ -106,7 +99,7 @@ impl Bill<'_> {
     }
 
     /// How `blob` gets to `target`, which lacks it.
-    fn bring(&mut self, blob: &Descriptor, target: &Repository) -> Bytes {
+    fn arrival(&mut self, blob: &Descriptor, target: &Repository) -> Bytes {
         let is_in_registry = !self.registries.insert((target.registry().clone(), blob.digest.clone()));
         let is_here = !self.scopes.insert((target.blob_scope().to_string(), blob.digest.clone()));
         let (size, none) = (blob.size, Bytes::default());

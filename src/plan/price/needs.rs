@@ -197,7 +197,7 @@ async fn not_cached(source: &dyn Source, manifests: Vec<Digest>) -> (Vec<Digest>
 }
 
 /// The part of `root` that the image consists of.
-pub(super) fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
+fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     let part = root.part(&transfer.handling.platforms, transfer.target_digest());
     part.map_err(|e| Error::new(Kind::Invalid, format!("price {}", transfer.source), e.to_string()))
 }
