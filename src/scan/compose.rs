@@ -1,8 +1,8 @@
 //! Compose files: `services.NAME.image`, with the defaults of variables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{File, Node};
+use super::{File, Node, dockerfile};
 
 pub(super) fn is_named(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -35,30 +35,24 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
     }
 }
 
-/// `build.dockerfile_inline`: a Dockerfile within this file, whose base images are reported.
+/// `build.dockerfile_inline`: a Dockerfile within this file, whose images are reported.
 fn inline(file: &mut File, service: &Node) {
+    const WHY: &str = "it stands in a Dockerfile within this file: put that into a file of its own";
     let text = service.get("build").and_then(|build| build.get("dockerfile_inline")).and_then(Node::scalar);
     let Some(text) = text else { return };
-    let mut stages: Vec<String> = vec!["scratch".to_owned()];
-    for line in text.value.lines() {
-        let words: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("--")).collect();
-        let [from, base, rest @ ..] = &words[..] else { continue };
-        if !from.eq_ignore_ascii_case("from") {
-            continue;
-        }
-        if !stages.iter().any(|stage| stage.eq_ignore_ascii_case(base)) {
-            file.add_unresolved(
-                text.start,
-                *base,
-                "it stands in a Dockerfile within this file: put that into a file of its own",
-            );
-        }
-        if let [word, stage] = rest
-            && word.eq_ignore_ascii_case("as")
-        {
-            stages.push((*stage).to_owned());
-        }
-    }
+    let mut inner = File::new(PathBuf::new(), String::new(), text.value.clone(), Vec::new());
+    dockerfile::read(&mut inner);
+    let (first, _) = file.position(text.start);
+    // A literal block has the lines of its text, other scalars have not.
+    let at = |line: usize| {
+        let in_text = text.value.lines().nth(line - 1).map(str::trim);
+        let start = file.lines.get(first + line - 2).copied();
+        start.filter(|start| file.text[*start..].lines().next().map(str::trim) == in_text).unwrap_or(text.start)
+    };
+    let found = inner.found.into_iter().map(|found| (found.line, found.written, WHY.to_owned()));
+    let unresolved = inner.unresolved.into_iter().map(|one| (one.line, one.text, one.why));
+    let told: Vec<_> = found.chain(unresolved).map(|(line, written, why)| (at(line), written, why)).collect();
+    told.into_iter().for_each(|(at, written, why)| file.add_unresolved(at, written, why));
 }
 
 /// `build.additional_contexts`: images that a build reads from.

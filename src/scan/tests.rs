@@ -161,10 +161,19 @@ fn fields_may_be_named() {
 
 #[test]
 fn a_dockerfile_within_a_compose_file_is_told() {
-    let text = "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM --platform=linux/amd64 golang:1.23 AS b\n        from b\n        FROM alpine:3.20\n";
-    insta::assert_snapshot!(shown(&read("compose.yaml", text)), @"
-    ? golang:1.23 5: it stands in a Dockerfile within this file: put that into a file of its own
-    ? alpine:3.20 5: it stands in a Dockerfile within this file: put that into a file of its own
+    let inline = "        ARG V=3.20\n        FROM --platform=linux/amd64 golang:1.23 AS b\n        from b\n        \
+        FROM alpine:${V}\n        COPY --from=busybox:1 /bin/sh /\n        FROM $UNKNOWN\n";
+    let block = format!("services:\n  a:\n    build:\n      dockerfile_inline: |\n{inline}");
+    insta::assert_snapshot!(shown(&read("compose.yaml", &block)), @"
+    ? golang:1.23 6: it stands in a Dockerfile within this file: put that into a file of its own
+    ? alpine:3.20 8: it stands in a Dockerfile within this file: put that into a file of its own
+    ? busybox:1 9: it stands in a Dockerfile within this file: put that into a file of its own
+    ? $UNKNOWN 10: the variable UNKNOWN has no default
+    ");
+    let quoted = "services:\n  a:\n    build: {dockerfile_inline: \"FROM golang:1.23\\nFROM busybox:1\"}\n";
+    insta::assert_snapshot!(shown(&read("compose.yaml", quoted)), @"
+    ? golang:1.23 3: it stands in a Dockerfile within this file: put that into a file of its own
+    ? busybox:1 3: it stands in a Dockerfile within this file: put that into a file of its own
     ");
 }
 
