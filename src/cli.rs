@@ -139,6 +139,12 @@ pub struct Global {
 }
 
 impl Global {
+    /// The flags that say which files a run is about, each after a space.
+    pub(crate) fn which_files(&self) -> String {
+        let named = [("-c", &self.config), ("--lock", &self.lock)];
+        named.iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", path.as_ref()?.display()))).collect()
+    }
+
     /// The config that was named, else the one that is looked for.
     pub fn config(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new("mirror.yaml"))

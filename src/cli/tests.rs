@@ -13,6 +13,13 @@ fn the_definition_is_sound() {
 }
 
 #[test]
+fn the_next_command_is_about_the_same_files() {
+    let files = |line: &str| parse(line).unwrap().global.which_files();
+    assert_eq!(files("transship sync"), "");
+    assert_eq!(files("transship --lock b.lock sync -c a.yaml"), " -c a.yaml --lock b.lock");
+}
+
+#[test]
 fn what_excludes_what() {
     for line in [
         "transship sync --locked --update",

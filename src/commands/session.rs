@@ -321,7 +321,7 @@ impl Session {
         command.clone_into(&mut report.command);
         report.seconds = self.clock.elapsed().as_secs_f64();
         report.interrupted = self.stop.is_cancelled();
-        report.options = self.global.config.iter().map(|path| format!(" -c {}", path.display())).collect();
+        report.options = self.global.which_files();
         report.registries = self.registries();
         report
     }
