@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
+pub use waits::{Deaf, Wait, Waiting, Waits};
+
 /// The longest pause and the longest quota window that are accepted: one year. It can be added to a clock.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
-pub use waits::{Deaf, Wait, Waiting, Waits};
 
 /// The longest pause between two attempts at one object.
 const LONGEST_OF_OBJECT: Duration = Duration::from_secs(8);
