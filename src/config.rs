@@ -25,16 +25,18 @@ mod schema;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::oci::{Digest, Platform, Referrer, Registry, Repository, Tag};
 use crate::select::Selection;
 use crate::yaml::Document;
 pub use crate::yaml::{KeyPath, Problem, Problems};
 use check::Scope;
+pub use ecr::{EcrCreate, EcrSettings, Policy};
 use findings::Findings;
+pub use harbor::{HarborCreate, HarborSettings, ProxyCache, StorageLimit};
+pub use limits::Limits;
+pub use registries::{ClientCertificate, Mirror, RegistrySettings, Secret};
 pub use target::{Layout, Overrides, TargetRoot};
 
 /// The largest file that is read: far above any list written by a person or a generator.
@@ -172,199 +174,6 @@ pub enum Overwrite {
     Keep,
 }
 
-/// One entry of `registries`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RegistrySettings {
-    /// The user name.
-    pub username: Option<Secret>,
-    /// The password or token of that user.
-    pub password: Option<Secret>,
-    /// A bearer token.
-    pub token: Option<Secret>,
-    /// A PEM file with additional certificate authorities, or with the server's own certificate; also for the hosts
-    /// that the registry redirects to.
-    pub ca: Option<PathBuf>,
-    /// The client certificate for the registry's own host and port.
-    pub client: Option<ClientCertificate>,
-    /// Accept any certificate of the registry's own host and port.
-    pub insecure: bool,
-    /// Plain HTTP: forced on or off; by default, on for loopback hosts.
-    pub plain_http: Option<bool>,
-    /// The URL of a proxy, instead of the environment's. `Plain` only if it contains no password.
-    pub proxy: Option<Secret>,
-    /// The URL to connect to instead of the host.
-    pub endpoint: Option<url::Url>,
-    /// Mirrors to read content from by digest, in the order in which they are asked.
-    pub mirrors: Vec<Mirror>,
-    /// Settings for ECR.
-    pub ecr: EcrSettings,
-    /// Settings for Harbor. They mark the registry as one; without them it is recognised by its answers.
-    pub harbor: Option<HarborSettings>,
-}
-
-impl RegistrySettings {
-    /// Whether `registry`, with these settings, uses plain HTTP. Loopback hosts do by default.
-    pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
-        let has_tls_endpoint = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "https");
-        let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
-        self.plain_http.unwrap_or(!wants_tls)
-    }
-}
-
-/// `REGISTRY[/PREFIX]`. Below the prefix a repository has the same path as at its origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirror {
-    /// The registry.
-    pub registry: Registry,
-    /// The path before each repository, without leading and trailing slashes; may be empty.
-    pub prefix: String,
-}
-
-/// `client_cert` and `client_key`, both PEM files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate, followed by its chain up to an authority.
-    pub certificate: PathBuf,
-    /// The private key of the certificate.
-    pub key: PathBuf,
-}
-
-/// Where a secret is read from when its host is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// A literal value: only for user names, and for proxies without a password.
-    Plain(String),
-    /// An environment variable.
-    Env(String),
-    /// A file; one trailing newline is stripped.
-    File(PathBuf),
-}
-
-/// `registries.HOST.ecr`. By default repositories are created with the account's defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EcrSettings {
-    /// A named profile of the AWS configuration.
-    pub profile: Option<String>,
-    /// A role to assume.
-    pub role_arn: Option<String>,
-    /// The external ID for `role_arn`.
-    pub external_id: Option<String>,
-    /// Settings for creating missing repositories; `None` = never create.
-    pub create: Option<EcrCreate>,
-    /// Whether existing repositories that get a tag also get the policies of `create`.
-    pub reconcile: bool,
-}
-
-impl Default for EcrSettings {
-    fn default() -> Self {
-        Self { profile: None, role_arn: None, external_id: None, create: Some(EcrCreate::default()), reconcile: false }
-    }
-}
-
-/// `registries.HOST.ecr.create`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EcrCreate {
-    /// `MUTABLE` or `IMMUTABLE`.
-    pub tag_mutability: Option<String>,
-    /// Exceptions from `tag_mutability`: 1 to 5 patterns with `*`; empty = none.
-    pub mutability_exclusions: Vec<String>,
-    /// Scan images on push.
-    pub scan_on_push: Option<bool>,
-    /// `AES256`, `KMS` or `KMS_DSSE`; `KMS` if only a key is given.
-    pub encryption: Option<String>,
-    /// A KMS key: its alias, id or ARN.
-    pub kms_key: Option<String>,
-    /// The lifecycle policy.
-    pub lifecycle_policy: Option<Policy>,
-    /// The repository policy.
-    pub repository_policy: Option<Policy>,
-    /// Tags of the repository as an AWS resource.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// `registries.HOST.harbor`. By default private projects are created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HarborSettings {
-    /// Settings for creating missing projects; `None` = never create.
-    pub create: Option<HarborCreate>,
-    /// The proxy-cache projects to create.
-    pub proxy_caches: Vec<ProxyCache>,
-}
-
-impl Default for HarborSettings {
-    fn default() -> Self {
-        Self { create: Some(HarborCreate::default()), proxy_caches: Vec::new() }
-    }
-}
-
-/// One entry of `registries.HOST.harbor.proxy_caches`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProxyCache {
-    /// The project's name.
-    pub project: String,
-    /// The registry that it caches.
-    pub upstream: Registry,
-    /// Whether anybody may pull.
-    pub public: bool,
-    /// The upstream repositories in the list of images, sorted. If there are any, only these may be pulled through
-    /// the cache.
-    pub repositories: Vec<String>,
-}
-
-/// `registries.HOST.harbor.create`. `None` means Harbor's own default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HarborCreate {
-    /// Whether anybody may pull.
-    pub public: bool,
-    /// The storage quota of the project.
-    pub storage_limit: Option<StorageLimit>,
-    /// Scan images on push.
-    pub auto_scan: Option<bool>,
-    /// Create an SBOM of images on push.
-    pub auto_sbom_generation: Option<bool>,
-    /// Prevent pulls of images with vulnerabilities of `severity` or worse.
-    pub prevent_vul: Option<bool>,
-    /// `none`, `low`, `medium`, `high` or `critical`.
-    pub severity: Option<String>,
-    /// Whether the project uses the system's list of tolerated vulnerabilities.
-    pub reuse_sys_cve_allowlist: Option<bool>,
-}
-
-/// The storage quota of a Harbor project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StorageLimit {
-    /// No limit.
-    Unlimited,
-    /// This many bytes, at least 1.
-    Bytes(i64),
-}
-
-/// A policy in AWS's format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// The file that it was read from.
-    pub file: PathBuf,
-    /// Its text: JSON of a valid shape and size.
-    pub text: String,
-}
-
-/// Limits of a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Blobs in flight; an upper bound, not a target.
-    pub transfers: usize,
-    /// How long a connection may be silent: while connecting, before the first byte, and between bytes.
-    pub idle_timeout: Duration,
-    /// How long to wait for a host in trouble before it is given up for the run.
-    pub max_wait: Duration,
-    /// The read limit for all sources together, in bytes per second; `None` = unlimited.
-    pub bandwidth: Option<NonZeroU64>,
-    /// Pulls of a quota that are left for others.
-    pub quota_reserve: u64,
-    /// The largest accepted manifest, in bytes.
-    pub manifest_size: u64,
-}
-
 /// The settings for a command that mirrors no list: how to access registries, and the limits of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -374,19 +183,6 @@ pub struct Settings {
     pub limits: Limits,
     /// [`Config::lacking`].
     pub lacking: Option<Problems>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            transfers: 32,
-            idle_timeout: Duration::from_secs(60),
-            max_wait: Duration::from_secs(300),
-            bandwidth: None,
-            quota_reserve: 10,
-            manifest_size: 4 << 20,
-        }
-    }
 }
 
 impl Config {

@@ -8,8 +8,58 @@ use std::path::PathBuf;
 
 use super::findings::Findings;
 use super::raw::{RawCreate, RawEcr, RawEcrCreate};
-use super::{EcrCreate, EcrSettings, Policy};
 use crate::yaml::KeyPath;
+
+/// `registries.HOST.ecr`. By default repositories are created with the account's defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EcrSettings {
+    /// A named profile of the AWS configuration.
+    pub profile: Option<String>,
+    /// A role to assume.
+    pub role_arn: Option<String>,
+    /// The external ID for `role_arn`.
+    pub external_id: Option<String>,
+    /// Settings for creating missing repositories; `None` = never create.
+    pub create: Option<EcrCreate>,
+    /// Whether existing repositories that get a tag also get the policies of `create`.
+    pub reconcile: bool,
+}
+
+impl Default for EcrSettings {
+    fn default() -> Self {
+        Self { profile: None, role_arn: None, external_id: None, create: Some(EcrCreate::default()), reconcile: false }
+    }
+}
+
+/// `registries.HOST.ecr.create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EcrCreate {
+    /// `MUTABLE` or `IMMUTABLE`.
+    pub tag_mutability: Option<String>,
+    /// Exceptions from `tag_mutability`: 1 to 5 patterns with `*`; empty = none.
+    pub mutability_exclusions: Vec<String>,
+    /// Scan images on push.
+    pub scan_on_push: Option<bool>,
+    /// `AES256`, `KMS` or `KMS_DSSE`; `KMS` if only a key is given.
+    pub encryption: Option<String>,
+    /// A KMS key: its alias, id or ARN.
+    pub kms_key: Option<String>,
+    /// The lifecycle policy.
+    pub lifecycle_policy: Option<Policy>,
+    /// The repository policy.
+    pub repository_policy: Option<Policy>,
+    /// Tags of the repository as an AWS resource.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A policy in AWS's format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// Its text: JSON of a valid shape and size.
+    pub text: String,
+}
 
 /// The settings at `path`. Policy files are read if the registry is `used`.
 pub(super) fn settings(raw: &RawEcr, path: &KeyPath, used: bool, findings: &mut Findings<'_>) -> EcrSettings {

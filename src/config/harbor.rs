@@ -4,9 +4,65 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::findings::Findings;
 use super::raw::{RawCreate, RawHarbor, RawHarborCreate, RawRegistry};
-use super::{HarborCreate, HarborSettings, StorageLimit};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
+
+/// `registries.HOST.harbor`. By default private projects are created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HarborSettings {
+    /// Settings for creating missing projects; `None` = never create.
+    pub create: Option<HarborCreate>,
+    /// The proxy-cache projects to create.
+    pub proxy_caches: Vec<ProxyCache>,
+}
+
+impl Default for HarborSettings {
+    fn default() -> Self {
+        Self { create: Some(HarborCreate::default()), proxy_caches: Vec::new() }
+    }
+}
+
+/// One entry of `registries.HOST.harbor.proxy_caches`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyCache {
+    /// The project's name.
+    pub project: String,
+    /// The registry that it caches.
+    pub upstream: Registry,
+    /// Whether anybody may pull.
+    pub public: bool,
+    /// The upstream repositories in the list of images, sorted. If there are any, only these may be pulled through
+    /// the cache.
+    pub repositories: Vec<String>,
+}
+
+/// `registries.HOST.harbor.create`. `None` means Harbor's own default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HarborCreate {
+    /// Whether anybody may pull.
+    pub public: bool,
+    /// The storage quota of the project.
+    pub storage_limit: Option<StorageLimit>,
+    /// Scan images on push.
+    pub auto_scan: Option<bool>,
+    /// Create an SBOM of images on push.
+    pub auto_sbom_generation: Option<bool>,
+    /// Prevent pulls of images with vulnerabilities of `severity` or worse.
+    pub prevent_vul: Option<bool>,
+    /// `none`, `low`, `medium`, `high` or `critical`.
+    pub severity: Option<String>,
+    /// Whether the project uses the system's list of tolerated vulnerabilities.
+    pub reuse_sys_cve_allowlist: Option<bool>,
+}
+
+/// The storage quota of a Harbor project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageLimit {
+    /// No limit.
+    Unlimited,
+    /// This many bytes, at least 1.
+    Bytes(i64),
+}
 
 /// Severities of vulnerabilities, in Harbor's words.
 const SEVERITIES: &[&str] = &["none", "low", "medium", "high", "critical"];

@@ -5,10 +5,39 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::Limits;
 use super::findings::Findings;
 use super::raw::RawLimits;
 use crate::yaml::KeyPath;
+
+/// Limits of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Blobs in flight; an upper bound, not a target.
+    pub transfers: usize,
+    /// How long a connection may be silent: while connecting, before the first byte, and between bytes.
+    pub idle_timeout: Duration,
+    /// How long to wait for a host in trouble before it is given up for the run.
+    pub max_wait: Duration,
+    /// The read limit for all sources together, in bytes per second; `None` = unlimited.
+    pub bandwidth: Option<NonZeroU64>,
+    /// Pulls of a quota that are left for others.
+    pub quota_reserve: u64,
+    /// The largest accepted manifest, in bytes.
+    pub manifest_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transfers: 32,
+            idle_timeout: Duration::from_secs(60),
+            max_wait: Duration::from_secs(300),
+            bandwidth: None,
+            quota_reserve: 10,
+            manifest_size: 4 << 20,
+        }
+    }
+}
 
 /// The longest permitted wait, which can be added to a clock without overflow.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -3,16 +3,84 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
 use super::ecr;
 use super::findings::Findings;
 use super::raw::{RawRegistry, RawSecret};
-use super::{ClientCertificate, EcrSettings, Env, Mirror, RegistrySettings, Secret, harbor};
+use super::{EcrSettings, Env, HarborSettings, harbor};
 use crate::oci::{Registry, Service};
 use crate::yaml::KeyPath;
+
+/// One entry of `registries`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RegistrySettings {
+    /// The user name.
+    pub username: Option<Secret>,
+    /// The password or token of that user.
+    pub password: Option<Secret>,
+    /// A bearer token.
+    pub token: Option<Secret>,
+    /// A PEM file with additional certificate authorities, or with the server's own certificate; also for the hosts
+    /// that the registry redirects to.
+    pub ca: Option<PathBuf>,
+    /// The client certificate for the registry's own host and port.
+    pub client: Option<ClientCertificate>,
+    /// Accept any certificate of the registry's own host and port.
+    pub insecure: bool,
+    /// Plain HTTP: forced on or off; by default, on for loopback hosts.
+    pub plain_http: Option<bool>,
+    /// The URL of a proxy, instead of the environment's. `Plain` only if it contains no password.
+    pub proxy: Option<Secret>,
+    /// The URL to connect to instead of the host.
+    pub endpoint: Option<url::Url>,
+    /// Mirrors to read content from by digest, in the order in which they are asked.
+    pub mirrors: Vec<Mirror>,
+    /// Settings for ECR.
+    pub ecr: EcrSettings,
+    /// Settings for Harbor. They mark the registry as one; without them it is recognised by its answers.
+    pub harbor: Option<HarborSettings>,
+}
+
+impl RegistrySettings {
+    /// Whether `registry`, with these settings, uses plain HTTP. Loopback hosts do by default.
+    pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
+        let has_tls_endpoint = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "https");
+        let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
+        self.plain_http.unwrap_or(!wants_tls)
+    }
+}
+
+/// `REGISTRY[/PREFIX]`. Below the prefix a repository has the same path as at its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The registry.
+    pub registry: Registry,
+    /// The path before each repository, without leading and trailing slashes; may be empty.
+    pub prefix: String,
+}
+
+/// `client_cert` and `client_key`, both PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, followed by its chain up to an authority.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+}
+
+/// Where a secret is read from when its host is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A literal value: only for user names, and for proxies without a password.
+    Plain(String),
+    /// An environment variable.
+    Env(String),
+    /// A file; one trailing newline is stripped.
+    File(PathBuf),
+}
 
 /// All settings. Environment variables and policies are looked up only for the hosts in `used`: a file may serve
 /// several jobs.

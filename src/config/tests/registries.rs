@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use std::time::Duration;
+
 use super::*;
 
 #[test]
