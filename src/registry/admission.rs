@@ -6,6 +6,7 @@
 
 pub(super) mod gate;
 pub(super) mod pulls;
+mod told;
 pub(super) mod trouble;
 pub(super) mod window;
 
@@ -18,13 +19,14 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
+use self::told::{Names, Told};
 use self::trouble::{Failed, Health, Patience, Subject, Trial, Turn};
 use self::window::{Slot, Window};
 use crate::error::{Error, Result};
 use crate::registry::action::Action;
 use crate::registry::request::Request;
 use crate::registry::services::quirks::Pace;
-use crate::retry::{Backoff, Deaf, Waiting, Waits};
+use crate::retry::{Backoff, Deaf, Waits};
 
 /// Short requests in flight to one host. Bulk transfers have a separate bound (`limits.transfers`), so neither
 /// waits for the other.
@@ -41,8 +43,7 @@ pub(crate) struct Admissions {
     max_wait: Duration,
     requests: AtomicU64,
     hosts: Mutex<HashMap<Origin, Arc<Admission>>>,
-    /// What the registries behind an address are called.
-    names: Arc<Mutex<HashMap<Origin, Vec<String>>>>,
+    names: Arc<Names>,
     waits: Arc<dyn Waits>,
 }
 
@@ -64,11 +65,7 @@ impl Admissions {
 
     /// What is behind `url` is called `name` by those who wait for it.
     pub(crate) fn call(&self, url: &Url, name: &str) {
-        let mut names = lock(&self.names);
-        let names = names.entry(url.origin()).or_default();
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
+        self.names.add(url, name);
     }
 
     /// How long a request is retried that fails at a host which serves others.
@@ -93,13 +90,7 @@ impl Admissions {
         let mut hosts = lock(&self.hosts);
         let admission = hosts.entry(url.origin()).or_insert_with(|| {
             let host = shown(url);
-            let told = Told {
-                origin: url.origin(),
-                host: host.clone(),
-                names: Arc::clone(&self.names),
-                waits: Arc::clone(&self.waits),
-                last: Mutex::new(Waiting::Over),
-            };
+            let told = Told::new(url, host.clone(), Arc::clone(&self.names), Arc::clone(&self.waits));
             Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }, told))
         });
         Arc::clone(admission)
@@ -126,28 +117,6 @@ pub(crate) struct Admission {
     downloads: Arc<Window>,
     uploads: Arc<Window>,
     told: Told,
-}
-
-/// Whom to tell that a host is waited for, and under which name.
-#[derive(Debug)]
-struct Told {
-    origin: Origin,
-    host: String,
-    names: Arc<Mutex<HashMap<Origin, Vec<String>>>>,
-    waits: Arc<dyn Waits>,
-    last: Mutex<Waiting>,
-}
-
-impl Told {
-    /// Tells what has changed. Called with the host's health locked, so that it is told in the order in which it happens.
-    fn tell(&self, waiting: Waiting) {
-        let mut last = lock(&self.last);
-        if *last != waiting {
-            let name = lock(&self.names).get(&self.origin).map_or_else(|| self.host.clone(), |names| names.join(", "));
-            self.waits.changed(&name, waiting.clone());
-            *last = waiting;
-        }
-    }
 }
 
 /// The permission to send one request, held until its answer has been read; for a download, until its bytes begin
@@ -403,110 +372,4 @@ impl Bucket {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::poll;
-
-    use super::*;
-    use crate::error::Kind;
-
-    fn admission() -> Arc<Admission> {
-        let admissions = Admissions::new(Backoff::default(), Duration::from_secs(300));
-        let url: Url = "https://h.io/v2/".parse().unwrap();
-        assert!(Arc::ptr_eq(&admissions.of(&url), &admissions.of(&"https://h.io:443/x".parse().unwrap())));
-        admissions.of(&url)
-    }
-
-    fn busy(asked: u64) -> Error {
-        let asked = Some(Duration::from_secs(asked));
-        Error::new(Kind::RateLimited, "resolve", "429").with_status(429).with_retry_after(asked)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause() {
-        let admission = admission();
-        let first = admission.admit(Action::Resolve, "", false).await.unwrap();
-        let late = admission.admit(Action::PullBlob, "", false).await.unwrap();
-        first.failed(&busy(100), &Subject::Request(0));
-        let began = Instant::now();
-        let mut probe = std::pin::pin!(admission.admit(Action::PullBlob, "", false));
-        let mut other = std::pin::pin!(admission.admit(Action::PushBlob, "", false));
-        assert!(poll!(&mut probe).is_pending() && poll!(&mut other).is_pending());
-        assert_eq!(admission.admit(Action::AbandonUpload, "", false).await.unwrap_err().kind(), Kind::Interrupted);
-        let mut probe = probe.await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), 100);
-        assert!(probe.probe.is_some() && poll!(&mut other).is_pending());
-        probe.answered();
-        drop(probe);
-        assert!(other.await.unwrap().probe.is_none());
-        drop(late);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
-        let admission = admission();
-        admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
-        let probe = admission.admit(Action::Resolve, "", false).await.unwrap();
-        let mut next = std::pin::pin!(admission.admit(Action::Resolve, "", false));
-        assert!(poll!(&mut next).is_pending());
-        drop(probe);
-        assert!(next.await.unwrap().probe.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_not_met_the_trouble_comes_before_the_second_who_has() {
-        let admission = admission();
-        admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
-        let first = admission.admit(Action::Resolve, "", true).await.unwrap();
-        let mut second = std::pin::pin!(admission.admit(Action::Resolve, "", true));
-        assert!(poll!(&mut second).is_pending());
-        let mut newcomer = std::pin::pin!(admission.admit(Action::Resolve, "", false));
-        assert!(poll!(&mut newcomer).is_pending());
-        first.failed(&busy(1), &Subject::Request(1));
-        assert!(newcomer.await.unwrap().probe.is_some());
-        assert!(second.await.unwrap().probe.is_some());
-    }
-
-    #[tokio::test]
-    async fn a_host_that_is_given_up_tells_everybody_the_same() {
-        let admission = admission();
-        let permit = admission.admit(Action::Resolve, "", false).await.unwrap();
-        let waits = async {
-            admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
-            admission.admit(Action::Resolve, "", false).await
-        };
-        let mut waits = std::pin::pin!(waits);
-        assert!(poll!(&mut waits).is_pending());
-        permit.failed(&busy(86400), &Subject::Request(1));
-        let (waited, later) =
-            (waits.await.unwrap_err(), admission.admit(Action::PullBlob, "", false).await.unwrap_err());
-        assert_eq!(waited.to_string(), later.to_string());
-    }
-
-    #[tokio::test]
-    async fn bulk_passes_where_short_requests_queue() {
-        let admission = admission();
-        let mut held = Vec::new();
-        for _ in 0..SHORT_IN_FLIGHT {
-            held.push(admission.admit(Action::Resolve, "", false).await.unwrap());
-        }
-        assert!(poll!(Box::pin(admission.admit(Action::Resolve, "", false))).is_pending());
-        admission.admit(Action::PushBlob, "", false).await.unwrap();
-        held.pop();
-        admission.admit(Action::Resolve, "", false).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_action_keeps_its_pace() {
-        let paces = Paces::new(&[Pace { action: Action::PushManifest, per_second: 8, burst: 10 }]);
-        let started = Instant::now();
-        for _ in 0..10 {
-            paces.wait(Action::PushManifest).await;
-        }
-        paces.wait(Action::Resolve).await;
-        assert_eq!(started.elapsed(), Duration::ZERO);
-        for _ in 0..16 {
-            paces.wait(Action::PushManifest).await;
-        }
-        assert_eq!(started.elapsed().as_secs(), 2, "eight a second");
-    }
-}
+mod tests;

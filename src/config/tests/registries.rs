@@ -1,7 +1,6 @@
 //! Settings by registry, and the bounds of a run.
 
 use std::num::NonZeroU64;
-
 use std::time::Duration;
 
 use super::*;

@@ -1,0 +1,54 @@
+//! Tells who is waited for, under the names that people know.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use url::{Origin, Url};
+
+use super::lock;
+use crate::retry::{Waiting, Waits};
+
+/// What the registries behind an address are called.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<HashMap<Origin, Vec<String>>>);
+
+/// Whom to tell that a host is waited for, and under which name.
+#[derive(Debug)]
+pub(super) struct Told {
+    origin: Origin,
+    host: String,
+    names: Arc<Names>,
+    waits: Arc<dyn Waits>,
+    last: Mutex<Waiting>,
+}
+
+impl Names {
+    pub(super) fn add(&self, url: &Url, name: &str) {
+        let mut names = lock(&self.0);
+        let names = names.entry(url.origin()).or_default();
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+
+    fn of(&self, origin: &Origin) -> Option<String> {
+        lock(&self.0).get(origin).map(|names| names.join(", "))
+    }
+}
+
+impl Told {
+    /// For the host of `url`, which is called `host` where nobody has named it.
+    pub(super) fn new(url: &Url, host: String, names: Arc<Names>, waits: Arc<dyn Waits>) -> Self {
+        Self { origin: url.origin(), host, names, waits, last: Mutex::new(Waiting::Over) }
+    }
+
+    /// Tells what has changed. Called with the host's health locked, so that it is told in the order in which it happens.
+    pub(super) fn tell(&self, waiting: Waiting) {
+        let mut last = lock(&self.last);
+        if *last != waiting {
+            let name = self.names.of(&self.origin).unwrap_or_else(|| self.host.clone());
+            self.waits.changed(&name, waiting.clone());
+            *last = waiting;
+        }
+    }
+}
