@@ -2,7 +2,9 @@
 //!
 //! Usage errors end with exit 2, which is what clap uses. Help is laid out by hand for 80 columns.
 
+mod copy;
 mod export;
+mod scan;
 mod warm;
 
 use std::ffi::OsString;
@@ -14,7 +16,9 @@ use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Su
 use clap_complete::Shell;
 
 use crate::terminal::colour;
+pub use copy::{Copy, Referrers};
 pub use export::Export;
+pub use scan::{Discover, Rewrite};
 pub use warm::Warm;
 
 const EXAMPLES: &str = "\
@@ -389,51 +393,6 @@ pub struct Update {
     pub wait: bool,
 }
 
-/// Arguments of `copy`.
-#[derive(Debug, Clone, Args)]
-pub struct Copy {
-    /// The image, such as nginx:1.27
-    ///
-    /// Or oci:DIR:REFERENCE, in an OCI image layout; oci:DIR is the only
-    /// image there.
-    #[arg(verbatim_doc_comment, value_name = "SRC")]
-    pub source: String,
-
-    /// Where to; without a tag it gets SRC's
-    ///
-    /// REGISTRY/REPOSITORY:TAG, or oci:DIR:REFERENCE, in an OCI image layout;
-    /// in oci:DIR it is called what SRC is.
-    /// The repository is created if it is missing and its registry allows it.
-    /// If there is a config, its registries and limits are used; no lock is.
-    #[arg(verbatim_doc_comment, value_name = "DST")]
-    pub target: String,
-
-    /// Only this platform, such as linux/arm64; repeatable
-    ///
-    /// OS/ARCH[/VARIANT]. Its attestations come with it. A part of an image
-    /// has a digest of its own, which signatures of the whole don't cover.
-    #[arg(verbatim_doc_comment, long = "platform", value_name = "PLATFORM")]
-    pub platforms: Vec<String>,
-
-    /// Signatures and the like: all, none or require
-    ///
-    /// require: an image that has none isn't copied.
-    #[arg(long, value_name = "WHICH", default_value = "all", hide_default_value = true)]
-    #[arg(hide_possible_values = true, verbatim_doc_comment)]
-    pub referrers: Referrers,
-}
-
-/// Which referrers to copy with an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Referrers {
-    /// Whatever there is
-    All,
-    /// None, and nobody is asked for them
-    None,
-    /// Whatever there is, and there has to be some
-    Require,
-}
-
 /// Arguments of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
@@ -495,61 +454,6 @@ pub struct Init {
     /// Print an example with every key, and write nothing
     #[arg(long, conflicts_with_all = ["images", "target"])]
     pub full: bool,
-}
-
-/// Arguments of `discover`.
-#[derive(Debug, Clone, Args)]
-pub struct Discover {
-    /// Files and folders; - is stdin
-    ///
-    /// Kubernetes manifests, Helm charts, kustomizations, Compose files,
-    /// Dockerfiles, workflows of GitHub, pipelines of GitLab, development
-    /// containers. A file that is named, and stdin, may also be a list:
-    /// kubectl get pods -A -o jsonpath='{..image}' | transship discover -
-    #[arg(verbatim_doc_comment, value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-
-    /// Add what mirror.yaml lacks to its images
-    #[arg(long)]
-    pub write: bool,
-
-    /// Exit with 3 if mirror.yaml lacks something
-    #[arg(long)]
-    pub check: bool,
-
-    /// Also take references at a field of YAML; repeatable
-    ///
-    /// Keys with dots between them, [] for each item of a list:
-    /// spec.jobs[].runner
-    #[arg(verbatim_doc_comment, long = "field", value_name = "FIELD")]
-    pub fields: Vec<String>,
-}
-
-/// Arguments of `rewrite`.
-#[derive(Debug, Clone, Args)]
-pub struct Rewrite {
-    /// Files and folders, of the kinds that discover reads
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-
-    /// Change the files; the diff is printed as well
-    #[arg(long)]
-    pub write: bool,
-
-    /// Exit with 3 if something would change
-    #[arg(long)]
-    pub check: bool,
-
-    /// Write the digest that the target serves, too
-    ///
-    /// nginx:1.27 becomes TARGET/docker.io/library/nginx:1.27@sha256:…
-    /// References to the target get the digest of the lock.
-    #[arg(verbatim_doc_comment, long)]
-    pub pin: bool,
-
-    /// Which target, counted from 1 [default: 1]
-    #[arg(long, value_name = "N")]
-    pub target: Option<usize>,
 }
 
 /// Arguments of `completions`.

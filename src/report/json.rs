@@ -3,16 +3,18 @@
 //! Keys of later features are there from the start, so that a reader never has to ask which version wrote a report.
 //! `tests/data/golden-report.json` shows each of them filled, and a test holds this file to it.
 
+mod hosts;
+
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, Unit};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
+use self::hosts::{Checked, ProxyCache, Told};
 use super::{
-    AccountQuota, Bytes, CacheProof, Cached, CachedTag, Change, Check, Difference, Fatal, Outcome, Proof,
-    ProxyCacheOutcome, Quota, Reason, ReferrerOutcome, RegistryUse, Report, RepositoryOutcome, Right, Status,
-    known_outcome,
+    Bytes, CacheProof, Cached, CachedTag, Change, Difference, Fatal, Outcome, Reason, ReferrerOutcome, RegistryUse,
+    Report, RepositoryOutcome, Status, known_outcome,
 };
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::Digest;
@@ -158,51 +160,6 @@ struct Failure {
     message: String,
     /// The next step.
     hint: Option<String>,
-}
-
-/// What became of a proxy-cache project.
-#[derive(Serialize, JsonSchema)]
-struct ProxyCache {
-    /// `HOST/PROJECT`.
-    target: String,
-    /// The registry that it is a cache of.
-    upstream: String,
-    /// Whether this run created it, or of a plan, whether sync would.
-    created: bool,
-    /// Settings that this run changed, or of a plan, that sync would; it had existed before.
-    changes: Vec<&'static str>,
-    error: Option<Failure>,
-}
-
-/// What `check` found of one thing that a run needs.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Check")]
-struct Checked {
-    host: String,
-    /// Null where it is about the host.
-    repository: Option<String>,
-    action: Right,
-    /// Null where only doing it would tell.
-    ok: Option<bool>,
-    kind: Option<Kind>,
-    message: Option<String>,
-    /// The next step.
-    hint: Option<String>,
-}
-
-/// What is left to one account at one host.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "AccountQuota")]
-struct Told {
-    host: String,
-    /// The user whose credentials are used.
-    account: Option<String>,
-    /// Whom the host counts, in its words: an address or an account.
-    counted: Option<String>,
-    /// Null where none is told.
-    quota: Option<Quota>,
-    /// Why it couldn't be asked.
-    error: Option<Failure>,
 }
 
 /// The run in numbers.
@@ -354,41 +311,6 @@ impl Failure {
             message: error.to_string(),
             hint: error.hint().map(str::to_owned),
         }
-    }
-}
-
-impl ProxyCache {
-    fn of(cache: &ProxyCacheOutcome) -> Self {
-        let ProxyCacheOutcome { target, upstream, created, changes, error } = cache.clone();
-        Self { target, upstream, created, changes, error: error.as_ref().map(Failure::of) }
-    }
-}
-
-impl Checked {
-    fn of(check: &Check) -> Self {
-        let error = check.error();
-        let note = match &check.proof {
-            Proof::Holds(note) => note.clone(),
-            Proof::Unknown { why, .. } => Some(why.clone()),
-            Proof::Fails(error) => Some(error.to_string()),
-        };
-        Self {
-            host: check.host.clone(),
-            repository: check.repository.clone(),
-            action: check.right,
-            ok: check.proof.ok(),
-            kind: error.map(Error::kind),
-            message: note,
-            hint: check.proof.hint().map(str::to_owned),
-        }
-    }
-}
-
-impl Told {
-    fn of(told: &AccountQuota) -> Self {
-        let AccountQuota { host, account, counted, quota, error } = told;
-        let error = error.as_ref().map(Failure::of);
-        Self { host: host.clone(), account: account.clone(), counted: counted.clone(), quota: *quota, error }
     }
 }
 

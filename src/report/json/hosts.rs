@@ -1,0 +1,88 @@
+//! What is told of hosts rather than of images: proxy caches, checks and quotas.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::Failure;
+use crate::error::{Error, Kind};
+use crate::report::{AccountQuota, Check, Proof, ProxyCacheOutcome, Quota, Right};
+
+/// What became of a proxy-cache project.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ProxyCache {
+    /// `HOST/PROJECT`.
+    target: String,
+    /// The registry that it is a cache of.
+    upstream: String,
+    /// Whether this run created it, or of a plan, whether sync would.
+    created: bool,
+    /// Settings that this run changed, or of a plan, that sync would; it had existed before.
+    changes: Vec<&'static str>,
+    error: Option<Failure>,
+}
+
+/// What `check` found of one thing that a run needs.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Check")]
+pub(super) struct Checked {
+    host: String,
+    /// Null where it is about the host.
+    repository: Option<String>,
+    action: Right,
+    /// Null where only doing it would tell.
+    ok: Option<bool>,
+    kind: Option<Kind>,
+    message: Option<String>,
+    /// The next step.
+    hint: Option<String>,
+}
+
+/// What is left to one account at one host.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AccountQuota")]
+pub(super) struct Told {
+    host: String,
+    /// The user whose credentials are used.
+    account: Option<String>,
+    /// Whom the host counts, in its words: an address or an account.
+    counted: Option<String>,
+    /// Null where none is told.
+    quota: Option<Quota>,
+    /// Why it couldn't be asked.
+    error: Option<Failure>,
+}
+
+impl ProxyCache {
+    pub(super) fn of(cache: &ProxyCacheOutcome) -> Self {
+        let ProxyCacheOutcome { target, upstream, created, changes, error } = cache.clone();
+        Self { target, upstream, created, changes, error: error.as_ref().map(Failure::of) }
+    }
+}
+
+impl Checked {
+    pub(super) fn of(check: &Check) -> Self {
+        let error = check.error();
+        let note = match &check.proof {
+            Proof::Holds(note) => note.clone(),
+            Proof::Unknown { why, .. } => Some(why.clone()),
+            Proof::Fails(error) => Some(error.to_string()),
+        };
+        Self {
+            host: check.host.clone(),
+            repository: check.repository.clone(),
+            action: check.right,
+            ok: check.proof.ok(),
+            kind: error.map(Error::kind),
+            message: note,
+            hint: check.proof.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl Told {
+    pub(super) fn of(told: &AccountQuota) -> Self {
+        let AccountQuota { host, account, counted, quota, error } = told;
+        let error = error.as_ref().map(Failure::of);
+        Self { host: host.clone(), account: account.clone(), counted: counted.clone(), quota: *quota, error }
+    }
+}
