@@ -2,6 +2,7 @@
 //!
 //! Nothing here writes. Whoever colours a word does so after it was made to fit: escape sequences have no width.
 
+pub(crate) mod canvas;
 pub(crate) mod colour;
 pub(crate) mod frame;
 mod name;

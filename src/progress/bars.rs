@@ -1,4 +1,6 @@
-//! Progress for people: a frame at the bottom of the terminal, drawn several times a second, and what is done above it.
+//! Progress for people: bars at the bottom of the terminal, drawn several times a second, and what is done above them.
+//!
+//! indicatif renders them (`render` says which there are), [`Canvas`] takes the lines, and [`Frame`] puts them on the screen.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,10 +8,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::render::{Screen, Shown, lines};
+use super::render::{Screen, Shown, bars};
 use super::work::{Ended, Waited, Work, stopping};
 use super::{Finished, Progress, Step, Task};
 use crate::retry::Waiting;
+use crate::terminal::canvas::Canvas;
 use crate::terminal::colour::{GREEN, RED, YELLOW, paint};
 use crate::terminal::frame::Frame;
 use crate::terminal::{escape, shorten, size_of_stderr, wrap};
@@ -34,6 +37,7 @@ struct State {
     /// Rows and columns, asked for at each drawing: a terminal may be resized.
     size: fn() -> Option<(usize, usize)>,
     is_coloured: bool,
+    canvas: Canvas,
     frame: Frame,
     work: Option<Work>,
     waited: Waited,
@@ -52,6 +56,7 @@ impl Bars {
             out: Box::new(out),
             size,
             is_coloured,
+            canvas: Canvas::default(),
             frame: Frame::default(),
             work: None,
             waited: Waited::default(),
@@ -97,7 +102,8 @@ impl State {
         let (Some((rows, columns)), Some(work)) = ((self.size)(), &mut self.work) else { return Vec::new() };
         work.sample(now);
         let screen = Screen { rows, columns, is_coloured: self.is_coloured };
-        lines(Shown { work, waited: &self.waited, stops: self.stops }, screen, now)
+        let bars = bars(Shown { work, waited: &self.waited, stops: self.stops }, screen, now);
+        self.canvas.draw(bars, screen.most_lines(), screen.room())
     }
 
     /// Lets `text`, whole lines, scroll by above the frame.

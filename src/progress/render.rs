@@ -1,6 +1,9 @@
-//! The lines of a task, made to fit a terminal: the task itself, hosts that are waited for, and the images under way.
+//! The bars of a task, made to fit a terminal: the task itself, hosts that are waited for, and the images under way.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::work::{Flight, Waited, Work, clock, stopping};
 use crate::terminal::colour::{YELLOW, paint};
@@ -28,81 +31,93 @@ pub(super) struct Screen {
     pub(super) is_coloured: bool,
 }
 
-/// The lines of the frame, none as wide as the screen.
-pub(super) fn lines(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<String> {
-    let room = screen.columns.saturating_sub(1);
-    let yellow = |line: &str| paint(&truncate(line, room), YELLOW, screen.is_coloured);
-    let mut lines = vec![overall(shown.work, room, now)];
+impl Screen {
+    /// The columns of a line: none is as wide as the screen.
+    pub(super) fn room(self) -> usize {
+        self.columns.saturating_sub(1)
+    }
+
+    /// One row is left, so that nothing scrolls.
+    pub(super) fn most_lines(self) -> usize {
+        self.rows.saturating_sub(1)
+    }
+}
+
+/// What is to be drawn, a line each.
+pub(super) fn bars(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<ProgressBar> {
+    let room = screen.room();
+    let yellow = |line: &str| plain(paint(&truncate(line, room), YELLOW, screen.is_coloured));
+    let mut bars = vec![overall(shown.work, room, now)];
     let waits: Vec<String> = shown.waited.lines(now, room).collect();
     // A third of the screen is for images, an eighth for hosts; the rest is what has scrolled by.
     let most_waits = (screen.rows / 8).max(1);
-    lines.extend(waits.iter().take(most_waits).map(|line| yellow(line)));
+    bars.extend(waits.iter().take(most_waits).map(|line| yellow(line)));
     if waits.len() > most_waits {
-        lines.push(yellow(&format!("and {} more hosts are waited for", waits.len() - most_waits)));
+        bars.push(yellow(&format!("and {} more hosts are waited for", waits.len() - most_waits)));
     }
     let mut flights: Vec<&Flight> = shown.work.flights.iter().collect();
     // The sort is stable: of equals the one that has been at it for longest comes first.
-    flights.sort_by_key(|flight| std::cmp::Reverse(flight.bytes.goal()));
+    flights.sort_by_key(|flight| Reverse(flight.bytes.goal()));
     let most = (screen.rows / 3).max(1);
-    lines.extend(images(&flights[..flights.len().min(most)], room, now));
+    bars.extend(images(&flights[..flights.len().min(most)], room, now));
     if flights.len() > most {
-        lines.push(truncate(&format!("  … and {} more under way", flights.len() - most), room).into_owned());
+        let more = format!("  … and {} more under way", flights.len() - most);
+        bars.push(plain(truncate(&more, room).into_owned()));
     }
     if let Some(stops) = shown.stops {
         let said = stopping(shown.work.transfers, stops.saturating_duration_since(now));
-        lines.extend(wrap(&said, room, "  ").iter().map(|line| yellow(line)));
+        bars.extend(wrap(&said, room, "  ").iter().map(|line| yellow(line)));
     }
-    // One row is left, so that nothing scrolls.
-    lines.truncate(screen.rows.saturating_sub(1).max(1));
-    lines
+    bars
 }
 
 /// As much as the line holds; what is left out first is said last here.
-fn overall(work: &Work, room: usize, now: Instant) -> String {
+fn overall(work: &Work, room: usize, now: Instant) -> ProgressBar {
     let task = work.task.word();
     let (one, many) = work.task.noun();
-    let images = format!("{}/{} {}", work.done, work.images, if work.images == 1 { one } else { many });
-    let elapsed = clock(now.duration_since(work.began));
-    if work.bytes.goal() == 0 {
-        let share = share(work.done as u64, work.images as u64);
-        let facts = format!("{share:>3} %  {elapsed}");
-        let bare = format!("{task} {images}");
-        return fitting(&[barred(&bare, share, &facts, room), format!("{bare}  {facts}"), bare.clone()], room);
-    }
-    let share = share(work.bytes.moved, work.bytes.goal());
+    let bare = format!("{task} {}/{} {}", work.done, work.images, if work.images == 1 { one } else { many });
+    let is_in_bytes = work.bytes.goal() > 0;
+    let (moved, goal) = match is_in_bytes {
+        true => (work.bytes.moved, work.bytes.goal()),
+        false => (work.done as u64, work.images as u64),
+    };
+    let share = share(moved, goal);
     let more = if work.is_unread() { "+" } else { "" };
-    let bytes = format!("{} of {}{more}", size(work.bytes.moved), size(work.bytes.goal()));
-    let rate = work.rate();
-    let speed = rate.map_or_else(String::new, |rate| format!("  {}/s", size(rate)));
-    let left = rate.filter(|rate| *rate > 0).map(|rate| (work.bytes.goal() - work.bytes.moved) / rate);
-    let left = left.map_or_else(String::new, |left| format!("  {}{more} left", clock(Duration::from_secs(left))));
-    let facts = format!("{bytes}  {share:>3} %{speed}{left}");
-    let bare = format!("{task} {images}");
-    fitting(
-        &[
-            barred(&bare, share, &facts, room),
-            format!("{bare}  {facts}"),
-            format!("{task}  {facts}"),
-            format!("{task}  {bytes}  {share:>3} %"),
-            format!("{bytes}  {share:>3} %"),
-        ],
-        room,
-    )
-}
-
-fn barred(before: &str, share: u64, after: &str, room: usize) -> String {
-    let columns = room.saturating_sub(width(before) + width(after) + 6).min(BAR.1);
-    if columns < BAR.0 {
-        // Nothing that would be taken.
-        return " ".repeat(room + 1);
+    let bytes = format!("{} of {}{more}  {share:>3} %", size(moved), size(goal));
+    let facts = match is_in_bytes {
+        true => format!("{bytes}{}", speed(work, more)),
+        false => format!("{share:>3} %  {}", clock(now.duration_since(work.began))),
+    };
+    let columns = room.saturating_sub(width(&bare) + width(&facts) + 6).min(BAR.1);
+    if columns >= BAR.0 {
+        let bar = line(&format!("{{prefix}}  [{{bar:{columns}}}]  {{msg}}"));
+        bar.set_length(goal);
+        return bar.with_position(moved).with_prefix(bare).with_message(facts);
     }
-    format!("{before}  {}  {after}", bar(share, columns))
+    let narrower = match is_in_bytes {
+        true => vec![format!("{bare}  {facts}"), format!("{task}  {facts}"), format!("{task}  {bytes}"), bytes],
+        false => vec![format!("{bare}  {facts}"), bare],
+    };
+    plain(fitting(&narrower, room))
 }
 
-fn bar(share: u64, columns: usize) -> String {
-    let full = columns * usize::try_from(share.min(100)).unwrap_or(100) / 100;
-    let head = if full < columns { ">" } else { "" };
-    format!("[{:<columns$}]", format!("{}{head}", "=".repeat(full)))
+/// The rate of the last seconds, and how long it takes at that.
+fn speed(work: &Work, more: &str) -> String {
+    let Some(rate) = work.rate() else { return String::new() };
+    let left = (work.bytes.goal() - work.bytes.moved).checked_div(rate);
+    let left = left.map_or_else(String::new, |left| format!("  {}{more} left", clock(Duration::from_secs(left))));
+    format!("  {}/s{left}", size(rate))
+}
+
+/// A bar that is drawn as `template` says, once it has a place to be drawn at.
+fn line(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("templates are constant but for a number");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style.progress_chars("=> "))
+}
+
+/// A line that is no more than its text.
+fn plain(text: String) -> ProgressBar {
+    line("{msg}").with_message(text)
 }
 
 fn share(part: u64, of: u64) -> u64 {
@@ -115,7 +130,7 @@ fn fitting(candidates: &[String], room: usize) -> String {
 }
 
 /// A line each: the name as far as there is room for it, and how far it has come.
-fn images(flights: &[&Flight], room: usize, now: Instant) -> Vec<String> {
+fn images(flights: &[&Flight], room: usize, now: Instant) -> Vec<ProgressBar> {
     let facts: Vec<String> = flights.iter().map(|flight| far(flight, room, now)).collect();
     let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
     let beside = widest(&mut facts.iter().map(|fact| width(fact)));
@@ -123,7 +138,7 @@ fn images(flights: &[&Flight], room: usize, now: Instant) -> Vec<String> {
     let names = names.min(room.saturating_sub(beside + 4));
     let lines = flights.iter().zip(&facts).map(|(flight, fact)| {
         let name = padded(&shorten(&flight.image, names), names);
-        truncate(format!("  {name}  {fact}").trim_end(), room).into_owned()
+        plain(truncate(&format!("  {name}  {fact}"), room).into_owned())
     });
     lines.collect()
 }
@@ -146,6 +161,7 @@ mod tests {
     use super::super::{Finished, Step, Task};
     use super::*;
     use crate::retry::{Wait, Waiting};
+    use crate::terminal::canvas::Canvas;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -172,12 +188,16 @@ mod tests {
         (work, waited)
     }
 
+    fn drawn(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<String> {
+        Canvas::default().draw(bars(shown, screen, now), screen.most_lines(), screen.room())
+    }
+
     fn shown(rows: usize, columns: usize, stops: Option<u32>) -> String {
         let now = Instant::now();
         let (work, waited) = run(now);
         let stops = stops.map(|seconds| now + SECOND * seconds);
-        let lines =
-            lines(Shown { work: &work, waited: &waited, stops }, Screen { rows, columns, is_coloured: false }, now);
+        let screen = Screen { rows, columns, is_coloured: false };
+        let lines = drawn(Shown { work: &work, waited: &waited, stops }, screen, now);
         assert!(lines.len() < rows && lines.iter().all(|line| width(line) < columns), "{columns}: {lines:#?}");
         lines.join("\n")
     }
@@ -235,7 +255,7 @@ mod tests {
         work.finished(&names[3], &Finished::well("planned"));
         let waited = Waited::default();
         let shown = Shown { work: &work, waited: &waited, stops: None };
-        let at = |columns| lines(shown, Screen { rows: 24, columns, is_coloured: true }, now + 65 * SECOND).join("\n");
+        let at = |columns| drawn(shown, Screen { rows: 24, columns, is_coloured: true }, now + 65 * SECOND).join("\n");
         insta::assert_snapshot!(at(80), @"
         planning 1/4 images  [=======>                      ]   25 %  1 m 5 s
           quay.io/a/b:0  1 m 5 s
