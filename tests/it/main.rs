@@ -39,6 +39,7 @@ mod plan;
 mod platforms;
 mod public_services;
 mod quota;
+mod readme;
 mod real_registries;
 mod referrer_lookups;
 mod referrers;
