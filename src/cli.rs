@@ -1,6 +1,6 @@
-//! The command line as clap reads it, and nothing else: help, completions and man pages come from these structs.
+//! The command line, as clap parses it. Help, completions and man pages are generated from these structs.
 //!
-//! Usage errors end with exit 2, which is what clap uses. Help is laid out by hand for 80 columns.
+//! Usage errors exit with 2, as clap does. Help is laid out by hand for 80 columns.
 
 mod copy;
 mod export;
@@ -24,47 +24,47 @@ pub use warm::Warm;
 const EXAMPLES: &str = "\
 Examples:
   transship init nginx:1.27 --target harbor.example.com/mirror
-  transship check                will it work? Nothing is copied
-  transship plan                 what sync would do, and what it would cost
+  transship check                check that a sync can work; copy nothing
+  transship plan                 show what sync would do and what it would cost
   transship sync                 mirror what mirror.lock pins
-  transship sync --update        move the pins to what upstream serves, first
+  transship sync --update        first move the pins to what upstream serves
   transship sync --locked        for CI: fail if mirror.lock isn't complete
-  transship verify --deep        is the mirror what mirror.lock says it is?
+  transship verify --deep        compare the mirror with mirror.lock
   transship copy nginx:1.27 harbor.example.com/mirror/nginx
-  transship discover .           which images do these files refer to?
-  transship rewrite . --pin      make them refer to the mirror
+  transship discover .           list the images that these files refer to
+  transship rewrite . --pin      make them pull from the mirror, by digest
   transship export containerd    make a node pull from the mirror
-  transship demo                 see it work, on this machine alone";
+  transship demo                 see it work, on this machine only";
 
 const DETAILS: &str = "\
 Exit status:
   0    success
-  1    some image failed or conflicts, the others are done; or a check failed
-  2    could not run: usage, configuration, lock, or no target answered
+  1    an image failed or conflicts, the others are done; or a check failed
+  2    couldn't run: usage, configuration, lock, or no target answered
   3    a difference was found (lock --check, plan --check, verify,
        discover --check, rewrite --check, warm --check)
-  4    nothing failed, but some images were put off because a quota is used up
-  130  interrupted; what was done is reported
+  4    nothing failed, but images were deferred because a quota is used up
+  130  interrupted; the report has what was done
 
 Environment:
-  TRANSSHIP_LOG        the log's filter, such as transship=debug; wins over -v
-  TRANSSHIP_CACHE_DIR  where manifests are kept from run to run; else in
-                       $XDG_CACHE_HOME/transship, else in ~/.cache/transship
-  TRANSSHIP_CACHE_SIZE how much of them is kept, such as 500MiB; else 1GiB
-  DOCKER_CONFIG        where Docker's config.json is, for credentials
+  TRANSSHIP_LOG        a log filter, such as transship=debug; overrides -v
+  TRANSSHIP_CACHE_DIR  the folder of the manifest cache; the default is
+                       $XDG_CACHE_HOME/transship or ~/.cache/transship
+  TRANSSHIP_CACHE_SIZE the maximum size of the cache [default: 1GiB]
+  DOCKER_CONFIG        the folder of Docker's config.json, for credentials
   REGISTRY_AUTH_FILE   a file with credentials, read before Docker's
   NO_COLOR             set to anything: no colours
-  CLICOLOR_FORCE       set to anything but 0: colours, also in a pipe
+  CLICOLOR_FORCE       set to anything but 0: colours, even in a pipe
   CI                   set to anything: no bars, no colours";
 
 /// Mirrors container images into a private registry
 ///
-/// Pinned, byte for byte, sparing of pull quotas.
+/// Pins every image, copies it byte for byte, and spares pull quotas.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "transship", version, arg_required_else_help = true)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{DETAILS}"))]
 pub struct Cli {
-    /// What holds for every verb.
+    /// The global flags.
     #[command(flatten, next_help_heading = "Options of every verb")]
     pub global: Global,
     /// The verb.
@@ -72,38 +72,38 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Flags of every verb.
+/// Flags that every verb accepts.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// What to mirror; - is stdin [default: mirror.yaml]
     ///
-    /// Paths inside the file are relative to it. From stdin it has no place
-    /// of its own, and so needs --lock or --no-lock.
+    /// Paths in the file are relative to it. A config from stdin has no
+    /// default lock, so it needs --lock or --no-lock.
     #[arg(short, long, global = true, value_name = "FILE", verbatim_doc_comment)]
     pub config: Option<PathBuf>,
 
-    /// Where the pins are [default: mirror.lock]
+    /// The lock file [default: mirror.lock]
     ///
-    /// Else they are beside the config, with the ending .lock: prod.yaml has
-    /// prod.lock.
+    /// With --config, the default is the same path with the extension .lock:
+    /// prod.lock for prod.yaml.
     #[arg(verbatim_doc_comment, long, global = true, value_name = "FILE")]
     pub lock: Option<PathBuf>,
 
-    /// Read and write no lock: everything is resolved anew
+    /// Read and write no lock; resolve every image again
     #[arg(long, global = true)]
     pub no_lock: bool,
 
-    /// Keep no manifests from run to run, and use none
+    /// Don't use the manifest cache
     ///
-    /// They are kept by digest, so that none is pulled twice; deleting them
-    /// does no harm. TRANSSHIP_CACHE_DIR says where.
+    /// The cache keeps manifests by digest, so none is pulled twice. It is
+    /// safe to delete. TRANSSHIP_CACHE_DIR sets its folder.
     #[arg(verbatim_doc_comment, long, global = true)]
     pub no_cache: bool,
 
-    /// Move at most N blobs at a time
+    /// Copy at most N blobs at a time
     ///
-    /// Wins over limits.transfers of the config. A bound, not a target. Blobs
-    /// of at most 128 KiB have as many places of their own.
+    /// Overrides limits.transfers of the config. Another N blobs of up to
+    /// 128 KiB may be copied besides.
     #[arg(verbatim_doc_comment, short = 'j', long = "jobs", global = true, value_name = "N")]
     pub jobs: Option<NonZeroUsize>,
 
@@ -113,16 +113,16 @@ pub struct Global {
 
     /// Also write the JSON document to FILE
     ///
-    /// It is what --json prints, is written however the run ends, and
-    /// replaces the file as a whole. `transship schema report` describes it.
+    /// The document that --json prints, written even if the run fails. FILE
+    /// is replaced atomically. `transship schema report` describes it.
     #[arg(verbatim_doc_comment, long, global = true, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Print failures and the summary only
+    /// Print only failures and the summary
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
-    /// Say more; -v requests, -vv headers, -vvv everything
+    /// Print more: -v requests, -vv headers, -vvv everything
     ///
     /// Also lists the images that needed no work. Secrets are never shown.
     #[arg(verbatim_doc_comment, short, long, global = true, action = ArgAction::Count)]
@@ -136,20 +136,20 @@ pub struct Global {
     /// Show progress as: auto, bars, lines or none
     ///
     /// auto: bars if stderr is a terminal, TERM isn't dumb and CI isn't set;
-    /// else a line per finished image, and a sign of life every 30 seconds.
+    /// otherwise one line per finished image, and a status every 30 seconds.
     #[arg(long, global = true, value_name = "HOW", default_value = "auto", hide_default_value = true)]
     #[arg(hide_possible_values = true, verbatim_doc_comment)]
     pub progress: ProgressMode,
 }
 
 impl Global {
-    /// The flags that say which files a run is about, each after a space.
+    /// The flags that select the files of a run, each after a space.
     pub(crate) fn which_files(&self) -> String {
         let named = [("-c", &self.config), ("--lock", &self.lock)];
         named.iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", path.as_ref()?.display()))).collect()
     }
 
-    /// The config that was named, else the one that is looked for.
+    /// The path of the config, or the default one.
     pub fn config(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new("mirror.yaml"))
     }
@@ -158,7 +158,7 @@ impl Global {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// At a terminal, unless `NO_COLOR` is set
+    /// If the output is a terminal and `NO_COLOR` isn't set
     Auto,
     /// Always
     Always,
@@ -169,32 +169,32 @@ pub enum ColorChoice {
 /// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProgressMode {
-    /// Bars for a person at a terminal, else lines
+    /// Bars at a terminal, lines elsewhere
     Auto,
     /// Bars
     Bars,
-    /// A line per finished image
+    /// One line per finished image
     Lines,
     /// Nothing
     None,
 }
 
-/// What to do.
+/// The verbs.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Verb {
-    /// Mirror what the lock pins; pin first what it lacks
+    /// Mirror what the lock pins; pin what it lacks first
     Sync(Sync),
-    /// Show what sync would do, and what it would cost
+    /// Show what sync would do and what it would cost
     Plan(Plan),
-    /// Pin what the lock lacks, and copy nothing
+    /// Pin what the lock lacks; copy nothing
     Lock(Lock),
-    /// Move pins to what upstream serves now, and copy nothing
+    /// Move pins to what upstream serves now; copy nothing
     Update(Update),
     /// Copy one image; needs no configuration
     Copy(Copy),
-    /// Prove that a sync can work, and copy nothing
+    /// Check that a sync can work; copy nothing
     Check(Check),
-    /// Compare the targets with the lock, and change nothing
+    /// Compare the targets with the lock; change nothing
     Verify(Verify),
     /// Show what is left of the sources' pull quotas
     Quota,
@@ -202,24 +202,24 @@ pub enum Verb {
     Init(Init),
     /// List the images that files refer to
     Discover(Discover),
-    /// Make files refer to the mirror
+    /// Make files pull from the mirror
     Rewrite(Rewrite),
-    /// Write the configuration of those who pull from the mirror
+    /// Write configuration for clients of the mirror
     Export(Export),
     /// Fill pull-through caches with what the lock pins
     Warm(Warm),
-    /// See it work, on this machine alone
+    /// Mirror a few images on this machine, as a demo
     Demo(Demo),
-    /// Print a JSON schema: of mirror.yaml, or of the reports
+    /// Print the JSON schema of mirror.yaml or of the reports
     Schema(Schema),
-    /// Print the completions of a shell
+    /// Print completions for a shell
     Completions(Completions),
-    /// Print the manual page
+    /// Print the man page
     Man,
 }
 
 impl Verb {
-    /// As it is typed.
+    /// The verb, as it is typed.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sync(_) => "sync",
@@ -242,7 +242,7 @@ impl Verb {
         }
     }
 
-    /// Whether `--json` and `--report` mean something.
+    /// Whether the verb prints a report, so that `--json` and `--report` apply.
     fn has_report(&self) -> bool {
         !matches!(
             self,
@@ -250,7 +250,7 @@ impl Verb {
         )
     }
 
-    /// Whether it is about what a lock pins.
+    /// Whether the verb reads the lock.
     fn has_lock(&self) -> bool {
         matches!(
             self,
@@ -268,14 +268,15 @@ impl Verb {
     }
 }
 
-/// Which images a verb is about.
+/// The images that a verb applies to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selection {
-    /// Only images of this name or glob; repeatable
+    /// Only images that match this name or glob; repeatable
     ///
-    /// A name as lock or config spell it; without a tag, all of its
-    /// repository. A glob is matched with docker.io/library/nginx:1.27, and
-    /// its * also matches /. Other pins stay as they are.
+    /// A name is written as in the lock or the config; without a tag it means
+    /// the whole repository. A glob is matched against names such as
+    /// docker.io/library/nginx:1.27; its * also matches /. Other pins don't
+    /// change.
     #[arg(verbatim_doc_comment, long, value_name = "IMAGE")]
     pub only: Vec<String>,
 }
@@ -283,11 +284,11 @@ pub struct Selection {
 /// Arguments of `sync`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Sync {
-    /// Move all pins to what upstream serves now, first
+    /// First move all pins to what upstream serves now
     ///
-    /// Signatures and the like that were added since are found and copied.
-    /// An image that can't be resolved keeps its pin, is mirrored from it,
-    /// and is reported as failed.
+    /// Also finds and copies signatures and other referrers that were added
+    /// since. An image that can't be resolved keeps its pin, is mirrored from
+    /// it, and is reported as failed.
     #[arg(long, verbatim_doc_comment)]
     pub update: bool,
 
@@ -295,19 +296,19 @@ pub struct Sync {
     #[arg(long)]
     pub locked: bool,
 
-    /// Stop after the plan, and show it
+    /// Print the plan and stop
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Wait until no other run is at work on the lock
+    /// Wait until no other run uses this lock
     ///
-    /// Two runs at once do no harm; without it there is a warning.
+    /// Concurrent runs are safe; without this flag there is a warning.
     #[arg(long, verbatim_doc_comment)]
     pub wait: bool,
 
-    /// Also look below the tags that are right
+    /// Also restore content missing below unchanged tags
     ///
-    /// Each manifest and blob is asked for; what is missing comes back from
+    /// Checks every manifest and blob, and copies what is missing from
     /// another target, the cache or the source.
     #[arg(long, verbatim_doc_comment)]
     pub repair: bool,
@@ -318,15 +319,15 @@ pub struct Sync {
     #[arg(long, value_name = "LOCATION", verbatim_doc_comment)]
     pub target: Option<String>,
 
-    /// Take everything from the layout oci:DIR
+    /// Read all images from the layout oci:DIR
     ///
-    /// Nothing upstream is asked. Images are found there by their canonical
-    /// source, as sync --target oci:DIR writes them. What the lock lacks is
+    /// No source is contacted. Images are found by their canonical source, as
+    /// sync --target oci:DIR writes them. Images that the lock lacks are
     /// pinned for this run only.
     #[arg(long, value_name = "oci:DIR", verbatim_doc_comment)]
     pub from: Option<String>,
 
-    /// Which images.
+    /// The images.
     #[command(flatten)]
     pub selection: Selection,
 }
@@ -334,15 +335,15 @@ pub struct Sync {
 /// Arguments of `plan`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Plan {
-    /// As if pins had been moved first; the lock stays
+    /// Plan as after `update`; the lock doesn't change
     #[arg(long)]
     pub update: bool,
 
-    /// To LOCATION, not to the config's targets
+    /// Plan for LOCATION, not for the config's targets
     #[arg(long, value_name = "LOCATION")]
     pub target: Option<String>,
 
-    /// From the layout oci:DIR
+    /// Plan with all images from the layout oci:DIR
     #[arg(long, value_name = "oci:DIR")]
     pub from: Option<String>,
 
@@ -350,19 +351,19 @@ pub struct Plan {
     #[arg(long)]
     pub check: bool,
 
-    /// Also look below the tags that are right, as sync does
+    /// Also check below unchanged tags, as sync does
     #[arg(long)]
     pub repair: bool,
 
-    /// Find out all bytes to move, though it costs pulls
+    /// Compute all bytes to copy, even if that costs pulls
     ///
-    /// Without it they are told where that costs none: at sources that count
-    /// no pulls, and of what is in the cache. With it manifests are read that
-    /// count against a quota; with the cache, sync doesn't read them again.
+    /// Without it, sizes come from sources that don't count pulls and from
+    /// the cache. With it, manifests are read that count against a quota;
+    /// the cache keeps them, so sync doesn't read them again.
     #[arg(long, verbatim_doc_comment)]
     pub bytes: bool,
 
-    /// Which images.
+    /// The images.
     #[command(flatten)]
     pub selection: Selection,
 }
@@ -370,7 +371,7 @@ pub struct Plan {
 /// Arguments of `lock`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Lock {
-    /// Wait until no other run is at work on the lock
+    /// Wait until no other run uses this lock
     #[arg(long)]
     pub wait: bool,
 
@@ -382,13 +383,13 @@ pub struct Lock {
 /// Arguments of `update`.
 #[derive(Debug, Clone, Args)]
 pub struct Update {
-    /// Only these, as lock or config spell them [default: all]
+    /// Only these images, named as in lock or config [default: all]
     ///
-    /// Without a tag: all of that repository. A tag@digest never moves.
+    /// Without a tag, the whole repository. A tag@digest never moves.
     #[arg(verbatim_doc_comment, value_name = "IMAGE")]
     pub images: Vec<String>,
 
-    /// Wait until no other run is at work on the lock
+    /// Wait until no other run uses this lock
     #[arg(long)]
     pub wait: bool,
 }
@@ -396,7 +397,7 @@ pub struct Update {
 /// Arguments of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Which images.
+    /// The images.
     #[command(flatten)]
     pub selection: Selection,
 }
@@ -404,35 +405,36 @@ pub struct Check {
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Verify {
-    /// Also look at all that each image consists of
+    /// Also check the content of each image
     ///
-    /// Without it: is each tag what the lock pins, and is what refers to its
-    /// image there? That is one HEAD each tag and one list each image. With
-    /// it, each manifest is read and each blob is asked for. Registries that
-    /// keep account of pulls, as Harbor does, count a manifest read as one.
+    /// Without it: that each tag holds what the lock pins, and that the
+    /// image's referrers are there. That costs one HEAD for each tag and one
+    /// list for each image. With it, every manifest is read and every blob is
+    /// checked. Registries that record pulls, such as Harbor, record those
+    /// reads.
     #[arg(long, verbatim_doc_comment)]
     pub deep: bool,
 
-    /// Also download each blob and compare every byte
+    /// Also download every blob and compare every byte
     ///
     /// Implies --deep. Each blob is read once for each target repository.
     #[arg(long, verbatim_doc_comment)]
     pub content: bool,
 
-    /// Also list tags that the lock doesn't know
+    /// Also list tags that the lock doesn't contain
     ///
-    /// In the repositories of the images that are verified. Tags that belong
-    /// to a digest, as signatures have them, are listed with --deep only.
+    /// Only in repositories of the verified images. Tags that belong to a
+    /// digest, such as those of signatures, are listed only with --deep.
     #[arg(long, verbatim_doc_comment)]
     pub extra: bool,
 
-    /// Look at LOCATION, not at the config's targets
+    /// Verify LOCATION, not the config's targets
     ///
     /// REGISTRY[/PREFIX], or oci:DIR, an OCI image layout.
     #[arg(long, value_name = "LOCATION", verbatim_doc_comment)]
     pub target: Option<String>,
 
-    /// Which images.
+    /// The images.
     #[command(flatten)]
     pub selection: Selection,
 }
@@ -440,18 +442,18 @@ pub struct Verify {
 /// Arguments of `init`.
 #[derive(Debug, Clone, Args)]
 pub struct Init {
-    /// What to mirror, such as nginx:1.27 [default: commented examples]
+    /// The images to mirror, such as nginx:1.27 [default: examples]
     #[arg(value_name = "IMAGE")]
     pub images: Vec<String>,
 
-    /// Where to: REGISTRY[/PREFIX], or oci:DIR
+    /// The target: REGISTRY[/PREFIX], or oci:DIR
     ///
-    /// harbor.example.com/mirror, for one. The file is written to where
-    /// --config says; -c - prints it.
+    /// For example harbor.example.com/mirror. --config sets the file to
+    /// write; -c - prints it.
     #[arg(verbatim_doc_comment, long, value_name = "TARGET", required_unless_present = "full")]
     pub target: Option<String>,
 
-    /// Print an example with every key, and write nothing
+    /// Print an example with every key; write nothing
     #[arg(long, conflicts_with_all = ["images", "target"])]
     pub full: bool,
 }
@@ -467,7 +469,7 @@ pub struct Completions {
 /// Arguments of `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct Schema {
-    /// config, which is mirror.yaml, or report, for --json
+    /// config (mirror.yaml) or report (--json)
     #[arg(value_name = "OF", default_value = "config", hide_possible_values = true, hide_default_value = true)]
     pub of: SchemaOf,
 }
@@ -489,8 +491,8 @@ pub struct Demo {
     pub keep: bool,
 }
 
-/// What excludes what. Here and not in clap's attributes, because clap doesn't compare a flag before the verb with one
-/// behind it.
+/// Flags that are mutually exclusive. They are checked here because clap doesn't compare a global flag before the verb
+/// with a flag after it.
 const EXCLUSIONS: [(&str, &str); 6] = [
     ("--locked", "--update"),
     ("--locked", "--no-lock"),
@@ -504,12 +506,12 @@ impl Cli {
     /// The program's name.
     pub const NAME: &'static str = "transship";
 
-    /// Reads a command line, whose first argument is the program's name.
+    /// Parses a command line, whose first argument is the program's name.
     ///
     /// # Errors
-    /// A usage error, or the text of `--help` and `--version`: both know where to print themselves and the exit status.
+    /// A usage error, or the text of `--help` and `--version`: clap knows where to print them and how to exit.
     pub fn read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
-        // clap looks at NO_COLOR and CLICOLOR_FORCE itself, and takes CI for a place with colours.
+        // clap reads NO_COLOR and CLICOLOR_FORCE itself, and uses colours if CI is set.
         let is_plain = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !colour::wanted(None, true);
         let color = if is_plain { clap::ColorChoice::Never } else { clap::ColorChoice::Auto };
         let matches = Self::command().color(color).try_get_matches_from(arguments)?;

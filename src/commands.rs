@@ -1,7 +1,7 @@
-//! One function a verb; each reads like the arrow line of the crate's documentation.
+//! The verbs: one function for each. Each reads like a line of the flow in the crate's documentation.
 //!
-//! What all have in common is here: how a run starts, how it is stopped, and how it ends. An error that comes out of a verb
-//! means that it could not run; an image that fails is data in the report.
+//! This file has what all verbs share: how a run starts, stops and ends. An error returned by a verb means that it
+//! couldn't run. A failed image is data in the report.
 
 mod check;
 mod completions;
@@ -42,7 +42,7 @@ use crate::report::Exit;
 pub(crate) use output::answer;
 use output::{Unable, fail, print, print_found, printed};
 
-/// Runs the verb and says how it ended.
+/// Runs the verb and returns the exit status.
 pub fn run(cli: Cli) -> ExitCode {
     let (verb, started, global) = (cli.verb.name(), Timestamp::now(), cli.global.clone());
     let fail = |error: &anyhow::Error| fail(error, verb, started, &global);
@@ -58,14 +58,14 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     let (stop, shown) = (CancellationToken::new(), Arc::clone(&progress));
     let ended = runtime.block_on(async {
-        // A demo has nothing to finish.
+        // A demo has no transfers to finish.
         let drains = !matches!(cli.verb, Verb::Demo(_));
         tokio::spawn(listen_for_signals(stop.clone(), Arc::clone(&progress), drains));
         dispatch(cli, progress, stop).await
     });
-    // An error may have cut a task short.
+    // An error may have stopped a task early.
     shown.end();
-    // Uploads that were given up are left to the registry: nobody waits for them.
+    // Abandoned uploads are left to the registry; the run doesn't wait for them.
     runtime.shutdown_background();
     ended.unwrap_or_else(|error| fail(&error)).into()
 }
@@ -98,7 +98,7 @@ async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken
     print(&report, &global)
 }
 
-/// The first signal lets what is under way come to an end, the second doesn't.
+/// The first signal lets transfers in progress finish; the second stops the run.
 async fn listen_for_signals(stop: CancellationToken, progress: Arc<dyn Progress>, drains: bool) {
     for is_first in [true, false] {
         if next_signal().await.is_err() {
@@ -134,8 +134,8 @@ async fn next_signal() -> std::io::Result<()> {
     }
 }
 
-/// Whether this process was started so that it goes on after its terminal has gone, as by nohup. Linux tells; elsewhere it
-/// isn't known.
+/// Whether this process ignores SIGHUP because it was started by nohup or similar. Only Linux tells; elsewhere it is
+/// unknown.
 #[cfg(unix)]
 fn is_deaf_to_hang_ups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

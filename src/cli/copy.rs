@@ -1,4 +1,4 @@
-//! `copy` as clap reads it.
+//! The arguments of `copy`.
 
 use clap::{Args, ValueEnum};
 
@@ -7,30 +7,30 @@ use clap::{Args, ValueEnum};
 pub struct Copy {
     /// The image, such as nginx:1.27
     ///
-    /// Or oci:DIR:REFERENCE, in an OCI image layout; oci:DIR is the only
-    /// image there.
+    /// Or oci:DIR:REFERENCE, an image in an OCI image layout. oci:DIR is
+    /// enough if the layout has only one image.
     #[arg(verbatim_doc_comment, value_name = "SRC")]
     pub source: String,
 
-    /// Where to; without a tag it gets SRC's
+    /// The target; the default tag is that of SRC
     ///
-    /// REGISTRY/REPOSITORY:TAG, or oci:DIR:REFERENCE, in an OCI image layout;
-    /// in oci:DIR it is called what SRC is.
-    /// The repository is created if it is missing and its registry allows it.
-    /// If there is a config, its registries and limits are used; no lock is.
+    /// REGISTRY/REPOSITORY:TAG, or oci:DIR:REFERENCE in an OCI image layout.
+    /// With oci:DIR, the image keeps the name of SRC.
+    /// A missing repository is created if the registry allows it. If there is
+    /// a config, its registries and limits apply; the lock isn't used.
     #[arg(verbatim_doc_comment, value_name = "DST")]
     pub target: String,
 
     /// Only this platform, such as linux/arm64; repeatable
     ///
-    /// OS/ARCH[/VARIANT]. Its attestations come with it. A part of an image
-    /// has a digest of its own, which signatures of the whole don't cover.
+    /// OS/ARCH[/VARIANT]. Its attestations are included. The result has a
+    /// different digest, which signatures of the whole image don't cover.
     #[arg(verbatim_doc_comment, long = "platform", value_name = "PLATFORM")]
     pub platforms: Vec<String>,
 
-    /// Signatures and the like: all, none or require
+    /// Referrers, such as signatures: all, none or require
     ///
-    /// require: an image that has none isn't copied.
+    /// require fails an image that has none.
     #[arg(long, value_name = "WHICH", default_value = "all", hide_default_value = true)]
     #[arg(hide_possible_values = true, verbatim_doc_comment)]
     pub referrers: Referrers,
@@ -39,10 +39,10 @@ pub struct Copy {
 /// Which referrers to copy with an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Referrers {
-    /// Whatever there is
+    /// All referrers
     All,
-    /// None, and nobody is asked for them
+    /// None; the source isn't asked for them
     None,
-    /// Whatever there is, and there has to be some
+    /// All referrers; there must be at least one
     Require,
 }

@@ -1,4 +1,4 @@
-//! `export`: one flat list of flags; which kind takes which is said by the table of kinds.
+//! The arguments of `export`: one flat list of flags. The table of kinds defines which kind accepts which flag.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 /// Arguments of `export`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Export {
-    /// For whom; --list tells the kinds
+    /// The kind of configuration; --list shows all kinds
     #[arg(value_name = "KIND", required_unless_present = "list")]
     pub kind: Option<String>,
 
@@ -15,25 +15,25 @@ pub struct Export {
     #[arg(long, conflicts_with = "kind")]
     pub list: bool,
 
-    /// Write files below DIR, not to stdout
+    /// Write files to DIR instead of stdout
     ///
-    /// Files of the same names are replaced.
+    /// Files with the same names are replaced.
     #[arg(verbatim_doc_comment, short, long = "output", value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Which target, counted from 1 [default: 1]
+    /// The target to use, counted from 1 [default: 1]
     #[arg(long, value_name = "N")]
     pub target: Option<usize>,
 
-    /// containerd: for nodes of MicroK8s
+    /// containerd: for MicroK8s nodes
     #[arg(long, conflicts_with = "rke2")]
     pub microk8s: bool,
 
-    /// containerd: for nodes of RKE2
+    /// containerd: for RKE2 nodes
     #[arg(long)]
     pub rke2: bool,
 
-    /// webhook: its own file, not Helm values
+    /// webhook: a file instead of Helm values
     #[arg(long)]
     pub plain: bool,
 
@@ -41,17 +41,17 @@ pub struct Export {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    /// pull-secret: for this namespace; repeatable
+    /// pull-secret: its namespace; repeatable
     #[arg(long = "namespace", value_name = "NAMESPACE")]
     pub namespaces: Vec<String>,
 
-    /// pull-secret: let pods of this account use it
+    /// pull-secret: a service account to add it to
     #[arg(long, value_name = "NAME")]
     pub service_account: Option<String>,
 
     /// pull-secret, kubelet-config: for the sources
     ///
-    /// Instead of the targets.
+    /// Write the credentials of the sources, not of the targets.
     #[arg(long, conflicts_with = "target")]
     pub upstream: bool,
 

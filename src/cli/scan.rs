@@ -1,4 +1,4 @@
-//! `discover` and `rewrite` as clap reads them.
+//! The arguments of `discover` and `rewrite`.
 
 use std::path::PathBuf;
 
@@ -10,23 +10,23 @@ pub struct Discover {
     /// Files and folders; - is stdin
     ///
     /// Kubernetes manifests, Helm charts, kustomizations, Compose files,
-    /// Dockerfiles, workflows of GitHub, pipelines of GitLab, development
-    /// containers. A file that is named, and stdin, may also be a list:
+    /// Dockerfiles, GitHub workflows, GitLab pipelines, dev containers. A
+    /// file that you name, and stdin, can also be a plain list:
     /// kubectl get pods -A -o jsonpath='{..image}' | transship discover -
     #[arg(verbatim_doc_comment, value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
 
-    /// Add what mirror.yaml lacks to its images
+    /// Add the images that mirror.yaml lacks
     #[arg(long)]
     pub write: bool,
 
-    /// Exit with 3 if mirror.yaml lacks something
+    /// Exit with 3 if mirror.yaml lacks an image
     #[arg(long)]
     pub check: bool,
 
-    /// Also take references at a field of YAML; repeatable
+    /// Also read references from this YAML field; repeatable
     ///
-    /// Keys with dots between them, [] for each item of a list:
+    /// Keys separated by dots, [] for each item of a list:
     /// spec.jobs[].runner
     #[arg(verbatim_doc_comment, long = "field", value_name = "FIELD")]
     pub fields: Vec<String>,
@@ -39,22 +39,22 @@ pub struct Rewrite {
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
 
-    /// Change the files; the diff is printed as well
+    /// Change the files; also print the diff
     #[arg(long)]
     pub write: bool,
 
-    /// Exit with 3 if something would change
+    /// Exit with 3 if a file would change
     #[arg(long)]
     pub check: bool,
 
-    /// Write the digest that the target serves, too
+    /// Also write the digest that the target serves
     ///
     /// nginx:1.27 becomes TARGET/docker.io/library/nginx:1.27@sha256:…
-    /// References to the target get the digest of the lock.
+    /// References to the target get the digest from the lock.
     #[arg(verbatim_doc_comment, long)]
     pub pin: bool,
 
-    /// Which target, counted from 1 [default: 1]
+    /// The target to use, counted from 1 [default: 1]
     #[arg(long, value_name = "N")]
     pub target: Option<usize>,
 }

@@ -94,23 +94,23 @@ fn help() {
     Usage: transship [OPTIONS] <COMMAND>
 
     Commands:
-      sync         Mirror what the lock pins; pin first what it lacks
-      plan         Show what sync would do, and what it would cost
-      lock         Pin what the lock lacks, and copy nothing
-      update       Move pins to what upstream serves now, and copy nothing
+      sync         Mirror what the lock pins; pin what it lacks first
+      plan         Show what sync would do and what it would cost
+      lock         Pin what the lock lacks; copy nothing
+      update       Move pins to what upstream serves now; copy nothing
       copy         Copy one image; needs no configuration
-      check        Prove that a sync can work, and copy nothing
-      verify       Compare the targets with the lock, and change nothing
+      check        Check that a sync can work; copy nothing
+      verify       Compare the targets with the lock; change nothing
       quota        Show what is left of the sources' pull quotas
       init         Write a first mirror.yaml
       discover     List the images that files refer to
-      rewrite      Make files refer to the mirror
-      export       Write the configuration of those who pull from the mirror
+      rewrite      Make files pull from the mirror
+      export       Write configuration for clients of the mirror
       warm         Fill pull-through caches with what the lock pins
-      demo         See it work, on this machine alone
-      schema       Print a JSON schema: of mirror.yaml, or of the reports
-      completions  Print the completions of a shell
-      man          Print the manual page
+      demo         Mirror a few images on this machine, as a demo
+      schema       Print the JSON schema of mirror.yaml or of the reports
+      completions  Print completions for a shell
+      man          Print the man page
       help         Print this message or the help of the given subcommand(s)
 
     Options:
@@ -119,29 +119,29 @@ fn help() {
 
     Options of every verb:
       -c, --config <FILE>   What to mirror; - is stdin [default: mirror.yaml]
-          --lock <FILE>     Where the pins are [default: mirror.lock]
-          --no-lock         Read and write no lock: everything is resolved anew
-          --no-cache        Keep no manifests from run to run, and use none
-      -j, --jobs <N>        Move at most N blobs at a time
+          --lock <FILE>     The lock file [default: mirror.lock]
+          --no-lock         Read and write no lock; resolve every image again
+          --no-cache        Don't use the manifest cache
+      -j, --jobs <N>        Copy at most N blobs at a time
           --json            Print one JSON document instead of text
           --report <FILE>   Also write the JSON document to FILE
-      -q, --quiet           Print failures and the summary only
-      -v, --verbose...      Say more; -v requests, -vv headers, -vvv everything
+      -q, --quiet           Print only failures and the summary
+      -v, --verbose...      Print more: -v requests, -vv headers, -vvv everything
           --color <WHEN>    Use colours: auto, always or never
           --progress <HOW>  Show progress as: auto, bars, lines or none
 
     Examples:
       transship init nginx:1.27 --target harbor.example.com/mirror
-      transship check                will it work? Nothing is copied
-      transship plan                 what sync would do, and what it would cost
+      transship check                check that a sync can work; copy nothing
+      transship plan                 show what sync would do and what it would cost
       transship sync                 mirror what mirror.lock pins
-      transship sync --update        move the pins to what upstream serves, first
+      transship sync --update        first move the pins to what upstream serves
       transship sync --locked        for CI: fail if mirror.lock isn't complete
-      transship verify --deep        is the mirror what mirror.lock says it is?
+      transship verify --deep        compare the mirror with mirror.lock
       transship copy nginx:1.27 harbor.example.com/mirror/nginx
-      transship discover .           which images do these files refer to?
-      transship rewrite . --pin      make them refer to the mirror
+      transship discover .           list the images that these files refer to
+      transship rewrite . --pin      make them pull from the mirror, by digest
       transship export containerd    make a node pull from the mirror
-      transship demo                 see it work, on this machine alone
+      transship demo                 see it work, on this machine only
     ");
 }

@@ -1,4 +1,4 @@
-//! `warm` as clap reads it.
+//! The arguments of `warm`.
 
 use clap::Args;
 
@@ -9,20 +9,20 @@ use super::Selection;
 pub struct Warm {
     /// The caches: HOST[/PREFIX]
     ///
-    /// A proxy-cache project of Harbor, a pull-through cache of ECR, a
-    /// registry with proxy.remoteurl. An image is called
-    /// HOST/PREFIX/library/nginx there: the prefix, and its whole path.
+    /// A Harbor proxy-cache project, an ECR pull-through cache, or a registry
+    /// with proxy.remoteurl. An image is named HOST/PREFIX/library/nginx
+    /// there: the prefix, followed by its whole path.
     #[arg(verbatim_doc_comment, value_name = "CACHE", required = true)]
     pub caches: Vec<String>,
 
-    /// Read nothing; exit with 3 if a cache lacks something
+    /// Read nothing; exit with 3 if a cache lacks an image
     ///
-    /// By HEADs alone. At Harbor they prove what is kept; other caches pass
-    /// them on, so that they prove what can be had.
+    /// Sends only HEAD requests. Harbor answers them from the cache; other
+    /// caches forward them, so they only show what is available.
     #[arg(long, verbatim_doc_comment)]
     pub check: bool,
 
-    /// Which images.
+    /// The images.
     #[command(flatten)]
     pub selection: Selection,
 }

@@ -1,8 +1,8 @@
-//! `check`: proves what can be proved of a sync before anything is copied, host by host and repository by repository.
+//! `check`: verifies, before anything is copied, what a sync needs: host by host, repository by repository.
 //!
-//! It asks what a run asks, by the same code: what the lock pins or the list names, what refers to it, in each way, and where
-//! that costs no pull whether a blob is served. At a target an upload is opened and given up again; nothing is created, and
-//! nothing stays.
+//! It sends the same requests as a run, through the same code: the pins or names of the images, their referrers by
+//! every method, and, if that costs no pull, one blob. At a target it opens an upload and cancels it. It creates
+//! nothing and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::resolve::named;
 use crate::select::Only;
 use crate::store::Held;
 
-/// Repositories of one host that are asked about at once.
+/// The number of repositories of one host to check at once.
 const QUESTIONS: usize = 16;
 
 pub(super) async fn run(start: Start, arguments: &cli::Check) -> anyhow::Result<Report> {
@@ -44,14 +44,14 @@ pub(super) async fn run(start: Start, arguments: &cli::Check) -> anyhow::Result<
     Ok(session.finish("check", report))
 }
 
-/// What a run will do with a repository.
+/// How a run uses a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
     Source,
     Target,
 }
 
-/// Settings that nothing uses are often those of a host that is spelled otherwise.
+/// Settings that aren't used often belong to a host that is spelled differently.
 fn warn_of_unused(session: &Session) {
     for host in &session.unused {
         let used = session.used.iter().filter(|used| used.layout().is_none());
@@ -61,15 +61,15 @@ fn warn_of_unused(session: &Session) {
     }
 }
 
-/// What is needed by repository.
+/// What a run needs, by repository.
 type Needs = BTreeMap<(Repository, Role), Need>;
 
-/// What a run will ask of a repository.
+/// What a run requests from a repository.
 #[derive(Debug, Default)]
 struct Need {
-    /// The names under which images are read or set. None where a selection has picked no tags yet.
+    /// The names under which images are read or set. Empty if a selection hasn't picked tags yet.
     names: Vec<Selector>,
-    /// Whether it will be asked what refers to them, and whether each must have something.
+    /// Whether referrers are requested, and whether each image must have one.
     wants_referrers: bool,
     requires_referrers: bool,
 }
@@ -82,7 +82,7 @@ impl Need {
     }
 }
 
-/// What is needed of each host: of sources in the order of the list, then of targets.
+/// The needs of each host: sources in the order of the list, then targets.
 fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs)> {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
     for Entry { rule, images, .. } in entries(images, lock) {
@@ -113,7 +113,7 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
     hosts
 }
 
-/// Who can't connect or log in needn't hear the same of each repository.
+/// A failed connection or login is reported once for the host, not for each repository.
 async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Vec<Check> {
     if let Some(directory) = registry.layout() {
         return check_layout(session, registry, directory, needs).await;
@@ -153,7 +153,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     checks
 }
 
-/// One question tells it of all: what is in a layout is in one directory.
+/// One check is enough for all images: a layout is one directory.
 async fn check_layout(session: &Session, layout: &Registry, directory: &Path, needs: &Needs) -> Vec<Check> {
     let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
     if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
@@ -187,7 +187,7 @@ fn logged_in(login: Login, whom: Option<String>, version: Option<String>) -> Pro
     Proof::Holds(note)
 }
 
-/// An error as a proof; none if it only says that the run was asked to stop.
+/// A failed proof; `None` if the run was interrupted.
 fn fails(error: Error) -> Option<Proof> {
     (error.kind() != Kind::Interrupted).then_some(Proof::Fails(error))
 }
@@ -221,7 +221,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
     checked.concat()
 }
 
-/// One line for all images of a repository, or one for each that can't be had.
+/// One line for all images of a repository, and one for each that isn't available.
 async fn check_source(session: &Session, repository: &Repository, need: &Need) -> Vec<(Right, Proof)> {
     if need.names.is_empty() {
         let why = "no tag of it is picked yet, so that there is none to ask for".to_owned();
@@ -252,7 +252,7 @@ async fn check_source(session: &Session, repository: &Repository, need: &Need) -
     proofs.into_iter().map(|proof| (Right::Pull, proof)).collect()
 }
 
-/// What it means for `images` that the source tells that of what refers to them; nothing, if it is as it should be.
+/// The proof for `images` whose referrers were requested; `None` if everything is as expected.
 fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], told: &[Arc<Found>]) -> Option<Proof> {
     let lacking = images.iter().zip(told).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
     if let Some((image, found)) = lacking
@@ -270,7 +270,8 @@ fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], 
     Some(Proof::Unknown { why: format!("whether anything refers to its images isn't known: {refusal}"), hint })
 }
 
-/// Asks for the first blob of the image `root`, where no manifest on the way to it costs a pull. Its bytes aren't read.
+/// Checks that the source serves the first blob of the image `root`, if no manifest on the way to it costs a pull. The
+/// bytes aren't read.
 async fn serves_a_blob(session: &Session, repository: &Repository, root: &Digest) -> Result<()> {
     let source = session.stores.source(repository)?;
     let mut digest = root.clone();
@@ -289,7 +290,7 @@ async fn serves_a_blob(session: &Session, repository: &Repository, root: &Digest
     Ok(())
 }
 
-/// What is pinned may be upstream no more.
+/// A pinned image may no longer be upstream.
 fn gone_upstream(repository: &Repository, error: Error) -> Error {
     if error.kind() != Kind::NotFound {
         return error;
@@ -300,7 +301,7 @@ fn gone_upstream(repository: &Repository, error: Error) -> Error {
         .with_hint(format!("run `transship update {repository}` to pin what is upstream now"))
 }
 
-/// That a tag isn't there is what a first sync expects; a refusal isn't.
+/// A missing tag is expected before the first sync; a refusal isn't.
 async fn check_target(session: &Session, repository: &Repository, names: &[Selector]) -> Vec<(Right, Proof)> {
     let mut proofs = Vec::new();
     if let Some(name) = names.first() {
@@ -317,7 +318,7 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         proofs.extend(proof.map(|proof| (Right::Pull, proof)));
     }
     if !session.stop.is_cancelled() {
-        // Not to be stopped in between: what was opened is given up.
+        // Not cancelled in between, so that the upload it opens is cancelled again.
         let opened = async {
             let target = session.stores.target(repository)?;
             let upload = target.open_upload().await?;

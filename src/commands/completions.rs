@@ -1,4 +1,4 @@
-//! `completions SHELL`: what a shell needs to complete the command line, made from its own structs.
+//! `completions SHELL`: shell completions, generated from the command line's structs.
 
 use clap::CommandFactory as _;
 

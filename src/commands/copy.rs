@@ -1,4 +1,4 @@
-//! `copy SRC DST`: one image, the same engine, no lock.
+//! `copy SRC DST`: copies one image with the same engine, without a lock.
 
 use super::Unable;
 use super::plan::{warn_of_subsets, warn_of_untagged};
@@ -64,7 +64,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     Ok(session.finish("copy", report))
 }
 
-/// The settings of mirror.yaml, if there is one; of another file that was named, there has to be one.
+/// The settings of mirror.yaml, if it exists. A file given by `--config` must exist.
 fn settings(global: &Global, hosts: &[Registry]) -> anyhow::Result<Settings> {
     let path = global.config();
     if global.config.is_none() && !path.try_exists().unwrap_or(true) {
@@ -74,7 +74,7 @@ fn settings(global: &Global, hosts: &[Registry]) -> anyhow::Result<Settings> {
     Ok(Config::read_settings(&text, path, hosts, &variable)?)
 }
 
-/// What SRC says.
+/// SRC, parsed.
 enum Origin {
     Registry(Reference),
     Layout { layout: Registry, wanted: Option<String> },
@@ -122,7 +122,7 @@ fn policy(word: cli::Referrers) -> ReferrerPolicy {
     }
 }
 
-/// What SRC names now: what it is called, and its pin by digest with what refers to it. None of that is about a part of it.
+/// Resolves SRC: its name, its pin by digest, and its referrers. All of them describe the whole image, never a subset.
 async fn pin(session: &Session, origin: &Origin, handling: &Handling) -> Result<(Reference, LockedImage)> {
     let rule = &handling.referrers;
     let pinned = async {
@@ -155,7 +155,7 @@ async fn find(session: &Session, origin: &Origin) -> Result<(Reference, Descript
     }
 }
 
-/// What DST says: a repository, or all of a layout, which calls things what SRC calls them.
+/// DST, parsed: a repository, or a whole layout, where images keep the name of SRC.
 enum Destination {
     Repository(Repository, Option<Tag>),
     Layout(Registry),
@@ -192,7 +192,7 @@ impl Destination {
         }
     }
 
-    /// Where `source` goes: what isn't said is as it is there.
+    /// The destination of `source`. Parts that DST omits are taken from SRC.
     fn of(self, source: &Reference) -> anyhow::Result<(Repository, Option<Tag>)> {
         match self {
             Self::Repository(repository, tag) => Ok((repository, tag.or_else(|| source.tag().cloned()))),

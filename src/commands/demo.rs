@@ -1,5 +1,5 @@
-//! `demo`: a mirror from nothing, on this machine alone. Two registries on loopback, a list, and the very verbs that a real
-//! mirror runs; then a stranger reads the mirror back, and a Dockerfile and a Deployment are made to use it.
+//! `demo`: a mirror on this machine only. It starts two registries on loopback, writes a list, and runs the verbs of a
+//! real mirror. Then an independent client reads the mirror, and a Dockerfile and a Deployment are rewritten to use it.
 
 mod files;
 mod images;
@@ -27,7 +27,7 @@ use crate::report::{Exit, Report};
 use crate::serve::{Options, Server, router};
 use crate::store::memory::Memory;
 
-/// What is upstream.
+/// The images upstream.
 const UPSTREAM: [Image; 5] = {
     const fn image(path: &'static str, tag: &'static str, base: &'static str, size: usize) -> Image {
         let host = Registry::DOCKER_HUB;
@@ -42,13 +42,13 @@ const UPSTREAM: [Image; 5] = {
     ]
 };
 
-/// Bytes a second of a registry far away, and of one's own: the demo takes some seconds to watch.
+/// Bytes per second of a remote registry and of a local one: slow enough to watch.
 const UPSTREAM_SPEED: u32 = 8_000_000;
 const MIRROR_SPEED: u32 = 25_000_000;
 
 pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<Exit> {
     let (stop, progress) = (start.stop.clone(), Arc::clone(&start.progress));
-    // Whoever stops a demo has seen enough: nothing is finished, and the folder goes with what is dropped here.
+    // When you stop the demo, nothing is finished, and its folder is removed.
     let shown = stop.run_until_cancelled(show(start, arguments)).await;
     progress.end();
     let Some(shown) = shown else { return Ok(Exit::Interrupted) };
@@ -59,7 +59,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Demo) -> anyhow::Result<E
     Ok(exit)
 }
 
-/// How it ended, and what is kept until somebody stops it.
+/// How the demo ended, and the registries that it keeps until you stop it.
 struct Shown {
     exit: Exit,
     registries: Option<(Server, Server)>,
@@ -89,7 +89,7 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
         config.display(),
         indented(&list)
     ))?;
-    // The user's own cache is none of the demo's business.
+    // The demo doesn't use the user's cache.
     let start = Start { cache: start.cache.map(|(_, size)| (folder.path().join("cache"), size)), ..start };
     let (mut exit, verified) = tour(start.clone(), &config, &stage).await?;
     if let Some(Verified { manifests, blobs, signatures }) = verified {
@@ -97,7 +97,7 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
         stage.result(&format!(
             "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures that it found: {signatures}"
         ))?;
-        // A difference of files is nothing for who wants to hear little.
+        // With `--quiet`, the diff of the files isn't printed.
         if !start.global.quiet {
             exit = files::rewrite(&start.global, &config, &stage, &start.stop).await?;
         }
@@ -117,12 +117,12 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
     Ok(Shown { exit, registries: Some((source, target)) })
 }
 
-/// lock → plan → sync → sync → verify → a stranger; ends early at the first that doesn't succeed.
+/// lock → plan → sync → sync → verify → an independent client. Ends at the first step that fails.
 async fn tour(start: Start, config: &Path, stage: &Stage) -> anyhow::Result<(Exit, Option<Verified>)> {
     let mut global = start.global.clone();
     global.config = Some(config.to_owned());
     let start = Start { global: global.clone(), ..start };
-    // What to run next is the demo's to say.
+    // The demo itself says what to run next.
     let show = |report: Report| print(&Report { command: "demo".to_owned(), ..report }, &global);
 
     stage.step(
@@ -169,7 +169,7 @@ async fn fill(upstream: &Memory) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// mirror.yaml as for the real Docker Hub and Quay, but for `endpoint`, which leads to this machine.
+/// mirror.yaml as for the real Docker Hub and Quay, except for `endpoint`, which points to this machine.
 fn list(source: &Registry, target: &Registry) -> String {
     let images = UPSTREAM.iter().map(|Image { host, path, tag, platforms, .. }| {
         let name = if *host == Registry::DOCKER_HUB {
@@ -179,7 +179,7 @@ fn list(source: &Registry, target: &Registry) -> String {
         };
         match platforms.is_empty() {
             true => format!("  - {name}:{tag}\n"),
-            // What refers to the whole image says nothing of a part.
+            // Referrers of the whole image don't describe a subset.
             false => format!("  - {{image: \"{name}:{tag}\", platforms: [{platforms}], referrers: none}}\n"),
         }
     });
@@ -190,7 +190,7 @@ fn list(source: &Registry, target: &Registry) -> String {
     )
 }
 
-/// What was read back and found right.
+/// The images that were read and verified.
 #[derive(Debug, Default)]
 struct Verified {
     manifests: usize,
@@ -198,7 +198,7 @@ struct Verified {
     signatures: usize,
 }
 
-/// Reads the mirror with `oci-client`'s own client, which knows nothing of how it was filled.
+/// Reads the mirror with the client of `oci-client`, which shares no code with this program.
 async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
     let config = crate::config::Config::read(&std::fs::read_to_string(config)?, config, &super::session::variable)?;
     let client = Client::try_from(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })?;

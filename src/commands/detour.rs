@@ -1,11 +1,11 @@
-//! `--target` and `--from`: where a run departs from mirror.yaml.
+//! `--target` and `--from`: overrides of mirror.yaml.
 
 use super::Unable;
 use crate::config::{Overrides, TargetRoot};
 use crate::oci::{Location, Registry};
 
-/// Where a run departs from mirror.yaml, as its flags say. Only one that doesn't depart from it, and is about all of it,
-/// provisions what is no image's.
+/// The overrides that the flags ask for. Only a run without overrides, and for the whole list, provisions settings that
+/// belong to no image.
 pub(super) fn detour(to: Option<&str>, from: Option<&str>, only: &[String]) -> anyhow::Result<Overrides> {
     Ok(Overrides {
         target: to.map(target).transpose()?,
@@ -15,7 +15,7 @@ pub(super) fn detour(to: Option<&str>, from: Option<&str>, only: &[String]) -> a
     })
 }
 
-/// What `--target` says.
+/// Parses `--target`.
 pub(super) fn target(text: &str) -> anyhow::Result<TargetRoot> {
     text.parse().map_err(|error| {
         let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";

@@ -1,4 +1,4 @@
-//! `discover PATH…`: the image references in files, and what mirror.yaml lacks of them. Sends no request.
+//! `discover PATH…`: the image references in files, and which of them mirror.yaml lacks. Sends no request.
 
 mod lacking;
 
@@ -23,7 +23,7 @@ use crate::scan::{self, FieldPath, Found, STDIN, Scan};
 use crate::terminal::escape;
 use lacking::Lacking;
 
-/// What is to be had of mirror.yaml and its lock without a request, and without a secret.
+/// What can be read from mirror.yaml and its lock without a request or a secret.
 pub(super) struct Known {
     pub(super) text: String,
     pub(super) config: Config,
@@ -55,7 +55,7 @@ pub(super) async fn run(global: &Global, arguments: &cli::Discover, stop: &Cance
     print_found(global, exit, || to_json(&images, &scan), || to_text(&images))
 }
 
-/// Reads mirror.yaml and its lock, if there is one or there has to be. Secrets are neither needed nor looked up.
+/// Reads mirror.yaml and its lock; they may be missing unless `is_needed`. Secrets aren't read.
 pub(super) fn known(global: &Global, is_needed: bool) -> anyhow::Result<Option<Known>> {
     let path = global.config();
     if !is_needed && !path.exists() {
@@ -74,12 +74,12 @@ fn fields(texts: &[String]) -> anyhow::Result<Vec<FieldPath>> {
     texts.iter().map(read).collect()
 }
 
-/// Where paths begin, and what they are shown from.
+/// The folder that paths are relative to.
 pub(super) fn working_folder() -> anyhow::Result<PathBuf> {
     std::env::current_dir().context("can't tell the working directory")
 }
 
-/// What reads files to its end in a thread of its own, or nothing if the run is stopped before: a pipe may never end.
+/// Runs `work`, which reads files, in a thread. `None` if the run is stopped first: a pipe may never end.
 pub(super) async fn unless_stopped(
     scan: impl FnOnce() -> anyhow::Result<Scan> + Send + 'static,
     stop: &CancellationToken,
@@ -94,7 +94,7 @@ pub(super) async fn unless_stopped(
     }
 }
 
-/// Reads the files at `paths`, as seen from `folder`; mirror.yaml and its lock are none of them.
+/// Reads the files at `paths`, relative to `folder`, except mirror.yaml and its lock.
 pub(super) fn scan_paths(
     global: &Global,
     folder: &Path,
@@ -122,7 +122,7 @@ pub(super) fn scan_paths(
     }
 }
 
-/// Says on stderr what couldn't be known or read.
+/// Prints to stderr what couldn't be resolved or read.
 pub(super) fn tell(scan: &Scan) {
     for file in &scan.files {
         for note in &file.notes {
@@ -137,7 +137,7 @@ pub(super) fn tell(scan: &Scan) {
     }
 }
 
-/// A line on stderr. What files say must not steer a terminal.
+/// Prints a line to stderr. Text from files is escaped for the terminal.
 pub(super) fn warn(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", escape(line));
 }
@@ -149,7 +149,7 @@ struct Image<'s> {
     places: Vec<(&'s str, &'s Found)>,
 }
 
-/// By canonical source, each with its places in the order of the files.
+/// The images by canonical source, each with its places in the order of the files.
 fn images<'s>(scan: &'s Scan, known: Option<&Known>) -> BTreeMap<String, Image<'s>> {
     let mut images = BTreeMap::new();
     let all = scan.files.iter().flat_map(|file| file.found.iter().map(move |found| (file, found)));
@@ -177,7 +177,7 @@ fn to_text(images: &BTreeMap<String, Image<'_>>) -> String {
     text
 }
 
-/// What `discover` found.
+/// The result of `discover`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Discovered")]
 struct Document<'s> {
@@ -203,7 +203,7 @@ struct PlaceRow<'s> {
     kind: &'static str,
 }
 
-/// What can't be known, in JSON.
+/// An unresolved reference, in JSON.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Unresolved")]
 pub(super) struct UnresolvedRow<'s> {
@@ -213,7 +213,7 @@ pub(super) struct UnresolvedRow<'s> {
     why: &'s str,
 }
 
-/// What can't be known of all files.
+/// The unresolved references of all files.
 pub(super) fn unresolved(scan: &Scan) -> Vec<UnresolvedRow<'_>> {
     let rows = scan.files.iter().flat_map(|file| {
         file.unresolved.iter().map(|one| UnresolvedRow {
@@ -245,14 +245,14 @@ fn to_json(images: &BTreeMap<String, Image<'_>>, scan: &Scan) -> String {
     pretty(&Document { images: rows.collect(), unresolved: unresolved(scan) })
 }
 
-/// One JSON document, as the reports have it.
+/// Formats a JSON document as the reports are formatted.
 pub(super) fn pretty(document: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// Adds to mirror.yaml what it lacks, as long as that leaves it valid.
+/// Adds the missing images to mirror.yaml, as long as the file stays valid.
 fn add(path: &Path, known: &Known, lacking: &Lacking) -> anyhow::Result<()> {
     let is_valid = |text: &str| Config::read(text, path, &|_| Some("unread".to_owned())).is_ok();
     let with = |images: &[String]| rewrite::append(&known.text, images).filter(|text| is_valid(text));
@@ -261,7 +261,7 @@ fn add(path: &Path, known: &Known, lacking: &Lacking) -> anyhow::Result<()> {
         return Ok(());
     }
     let new = with(&images).or_else(|| {
-        // Some of them can't be mirrored beside what is listed: the others can.
+        // Some of them may conflict with the list; the others are added.
         let mut fitting: Vec<String> = Vec::new();
         for image in &images {
             fitting.push(image.clone());

@@ -1,4 +1,4 @@
-//! `export KIND`: the configuration of those who pull from the mirror. Sends no request.
+//! `export KIND`: configuration for clients of the mirror. Sends no request.
 
 mod logins;
 mod write;
@@ -30,7 +30,7 @@ pub(super) async fn run(global: &Global, arguments: &cli::Export) -> anyhow::Res
     write::write(global, arguments, kind, &export)
 }
 
-/// The kind that was asked for, with flags that it takes.
+/// The kind, after checking that it accepts all given flags.
 fn kind(arguments: &cli::Export) -> anyhow::Result<&'static Kind> {
     let name = arguments.kind.as_deref().unwrap_or_default();
     let kind = Kind::named(name).ok_or_else(|| {
@@ -56,7 +56,7 @@ fn kind(arguments: &cli::Export) -> anyhow::Result<&'static Kind> {
     }
 }
 
-/// A kind that is made of the images that are mirrored.
+/// Exports a kind that is based on the mirrored images.
 fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::Result<Export> {
     let known = known(global, true)?
         .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
@@ -79,7 +79,7 @@ fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::R
     Ok(export)
 }
 
-/// A kind that is made of credentials. It needs no lock: only the registries count.
+/// Exports a kind that is based on credentials. It needs no lock: only the registries count.
 async fn of_logins(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::Result<Export> {
     let options = options(arguments)?;
     let known = known(global, true)?
@@ -91,7 +91,7 @@ async fn of_logins(global: &Global, arguments: &cli::Export, kind: &Kind) -> any
     kind.write(&Input { images: &[], target, logins: &logins, options: &options }).map_err(refused)
 }
 
-/// What the flags say.
+/// The flags, as options of the exporters.
 fn options(arguments: &cli::Export) -> anyhow::Result<Options> {
     let cli::Export { microk8s, rke2, plain, name, namespaces, service_account, .. } = arguments.clone();
     let names = name.iter().map(|name| ("--name", name, 253, true));
@@ -116,7 +116,7 @@ fn refused(Refusal { why, hint }: Refusal) -> anyhow::Error {
     Unable::error(why, hint)
 }
 
-/// Says on stderr what the list asks for and isn't exported, as it isn't known to be mirrored.
+/// Prints to stderr which listed images aren't exported, because the lock doesn't have them.
 fn tell_lacking(config: &Config, lock: &Lock) {
     for entry in entries(&config.images, lock) {
         if entry.is_unknown {
@@ -128,7 +128,7 @@ fn tell_lacking(config: &Config, lock: &Lock) {
     }
 }
 
-/// What `export --list` tells.
+/// The result of `export --list`.
 #[derive(Serialize, JsonSchema)]
 struct Kinds {
     kinds: Vec<KindRow>,

@@ -1,6 +1,6 @@
-//! `init [IMAGE…] --target T`: a first mirror.yaml, with comments for what comes next. Sends nothing.
+//! `init [IMAGE…] --target T`: writes a first mirror.yaml, with comments for the next steps. Sends no request.
 //!
-//! What is written loads without a problem: it is read as any mirror.yaml before it is written.
+//! The text is validated like any mirror.yaml before it is written.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::cli::{Global, Init};
 use crate::config::Config;
 use crate::oci::{Reference, Registry, Service};
 
-/// Stands in for what to mirror where nothing was named: a list mustn't be empty.
+/// The image in the list if none is named: a list must not be empty.
 const EXAMPLE: &str = "nginx:1.27";
 
 /// Every key, with comments.
@@ -53,7 +53,7 @@ const OTHER: &str = "\
 #     ca: ./ca.pem                           # a certificate authority of yours
 ";
 
-/// What to print: the file itself for `-`, else what became of it.
+/// The file itself for `-`; otherwise a message about the written file.
 pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
     if arguments.full {
         return Ok(FULL.to_owned());
@@ -100,7 +100,7 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
     ))
 }
 
-/// Settings that are likely to be wanted.
+/// Settings that a user of this registry is likely to need.
 fn registries(target: &Registry) -> String {
     if target.layout().is_some() {
         return HUB.to_owned();
@@ -113,7 +113,7 @@ fn registries(target: &Registry) -> String {
     format!("{HUB}{}", own.replace("TARGET", &scalar(target.as_str())))
 }
 
-/// As it is where YAML takes it for a text and nothing else, which is what most names are.
+/// The text unquoted if YAML parses it as a string, which is true for most names; quoted otherwise.
 fn scalar(text: &str) -> String {
     const WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic()) && !WORDS.contains(&text);

@@ -1,4 +1,4 @@
-//! `lock`: completes the lock and copies nothing; with `--check` compares the pins with what upstream serves now.
+//! `lock`: completes the lock and copies nothing. With `--check` it compares the pins with what upstream serves now.
 
 use super::session::{Session, Start};
 use super::sync::changes;
@@ -32,7 +32,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<R
     Ok(session.finish("lock", report))
 }
 
-/// A report of what couldn't be resolved.
+/// A report of the images that couldn't be resolved.
 pub(super) fn unresolved(session: &Session, resolution: &Resolution) -> Report {
     let mut report = session.report("lock");
     let failed = resolution.failed.iter();

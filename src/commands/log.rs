@@ -1,9 +1,9 @@
-//! What goes to the log, and how, on stderr, beside the progress: a person at a terminal is warned as by a compiler; elsewhere,
-//! and with `-v`, each event is one line with its time.
+//! The log on stderr, beside the progress. At a terminal, warnings look like a compiler's; elsewhere, and with `-v`,
+//! each event is one line with its time.
 //!
-//! `-v` shows each request, `-vv` headers, `-vvv` everything, and `TRANSSHIP_LOG` filters in detail. Dependencies stay silent
-//! below that: what is wrong is told by whoever asked them. Our own events are made to hold no secret; those of dependencies aren't, and are cut off below where some of them show headers, bodies or
-//! the credentials of a proxy, whatever the filter says.
+//! `-v` shows each request, `-vv` headers, `-vvv` everything, and `TRANSSHIP_LOG` is a detailed filter. Dependencies
+//! are silent below that level: their callers report their errors. Our own events contain no secrets. Those of
+//! dependencies may: some show headers, bodies or proxy credentials. `MOST` caps them, whatever the filter says.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -24,17 +24,17 @@ use crate::progress::{Log, Progress};
 use crate::terminal::colour::{BOLD, GREEN, RED, YELLOW, paint};
 use crate::terminal::{columns_of_stderr, escape, wrap};
 
-/// How much of a dependency may ever be shown, by the beginning of its events' target; the first row that fits counts.
+/// The most verbose level of a dependency, by the prefix of its events' target; the first match counts.
 const MOST: &[(&str, LevelFilter)] = &[
     ("transship", LevelFilter::TRACE),
     // Connections and the pool: addresses only.
     ("hyper_util::client::legacy", LevelFilter::TRACE),
     ("rustls", LevelFilter::DEBUG),
-    // The SDK traces requests with their session tokens, and answers with ECR's; reqwest tells a proxy's password.
+    // The SDK logs requests with their session tokens, and ECR's answers with theirs; reqwest logs a proxy's password.
     ("", LevelFilter::INFO),
 ];
 
-/// Starts the log. A second start in one process, as in tests, keeps the first.
+/// Starts the log. A second start in one process, as in tests, has no effect.
 pub(super) fn start(verbosity: u8, is_coloured: bool, progress: &Arc<dyn Progress>) {
     let default = match verbosity {
         0 => "off,transship=warn",
@@ -43,7 +43,7 @@ pub(super) fn start(verbosity: u8, is_coloured: bool, progress: &Arc<dyn Progres
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("TRANSSHIP_LOG");
-    // Who asks for more reads a log, also at a terminal.
+    // With a higher verbosity, the output is a log, also at a terminal.
     let is_plain = verbosity == 0 && filter.is_err() && io::stderr().is_terminal();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(default));
     let format = Format { is_plain, is_coloured };
@@ -55,7 +55,7 @@ fn is_safe(event: &Metadata<'_>) -> bool {
     MOST.iter().find(|(target, _)| event.target().starts_with(target)).is_some_and(|(_, most)| event.level() <= most)
 }
 
-/// How an event is written: for a person as a compiler tells it, else as one line of a log.
+/// The format of an event: like a compiler's warning at a terminal, otherwise one line of a log.
 struct Format {
     is_plain: bool,
     is_coloured: bool,
@@ -75,7 +75,7 @@ where
     }
 }
 
-/// What an event says. Line breaks are escaped: what others said may hold some.
+/// The text of an event. Line breaks are escaped: text from others may contain some.
 #[derive(Debug, Default)]
 struct Said {
     message: String,
@@ -103,7 +103,7 @@ impl Visit for Said {
 }
 
 impl Said {
-    /// `warning: …`, and the hint below it.
+    /// `warning: …`, with the hint below it.
     fn plain(&self, level: Level, is_coloured: bool) -> String {
         let (word, colour) = match level {
             Level::ERROR => ("error", RED),
@@ -119,7 +119,7 @@ impl Said {
         lines.join("\n") + "\n"
     }
 
-    /// With the time to the second.
+    /// One line, with the time to the second.
     fn line(&self, level: Level, is_coloured: bool) -> String {
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
         let colour = match level {

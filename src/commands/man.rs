@@ -1,13 +1,14 @@
-//! `man`: the manual as one page of roff, made from the command line's own structs. All verbs are on it: one file to install.
+//! `man`: the manual as one roff page, generated from the command line's structs. It covers all verbs: one file to
+//! install.
 
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use crate::cli::Cli;
 
-/// The page.
+/// The page, as roff.
 pub(super) fn page() -> std::io::Result<String> {
-    // Verbs are taken before the global options are handed down to them: those are told once.
+    // The verbs are taken before clap adds the global options to them: those are listed once.
     let verbs: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
     let man = Man::new(Cli::command().disable_help_subcommand(true));
     let mut page = Vec::new();
@@ -25,7 +26,7 @@ pub(super) fn page() -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// A verb below the heading of all verbs: what would be its own page's sections are paragraphs.
+/// A verb below the heading of all verbs. The sections of its own page become paragraphs.
 fn section(verb: clap::Command) -> std::io::Result<String> {
     let name = format!("transship {}", verb.get_name());
     let has_options = verb.get_arguments().next().is_some();
@@ -46,7 +47,7 @@ fn section(verb: clap::Command) -> std::io::Result<String> {
     Ok(section)
 }
 
-/// Examples, exit status and environment, whose lines are laid out already: `Title:` and lines that are indented.
+/// Examples, exit status and environment. Their lines are laid out already: `Title:` and indented lines.
 fn notes() -> String {
     let text = Cli::command().get_after_long_help().map(ToString::to_string).unwrap_or_default();
     let mut notes = String::new();

@@ -1,5 +1,5 @@
-//! What a run leaves for whoever started it: text or one JSON document on stdout, the same document in the file of
-//! `--report`, and on stderr why it could not run.
+//! The output of a run: text or one JSON document on stdout, the same document in the file of `--report`, and on stderr
+//! why the verb couldn't run.
 
 use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write as _};
 use std::path::Path;
@@ -15,13 +15,13 @@ use crate::report::{Exit, Fatal, Place, Report, Style};
 use crate::terminal::colour::{self, RED, paint};
 use crate::terminal::{columns_of_stderr, columns_of_stdout, wrap};
 
-/// Why a verb could not run: exit status 2.
+/// Why a verb couldn't run: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Unable {
     message: String,
     hint: Option<String>,
-    /// The file that it is about.
+    /// The file that the error is about.
     file: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Unable {
     }
 }
 
-/// What was done could not be told.
+/// The result couldn't be written.
 #[derive(Debug, thiserror::Error)]
 #[error("can't write {what}: {error}")]
 pub(super) struct Unheard {
@@ -49,13 +49,13 @@ pub(super) struct Unheard {
 const UNHEARD_HINT: &str =
     "make room where the output goes, or send it elsewhere; only the output is lost, not what was done";
 
-/// Colours and how much to say.
+/// The colours and the verbosity.
 pub(super) fn style(global: &Global) -> Style {
     let color = is_coloured(global, &io::stdout());
     Style { quiet: global.quiet, verbose: global.verbose > 0, color, width: columns_of_stdout() }
 }
 
-/// Whether what goes to `out` is coloured.
+/// Whether output to `out` is coloured.
 pub(super) fn is_coloured(global: &Global, out: &impl IsTerminal) -> bool {
     let choice = match global.color {
         ColorChoice::Always => Some(true),
@@ -65,12 +65,12 @@ pub(super) fn is_coloured(global: &Global, out: &impl IsTerminal) -> bool {
     colour::wanted(choice, out.is_terminal())
 }
 
-/// Tells what a run did.
+/// Prints the report of a run.
 pub(super) fn print(report: &Report, global: &Global) -> anyhow::Result<Exit> {
     tell(global, report.exit(), || report.to_json(), |stdout| report.write_text(stdout, style(global)))
 }
 
-/// Tells what a verb has found that makes no report: `text`, or one JSON document.
+/// Prints the result of a verb that has no report: `text`, or one JSON document.
 pub(super) fn print_found(
     global: &Global,
     exit: Exit,
@@ -80,12 +80,12 @@ pub(super) fn print_found(
     tell(global, exit, json, |stdout| stdout.write_all(text().as_bytes()))
 }
 
-/// Writes what a verb that makes no report has to say.
+/// Prints the text of a verb that has no report.
 pub(super) fn printed(text: &str) -> anyhow::Result<Exit> {
     say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
 }
 
-/// The file comes first: it is what is asked for in the morning, and no reader of stdout can spoil it.
+/// The file is written first: it must exist even if stdout can't be written.
 fn tell(
     global: &Global,
     exit: Exit,
@@ -104,7 +104,7 @@ fn tell(
     Ok(said)
 }
 
-/// Writes to stdout, for a run that ends like this. A reader that has gone, as in a pipe to head, isn't an error.
+/// Writes to stdout, for a run with this exit status. A closed pipe, as with head, isn't an error.
 pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> anyhow::Result<Exit> {
     let mut stdout = io::stdout().lock();
     match write(&mut stdout).and_then(|()| stdout.flush()) {
@@ -115,21 +115,21 @@ pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Res
     }
 }
 
-/// Tells why `verb` could not run and what to do about it.
+/// Prints why `verb` couldn't run and what to do about it.
 pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global: &Global) -> Exit {
     let exit = explain(error, is_coloured(global, &io::stderr()));
     if error.is::<Unheard>() {
         return exit;
     }
     let document = || Report { fatal: Some(fatal(error)), ..Report::new(verb, started) }.to_json();
-    // stderr has told it already.
+    // stderr has the error already.
     let _ = tell(global, exit, document, |_| Ok(()));
     exit
 }
 
 fn explain(error: &anyhow::Error, is_coloured: bool) -> Exit {
     let mut text = match error.downcast_ref::<Problems>() {
-        // Whatever was said around them is told, too.
+        // The contexts of the error are printed as well.
         Some(problems) if error.to_string() == problems.to_string() => format!("error: {}", problems.annotated()),
         _ => format!("error: {error}\n"),
     };
@@ -156,7 +156,7 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
     unable.or(unheard).or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint))
 }
 
-/// The error as the report has it.
+/// The error, as the report has it.
 fn fatal(error: &anyhow::Error) -> Fatal {
     let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let kind = error.downcast_ref::<crate::error::Error>().map_or(Kind::Configuration, crate::error::Error::kind);
@@ -186,7 +186,7 @@ fn fatal(error: &anyhow::Error) -> Fatal {
     Fatal { kind, message, hint, places: place.into_iter().collect() }
 }
 
-/// Tells what clap has to say: help, or what is wrong with the command line.
+/// Prints clap's text: help, or a usage error.
 pub(crate) fn answer(clap: &clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     let is_help = !clap.use_stderr();
     match clap.print() {
@@ -195,7 +195,7 @@ pub(crate) fn answer(clap: &clap::Error, arguments: &[std::ffi::OsString]) -> Ex
             let is_coloured = colour::wanted(None, io::stderr().is_terminal());
             return explain(&Unheard { exit: Exit::Failed, what, error }.into(), is_coloured).into();
         }
-        // Nobody is left to tell if stderr can't be written.
+        // There is nowhere to report that stderr can't be written.
         _ => {}
     }
     if !is_help && arguments.iter().any(|argument| argument == "--json") {

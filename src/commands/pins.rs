@@ -1,4 +1,4 @@
-//! mirror.lock on disk: where it is, what it says, and whether it may be written.
+//! mirror.lock on disk: its path, its content, and whether it may be written.
 
 use std::path::{Path, PathBuf};
 
@@ -10,28 +10,28 @@ use crate::config::ImageRule;
 use crate::lock::{self, Lock};
 use crate::resolve;
 
-/// The lock file of a run, as it was found.
+/// The lock file of a run, as it was read.
 pub(super) struct Pins {
     /// `None` with `--no-lock`.
     path: Option<PathBuf>,
     /// `None` if there is no file.
     text: Option<String>,
-    /// What it pins; nothing if there is no file.
+    /// The pins; empty if there is no file.
     pub(super) old: Lock,
 }
 
 impl Pins {
-    /// Whether there is a lock file, or will be: not with `--no-lock`.
+    /// Whether the lock is stored in a file; false with `--no-lock`.
     pub(super) fn are_kept(&self) -> bool {
         self.path.is_some()
     }
 
-    /// What was pinned before this run; `None` with `--no-lock`, where nobody knows.
+    /// The pins before this run; `None` with `--no-lock`, which has no record of them.
     pub(super) fn before(&self) -> Option<&Lock> {
         self.path.as_ref().map(|_| &self.old)
     }
 
-    /// Where the lock of a run is; `None` with `--no-lock`.
+    /// The path of the lock; `None` with `--no-lock`.
     pub(super) fn path(global: &Global) -> anyhow::Result<Option<PathBuf>> {
         Ok(match (&global.lock, global.no_lock, global.config()) {
             (_, true, _) => None,
@@ -57,17 +57,17 @@ impl Pins {
         Ok(Self { path, text, old })
     }
 
-    /// Has the file pin what `new` does, and says what it pins then: also what other runs have pinned meanwhile.
+    /// Writes `new` to the file, and returns the pins in the file, including those that other runs have added.
     pub(super) fn write(&self, new: Lock) -> anyhow::Result<Lock> {
         match &self.path {
-            // No list asks for nothing: nothing of it could be resolved.
+            // An image list is never empty: an empty lock means that nothing could be resolved.
             Some(_) if new.is_empty() => Ok(self.old.clone()),
             Some(path) => new.write(path, &self.old).with_context(|| format!("can't write {}", path.display())),
             None => Ok(new),
         }
     }
 
-    /// The lock as it is, for who has nothing to say without one.
+    /// The lock, for verbs that require one.
     pub(super) fn existing(&self) -> anyhow::Result<&Lock> {
         match (&self.path, &self.text) {
             (Some(_), Some(_)) => Ok(&self.old),
@@ -82,7 +82,7 @@ impl Pins {
         }
     }
 
-    /// The lock for `--locked`: the file, if it is exactly what `images` ask for.
+    /// The lock for `--locked`: the file, if it matches `images` exactly.
     pub(super) fn locked(&self, images: &[ImageRule]) -> anyhow::Result<Lock> {
         let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();
         let hint = "run `transship lock` and commit the file";

@@ -1,4 +1,4 @@
-//! `plan`: what a sync would do and what it would cost. Nothing is written, at the targets or on disk, but to the cache.
+//! `plan`: what a sync would do and what it would cost. It writes only to the cache.
 
 use super::detour::detour;
 use super::session::Start;
@@ -36,7 +36,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
     let spending = if arguments.bytes { Spending::Pulls } else { Spending::Nothing };
-    // Asked to stop, the plan stays without a price.
+    // When interrupted, the plan is reported without its cost.
     session.stop.run_until_cancelled(price(&mut plan, &session.stores, spending)).await;
     let mut report = session.report("plan").with_plan(plan);
     session.bound_cache(&resolution.lock);
@@ -48,14 +48,14 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     Ok(session.finish("plan", report))
 }
 
-/// Registries may clear away what has no tag.
+/// Registries may delete content that has no tag.
 pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
     for transfer in plan.with_work().filter(|transfer| transfer.tag.is_none()) {
         tracing::warn!(hint = what_helps, "{} lands without a tag, and may be cleared away", transfer.target_text());
     }
 }
 
-/// A signature names the digest of what it signs, and a part of an image has another one.
+/// A signature names the digest of the signed image, and a subset has a different digest.
 pub(super) fn warn_of_subsets(plan: &Plan) {
     let signed = |transfer: &&Transfer| transfer.handling.referrers.policy != ReferrerPolicy::None;
     let mut subsets = plan.with_work().filter(|transfer| transfer.mirrored.is_some()).filter(signed);

@@ -1,4 +1,4 @@
-//! `quota`: what is left of the pull quotas of the list's sources, for each account that they know us as. Costs no pull.
+//! `quota`: what is left of the sources' pull quotas, for each account. Costs no pull.
 
 use futures::future::join_all;
 
@@ -20,10 +20,10 @@ pub(super) async fn run(start: Start) -> anyhow::Result<Report> {
     Ok(session.finish("quota", report))
 }
 
-/// A manifest to ask about, of each repository.
+/// A manifest of each repository, to send a HEAD for.
 type Names = Vec<(Repository, Selector)>;
 
-/// The repositories of each registry, in the order of the list, with an image that is known of each.
+/// The repositories of each registry, in the order of the list, each with a known image.
 fn sources(images: &[ImageRule], lock: &Lock) -> Vec<(Registry, Names)> {
     let mut hosts: Vec<(Registry, Names)> = Vec::new();
     for Entry { rule, images, .. } in entries(images, lock) {
@@ -39,7 +39,7 @@ fn sources(images: &[ImageRule], lock: &Lock) -> Vec<(Registry, Names)> {
     hosts
 }
 
-/// One row for each account. It is asked about one repository after the other until it tells: some are exempt.
+/// One row for each account. Its repositories are queried in turn until one reports the quota: some are exempt.
 async fn ask_host(session: &Session, registry: &Registry, names: &Names) -> Vec<AccountQuota> {
     let mut rows: Vec<AccountQuota> = Vec::new();
     for (repository, name) in names {
@@ -52,14 +52,14 @@ async fn ask_host(session: &Session, registry: &Registry, names: &Names) -> Vec<
             None => rows.push(found),
         }
     }
-    // One that failed says nothing beside one that told.
+    // Rows with errors are dropped if another row has a quota.
     if rows.iter().any(|row| row.error.is_none()) {
         rows.retain(|row| row.error.is_none());
     }
     rows
 }
 
-/// `None` if the account has told already, or a host that counts nothing was asked before.
+/// `None` if the account's quota is known already, or if the host is known to have none.
 async fn ask(
     session: &Session,
     registry: &Registry,

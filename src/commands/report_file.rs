@@ -1,4 +1,4 @@
-//! The file of `--report`: whether it can be written is known before the first request, and it is replaced as a whole.
+//! The file of `--report`. Whether it is writable is checked before the first request; it is replaced atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Unable;
 
-/// Whether the report can be written to `path`, as far as that is known without doing it.
+/// Checks that the report can be written to `path`, as far as possible without writing it.
 pub(super) fn prepare(path: &Path) -> anyhow::Result<()> {
     let hint = "name a file in a folder that exists and may be written; --json prints the report to standard output";
     let refuse = |why: String| Err(Unable::error(format!("--report can't write {}: {why}", path.display()), hint));
@@ -20,17 +20,17 @@ pub(super) fn prepare(path: &Path) -> anyhow::Result<()> {
     }
     let path = behind_links(path);
     let folder = folder_of(&path);
-    // It has no name, and so nothing is left of it whatever happens.
+    // The temporary file has no name, so nothing is left behind.
     tempfile::tempfile_in(folder).map(drop).or_else(|error| refuse(format!("{}: {error}", folder.display())))
 }
 
-/// Puts `text` there. A draft beside it has a name for as long as it takes to write the text, which is at hand.
+/// Writes `text` to the file, by way of a temporary file beside it.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let there = fs::metadata(path);
     if let Ok(there) = &there
         && !there.is_file()
     {
-        // A pipe or a device has to be what it is.
+        // A pipe or a device must not be replaced.
         return File::options().write(true).open(path)?.write_all(text.as_bytes());
     }
     let path = behind_links(path);
@@ -39,7 +39,7 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     #[cfg(unix)]
     let readable = {
         use std::os::unix::fs::PermissionsExt as _;
-        // Less the umask, as for any other file; temporary files are private by default.
+        // Permissions by the umask, as for any other file; temporary files are private by default.
         fs::Permissions::from_mode(0o666)
     };
     #[cfg(unix)]
@@ -52,7 +52,7 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     draft.persist(&path).map(drop).map_err(|error| error.error)
 }
 
-/// A link stays a link: what it points at is replaced, or made.
+/// The target of a symbolic link, which need not exist: the link is kept and its target is replaced.
 fn behind_links(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| match fs::read_link(path) {
         Ok(aim) => folder_of(path).join(aim),

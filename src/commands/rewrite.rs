@@ -1,4 +1,4 @@
-//! `rewrite PATH…`: image references in files become those of the mirror. Sends no request.
+//! `rewrite PATH…`: makes image references in files point to the mirror. Sends no request.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) async fn run(global: &Global, arguments: &cli::Rewrite, stop: &Cancel
     run_in(&working_folder()?, global, arguments, stop).await
 }
 
-/// Rewrites files at paths that begin in `folder`.
+/// Rewrites files at paths relative to `folder`.
 pub(super) async fn run_in(
     folder: &Path,
     global: &Global,
@@ -33,7 +33,7 @@ pub(super) async fn run_in(
     if arguments.paths.iter().any(|path| path == Path::new(STDIN)) {
         return Err(Unable::error("stdin can't be rewritten", "name files or folders"));
     }
-    // Read first: without a lock nothing is known to be mirrored, whatever the list says.
+    // Read first: without a lock, no image is known to be mirrored.
     let known = known(global, true)?
         .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
     let pins = Pins::of(global)?;
@@ -75,7 +75,7 @@ pub(super) async fn run_in(
     print_found(global, exit, || to_json(&scan, &rewritten), text)
 }
 
-/// The target that is written, counted from 0.
+/// The index of the target to use, counted from 0.
 pub(super) fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Result<usize> {
     let number = asked.unwrap_or(1);
     let count = config.targets.len();
@@ -99,7 +99,7 @@ fn diff(file: &File, new: &Rewritten) -> String {
     TextDiff::from_lines(&file.text, &new.text).unified_diff().header(&old_name, &new_name).to_string()
 }
 
-/// A name as patch and git read it: in quotes, with escapes, where it would break its line or steer a terminal.
+/// A file name as patch and git parse it: quoted and escaped if it contains special characters.
 fn quoted(name: String) -> String {
     if !name.contains(|c: char| c.is_control() || c == '"' || c == '\\') {
         return name;
@@ -118,7 +118,7 @@ fn quoted(name: String) -> String {
     format!("\"{}\"", escaped.collect::<String>())
 }
 
-/// What `rewrite` would change, or did.
+/// The result of `rewrite`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Rewritten")]
 struct Document<'s> {

@@ -15,7 +15,7 @@ pub(super) fn text(arguments: &cli::Schema) -> String {
     }
 }
 
-/// One schema for all verbs: what makes no report of what was done or found at registries has a shape of its own.
+/// One schema for all verbs. Verbs without a report have schemas of their documents.
 fn documents() -> String {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let shapes: [fn(&mut SchemaGenerator) -> Schema; 4] =

@@ -1,4 +1,4 @@
-//! What a run works with: the configuration, the pins, and the ways to the registries.
+//! The session of a run: the configuration, the pins, and the stores.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -39,17 +39,17 @@ use crate::store::places::Places;
 use crate::store::registry::RegistryStores;
 use crate::verify::{self, Depth, Verification};
 
-/// What every verb is given.
+/// What every verb is called with.
 #[derive(Clone)]
 pub(super) struct Start {
     pub(super) global: Global,
-    /// Where manifests are kept from run to run, if anywhere, and how many bytes of them.
+    /// The folder and the size of the manifest cache, if it is used.
     pub(super) cache: Option<(PathBuf, u64)>,
     pub(super) progress: Arc<dyn Progress>,
     pub(super) stop: CancellationToken,
 }
 
-/// A run that has read its configuration and sent no request yet.
+/// A run that has read its configuration and hasn't sent a request yet.
 pub(super) struct Session {
     pub(super) global: Global,
     pub(super) images: Vec<ImageRule>,
@@ -59,12 +59,12 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     pub(super) stores: Arc<dyn Stores>,
     pub(super) layouts: Arc<LayoutStores>,
-    /// What keeps manifests from run to run, and how many bytes of them.
+    /// The manifest cache and its maximum size.
     cache: Option<(Arc<CachedStores>, u64)>,
     pub(super) finder: Arc<Finder>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) used: BTreeSet<Registry>,
-    /// Hosts that have settings and that the run doesn't talk to.
+    /// Hosts that have settings but aren't used by the run.
     pub(super) unused: Vec<Registry>,
     lacking: Option<Problems>,
     pub(super) provisioners: Provisioners,
@@ -72,7 +72,7 @@ pub(super) struct Session {
     clock: Instant,
 }
 
-/// Passes on which hosts are waited for.
+/// Reports to the progress which hosts the run waits for.
 #[derive(Debug)]
 struct Heard(Arc<dyn Progress>);
 
@@ -83,12 +83,12 @@ impl Waits for Heard {
 }
 
 impl Start {
-    /// Reads mirror.yaml and what lies beside it.
+    /// Reads mirror.yaml and its lock.
     pub(super) fn session(self) -> anyhow::Result<(Session, Pins)> {
         self.session_for(&Overrides::default())
     }
 
-    /// [`Start::session`] for a run that departs from mirror.yaml.
+    /// [`Start::session`], with overrides of mirror.yaml.
     pub(super) fn session_for(self, detour: &Overrides) -> anyhow::Result<(Session, Pins)> {
         let text = read_config(self.global.config())?;
         let config = Config::read_for(&text, self.global.config(), detour, &variable)?;
@@ -98,7 +98,7 @@ impl Start {
         Ok((self.with(images, settings, used, detour.from.clone()), pins))
     }
 
-    /// A run that is about `images` and talks to the registries in `used`; taken `from` a layout if there is one.
+    /// A session for `images` that uses the registries in `used`, and with `from` reads all images from a layout.
     pub(super) fn with(
         self,
         images: Vec<ImageRule>,
@@ -143,7 +143,7 @@ impl Start {
 }
 
 impl Session {
-    /// Reads what it takes to talk to the registries: the last that is looked at before the first request.
+    /// Reads secrets and certificates: the last check before the first request.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         if let Some(lacking) = &self.lacking {
             return Err(lacking.clone().into());
@@ -151,7 +151,7 @@ impl Session {
         Ok(self.hosts.prepare(&self.used)?)
     }
 
-    /// The images that this run is about; ready for the first request.
+    /// The images of this run, after [`Session::prepare`].
     pub(super) fn only(&self, globs: &[String], old: &Lock) -> anyhow::Result<Only> {
         let only = Only::new(globs).map_err(|message| Unable::error(message, "a glob such as docker.io/library/*"))?;
         if !resolve::may_match(&self.images, old, &only) {
@@ -162,7 +162,8 @@ impl Session {
         Ok(only)
     }
 
-    /// Why no target can be used, where all are directories that can't hold images: it is told before a source is asked.
+    /// The error if no target can be used because all are unsuitable directories. It is reported before a source is
+    /// contacted.
     pub(super) async fn unusable_targets(&self) -> Option<Error> {
         let destinations = self.images.iter().flat_map(|rule| &rule.destinations);
         let targets: BTreeSet<&Registry> = destinations.map(Repository::registry).collect();
@@ -173,15 +174,15 @@ impl Session {
         first
     }
 
-    /// Why `target` can't be used, where that is known without a request.
+    /// The error if `target` can't be used, as far as that is known without a request.
     pub(super) async fn unusable_target(&self, target: &Registry) -> Option<Error> {
         target.layout()?;
         let refused = self.layouts.check(target).await.err()?;
-        // What isn't there yet is made.
+        // A missing directory is created later.
         (refused.kind() != Kind::NotFound).then(|| refused.on(Side::Target).at(Stage::Plan))
     }
 
-    /// Asks the sources.
+    /// Resolves the images at the sources.
     pub(super) async fn resolve(&self, old: &Lock, update: &Update, only: &Only) -> Resolution {
         let request = resolve::Request {
             images: &self.images,
@@ -196,8 +197,8 @@ impl Session {
         resolve::resolve(request).await
     }
 
-    /// Asks the targets; `before` is what was pinned before this run, where that is known. With `follow`, new referrers are looked for also where nothing else is to be done; with `repair`,
-    /// so is what is missing below tags that are right.
+    /// Plans the run against the targets. `before` is the lock before this run, if known. With `follow`, new referrers
+    /// are looked up even for unchanged images; with `repair`, so is missing content below unchanged tags.
     pub(super) async fn plan(
         &self,
         (before, resolution): (Option<&Lock>, &Resolution),
@@ -225,7 +226,7 @@ impl Session {
         plan
     }
 
-    /// Creates the repositories that are missing, then copies.
+    /// Creates missing repositories, then copies.
     pub(super) async fn execute(&self, plan: Plan) -> Report {
         let mut report = self.report("");
         let ready = self.provision(&plan).await;
@@ -253,7 +254,7 @@ impl Session {
         report
     }
 
-    /// Asks the targets what they hold of `lock`.
+    /// Compares the targets with `lock`.
     pub(super) async fn verify(&self, lock: &Lock, only: &Only, depth: Depth, extra: bool) -> Verification {
         let request = verify::Request {
             images: &self.images,
@@ -269,7 +270,7 @@ impl Session {
         verify::verify(request).await
     }
 
-    /// Keeps the cache within its size, with all that `lock` pins.
+    /// Limits the cache to its size, and keeps everything that `lock` pins.
     pub(super) fn bound_cache(&self, lock: &Lock) {
         let Some((cache, size)) = &self.cache else { return };
         let pinned = lock.images().flat_map(|image| {
@@ -279,8 +280,8 @@ impl Session {
         cache.bound(*size, pinned);
     }
 
-    /// The proxy caches that mirror.yaml wants, and what there is to do about each; with `make` it is done. `None` where it
-    /// wants none, or the run was asked to stop.
+    /// The proxy caches in mirror.yaml, and what is missing of each; with `make` it is created. `None` if there are
+    /// none, or if the run was interrupted.
     pub(super) async fn proxy_caches(&self, make: bool) -> Option<Vec<ProxyCacheOutcome>> {
         let found = self.stop.run_until_cancelled(self.provisioners.proxy_caches(make)).await?;
         let outcomes = found.into_iter().map(|cache| {
@@ -294,7 +295,7 @@ impl Session {
         Some(outcomes.collect::<Vec<_>>()).filter(|outcomes| !outcomes.is_empty())
     }
 
-    /// A proof for each repository in which a tag is set, or why there is none.
+    /// A proof for each repository in which a tag is set, or an error.
     async fn provision(&self, plan: &Plan) -> Readiness {
         let repositories = plan.to_prepare();
         let mut images: HashMap<&Repository, Vec<String>> = HashMap::new();
@@ -308,7 +309,7 @@ impl Session {
         };
         let ensured = self.stop.run_until_cancelled(self.provisioners.ensure_each(&repositories, &done)).await;
         self.progress.end();
-        // Asked to stop, the images without a proof are told to be interrupted.
+        // If interrupted, the images without a proof are reported as interrupted.
         ensured.unwrap_or_default().into_iter().collect()
     }
 
@@ -316,7 +317,7 @@ impl Session {
         Report::new(command, self.started)
     }
 
-    /// The report with what only the end knows.
+    /// Completes the report with data that is known only at the end.
     pub(super) fn finish(&self, command: &str, mut report: Report) -> Report {
         command.clone_into(&mut report.command);
         report.seconds = self.clock.elapsed().as_secs_f64();
@@ -344,7 +345,7 @@ impl Session {
     }
 }
 
-/// The mirrors of each registry, as the stores know them.
+/// The mirrors of each registry, for the stores.
 fn mirrors(set: &BTreeMap<Registry, RegistrySettings>) -> Mirrors {
     let of = |settings: &RegistrySettings| {
         settings.mirrors.iter().map(|mirror| (mirror.registry.clone(), mirror.prefix.clone())).collect()
@@ -352,7 +353,7 @@ fn mirrors(set: &BTreeMap<Registry, RegistrySettings>) -> Mirrors {
     set.iter().map(|(origin, settings)| (origin.clone(), of(settings))).collect()
 }
 
-/// What is read of `images` at mirrors.
+/// The digests of `images` that may be read from mirrors.
 fn mirrored(images: &[ImageRule], set: &BTreeMap<Registry, RegistrySettings>) -> Vec<Repository> {
     let sources = images.iter().map(|rule| &rule.repository);
     let listed = |source: &Repository| set.get(source.registry()).map(|settings| settings.mirrors.as_slice());
@@ -360,12 +361,12 @@ fn mirrored(images: &[ImageRule], set: &BTreeMap<Registry, RegistrySettings>) ->
     sources.flat_map(there).collect()
 }
 
-/// Where the user's cache is: as told, else where the XDG base directory specification has it.
+/// The cache folder: as configured, otherwise by the XDG base directory specification.
 pub(super) fn cache_folder(global: &Global, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if global.no_cache { None } else { cache_root(env) }
 }
 
-/// [`cache_folder`], whether or not manifests are kept there.
+/// [`cache_folder`], whether or not the cache is used.
 pub(super) fn cache_root(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
@@ -373,14 +374,14 @@ pub(super) fn cache_root(env: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     set("TRANSSHIP_CACHE_DIR").or_else(|| Some(caches()?.join("transship")))
 }
 
-/// How many bytes the cache may have: as told, else 1 GiB.
+/// The maximum size of the cache: as configured, otherwise 1 GiB.
 pub(super) fn cache_size(told: Option<&str>) -> anyhow::Result<u64> {
     let Some(text) = told.filter(|text| !text.is_empty()) else { return Ok(1 << 30) };
     let size = text.parse::<ByteSize>().map(|size| size.as_u64());
     size.map_err(|_| Unable::error(format!("TRANSSHIP_CACHE_SIZE: `{text}` isn't a size"), "write 500MiB or 2GiB"))
 }
 
-/// The environment, as the configuration may refer to it.
+/// An environment variable, for references in the configuration.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

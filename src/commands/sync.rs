@@ -29,9 +29,9 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
         let update = if arguments.update { Update::All } else { Update::Nothing };
         session.resolve(&pins.old, &update, &only).await
     };
-    // What was resolved until a stop isn't all: the file stays as it is.
+    // An interrupted resolution is incomplete, so the lock file isn't written.
     let is_whole = !session.stop.is_cancelled();
-    // A pin is what upstream serves, and a layout doesn't tell that.
+    // A pin records what upstream serves, which a layout doesn't tell.
     let may_write = is_whole && unusable.is_none() && !arguments.dry_run && detour.from.is_none();
     if may_write && !arguments.locked {
         resolution.lock = pins.write(resolution.lock)?;
@@ -39,7 +39,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     if detour.from.is_some() {
         resolution.lock = as_mirrored(&session, &resolution.lock).await;
     }
-    // Without a lock each run is an update.
+    // Without a lock, each run is an update.
     let follow = arguments.update || !pins.are_kept();
     let mut plan = session.plan((pins.before(), &resolution), &only, follow, arguments.repair).await;
     resolution.aside.clear();
@@ -65,8 +65,8 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     Ok(session.finish("sync", report))
 }
 
-/// The pins as a mirror holds them, which is what was mirrored of each image: the lock's own digests may be nowhere but
-/// upstream. Where the layout has an image whole, its part is cut of that, as it would be upstream.
+/// The pins with the digests that a mirror holds: the lock's own digests may exist only upstream. If the layout has the
+/// whole image, its subset is computed from that, as it would be upstream.
 pub(super) async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
     let mut here = lock.clone();
     for image in lock.images() {
@@ -77,14 +77,14 @@ pub(super) async fn as_mirrored(session: &Session, lock: &Lock) -> Lock {
         if found.is_none() && find(&image.digest).await.is_some() {
             continue;
         }
-        // One that isn't there fails when it is copied, and is told by the name that it has there.
+        // A missing image fails when it is copied, under the name that it has in the layout.
         let size = found.map_or(image.size, |found| found.size);
         here.pin(LockedImage { digest: digest.clone(), size, mirrored: None, ..image.clone() });
     }
     here
 }
 
-/// Pins that differ, in the report's terms.
+/// The differences between two locks, for the report.
 pub(super) fn changes(old: &Lock, new: &Lock) -> Vec<Change> {
     let differ = old.diff(new).into_iter();
     let spoken = differ.map(|change| {

@@ -1,7 +1,8 @@
-//! Whether another run is at work on the same mirror.lock, on this machine and for this user.
+//! Detects another run with the same mirror.lock, on this machine and by this user.
 //!
-//! Two runs at once do no harm, so this only tells, and waits if it is asked to. A run holds the operating system's lock of a
-//! small file below the cache folder, which is gone with its process, however that ends; the file itself says who it was.
+//! Concurrent runs are safe, so this only warns, or waits on request. A run holds the operating system's lock on a
+//! small file below the cache folder. The lock is released when its process ends, in any way. The file contains the
+//! process's description.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -12,19 +13,19 @@ use super::pins::Pins;
 use super::session::{self, Start};
 use crate::oci::Digest;
 
-/// The pause between two looks at whether the other run is done.
+/// The pause between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// That this run is told of, as long as it is kept.
+/// The lock on the marker file; released when dropped.
 pub(super) struct Turn {
     _held: File,
 }
 
 impl Turn {
-    /// Takes the turn of a run that `writes` its lock; with `wait`, once no other run has it. `None` where it goes on without:
-    /// beside another run, or where nothing can be known.
+    /// Takes the turn for a run that `writes` its lock; with `wait`, after other runs have finished. `None` if it
+    /// continues without: beside another run, or if the marker file can't be used.
     pub(super) async fn take(start: &Start, wait: bool, writes: bool) -> Option<Self> {
-        // Without the cache nothing is written to its folder, unless waiting asks for it.
+        // Without the cache, nothing is written to its folder unless `wait` is set.
         let may_write = wait || !start.global.no_cache;
         let lock = Pins::path(&start.global).ok().flatten().filter(|_| writes && may_write)?;
         let folder = session::cache_root(|name| std::env::var_os(name))?;
@@ -48,7 +49,7 @@ impl Turn {
         }
     }
 
-    /// The turn, or what the run that has it says of itself.
+    /// The turn, or the description of the run that has it.
     fn attempt(folder: &Path, lock: &Path) -> io::Result<Result<Self, String>> {
         let path = marker(folder, lock);
         if let Some(folder) = path.parent() {
@@ -72,7 +73,7 @@ impl Turn {
     }
 }
 
-/// The file that stands for runs on `lock`, whatever they call it.
+/// The marker file for `lock`, the same for all spellings of its path.
 fn marker(folder: &Path, lock: &Path) -> PathBuf {
     let beside = lock.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let whole = std::fs::canonicalize(lock).or_else(|_| {

@@ -30,7 +30,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result
     Ok(session.finish("update", report))
 }
 
-/// An image of mirror.yaml, canonical or as written; without tag all of its repository.
+/// An image of mirror.yaml, canonical or as written; without a tag, its whole repository.
 fn named(session: &Session, image: &str) -> anyhow::Result<(Repository, Option<Tag>)> {
     let (repository, tag) = match image.parse::<Repository>() {
         Ok(repository) => (repository, None),

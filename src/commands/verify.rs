@@ -1,4 +1,4 @@
-//! `verify`: whether the targets hold what the lock pins. Nothing is changed, and no source is asked.
+//! `verify`: checks whether the targets hold what the lock pins. Changes nothing and contacts no source.
 
 use super::detour::detour;
 use super::session::Start;

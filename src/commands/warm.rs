@@ -1,4 +1,4 @@
-//! `warm CACHE…`: fills pull-through caches with what the lock pins, or looks at what they lack.
+//! `warm CACHE…`: fills pull-through caches with what the lock pins, or checks what they lack.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Warm) -> anyhow::Result<R
     Ok(session.finish("warm", report))
 }
 
-/// Anything may be a cache but a directory.
+/// A cache can be any location except a directory.
 fn cache(text: &str) -> anyhow::Result<TargetRoot> {
     let hint = "name a cache as HOST[:PORT][/PREFIX], such as harbor.example.com/dockerhub";
     let root: TargetRoot =

@@ -1,5 +1,5 @@
-//! mirror.yaml as it is written: shapes and nothing else. What the values mean is checked afterwards, by path. The JSON schema
-//! is derived from here: the comment of a key is what an editor shows.
+//! mirror.yaml as written. These structs define the keys and their types only; `config` checks the values later, by
+//! path. The JSON schema is derived from them: an editor shows a key's doc comment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,29 +16,29 @@ use crate::select::Spec;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawConfig {
-    /// The version of this file's format: 1.
+    /// The version of the file format: 1.
     #[schemars(schema_with = "schema::version")]
     pub(super) version: Option<String>,
-    /// Where images go: REGISTRY[/PREFIX], of which the first segment is always the registry, or oci:DIR, an OCI image layout.
+    /// Where images go: REGISTRY[/PREFIX], whose first segment is always the registry, or oci:DIR, an OCI image layout.
     pub(super) target: Option<String>,
-    /// Several targets, instead of `target`: each blob leaves the upstream once.
+    /// Several targets, instead of `target`. Each blob is read from the source once.
     #[schemars(schema_with = "schema::texts")]
     pub(super) targets: Option<Vec<String>>,
-    /// How a source repository is named under a target, from {registry}, {repository} and {name}, its last segment. By
-    /// default {registry}/{repository}.
+    /// The template for repository names under a target. It may contain {registry}, {repository} and {name}, the last
+    /// segment of the repository. The default is {registry}/{repository}.
     pub(super) layout: Option<String>,
-    /// What to mirror.
+    /// The images to mirror.
     #[serde(deserialize_with = "list")]
     pub(super) images: Option<Vec<RawImage>>,
-    /// What holds for each image that says nothing else.
+    /// Defaults for the keys of each entry in `images`.
     pub(super) defaults: Option<RawDefaults>,
-    /// Settings by HOST[:PORT].
+    /// Settings for registries, by HOST[:PORT].
     pub(super) registries: Option<BTreeMap<String, Option<RawRegistry>>>,
-    /// Bounds of a run.
+    /// Limits of a run.
     pub(super) limits: Option<RawLimits>,
 }
 
-/// A list, and nothing that only stands for one: a single image is more likely a mistake.
+/// A list. A single item isn't accepted as a list of one: a single image is more likely a mistake.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<RawImage>>, D::Error> {
     struct List;
 
@@ -75,38 +75,40 @@ pub(super) enum RawImage {
 #[serde(default)]
 #[schemars(extend("required" = ["image"]))]
 pub(super) struct RawImageMap {
-    /// [HOST/]REPOSITORY[:TAG][@DIGEST]; without tag and digest, `tags` or `select` say which.
+    /// [HOST/]REPOSITORY[:TAG][@DIGEST]. Without a tag or digest, set `tags` or `select`.
     pub(super) image: Option<String>,
-    /// These tags of the repository.
+    /// The tags to mirror.
     #[schemars(schema_with = "schema::scalars")]
     pub(super) tags: Option<Vec<String>>,
-    /// The tags that a rule picks.
+    /// A rule that selects tags.
     pub(super) select: Option<Spec>,
-    /// The repository under the target, instead of the layout's.
+    /// The repository under the target, instead of the one that `layout` gives.
     pub(super) to: Option<String>,
-    /// The tag at the target, for an image that is given by a digest alone.
+    /// The target tag for an image that is given by digest only.
     #[schemars(schema_with = "schema::scalar")]
     #[serde(rename = "as")]
     pub(super) name: Option<String>,
-    /// A target tag that holds something else, the image's or one of its signatures': true replaces it (the default), false
-    /// fails, keep leaves it.
+    /// What to do if the target tag of the image or of one of its referrers holds something else: true replaces it (the
+    /// default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
-    /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)
-    /// is all of the image, byte for byte. A part has a digest of its own, which signatures of the whole don't cover.
+    /// Mirror only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, and their attestations. [all]
+    /// (the default) mirrors the whole image, byte for byte. A subset has a different digest, which signatures of the
+    /// whole image don't cover.
     #[schemars(schema_with = "schema::texts")]
     pub(super) platforms: Option<Vec<String>>,
-    /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
+    /// Signatures, SBOMs and other referrers: all (the default), none, or require, which fails an image that has none.
     #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
-    /// Only referrers of these types; by default of all.
+    /// Mirror only referrers of these artifact types. The default is all types.
     #[schemars(schema_with = "schema::texts")]
     pub(super) artifact_types: Option<Vec<String>>,
-    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
+    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the
+    /// image.
     #[schemars(extend("enum" = ["fetch", "fail", null]))]
     pub(super) foreign: Option<String>,
-    /// Attestations that an index lists and its registry doesn't serve: fail fails the image (the default), drop mirrors the
-    /// index without them, under a digest of its own, which signatures of the whole don't cover.
+    /// Attestations that an index lists but the registry doesn't serve: fail fails the image (the default), drop
+    /// mirrors the index without them. That changes its digest, so signatures of the whole image don't cover it.
     #[schemars(extend("enum" = ["fail", "drop", null]))]
     pub(super) missing_attestations: Option<String>,
 }
@@ -114,25 +116,27 @@ pub(super) struct RawImageMap {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawDefaults {
-    /// A target tag that holds something else, the image's or one of its signatures': true replaces it (the default), false
-    /// fails, keep leaves it.
+    /// What to do if the target tag of the image or of one of its referrers holds something else: true replaces it (the
+    /// default), false fails, keep leaves it.
     #[schemars(schema_with = "schema::overwrite")]
     pub(super) overwrite: Option<String>,
-    /// Only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, with their attestations; [all] (the default)
-    /// is all of the image, byte for byte. A part has a digest of its own, which signatures of the whole don't cover.
+    /// Mirror only these platforms, such as linux/arm64 or windows(10.0.17763)/amd64, and their attestations. [all]
+    /// (the default) mirrors the whole image, byte for byte. A subset has a different digest, which signatures of the
+    /// whole image don't cover.
     #[schemars(schema_with = "schema::texts")]
     pub(super) platforms: Option<Vec<String>>,
-    /// Signatures, SBOMs and the like: all (the default), none, or require, which fails an image that has none.
+    /// Signatures, SBOMs and other referrers: all (the default), none, or require, which fails an image that has none.
     #[schemars(extend("enum" = ["all", "none", "require", null]))]
     pub(super) referrers: Option<String>,
-    /// Only referrers of these types; by default of all.
+    /// Mirror only referrers of these artifact types. The default is all types.
     #[schemars(schema_with = "schema::texts")]
     pub(super) artifact_types: Option<Vec<String>>,
-    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the image.
+    /// Layers that may not be distributed: fetch mirrors them if the source serves them (the default), fail fails the
+    /// image.
     #[schemars(extend("enum" = ["fetch", "fail", null]))]
     pub(super) foreign: Option<String>,
-    /// Attestations that an index lists and its registry doesn't serve: fail fails the image (the default), drop mirrors the
-    /// index without them, under a digest of its own, which signatures of the whole don't cover.
+    /// Attestations that an index lists but the registry doesn't serve: fail fails the image (the default), drop
+    /// mirrors the index without them. That changes its digest, so signatures of the whole image don't cover it.
     #[schemars(extend("enum" = ["fail", "drop", null]))]
     pub(super) missing_attestations: Option<String>,
 }
@@ -140,41 +144,40 @@ pub(super) struct RawDefaults {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawRegistry {
-    /// The user's name, or where to read it from.
+    /// The user name, or where to read it from.
     pub(super) username: Option<RawSecret>,
-    /// Where to read the password or token of that user from; never the password itself.
+    /// Where to read the user's password or token from. The file never contains the password itself.
     #[schemars(with = "Option<RawSecretSource>")]
     pub(super) password: Option<RawSecret>,
-    /// Where to read a ready bearer token from, instead of username and password.
+    /// Where to read a bearer token from, instead of username and password.
     #[schemars(with = "Option<RawSecretSource>")]
     pub(super) token: Option<RawSecret>,
-    /// A PEM file with further certificate authorities, or with the server's own certificate. It also holds for the hosts that
-    /// the registry sends us to.
+    /// A PEM file with additional certificate authorities, or with the server's own certificate. It is also used for
+    /// the hosts that the registry redirects to.
     pub(super) ca: Option<String>,
-    /// Who transship is to a registry that asks in the TLS handshake: a PEM file with its certificate. Only for the registry's
-    /// own host and port.
+    /// A PEM file with a client certificate, for a registry that requires one (mutual TLS). It is used only for the
+    /// registry's own host and port.
     pub(super) client_cert: Option<String>,
-    /// The PEM file with the key of client_cert.
+    /// A PEM file with the private key of client_cert.
     pub(super) client_key: Option<String>,
-    /// Take any certificate of the registry's own host and port.
+    /// Accept any certificate of the registry's own host and port.
     pub(super) insecure: Option<bool>,
-    /// Speak plain HTTP; by default only to loopback hosts.
+    /// Use plain HTTP. The default is HTTPS, except for loopback hosts.
     pub(super) plain_http: Option<bool>,
-    /// A proxy for this registry, instead of what the environment says.
+    /// A proxy for this registry, instead of the one in the environment.
     pub(super) proxy: Option<RawSecret>,
-    /// The URL to talk to, where it isn't the host.
+    /// The URL to connect to, if it isn't https://HOST.
     pub(super) endpoint: Option<String>,
-    /// Where else what it serves may be had, each as REGISTRY[/PREFIX], in the order in which these are asked: by digest
-    /// only, and the registry itself last. One that lacks something, or fails, is passed over.
+    /// Mirrors of this registry, each as REGISTRY[/PREFIX]. They are read by digest, in this order, before the registry
+    /// itself. A mirror that lacks the content or fails is skipped.
     pub(super) mirrors: Option<Vec<String>>,
-    /// What is special to Amazon ECR.
+    /// Settings for Amazon ECR.
     pub(super) ecr: Option<RawEcr>,
-    /// Says that it is a Harbor, and how it is used.
+    /// Settings for Harbor. They also mark the registry as a Harbor.
     pub(super) harbor: Option<RawHarbor>,
 }
 
-/// Text as it stands, or where to read it from. Has no `Debug` that shows the text: it may be a password that
-/// shouldn't be there.
+/// A literal value, or where to read it from. `Debug` doesn't show the value: it may be a password, given by mistake.
 pub(super) enum RawSecret {
     Literal(String),
     From(RawSecretSource),
@@ -184,30 +187,30 @@ pub(super) enum RawSecret {
 #[serde(default)]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(super) struct RawSecretSource {
-    /// An environment variable.
+    /// The name of an environment variable.
     pub(super) env: Option<String>,
-    /// A file; one trailing newline is stripped.
+    /// The path of a file; one trailing newline is stripped.
     pub(super) file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawEcr {
-    /// A profile of the AWS configuration.
+    /// A profile in the AWS configuration.
     pub(super) profile: Option<String>,
-    /// A role to assume.
+    /// The ARN of a role to assume.
     pub(super) role_arn: Option<String>,
-    /// Goes with role_arn.
+    /// The external id for role_arn.
     #[schemars(schema_with = "schema::scalar")]
     pub(super) external_id: Option<String>,
-    /// How missing repositories are created; false = never.
+    /// How to create missing repositories; false never creates any.
     pub(super) create: Option<RawCreate<RawEcrCreate>>,
-    /// Whether existing repositories get the policies of create, too, where theirs differ; false by default. Those that
-    /// nothing is pushed to in a run are left alone, and not asked for.
+    /// Whether to apply the policies in create to existing repositories, too. The default is false. Repositories that a
+    /// run pushes nothing to are left unchanged.
     pub(super) reconcile: Option<bool>,
 }
 
-/// `true`, `false`, or how.
+/// `true`, `false`, or a map of settings.
 #[derive(Debug)]
 pub(super) enum RawCreate<T> {
     Never,
@@ -217,15 +220,15 @@ pub(super) enum RawCreate<T> {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawEcrCreate {
-    /// Whether tags may be moved; by default what the account has.
+    /// Whether tags can be moved. The default is the account's setting.
     #[schemars(extend("enum" = ["MUTABLE", "IMMUTABLE", null]))]
     pub(super) tag_mutability: Option<String>,
-    /// Tags that may be moved all the same, with * for anything.
+    /// Tags that can be moved even so; * matches anything.
     #[schemars(schema_with = "schema::scalars")]
     pub(super) mutability_exclusions: Option<Vec<String>>,
-    /// Scan images as they are pushed.
+    /// Scan images on push.
     pub(super) scan_on_push: Option<bool>,
-    /// How images are encrypted; AES256 by default.
+    /// How to encrypt images; AES256 by default.
     #[schemars(extend("enum" = ["AES256", "KMS", "KMS_DSSE", null]))]
     pub(super) encryption: Option<String>,
     /// A KMS key: its alias, id or ARN.
@@ -242,9 +245,9 @@ pub(super) struct RawEcrCreate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawHarbor {
-    /// How missing projects are created; false = never.
+    /// How to create missing projects; false never creates any.
     pub(super) create: Option<RawCreate<RawHarborCreate>>,
-    /// Proxy-cache projects that there are to be, with their registry endpoints: what is missing is created by sync.
+    /// Proxy-cache projects, with their registry endpoints. `sync` creates the missing ones.
     pub(super) proxy_caches: Option<Vec<RawProxyCache>>,
 }
 
@@ -252,53 +255,53 @@ pub(super) struct RawHarbor {
 #[serde(default)]
 #[schemars(extend("required" = ["project", "upstream"]))]
 pub(super) struct RawProxyCache {
-    /// The project's name.
+    /// The name of the project.
     #[schemars(schema_with = "schema::scalar")]
     pub(super) project: Option<String>,
-    /// The registry that it caches, such as docker.io.
+    /// The registry to cache, such as docker.io.
     pub(super) upstream: Option<String>,
-    /// Whether everybody may pull; false by default.
+    /// Whether anyone can pull; false by default.
     pub(super) public: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawHarborCreate {
-    /// Whether everybody may pull; false by default.
+    /// Whether anyone can pull; false by default.
     pub(super) public: Option<bool>,
-    /// How much the project may hold, such as 500GiB, or unlimited. Harbor takes it only from administrators and system robots
-    /// with the right `project: create`.
+    /// The storage limit of the project, such as 500GiB, or unlimited. Harbor accepts it only from administrators and
+    /// from system robot accounts with the permission `project: create`.
     #[schemars(schema_with = "schema::scalar")]
     pub(super) storage_limit: Option<String>,
-    /// Scan images as they are pushed.
+    /// Scan images on push.
     pub(super) auto_scan: Option<bool>,
-    /// Make an SBOM of images as they are pushed.
+    /// Generate an SBOM on push.
     pub(super) auto_sbom_generation: Option<bool>,
-    /// Don't serve images with vulnerabilities of this severity or worse. Later runs then need the right `artifact: read` to
-    /// see what a tag holds.
+    /// Block pulls of images with vulnerabilities of this severity or worse. Later runs then need the permission
+    /// `artifact: read` to see what a tag holds.
     pub(super) prevent_vul: Option<bool>,
-    /// From which severity on prevent_vul holds.
+    /// The lowest severity that prevent_vul blocks.
     #[schemars(extend("enum" = ["none", "low", "medium", "high", "critical", null]))]
     pub(super) severity: Option<String>,
-    /// Let the system's list of tolerated vulnerabilities hold.
+    /// Use the system's CVE allowlist.
     pub(super) reuse_sys_cve_allowlist: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(super) struct RawLimits {
-    /// Blobs in flight, at most; 32 by default.
+    /// The maximum number of concurrent blob transfers; 32 by default.
     #[schemars(range(min = 1))]
     pub(super) transfers: Option<u64>,
-    /// How long a connection may be silent: 60s by default.
+    /// How long a connection may be idle; 60s by default.
     pub(super) idle_timeout: Option<String>,
-    /// How long a registry that is down or throttles is waited for before the run gives it up: 5m by default.
+    /// How long to wait for a registry that is down or throttles, before the run gives up on it; 5m by default.
     pub(super) max_wait: Option<String>,
-    /// The most bytes that are read from the sources in a second, such as 200MB/s; without it there is no limit.
+    /// The maximum rate of reads from all sources, such as 200MB/s. There is no limit by default.
     pub(super) bandwidth: Option<String>,
-    /// Pulls of a quota that are left for others behind the same address or account: 10 by default.
+    /// How many pulls to leave in a quota for other clients with the same address or account; 10 by default.
     pub(super) quota_reserve: Option<u64>,
-    /// The largest manifest that is taken: 4MiB by default.
+    /// The largest manifest to accept; 4MiB by default.
     pub(super) manifest_size: Option<String>,
 }
 
@@ -311,8 +314,8 @@ impl fmt::Debug for RawSecret {
     }
 }
 
-/// A visitor for what is either a single value or a map: `#[serde(untagged)]` would buffer the value, and lose both the
-/// unknown keys and the positions of what is inside.
+/// A visitor for a value that is either a scalar or a map. `#[serde(untagged)]` would buffer the value, and lose both
+/// its unknown keys and its positions.
 macro_rules! text_or_map {
     ($type:ident $(<$inner:ident>)?, $expected:literal, |$text:ident| $from_text:expr, |$map:ident| $from_map:expr) => {
         impl<'de $(, $inner: Deserialize<'de> + Default)?> Deserialize<'de> for $type $(<$inner>)? {

@@ -1,4 +1,4 @@
-//! The last step: files that name images of upstream are made to use the mirror.
+//! The last step: makes files that name upstream images use the mirror.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Images for the demo: small, the same on every machine, and real ones: what is mirrored can be unpacked and run.
+//! Images for the demo: small, reproducible, and valid, so that they can be unpacked and run.
 
 mod layer;
 mod program;
@@ -18,10 +18,10 @@ const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// Bytes of the data in a base layer, which images share.
+/// Bytes of data in a base layer, which images share.
 const BASE: usize = 3_000_000;
 
-/// What is upstream under one tag.
+/// An image upstream, under one tag.
 pub(super) struct Image {
     pub(super) host: &'static str,
     pub(super) path: &'static str,
@@ -34,11 +34,11 @@ pub(super) struct Image {
     pub(super) attested: bool,
     /// Whether it has a signature, as cosign makes it.
     pub(super) signed: bool,
-    /// The platforms that the demo's list asks for; empty = all.
+    /// The platforms in the demo's list; empty = all.
     pub(super) platforms: &'static str,
 }
 
-/// Puts `of` into `repository`, for two platforms.
+/// Pushes `of` to `repository`, for two platforms.
 pub(super) async fn publish(repository: &dyn Target, of: &Image) -> Result<()> {
     let mut entries = Vec::new();
     let mut attestations = Vec::new();
@@ -68,7 +68,7 @@ pub(super) async fn publish(repository: &dyn Target, of: &Image) -> Result<()> {
     if of.signed { sign(repository, &root).await } else { Ok(()) }
 }
 
-/// The layers of `of` as they are unpacked: its base, and its own.
+/// The uncompressed layers of `of`: the base layer and its own.
 fn archives(of: &Image, architecture: &str) -> [Vec<u8>; 2] {
     let Image { path, tag, base, .. } = of;
     let file = |path, bytes| File { path, executable: false, bytes };
@@ -80,7 +80,7 @@ fn archives(of: &Image, architecture: &str) -> [Vec<u8>; 2] {
     [layer::tar(&[release, shared]), layer::tar(&[program, own])]
 }
 
-/// Puts a signature of `subject` beside it, a bundle that refers to it.
+/// Pushes a signature of `subject`, as a bundle that refers to it.
 async fn sign(repository: &dyn Target, subject: &Descriptor) -> Result<()> {
     let config = put(repository, "application/vnd.oci.empty.v1+json", Bytes::from_static(b"{}")).await?;
     let signed = json!({"payload": subject.digest, "signature": Digest::of(subject.digest.as_str().as_bytes())});
@@ -119,7 +119,7 @@ async fn put(repository: &dyn Target, media_type: &str, bytes: Bytes) -> Result<
     Ok(blob)
 }
 
-/// A configuration (image-spec `config.md`) for `platform`, with the digests of the layers as they are unpacked.
+/// Pushes a configuration (image-spec `config.md`) for `platform`, with the digests of the uncompressed layers.
 async fn put_config(repository: &dyn Target, platform: &Value, diff_ids: &[Digest]) -> Result<Descriptor> {
     let mut config = platform.clone();
     config["config"] = json!({"Cmd": ["/usr/bin/demo"]});
@@ -135,7 +135,7 @@ async fn put_manifest(repository: &dyn Target, json: &Value, tag: Option<&Tag>) 
     Ok(manifest.descriptor().clone())
 }
 
-/// Bytes in which nothing repeats: the digests of a counter.
+/// Incompressible bytes: the digests of a counter.
 fn noise(seed: &str, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 64);
     let mut block = 0_u64;

@@ -1,4 +1,4 @@
-//! A registry on loopback that is no faster than one far away: so that there is something to watch.
+//! Slows a loopback registry down to the speed of a remote one, so that there is something to watch.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-/// What is sent at once.
+/// Bytes that are sent at once.
 const PIECE: usize = 32 << 10;
 
-/// `router`, which sends no more than so many bytes a second in all that it answers.
+/// Limits the total rate of `router`'s answers to this many bytes per second.
 pub(super) fn slowed(router: Router, bytes_per_second: u32) -> Router {
     let free_at = Arc::new(Mutex::new(Instant::now()));
     router.layer(map_response(move |response: Response| {
@@ -43,7 +43,7 @@ fn cut(bytes: &Bytes) -> Vec<Bytes> {
     (0..bytes.len()).step_by(PIECE).map(|at| bytes.slice(at..bytes.len().min(at + PIECE))).collect()
 }
 
-/// When a piece may go: after those before it.
+/// The time at which a piece may be sent, after those before it.
 fn turn(free_at: &Mutex<Instant>, length: usize, bytes_per_second: u32) -> Instant {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     let takes = Duration::from_secs(1) * length / bytes_per_second;

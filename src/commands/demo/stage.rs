@@ -1,4 +1,4 @@
-//! What the demo says between the verbs: prose, folded at a terminal, and headings.
+//! The text of the demo between the verbs: headings, and prose that is wrapped at a terminal.
 
 use super::super::output::is_coloured;
 use super::super::printed;
@@ -6,7 +6,7 @@ use crate::cli::Global;
 use crate::terminal::colour::{BOLD, paint};
 use crate::terminal::{columns_of_stdout, wrap};
 
-/// Where it is said: on stdout with the reports, as it is part of what the demo shows.
+/// The output: stdout, as for the reports.
 pub(super) struct Stage {
     is_quiet: bool,
     is_coloured: bool,
@@ -19,7 +19,7 @@ impl Stage {
         Self { is_quiet: global.quiet, is_coloured, columns: columns_of_stdout() }
     }
 
-    /// A step: its heading, and what it is about.
+    /// A step: a heading and its description.
     pub(super) fn step(&self, heading: &str, prose: &str) -> anyhow::Result<()> {
         if self.is_quiet {
             return Ok(());
@@ -30,18 +30,18 @@ impl Stage {
         printed(&format!("\n{}\n\n", lines.join("\n"))).map(drop)
     }
 
-    /// A paragraph; what is in lines of its own, as they are.
+    /// A paragraph; indented lines are printed unchanged.
     pub(super) fn say(&self, prose: &str) -> anyhow::Result<()> {
         if self.is_quiet { Ok(()) } else { self.result(prose) }
     }
 
-    /// What is said also where little is.
+    /// A paragraph that is also printed with `--quiet`.
     pub(super) fn result(&self, prose: &str) -> anyhow::Result<()> {
         printed(&(self.folded(prose).join("\n") + "\n")).map(drop)
     }
 
     fn folded(&self, prose: &str) -> Vec<String> {
-        // In a pipe lines have no width, and prose is still read by people.
+        // A pipe has no width, but its text may still be read by people.
         let columns = self.columns.unwrap_or(100).min(100);
         let fold = |line: &str| {
             let indent = " ".repeat(line.len() - line.trim_start().len());

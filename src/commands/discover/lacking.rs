@@ -1,4 +1,4 @@
-//! What mirror.yaml lacks of the images that files refer to.
+//! The images that files refer to and mirror.yaml lacks.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::lock::Lock;
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::select::Selection;
 
-/// The images to add, and what is to be said about others.
+/// The images to add, and notes about others.
 #[derive(Debug, Default)]
 pub(super) struct Lacking {
     images: Vec<String>,
@@ -16,8 +16,8 @@ pub(super) struct Lacking {
 }
 
 impl Lacking {
-    /// What `known` lacks of `images`. Of a tag with and without a digest only the one with it is lacking: both would land
-    /// under one tag.
+    /// The images of `images` that `known` lacks. If a tag occurs with and without a digest, only the one with the
+    /// digest counts: both would be mirrored to the same tag.
     pub(super) fn of<'s>(images: impl Iterator<Item = &'s Image<'s>>, known: &Known) -> Self {
         let mut lacking = Self::default();
         let mut by_tag: BTreeMap<(Repository, Tag), Option<Digest>> = BTreeMap::new();
@@ -69,7 +69,7 @@ impl Lacking {
     }
 }
 
-/// Whether `rule` mirrors what `reference` means: its tag, with whatever digest, or without a tag its digest.
+/// Whether `rule` mirrors `reference`: the tag, with any digest, or without a tag the digest.
 fn covers(rule: &ImageRule, reference: &Reference, lock: &Lock) -> bool {
     if rule.repository != *reference.repository() {
         return false;
@@ -84,7 +84,7 @@ fn covers(rule: &ImageRule, reference: &Reference, lock: &Lock) -> bool {
     }
 }
 
-/// What the lock says that a selection picks; without that, whether it could.
+/// Whether the lock has the tag for this selection; without a lock entry, whether the selection could pick it.
 fn picks(selection: &Selection, rule: &ImageRule, tag: &Tag, lock: &Lock) -> bool {
     match lock.selection(&rule.repository, selection.spec()) {
         Some(picked) => picked.tags.contains(tag),
@@ -92,7 +92,7 @@ fn picks(selection: &Selection, rule: &ImageRule, tag: &Tag, lock: &Lock) -> boo
     }
 }
 
-/// A tag can be mirrored with one digest alone.
+/// A tag can be mirrored with one digest only.
 fn other_digest(rule: &ImageRule, reference: &Reference) -> Option<String> {
     let (tag, digest) = (reference.tag()?, reference.digest()?);
     let Wanted::Tags(tags) = &rule.wanted else { return None };

@@ -1,4 +1,4 @@
-//! The credentials of the registries that an export is for, found as a run finds them. Only these registries are looked at.
+//! The credentials of the registries that an export needs, looked up as a run does. No other registry is looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::export::{Login, Logins};
 use crate::oci::{Registry, Service};
 use crate::registry::{BasicTokens, Credential, Hosts};
 
-/// A user and the password.
+/// A user name and a password.
 type Password = (String, String);
 
-/// The credentials of the targets, or of the one that is `chosen`, counted from 0; with `upstream` those of the sources.
+/// The credentials of the targets, or of the target `chosen`, counted from 0; with `upstream`, those of the sources.
 pub(super) async fn of(
     global: &Global,
     known: &Known,
@@ -47,7 +47,7 @@ pub(super) async fn of(
     Ok(logins)
 }
 
-/// The registries, with the repositories there: credentials may differ from path to path.
+/// The registries, with their repositories: credentials may differ by path.
 fn paths(config: &Config, chosen: Option<usize>, upstream: bool) -> BTreeMap<Registry, BTreeSet<String>> {
     let mut paths: BTreeMap<Registry, BTreeSet<String>> = BTreeMap::new();
     if upstream {
@@ -64,7 +64,7 @@ fn paths(config: &Config, chosen: Option<usize>, upstream: bool) -> BTreeMap<Reg
     paths
 }
 
-/// One entry where all paths have the same, else one each.
+/// Adds one entry if all paths have the same credentials, otherwise one for each path.
 fn add(logins: &mut Logins, registry: &Registry, found: &BTreeMap<&str, Option<Password>>) {
     let host = match Service::of(registry) {
         Service::DockerHub => "https://index.docker.io/v1/".to_owned(),

@@ -1,4 +1,4 @@
-//! Where an export goes: to stdout, or to files, each of which is the old one or the new one, whole.
+//! Writes an export to stdout, or to files, each of which is replaced atomically.
 
 use std::fs::{self, Permissions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -21,7 +21,7 @@ struct Document<'e> {
     about: Option<&'e str>,
 }
 
-/// With the text where it isn't in a file.
+/// With the text, unless it is in a file.
 #[derive(Serialize)]
 struct FileRow<'e> {
     name: &'e str,
@@ -31,7 +31,7 @@ struct FileRow<'e> {
     text: Option<&'e str>,
 }
 
-/// Puts `export` where the arguments say, and tells what its format has no place for.
+/// Writes `export` as the arguments say, and warns about content that its format can't express.
 pub(super) fn write(global: &Global, arguments: &cli::Export, kind: &Kind, export: &Export) -> anyhow::Result<Exit> {
     let folder = arguments.output.as_deref();
     let has_secret = export.files.iter().any(|file| file.is_secret);
@@ -64,7 +64,7 @@ pub(super) fn write(global: &Global, arguments: &cli::Export, kind: &Kind, expor
     say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
 }
 
-/// Several files in a row, each below a line with its name; YAML stays a stream of documents.
+/// Several files in sequence, each below a line with its name; YAML remains a stream of documents.
 fn joined(files: &[File]) -> String {
     if let [file] = files {
         return file.text.clone();
@@ -74,7 +74,7 @@ fn joined(files: &[File]) -> String {
     files.iter().map(|file| format!("{} {}\n{}", mark(file), file.name, file.text)).collect::<Vec<_>>().join("\n")
 }
 
-/// Writes `file` below `folder`. Secrets are for their owner's eyes; for other files the umask decides.
+/// Writes `file` below `folder`. Files with secrets are readable by their owner only; for others the umask applies.
 fn put(folder: &Path, file: &File) -> anyhow::Result<()> {
     let path = folder.join(&file.name);
     let failed = || format!("can't write {}", path.display());
