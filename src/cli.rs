@@ -2,6 +2,7 @@
 //!
 //! Usage errors exit with 2, as clap does. Help is laid out by hand for 80 columns.
 
+mod again;
 mod copy;
 mod export;
 mod scan;
@@ -143,12 +144,6 @@ pub struct Global {
 }
 
 impl Global {
-    /// The flags that select the files of a run, each after a space.
-    pub(crate) fn which_files(&self) -> String {
-        let named = [("-c", &self.config), ("--lock", &self.lock)];
-        named.iter().filter_map(|(flag, path)| Some(format!(" {flag} {}", path.as_ref()?.display()))).collect()
-    }
-
     /// The path of the config, or the default one.
     pub fn config(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new("mirror.yaml"))

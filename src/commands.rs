@@ -74,9 +74,10 @@ async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken
     let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
     let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
     let cache = cache.map(|folder| (folder, size));
+    let given = cli.again();
     let start = session::Start { global: cli.global, cache, progress, stop: stop.clone() };
     let global = start.global.clone();
-    let report = match cli.verb {
+    let mut report = match cli.verb {
         Verb::Sync(arguments) => sync::run(start, &arguments).await,
         Verb::Plan(arguments) => plan::run(start, &arguments).await,
         Verb::Lock(arguments) => lock::run(start, &arguments).await,
@@ -95,6 +96,7 @@ async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken
         Verb::Completions(arguments) => return printed(&completions::script(&arguments)),
         Verb::Man => return printed(&man::page().context("can't make the page")?),
     }?;
+    report.given = given;
     print(&report, &global)
 }
 

@@ -34,6 +34,7 @@ mod referrer_set;
 mod referrers;
 mod repair;
 mod route;
+mod spared;
 mod stream;
 mod turns;
 mod walk;
@@ -108,6 +109,7 @@ struct Engine {
     /// Serializes writes of a fallback index, by target repository and subject.
     listings: turns::Turns<(Repository, Digest), ()>,
     holders: holders::Holders,
+    spared: spared::SparedPulls,
     nearby: nearby::Nearby,
     empty_repositories: empty::EmptyRepositories,
     quotas: quota::Quotas,
@@ -134,6 +136,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         referred: OnceMap::default(),
         listings: turns::Turns::default(),
         holders: holders::Holders::new(&plan),
+        spared: spared::SparedPulls::default(),
         nearby: nearby::Nearby::new(&plan),
         empty_repositories: empty::EmptyRepositories::new(&plan, ready),
         quotas: quota::Quotas::default(),
@@ -233,7 +236,8 @@ impl Engine {
             self.finder.warn_of_withheld(transfer.source.repository());
             referrers.push(ReferrerOutcome::unknown(withheld.at(Stage::Copy)));
         }
-        Outcome { referrers, via: self.via(transfer).map(|host| host.to_string()), ..outcome }
+        let spared = self.spared.take(transfer.source.repository());
+        Outcome { referrers, spared, via: self.via(transfer).map(|host| host.to_string()), ..outcome }
     }
 
     /// The registry that served the root in this run, if it wasn't the source.

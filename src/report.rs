@@ -184,8 +184,8 @@ impl From<Exit> for ExitCode {
 pub struct Report {
     /// The verb.
     pub command: String,
-    /// What the next command line needs, too, such as ` -c prod.yaml`.
-    pub options: String,
+    /// Flags that were given, each with the words that give it again: the next command takes those that it knows.
+    pub given: Vec<(&'static str, String)>,
     /// When it began.
     pub started: Timestamp,
     /// How long it took.
@@ -257,7 +257,7 @@ impl Report {
     pub fn new(command: impl Into<String>, started: Timestamp) -> Self {
         Self {
             command: command.into(),
-            options: String::new(),
+            given: Vec::new(),
             started,
             seconds: 0.0,
             outcomes: Vec::new(),

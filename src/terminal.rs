@@ -75,8 +75,8 @@ pub(crate) fn padded(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// `text` in lines of at most `width` columns, broken at spaces where that is possible. All lines but the first begin with
-/// `indent`.
+/// `text` in lines of at most `width` columns, broken at spaces where that is possible, else after a slash. All lines but the
+/// first begin with `indent`.
 pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     if self::width(text) <= width {
         return vec![text.to_owned()];
@@ -86,7 +86,7 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     let margin = text.len() - text.trim_start_matches(' ').len();
     let (mut lines, mut line) = (Vec::new(), text[..margin].to_owned());
     let mut is_begun = false;
-    for word in text[margin..].split(' ') {
+    for mut word in text[margin..].split(' ') {
         let room = width.saturating_sub(self::width(&line) + usize::from(is_begun));
         if self::width(word) <= room {
             line.push_str(if is_begun { " " } else { "" });
@@ -97,12 +97,16 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
         if is_begun {
             lines.push(std::mem::replace(&mut line, indent.to_owned()));
         }
-        let mut pieces = pieces(word, width.saturating_sub(self::width(&line)).max(1), width - self::width(indent));
-        let last = pieces.pop().unwrap_or_default();
-        for piece in pieces {
+        loop {
+            let room = width.saturating_sub(self::width(&line));
+            if self::width(word) <= room {
+                break;
+            }
+            let (piece, rest) = word.split_at(end_of_piece(word, room));
             lines.push(std::mem::replace(&mut line, indent.to_owned()) + piece);
+            word = rest;
         }
-        line.push_str(last);
+        line.push_str(word);
         is_begun = true;
     }
     lines.push(line);
@@ -110,18 +114,21 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     lines
 }
 
-/// `word` cut so that its first piece has at most `first` columns, and the others `rest`.
-fn pieces(word: &str, first: usize, rest: usize) -> Vec<&str> {
-    let (mut pieces, mut begin, mut taken, mut room) = (Vec::new(), 0, 0, first);
-    for (at, c) in word.char_indices() {
-        if taken + columns(c) > room && at > begin {
-            pieces.push(&word[begin..at]);
-            (begin, taken, room) = (at, 0, rest.max(1));
-        }
-        taken += columns(c);
-    }
-    pieces.push(&word[begin..]);
-    pieces
+/// Where to break `word`, so that what comes before has at most `columns` columns: after a slash, if there is one nearby.
+fn end_of_piece(word: &str, columns: usize) -> usize {
+    let most = head(word, columns).len();
+    let slash = word[..most].rfind('/').map(|slash| slash + 1);
+    slash.filter(|slash| slash * 2 > most).unwrap_or(most)
+}
+
+/// The beginning of `text` that fits into `columns` columns, and a character at least.
+fn head(text: &str, columns: usize) -> &str {
+    let mut taken = 0;
+    let end = text.char_indices().find(|(at, c)| {
+        taken += self::columns(*c);
+        taken > columns && *at > 0
+    });
+    end.map_or(text, |(at, _)| &text[..at])
 }
 
 /// `text`, or as much of its beginning as `width` columns hold, with a sign that there is more.
@@ -129,7 +136,7 @@ pub(crate) fn truncate(text: &str, width: usize) -> Cow<'_, str> {
     if self::width(text) <= width {
         return Cow::Borrowed(text);
     }
-    let kept = if width > 1 { pieces(text, width - 1, usize::MAX)[0] } else { "" };
+    let kept = if width > 1 { head(text, width - 1) } else { "" };
     Cow::Owned(if width == 0 { String::new() } else { format!("{kept}…") })
 }
 
@@ -149,8 +156,9 @@ mod tests {
         assert_eq!(wrap("  one two three four five six", 20, "    "), ["  one two three four", "    five six"]);
         assert_eq!(
             wrap("see https://example.com/a/very/long/address now", 20, "  "),
-            ["see", "  https://example.co", "  m/a/very/long/addr", "  ess now"]
+            ["see", "  https://example.co", "  m/a/very/long/", "  address now"]
         );
+        assert_eq!(wrap("mirror/ghcr.io/team/service-2", 24, ""), ["mirror/ghcr.io/team/", "service-2"]);
         for width in 1..60 {
             let lines = wrap("  failed: ghcr.io/some/where:1.2.3 界界界界界界 can't be read", width, "      ");
             assert!(lines.iter().all(|line| self::width(line) <= width.max(4)), "{width} {lines:?}");

@@ -13,10 +13,24 @@ fn the_definition_is_sound() {
 }
 
 #[test]
-fn the_next_command_is_about_the_same_files() {
-    let files = |line: &str| parse(line).unwrap().global.which_files();
-    assert_eq!(files("transship sync"), "");
-    assert_eq!(files("transship --lock b.lock sync -c a.yaml"), " -c a.yaml --lock b.lock");
+fn the_next_command_is_about_the_same() {
+    let again = |words: &[&str]| {
+        let given = Cli::read(words).unwrap().again();
+        given.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(again(&["transship", "--lock", "b.lock", "sync", "-c", "a.yaml"]), "-c a.yaml --lock b.lock");
+    assert_eq!(again(&["transship", "check", "--only", "a/*", "--only", "it's"]), r"--only 'a/*' --only 'it'\''s'");
+    for line in [
+        "sync",
+        "sync --update --target oci:disk --only nginx --only quay.io/a/b:1",
+        "sync --locked --from oci:disk",
+        "plan -c a.yaml --no-lock --bytes --repair --target a/b --from oci:c",
+        "verify --deep --content --extra --target a/b --only nginx",
+        "update nginx quay.io/a/b:1",
+    ] {
+        let words: Vec<_> = std::iter::once("transship").chain(line.split(' ')).collect();
+        assert_eq!(again(&words), words[2..].join(" "));
+    }
 }
 
 #[test]

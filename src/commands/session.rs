@@ -322,7 +322,6 @@ impl Session {
         command.clone_into(&mut report.command);
         report.seconds = self.clock.elapsed().as_secs_f64();
         report.interrupted = self.stop.is_cancelled();
-        report.options = self.global.which_files();
         report.registries = self.registries();
         report
     }

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::route::{Route, has_manifest};
+use super::spared::Giver;
 use super::{Engine, nearby};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Digest, Edge, Manifest, bounds};
@@ -19,16 +20,20 @@ pub(super) async fn root_at_hand(
     route: &Arc<Route>,
     transfer: &Transfer,
 ) -> Result<Option<Arc<Manifest>>> {
-    if let Some(root) = cached_root(route, transfer).await? {
+    if let Some(root) = cached_root(engine, route, transfer).await? {
         return Ok(Some(root));
     }
     if let Some(root) = engine.read_before(route, &transfer.root.digest).await {
         return wanted(root, transfer).map(Some);
     }
-    match read_instead(engine, route, transfer.target_digest()).await? {
-        Some(root) => Ok(Some(root)),
-        None => Ok(nearby::manifest(engine, route, transfer.target_digest()).await),
+    let root = match read_instead(engine, route, transfer.target_digest()).await? {
+        Some(root) => Some(root),
+        None => nearby::manifest(engine, route, transfer.target_digest()).await,
+    };
+    if root.is_some() {
+        engine.spared.read(route, &transfer.root.digest, Some(Giver::Elsewhere));
     }
+    Ok(root)
 }
 
 /// The root as it will be at the target, if it isn't cached. It may be limited to some of the source's platforms.
@@ -36,6 +41,7 @@ pub(super) async fn load_root(engine: &Arc<Engine>, route: &Arc<Route>, transfer
     if engine.is_broken(route, transfer.target_digest())
         && let Ok(root) = read_back(route, transfer.target_digest()).await
     {
+        engine.spared.read(route, &transfer.root.digest, Some(Giver::Elsewhere));
         return Ok(root);
     }
     load_part(engine, route, transfer).await
@@ -47,11 +53,13 @@ pub(super) async fn load_landed(
     route: &Arc<Route>,
     transfer: &Transfer,
 ) -> Result<Option<Arc<Manifest>>> {
-    if let Some(root) = cached_root(route, transfer).await? {
+    if let Some(root) = cached_root(engine, route, transfer).await? {
         return Ok(Some(root));
     }
     if !route.target.records_pull_time() {
-        return read_back(route, transfer.target_digest()).await.map(Some);
+        let root = read_back(route, transfer.target_digest()).await?;
+        engine.spared.read(route, &transfer.root.digest, Some(Giver::Elsewhere));
+        return Ok(Some(root));
     }
     match route.source.meters_pulls() {
         true => Ok(None),
@@ -63,8 +71,11 @@ async fn load_part(engine: &Arc<Engine>, route: &Arc<Route>, transfer: &Transfer
     wanted(load(engine, route, &transfer.root.digest).await?, transfer)
 }
 
-async fn cached_root(route: &Route, transfer: &Transfer) -> Result<Option<Arc<Manifest>>> {
+async fn cached_root(engine: &Engine, route: &Route, transfer: &Transfer) -> Result<Option<Arc<Manifest>>> {
     let root = route.source.cached_manifest(&transfer.root.digest).await;
+    if root.is_some() {
+        engine.spared.read(route, &transfer.root.digest, Some(Giver::Cache));
+    }
     root.map(|root| wanted(Arc::new(root), transfer)).transpose()
 }
 
@@ -180,18 +191,34 @@ async fn read_nested(
     reading: Reading,
 ) -> Result<Option<Arc<Manifest>>> {
     if let Some(index) = route.source.cached_manifest(digest).await {
+        engine.spared.read(route, digest, Some(Giver::Cache));
         return Ok(Some(Arc::new(index)));
     }
     if reading == Reading::Free && !route.target.records_pull_time() {
-        return read_back(route, digest).await.map(Some);
+        let index = read_back(route, digest).await?;
+        engine.spared.read(route, digest, Some(Giver::Elsewhere));
+        return Ok(Some(index));
     }
     if reading == Reading::Free && route.source.meters_pulls() {
         return Ok(None);
     }
     match read_instead(engine, route, digest).await? {
-        Some(index) => Ok(Some(index)),
+        Some(index) => {
+            engine.spared.read(route, digest, Some(Giver::Elsewhere));
+            Ok(Some(index))
+        }
         None => load(engine, route, digest).await.map(Some),
     }
+}
+
+/// The manifest from any target that has it and records no pull times.
+async fn from_a_target(engine: &Engine, route: &Route, digest: &Digest) -> Option<Arc<Manifest>> {
+    for target in elsewhere(engine, digest) {
+        if let Ok(manifest) = target.manifest(digest).await {
+            return Some(Arc::new(manifest));
+        }
+    }
+    nearby::manifest(engine, route, digest).await
 }
 
 /// Reads the manifest from the source, once per run.
@@ -199,19 +226,16 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
     engine.check_stop()?;
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let (engine_, route_) = (Arc::clone(engine), Arc::clone(route));
-    let elsewhere = elsewhere(engine, digest);
     let work = || async move {
-        if source.cached_manifest(&wanted).await.is_none() {
-            for target in elsewhere {
-                if let Ok(manifest) = target.manifest(&wanted).await {
-                    return Ok(Arc::new(manifest));
-                }
-            }
-            if let Some(manifest) = nearby::manifest(&engine_, &route_, &wanted).await {
-                return Ok(manifest);
-            }
+        let is_cached = source.cached_manifest(&wanted).await.is_some();
+        if !is_cached && let Some(manifest) = from_a_target(&engine_, &route_, &wanted).await {
+            engine_.spared.read(&route_, &wanted, Some(Giver::Elsewhere));
+            return Ok(manifest);
         }
-        source.manifest(&wanted).await.map(Arc::new).map_err(|error| error.on(Side::Source))
+        let manifest = source.manifest(&wanted).await.map_err(|error| error.on(Side::Source))?;
+        let by_mirror = source.served_by(&wanted).map(|_| Giver::Elsewhere);
+        engine_.spared.read(&route_, &wanted, if is_cached { Some(Giver::Cache) } else { by_mirror });
+        Ok(Arc::new(manifest))
     };
     let key = (route.source_repository().clone(), digest.clone());
     let loaded = engine.manifests.get_or_work(key.clone(), work).await;

@@ -97,7 +97,7 @@ impl Key {
         let names = Names::of(outcome);
         let message = error.to_string();
         let attempted = message.strip_suffix(error.why()).unwrap_or(&message);
-        let message = names.replaced(&names.without_tag(attempted)) + &names.replaced(error.why());
+        let message = names.without_tag(&names.replaced(attempted)) + &names.replaced(error.why());
         let hint = error.hint().map(|hint| names.replaced(hint));
         Self { status: outcome.status, http_status: error.status(), message, hint }
     }
@@ -106,7 +106,7 @@ impl Key {
 /// The image's own names, longest first, each with the word for it.
 struct Names<'a> {
     tag: Option<&'a str>,
-    names: Vec<(&'a str, &'static str)>,
+    names: Vec<(Cow<'a, str>, &'static str)>,
 }
 
 static DIGEST: LazyLock<Regex> =
@@ -115,12 +115,16 @@ static DIGEST: LazyLock<Regex> =
 impl<'a> Names<'a> {
     fn of(outcome: &'a Outcome) -> Self {
         let Outcome { source, target, .. } = outcome;
-        let mut names = vec![
-            (source.as_str(), "IMAGE"),
-            (target.as_str(), "TARGET"),
-            (repository(source), "REPOSITORY"),
-            (repository(target), "REPOSITORY"),
+        let mut names: Vec<(Cow<'_, str>, _)> = vec![
+            (source.into(), "IMAGE"),
+            (target.into(), "TARGET"),
+            (repository(source).into(), "REPOSITORY"),
+            (repository(target).into(), "REPOSITORY"),
         ];
+        // What a tag names is asked for in these words.
+        for (name, word) in [(source, "IMAGE"), (target, "TARGET")] {
+            names.extend(tag(name).map(|tag| (format!("{tag} in {}", repository(name)).into(), word)));
+        }
         // A part of a name that is no more than a host says where, and not what.
         names.retain(|(name, _)| name.contains('/'));
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
@@ -199,7 +203,7 @@ mod tests {
             told(&outcomes),
             [
                 ("push blob DIGEST to REPOSITORY: denied: no right to REPOSITORY".to_owned(), 2),
-                ("resolve TAG in REPOSITORY: 404 Not Found".to_owned(), 2)
+                ("resolve IMAGE: 404 Not Found".to_owned(), 2)
             ]
         );
     }

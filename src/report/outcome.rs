@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Cached;
 use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::{Digest, Referrer};
-use crate::plan::{Action, Bytes, Planned, Transfer};
+use crate::plan::{Action, Bytes, Planned, Spared, Transfer};
 
 /// What became of an image. The JSON report spells it in `snake_case`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -105,6 +105,8 @@ pub struct Outcome {
     pub reason: Option<Reason>,
     /// What was moved, and what didn't have to be.
     pub bytes: Bytes,
+    /// Pulls of its source that weren't needed: by it, or by what it shares with others of the same repository.
+    pub spared: Spared,
     /// What became of that which refers to it or to what it consists of.
     pub referrers: Vec<ReferrerOutcome>,
     /// What is known of it where the target is a pull-through cache.
@@ -133,6 +135,7 @@ impl Outcome {
             status,
             reason,
             bytes: Bytes::default(),
+            spared: Spared::default(),
             referrers: Vec::new(),
             cached: None,
             seconds: 0.0,
@@ -198,6 +201,7 @@ impl Outcome {
             status,
             reason,
             bytes: Bytes::default(),
+            spared: Spared::default(),
             referrers: Vec::new(),
             cached: None,
             seconds: 0.0,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use super::phrase::{count, duration};
-use super::{CacheProof, Check, Outcome, Part, Reason, Report, Status};
+use super::{CacheProof, Check, Outcome, Part, Quota, Reason, Report, Status};
 use crate::plan::{Action, Plan, Planned, Spared, Transfer};
 use crate::terminal::{escape, size};
 
@@ -45,6 +45,22 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     lines
 }
 
+/// Which commands take a flag, where not all do.
+const TAKEN_BY: [(&str, &[&str]); 11] = [
+    ("--update", &["sync", "plan"]),
+    ("--repair", &["sync", "plan"]),
+    ("--locked", &["sync"]),
+    ("--bytes", &["plan"]),
+    ("--deep", &["verify"]),
+    ("--content", &["verify"]),
+    ("--extra", &["verify"]),
+    ("--target", &["sync", "plan", "verify"]),
+    ("--from", &["sync", "plan"]),
+    ("--only", &["sync", "plan", "verify", "check"]),
+    // Images that stand there without one.
+    ("", &["update"]),
+];
+
 /// The one command that goes on from here, if there is anything to do.
 fn next(report: &Report) -> Option<String> {
     let has_failed = report.outcomes.iter().any(Outcome::is_failure);
@@ -55,7 +71,7 @@ fn next(report: &Report) -> Option<String> {
         "plan" if has_failed => "plan",
         "plan" => report.plan.as_ref()?.with_work().next().map(|_| "sync")?,
         "verify" if has_failed || report.interrupted => "verify",
-        "verify" => remedy(report)?,
+        "verify" => is_lacking(report, &|_| true).then_some("sync")?,
         "lock" if report.differences.is_some() => {
             report.differences.as_ref().filter(|found| !found.is_empty()).map(|_| "update")?
         }
@@ -64,15 +80,26 @@ fn next(report: &Report) -> Option<String> {
         "update" | "lock" | "check" => "sync",
         _ => return None,
     };
-    Some(format!("{verb}{}", report.options))
+    let has = |wanted: &str| report.given.iter().any(|(flag, _)| *flag == wanted);
+    if verb == "verify" && has("--no-lock") {
+        return None;
+    }
+    let takes = |flag: &str| TAKEN_BY.iter().find(|(one, _)| *one == flag).is_none_or(|(_, by)| by.contains(&verb));
+    let given = report.given.iter().filter(|(flag, _)| takes(flag)).map(|(_, words)| words.as_str());
+    let words = std::iter::once(verb).chain(remedies(report, verb)).chain(given);
+    Some(words.collect::<Vec<_>>().join(" "))
 }
 
-/// What brings back what differs at the targets, if a sync does.
-fn remedy(report: &Report) -> Option<&'static str> {
-    let differences = report.differences.as_deref().unwrap_or_default();
+/// What brings back what `verify` has found to be lacking below a tag.
+fn remedies(report: &Report, verb: &str) -> Option<&'static str> {
     let is_below_a_tag = |part| matches!(part, Part::Manifest | Part::Blob);
-    let lacking = differences.iter().filter(|difference| difference.expected.is_some());
-    lacking.map(|difference| if is_below_a_tag(difference.what) { "sync --repair" } else { "sync" }).max()
+    (report.verified && verb == "sync" && is_lacking(report, &is_below_a_tag)).then_some("--repair")
+}
+
+/// Whether there is something at the targets that sync would bring back.
+fn is_lacking(report: &Report, is_meant: &dyn Fn(Part) -> bool) -> bool {
+    let differences = report.differences.iter().flatten();
+    differences.filter(|difference| difference.expected.is_some()).any(|difference| is_meant(difference.what))
 }
 
 /// `30 images, 2 targets`: those that a list has, and to how many places each of them goes.
@@ -189,16 +216,28 @@ fn run_summary(report: &Report) -> Vec<String> {
         "" => lines[0] += &format!(" in {}", duration(report.seconds)),
         moved => lines.push(format!("{moved} in {}", duration(report.seconds))),
     }
-    let metered = report.registries.iter().filter(|host| host.meters_pulls);
-    let pulls = metered.filter(|host| host.manifest_gets > 0 || host.quota.is_some()).map(|host| {
-        let left = host.quota.map(|quota| format!(", {} of {} left", quota.remaining, quota.limit)).unwrap_or_default();
-        format!("{} {} spent{left}", escape(&host.host), host.manifest_gets)
-    });
-    let pulls: Vec<_> = pulls.collect();
-    if !pulls.is_empty() {
-        lines.push(format!("pulls: {}", pulls.join("; ")));
-    }
+    lines.extend(pulls_spent(report));
     lines
+}
+
+/// `pulls: docker.io 35 spent, 65 of 100 left (spared: 3 by the cache)`, if there were any, or would have been.
+fn pulls_spent(report: &Report) -> Option<String> {
+    let mut hosts: BTreeMap<&str, (u64, Option<Quota>, Spared)> = BTreeMap::new();
+    for host in report.registries.iter().filter(|host| host.meters_pulls) {
+        if host.manifest_gets > 0 || host.quota.is_some() {
+            hosts.insert(&host.host, (host.manifest_gets, host.quota, Spared::default()));
+        }
+    }
+    for outcome in report.outcomes.iter().filter(|outcome| outcome.spared != Spared::default()) {
+        let host = outcome.source.split('/').next().unwrap_or_default();
+        hosts.entry(host).or_default().2 += outcome.spared;
+    }
+    let pulls = hosts.iter().map(|(host, (spent, quota, spared))| {
+        let left = quota.map(|quota| format!(", {} of {} left", quota.remaining, quota.limit)).unwrap_or_default();
+        format!("{} {spent} spent{left}{}", escape(host), spared_by(*spared))
+    });
+    let pulls: Vec<String> = pulls.collect();
+    (!pulls.is_empty()).then(|| format!("pulls: {}", pulls.join("; ")))
 }
 
 fn plan_summary(report: &Report, plan: &Plan) -> Vec<String> {

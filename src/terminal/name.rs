@@ -1,6 +1,6 @@
 //! Names of images that are too long for their line.
 
-use super::{pieces, truncate, width};
+use super::{head, truncate, width};
 
 /// `name` in at most `columns` columns, with `…` for what is left out in the middle. What tells images apart stays whole as
 /// long as there is room for it: the tag, and 12 digits of a digest.
@@ -18,7 +18,7 @@ pub(crate) fn shorten(name: &str, columns: usize) -> String {
     };
     // The last part of the path says more than the first.
     let (first, last) = (room / 3, room - room / 3);
-    let head = if first == 0 { "" } else { pieces(path, first, usize::MAX)[0] };
+    let head = if first == 0 { "" } else { head(path, first) };
     let mut at = path.len();
     let mut taken = 0;
     for (index, c) in path.char_indices().rev() {

@@ -89,6 +89,19 @@ struct Held {
     pinned: AsPinned,
 }
 
+/// Where manifests and blobs are checked, and for which image first.
+#[derive(Debug, Clone)]
+struct Place {
+    target: Repository,
+    image: String,
+}
+
+impl Place {
+    fn of(transfer: &Transfer) -> Self {
+        Self { target: transfer.target.clone(), image: transfer.source.to_string() }
+    }
+}
+
 /// The repository, the subject, and its expected referrers.
 type ReferrersOf = (Repository, Digest, Vec<Referrer>);
 
@@ -177,7 +190,7 @@ impl Inspector {
             // The target may not know it by the pinned digest.
             let root = self.held(&transfer.target, name, transfer.target_digest()).await;
             let root = root.map_or_else(|_| transfer.target_digest().clone(), |held| held.called);
-            seen.add(self.shared_manifest(&transfer.target, &root, 0).await);
+            seen.add(self.shared_manifest(&Place::of(transfer), &root, 0).await);
         }
         referrers.into_iter().for_each(|referrer| seen.add(referrer));
         seen
@@ -191,10 +204,11 @@ impl Inspector {
             Ok(found) => found,
             Err(error) => return vec![Seen { error: Some(error.at(Stage::Verify)), ..Seen::default() }],
         };
+        let place = &Place::of(transfer);
         let each = expected.iter().zip(&*found).map(|(referrer, found)| async move {
             let seen = self.seen_as(target, referrer, found.clone()).await;
             match seen.is_right() && self.depth > Depth::Tags {
-                true => self.shared_manifest(target, &referrer.digest, 0).await,
+                true => self.shared_manifest(place, &referrer.digest, 0).await,
                 false => seen,
             }
         });
@@ -275,18 +289,13 @@ impl Inspector {
     }
 
     /// [`Inspector::manifest`], once per blob scope.
-    fn shared_manifest(
-        self: &Arc<Self>,
-        target: &Repository,
-        digest: &Digest,
-        level: usize,
-    ) -> BoxFuture<'static, Seen> {
-        let (inspector, key) = (Arc::clone(self), (target.blob_scope(), digest.clone()));
-        let target = target.clone();
+    fn shared_manifest(self: &Arc<Self>, place: &Place, digest: &Digest, level: usize) -> BoxFuture<'static, Seen> {
+        let (inspector, key) = (Arc::clone(self), (place.target.blob_scope(), digest.clone()));
+        let place = place.clone();
         async move {
             let work = {
                 let (inspector, digest) = (Arc::clone(&inspector), key.1.clone());
-                || async move { inspector.manifest(&target, &digest, level).await }
+                || async move { inspector.manifest(&place, &digest, level).await }
             };
             credited(inspector.seen.get_or_work(key, work).await)
         }
@@ -294,13 +303,13 @@ impl Inspector {
     }
 
     /// [`Inspector::blob`], once per blob scope.
-    fn shared_blob(self: &Arc<Self>, target: &Repository, blob: &Descriptor) -> BoxFuture<'static, Seen> {
-        let (inspector, target, blob) = (Arc::clone(self), target.clone(), blob.clone());
+    fn shared_blob(self: &Arc<Self>, place: &Place, blob: &Descriptor) -> BoxFuture<'static, Seen> {
+        let (inspector, place, blob) = (Arc::clone(self), place.clone(), blob.clone());
         async move {
-            let key = (target.blob_scope(), blob.digest.clone());
+            let key = (place.target.blob_scope(), blob.digest.clone());
             let work = {
                 let inspector = Arc::clone(&inspector);
-                || async move { inspector.blob(&target, &blob).await }
+                || async move { inspector.blob(&place, &blob).await }
             };
             credited(inspector.seen.get_or_work(key, work).await)
         }
@@ -308,7 +317,8 @@ impl Inspector {
     }
 
     /// Reads a manifest and checks what it points at.
-    async fn manifest(self: &Arc<Self>, target: &Repository, digest: &Digest, level: usize) -> Seen {
+    async fn manifest(self: &Arc<Self>, place: &Place, digest: &Digest, level: usize) -> Seen {
+        let target = &place.target;
         if level > bounds::DEPTH {
             let why = format!("indexes nest deeper than {}", bounds::DEPTH);
             let error = Error::new(Kind::Invalid, format!("follow {digest} in {target}"), why);
@@ -320,7 +330,7 @@ impl Inspector {
             Err(error) => return Seen::of(error, Part::Manifest, digest),
         };
         self.meet(target, digest);
-        let branches: Vec<_> = manifest.successors().iter().map(|edge| self.edge(target, edge, level)).collect();
+        let branches: Vec<_> = manifest.successors().iter().map(|edge| self.edge(place, edge, level)).collect();
         let mut branches = futures::stream::iter(branches).buffered(BRANCHES);
         let mut seen = Seen::right(manifest.descriptor().size);
         while let Some(branch) = branches.next().await {
@@ -329,18 +339,17 @@ impl Inspector {
         seen
     }
 
-    fn edge(self: &Arc<Self>, target: &Repository, edge: &Edge, level: usize) -> BoxFuture<'static, Seen> {
+    fn edge(self: &Arc<Self>, place: &Place, edge: &Edge, level: usize) -> BoxFuture<'static, Seen> {
         match edge {
-            Edge::Manifest(child) => self.shared_manifest(target, &child.digest, level + 1),
-            Edge::Blob(blob) => self.shared_blob(target, blob),
+            Edge::Manifest(child) => self.shared_manifest(place, &child.digest, level + 1),
+            Edge::Blob(blob) => self.shared_blob(place, blob),
         }
     }
 
-    async fn blob(&self, target: &Repository, blob: &Descriptor) -> Seen {
+    async fn blob(&self, Place { target, image }: &Place, blob: &Descriptor) -> Seen {
         let looked = if self.depth == Depth::Content {
-            // Images share it, so that it is nobody's own.
-            self.progress.step("", Step::Expects(blob.size));
-            let heard = |bytes| self.progress.step("", Step::Bytes(bytes));
+            self.progress.step(image, Step::Expects(blob.size));
+            let heard = |bytes| self.progress.step(image, Step::Bytes(bytes));
             self.within(&self.transfers, target, |from| async move { content::read(&*from, blob, &heard).await }).await
         } else {
             self.ask(target, |from| async move { size(&*from, blob).await }).await

@@ -52,7 +52,7 @@ async fn a_sync_in_which_much_goes_wrong() {
     -- stdout
     copied      SRC/app:1 → DST/m/app:1    3.0 kB  [SECONDS]
 
-    failed      resolve TAG in REPOSITORY: 404 Not Found
+    failed      resolve IMAGE: 404 Not Found
       hint: check the spelling, and that the tag still exists
       2 images:
         SRC/app:nope
@@ -67,6 +67,25 @@ async fn a_sync_in_which_much_goes_wrong() {
     next: `transship sync`
     -- stderr
     ");
+}
+
+#[tokio::test]
+async fn what_comes_next_is_about_the_same_images_and_targets() {
+    let scene = Scene::plain().await;
+    scene.list("  - SRC/app:1\n  - SRC/db:16\n", "");
+    let to = format!("{}/other", scene.target.name());
+    let mut line = format!("plan --update --target {to} --only */app:*");
+    for next in ["sync --update", "verify"] {
+        let run = scene.cli.run(&line).await;
+        let told = format!("next: `transship {next} --target {to} --only '*/app:*'`\n");
+        assert!(run.code == 0 && run.stdout.ends_with(&told), "{line}: {run}");
+        line = format!("{next} --target {to} --only */app:*");
+    }
+    let verified = scene.cli.run(&line).await;
+    assert!(verified.code == 0 && verified.stdout.contains("1 image, 1 target: 1 as pinned"), "{verified}");
+    // What it was given names the pins of nobody else, and a verification needs some.
+    let run = scene.cli.run("sync --no-lock").await;
+    assert!(run.code == 0 && !run.stdout.contains("next:"), "{run}");
 }
 
 #[tokio::test]
@@ -142,7 +161,7 @@ async fn a_plan_and_a_dry_run() {
 
     3 images, 1 target: 2 to copy, 1 failed
     6.0 kB to move
-    next: `transship plan`
+    next: `transship plan --bytes`
     -- stderr
     ");
     insta::assert_snapshot!(scene.shown("sync --dry-run --only */app:1").await, @"
@@ -152,7 +171,7 @@ async fn a_plan_and_a_dry_run() {
 
     1 image, 1 target: 1 to copy
     3.0 kB to move
-    next: `transship sync`
+    next: `transship sync --only '*/app:1'`
     -- stderr
     ");
 }

@@ -111,8 +111,10 @@ async fn a_smaller_image_passes_one_that_does_not_fit_and_only_its_index_is_spen
     small.assert_in(&scene.target.inside("mirror/library/small"), "1").await;
     // The cache has its index: five are left to pull, and not six.
     scene.hub.reset(5);
-    let run = scene.cli.run("sync --json").await;
+    let run = scene.cli.run("sync").await;
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 5), "{run}");
+    let pulls = "pulls: docker.io 5 spent, 0 of 100 left (spared: 1 by the cache)";
+    assert!(run.stdout.contains(pulls), "{run}");
 }
 
 #[tokio::test]

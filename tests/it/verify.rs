@@ -392,7 +392,7 @@ async fn what_a_person_sees() {
       hint: authenticated but not authorized: ask the registry's owner for permission
 
     3 images, 1 target: 2 differ, 1 failed; 4 differences, 682 B checked in [SECONDS]
-    next: `transship verify`
+    next: `transship verify --content --extra`
     -- stderr
     ");
     insta::assert_snapshot!(shown(&scene, "verify -q --only */app:2").await, @"
@@ -403,7 +403,7 @@ async fn what_a_person_sees() {
       hint: tag, referrer: `transship sync` sets it again, or tells why it can't
 
     1 image, 1 target: 1 differs; 1 difference in [SECONDS]
-    next: `transship sync`
+    next: `transship sync --only '*/app:2'`
     -- stderr
     ");
     let said = scene.cli.run("verify -v --only */app:*").await.stdout;

@@ -338,7 +338,7 @@ fn failures_with_one_cause_are_one_block() {
         ghcr.io/department/team/service-3:v1.27.3
         … and 47 more (--json lists all)
 
-    failed      resolve TAG in REPOSITORY: 404 Not Found
+    failed      resolve IMAGE: 404 Not Found
       hint: check the spelling, and that the tag still exists
       2 images:
         quay.io/a/b:1
@@ -368,8 +368,7 @@ fn every_line_fits_a_narrow_terminal() {
         ghcr.io/d…ent/team/service-3:v1.27.3
         … and 47 more (--json lists all)
 
-    failed      resolve TAG in REPOSITORY:
-                404 Not Found
+    failed      resolve IMAGE: 404 Not Found
       hint: check the spelling, and that the
         tag still exists
       2 images:
