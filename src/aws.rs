@@ -1,9 +1,9 @@
-//! AWS: one lazy SDK session per profile, role and region, for whoever needs ECR's token or its control plane.
+//! AWS: one lazy SDK session per profile, role and region, for ECR's tokens and its control plane.
 //!
-//! Nothing of the SDK is touched, no file is read and no request sent, until a session is asked for something. Region,
-//! FIPS and dual stack come from the registry's host, so that the SDK never asks the instance metadata for them;
-//! endpoints (`AWS_ENDPOINT_URL_ECR`), retries and credentials come from the SDK's own configuration, except that a
-//! profile named in mirror.yaml goes before credentials in the environment.
+//! Until a session is used, the SDK isn't initialised, no file is read and no request is sent. Region, FIPS and dual
+//! stack follow from the registry's host, so the SDK never queries the instance metadata for them. Endpoints
+//! (`AWS_ENDPOINT_URL_ECR`), retries and credentials come from the SDK's own configuration, except that a profile in
+//! mirror.yaml overrides credentials in the environment.
 //!
 //! Facts: ECR's API reference (`GetAuthorizationToken`).
 
@@ -28,11 +28,11 @@ use crate::config::EcrSettings;
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Service};
 
-/// How long one attempt at a call of the control plane may take; its answers are small.
+/// The timeout of one attempt at the control plane; its answers are small.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A token whose end is unknown or past by this machine's clock is used for this long: a wrong clock, or a test double
-/// that dates its tokens into the past, must not cost a request for each use.
+/// The minimum lifetime of a token, for tokens whose expiry is unknown or in the past by this machine's clock. A wrong
+/// clock, or a test double with old dates, must not cost a request for each use.
 const LEAST_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// The sessions of a run, each opened at most once.
@@ -42,7 +42,7 @@ pub struct Sessions {
     open: Mutex<HashMap<Identity, Arc<Session>>>,
 }
 
-/// What decides who the SDK is and where it speaks to; registries that agree in it share a session.
+/// What identifies a session; registries with the same identity share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Identity {
     profile: Option<String>,
@@ -53,7 +53,7 @@ struct Identity {
     dual_stack: bool,
 }
 
-/// Something else than AWS that speaks ECR's API.
+/// A replacement for AWS's ECR API.
 #[derive(Debug, Clone)]
 struct StandIn {
     endpoint: String,
@@ -61,21 +61,21 @@ struct StandIn {
 }
 
 impl Sessions {
-    /// With AWS's own endpoints, and the configuration of the environment.
+    /// With AWS's endpoints and the configuration of the environment.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With `endpoint`, a URL, in place of ECR's API, and these credentials in place of the environment's: for tests
-    /// and emulators that are reached from within this process. Roles aren't assumed.
+    /// With the URL `endpoint` instead of ECR's API, and these credentials instead of the environment's: for tests and
+    /// emulators in this process. Roles aren't assumed.
     pub fn at_endpoint(endpoint: impl Into<String>, access_key_id: &str, secret_access_key: &str) -> Self {
         let credentials = Credentials::new(access_key_id, secret_access_key, None, None, "stand-in");
         Self { stand_in: Some(StandIn { endpoint: endpoint.into(), credentials }), open: Mutex::default() }
     }
 
-    /// The session for `registry`, shared with every registry of the same profile, role and region. Costs nothing.
+    /// The session for `registry`, shared by all registries with the same profile, role and region. Sends nothing.
     ///
-    /// For a host that isn't ECR's, the region is the one that the AWS configuration names.
+    /// For a host that isn't ECR's, the region comes from the AWS configuration.
     pub fn session(&self, registry: &Registry, settings: &EcrSettings) -> Arc<Session> {
         let (region, fips, dual_stack) = match Service::of(registry) {
             Service::Ecr { region, fips, dual_stack, .. } => (Some(region), fips, dual_stack),
@@ -112,7 +112,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// `ECR in eu-west-1`, with the profile and role that were set.
+/// `ECR in eu-west-1`, with the configured profile and role.
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ECR in {}", self.identity.region.as_deref().unwrap_or("the default region"))?;
@@ -123,12 +123,12 @@ impl fmt::Display for Session {
     }
 }
 
-/// What ECR's registries take for a password.
+/// A password for ECR's registries.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthorizationToken {
     /// Base64 of `AWS:<password>`, to be sent verbatim after `Authorization: Basic `.
     pub basic: String,
-    /// How long it is good for, from now on; never less than some minutes.
+    /// Its remaining lifetime; never less than some minutes.
     pub lifetime: Duration,
 }
 
@@ -140,7 +140,7 @@ impl fmt::Debug for AuthorizationToken {
 }
 
 impl Session {
-    /// A fresh token for the data plane of every registry that this identity may reach. One request; nothing is kept.
+    /// A new token for all registries that this identity can access. Sends one request; nothing is cached.
     ///
     /// # Errors
     /// `Unauthorized` without usable credentials, `Denied` if the identity may not call `ecr:GetAuthorizationToken` or
@@ -163,9 +163,9 @@ impl Session {
         Ok(AuthorizationToken { basic: basic.to_owned(), lifetime: lifetime(expires, SystemTime::now()) })
     }
 
-    /// Whether repositories may mount each other's blobs: the setting `BLOB_MOUNTING` of the identity's account in this
-    /// region. Asked once; unknown or denied is no. A registry of another account may have it otherwise, which costs a
-    /// mount that is declined or a second read, and no image.
+    /// Whether repositories can mount each other's blobs: the setting `BLOB_MOUNTING` of the identity's account in this
+    /// region. Queried once; unknown or denied counts as no. A registry of another account may have another setting.
+    /// That costs a declined mount or a second read, but never an image.
     pub async fn blob_mounting(&self) -> bool {
         let ask = || async {
             let client = self.ecr().await?;
@@ -187,15 +187,15 @@ impl Session {
         *answer.await
     }
 
-    /// The client for ECR's control plane. Reads the AWS configuration at the first call and sends no request.
+    /// The client for ECR's control plane. Reads the AWS configuration on the first call and sends no request.
     ///
     /// # Errors
-    /// None today: what is wrong with the configuration shows when the client is used.
+    /// None at present: configuration errors appear when the client is used.
     pub async fn ecr(&self) -> Result<aws_sdk_ecr::Client> {
         Ok(self.client.get_or_init(|| self.open()).await.clone())
     }
 
-    /// `error`, which came of trying `attempted`, for which the identity needs the right `action`, in our own terms.
+    /// Converts the SDK's `error` in `attempted`, which requires the permission `action`.
     pub(crate) fn failure<E>(&self, attempted: String, action: &str, error: SdkError<E>) -> Error
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -220,7 +220,7 @@ impl Session {
         if let Some(region) = region.clone() {
             loader = loader.region(region);
         }
-        // A host that is neither leaves the choice to the AWS configuration, where an organisation may demand FIPS.
+        // If the host implies neither, the AWS configuration decides: an organisation may require FIPS.
         if *fips {
             loader = loader.use_fips(true);
         }
@@ -228,7 +228,7 @@ impl Session {
             loader = loader.use_dual_stack(true);
         }
         if let Some(profile) = profile {
-            // The SDK's chain would let credentials in the environment go before a profile that was asked for by name.
+            // The SDK's default chain prefers credentials in the environment to an explicitly named profile.
             let provider = ProfileFileCredentialsProvider::builder()
                 .profile_name(profile)
                 .configure(&ProviderConfig::without_region().with_region(region))
@@ -249,7 +249,7 @@ impl Session {
     }
 }
 
-/// What is left at `now` of a token that ends at `expires`, in seconds since the epoch.
+/// The remaining lifetime at `now` of a token that expires at `expires`, in seconds since the epoch.
 fn lifetime(expires: i64, now: SystemTime) -> Duration {
     let expires = UNIX_EPOCH + Duration::from_secs(u64::try_from(expires).unwrap_or(0));
     expires.duration_since(now).unwrap_or_default().max(LEAST_LIFETIME)

@@ -1,8 +1,8 @@
-//! What is mirrored where → the configuration of those who pull. Pure: no request, no I/O.
+//! Mirrored images and their places → configuration for clients of the mirror. Pure: no requests and no I/O.
 //!
-//! Each kind is a file here and a row of [`KINDS`]. The text of a kind depends on the images, not on their order in the list,
-//! and begins with a comment that says what it covers, what it can't do, and how it is installed. An image that a kind can't
-//! express is a [`Refusal`] that names it: nothing is left out in silence.
+//! Each kind is a file here and a row of [`KINDS`]. The text of a kind depends on the images, not on their order in the
+//! list. It begins with a comment that says what it covers, what it can't do, and how to install it. An image that a
+//! kind can't express causes a [`Refusal`] that names it; no image is silently omitted.
 
 mod containerd;
 mod docker;
@@ -45,33 +45,33 @@ pub const KINDS: &[Kind] = &[
     list::KIND,
 ];
 
-/// What objects in a cluster are called, unless told otherwise.
+/// The default name of objects in a cluster.
 const NAME: &str = "transship";
 
 /// A kind of configuration.
 #[derive(Debug)]
 pub struct Kind {
-    /// What it is called on the command line.
+    /// The name on the command line.
     pub name: &'static str,
-    /// What it writes, in a line.
+    /// One line about what it writes.
     pub about: &'static str,
-    /// The flags that it takes beside those of all kinds.
+    /// The flags that it accepts in addition to the common ones.
     pub flags: &'static [Flag],
-    /// What it is made of.
+    /// The input that it needs.
     pub needs: Needs,
     write: fn(&Input<'_>) -> Result<Export, Refusal>,
 }
 
-/// What a kind is made of.
+/// The input of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// The images that are mirrored. No secret is read for it.
+    /// The mirrored images. No secret is read.
     Images,
     /// The credentials of registries.
     Logins,
 }
 
-/// A flag that only some kinds take.
+/// A flag that only some kinds accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
     /// `--microk8s`
@@ -107,72 +107,72 @@ impl fmt::Display for Flag {
     }
 }
 
-/// What the flags say.
+/// The options given by flags.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// For a node of `MicroK8s`.
+    /// For a `MicroK8s` node.
     pub microk8s: bool,
-    /// For a node of RKE2.
+    /// For an RKE2 node.
     pub rke2: bool,
-    /// The consumer's own file, not values of its chart.
+    /// Write the client's own file instead of values for its chart.
     pub plain: bool,
-    /// What the object is called.
+    /// The name of the object.
     pub name: Option<String>,
-    /// Where it is written to; empty = wherever it is applied.
+    /// The namespaces to write it for; empty = the namespace in which it is applied.
     pub namespaces: Vec<String>,
     /// The service account whose pods use it.
     pub service_account: Option<String>,
 }
 
-/// What a kind is given.
+/// The input of an export.
 #[derive(Debug)]
 pub struct Input<'a> {
-    /// What is mirrored at the target, sorted by source, each source once.
+    /// The images at the target, sorted by source, without duplicates.
     pub images: &'a [Image<'a>],
     /// The registry of the target.
     pub target: Target<'a>,
     /// The credentials, for kinds that need them.
     pub logins: &'a Logins,
-    /// What the flags say.
+    /// The options.
     pub options: &'a Options,
 }
 
-/// The registry of the target, as others talk to it.
+/// The registry of the target, and how to connect to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// Its name.
+    /// The registry.
     pub registry: &'a Registry,
-    /// It speaks plain HTTP.
+    /// Whether it uses plain HTTP.
     pub plain_http: bool,
-    /// Its certificate isn't to be verified.
+    /// Whether to skip the verification of its certificate.
     pub insecure: bool,
 }
 
 impl Target<'_> {
-    /// Where it is, without a slash at the end.
+    /// Its URL, without a trailing slash.
     fn url(&self) -> String {
         let scheme = if self.plain_http { "http" } else { "https" };
         format!("{scheme}://{}", self.registry)
     }
 }
 
-/// What a kind has written.
+/// The output of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
     /// The files; at least one.
     pub files: Vec<File>,
-    /// What a comment would say, where the format has none.
+    /// Notes for formats without comments.
     pub aside: Option<String>,
 }
 
-/// A file.
+/// One file of an export.
 #[derive(Clone, PartialEq, Eq)]
 pub struct File {
-    /// Its path below the folder that it is written to, with `/` between its parts.
+    /// Its path below the output folder, with `/` as separator.
     pub name: String,
-    /// The whole text.
+    /// Its text.
     pub text: String,
-    /// Whether it holds a secret.
+    /// Whether it contains a secret.
     pub is_secret: bool,
 }
 
@@ -183,19 +183,19 @@ impl fmt::Debug for File {
 }
 
 impl Export {
-    /// One file whose format has comments.
+    /// One file in a format with comments.
     fn commented(name: &str, about: &str, text: &str) -> Self {
         let text = format!("{}{text}", text::comment(about));
         Self { files: vec![File { name: name.to_owned(), text, is_secret: false }], aside: None }
     }
 }
 
-/// Why a kind can't be written.
+/// Why a kind can't express the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is in the way, the image first.
+    /// The obstacle; the message begins with the image.
     pub why: String,
-    /// What to do.
+    /// What the user can do.
     pub hint: String,
 }
 
@@ -206,15 +206,15 @@ impl Refusal {
 }
 
 impl Kind {
-    /// The kind that is called this.
+    /// The kind with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
-    /// Writes it.
+    /// Writes the export.
     ///
     /// # Errors
-    /// If there is something that it can't express.
+    /// If the format can't express something.
     pub fn write(&self, input: &Input<'_>) -> Result<Export, Refusal> {
         if self.needs == Needs::Images && input.images.is_empty() {
             let hint = "list images in mirror.yaml, mirror them with `transship sync`, then export";

@@ -1,5 +1,5 @@
-//! Where fuzzing enters: each target takes any bytes, and holds what comes of them against what always has to be so. `fuzz/`
-//! drives them, and the tests replay its corpora. None of this is part of the library's interface.
+//! The fuzz targets: each accepts any bytes and checks the invariants of the result. `fuzz/` runs them, and the tests
+//! replay its corpora. None of this is part of the library's API.
 
 use std::fmt::{Debug, Display};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::oci::{Digest, Location, Manifest, MediaType, Platform, Reference, Reg
 use crate::registry::read_challenge;
 use crate::store::registry::next_link;
 
-/// Takes any bytes, and panics if what comes of them isn't as it has to be.
+/// Accepts any bytes, and panics if an invariant is violated.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their files in `fuzz/`.
@@ -33,7 +33,7 @@ fn text(data: &[u8]) -> &str {
     std::str::from_utf8(data).unwrap_or_default()
 }
 
-/// What is read is shown in a way that is read as the same.
+/// The display of a parsed value parses to the same value.
 fn settled<T>(text: &str)
 where
     T: FromStr<Err: Debug> + Display + Debug + PartialEq,
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// Names of all kinds.
+/// All kinds of names.
 pub fn reference(data: &[u8]) {
     let text = text(data);
     settled::<Reference>(text);
@@ -57,7 +57,7 @@ pub fn reference(data: &[u8]) {
     let _ = (text.parse::<Location>(), text.parse::<Layout>());
 }
 
-/// A digest as text, and as that of bytes.
+/// A digest as text, and as the digest of bytes.
 pub fn digest(data: &[u8]) {
     settled::<Digest>(text(data));
     let digest = Digest::of(data);
@@ -65,7 +65,7 @@ pub fn digest(data: &[u8]) {
     settled::<Digest>(digest.as_str());
 }
 
-/// A manifest keeps its bytes, and refers to no more than it can hold.
+/// A manifest keeps its bytes, and its references are bounded by its size.
 pub fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::new(Digest::of(data), None, Bytes::copy_from_slice(data)) else { return };
     assert_eq!(&manifest.bytes()[..], data);
@@ -89,7 +89,7 @@ pub fn link(data: &[u8]) {
     let _ = next_link(text(data));
 }
 
-/// Each problem of a mirror.yaml lies within its text.
+/// Each problem in a mirror.yaml lies within its text.
 pub fn config(data: &[u8]) {
     let text = text(data);
     if let Err(problems) = Config::read(text, Path::new("mirror.yaml"), &|_| None) {

@@ -1,4 +1,4 @@
-//! `transship` mirrors container images into a private registry: pinned, byte for byte, sparing of pull quotas.
+//! `transship` mirrors container images into a private registry: pinned, byte for byte, and sparing pull quotas.
 //!
 //! # The flow
 //!
@@ -94,7 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Lets the support of the tests, which names the library from outside, be part of the unit tests as well.
+/// Lets the tests' support code, which names the library by its crate name, be used in unit tests, too.
 #[cfg(test)]
 extern crate self as transship;
 

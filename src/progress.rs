@@ -1,7 +1,7 @@
-//! Progress: what a run says while it goes on, for a person who watches and for a log.
+//! Progress: what a run prints while it is running, at a terminal and in a log.
 //!
-//! The engine speaks to [`Progress`] in plain words and knows no terminal. All of it goes to stderr; stdout is the report's.
-//! `work` keeps count, `render` makes lines of it, `bars` draws them over and over at a terminal, `lines` writes a log.
+//! The engine calls [`Progress`] and knows nothing about terminals. All progress goes to stderr; stdout is for the
+//! report. `work` counts, `render` formats, `bars` draws at a terminal, and `lines` writes a log.
 
 mod bars;
 mod lines;
@@ -21,24 +21,24 @@ use crate::retry::Waiting;
 pub use bars::Bars;
 pub use lines::Lines;
 
-/// What is being done. A run goes through several, each from [`Progress::begin`] to [`Progress::end`].
+/// A phase of a run, from [`Progress::begin`] to [`Progress::end`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Asking the sources.
+    /// Resolving at the sources.
     Resolve,
-    /// Asking the targets.
+    /// Querying the targets.
     Plan,
-    /// Asking both what they would let us do: repository by repository.
+    /// Checking both, by repository.
     Check,
     /// Creating what is missing at the targets.
     Provision,
-    /// Asking the targets what they hold.
+    /// Comparing the targets with the lock.
     Verify,
-    /// Reading back what the targets hold.
+    /// Reading the content of the targets.
     Read,
     /// Pulling through caches.
     Warm,
-    /// Moving bytes.
+    /// Copying.
     Copy,
 }
 
@@ -56,7 +56,7 @@ impl Task {
         }
     }
 
-    /// What it goes through.
+    /// What the task counts, in the singular and the plural.
     const fn noun(self) -> (&'static str, &'static str) {
         match self {
             Self::Check => ("repository", "repositories"),
@@ -64,8 +64,7 @@ impl Task {
         }
     }
 
-    /// Whether each image that is done is worth a line. What is asked of hundreds of them before the first byte moves is news
-    /// only when it fails.
+    /// Whether each finished image has its own line. Tasks that only query images by the hundred print only failures.
     const fn tells_each(self) -> bool {
         matches!(self, Self::Copy | Self::Warm)
     }
@@ -74,43 +73,43 @@ impl Task {
 /// A step of the work on an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Work begins. The same image may be worked on for several targets at once.
+    /// Work starts. An image may be in progress for several targets at once.
     Started,
-    /// So many more bytes are known to be needed.
+    /// This many more bytes are expected.
     Expects(u64),
-    /// So many of them needn't be moved after all.
+    /// This many bytes need not be copied after all.
     Spares(u64),
-    /// A transfer begins.
+    /// A transfer starts.
     TransferBegan,
-    /// So many more bytes have come, for a target or from one.
+    /// This many more bytes were transferred.
     Bytes(u64),
-    /// A transfer has ended; so many of its bytes were of no use.
+    /// A transfer has ended; this many of its bytes were useless.
     TransferEnded(u64),
 }
 
-/// How work on an image ended, in the report's words.
+/// How the work on an image ended, in the report's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// The status, as the result line spells it.
     pub word: &'static str,
-    /// Whether it is as it should be, or at least no failure.
+    /// Whether it isn't a failure.
     pub ok: bool,
-    /// What keeps it from being so.
+    /// Why it failed, if it did.
     pub reason: Option<String>,
 }
 
 impl Finished {
-    /// It is as it should be.
+    /// A success.
     pub const fn well(word: &'static str) -> Self {
         Self { word, ok: true, reason: None }
     }
 
-    /// The status `word`, and the error that led to it, if there is one.
+    /// The status `word`, and its error, if there is one.
     pub fn new(word: &'static str, ok: bool, error: Option<&Error>) -> Self {
         Self { word, ok, reason: error.map(ToString::to_string) }
     }
 
-    /// The end of a question: `word`, unless it failed. A run that was asked to stop is no failure of the image.
+    /// The end of a query: `word`, unless it failed. An interruption isn't a failure of the image.
     pub fn asked(word: &'static str, error: Option<&Error>) -> Self {
         match error.filter(|error| error.kind() != Kind::Interrupted) {
             Some(error) => Self::new("failed", false, Some(error)),
@@ -119,29 +118,29 @@ impl Finished {
     }
 }
 
-/// Watches a run. Calls come from many tasks at once, must not block for long, and cannot fail.
+/// Observes a run. Calls come from many tasks, must not block for long, and can't fail.
 pub trait Progress: Debug + Send + Sync {
-    /// A task begins, about these: canonical source references, each once for each of its targets.
+    /// A task starts for these images: canonical source references, one for each target.
     fn begin(&self, _task: Task, _images: &[String]) {}
 
-    /// The work on `image` goes on.
+    /// A step of the work on `image`.
     fn step(&self, _image: &str, _step: Step) {}
 
-    /// Work on `image`, for one of its targets, has ended. It need not have been started.
+    /// The work on `image` for one of its targets has ended. It need not have been started.
     fn finished(&self, _image: &str, _how: Finished) {}
 
-    /// Whether `host` is waited for.
+    /// Whether the run waits for `host`.
     fn waits(&self, _host: &str, _waiting: Waiting) {}
 
-    /// The run was asked to stop: what is under way has this long.
+    /// The run was interrupted: transfers in progress have this long to finish.
     fn stopping(&self, within: Duration) {
         write_stderr(format!("{}\n", work::stopping(0, within)).as_bytes());
     }
 
-    /// The task has ended: nothing of it stays on the screen but what is worth keeping.
+    /// The task has ended: the progress is cleared, except for finished lines.
     fn end(&self) {}
 
-    /// Writes whole lines to stderr, without tearing what is shown there.
+    /// Writes whole lines to stderr, between the lines of the progress.
     fn log(&self, text: &[u8]) {
         write_stderr(text);
     }
@@ -152,27 +151,27 @@ fn write_stderr(text: &[u8]) {
     let _ = io::stderr().write_all(text);
 }
 
-/// Says nothing.
+/// No progress.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
 impl Progress for Silent {}
 
-/// Which kind of progress is wanted.
+/// The kind of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Bars for a person at a terminal, else lines.
+    /// Bars at a terminal, lines elsewhere.
     #[default]
     Auto,
-    /// Bars; nothing where stderr is no terminal.
+    /// Bars; nothing if stderr isn't a terminal.
     Bars,
-    /// A line per finished image, and a sign of life.
+    /// One line per finished image, and a regular status line.
     Lines,
     /// Nothing.
     None,
 }
 
-/// What the choice depends on.
+/// The environment that the choice depends on.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings {
     terminal: bool,
@@ -193,7 +192,7 @@ impl Surroundings {
         match mode {
             Mode::Auto if self.terminal && !self.dumb && !self.ci => Mode::Bars,
             Mode::Auto => Mode::Lines,
-            // It couldn't draw them.
+            // A dumb terminal can't show bars.
             Mode::Bars if self.terminal && self.dumb => Mode::Lines,
             Mode::Bars if !self.terminal => Mode::None,
             other => other,
@@ -201,7 +200,7 @@ impl Surroundings {
     }
 }
 
-/// The progress for `mode` where this process runs, with colours where bars are.
+/// The progress for `mode` in this environment, with coloured bars if `is_coloured`.
 pub fn choose(mode: Mode, is_coloured: bool) -> Arc<dyn Progress> {
     match Surroundings::look().settle(mode) {
         Mode::Bars => Arc::new(Bars::stderr(is_coloured)),
@@ -210,7 +209,7 @@ pub fn choose(mode: Mode, is_coloured: bool) -> Arc<dyn Progress> {
     }
 }
 
-/// Where tracing writes: through the progress, so that neither tears the other.
+/// The writer for tracing: log lines go through the progress, so that neither overwrites the other.
 #[derive(Debug, Clone)]
 pub struct Log(Arc<dyn Progress>);
 

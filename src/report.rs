@@ -1,7 +1,7 @@
-//! Outcomes → Report: what a run did, as text and as JSON, and the exit status that follows from it.
+//! Outcomes → Report: the result of a run as text and JSON, and its exit status.
 //!
-//! Everything here is data. An image that failed is an [`Outcome`] like any other, so that nothing is lost on the way to
-//! the report, and the exit status is worked out from what is reported and from nothing else.
+//! Everything here is data. A failed image is an [`Outcome`] like any other, so nothing is lost on the way to the
+//! report. The exit status depends only on the report.
 
 mod cached;
 mod causes;
@@ -34,29 +34,29 @@ pub use outcome::{Outcome, Reason, ReferrerOutcome, Status};
 pub use quotas::AccountQuota;
 pub use text::Style;
 
-/// A target repository that a run needed.
+/// A target repository that a run used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RepositoryOutcome {
-    /// Its name, with the registry.
+    /// The repository, with its registry.
     pub target: String,
     /// Whether this run created it.
     pub created: bool,
-    /// Settings that this run changed, or would change, by their keys in mirror.yaml; it had existed before.
+    /// Settings of an existing repository that this run changed, or would change, by their keys in mirror.yaml.
     pub changes: Vec<&'static str>,
 }
 
-/// A proxy-cache project that mirror.yaml wants at a Harbor.
+/// A proxy-cache project in mirror.yaml.
 #[derive(Debug, Clone)]
 pub struct ProxyCacheOutcome {
     /// `HOST/PROJECT`.
     pub target: String,
-    /// The registry that it is a cache of.
+    /// The registry that it caches.
     pub upstream: String,
     /// Whether this run created it, or would.
     pub created: bool,
-    /// Settings that this run changed, or would change; it had existed before.
+    /// Settings of an existing project that this run changed, or would change.
     pub changes: Vec<&'static str>,
-    /// Why it can't be had.
+    /// Why it isn't available.
     pub error: Option<Error>,
 }
 
@@ -66,7 +66,7 @@ impl ProxyCacheOutcome {
     }
 }
 
-/// What a run asked of one registry host.
+/// The use of one registry host by a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct RegistryUse {
     /// The host, with its port if it has one.
@@ -77,14 +77,14 @@ pub struct RegistryUse {
     pub manifest_gets: u64,
     /// How many answers asked to slow down.
     pub throttled: u64,
-    /// The pull quota that it last spoke of.
+    /// The pull quota that it reported last.
     pub quota: Option<Quota>,
-    /// Whether its manifest GETs count against a quota; decides whether they are pulls in the totals.
+    /// Whether its manifest GETs count against a quota. If so, they are pulls in the totals.
     #[serde(skip)]
     pub meters_pulls: bool,
 }
 
-/// A pull quota, as a registry states it.
+/// A pull quota, as reported by a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Quota {
     /// Pulls in a window.
@@ -95,20 +95,20 @@ pub struct Quota {
     pub window_seconds: Option<u64>,
 }
 
-/// A pin that moved, appeared or went, or a referrer that did.
+/// A pin or a referrer that changed, appeared or disappeared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Change {
     /// The canonical source reference.
     pub source: String,
-    /// What it is about: the pin, or something that refers to the image.
+    /// The kind of change: the pin, or a referrer of the image.
     pub what: Part,
-    /// What it was pinned to; `None` = it is new.
+    /// The old digest; `None` = new.
     pub old: Option<Digest>,
-    /// What it is pinned to now; `None` = it has been dropped.
+    /// The new digest; `None` = removed.
     pub new: Option<Digest>,
 }
 
-/// What a difference is about. The JSON report spells it in `snake_case`.
+/// What differs. The JSON report uses `snake_case`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -116,46 +116,46 @@ pub enum Part {
     Pin,
     /// A tag at a target.
     Tag,
-    /// A manifest: the image's, where it has no tag, or one that it consists of.
+    /// A manifest: an image without a tag, or a manifest below the image.
     Manifest,
-    /// A configuration or a layer.
+    /// A config or a layer.
     Blob,
-    /// Something that the lock knows to refer to the image.
+    /// A referrer in the lock.
     Referrer,
 }
 
-/// Something that isn't as it should be, found by a command that only looks.
+/// A difference found by a command that changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
-    /// The canonical source reference; of a tag that the lock doesn't know, the repository that is mirrored there.
+    /// The canonical source reference. For a tag that isn't in the lock: the repository that is mirrored there.
     pub source: String,
-    /// The target reference, of a part that of its image; `None` where no target was asked.
+    /// The target reference of the image; `None` if the difference isn't at a target.
     pub target: Option<String>,
-    /// What it is about.
+    /// What differs.
     pub what: Part,
-    /// What there should be: the digest of the part itself; `None` = nothing.
+    /// The expected digest; `None` = nothing is expected.
     pub expected: Option<Digest>,
-    /// What there is; `None` = nothing, or, with a `why`, something whose digest isn't known.
+    /// The digest that was found; `None` = nothing, or, with a `why`, content whose digest is unknown.
     pub found: Option<Digest>,
-    /// How that which is there is damaged, or why a referrer can't be found though it is there; `None` = neither.
+    /// How the found content is damaged, or why a referrer isn't listed although it exists; `None` = neither.
     pub why: Option<String>,
 }
 
-/// How a run ended, for whoever started it.
+/// The exit status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Everything asked for is so.
+    /// Success.
     Success = 0,
-    /// Some image failed or conflicts; the others are done. Or a check failed.
+    /// An image failed or conflicts, and the others are done; or a check failed.
     Failed = 1,
-    /// It could not run, or no target answered.
+    /// The run couldn't start, or no target answered.
     Unable = 2,
-    /// A difference was found by a command that looks for one.
+    /// A command that compares found a difference.
     Difference = 3,
-    /// Nothing failed, but some images were put off because a quota is used up.
+    /// Nothing failed, but some images were deferred because a quota is used up.
     Deferred = 4,
-    /// Interrupted; what was done is reported.
+    /// Interrupted; the report has what was done.
     Interrupted = 130,
 }
 
@@ -165,7 +165,7 @@ impl Exit {
         self as u8
     }
 
-    /// Of two ends of one run, the one that its caller has to know of.
+    /// The more serious of two exit statuses of one run.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let order = [Self::Interrupted, Self::Unable, Self::Failed, Self::Deferred, Self::Difference, Self::Success];
@@ -179,7 +179,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What a run did, or would do.
+/// The result of a run, or its plan.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The verb.
@@ -190,63 +190,63 @@ pub struct Report {
     pub started: Timestamp,
     /// How long it took.
     pub seconds: f64,
-    /// Each (image, target) whose fate is known, in plan order.
+    /// The outcome of each (image, target), in plan order, as far as known.
     pub outcomes: Vec<Outcome>,
-    /// The plan, where it is what was asked for.
+    /// The plan, for `plan` and `--dry-run`.
     pub plan: Option<Plan>,
-    /// Whether a plan with work in it is a difference (`plan --check`).
+    /// Whether a plan with work counts as a difference (`plan --check`).
     pub expect_no_work: bool,
     /// The target repositories.
     pub repositories: Vec<RepositoryOutcome>,
-    /// The proxy caches that there are to be; `None` where they weren't looked at.
+    /// The configured proxy caches; `None` if they weren't checked.
     pub proxy_caches: Option<Vec<ProxyCacheOutcome>>,
-    /// The registries that were talked to.
+    /// The registries that were used.
     pub registries: Vec<RegistryUse>,
-    /// Pins that moved; `None` where none could.
+    /// Changed pins; `None` if this command changes none.
     pub changes: Option<Vec<Change>>,
-    /// What a command that only looks has found; `None` where none was looked for.
+    /// The differences; `None` if this command doesn't compare.
     pub differences: Option<Vec<Difference>>,
-    /// Whether the outcomes tell what the targets hold, and not what was done (`verify`).
+    /// Whether the outcomes describe the content of the targets, not work (`verify`).
     pub verified: bool,
-    /// Whether the outcomes are about pull-through caches (`warm`).
+    /// Whether the outcomes describe pull-through caches (`warm`).
     pub of_caches: bool,
-    /// Pulls that the caches took of the quotas of their upstreams, or would take, at most (`warm`).
+    /// An upper bound of the pulls that the caches took from the quotas of their upstreams, or would take (`warm`).
     pub pulls_by_caches: BTreeMap<String, u64>,
-    /// What `check` has found, host by host; `None` elsewhere.
+    /// The checks, by host (`check`).
     pub checks: Option<Vec<Check>>,
-    /// What `quota` has found; `None` elsewhere.
+    /// The quotas (`quota`).
     pub quotas: Option<Vec<AccountQuota>>,
-    /// Whether the run was asked to stop.
+    /// Whether the run was interrupted.
     pub interrupted: bool,
-    /// Why it could not run at all.
+    /// Why the run couldn't start.
     pub fatal: Option<Fatal>,
 }
 
-/// Why a run could not begin: a problem that was found before the first request.
+/// A problem found before the first request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fatal {
-    /// What kind of failure it was.
+    /// The kind of failure.
     pub kind: Kind,
-    /// What is wrong; of several problems each in a line of its own.
+    /// The message; several problems are on separate lines.
     pub message: String,
     /// The next step.
     pub hint: Option<String>,
-    /// Where it is wrong, in the order of the file.
+    /// The positions of the problems, in the order of the file.
     pub places: Vec<Place>,
 }
 
-/// A place in a file at which something is wrong.
+/// The position of a problem in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Place {
-    /// The file, as the user calls it.
+    /// The file name, as given by the user.
     pub file: String,
-    /// The line, from 1; `None` where it is about the whole file.
+    /// The line, from 1; `None` if the problem is about the whole file.
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
     /// The key in the file.
     pub key: Option<String>,
-    /// What is wrong there.
+    /// The message.
     pub message: String,
     /// The next step.
     pub hint: Option<String>,
@@ -278,7 +278,7 @@ impl Report {
         }
     }
 
-    /// With `plan` as what was asked for. Images whose fate it knows are outcomes too.
+    /// Adds the plan that was asked for. Planned images without work become outcomes.
     #[must_use]
     pub fn with_plan(mut self, plan: Plan) -> Self {
         self.outcomes.extend(plan.images.iter().filter_map(known_outcome));
@@ -294,7 +294,7 @@ impl Report {
         self
     }
 
-    /// The first that applies of: interrupted, unable, failed, deferred, difference.
+    /// The first that applies: interrupted, unable, failed, deferred, difference.
     pub fn exit(&self) -> Exit {
         let any = |test: fn(&Outcome) -> bool| self.outcomes.iter().any(test);
         if self.interrupted {
@@ -328,14 +328,14 @@ impl Report {
         found || (self.expect_no_work && (has_work() || lacks_cache()))
     }
 
-    /// Bytes of all images.
+    /// The bytes of all images.
     fn bytes(&self) -> Bytes {
         let mut total = Bytes::default();
         self.outcomes.iter().for_each(|outcome| total += outcome.bytes);
         total
     }
 
-    /// Manifest GETs that counted against a quota, or for a plan those that will; of caches as many as it may have been.
+    /// Manifest GETs that count against a quota, done or planned; for caches, an upper bound.
     fn pulls(&self) -> u64 {
         match &self.plan {
             Some(plan) => plan.with_work().map(|transfer| transfer.cost.pulls).sum(),
@@ -347,7 +347,7 @@ impl Report {
     }
 }
 
-/// As [`Outcome::without_work`], but one whose pin couldn't be updated has failed although there is work for it.
+/// Like [`Outcome::without_work`], but an image whose pin couldn't be updated has failed although there is work for it.
 fn known_outcome(planned: &Planned) -> Option<Outcome> {
     let stale = || planned.work().filter(|transfer| transfer.stale.is_some());
     Outcome::without_work(planned).or_else(|| stale().map(|transfer| Outcome::of(transfer, Status::Failed)))

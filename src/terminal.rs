@@ -1,6 +1,6 @@
-//! Text on its way to a terminal: what it may not hold, how wide it is, and how it is made to fit.
+//! Text for a terminal: escaping, measuring and fitting.
 //!
-//! Nothing here writes. Whoever colours a word does so after it was made to fit: escape sequences have no width.
+//! Nothing here writes. Callers add colours after fitting, because escape sequences have no width.
 
 pub(crate) mod canvas;
 pub(crate) mod colour;
@@ -14,20 +14,20 @@ use unicode_width::UnicodeWidthChar as _;
 
 pub(crate) use name::shorten;
 
-/// Fewer columns than this can't be written for: a narrower terminal breaks lines by itself.
+/// The narrowest supported width: a narrower terminal wraps lines itself.
 pub(crate) const NARROWEST: usize = 20;
 
-/// The columns of the terminal that standard output is; `None` where it is none.
+/// The width of the terminal on standard output; `None` if it isn't a terminal.
 pub(crate) fn columns_of_stdout() -> Option<usize> {
     columns_of(&console::Term::stdout())
 }
 
-/// The columns of the terminal that standard error is; `None` where it is none.
+/// The width of the terminal on standard error; `None` if it isn't a terminal.
 pub(crate) fn columns_of_stderr() -> Option<usize> {
     columns_of(&console::Term::stderr())
 }
 
-/// Rows and columns of the terminal that standard error is.
+/// Rows and columns of the terminal on standard error.
 pub(crate) fn size_of_stderr() -> Option<(usize, usize)> {
     let terminal = console::Term::stderr();
     let (rows, columns) = terminal.size_checked().filter(|_| terminal.is_term())?;
@@ -36,11 +36,11 @@ pub(crate) fn size_of_stderr() -> Option<(usize, usize)> {
 
 fn columns_of(terminal: &console::Term) -> Option<usize> {
     let (_rows, columns) = terminal.size_checked().filter(|_| terminal.is_term())?;
-    // One that doesn't know its width says 0.
+    // A terminal that doesn't know its width reports 0.
     (columns > 0).then(|| usize::from(columns).max(NARROWEST))
 }
 
-/// `text` with everything escaped that could move the cursor, turn the line around or begin another one. Names and messages
+/// `text`, with characters escaped that could move the cursor, reverse the line or start a new one. Names and messages
 /// come from registries.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
@@ -50,18 +50,18 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
-/// Control characters, ends of lines and paragraphs, and marks for the direction of text.
+/// Control characters, line and paragraph separators, and bidirectional marks.
 fn is_unsafe(c: char) -> bool {
     let is_mark = matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || is_mark || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// So many bytes as people write them: `1.2 GB`.
+/// A number of bytes as text: `1.2 GB`.
 pub(crate) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().si().to_string()
 }
 
-/// How many columns `text` takes.
+/// The width of `text` in columns.
 pub(crate) fn width(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
@@ -70,18 +70,18 @@ fn columns(c: char) -> usize {
     c.width().unwrap_or(0)
 }
 
-/// `text` in `columns` columns: formatting counts characters, and some take two.
+/// `text`, padded to `columns`: formatting counts characters, some of which take two columns.
 pub(crate) fn padded(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// `text` in lines of at most `width` columns, broken at spaces where that is possible, else after a slash. All lines but the
-/// first begin with `indent`.
+/// `text` in lines of at most `width` columns, broken at spaces if possible, otherwise after a slash. All lines but the
+/// first start with `indent`.
 pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     if self::width(text) <= width {
         return vec![text.to_owned()];
     }
-    // What is left of a line must hold something.
+    // The rest of a line must have room for text.
     let indent = if self::width(indent) + NARROWEST / 2 > width { "" } else { indent };
     let margin = text.len() - text.trim_start_matches(' ').len();
     let (mut lines, mut line) = (Vec::new(), text[..margin].to_owned());
@@ -114,14 +114,14 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     lines
 }
 
-/// Where to break `word`, so that what comes before has at most `columns` columns: after a slash, if there is one nearby.
+/// Where to break `word`, so that the first part has at most `columns` columns: after a slash, if there is one nearby.
 fn end_of_piece(word: &str, columns: usize) -> usize {
     let most = head(word, columns).len();
     let slash = word[..most].rfind('/').map(|slash| slash + 1);
     slash.filter(|slash| slash * 2 > most).unwrap_or(most)
 }
 
-/// The beginning of `text` that fits into `columns` columns, and a character at least.
+/// The start of `text` that fits into `columns` columns; at least one character.
 fn head(text: &str, columns: usize) -> &str {
     let mut taken = 0;
     let end = text.char_indices().find(|(at, c)| {
@@ -131,7 +131,7 @@ fn head(text: &str, columns: usize) -> &str {
     end.map_or(text, |(at, _)| &text[..at])
 }
 
-/// `text`, or as much of its beginning as `width` columns hold, with a sign that there is more.
+/// `text`, truncated with an ellipsis to `width` columns.
 pub(crate) fn truncate(text: &str, width: usize) -> Cow<'_, str> {
     if self::width(text) <= width {
         return Cow::Borrowed(text);

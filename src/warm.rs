@@ -1,12 +1,12 @@
-//! Lock + pull-through caches → Outcomes: the caches have what the lock pins, or what they lack is known.
+//! Lock + pull-through caches → Outcomes: fills the caches with what the lock pins, or finds out what they lack.
 //!
-//! A pull-through cache fetches what is asked of it, and keeps it in its own time. It is filled by pulling as a client does: the
-//! tag by HEAD, the manifests by digest one right after the other, so that they are kept together, then the blobs, whose bytes
-//! are hashed and dropped. What the answer to a HEAD proves differs ([`HeadProves`]), and is told.
+//! A pull-through cache fetches requested content and stores it later. It is filled by pulling as a client does: the
+//! tag by HEAD, then the manifests by digest in quick succession, so that they are stored together, then the blobs,
+//! whose bytes are verified and discarded. What a HEAD proves depends on the cache ([`HeadProves`]), and the report
+//! says so.
 //!
-//! `graph` finds out what an image consists of, `fill` pulls it, within the quota of the upstream (`pulls`), `look` asks what is
-//! there. Referrers are left alone: Harbor's
-//! caches don't ask for them, and others answer for their upstream.
+//! `graph` finds the content of an image, `fill` pulls it within the upstream's quota (`pulls`), and `look` checks what
+//! is there. Referrers are ignored: Harbor's caches don't request them, and others answer for their upstream.
 //!
 //! [`HeadProves`]: crate::store::HeadProves
 
@@ -38,49 +38,49 @@ use ask::Caches;
 /// Images in flight.
 const IMAGES: usize = 32;
 
-/// What to fill, or to look at.
+/// What to fill or to check.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What is asked for.
+    /// The images of the list.
     pub images: &'a [ImageRule],
     /// The pins.
     pub lock: &'a Lock,
-    /// The caches: below each, an image is called by its repository's whole path.
+    /// The caches: below each, an image is named by its repository's whole path.
     pub caches: &'a [TargetRoot],
-    /// Which images this run is about.
+    /// The images of this run.
     pub only: &'a Only,
-    /// Nothing is read: the caches are asked by HEAD what they have.
+    /// Read nothing; check by HEAD what the caches have.
     pub check: bool,
-    /// Where repositories are opened.
+    /// Opens repositories.
     pub stores: &'a Arc<dyn Stores>,
-    /// Who hears of what happens.
+    /// Receives the progress.
     pub progress: &'a Arc<dyn Progress>,
-    /// Cancelled when nothing more is to be asked.
+    /// Cancelled to stop the run.
     pub stop: &'a CancellationToken,
-    /// Blobs that are read at once.
+    /// The maximum number of concurrent blob reads.
     pub transfers: usize,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Clone, Default)]
 pub struct Warming {
-    /// One for each image and cache, in the order of mirror.yaml. `copied` was pulled through the cache, `up_to_date` is there
-    /// as far as is proved; one that lacks something `differs`.
+    /// One for each image and cache, in the order of mirror.yaml. `copied` means pulled through the cache, `up_to_date`
+    /// means present as far as can be verified, `differs` means that something is missing.
     pub outcomes: Vec<Outcome>,
-    /// What the caches lack, each once; only where nothing is read.
+    /// What the caches lack, without duplicates; only with `check`.
     pub differences: Vec<Difference>,
-    /// Pulls that the caches took of the quotas of their upstreams, or would take, at most.
+    /// An upper bound of the pulls that the caches took from the quotas of their upstreams, or would take.
     pub pulls: BTreeMap<Registry, u64>,
 }
 
-/// Something that a cache lacks.
+/// Content that a cache lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Lack {
     part: Part,
     digest: Digest,
 }
 
-/// One image at one cache.
+/// The result for one image at one cache.
 #[derive(Debug, Clone)]
 struct Seen {
     cached: Cached,
@@ -90,7 +90,7 @@ struct Seen {
     is_pulled: bool,
 }
 
-/// Fills the caches, or looks at what they have.
+/// Fills the caches, or checks what they have.
 pub async fn warm(request: Request<'_>) -> Warming {
     let planned = wanted::wanted(request.images, request.lock, request.caches, request.only);
     let task = if request.check { Task::Verify } else { Task::Warm };
@@ -135,12 +135,12 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned:
     (Outcome { seconds: started.elapsed().as_secs_f64(), ..outcome }, lacks)
 }
 
-/// What was seen, as the report has it.
+/// The result, for the report.
 fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<Lack>) {
     let Seen { cached, bytes, lacks, is_pulled } = match seen {
         Ok(seen) => seen,
         Err(error) => {
-            // A cache that forwards to its upstream spends the upstream's quota, and what it puts off comes with the next run.
+            // A cache that forwards requests spends the upstream's quota; deferred images follow in the next run.
             let side = if error.kind() == Kind::QuotaExceeded { Side::Source } else { Side::Target };
             return (Outcome::failed(transfer, error.on(side)), Vec::new());
         }
@@ -164,7 +164,7 @@ fn difference(transfer: &Transfer, lack: Lack) -> Difference {
     }
 }
 
-/// `error`, that something isn't there, with what that may mean at a cache.
+/// Extends `error`, that content is missing, by what that may mean at a cache.
 fn not_had(error: Error) -> Error {
     error.with_hint(
         "a cache has the images of its own upstream alone: choose them with --only, such as --only 'docker.io/*'; if it is \

@@ -1,6 +1,6 @@
-//! What the SDK's errors mean in our terms: the kind, one line why, and how to go on.
+//! Converts the SDK's errors: the kind, a reason on one line, and a hint.
 //!
-//! Codes are those of ECR's API reference and of AWS's common errors.
+//! The codes are those of ECR's API reference and of AWS's common errors.
 
 use std::error::Error as StdError;
 
@@ -10,10 +10,10 @@ use aws_sdk_ecr::error::{ConnectorError, ErrorMetadata, ProvideErrorMetadata, Sd
 
 use crate::error::{Error, Kind};
 
-/// The longest text of AWS's that is repeated, in characters.
+/// The longest text from AWS that is repeated, in characters.
 const LONGEST: usize = 300;
 
-/// `error`, which came of trying `attempted`, for which `profile`'s identity needs the right `action`.
+/// Converts `error` in `attempted`, for which the identity of `profile` needs the permission `action`.
 pub(super) fn map<E>(attempted: String, action: &str, profile: Option<&str>, error: SdkError<E>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -37,7 +37,7 @@ where
     failed.with_source(error)
 }
 
-/// The service has answered, and says no.
+/// The service answered with an error.
 fn service(attempted: String, action: &str, profile: Option<&str>, meta: &ErrorMetadata, status: u16) -> Error {
     let code = meta.code().unwrap_or_default();
     let message = one_line(meta.message().unwrap_or_default());
@@ -48,7 +48,7 @@ fn service(attempted: String, action: &str, profile: Option<&str>, meta: &ErrorM
     };
     match code {
         "AccessDeniedException" | "AccessDenied" => {
-            // The API may refuse for the sake of another right than that of the call itself, as ecr:TagResource.
+            // The missing permission may differ from that of the call, as with ecr:TagResource.
             let action = denied_action(&message).unwrap_or(action);
             Error::new(Kind::Denied, attempted, format!("{action} isn't allowed: {message}"))
                 .with_hint(format!("allow {action} in the policies of this AWS identity"))
@@ -86,7 +86,7 @@ fn service(attempted: String, action: &str, profile: Option<&str>, meta: &ErrorM
 
 /// No request could be signed.
 fn credentials(attempted: String, profile: Option<&str>, error: &CredentialsError) -> Error {
-    // Only the end of the chain means that there are none: its members failed each for a reason of its own.
+    // Only the end of the chain means that there are no credentials; each of its members failed for another reason.
     let none = find::<ProviderChainError<CredentialsError>>(error).is_some();
     if none || matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
         let why = match profile {
@@ -127,22 +127,22 @@ fn denied_action(message: &str) -> Option<&str> {
     rest.split_whitespace().next().filter(|action| action.contains(':'))
 }
 
-/// `error`, and what is behind it.
+/// `error` and its sources.
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// The first cause of type `T`, `error` itself included.
+/// The first cause of type `T`, including `error` itself.
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     causes(error).find_map(|error| error.downcast_ref())
 }
 
-/// What the innermost cause says: the SDK's outer errors only name the layer (`dispatch failure`).
+/// The text of the innermost cause: the SDK's outer errors only name the layer (`dispatch failure`).
 fn root(error: &(dyn StdError + 'static)) -> String {
     one_line(&causes(error).last().unwrap_or(error).to_string())
 }
 
-/// `text` on one line, without a full stop, and no longer than one cares to read.
+/// `text` on one line, without a full stop, and shortened.
 fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line: String = words.trim_end_matches('.').chars().take(LONGEST).collect();

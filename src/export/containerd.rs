@@ -14,7 +14,7 @@ pub(super) const KIND: Kind = Kind {
     write,
 };
 
-/// What is mirrored of an upstream, and below which paths.
+/// The mirrored images of an upstream, and the paths below which they are.
 #[derive(Default)]
 struct Upstream<'a> {
     paths: BTreeSet<&'a str>,
@@ -39,7 +39,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export { files: upstreams.iter().map(file).collect(), aside: None })
 }
 
-/// A repository of another upstream that would be taken for one of `registry`, as both are kept below the same path.
+/// A repository of another upstream that would be mistaken for one of `registry`, because both are below the same path.
 fn strangers(registry: &Registry, upstream: &Upstream<'_>, all: &BTreeMap<&Registry, Upstream<'_>>) -> String {
     let others = all.iter().filter(|(other, theirs)| **other != registry && !theirs.paths.is_disjoint(&upstream.paths));
     let stranger = others.flat_map(|(_, theirs)| &theirs.images).map(Image::from).next();
@@ -69,7 +69,7 @@ fn about_upstream(input: &Input<'_>, registry: &Registry, upstream: &Upstream<'_
     )
 }
 
-/// Where a node has its files.
+/// Where a node stores its files.
 struct Place {
     folder: &'static str,
     flag: &'static str,
@@ -96,7 +96,7 @@ fn place(options: &Options) -> Place {
     }
 }
 
-/// containerd puts `/v2` behind a URL that doesn't end in it, unless that is said to be whole.
+/// containerd appends `/v2` to a URL that doesn't end in it, unless `override_path` is set.
 fn host(input: &Input<'_>, path: &str) -> String {
     let slash = if path.is_empty() { "" } else { "/" };
     let skip = if input.target.insecure { "  skip_verify = true\n" } else { "" };
@@ -106,7 +106,7 @@ fn host(input: &Input<'_>, path: &str) -> String {
     )
 }
 
-/// The folder of an upstream: `localhost:5000` has `localhost_5000_`.
+/// The folder of an upstream: `localhost_5000_` for `localhost:5000`.
 fn folder(registry: &Registry) -> String {
     match registry.as_str().rsplit_once(':') {
         Some((host, port)) => format!("{host}_{port}_").replace(':', ""),

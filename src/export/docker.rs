@@ -1,7 +1,7 @@
-//! dockerd: `daemon.json`, for Docker Hub alone.
+//! dockerd: `daemon.json`, for Docker Hub only.
 //!
-//! moby puts a mirror's path before `/v2`, and before 24.0.8 and 25.0 refuses any: so no prefix inside the registry can be
-//! reached.
+//! moby inserts a mirror's path before `/v2`, and versions before 24.0.8 and 25.0 reject any path. So no prefix inside
+//! the registry is reachable.
 
 use serde::Serialize;
 

@@ -26,8 +26,8 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export::commented("images.env", &about, &lines.collect::<String>()))
 }
 
-/// The ways to call an image, from the shortest to one that only the same content may share: two sources may differ in signs
-/// alone that a variable can't have.
+/// The ways to name an image, from the shortest to one that only identical content can share: two sources may differ
+/// only in characters that a variable can't contain.
 const WAYS: [fn(&Image<'_>) -> String; 4] = [
     |image| variable(&[image.from().name(), "image"]),
     |image| variable(&[image.from().name(), "image", version(image)]),
@@ -35,7 +35,7 @@ const WAYS: [fn(&Image<'_>) -> String; 4] = [
     |image| variable(&[&image.from().to_string(), "image", version(image), image.mirrored.target_digest.hex()]),
 ];
 
-/// A name for each image; where several have the same, each of them takes its next one.
+/// A name for each image. Images with the same name each take their next way.
 fn names(images: &[Image<'_>]) -> Vec<String> {
     let mut ways = vec![0; images.len()];
     loop {
@@ -51,13 +51,13 @@ fn names(images: &[Image<'_>]) -> Vec<String> {
     }
 }
 
-/// The tag, else the digest: whatever the list knows it by.
+/// The tag, or the digest if the list gives only that.
 fn version<'a>(image: &Image<'a>) -> &'a str {
     let tag = image.source().tag().or(image.place.reference.tag());
     tag.map_or(image.mirrored.digest.hex(), crate::oci::Tag::as_str)
 }
 
-/// A name that every shell takes.
+/// A name that is valid in every shell.
 fn variable(parts: &[&str]) -> String {
     let text = parts.join("_").to_ascii_uppercase();
     let name: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

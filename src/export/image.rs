@@ -1,4 +1,4 @@
-//! An image at the target, and what kinds ask of it.
+//! An image at the target, and the checks that several kinds share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use crate::oci::{Reference, Repository};
 /// An image and where it is at the target.
 #[derive(Debug, Clone, Copy)]
 pub struct Image<'a> {
-    /// What is mirrored.
+    /// The mirrored image.
     pub mirrored: &'a Mirrored,
-    /// Where it is.
+    /// Its place at the target.
     pub place: &'a Place,
 }
 
-/// The images at the target `number`, counted from 0, sorted by source. An image that is there under several names has the
-/// one that the list names first, as `rewrite` has it.
+/// The images at the target `number`, counted from 0, sorted by source. If an image is there under several names, the
+/// first in the list counts, as for `rewrite`.
 pub fn images(mirrored: &[Mirrored], number: usize) -> Vec<Image<'_>> {
     let mut images = BTreeMap::new();
     for mirrored in mirrored {
@@ -43,20 +43,20 @@ impl<'a> Image<'a> {
         self.place.reference.repository()
     }
 
-    /// Its name at the target, with the digest that the target serves.
+    /// Its name at the target, with the digest there.
     pub(super) fn pinned(&self) -> Reference {
         self.place.reference.pinned(self.mirrored.target_digest.clone())
     }
 
-    /// Whether the target has it under the digest that it has at the source.
+    /// Whether it has the same digest at the target as at the source.
     pub(super) fn is_whole(&self) -> bool {
         self.mirrored.digest == self.mirrored.target_digest
     }
 
-    /// The path at the target below which its own whole path is kept.
+    /// The path at the target below which the image keeps its whole source path.
     ///
     /// # Errors
-    /// If it is called otherwise there: `consumer` keeps the path of what it pulls.
+    /// If it has another name there: `consumer` keeps the path of what it pulls.
     pub(super) fn kept_below(&self, consumer: &str) -> Result<&'a str, Refusal> {
         self.place.kept_below.as_deref().ok_or_else(|| {
             let (source, to) = (self.source(), &self.place.reference);
@@ -68,10 +68,10 @@ impl<'a> Image<'a> {
         })
     }
 
-    /// That it can be pulled from the target by what it is called at its source.
+    /// Checks that the image can be pulled from the target under its source name.
     ///
     /// # Errors
-    /// If it is known by its digest alone, and has another one at the target.
+    /// If it is known only by digest, and has another digest at the target.
     pub(super) fn check_pull_by_own_name(&self) -> Result<(), Refusal> {
         if self.is_whole() || self.source().tag().is_some() || self.place.reference.tag().is_some() {
             return Ok(());
@@ -88,7 +88,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// A word about images that the target has under another digest; nothing if there are none.
+/// A note about images with another digest at the target; empty if there are none.
 pub(super) fn parts(images: &[Image<'_>]) -> String {
     match images.iter().filter(|image| !image.is_whole()).count() {
         0 => String::new(),
@@ -99,25 +99,25 @@ pub(super) fn parts(images: &[Image<'_>]) -> String {
     }
 }
 
-/// A repository at the source, with its images and the repositories at the target that hold them.
+/// A repository at the source, with its images and the target repositories that hold them.
 #[derive(Debug)]
 pub(super) struct Moved<'a> {
     pub(super) from: &'a Repository,
     pub(super) to: BTreeSet<&'a Repository>,
     pub(super) images: Vec<Image<'a>>,
-    /// One of these repositories at the target holds images of other repositories as well.
+    /// Whether one of the target repositories also holds images of other repositories.
     pub(super) is_shared: bool,
 }
 
 impl<'a> Moved<'a> {
-    /// The repository at the target, if all of it is there and nothing else is.
+    /// The target repository, if it holds all of it and nothing else.
     pub(super) fn whole(&self) -> Option<&'a Repository> {
         self.to.first().filter(|_| self.to.len() == 1 && !self.is_shared).copied()
     }
 }
 
 impl Moved<'_> {
-    /// Why `consumer`, which knows repositories alone, can't be told.
+    /// The refusal for `consumer`, which can only map whole repositories.
     pub(super) fn refusal(&self, consumer: &str) -> Refusal {
         let image = self.images.last().map(|image| format!("{} is {}", image.source(), image.place.reference));
         let (how, others) = match self.is_shared {
@@ -150,10 +150,10 @@ pub(super) fn moved<'a>(images: &[Image<'a>]) -> Vec<Moved<'a>> {
     all.collect()
 }
 
-/// Each repository and where it is, for `consumer`, which knows repositories alone.
+/// Each repository with its target, for `consumer`, which can only map whole repositories.
 ///
 /// # Errors
-/// If a repository is cut up, or put together with another one.
+/// If a repository is split, or merged with another one.
 pub(super) fn one_to_one<'a>(
     images: &[Image<'a>],
     consumer: &str,

@@ -1,4 +1,4 @@
-//! A map for programs: source → where it is, pinned.
+//! A map for programs: source → pinned reference at the target.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
-//! k3s and RKE2: `registries.yaml`, whose `rewrite` makes other names possible.
+//! k3s and RKE2: `registries.yaml`, whose `rewrite` can express other names.
 //!
-//! Rewrites are a map that is read in random order, so no two patterns match the same: one anchored pattern a repository.
+//! Rewrites are a map that is read in random order, so no two patterns may match the same name: there is one anchored
+//! pattern for each repository.
 
 use std::collections::BTreeMap;
 

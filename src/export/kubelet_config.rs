@@ -1,4 +1,4 @@
-//! Credentials for a node: `config.json` of the kubelet, which is Docker's.
+//! Credentials for a node: the kubelet's `config.json`, in Docker's format.
 
 use super::text::about;
 use super::{Export, File, Flag, Input, Kind, Needs, Refusal, login};

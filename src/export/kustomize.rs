@@ -1,7 +1,8 @@
 //! Kustomize: a component with an `images:` transformer, pinned by digest.
 //!
-//! Kustomize compares a name as it is written, as a pattern in front of an optional tag and digest: an entry for a repository
-//! would give all of its tags one digest. So each entry has the tag in its name, and there is one for each spelling.
+//! Kustomize matches a name literally, as a pattern before an optional tag and digest. An entry for a repository would
+//! give all of its tags one digest. So each entry includes the tag in its name, and there is one entry for each
+//! spelling.
 
 use std::collections::BTreeSet;
 
@@ -61,7 +62,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export::commented("kustomization.yaml", &about, &yaml(&component)))
 }
 
-/// Each way to write an image. Without a tag it is `latest`, which `$` keeps from being any tag.
+/// Every spelling of an image. A name without a tag means `latest`; the `$` keeps it from matching other tags.
 fn names(image: &Image<'_>) -> Vec<String> {
     let mut tags: Vec<&str> = Vec::new();
     for tag in [image.source().tag(), image.place.reference.tag()].into_iter().flatten() {
@@ -90,8 +91,8 @@ fn spellings(repository: &Repository) -> Vec<String> {
     paths.iter().map(ToString::to_string).chain(with_registry).collect()
 }
 
-/// A name as the pattern that kustomize takes it for: where it would match another one as well, or has brackets, signs that
-/// mean more than themselves are escaped.
+/// A name, escaped for kustomize, which reads it as a pattern. It is escaped if it contains brackets or would also
+/// match another name.
 fn pattern(name: &str, all: &BTreeSet<&str>) -> String {
     let (text, end) = name.strip_suffix('$').map_or((name, ""), |text| (text, "$"));
     let could_be = |other: &&&str| {

@@ -1,7 +1,8 @@
 //! Kyverno: a `ClusterPolicy` that rewrites the images of pods.
 //!
-//! Nothing checks whether the target has what a pod asks for: so each pattern names the tags and digests that are mirrored,
-//! and all spellings of a repository. Patterns hold no backslash, which YAML, JMESPath and RE2 would each read in their way.
+//! Kyverno doesn't check whether the target has an image, so each pattern names the mirrored tags and digests, and all
+//! spellings of a repository. Patterns contain no backslash, which YAML, JMESPath and RE2 would each interpret
+//! differently.
 
 use std::collections::BTreeMap;
 
@@ -101,7 +102,7 @@ struct Container {
     image: String,
 }
 
-/// How images of a repository are written, and where they are.
+/// The spellings of a repository's images, and their place.
 struct Replacement {
     pattern: String,
     to: String,
@@ -152,7 +153,7 @@ fn rule(list: &'static str, replacements: &[Replacement]) -> Rule {
     Rule {
         name: list.to_owned(),
         r#match: Match { any: [Resources { resources: pods }] },
-        // A list that isn't there has nothing to go through.
+        // A missing list can't be iterated.
         preconditions: condition(
             format!("{{{{ length(request.object.spec.{list} || `[]`) }}}}"),
             "GreaterThan",
@@ -162,7 +163,7 @@ fn rule(list: &'static str, replacements: &[Replacement]) -> Rule {
     }
 }
 
-/// Each way to write a repository; Docker Hub and its `library/` may be left out.
+/// Every spelling of a repository; `docker.io` and `library/` are optional.
 fn spellings(repository: &Repository) -> String {
     let registry = match Service::of(repository.registry()) {
         Service::DockerHub => "(?:(?:index[.])?docker[.]io/)?".to_owned(),
@@ -174,7 +175,7 @@ fn spellings(repository: &Repository) -> String {
     }
 }
 
-/// What may stand behind the repository: a tag that is mirrored, or a digest that the target serves, whatever its tag.
+/// What may follow the repository: a mirrored tag, or a digest that the target serves, with any tag.
 fn versions(images: &[Image<'_>]) -> String {
     let tags = images.iter().flat_map(|image| [image.source().tag(), image.place.reference.tag()]).flatten();
     let mut tags: Vec<&str> = tags.map(crate::oci::Tag::as_str).collect();
@@ -192,7 +193,7 @@ fn versions(images: &[Image<'_>]) -> String {
     versions.join("|")
 }
 
-/// A pattern that matches `text` alone.
+/// A pattern that matches only `text`.
 fn literal(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-/:".contains(c);
     text.chars().fold(String::new(), |all, c| if is_plain(c) { all + &c.to_string() } else { format!("{all}[{c}]") })
@@ -309,14 +310,14 @@ mod tests {
         ");
     }
 
-    /// The arguments of a function in an expression: texts in single quotes, and the image.
+    /// The arguments of a function in an expression: quoted texts, and the image.
     fn arguments<'a>(expression: &'a str, function: &str) -> Vec<&'a str> {
         let inner = expression.strip_prefix("{{ ").unwrap().strip_suffix(") }}").unwrap();
         let arguments = inner.strip_prefix(function).unwrap().strip_prefix('(').unwrap();
         arguments.split(", ").map(|argument| argument.trim_matches('\'')).collect()
     }
 
-    /// What the rule for `list` makes of an image: each entry whose precondition holds replaces it.
+    /// The image after the rule for `list`: each entry whose precondition holds replaces it.
     fn rewritten(policy: &Value, list: &str, image: &str) -> Vec<String> {
         let rules = policy["spec"]["rules"].as_array().unwrap();
         let rule = rules.iter().find(|rule| rule["name"] == list).unwrap();

@@ -1,4 +1,4 @@
-//! A plain list for scripts: where each image is.
+//! A plain list for scripts: the place of each image.
 
 use std::collections::BTreeSet;
 

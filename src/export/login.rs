@@ -1,4 +1,4 @@
-//! The credentials of registries, as Docker's `config.json` has them.
+//! Registry credentials, in the format of Docker's `config.json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::Serialize;
 use super::Refusal;
 use crate::oci::Registry;
 
-/// What is known about the registries that an export is for.
+/// The credentials for an export.
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
-    /// Those that want a password, sorted.
+    /// Registries with a password, sorted.
     pub known: Vec<Login>,
-    /// Those of Amazon ECR, which no password is for.
+    /// Registries of Amazon ECR, whose tokens expire.
     pub ecr: Vec<Registry>,
-    /// Those without credentials.
+    /// Registries without credentials.
     pub without: Vec<Registry>,
 }
 
-/// A user and the password.
+/// A user name and a password.
 #[derive(Clone)]
 pub struct Login {
-    /// `host` or `host/path`, as the files have it.
+    /// `host` or `host/path`, as in the files.
     pub key: String,
     /// The user.
     pub username: String,
@@ -63,7 +63,7 @@ pub(super) fn keys(logins: &[Login]) -> String {
     logins.iter().map(|login| login.key.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// A word about registries without credentials; nothing if there are none.
+/// A note about registries without credentials; empty if there are none.
 pub(super) fn without(logins: &Logins) -> String {
     match logins.without.is_empty() {
         true => String::new(),

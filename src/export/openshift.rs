@@ -1,4 +1,4 @@
-//! OpenShift: an `ImageDigestMirrorSet` and an `ImageTagMirrorSet` (config.openshift.io/v1); each is for one way to pull.
+//! OpenShift: an `ImageDigestMirrorSet` and an `ImageTagMirrorSet` (config.openshift.io/v1), one for each way to pull.
 
 use serde::Serialize;
 
@@ -144,7 +144,7 @@ mod tests {
         ");
     }
 
-    /// The schema of both kinds, as the API reference of OpenShift gives it.
+    /// The schema of both kinds, from OpenShift's API reference.
     #[test]
     fn the_schema_is_that_of_the_api() {
         let mirrors = serde_json::json!({"type": "array", "minItems": 1, "items": {

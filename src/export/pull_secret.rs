@@ -1,5 +1,5 @@
-//! Credentials for clusters: a `kubernetes.io/dockerconfigjson` Secret; for Amazon ECR, whose tokens end after 12 hours, a
-//! `CredentialProviderConfig` of the kubelet instead.
+//! Credentials for clusters: a `kubernetes.io/dockerconfigjson` Secret. For Amazon ECR, whose tokens expire after 12
+//! hours, it is a `CredentialProviderConfig` of the kubelet.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! podman, CRI-O, buildah, skopeo: a drop-in of `registries.conf` (containers-registries.conf(5)).
+//! podman, CRI-O, buildah, skopeo: a drop-in for `registries.conf` (containers-registries.conf(5)).
 //!
-//! The longest prefix wins, and it may be a repository, so that other names are possible. One with a tag is taken, too, but
-//! never looked up: podman, buildah and skopeo ask for the repository alone.
+//! The longest prefix wins, and it may be a repository, so names can differ. A prefix with a tag is accepted, but never
+//! matched: podman, buildah and skopeo look up only the repository.
 
 use super::image::{self, Image, Moved, moved};
 use super::text::about;
@@ -43,7 +43,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export::commented("transship.conf", &about, &entries))
 }
 
-/// Where images of a repository lie in several at the target, these are tried one after another.
+/// If the images of a repository are in several target repositories, these are tried in order.
 fn entry(input: &Input<'_>, moved: &Moved<'_>) -> String {
     let from = moved.from;
     let insecure = if input.target.plain_http || input.target.insecure { "insecure = true\n" } else { "" };

@@ -1,4 +1,4 @@
-//! What the tests of the kinds begin with, and what holds for all kinds.
+//! Setup for the tests of all kinds, and tests of their common properties.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::desired;
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Descriptor, Digest, MediaType};
 
-/// A list with what is to be met: two registries, an image of some platforms, two tags, `latest`, a port.
+/// A list with the usual cases: two registries, an image with some platforms, two tags, `latest`, a port.
 pub(super) const LIST: &str = "target: h.example/m
 images:
   - nginx:1.27
@@ -18,7 +18,7 @@ images:
   - localhost:5000/team/app:1
 ";
 
-/// What `kind` writes for `list`, all of which is pinned: the content of an image is its source.
+/// The export of `kind` for `list`, all of which is pinned. The content of an image is its source reference.
 pub(super) fn export(kind: &str, list: &str, options: &Options) -> Result<Export, Refusal> {
     let config =
         Config::read(list, Path::new("mirror.yaml"), &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
@@ -40,7 +40,7 @@ pub(super) fn export(kind: &str, list: &str, options: &Options) -> Result<Export
     Kind::named(kind).expect("a kind").write(&Input { images: &images, target, logins: &Logins::default(), options })
 }
 
-/// The files, one after another.
+/// The files, concatenated.
 pub(super) fn text(kind: &str, list: &str) -> String {
     let export = export(kind, list, &Options::default()).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let aside = export.aside.iter().map(|aside| format!("== aside\n{aside}"));
@@ -48,7 +48,7 @@ pub(super) fn text(kind: &str, list: &str) -> String {
     aside.chain(files).collect()
 }
 
-/// What `kind` writes for registries with a password, of ECR, and without any.
+/// The export of `kind` for registries with a password, of ECR, and without credentials.
 pub(super) fn export_logins(kind: &str, known: &[&str], ecr: &[&str], without: &[&str], options: &Options) -> String {
     let registries = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
     let login = |key: &&str| Login { key: (*key).to_owned(), username: "me".to_owned(), password: "p:w".to_owned() };
@@ -66,7 +66,7 @@ pub(super) fn export_logins(kind: &str, known: &[&str], ecr: &[&str], without: &
     }
 }
 
-/// Why it can't be written.
+/// The refusal of `kind` for `list`.
 pub(super) fn refusal(kind: &str, list: &str) -> String {
     let Refusal { why, hint } = export(kind, list, &Options::default()).unwrap_err();
     format!("{why}\nhint: {hint}")

@@ -1,13 +1,13 @@
-//! Comments, and what else the formats have in common.
+//! Comments and other elements that the formats share.
 
-/// What a comment begins with: who has written the file, and when to write it anew. Then `lines`.
+/// The header of a comment: the command that wrote the file, and when to run it again. Then `lines`.
 pub(super) fn about(kind: &str, lines: &[&str]) -> String {
     let first = format!("Written by `transship export {kind}`. Run it again when mirror.yaml or mirror.lock changes.");
     let all = std::iter::once(first.as_str()).chain(lines.iter().copied().filter(|line| !line.is_empty()));
     all.fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// As comment of TOML, YAML and shells.
+/// A comment for TOML, YAML and shells.
 pub(super) fn comment(about: &str) -> String {
     about.lines().fold(String::new(), |text, line| text + "# " + line + "\n")
 }
@@ -17,12 +17,12 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A YAML document, without a marker before it.
+/// A YAML document, without `---`.
 pub(super) fn yaml(document: &impl serde::Serialize) -> String {
     serde_yaml::to_string(document).unwrap_or_default()
 }
 
-/// As a pattern of RE2 that matches this alone.
+/// An RE2 pattern that matches only this text.
 pub(super) fn re2(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-/:".contains(c);
     text.chars().fold(

@@ -1,8 +1,8 @@
-//! harbor-container-webhook (github.com/indeedeng/harbor-container-webhook, 0.8): rules, as values of its Helm chart or as its
-//! own file.
+//! harbor-container-webhook (github.com/indeedeng/harbor-container-webhook, 0.8): rules, as values of its Helm chart or
+//! as its own file.
 //!
-//! It matches the normalised reference, whose tag is dropped where there is a digest, searches without anchors, and replaces
-//! the domain alone. The first rule whose result exists wins.
+//! The webhook matches the normalised reference, whose tag is dropped if there is a digest. It searches without anchors
+//! and replaces only the domain. The first rule whose result exists wins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ struct Values {
     rules: Vec<Rule>,
 }
 
-/// The webhook's own file; what else is in it are the defaults of its chart.
+/// The webhook's own file; the other settings are the defaults of its chart.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Controller {
@@ -47,10 +47,10 @@ struct Rule {
     platforms: Vec<String>,
 }
 
-/// Images that one rule can cover.
+/// Images that one rule covers.
 struct Group<'a> {
     paths: BTreeSet<&'a str>,
-    /// Those that each image has; `None` = all that there are.
+    /// The platforms that all of them have; `None` = every platform.
     platforms: Option<BTreeSet<String>>,
 }
 
@@ -108,7 +108,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     Ok(Export::commented(file, &about, &text))
 }
 
-/// Adds `image` to the first group with which it shares a platform: a rule asks for each of its platforms.
+/// Adds `image` to the first group that shares a platform with it: a rule checks each of its platforms.
 fn add<'a>(groups: &mut Vec<Group<'a>>, image: &Image<'a>) {
     let own: BTreeSet<String> =
         image.mirrored.platforms.iter().map(|platform| format!("{}/{}", platform.os, platform.architecture)).collect();
@@ -215,7 +215,7 @@ mod tests {
         "#);
     }
 
-    /// What the webhook makes of a reference, if the target has what it asks for.
+    /// The webhook's result for a reference, if the target has it.
     fn rewritten(rules: &Value, written: &str) -> Option<String> {
         let reference: Reference = written.parse().unwrap();
         let repository = reference.repository();

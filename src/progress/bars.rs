@@ -1,6 +1,7 @@
-//! Progress for people: bars at the bottom of the terminal, drawn several times a second, and what is done above them.
+//! Progress at a terminal: bars at the bottom, redrawn several times a second, and finished images above them.
 //!
-//! indicatif renders them (`render` says which there are), [`Canvas`] takes the lines, and [`Frame`] puts them on the screen.
+//! indicatif renders the bars (`render` defines them), [`Canvas`] takes the rendered lines, and [`Frame`] writes them
+//! to the screen.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -20,7 +21,7 @@ use crate::terminal::{escape, shorten, size_of_stderr, wrap};
 /// The time between two drawings.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A frame on stderr; nothing if that isn't a terminal. It is gone after [`Progress::end`]; what scrolled by stays.
+/// A frame on stderr; nothing if that isn't a terminal. [`Progress::end`] clears it; lines above it remain.
 pub struct Bars {
     shared: Arc<Shared>,
     ticker: Option<JoinHandle<()>>,
@@ -28,13 +29,13 @@ pub struct Bars {
 
 struct Shared {
     state: Mutex<State>,
-    /// Wakes the ticker when there is nothing more to draw for good.
+    /// Wakes the ticker to end it.
     ended: Condvar,
 }
 
 struct State {
     out: Box<dyn Write + Send>,
-    /// Rows and columns, asked for at each drawing: a terminal may be resized.
+    /// Rows and columns, queried for each drawing: a terminal can be resized.
     size: fn() -> Option<(usize, usize)>,
     is_coloured: bool,
     canvas: Canvas,
@@ -64,8 +65,8 @@ impl Bars {
             is_over: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), ended: Condvar::new() });
-        // The frame is drawn by a thread of its own, so that it doesn't depend on the runtime being idle enough to tick.
-        // Without one it is drawn when something happens.
+        // A separate thread draws the frame, so that it is drawn even if the runtime is busy. Without the thread, it is
+        // drawn on each event.
         let drawn = Arc::clone(&shared);
         let ticker = thread::Builder::new().name("progress".to_owned()).spawn(move || drawn.tick()).ok();
         Self { shared, ticker }
@@ -85,7 +86,7 @@ impl Shared {
         let mut state = self.lock();
         while !state.is_over {
             state.draw(Instant::now());
-            // Waiting is what lets go of the lock: it happens on every round.
+            // Waiting releases the lock in every round.
             state = self.ended.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -106,13 +107,13 @@ impl State {
         self.canvas.draw(bars, screen.most_lines(), screen.room())
     }
 
-    /// Lets `text`, whole lines, scroll by above the frame.
+    /// Prints `text`, whole lines, above the frame.
     fn say(&mut self, text: &str) {
         let text = self.frame.above(text);
         self.write(&text);
     }
 
-    /// Folded, and coloured where it begins with this.
+    /// Prints a wrapped line, with a coloured mark at its start.
     fn say_folded(&mut self, text: &str, (mark, colour): (&str, &str)) {
         let columns = (self.size)().map_or(usize::MAX, |(_, columns)| columns);
         let mut lines = wrap(text, columns, "  ");
@@ -122,13 +123,13 @@ impl State {
         self.say(&(lines.join("\n") + "\n"));
     }
 
-    /// A name that leaves room for a mark.
+    /// The name, shortened to leave room for a mark.
     fn shortened(&self, image: &str) -> String {
         let columns = (self.size)().map_or(usize::MAX, |(_, columns)| columns);
         shorten(&escape(image), columns.saturating_sub(4))
     }
 
-    /// A terminal that can't be written to must not end the run.
+    /// A terminal that can't be written must not end the run.
     fn write(&mut self, text: &str) {
         if !text.is_empty() {
             let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
@@ -162,7 +163,7 @@ impl Progress for Bars {
         let name = state.shortened(image);
         match ended {
             Ended::Untold => {}
-            // What was neither copied nor failed is told by its word.
+            // Images that were neither copied nor failed are shown with their status.
             Ended::Well if how.reason.is_some() => state.say_folded(&format!("– {name}: {}", how.word), ("–", YELLOW)),
             Ended::Well => state.say_folded(&format!("✓ {name}"), ("✓", GREEN)),
             Ended::Failed => {
@@ -181,7 +182,7 @@ impl Progress for Bars {
         state.stops = Some(Instant::now() + within);
         match state.work {
             Some(_) => state.draw(Instant::now()),
-            // What the terminal has echoed of ^C is on the line.
+            // The terminal has echoed ^C on this line.
             None => state.say_folded(&format!("\r{}", stopping(0, within)), ("", YELLOW)),
         }
     }

@@ -1,4 +1,4 @@
-//! Progress for logs: a line per copied image, and a sign of life when nothing else was said for a while.
+//! Progress for logs: one line per copied image, and a status line after a while without other output.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,12 +11,12 @@ use super::{Finished, Progress, Step, Task};
 use crate::retry::Waiting;
 use crate::terminal::{escape, size};
 
-/// CI systems stop jobs that are silent for some minutes; people get nervous sooner.
+/// CI systems stop jobs that are silent for some minutes.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
-/// Whole lines, without colours or cursor movements, each with the time since the run began.
+/// Whole lines, without colours or cursor movements, each with the time since the start of the run.
 ///
-/// The sign of life comes from a thread of its own, so that it doesn't depend on the runtime being idle enough to tick.
+/// A separate thread prints the status line, so that it appears even if the runtime is busy.
 pub struct Lines {
     shared: Arc<Shared>,
     ticker: Mutex<Option<JoinHandle<()>>>,
@@ -24,7 +24,7 @@ pub struct Lines {
 
 struct Shared {
     state: Mutex<State>,
-    /// Wakes the ticker when the task has ended.
+    /// Wakes the ticker to end it.
     ended: Condvar,
 }
 
@@ -72,7 +72,7 @@ impl Shared {
                 state.say(&line);
                 rest = interval;
             }
-            // Waiting is what lets go of the lock: it happens on every round.
+            // Waiting releases the lock in every round.
             state = self.ended.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -94,7 +94,7 @@ fn sign_of_life(work: &Work) -> String {
     if work.bytes.moved > 0 {
         line.push_str(&format!(", {} moved", size(work.bytes.moved)));
     }
-    // The one that has been at it for longest is the one that somebody will ask about.
+    // The image that has been in progress for longest is named.
     if let Some(oldest) = work.flights.first() {
         line.push_str(&format!("; now {}", oldest.image));
         if work.flights.len() > 1 {
@@ -118,7 +118,7 @@ impl Progress for Lines {
         drop(state);
         let shared = Arc::clone(&self.shared);
         let ticker = thread::Builder::new().name("progress".to_owned()).spawn(move || shared.tick(SIGN_OF_LIFE));
-        // Without a thread there is no sign of life, and still a run.
+        // Without the thread there is no status line; the run continues.
         *self.ticker.lock().unwrap_or_else(PoisonError::into_inner) = ticker.ok();
     }
 

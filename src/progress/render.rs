@@ -1,4 +1,4 @@
-//! The bars of a task, made to fit a terminal: the task itself, hosts that are waited for, and the images under way.
+//! The bars of a task, fitted to the terminal: the task, hosts that the run waits for, and images in progress.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -9,21 +9,21 @@ use super::work::{Flight, Waited, Work, clock, stopping};
 use crate::terminal::colour::{YELLOW, paint};
 use crate::terminal::{padded, shorten, size, truncate, width, wrap};
 
-/// A bar has so many columns at least, and at most.
+/// The minimum and maximum width of a bar.
 const BAR: (usize, usize) = (10, 30);
-/// With fewer columns an image has its percent alone.
+/// Below this width, an image has only its percentage.
 const NARROW: usize = 60;
 
-/// What is shown.
+/// The state to show.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown<'a> {
     pub(super) work: &'a Work,
     pub(super) waited: &'a Waited,
-    /// Until when what is under way may go on, after a first Ctrl-C.
+    /// The time limit of transfers in progress, after the first Ctrl-C.
     pub(super) stops: Option<Instant>,
 }
 
-/// Where it is shown.
+/// The terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Screen {
     pub(super) rows: usize,
@@ -32,31 +32,31 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// The columns of a line: none is as wide as the screen.
+    /// The usable width of a line: one column less than the screen.
     pub(super) fn room(self) -> usize {
         self.columns.saturating_sub(1)
     }
 
-    /// One row is left, so that nothing scrolls.
+    /// One row stays empty, so that nothing scrolls.
     pub(super) fn most_lines(self) -> usize {
         self.rows.saturating_sub(1)
     }
 }
 
-/// What is to be drawn, a line each.
+/// The lines to draw.
 pub(super) fn bars(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<ProgressBar> {
     let room = screen.room();
     let yellow = |line: &str| plain(paint(&truncate(line, room), YELLOW, screen.is_coloured));
     let mut bars = vec![overall(shown.work, room, now)];
     let waits: Vec<String> = shown.waited.lines(now, room).collect();
-    // A third of the screen is for images, an eighth for hosts; the rest is what has scrolled by.
+    // A third of the screen is for images, an eighth for hosts; the rest is for finished lines.
     let most_waits = (screen.rows / 8).max(1);
     bars.extend(waits.iter().take(most_waits).map(|line| yellow(line)));
     if waits.len() > most_waits {
         bars.push(yellow(&format!("and {} more hosts are waited for", waits.len() - most_waits)));
     }
     let mut flights: Vec<&Flight> = shown.work.flights.iter().collect();
-    // The sort is stable: of equals the one that has been at it for longest comes first.
+    // The sort is stable: among equals, the one that has been in progress for longest comes first.
     flights.sort_by_key(|flight| Reverse(flight.bytes.goal()));
     let most = (screen.rows / 3).max(1);
     bars.extend(images(&flights[..flights.len().min(most)], room, now));
@@ -71,7 +71,7 @@ pub(super) fn bars(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<Progre
     bars
 }
 
-/// As much as the line holds; what is left out first is said last here.
+/// As much as fits the line; the least important part comes last.
 fn overall(work: &Work, room: usize, now: Instant) -> ProgressBar {
     let task = work.task.word();
     let (one, many) = work.task.noun();
@@ -101,7 +101,7 @@ fn overall(work: &Work, room: usize, now: Instant) -> ProgressBar {
     plain(fitting(&narrower, room))
 }
 
-/// The rate of the last seconds, and how long it takes at that.
+/// The current rate, and the remaining time at that rate.
 fn speed(work: &Work, more: &str) -> String {
     let Some(rate) = work.rate() else { return String::new() };
     let left = (work.bytes.goal() - work.bytes.moved).checked_div(rate);
@@ -109,13 +109,13 @@ fn speed(work: &Work, more: &str) -> String {
     format!("  {}/s{left}", size(rate))
 }
 
-/// A bar that is drawn as `template` says, once it has a place to be drawn at.
+/// A bar with this template, drawn once it has a target.
 fn line(template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("templates are constant but for a number");
     ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style.progress_chars("=> "))
 }
 
-/// A line that is no more than its text.
+/// A line with only text.
 fn plain(text: String) -> ProgressBar {
     line("{msg}").with_message(text)
 }
@@ -129,7 +129,7 @@ fn fitting(candidates: &[String], room: usize) -> String {
     first.cloned().unwrap_or_else(|| truncate(candidates.last().map_or("", String::as_str), room).into_owned())
 }
 
-/// A line each: the name as far as there is room for it, and how far it has come.
+/// One line each: the name, shortened to fit, and its progress.
 fn images(flights: &[&Flight], room: usize, now: Instant) -> Vec<ProgressBar> {
     let facts: Vec<String> = flights.iter().map(|flight| far(flight, room, now)).collect();
     let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
@@ -165,7 +165,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// 50 images, of which 12 are under way, 3 are done, and one host is waited for.
+    /// 50 images, of which 12 are in progress and 3 are done, and the run waits for one host.
     fn run(now: Instant) -> (Work, Waited) {
         let names: Vec<String> = (0..50).map(|n| format!("ghcr.io/department/team/service-{n}:v1.27.{n}")).collect();
         let mut work = Work::new(Task::Copy, &names, now);

@@ -1,5 +1,5 @@
-//! What is known of the task at hand: which images are done, which are under way, and the bytes. No clock but the one it is
-//! told, and no terminal.
+//! The state of the current task: finished images, images in progress, and bytes. It knows neither a clock nor a
+//! terminal: times are passed in.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use super::{Finished, Step, Task};
 use crate::retry::{Wait, Waiting};
 use crate::terminal::{escape, shorten, width};
 
-/// The rate is that of so long a time.
+/// The rate is averaged over this time.
 const RECENT: Duration = Duration::from_secs(3);
-/// Waits that are over sooner aren't worth a word.
+/// Shorter waits aren't reported.
 const WORTH_A_WORD: Duration = Duration::from_secs(1);
-/// A host isn't shortened to fewer columns than this.
+/// Hosts aren't shortened to less than this width.
 const MOST_OF_A_HOST: usize = 12;
 
 /// A task.
@@ -20,34 +20,34 @@ const MOST_OF_A_HOST: usize = 12;
 pub(super) struct Work {
     pub(super) task: Task,
     pub(super) began: Instant,
-    /// Targets that each image is still to be brought to.
+    /// The number of targets left for each image.
     left: HashMap<String, usize>,
     pub(super) images: usize,
     pub(super) done: usize,
     pub(super) failed: usize,
     begun: HashSet<String>,
-    /// In the order in which they were begun.
+    /// In the order in which they were started.
     pub(super) flights: Vec<Flight>,
     pub(super) bytes: Tally,
     pub(super) transfers: usize,
-    /// Bytes that have come, of use or not, and when.
+    /// All transferred bytes, useless ones included, with their times.
     come: u64,
     samples: VecDeque<(Instant, u64)>,
-    /// Reasons that were told: the report names all whom one has failed.
+    /// Reasons that were printed already: the report lists all images of each reason.
     told: HashSet<String>,
 }
 
-/// An image under way.
+/// An image in progress.
 #[derive(Debug, Clone)]
 pub(super) struct Flight {
     pub(super) image: String,
     pub(super) since: Instant,
-    /// For how many targets.
+    /// The number of its targets in progress.
     targets: usize,
     pub(super) bytes: Tally,
 }
 
-/// How many bytes are to move, as far as is known, and how many have.
+/// The expected bytes, as far as known, and the transferred ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
     expected: u64,
@@ -70,14 +70,14 @@ impl Tally {
     }
 }
 
-/// What there is to say of an image that has ended.
+/// What to print for an image that has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It goes on for other targets, or failed as others did.
+    /// Nothing: it continues for other targets, or failed for a reason that was printed already.
     Untold,
     /// It is done.
     Well,
-    /// It failed, and why.
+    /// It failed, for this reason.
     Failed,
 }
 
@@ -147,13 +147,13 @@ impl Work {
         if is_new { Ended::Failed } else { Ended::Untold }
     }
 
-    /// Whether the bytes of some images aren't known yet.
+    /// Whether the sizes of some images are unknown.
     pub(super) fn is_unread(&self) -> bool {
         let is_read = |flight: &Flight| flight.bytes.goal() > 0;
         self.begun.len() < self.images || self.task.tells_each() && !self.flights.iter().all(is_read)
     }
 
-    /// Notes how far it has come; to be called several times a second.
+    /// Records the progress; called several times a second.
     pub(super) fn sample(&mut self, now: Instant) {
         self.samples.push_back((now, self.come));
         while self.samples.len() > 2 && now.duration_since(self.samples[1].0) >= RECENT {
@@ -161,7 +161,7 @@ impl Work {
         }
     }
 
-    /// Bytes a second, of late.
+    /// The current rate, in bytes per second.
     pub(super) fn rate(&self) -> Option<u64> {
         let ((began, before), (now, come)) = (self.samples.front()?, self.samples.back()?);
         let millis = u64::try_from(now.duration_since(*began).as_millis()).unwrap_or(u64::MAX);
@@ -173,7 +173,7 @@ impl Work {
     }
 }
 
-/// The hosts that are waited for, and which of them were told of.
+/// The hosts that the run waits for, and which of them were reported.
 #[derive(Debug, Default)]
 pub(super) struct Waited {
     pub(super) hosts: BTreeMap<String, Wait>,
@@ -181,7 +181,7 @@ pub(super) struct Waited {
 }
 
 impl Waited {
-    /// What there is to say of it in a log: that a wait begins, and that it ends.
+    /// The log line for the start or end of a wait.
     pub(super) fn changed(&mut self, host: &str, waiting: Waiting, now: Instant) -> Option<String> {
         let before = match waiting {
             Waiting::Until(wait) => {
@@ -202,7 +202,7 @@ impl Waited {
         }
     }
 
-    /// A line for each host that is waited for, with so much room.
+    /// One line of at most this width for each host that the run waits for.
     pub(super) fn lines(&self, now: Instant, room: usize) -> impl Iterator<Item = String> {
         let worth = self.hosts.iter().filter(move |(_, wait)| is_worth_a_word(wait, now));
         worth.map(move |(host, wait)| wait_line(host, wait, now, room))
@@ -214,7 +214,7 @@ fn is_worth_a_word(wait: &Wait, now: Instant) -> bool {
 }
 
 fn wait_line(host: &str, wait: &Wait, now: Instant, room: usize) -> String {
-    // A second that has begun counts.
+    // A started second counts.
     let left = wait.next.saturating_duration_since(now);
     let left = clock(Duration::from_secs(left.as_secs() + u64::from(left.subsec_millis() > 0)));
     let said = match wait.asked {
@@ -224,7 +224,7 @@ fn wait_line(host: &str, wait: &Wait, now: Instant, room: usize) -> String {
     shorten(host, room.saturating_sub(width(&said)).max(MOST_OF_A_HOST)) + &said
 }
 
-/// What is said after the first Ctrl-C.
+/// The text after the first Ctrl-C.
 pub(super) fn stopping(transfers: usize, within: Duration) -> String {
     let finishing = match transfers {
         0 => "stopping".to_owned(),
@@ -234,7 +234,7 @@ pub(super) fn stopping(transfers: usize, within: Duration) -> String {
     format!("{finishing}, at most {}; Ctrl-C again quits", clock(within))
 }
 
-/// `4 m 12 s`, and no more than two units.
+/// `4 m 12 s`: at most two units.
 pub(super) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {

@@ -1,43 +1,43 @@
-//! What is known of an image at a pull-through cache.
+//! The state of an image at a pull-through cache.
 
 use crate::oci::Digest;
 
-/// An image at a pull-through cache, as `warm` has found it.
+/// The state of an image at a pull-through cache, found by `warm`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cached {
-    /// What is proved.
+    /// What is verified.
     pub proof: CacheProof,
-    /// Its indexes that the cache keeps under another digest than their own: to their own only the upstream answers.
+    /// Indexes that the cache stores under a different digest. Only the upstream answers to the original digest.
     pub only_upstream: Vec<Digest>,
-    /// What its tag names at the cache, which asks its upstream; `None` where there is no tag to ask for.
+    /// What the tag names at the cache, which asks its upstream; `None` if the image has no tag.
     pub tag: Option<CachedTag>,
 }
 
-/// How much is proved of an image at a pull-through cache. The JSON report spells it in `snake_case`.
+/// How much is verified about an image at a pull-through cache. The JSON report uses `snake_case`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheProof {
-    /// The cache keeps all of it.
+    /// The cache stores all of it.
     Kept,
-    /// The cache keeps all its blobs; of its manifests that isn't known.
+    /// The cache stores all blobs; whether it stores the manifests is unknown.
     BlobsKept,
-    /// It can be had through the cache: what of it is kept isn't known.
+    /// The cache serves it; whether it stores it is unknown.
     Served,
 }
 
 /// What a tag names at a pull-through cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CachedTag {
-    /// What the lock pins.
+    /// The digest in the lock.
     AsPinned,
-    /// Something else.
+    /// Another digest.
     Moved(Digest),
     /// Nothing.
     Gone,
 }
 
 impl CachedTag {
-    /// As the JSON report spells it.
+    /// The word in the JSON report.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::AsPinned => "as_pinned",
@@ -46,7 +46,7 @@ impl CachedTag {
         }
     }
 
-    /// What it names instead.
+    /// The other digest.
     pub(super) fn moved_to(&self) -> Option<&Digest> {
         match self {
             Self::Moved(digest) => Some(digest),

@@ -1,7 +1,7 @@
-//! Failures by their cause: what failed for the same reason is told once.
+//! Groups failures by cause, so that each cause is printed once.
 //!
-//! Two messages have the same cause if they differ in nothing but names that are the image's own, and digests. In a message
-//! for several images the words for what these are stand in place of such names.
+//! Two messages have the same cause if they differ only in digests and in names of their image. A message for several
+//! images has generic words in place of those names.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -15,15 +15,15 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(super) struct Cause<'a> {
     pub(super) status: Status,
-    /// What was attempted and why it failed.
+    /// The attempt and the reason.
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// In the order of the report; never empty.
+    /// The failures in the order of the report; never empty.
     pub(super) failed: Vec<(&'a Outcome, &'a Error)>,
 }
 
 impl<'a> Cause<'a> {
-    /// The canonical source references, each once.
+    /// The canonical source references, without duplicates.
     pub(super) fn images(&self) -> Vec<&'a str> {
         let mut images: Vec<&str> = Vec::new();
         for (outcome, _) in &self.failed {
@@ -34,13 +34,13 @@ impl<'a> Cause<'a> {
         images
     }
 
-    /// Of several attempts the most.
+    /// The highest number of attempts.
     pub(super) fn attempts(&self) -> u32 {
         self.failed.iter().map(|(_, error)| error.attempts()).max().unwrap_or(1)
     }
 }
 
-/// The causes of what failed in `outcomes`, in the order in which each was met first; those with one next step together.
+/// The causes of the failures in `outcomes`, in order of first appearance; causes with the same hint are adjacent.
 pub(super) fn causes(outcomes: &[Outcome]) -> Vec<Cause<'_>> {
     let failed = outcomes.iter().filter(|outcome| outcome.is_failure());
     let failed = failed.filter_map(|outcome| Some((outcome, outcome.error.as_ref()?)));
@@ -83,7 +83,7 @@ fn in_order_of_hints(causes: Vec<Cause<'_>>) -> Vec<Cause<'_>> {
     ordered.into_iter().map(|(_, cause)| cause).collect()
 }
 
-/// What failures with the same cause have in common.
+/// The common part of failures with the same cause.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     status: Status,
@@ -103,7 +103,7 @@ impl Key {
     }
 }
 
-/// The image's own names, longest first, each with the word for it.
+/// The names of an image, longest first, each with its generic word.
 struct Names<'a> {
     tag: Option<&'a str>,
     names: Vec<(Cow<'a, str>, &'static str)>,
@@ -136,14 +136,14 @@ impl<'a> Names<'a> {
         DIGEST.replace_all(&text, "DIGEST").into_owned()
     }
 
-    /// The tag where it is a word alone.
+    /// Removes the tag if it is a separate word.
     fn without_tag(&self, attempted: &str) -> String {
         let words = attempted.split(' ').map(|word| if Some(word) == self.tag { "TAG" } else { word });
         words.collect::<Vec<_>>().join(" ")
     }
 }
 
-/// Replaces `name` where it isn't the beginning of a longer name.
+/// Replaces `name` unless a longer name begins with it.
 fn replace_whole(text: &str, name: &str, word: &str) -> String {
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,17 +1,17 @@
-//! What `check` has proved, and what it couldn't.
+//! The results of `check`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// What a check is about. The JSON report spells it in `snake_case`.
+/// The subject of a check. The JSON report uses `snake_case`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// The host answers, over TLS where it has to.
+    /// The host answers, with a valid TLS certificate if it uses TLS.
     Connect,
-    /// The host takes the credentials.
+    /// The host accepts the credentials.
     Login,
     /// The repository may be read.
     Pull,
@@ -22,7 +22,7 @@ pub enum Right {
 }
 
 impl Right {
-    /// The word for people; it never has more than seven letters.
+    /// The word in text reports, of at most seven letters.
     pub fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -34,24 +34,24 @@ impl Right {
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone)]
 pub enum Proof {
-    /// It works; perhaps with something worth knowing about it.
+    /// It works, possibly with a note.
     Holds(Option<String>),
-    /// Only doing it would tell.
+    /// The check can't tell.
     Unknown {
         /// Why.
         why: String,
         /// The next step.
         hint: Option<String>,
     },
-    /// It would fail, and so.
+    /// It fails, with this error.
     Fails(Error),
 }
 
 impl Proof {
-    /// Whether it works, as far as that is known.
+    /// Whether it works; `None` if unknown.
     pub fn ok(&self) -> Option<bool> {
         match self {
             Self::Holds(_) => Some(true),
@@ -60,7 +60,7 @@ impl Proof {
         }
     }
 
-    /// The next step for a person.
+    /// What the user can do.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Holds(_) => None,
@@ -70,26 +70,26 @@ impl Proof {
     }
 }
 
-/// One thing that a run will need.
+/// One thing that a run needs.
 #[derive(Debug, Clone)]
 pub struct Check {
     /// The registry, with its port if it has one.
     pub host: String,
-    /// The repository's path; `None` where it is about the host.
+    /// The repository's path; `None` for a check of the host.
     pub repository: Option<String>,
-    /// What is needed.
+    /// What the run needs.
     pub right: Right,
-    /// What came of it.
+    /// The result.
     pub proof: Proof,
 }
 
 impl Check {
-    /// Whether a run would fail for it.
+    /// Whether a run would fail because of it.
     pub fn is_failure(&self) -> bool {
         matches!(self.proof, Proof::Fails(_))
     }
 
-    /// Why it would fail.
+    /// Why it fails.
     pub fn error(&self) -> Option<&Error> {
         match &self.proof {
             Proof::Fails(error) => Some(error),

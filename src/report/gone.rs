@@ -1,14 +1,14 @@
-//! A pinned digest that upstream has no more: who still holds it, and how the pin is moved.
+//! Adds a hint to images whose pinned digest is no longer upstream: where it still exists, and how to move the pin.
 
 use crate::error::{Kind, Side, Stage};
 use crate::report::{Outcome, Status};
 
-/// Says so of each image that failed for it.
+/// Sets the hint for each image that failed for this reason.
 pub(crate) fn tell(outcomes: &mut [Outcome]) {
     let is_gone = |outcome: &Outcome| {
         outcome.error.as_ref().zip(outcome.digest.as_ref()).is_some_and(|(error, digest)| {
             let of_source = error.side() == Some(Side::Source) && matches!(error.stage(), None | Some(Stage::Copy));
-            // What refers to it, and what it consists of, have hints of their own.
+            // Referrers and content below the image have their own hints.
             let of_root = error.to_string().starts_with(&format!("get manifest {digest} "));
             of_source && of_root && error.kind() == Kind::NotFound && error.status().is_some()
         })
@@ -24,7 +24,7 @@ pub(crate) fn tell(outcomes: &mut [Outcome]) {
     }
 }
 
-/// The targets that hold the same.
+/// The targets that have the same content.
 fn holders(outcomes: &[Outcome], wanted: &Outcome) -> Vec<String> {
     let holds = |other: &&Outcome| {
         matches!(other.status, Status::UpToDate | Status::Copied)
@@ -38,7 +38,7 @@ fn hint(outcome: &Outcome, holders: &[String]) -> String {
         [] => String::new(),
         holders => format!("{} still holds it: copy it from there, or ", holders.join(" and ")),
     };
-    // A digest that the list names never moves.
+    // A digest in mirror.yaml never moves.
     match outcome.source.contains('@') {
         true => format!("{held}name another digest in mirror.yaml"),
         false => format!("{held}run `transship update {}` to pin what is upstream now", outcome.source),
@@ -95,9 +95,9 @@ mod tests {
         for other in [
             missing("h.io/a:1", Kind::NotFound, Side::Target, Some(404)),
             missing("h.io/a:1", Kind::Denied, Side::Source, Some(403)),
-            // A layout that lacks it.
+            // The layout lacks it.
             missing("h.io/a:1", Kind::NotFound, Side::Source, None),
-            // Something that refers to it.
+            // A referrer of the image.
             missing("its signature", Kind::NotFound, Side::Source, Some(404)),
         ] {
             assert!(!hint_of(vec![outcome("h.io/a:1", "t", Status::Failed, other)]).contains("no longer upstream"));

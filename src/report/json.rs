@@ -1,7 +1,7 @@
-//! The report as one JSON document, version 1: keys are never renamed, and what is absent is null.
+//! The report as one JSON document, version 1: keys are never renamed, and absent values are null.
 //!
-//! Keys of later features are there from the start, so that a reader never has to ask which version wrote a report.
-//! `tests/data/golden-report.json` shows each of them filled, and a test holds this file to it.
+//! Keys of planned features exist already, so a reader need not check which version wrote a report.
+//! `tests/data/golden-report.json` shows every key filled, and a test compares this file with it.
 
 mod hosts;
 
@@ -24,82 +24,82 @@ const VERSION: u32 = 1;
 const SCHEMA: &str = "transship-report-1";
 const TOOL: &str = concat!("transship ", env!("CARGO_PKG_VERSION"));
 
-/// Stands for a key that a later feature fills.
+/// The value of a key for a later feature.
 type Later = Option<()>;
 
-/// What a run did or found, or why it could not run (`error`).
+/// The result of a run, or why it couldn't start (`error`).
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Report")]
 struct Document<'a> {
-    /// Of the document: keys are added, never renamed or given another meaning, as long as it stays the same.
+    /// The version of the document: while it stays the same, keys are added, but never renamed or redefined.
     version: u32,
-    /// The same as a name.
+    /// The version as a name.
     schema: &'static str,
     /// The program and its version.
     tool: &'static str,
-    /// The verb; `transship` where the command line names none.
+    /// The verb; `transship` if the command line names none.
     command: &'a str,
-    /// When the run began: RFC 3339, in UTC.
+    /// When the run started: RFC 3339, in UTC.
     started: String,
-    /// How long it took.
+    /// The duration of the run.
     seconds: f64,
     /// The exit status.
     exit: u8,
-    /// One for each image and target, in the order of mirror.yaml.
+    /// One entry for each image and target, in the order of mirror.yaml.
     images: Vec<Image>,
-    /// The target repositories that were needed.
+    /// The target repositories that were used.
     repositories: &'a [RepositoryOutcome],
-    /// The proxy caches that mirror.yaml wants; null where they weren't looked at.
+    /// The configured proxy caches; null if they weren't checked.
     proxy_caches: Option<Vec<ProxyCache>>,
-    /// What was asked of each registry.
+    /// The use of each registry.
     registries: &'a [RegistryUse],
     totals: Totals,
-    /// Pins that moved; null where none could.
+    /// Changed pins; null if this command changes none.
     changes: Option<&'a [Change]>,
-    /// What `lock --check`, `verify` and `warm --check` have found; null elsewhere.
+    /// The differences, for `lock --check`, `verify` and `warm --check`; null elsewhere.
     differences: Option<&'a [Difference]>,
-    /// What `check` has found; null elsewhere.
+    /// The checks, for `check`; null elsewhere.
     checks: Option<Vec<Checked>>,
-    /// What `quota` has found; null elsewhere.
+    /// The quotas, for `quota`; null elsewhere.
     quotas: Option<Vec<Told>>,
-    /// Why it could not run; null if it could.
+    /// Why the run couldn't start; null if it could.
     error: Option<&'a Fatal>,
 }
 
-/// What became of one image at one target.
+/// The outcome of one image at one target.
 #[derive(Serialize, JsonSchema)]
 struct Image {
-    /// The canonical source, or the repository where no tag is known.
+    /// The canonical source reference; the repository if no tag is known.
     source: String,
-    /// What the lock pins; null if it couldn't be resolved.
+    /// The digest in the lock; null if it couldn't be resolved.
     digest: Option<Digest>,
-    /// The target reference; null where no target was asked.
+    /// The target reference; null if no target was contacted.
     target: Option<String>,
-    /// The digest at the target, where it differs from `digest`.
+    /// The digest at the target, if it differs from `digest`.
     mirrored: Option<Digest>,
-    /// Of a plan, null where there is work to do.
+    /// In a plan: null if there is work to do.
     status: Option<Status>,
     reason: Option<Reason>,
-    /// Of a plan, what sync would do; null while that isn't known.
+    /// In a plan: the action of sync; null if unknown.
     bytes: Option<Bytes>,
-    /// From the start of its work to the end, waiting included.
+    /// The duration from the start of its work to the end, including waits.
     seconds: f64,
-    /// The host that gave the root manifest, where it was read in this run and not from the source's own registry.
+    /// The host that served the root manifest, if it was read in this run from a host other than the source's registry.
     via: Option<String>,
-    /// What refers to the image, or to what it consists of.
+    /// The referrers of the image and of its members.
     referrers: Vec<Referred>,
-    /// Where the target is a pull-through cache: what is known of the image there; null elsewhere.
+    /// The state at a pull-through cache; null for other targets.
     cache: Option<AtCache>,
-    /// Null: for a later version.
+    /// Null; for a later version.
     held: Later,
-    /// Null: for a later version.
+    /// Null; for a later version.
     verified: Later,
     error: Option<Failure>,
     #[serde(flatten)]
     planned: Option<Cost>,
 }
 
-/// What became of something that refers to the image.
+/// The outcome of one referrer.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Referrer")]
 struct Referred {
@@ -109,46 +109,46 @@ struct Referred {
     error: Option<Failure>,
 }
 
-/// What is known of an image at a pull-through cache.
+/// The state of an image at a pull-through cache.
 #[derive(Serialize, JsonSchema)]
 struct AtCache {
     proof: CacheProof,
-    /// Its indexes that are kept under another digest: to their own only the upstream answers.
+    /// Indexes that are stored under a different digest. Only the upstream answers to the original digest.
     only_upstream: Vec<Digest>,
-    /// Whether the tag names what is pinned: `as_pinned`, `moved` or `gone`; null without a tag.
+    /// Whether the tag names the pinned digest: `as_pinned`, `moved` or `gone`; null without a tag.
     tag: Option<&'static str>,
-    /// What a tag that has moved names.
+    /// The digest of a tag that has moved.
     tag_digest: Option<Digest>,
 }
 
-/// What only an image of a plan has.
+/// Keys of images in a plan.
 #[derive(Serialize, JsonSchema)]
 struct Cost {
     action: Step,
     /// Manifest GETs that count against a quota of the source.
     pulls: u64,
-    /// Whether `pulls` is all; else it is the least.
+    /// Whether `pulls` is exact; otherwise it is a lower bound.
     pulls_exact: bool,
 }
 
-/// What sync would do for an image.
+/// The action of sync for an image.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "Action")]
 enum Step {
-    /// Copy what the target lacks.
+    /// Copy missing content.
     Copy,
-    /// Set the tag: all else is there.
+    /// Set the tag; all content exists.
     Tag,
     /// Nothing.
     None,
-    /// Put it off: too few pulls are left of the source's quota.
+    /// Defer it: the source's quota has too few pulls left.
     Defer,
-    /// Nothing: the tag holds something else, and may not be replaced.
+    /// Nothing: the tag holds something else and must not be replaced.
     Conflict,
 }
 
-/// Why something failed.
+/// The reason for a failure.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Error")]
 struct Failure {
@@ -162,15 +162,15 @@ struct Failure {
     hint: Option<String>,
 }
 
-/// The run in numbers.
+/// Totals of the run.
 #[derive(Serialize, JsonSchema)]
 struct Totals {
-    /// How many of `images` have each status.
+    /// The number of `images` with each status.
     images: BTreeMap<Status, usize>,
-    /// Of a plan, null while it isn't known of all images.
+    /// In a plan: null if unknown for some images.
     bytes: Option<Bytes>,
-    /// Manifest GETs that counted against a quota, or of a plan those that will, at least. Of `warm`, those that the caches took
-    /// of their upstreams, at most, and with `--check` those that they would take.
+    /// Manifest GETs that count against a quota; in a plan, a lower bound of those to come. For `warm`, an upper bound
+    /// of the pulls that the caches took from their upstreams, or with `--check` would take.
     pulls: u64,
 }
 
@@ -180,7 +180,7 @@ impl Report {
         generator.subschema_for::<Document<'_>>()
     }
 
-    /// The report as a JSON document, with a newline at its end.
+    /// The report as a JSON document, with a trailing newline.
     pub fn to_json(&self) -> String {
         let document = Document {
             version: VERSION,
@@ -214,7 +214,7 @@ impl Report {
     }
 
     fn totals(&self) -> Totals {
-        // Each status has its count, even if that is 0.
+        // Every status has a count, including 0.
         let mut images: BTreeMap<_, _> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
         self.outcomes.iter().for_each(|outcome| *images.entry(outcome.status).or_default() += 1);
         let bytes = match &self.plan {
@@ -246,7 +246,7 @@ impl Image {
         }
     }
 
-    /// An image of a plan has a status only where work can't change it any more.
+    /// In a plan, an image has a status only if no work is left for it.
     fn planned(planned: &Planned) -> Self {
         let (cost, bytes) = match planned {
             Planned::Image(transfer) => {
@@ -314,7 +314,7 @@ impl Failure {
     }
 }
 
-/// To the millisecond: what is finer is noise.
+/// To the millisecond.
 fn rfc3339(time: Timestamp) -> String {
     time.round(Unit::Millisecond).unwrap_or(time).to_string()
 }
@@ -334,7 +334,7 @@ mod tests {
 
     const GOLDEN: &str = include_str!("../../tests/data/golden-report.json");
 
-    /// Every place in a document with the types found there: `images[].error.kind string`.
+    /// Every path in a document with the types found there: `images[].error.kind string`.
     fn shape(value: &Value, place: &str, into: &mut BTreeSet<String>) {
         let kind = match value {
             Value::Null => "null",

@@ -1,4 +1,4 @@
-//! What became of one image at one target.
+//! The outcome of one image at one target.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,32 +8,32 @@ use crate::error::{Error, Kind, Side, Stage};
 use crate::oci::{Digest, Referrer};
 use crate::plan::{Action, Bytes, Planned, Spared, Transfer};
 
-/// What became of an image. The JSON report spells it in `snake_case`.
+/// The status of an image. The JSON report uses `snake_case`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is at the target now.
+    /// It was copied.
     Copied,
-    /// It was there already.
+    /// The target had it already.
     UpToDate,
-    /// It is waiting for a condition on its pin, and nobody's fault.
+    /// It waits for a condition on its pin; nothing is wrong.
     Held,
-    /// It was put off because a quota is used up.
+    /// It was deferred because a quota is used up.
     Deferred,
-    /// The target's tag holds something else, and may not be replaced.
+    /// The target's tag holds something else and must not be replaced.
     Conflict,
     /// It isn't at the target as it should be.
     Failed,
-    /// It was left alone.
+    /// It was skipped on purpose.
     Skipped,
-    /// The target doesn't hold what the lock pins, and was only looked at.
+    /// The target doesn't hold what the lock pins, and the command changes nothing.
     Differs,
-    /// Whether there is anything couldn't be found out. Only of what refers to an image.
+    /// It couldn't be determined whether there are any. Only for referrers.
     Unknown,
 }
 
 impl Status {
-    /// All that an image can have, from what is as it should be to what isn't.
+    /// All statuses that an image can have, from good to bad.
     pub const ALL: [Self; 8] = [
         Self::Copied,
         Self::UpToDate,
@@ -46,81 +46,81 @@ impl Status {
     ];
 }
 
-/// Why nothing happened to an image.
+/// Why no work was done for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The target holds what the lock pins.
     Unchanged,
-    /// What upstream serves is younger than it has to be.
+    /// The upstream image is younger than required.
     TooNew,
     /// The source's pull quota is used up.
     QuotaUsed,
-    /// The run was asked to stop.
+    /// The run was interrupted.
     Interrupted,
-    /// The target's tag holds something else, and is to be left.
+    /// The target's tag holds something else and is kept.
     Kept,
-    /// The target doesn't hold what the lock pins, and was only looked at.
+    /// The target doesn't hold what the lock pins, and the command changes nothing.
     Differs,
 }
 
-/// What became of something that refers to an image.
+/// The outcome of one referrer of an image.
 #[derive(Debug, Clone)]
 pub struct ReferrerOutcome {
-    /// What it is; `None` where it isn't known whether there is any.
+    /// The referrer; `None` if it is unknown whether there is any.
     pub referrer: Option<Referrer>,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
-    /// What went wrong.
+    /// The error, if it failed.
     pub error: Option<Error>,
 }
 
 impl ReferrerOutcome {
-    /// `referrer`, or what is `kept` in its place, was seen at the target.
+    /// `referrer`, or content that is `kept` in its place, is at the target.
     pub(crate) fn seen(referrer: &Referrer, kept: bool) -> Self {
         let status = if kept { Status::Skipped } else { Status::UpToDate };
         Self { referrer: Some(referrer.clone()), status, error: None }
     }
 
-    /// The source has refused, by `error`, to tell whether there is any.
+    /// The source refused to list the referrers, with `error`.
     pub(crate) fn unknown(error: Error) -> Self {
         Self { referrer: None, status: Status::Unknown, error: Some(error) }
     }
 }
 
-/// What became of one image at one target.
+/// The outcome of one image at one target.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The canonical source reference, or the repository where no tag is known.
+    /// The canonical source reference; the repository if no tag is known.
     pub source: String,
     /// The pinned digest; `None` if it couldn't be resolved.
     pub digest: Option<Digest>,
     /// The target reference or repository.
     pub target: String,
-    /// The digest at the target, where it differs from `digest`.
+    /// The digest at the target, if it differs from `digest`.
     pub mirrored: Option<Digest>,
-    /// What became of it.
+    /// Its status.
     pub status: Status,
-    /// Why nothing happened.
+    /// Why no work was done.
     pub reason: Option<Reason>,
-    /// What was moved, and what didn't have to be.
+    /// The bytes that were copied, and those that didn't need to be.
     pub bytes: Bytes,
-    /// Pulls of its source that weren't needed: by it, or by what it shares with others of the same repository.
+    /// Pulls of its source that weren't needed, for this image or for others of the same repository.
     pub spared: Spared,
-    /// What became of that which refers to it or to what it consists of.
+    /// The outcomes of its referrers and of those of its members.
     pub referrers: Vec<ReferrerOutcome>,
-    /// What is known of it where the target is a pull-through cache.
+    /// Its state, if the target is a pull-through cache.
     pub cached: Option<Cached>,
-    /// From the start of its work to the end, waiting included.
+    /// The duration from the start of its work to the end, including waits.
     pub seconds: f64,
-    /// The host that gave the root manifest, where it was read in this run and not from the source's own registry.
+    /// The host that served the root manifest, if it was read in this run from a host other than the source's registry.
     pub via: Option<String>,
-    /// What went wrong.
+    /// The error, if it failed.
     pub error: Option<Error>,
 }
 
 impl Outcome {
-    /// `transfer` ended with `status`. If its pin couldn't be updated it has failed, or was put off, all the same.
+    /// `transfer` ended with `status`. If its pin couldn't be updated, it counts as failed or deferred.
     pub fn of(transfer: &Transfer, status: Status) -> Self {
         let (status, reason) = match &transfer.stale {
             Some(error) if end_of(error).0 == Status::Deferred => end_of(error),
@@ -144,20 +144,20 @@ impl Outcome {
         }
     }
 
-    /// `transfer` ended with `error`, whose kind tells a conflict and an interruption from a failure.
+    /// `transfer` ended with `error`. Its kind distinguishes conflicts and interruptions from failures.
     pub fn failed(transfer: &Transfer, error: Error) -> Self {
         let (status, reason) = end_of(&error);
         Self { status, reason, error: Some(error), ..Self::of(transfer, status) }
     }
 
-    /// `transfer` wasn't finished because the run was asked to stop.
+    /// `transfer` wasn't finished because the run was interrupted.
     pub fn interrupted(transfer: &Transfer) -> Self {
         let attempted = format!("copy {} to {}", transfer.source, transfer.target_text());
         let why = "the run was interrupted before it was finished";
         Self::failed(transfer, Error::new(Kind::Interrupted, attempted, why).at(Stage::Copy))
     }
 
-    /// What is known of an image before any work on it; `None` if there is work to do.
+    /// The outcome of an image without work; `None` if there is work to do.
     pub fn without_work(planned: &Planned) -> Option<Self> {
         let transfer = match planned {
             Planned::Image(transfer) => transfer,
@@ -168,7 +168,7 @@ impl Outcome {
         match &transfer.action {
             Action::Copy | Action::Tag | Action::Refer => None,
             Action::UpToDate => Some(Self {
-                // The plan has asked for them.
+                // The plan has requested them.
                 referrers: transfer
                     .wanted_referrers()
                     .map(|one| ReferrerOutcome::seen(one, transfer.left.contains(one)))
@@ -190,7 +190,7 @@ impl Outcome {
         Self { reason: Some(Reason::Unchanged), ..Self::of(transfer, Status::UpToDate) }
     }
 
-    /// `source` couldn't be resolved, and no target was asked.
+    /// `source` couldn't be resolved, so no target was contacted.
     pub fn unresolved(source: String, error: Error) -> Self {
         let (status, reason) = end_of(&error);
         Self {
@@ -210,7 +210,7 @@ impl Outcome {
         }
     }
 
-    /// Its status in a word for people; what was pulled through a cache was copied nowhere.
+    /// The status as a word in text reports. An image that was pulled through a cache wasn't copied.
     pub fn word(&self) -> &'static str {
         match (&self.cached, self.status) {
             (Some(_), Status::Copied) => "warmed",
@@ -218,12 +218,12 @@ impl Outcome {
         }
     }
 
-    /// Whether it isn't as it should be: failed, or in conflict.
+    /// Whether it failed or conflicts.
     pub fn is_failure(&self) -> bool {
         matches!(self.status, Status::Failed | Status::Conflict)
     }
 
-    /// Whether it failed without a word from its target.
+    /// Whether it failed without an answer from its target.
     pub(super) fn target_is_silent(&self) -> bool {
         self.error.as_ref().is_some_and(|error| {
             self.status == Status::Failed
@@ -234,13 +234,13 @@ impl Outcome {
         })
     }
 
-    /// Whether it failed before its target was asked anything.
+    /// Whether it failed before its target was contacted.
     pub(super) fn target_is_unasked(&self) -> bool {
         self.error.as_ref().is_some_and(|error| error.stage() == Some(Stage::Resolve)) && self.digest.is_none()
     }
 }
 
-/// What an error makes of an image.
+/// The status and reason that an error causes.
 fn end_of(error: &Error) -> (Status, Option<Reason>) {
     match error.kind() {
         Kind::Conflict => (Status::Conflict, None),

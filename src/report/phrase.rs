@@ -1,10 +1,10 @@
-//! Turns of phrase of the text report: numbers, times, names.
+//! Phrases of the text report: numbers, durations, names.
 
 use crate::error::Error;
 
-/// What an error's message leaves out, where it tells something.
+/// Details that an error's message lacks.
 pub(super) fn circumstances(error: &Error) -> String {
-    // A registry's own words begin with the status.
+    // Messages from a registry begin with the status.
     let status = error.status().filter(|status| !error.to_string().contains(&format!(": {status} ")));
     let status = status.map(|status| format!("HTTP {status}"));
     let attempts = (error.attempts() > 1).then(|| format!("{} attempts", error.attempts()));
@@ -12,7 +12,7 @@ pub(super) fn circumstances(error: &Error) -> String {
     if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) }
 }
 
-/// Targets are named only as far as they say something: nothing where all are one prefix and the source's name.
+/// How targets are printed: not at all if every target is the same prefix followed by the source's name.
 pub(super) struct Targets<'a>(Option<&'a str>);
 
 impl<'a> Targets<'a> {
@@ -22,7 +22,7 @@ impl<'a> Targets<'a> {
         Self(first.filter(|first| prefixes.all(|prefix| prefix == Some(*first))))
     }
 
-    /// What to call an image, and where it goes if that says something.
+    /// The name of an image, and its target if that isn't obvious.
     pub(super) fn names(&self, source: &str, target: &str) -> (String, Option<String>) {
         let target = match (self.0, prefix(source, target)) {
             (Some(_), _) => None,
@@ -33,8 +33,8 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// What stands before the source's name in the target's, as the default layout makes it: a port's colon is a hyphen. In a
-/// directory everything has the source's very name.
+/// The target's prefix before the source's name, if the default layout made it: a port's colon becomes a hyphen. In a
+/// directory, an image has the name of its source.
 fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
     if let Some(directory) =
         target.strip_suffix(source).filter(|start| start.starts_with("oci:") && start.ends_with(':'))
@@ -50,7 +50,7 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// Two units at most: nobody wants the seconds of an hour.
+/// At most two units: `2 h 5 min`, not seconds.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds of a run: small and not negative")]
 pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;

@@ -1,4 +1,4 @@
-//! What `quota` has found: what is left to each account at a source.
+//! The results of `quota`: the remaining pulls of each account at a source.
 
 use crate::error::Error;
 use crate::oci::Registry;
@@ -10,18 +10,18 @@ use super::Quota;
 pub struct AccountQuota {
     /// The host.
     pub host: String,
-    /// The user whose credentials are used; `None` without credentials, or where they name no user.
+    /// The user name of the credentials; `None` without credentials, or if they contain none.
     pub account: Option<String>,
-    /// Whom the host counts, in its words: an address or an account.
+    /// What the host counts by, in its words: an address or an account.
     pub counted: Option<String>,
-    /// What it tells; `None` if it tells nothing, so that nothing is limited as far as is known.
+    /// The quota; `None` if the host reports none, so that there is no known limit.
     pub quota: Option<Quota>,
-    /// Why it couldn't be asked.
+    /// Why the quota couldn't be queried.
     pub error: Option<Error>,
 }
 
 impl AccountQuota {
-    /// `registry` couldn't be asked.
+    /// The quota of `registry` couldn't be queried.
     pub(crate) fn unknown(registry: &Registry, error: Error) -> Self {
         Self { host: registry.to_string(), account: None, counted: None, quota: None, error: Some(error) }
     }

@@ -1,4 +1,4 @@
-//! Reports for tests: one of each shape that this version writes.
+//! Reports for tests: one of each shape.
 
 use super::*;
 use crate::error::{Error, Kind, Side, Stage};
@@ -29,7 +29,7 @@ pub(super) fn outcome(source: &str, status: Status, copied: u64, mounted: u64, s
     Outcome { bytes: Bytes { copied, mounted, present: 31_000 }, seconds, ..outcome }
 }
 
-/// An image with three referrers, of which its target doesn't take one.
+/// An image with three referrers, one of which its target rejects.
 fn signed(outcome: Outcome) -> Outcome {
     let of = |seed: &str, kind: &str, status: Status, error: Option<Error>| {
         let (digest, media_type) = (digest(seed), "application/vnd.oci.image.manifest.v1+json".parse().unwrap());
@@ -48,7 +48,7 @@ fn signed(outcome: Outcome) -> Outcome {
     Outcome { referrers, via: Some("mirror.gcr.io".into()), ..outcome }
 }
 
-/// An image whose source doesn't tell what refers to it.
+/// An image whose source doesn't list its referrers.
 fn untold(outcome: Outcome) -> Outcome {
     let attempted = "list referrers of sha256:13fb9b3b2de2 in quay.io/a/b";
     let refused = error(Kind::Denied, attempted, "403 Forbidden").with_status(403).on(Side::Source).at(Stage::Copy);

@@ -1,4 +1,4 @@
-//! The end of the text report: a whole run in numbers, and what to do next.
+//! The end of the text report: the run in numbers, and the next command.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use super::{CacheProof, Check, Outcome, Part, Quota, Reason, Report, Status};
 use crate::plan::{Action, Plan, Planned, Spared, Transfer};
 use crate::terminal::{escape, size};
 
-/// How many images at how many targets, and what became of them; what that took; what to run next. Each is a line.
+/// The lines of the summary: images and targets by status, bytes and time, and the next command.
 pub(super) fn summary(report: &Report) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some(changes) = report.changes.as_ref().filter(|_| !report.verified && !report.of_caches) {
@@ -34,7 +34,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
         _ if report.of_caches => lines.push(caches_summary(report)),
         _ if report.verified => lines.push(verification_summary(report)),
         Some(plan) => lines.extend(plan_summary(report, plan)),
-        // A command that copies nothing has no images to speak of, unless they failed.
+        // A command that copies nothing only mentions images that failed.
         None if report.outcomes.is_empty() && !parts.is_empty() => {}
         None => lines.extend(run_summary(report)),
     }
@@ -45,7 +45,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     lines
 }
 
-/// Which commands take a flag, where not all do.
+/// The verbs that accept a flag, for flags that not all verbs accept.
 const TAKEN_BY: [(&str, &[&str]); 11] = [
     ("--update", &["sync", "plan"]),
     ("--repair", &["sync", "plan"]),
@@ -57,11 +57,11 @@ const TAKEN_BY: [(&str, &[&str]); 11] = [
     ("--target", &["sync", "plan", "verify"]),
     ("--from", &["sync", "plan"]),
     ("--only", &["sync", "plan", "verify", "check"]),
-    // Images that stand there without one.
+    // Images as positional arguments.
     ("", &["update"]),
 ];
 
-/// The one command that goes on from here, if there is anything to do.
+/// The suggested next command, if there is anything to do.
 fn next(report: &Report) -> Option<String> {
     let has_failed = report.outcomes.iter().any(Outcome::is_failure);
     let verb = match report.command.as_str() {
@@ -90,19 +90,19 @@ fn next(report: &Report) -> Option<String> {
     Some(words.collect::<Vec<_>>().join(" "))
 }
 
-/// What brings back what `verify` has found to be lacking below a tag.
+/// The command that restores what `verify` found missing below a tag.
 fn remedies(report: &Report, verb: &str) -> Option<&'static str> {
     let is_below_a_tag = |part| matches!(part, Part::Manifest | Part::Blob);
     (report.verified && verb == "sync" && is_lacking(report, &is_below_a_tag)).then_some("--repair")
 }
 
-/// Whether there is something at the targets that sync would bring back.
+/// Whether a sync would restore something at the targets.
 fn is_lacking(report: &Report, is_meant: &dyn Fn(Part) -> bool) -> bool {
     let differences = report.differences.iter().flatten();
     differences.filter(|difference| difference.expected.is_some()).any(|difference| is_meant(difference.what))
 }
 
-/// `30 images, 2 targets`: those that a list has, and to how many places each of them goes.
+/// `30 images, 2 targets`: the number of images, and of targets of each.
 fn extent<'a>(outcomes: impl Iterator<Item = (&'a str, Option<String>, bool)>) -> String {
     let mut images: HashMap<_, usize> = HashMap::new();
     for (source, digest, has_target) in outcomes {
@@ -129,7 +129,7 @@ fn extent_of_plan(plan: &Plan) -> String {
     extent(sources.iter().map(|(source, digest, has_target)| (source.as_str(), digest.clone(), *has_target)))
 }
 
-/// `28 copied, 1 up to date, 1 failed`, without the work that is left to do.
+/// `28 copied, 1 up to date, 1 failed`, without planned work.
 fn by_status(outcomes: &[Outcome]) -> Vec<String> {
     let of = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
     let counts = Status::ALL.into_iter().map(|status| (of(status), status.word()));
@@ -166,7 +166,8 @@ fn verification_summary(report: &Report) -> String {
     format!("{extent}: {counts}; {differences}{bytes} in {}", duration(report.seconds))
 }
 
-/// `12 images at 1 cache: 10 warmed, 2 kept; 1.2 GB read in 12.3 s`, or what was found: `8 kept, 1 lacking; 3 differences in 1 s`.
+/// `12 images at 1 cache: 10 warmed, 2 kept; 1.2 GB read in 12.3 s`, or with `--check`: `8 kept, 1 lacking; 3
+/// differences in 1 s`.
 fn caches_summary(report: &Report) -> String {
     let mut caches: BTreeMap<&str, usize> = BTreeMap::new();
     report.outcomes.iter().for_each(|outcome| *caches.entry(&outcome.source).or_default() += 1);
@@ -220,7 +221,7 @@ fn run_summary(report: &Report) -> Vec<String> {
     lines
 }
 
-/// `pulls: docker.io 35 spent, 65 of 100 left (spared: 3 by the cache)`, if there were any, or would have been.
+/// `pulls: docker.io 35 spent, 65 of 100 left (spared: 3 by the cache)`, if there were any, spent or spared.
 fn pulls_spent(report: &Report) -> Option<String> {
     let mut hosts: BTreeMap<&str, (u64, Option<Quota>, Spared)> = BTreeMap::new();
     for host in report.registries.iter().filter(|host| host.meters_pulls) {

@@ -1,8 +1,8 @@
-//! The report as text: result lines, failures, and a summary, for a terminal, a pipe and a log alike.
+//! The report as text: result lines, failures, and a summary, for terminals, pipes and logs.
 //!
-//! What needs somebody comes last, next to the summary, because that is what is still on the screen in the morning. What
-//! is as it should be is a number in the summary. Nothing depends on colour. At a terminal each line fits its width; in a
-//! pipe lines are whole, because they are for grep.
+//! What needs attention comes last, next to the summary, because the end of the output stays on the screen. The rest is
+//! a number in the summary. No information depends on colour. At a terminal each line is fitted to its width; in a pipe
+//! lines are complete, for grep.
 
 mod caches;
 mod checks;
@@ -23,26 +23,26 @@ use crate::oci::Digest;
 use crate::terminal::colour::{GREEN, RED, YELLOW, paint};
 use crate::terminal::{escape, shorten, wrap};
 
-/// How much to say, and how.
+/// The verbosity and style of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
-    /// Only failures and the summary.
+    /// Print only failures and the summary.
     pub quiet: bool,
-    /// Also what needed no work, digests and causes.
+    /// Also print images that needed no work, digests and causes.
     pub verbose: bool,
-    /// With colours.
+    /// Use colours.
     pub color: bool,
-    /// The columns of the terminal that it is for; `None` = lines may have any length.
+    /// The width of the terminal; `None` = unlimited.
     pub width: Option<usize>,
 }
 
-/// What the colours mean here.
+/// The colours of this report.
 const GOOD: &str = GREEN;
 const BAD: &str = RED;
 const WAITING: &str = YELLOW;
 const PLAIN: &str = "";
 
-/// How a status is spelled, coloured, and whether it is worth a line of its own without being asked.
+/// The word and colour of a status, and whether it has its own line by default.
 struct Look {
     status: Status,
     word: &'static str,
@@ -67,7 +67,7 @@ impl Status {
         LOOKS.iter().find(|look| look.status == self).expect("every status has a look")
     }
 
-    /// The word for people; it never has more than ten letters.
+    /// The word in text reports, of at most ten letters.
     pub fn word(self) -> &'static str {
         self.look().word
     }
@@ -77,7 +77,7 @@ impl Report {
     /// Writes the report as text.
     ///
     /// # Errors
-    /// What `out` says.
+    /// Errors of `out`.
     pub fn write_text(&self, out: &mut dyn Write, style: Style) -> io::Result<()> {
         let mut page = Page { out, style, spoken: false };
         page.changes(self)?;
@@ -108,14 +108,14 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// A line, or as many as it takes: those that go on are indented further than the first.
+    /// A line, wrapped if necessary; continuation lines are indented further.
     fn line(&mut self, line: &str) -> io::Result<()> {
         let margin = line.len() - line.trim_start_matches(' ').len();
         let lines = self.fitted(line, margin + 2);
         self.write(&lines)
     }
 
-    /// A word in the column for such words, and what it is about. Lines that go on begin below that.
+    /// A word in the column of words, followed by text. Continuation lines are aligned with the text.
     fn worded(&mut self, word: (&str, &str), text: &str) -> io::Result<()> {
         self.worded_at(0, word, text)
     }
@@ -124,19 +124,19 @@ impl Page<'_> {
         let line = format!("{:margin$}{word:<10}  {text}", "");
         let mut lines = self.fitted(&line, margin + 12);
         if self.style.color && color != PLAIN {
-            // Only now: escape sequences have no width.
+            // After wrapping: escape sequences have no width.
             lines[0].replace_range(margin..margin + word.len(), &paint(word, color, true));
         }
         self.write(&lines)
     }
 
-    /// A word, and a name that takes no more than the line.
+    /// A word and a name, shortened to fit the line.
     fn named(&mut self, word: (&str, &str), name: &str) -> io::Result<()> {
         let name = self.shortened(&escape(name), 12);
         self.worded(word, &name)
     }
 
-    /// A line with nothing but a name.
+    /// A line with only a name.
     fn name(&mut self, margin: usize, name: &str) -> io::Result<()> {
         let name = self.shortened(&escape(name), margin);
         self.line(&format!("{:margin$}{name}", ""))
@@ -165,12 +165,12 @@ impl Page<'_> {
         lines.iter().try_for_each(|line| writeln!(self.out, "{line}"))
     }
 
-    /// A blank line between two parts.
+    /// A blank line between two sections.
     fn gap(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.spoken) { writeln!(self.out) } else { Ok(()) }
     }
 
-    /// Pins that moved: what upstream did is read before what was done about it.
+    /// Changed pins: the report lists changes upstream before the work that followed from them.
     fn changes(&mut self, report: &Report) -> io::Result<()> {
         if self.style.quiet {
             return Ok(());

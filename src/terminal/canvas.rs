@@ -1,8 +1,8 @@
-//! What indicatif draws on: a terminal that it may believe in, and that shows nothing.
+//! A terminal for indicatif that shows nothing.
 //!
-//! indicatif draws by moving up over the lines of its last drawing, which it counts at the width that they had: in a window
-//! that was made narrower it leaves ghosts of them. So its moves are ignored here, and its lines are taken out of the drawing,
-//! to be put on the screen by [`Frame`](super::frame::Frame), which needn't count.
+//! indicatif redraws by moving up over the lines of its last drawing, counted at the width that they had then. After a
+//! window gets narrower, that leaves old lines behind. So its moves are ignored here. Its lines are collected and
+//! written by [`Frame`](super::frame::Frame), which doesn't need to count.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use console::measure_text_width;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, TermLike};
 
-/// Bars, one below the other, and what they look like.
+/// Bars, one below the other, and their rendered lines.
 #[derive(Debug)]
 pub(crate) struct Canvas {
     multi: MultiProgress,
@@ -27,14 +27,14 @@ impl Default for Canvas {
 }
 
 impl Canvas {
-    /// The lines of `bars`, as many as there are rows, none wider than `columns`.
+    /// The lines of `bars`, at most as many as there are rows, none wider than `columns`.
     pub(crate) fn draw(&mut self, bars: Vec<ProgressBar>, rows: usize, columns: usize) -> Vec<String> {
         let most = |count: usize| u16::try_from(count.max(1)).unwrap_or(u16::MAX);
         *self.paper.lock() = Drawing { rows: most(rows), columns: most(columns), ..Drawing::default() };
-        // One that is dropped while it is still a member leaves its last line behind.
+        // A bar that is dropped while it is still a member leaves its last line behind.
         self.bars.drain(..).for_each(|bar| self.multi.remove(&bar));
         self.bars = bars.into_iter().map(|bar| self.multi.add(bar)).collect();
-        // Each draws those above it once more; the last one draws them all.
+        // Each tick redraws the bars above; the last one draws all of them.
         self.bars.iter().for_each(ProgressBar::tick);
         std::mem::take(&mut self.paper.lock().done)
     }
@@ -47,10 +47,10 @@ struct Paper(Arc<Mutex<Drawing>>);
 struct Drawing {
     rows: u16,
     columns: u16,
-    /// As far as it has come: whole lines, and one that is begun.
+    /// The drawing so far: whole lines, and an unfinished one.
     lines: Vec<String>,
     line: String,
-    /// The last one that was finished.
+    /// The last complete drawing.
     done: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl TermLike for Paper {
         self.lock().rows
     }
 
-    /// indicatif ends no line: it fills each with blanks, and counts on the terminal to go on in the next row.
+    /// indicatif doesn't end lines: it pads each with blanks, and relies on the terminal to wrap.
     fn write_str(&self, text: &str) -> io::Result<()> {
         let mut drawing = self.lock();
         drawing.line.push_str(text);

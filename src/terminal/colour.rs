@@ -1,8 +1,8 @@
-//! Whether to colour, decided in one place for stdout and stderr, for text, log and progress.
+//! Whether to use colours, decided in one place for stdout and stderr, text, log and progress.
 
 use std::ffi::OsString;
 
-/// What the command line says; `None` leaves it to the surroundings.
+/// The choice on the command line; `None` = it depends on the environment.
 pub(crate) type Choice = Option<bool>;
 
 pub(crate) const GREEN: &str = "32";
@@ -10,12 +10,13 @@ pub(crate) const RED: &str = "31";
 pub(crate) const YELLOW: &str = "33";
 pub(crate) const BOLD: &str = "1";
 
-/// Whether something is coloured that goes to a terminal, or to something else.
+/// Whether to colour output to a terminal, or to anything else.
 pub(crate) fn wanted(choice: Choice, is_terminal: bool) -> bool {
     choice.unwrap_or_else(|| by_surroundings(is_terminal, |name| std::env::var_os(name)))
 }
 
-/// NO_COLOR (no-color.org) wins over CLICOLOR_FORCE (bixense.com/clicolors); without either, a terminal that can.
+/// NO_COLOR (no-color.org) overrides CLICOLOR_FORCE (bixense.com/clicolors). Without either, terminals that support
+/// colours have them.
 fn by_surroundings(is_terminal: bool, env: impl Fn(&str) -> Option<OsString>) -> bool {
     let is_set = |name: &str| env(name).is_some_and(|value| !value.is_empty());
     let is_forced = env("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
@@ -26,7 +27,7 @@ fn by_surroundings(is_terminal: bool, env: impl Fn(&str) -> Option<OsString>) ->
     }
 }
 
-/// `text` in `colour`, an SGR code, if it `is` to be coloured.
+/// `text` in `colour`, an SGR code, if `is` is true.
 pub(crate) fn paint(text: &str, colour: &str, is: bool) -> String {
     if is { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
 }

@@ -1,32 +1,32 @@
-//! Lines at the bottom of a terminal that are drawn over and over, while others scroll by above.
+//! Lines at the bottom of a terminal that are redrawn while others scroll by above.
 //!
-//! Between two drawings the cursor rests at the beginning of the frame's first line. So whatever became of the lines below
-//! (a terminal that was made narrower may have broken each into two) is cleared without being counted, and what the terminal
-//! itself echoes there, such as `^C`, is overwritten by the next drawing. No line is as wide as the terminal.
+//! Between two drawings the cursor is at the start of the frame's first line. So everything below is cleared without
+//! counting lines, even if a narrower window has wrapped them, and the next drawing overwrites what the terminal echoes
+//! there, such as `^C`. No line is as wide as the terminal.
 
 use std::fmt::Write as _;
 
-/// From the cursor to the end of the screen.
+/// Clears from the cursor to the end of the screen.
 const CLEAR_BELOW: &str = "\u{1b}[J";
-/// From the cursor to the end of the line.
+/// Clears from the cursor to the end of the line.
 const CLEAR_LINE: &str = "\u{1b}[K";
-/// Lines that are too wide are cut, and not continued in the next row: a window may get narrower while they are drawn.
+/// Turns wrapping off: lines that are too wide are cut, because a window may get narrower while they are drawn.
 const CUT: &str = "\u{1b}[?7l";
 const CONTINUE: &str = "\u{1b}[?7h";
 
-/// What is drawn.
+/// The lines on the screen.
 #[derive(Debug, Default)]
 pub(crate) struct Frame {
     lines: Vec<String>,
 }
 
 impl Frame {
-    /// What to write so that `lines` are shown; nothing if they are.
+    /// The text that shows `lines`; empty if they are shown already.
     pub(crate) fn draw(&mut self, lines: Vec<String>) -> String {
         if lines == self.lines { String::new() } else { self.redraw(lines) }
     }
 
-    /// [`Frame::draw`], whatever has become of what is shown.
+    /// [`Frame::draw`], regardless of what is on the screen.
     pub(crate) fn redraw(&mut self, lines: Vec<String>) -> String {
         let mut text = String::new();
         if !lines.is_empty() || !self.lines.is_empty() {
@@ -50,7 +50,7 @@ impl Frame {
         text
     }
 
-    /// What to write so that `above`, whole lines, scrolls by, and the frame is shown below.
+    /// The text that prints `above`, whole lines, above the frame.
     pub(crate) fn above(&mut self, above: &str) -> String {
         let lines = std::mem::take(&mut self.lines);
         let clear = if lines.is_empty() { "" } else { "\r\u{1b}[J" };
@@ -58,7 +58,7 @@ impl Frame {
     }
 }
 
-/// From the end of the last of so many lines to the beginning of the first.
+/// Moves from the end of the last line to the start of the first.
 fn back(lines: usize) -> String {
     match lines {
         0 => String::new(),

@@ -1,9 +1,9 @@
-//! Names of images that are too long for their line.
+//! Shortens image names that are too long for their line.
 
 use super::{head, truncate, width};
 
-/// `name` in at most `columns` columns, with `…` for what is left out in the middle. What tells images apart stays whole as
-/// long as there is room for it: the tag, and 12 digits of a digest.
+/// `name` in at most `columns` columns, with `…` in place of the middle. The parts that tell images apart are kept as
+/// long as possible: the tag, and 12 digits of a digest.
 pub(crate) fn shorten(name: &str, columns: usize) -> String {
     if width(name) <= columns {
         return name.to_owned();
@@ -16,7 +16,7 @@ pub(crate) fn shorten(name: &str, columns: usize) -> String {
     let Some(room) = columns.checked_sub(width(&end) + 1).filter(|room| *room > 0) else {
         return truncate(end.trim_start_matches([':', '@']), columns).into_owned();
     };
-    // The last part of the path says more than the first.
+    // The end of a path says more than its start.
     let (first, last) = (room / 3, room - room / 3);
     let head = if first == 0 { "" } else { head(path, first) };
     let mut at = path.len();
@@ -39,7 +39,7 @@ fn split(name: &str) -> (&str, &str) {
     name.split_at(end)
 }
 
-/// `end` with 12 digits of the digest that it holds.
+/// `end`, with its digest shortened to 12 digits.
 fn short_digest(end: &str) -> String {
     match end.rsplit_once(':') {
         Some((before, hex)) if end.contains('@') && hex.len() > 12 && hex.is_ascii() => {

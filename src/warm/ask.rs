@@ -1,4 +1,4 @@
-//! One view over the run: questions and bytes, each with permits of its own, and what was asked already.
+//! The caches of a run: permits for requests and reads, and the results so far.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::report::CachedTag;
 use crate::store::{HeadProves, Stores, Target};
 
-/// Questions to the caches in flight.
+/// Concurrent requests to the caches, except reads.
 const QUESTIONS: usize = 64;
 
 /// The caches of a run.
@@ -45,7 +45,7 @@ impl Caches {
         }
     }
 
-    /// Puts a question to `repository` when it is its turn.
+    /// Sends a request to `repository` when a permit is free.
     pub(super) async fn ask<T, F>(
         &self,
         repository: &Repository,
@@ -57,7 +57,7 @@ impl Caches {
         self.within(&self.questions, repository, question).await
     }
 
-    /// Reads from `repository` when it is its turn.
+    /// Reads from `repository` when a permit is free.
     pub(super) async fn read<T, F>(&self, repository: &Repository, work: impl FnOnce(Arc<dyn Target>) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
@@ -81,7 +81,7 @@ impl Caches {
         unless_stopped(&self.stop, worked).await
     }
 
-    /// What the tag of an image names: the first question to its repository.
+    /// The digest of an image's tag: the first request to its repository.
     pub(super) async fn tag(&self, transfer: &Transfer) -> Result<Option<CachedTag>> {
         let Some(tag) = &transfer.tag else { return Ok(None) };
         let name = Selector::Tag(tag.clone());
@@ -98,7 +98,7 @@ impl Caches {
         asked.map_err(|error| error.at(Stage::Plan))
     }
 
-    /// Whether the cache answers to the manifest `digest`: one HEAD.
+    /// Whether the cache answers for the manifest `digest`: one HEAD.
     pub(super) async fn answers_to(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         let name = Selector::Digest(digest.clone());
         match self.ask(repository, |cache| async move { cache.resolve(&name).await }).await {
@@ -108,7 +108,7 @@ impl Caches {
         }
     }
 
-    /// Whether the cache answers to `blob`, with its size: one HEAD, once in a run.
+    /// Whether the cache answers for `blob`, with its size: one HEAD per run.
     pub(super) async fn has_blob(self: &Arc<Self>, repository: &Repository, blob: &Descriptor) -> Result<bool> {
         let key = (repository.clone(), blob.digest.clone());
         let work = {
@@ -119,7 +119,7 @@ impl Caches {
     }
 }
 
-/// An answer that others may have waited for, too.
+/// A result that other tasks may have waited for.
 pub(super) fn shared<T>(worked: Result<(Result<T>, bool), Lost>) -> Result<T> {
     worked.unwrap_or_else(|lost| (Err(Error::defect("warm it", lost)), true)).0
 }

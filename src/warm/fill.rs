@@ -1,4 +1,4 @@
-//! Pulls an image through a cache, as a client does that wants all of it.
+//! Pulls an image through a cache, as a client that wants all of it.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use crate::progress::Step;
 use crate::report::{Bytes, CacheProof, Cached, CachedTag};
 use crate::store::{HeadProves, content};
 
-/// Blobs of one image that are under way at once.
+/// Concurrent reads of blobs of one image.
 const BLOBS: usize = 16;
 
 impl Caches {
-    /// Pulls what isn't known to be kept. Harbor puts a tag on what it keeps only if the tag was asked for before, and the other
-    /// manifests have to come soon after the first, or it keeps an index without them.
+    /// Pulls the content that isn't known to be stored. Harbor tags a stored image only if the tag was requested
+    /// before. The other manifests must follow soon after the first, otherwise Harbor stores an index without them.
     pub(super) async fn fill(self: &Arc<Self>, transfer: &Transfer, place: usize) -> Result<Seen> {
         let turn = self.pulls.turn(transfer, place);
         let tag = self.tag(transfer).await?;
@@ -49,14 +49,14 @@ impl Caches {
         })
     }
 
-    /// The image, if all of it is known to be kept, so that nothing has to be pulled.
+    /// The image, if all of it is known to be stored, so that nothing has to be pulled.
     async fn kept(self: &Arc<Self>, transfer: &Transfer, tag: Option<CachedTag>) -> Result<Option<Seen>> {
         let Some(graph) = self.graph(transfer, From::Hand).await? else { return Ok(None) };
         let seen = self.keeps(transfer, &graph, tag).await?;
         Ok(Some(seen).filter(|seen| seen.lacks.is_empty() && seen.cached.proof == CacheProof::Kept))
     }
 
-    /// Reads `blob` where a HEAD doesn't prove that it is kept; once in a run.
+    /// Reads `blob`, once per run, if a HEAD doesn't prove that it is stored.
     async fn pull(self: &Arc<Self>, transfer: &Transfer, blob: &Descriptor, proves: HeadProves) -> Result<Bytes> {
         let repository = &transfer.target;
         if proves == HeadProves::Blobs && self.has_blob(repository, blob).await? {
@@ -74,7 +74,7 @@ impl Caches {
         Ok(if is_first { Bytes { copied: blob.size, ..Bytes::default() } } else { Bytes::default() })
     }
 
-    /// All bytes of `blob`, compared with its digest and dropped.
+    /// Reads all bytes of `blob`, verifies the digest and discards them.
     async fn read_whole(&self, image: &str, repository: &Repository, blob: &Descriptor) -> Result<()> {
         self.progress.step(image, Step::Expects(blob.size));
         let heard = |bytes| self.progress.step(image, Step::Bytes(bytes));

@@ -1,4 +1,4 @@
-//! What an image consists of, as far as it is wanted.
+//! The content of an image, limited to the wanted platforms.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,19 +9,20 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{self, Descriptor, Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 
-/// The manifests and blobs of an image, each once.
+/// The manifests and blobs of an image, without duplicates.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Graph {
-    /// The root first; what is below a manifest comes after it.
+    /// The root first; children follow their parent.
     pub(super) manifests: Vec<Manifest>,
     pub(super) blobs: Vec<Descriptor>,
 }
 
-/// Where manifests are taken from.
+/// Where manifests are read from.
 pub(super) enum From<'a, 'p> {
-    /// From those at hand, without a request.
+    /// The manifests stored on this machine, without a request.
     Hand,
-    /// From the cache, whether or not they are at hand: so it comes to keep them. Its upstream may count that.
+    /// The cache, even if they are stored on this machine, so that the cache stores them. Its upstream may count this
+    /// as a pull.
     Cache(&'a mut ImagePulls<'p>),
 }
 
@@ -42,10 +43,10 @@ pub(super) fn is_index(manifest: &Manifest) -> bool {
 }
 
 impl Caches {
-    /// The graph of an image, its manifests one right after the other. `None` if one of them isn't at hand.
+    /// The graph of an image, whose manifests are read in quick succession. `None` if one of them isn't available.
     pub(super) async fn graph(self: &Arc<Self>, transfer: &Transfer, mut from: From<'_, '_>) -> Result<Option<Graph>> {
         if let From::Cache(pulls) = &mut from {
-            // An index alone is of no use.
+            // An index is useless without a child.
             let child = u64::from(transfer.root.media_type.is_index());
             pulls.set_aside(std::slice::from_ref(&transfer.root.digest), child).await?;
         }
@@ -75,7 +76,7 @@ impl Caches {
                 pulls.set_aside(&digests, 0).await?;
                 pulls.pass_on();
             }
-            // In the order of the index: the last that is put there comes first.
+            // In the order of the index: the last pushed is read first.
             open.extend(children.into_iter().rev());
             graph.manifests.push(manifest);
         }
@@ -86,7 +87,7 @@ impl Caches {
         let source = self.stores.source(&transfer.target)?;
         match (source.cached_manifest(digest).await, from) {
             (at_hand, From::Hand) => Ok(at_hand),
-            // What was at hand is asked for all the same; what wasn't is at hand afterwards.
+            // Manifests stored on this machine are requested even so; others are stored afterwards.
             (Some(_), From::Cache(_)) => {
                 self.ask(&transfer.target, |cache| async move { cache.manifest(digest).await }).await.map(Some)
             }
@@ -97,7 +98,7 @@ impl Caches {
     }
 }
 
-/// The part of a root for the platforms that are mirrored.
+/// The subset of a root for the mirrored platforms.
 fn wanted_part(transfer: &Transfer, root: &Manifest) -> Result<Manifest> {
     let subset = root.subset(&transfer.handling.platforms).map_err(|error| {
         Error::new(Kind::Invalid, format!("take the platforms of {}", transfer.source), error.to_string())

@@ -1,4 +1,4 @@
-//! Asks a cache what it has of an image, and pulls nothing.
+//! Checks what a cache has of an image, without pulling.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::plan::Transfer;
 use crate::report::{Bytes, CacheProof, Cached, CachedTag, Part};
 use crate::store::HeadProves;
 
-/// Questions about one image at once.
+/// Concurrent requests for one image.
 const AT_ONCE: usize = 16;
 
 impl Caches {
-    /// By HEADs alone, and where the cache is a Harbor by the API that tells which manifests it keeps.
+    /// Sends only HEAD requests, and for a Harbor requests to the API that lists stored manifests.
     pub(super) async fn look(self: &Arc<Self>, transfer: &Transfer) -> Result<Seen> {
         let tag = self.tag(transfer).await?;
         let proves = self.head_proves(&transfer.target).await?;
@@ -38,8 +38,8 @@ impl Caches {
         looked.await.map_err(|error| error.at(Stage::Verify))
     }
 
-    /// What a Harbor keeps: blobs by HEAD, manifests as the artifacts API tells. An index is never asked for: it is kept under
-    /// another digest.
+    /// What a Harbor stores: blobs are checked by HEAD, manifests by the artifacts API. Indexes aren't checked: they
+    /// are stored under a different digest.
     pub(super) async fn keeps(
         self: &Arc<Self>,
         transfer: &Transfer,
@@ -53,12 +53,12 @@ impl Caches {
             let kept = self.ask(&transfer.target, |cache| async move { cache.keeps_manifest(digest).await }).await?;
             Ok::<_, Error>((manifest, kept))
         });
-        // The first finds out whether the account may ask.
+        // The first one finds out whether the account may use the API.
         let kept: Vec<_> = futures::stream::iter(asked.collect::<Vec<_>>()).then(|asked| asked).try_collect().await?;
         let is_known = kept.iter().all(|(_, kept)| kept.is_some());
         lacks.extend(kept.into_iter().filter(|(_, kept)| *kept == Some(false)).map(|(manifest, _)| lack(manifest)));
         let proof = if is_known { CacheProof::Kept } else { CacheProof::BlobsKept };
-        // To bring back anything takes the indexes as well, and what isn't known to be kept.
+        // A refill also pulls the indexes, and content that isn't known to be stored.
         let is_kept = |manifest: &Manifest| is_known && lacks.iter().all(|lack| lack.digest != *manifest.digest());
         let to_fetch = graph.manifests.iter().filter(|manifest| is_index(manifest) || !is_kept(manifest));
         if !lacks.is_empty() {
@@ -68,10 +68,10 @@ impl Caches {
         Ok(Seen { cached, bytes, lacks, is_pulled: false })
     }
 
-    /// What a cache answers to that passes each HEAD on.
+    /// What a cache answers that forwards each HEAD to its upstream.
     async fn serves(self: &Arc<Self>, transfer: &Transfer, graph: &Graph, tag: Option<CachedTag>) -> Result<Seen> {
         let (mut lacks, bytes) = self.blobs(transfer, graph).await?;
-        // The root has answered already.
+        // The root has been checked already.
         let asked = graph.manifests.iter().skip(1).map(|manifest| async move {
             let is_there = self.answers_to(&transfer.target, manifest.digest()).await?;
             Ok::<_, Error>((manifest, is_there))
@@ -84,7 +84,7 @@ impl Caches {
         Ok(Seen { cached, bytes, lacks, is_pulled: false })
     }
 
-    /// The blobs that don't answer, and the bytes of those that do.
+    /// The missing blobs, and the total size of the others.
     async fn blobs(self: &Arc<Self>, transfer: &Transfer, graph: &Graph) -> Result<(Vec<Lack>, Bytes)> {
         let asked = graph.blobs.iter().map(|blob| async move {
             let is_there = self.has_blob(&transfer.target, blob).await?;
@@ -103,7 +103,7 @@ fn lack(manifest: &Manifest) -> Lack {
     Lack { part: Part::Manifest, digest: manifest.digest().clone() }
 }
 
-/// Reading them from the cache would have it fetch them.
+/// Reading them from the cache would make it fetch them.
 fn not_at_hand(transfer: &Transfer) -> Error {
     let why = "its manifests aren't kept on this machine, and to read them would fill the cache";
     Error::new(Kind::Unsupported, format!("look for {} in {}", transfer.source, transfer.target), why)

@@ -1,10 +1,10 @@
-//! The pulls that a cache takes of its upstream's quota: one for each manifest that it fetches, at most, as it doesn't tell what it
-//! has. They are set aside before an image is begun, in the order of the list, so that no more than the one for its index is
-//! spent on an image that has to be put off.
+//! The pulls that a cache takes from its upstream's quota: at most one for each manifest, because a cache doesn't
+//! report what it has stored. They are reserved before work on an image starts, in the order of the list, so that an
+//! image that has to be deferred costs at most the pull of its index.
 //!
-//! What is left is asked of the upstream from here, by a HEAD. That is the cache's own quota where both go out by one address,
-//! or with one account; where the upstream can't be reached from here, none is known. A cache that passes on what its upstream
-//! tells is believed, too.
+//! A HEAD from this machine to the upstream reads the remaining pulls. They are the cache's own if both use the same
+//! address or account. If this machine can't reach the upstream, they are unknown. A quota that the cache reports
+//! itself counts as well.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::oci::{Digest, Registry};
 use crate::plan::{Planned, Transfer};
 use crate::store::{PullOrder, PullTurn, PullsAside, Source};
 
-/// How long an upstream that the caches talk to, and this machine may not, has to tell what is left.
+/// How long to wait for the upstream's remaining pulls: the caches may reach it although this machine doesn't.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pulls of a run.
@@ -28,24 +28,24 @@ pub(super) struct Pulls {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many, by whose quota.
+    /// The number of pulls, by registry.
     taken: BTreeMap<Registry, u64>,
-    /// What images have set aside: the upstream isn't asked again what is left.
+    /// The reservations of images, so that the upstream isn't queried again.
     aside: Vec<PullsAside>,
-    /// Upstreams that don't answer, or not to this machine.
+    /// Upstreams that don't answer this machine.
     silent: HashSet<Registry>,
 }
 
 /// The pulls of an image.
 pub(super) struct ImagePulls<'a> {
     pulls: &'a Pulls,
-    /// Whose quota it is.
+    /// The registry whose quota counts.
     registry: &'a Registry,
-    /// Where manifests cost pulls, if that is so.
+    /// The upstream, if it meters pulls.
     upstream: Option<Arc<dyn Source>>,
-    /// The cache, where it tells a quota itself.
+    /// The cache, if it reports a quota itself.
     cache: Option<Arc<dyn Source>>,
-    /// Until all that is known to be needed is set aside; `None` where pulls aren't limited.
+    /// Held until everything that is known to be needed is reserved; `None` if pulls aren't limited.
     turn: Option<PullTurn>,
     taken: u64,
     of_upstream: PullsAside,
@@ -53,7 +53,7 @@ pub(super) struct ImagePulls<'a> {
 }
 
 impl Pulls {
-    /// For these images, in their order.
+    /// The pulls of these images, in their order.
     pub(super) fn new(planned: &[Planned]) -> Self {
         let places = planned.iter().enumerate().filter_map(|(place, planned)| match planned {
             Planned::Image(transfer) => Some((transfer.source.repository().registry().clone(), place)),
@@ -66,17 +66,17 @@ impl Pulls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many pulls were taken, or would be, at most, by whose quota.
+    /// An upper bound of the pulls that were taken, or would be, by registry.
     pub(super) fn taken(&self) -> BTreeMap<Registry, u64> {
         self.lock().taken.clone()
     }
 
-    /// The turn of the image at `place`, which those behind it wait for until it is dropped.
+    /// The turn of the image at `place`; later images wait until it is dropped.
     pub(super) fn turn(&self, transfer: &Transfer, place: usize) -> PullTurn {
         self.order.place(transfer.source.repository().registry(), place)
     }
 
-    /// Counts what it would take to have `manifests` fetched, where they cost pulls.
+    /// Counts the pulls for fetching `manifests`, if they cost pulls.
     pub(super) fn price(&self, caches: &Caches, transfer: &Transfer, manifests: usize) {
         let source = transfer.source.repository();
         if caches.stores.source(source).is_ok_and(|source| source.meters_pulls()) {
@@ -122,16 +122,16 @@ impl<'a> ImagePulls<'a> {
         Ok(Self { pulls, registry, upstream, cache, turn, taken: 0, of_upstream, of_cache })
     }
 
-    /// Sets aside what it takes to read `digests` as well, and as many as `unnamed` of which it isn't known yet which they are.
+    /// Reserves pulls for `digests`, and for `unnamed` manifests whose digests aren't known yet.
     ///
     /// # Errors
-    /// `QuotaExceeded` if there aren't as many.
+    /// `QuotaExceeded` if there aren't enough.
     pub(super) async fn set_aside(&mut self, digests: &[Digest], unnamed: u64) -> Result<()> {
         let taken = self.taken + digests.len() as u64;
         if let Some(upstream) = &self.upstream {
             let set = upstream.set_aside(&mut self.of_upstream, &[], taken + unnamed).await;
             if let Err(error) = set {
-                // What isn't begun for it is for others.
+                // The reservation of an image that isn't started is released.
                 let _ = upstream.set_aside(&mut self.of_upstream, &[], self.taken).await;
                 return Err(error.at(Stage::Copy));
             }
@@ -144,7 +144,7 @@ impl<'a> ImagePulls<'a> {
         Ok(())
     }
 
-    /// All that is known to be needed is set aside: it is the next image's turn.
+    /// Everything that is known to be needed is reserved: the next image's turn.
     pub(super) fn pass_on(&mut self) {
         self.turn = None;
     }

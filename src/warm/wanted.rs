@@ -1,4 +1,4 @@
-//! Which images belong into which caches.
+//! The images of each cache.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Reference, Tag};
 use crate::plan::{Action, Planned, Transfer};
 use crate::select::Only;
 
-/// Each image at each cache, each pair once. One that the lock lacks has failed: nobody knows what to ask for.
+/// Each pair of image and cache. An image that isn't in the lock fails: its digest is unknown.
 pub(super) fn wanted(images: &[ImageRule], lock: &Lock, caches: &[TargetRoot], only: &Only) -> Vec<Planned> {
     let mut seen = HashSet::new();
     let mut wanted = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn wanted(images: &[ImageRule], lock: &Lock, caches: &[TargetRoot], o
     wanted
 }
 
-/// A pinned image at a cache: under the name that it has upstream, whatever the mirror calls it.
+/// A pinned image at a cache, under its upstream name, whatever its name at the mirror.
 fn at(cache: &TargetRoot, source: &Reference, tag: Option<&Tag>, pin: &LockedImage, handling: &Handling) -> Planned {
     let repository = match cache.repository(source.repository().path()) {
         Ok(repository) => repository,
@@ -42,7 +42,7 @@ fn at(cache: &TargetRoot, source: &Reference, tag: Option<&Tag>, pin: &LockedIma
             return failed(source.to_string(), cache, error);
         }
     };
-    // Also where only some platforms are mirrored, it is the upstream's index that a cache serves.
+    // Even if only some platforms are mirrored, a cache serves the upstream's index.
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
     let transfer = Transfer::new(source.clone(), root, repository, tag.cloned(), Action::UpToDate);
     Planned::Image(Transfer { handling: handling.clone(), ..transfer })

@@ -1,4 +1,4 @@
-//! What is told of hosts rather than of images: proxy caches, checks and quotas.
+//! Rows about hosts: proxy caches, checks and quotas.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,29 +7,29 @@ use super::Failure;
 use crate::error::{Error, Kind};
 use crate::report::{AccountQuota, Check, Proof, ProxyCacheOutcome, Quota, Right};
 
-/// What became of a proxy-cache project.
+/// The outcome of a proxy-cache project.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ProxyCache {
     /// `HOST/PROJECT`.
     target: String,
-    /// The registry that it is a cache of.
+    /// The registry that it caches.
     upstream: String,
-    /// Whether this run created it, or of a plan, whether sync would.
+    /// Whether this run created it; in a plan, whether sync would.
     created: bool,
-    /// Settings that this run changed, or of a plan, that sync would; it had existed before.
+    /// Settings of an existing project that this run changed; in a plan, that sync would change.
     changes: Vec<&'static str>,
     error: Option<Failure>,
 }
 
-/// What `check` found of one thing that a run needs.
+/// The result of one check.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Check")]
 pub(super) struct Checked {
     host: String,
-    /// Null where it is about the host.
+    /// Null for a check of the host.
     repository: Option<String>,
     action: Right,
-    /// Null where only doing it would tell.
+    /// Null if the check can't tell.
     ok: Option<bool>,
     kind: Option<Kind>,
     message: Option<String>,
@@ -37,18 +37,18 @@ pub(super) struct Checked {
     hint: Option<String>,
 }
 
-/// What is left to one account at one host.
+/// The quota of one account at one host.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AccountQuota")]
 pub(super) struct Told {
     host: String,
-    /// The user whose credentials are used.
+    /// The user name of the credentials.
     account: Option<String>,
-    /// Whom the host counts, in its words: an address or an account.
+    /// What the host counts by, in its words: an address or an account.
     counted: Option<String>,
-    /// Null where none is told.
+    /// Null if the host reports none.
     quota: Option<Quota>,
-    /// Why it couldn't be asked.
+    /// Why the quota couldn't be queried.
     error: Option<Failure>,
 }
 

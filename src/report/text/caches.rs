@@ -1,4 +1,4 @@
-//! What is special to pull-through caches: what is proved of them, what their tags name, and what only the upstream answers to.
+//! Sections about pull-through caches: what is verified, what their tags name, and what only the upstream answers to.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::super::{CacheProof, Cached, CachedTag, Outcome, Report, Status};
 use super::{PLAIN, Page, WAITING};
 use crate::terminal::escape;
 
-/// What an image that was only looked at comes to, and what that means.
+/// What `warm --check` verified about an image, and what it means.
 struct Proved {
     proof: CacheProof,
     word: &'static str,
@@ -53,7 +53,7 @@ impl Page<'_> {
         self.only_upstream(&known().collect::<Vec<_>>())
     }
 
-    /// Tags that don't lead to what was warmed.
+    /// Tags that name something other than the pinned digest.
     fn tags(&mut self, known: &[(&Outcome, &Cached)]) -> io::Result<()> {
         let mut is_any = false;
         for (outcome, cached) in known {
@@ -74,7 +74,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Indexes that a Harbor keeps under another digest.
+    /// Indexes that a Harbor stores under a different digest.
     fn only_upstream(&mut self, known: &[(&Outcome, &Cached)]) -> io::Result<()> {
         let of: Vec<_> = known.iter().filter(|(_, cached)| !cached.only_upstream.is_empty()).collect();
         if of.is_empty() {

@@ -1,4 +1,4 @@
-//! What `check` has proved, host by host: one that can't be reached has one line and not one for each repository.
+//! The results of `check` by host. An unreachable host has one line, not one for each repository.
 
 use std::io;
 
@@ -24,7 +24,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// The hint is told once, after the last of several lines in a row that it is for.
+    /// A hint is printed once, after the last of the consecutive lines that share it.
     fn check(&mut self, check: &Check, next_hint: Option<&str>) -> io::Result<()> {
         let (word, color) = match check.proof {
             Proof::Holds(_) => ("ok", GOOD),

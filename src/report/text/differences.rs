@@ -1,4 +1,4 @@
-//! What differs, and what to do about it: at the targets image by image, between lock and upstream pin by pin.
+//! Differences and how to fix them: at the targets by image, between lock and upstream by pin.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::{BAD, Page, WAITING};
 use crate::oci::Digest;
 use crate::terminal::escape;
 
-/// What is wrong with a part at a target.
+/// What is wrong with a part of an image at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     Missing,
@@ -16,13 +16,13 @@ enum Wrong {
     Extra,
 }
 
-/// What helps against what.
+/// A fix for some differences.
 struct Remedy {
     helps: fn(&Difference) -> bool,
     text: &'static str,
 }
 
-/// In the order in which they are told.
+/// In the order in which they are printed.
 const REMEDIES: [Remedy; 5] = [
     Remedy {
         helps: Difference::is_seen_by_sync,
@@ -46,7 +46,7 @@ const REMEDIES: [Remedy; 5] = [
     },
 ];
 
-/// The same for pull-through caches.
+/// Fixes for pull-through caches.
 const AT_CACHES: [Remedy; 1] =
     [Remedy { helps: |_| true, text: "`transship warm` without --check has the cache fetch what it lacks" }];
 
@@ -71,7 +71,7 @@ impl Wrong {
 }
 
 impl Part {
-    /// The word for people; it never has more than eight letters.
+    /// The word in text reports, of at most eight letters.
     fn word(self) -> &'static str {
         match self {
             Self::Pin => "pin",
@@ -84,14 +84,14 @@ impl Part {
 }
 
 impl Difference {
-    /// Whether a sync asks for this very thing, and so brings it back: tags, referrers, and what has no tag.
+    /// Whether a plain sync restores it: tags, referrers, and images without a tag.
     fn is_seen_by_sync(&self) -> bool {
         let is_root = || self.target.as_ref().zip(self.expected.as_ref()).is_some_and(|(t, d)| t.ends_with(d.as_str()));
         let wrong = matches!(Wrong::of(self), Wrong::Missing | Wrong::Different);
         wrong && (matches!(self.what, Part::Tag | Part::Referrer) || self.what == Part::Manifest && is_root())
     }
 
-    /// Where there is no repository to delete, and no registry to collect its garbage.
+    /// A layout has no repository to delete and no garbage collection.
     fn is_in_a_layout(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.starts_with("oci:"))
     }
@@ -131,7 +131,7 @@ fn short(digest: Option<&Digest>) -> &str {
     digest.map_or("nothing", Digest::short)
 }
 
-/// A difference between a pin and what upstream serves.
+/// Describes a difference between a pin and upstream.
 fn how_it_differs(pin: &Difference) -> String {
     let (expected, found) = (short(pin.expected.as_ref()), short(pin.found.as_ref()));
     match (&pin.expected, &pin.found) {
@@ -144,7 +144,7 @@ fn how_it_differs(pin: &Difference) -> String {
     }
 }
 
-/// A difference at a target.
+/// Describes a difference at a target.
 fn what_is_wrong(part: &Difference) -> String {
     let (expected, found) = (short(part.expected.as_ref()), short(part.found.as_ref()));
     match part {

@@ -1,4 +1,4 @@
-//! What failed, by its cause: one image with what happened to it, or the cause once with the images below it.
+//! Failures by cause: a single image with its error, or a cause followed by its images.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use crate::report::phrase::{circumstances, count};
 use crate::report::{Outcome, Reason, Report};
 use crate::terminal::escape;
 
-/// So many images of one cause are named.
+/// The number of images that are named for one cause.
 const NAMED: usize = 3;
 
 impl Page<'_> {
-    /// Last of all, just above the summary, where somebody sees it.
+    /// Printed last, just above the summary, where they are noticed.
     pub(super) fn failures(&mut self, report: &Report) -> io::Result<()> {
         let causes = causes(&report.outcomes);
         let is_alone = |at: usize| causes.get(at).is_some_and(|cause| cause.failed.len() == 1);
@@ -34,7 +34,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// What a stop has kept from being done.
+    /// The images that an interruption left undone.
     pub(super) fn not_done(&mut self, report: &Report) -> io::Result<()> {
         let is_so = |outcome: &&Outcome| outcome.reason == Some(Reason::Interrupted);
         let mut images: Vec<&str> = report.outcomes.iter().filter(is_so).map(|one| one.source.as_str()).collect();
@@ -67,9 +67,9 @@ impl Page<'_> {
         self.images(&images)
     }
 
-    /// The first of many.
+    /// The first few images.
     fn images(&mut self, images: &[&str]) -> io::Result<()> {
-        // One more line tells as much as the line that would say that there is one more.
+        // One more name takes no more lines than `and 1 more`.
         let all = self.style.verbose || images.len() <= NAMED + 1;
         let shown = if all { images.len() } else { NAMED };
         for image in &images[..shown] {

@@ -1,4 +1,4 @@
-//! What became of the images and their repositories, or what would: a line each, in one table.
+//! The table of images and repositories: what was done, or what would be, one line each.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,7 +15,7 @@ impl Page<'_> {
         if self.style.quiet {
             return Ok(());
         }
-        // Failures and what differs have their own place.
+        // Failures and differences have sections of their own.
         let is_told = |outcome: &Outcome| outcome.is_failure() || outcome.status == Status::Differs;
         let wanted = |outcome: &&Outcome| {
             let asked_for = self.style.verbose && !is_told(outcome);
@@ -51,7 +51,7 @@ impl Page<'_> {
         lines.try_for_each(|line| self.line(&format!("{:12}{line}", "")))
     }
 
-    /// What has become of the target repositories.
+    /// The target repositories that were created or changed.
     pub(super) fn repositories(&mut self, report: &Report) -> io::Result<()> {
         let quiet = self.style.quiet;
         for repository in report.repositories.iter().filter(|repository| repository.created && !quiet) {
@@ -69,7 +69,7 @@ impl Page<'_> {
             return Ok(());
         }
         let shown: Vec<_> = plan.images.iter().filter_map(|image| transfer(image, self.style.verbose)).collect();
-        // Where another image goes elsewhere, it isn't plain where those that are shown go.
+        // If a hidden image has another target, the targets of the shown ones aren't obvious.
         let pairs: Vec<_> = plan.images.iter().map(names).collect();
         let targets = Targets::of(pairs.iter().map(|(source, target)| (source.as_str(), target.as_str())));
         let rows = shown.iter().filter_map(|image| {
@@ -112,7 +112,7 @@ fn transfer(planned: &Planned, all: bool) -> Option<&Transfer> {
     }
 }
 
-/// What an image is called at its source and at its target.
+/// The names of an image at its source and at its target.
 fn names(planned: &Planned) -> (String, String) {
     match planned {
         Planned::Image(transfer) => (transfer.source.to_string(), transfer.target_text()),
@@ -129,7 +129,7 @@ fn digests(outcome: &Outcome) -> String {
     text
 }
 
-/// What an outcome's line ends with: a part that stands in columns, and more.
+/// The end of an outcome's line: an aligned part, and the rest.
 fn what_it_took(outcome: &Outcome) -> (String, String) {
     let of_reason = |text: &str| (text.to_owned(), String::new());
     match (outcome.status, outcome.reason) {
@@ -148,12 +148,12 @@ fn what_it_took(outcome: &Outcome) -> (String, String) {
     }
 }
 
-/// What a planned image's line ends with: a part that stands in columns, and more.
+/// The end of a planned image's line: an aligned part, and the rest.
 fn what_it_will_take(image: &Transfer) -> (String, String) {
     let moves = matches!(image.action, Action::Copy | Action::Refer);
     let bytes = image.cost.bytes.filter(|_| moves).map(|bytes| size(bytes.copied)).unwrap_or_default();
     let pulls = match (image.cost.pulls, image.cost.pulls_exact) {
-        // None that is known of is nothing to tell.
+        // Zero known pulls aren't printed.
         (0, _) => String::new(),
         (pulls, true) => count(usize::try_from(pulls).unwrap_or(usize::MAX), "pull", "pulls"),
         (pulls, false) => format!("{pulls}+ pulls"),

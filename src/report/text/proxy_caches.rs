@@ -1,4 +1,4 @@
-//! The proxy-cache projects that mirror.yaml wants: what is done about them, and those that can't be had.
+//! The proxy-cache projects in mirror.yaml: what was done for them, and which ones aren't available.
 
 use std::io;
 

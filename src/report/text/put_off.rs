@@ -1,4 +1,4 @@
-//! What is put off, and when it is worth coming back.
+//! Deferred images, and when to run again.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::report::phrase::circumstances;
 use crate::terminal::escape;
 
 impl Page<'_> {
-    /// What is put off, by when it is worth coming back: with the reason of the first, as the others' is the same quota.
+    /// Deferred images by the time to run again, with the reason of the first: all of them wait for the same quota.
     pub(super) fn put_off(&mut self, report: &Report) -> io::Result<()> {
         let deferred = report.outcomes.iter().filter(|outcome| outcome.status == Status::Deferred);
         let planned =

@@ -1,4 +1,4 @@
-//! What is left of pull quotas, a line for each account.
+//! Pull quotas, one line for each account.
 
 use std::io;
 

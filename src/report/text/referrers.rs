@@ -1,4 +1,4 @@
-//! What refers to an image, below its line: a number beside it, and lines only for those that the target doesn't take.
+//! Referrers of an image: a number on its line, and separate lines only for those that failed.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::report::phrase::circumstances;
 use crate::report::{Outcome, ReferrerOutcome, Status};
 use crate::terminal::escape;
 
-/// `, +3 referrers`: those that are at the target with it.
+/// `, +3 referrers`: those that are at the target.
 pub(super) fn beside(outcome: &Outcome) -> String {
     let there = outcome.referrers.iter().filter(|row| matches!(row.status, Status::Copied | Status::UpToDate)).count();
     match there {
@@ -17,7 +17,7 @@ pub(super) fn beside(outcome: &Outcome) -> String {
     }
 }
 
-/// Whether one of them needs somebody to look at it, though the image is as it should be.
+/// Whether a referrer needs attention although the image is fine.
 pub(super) fn is_notable(outcome: &Outcome) -> bool {
     !outcome.is_failure() && outcome.referrers.iter().any(is_failed)
 }
@@ -27,7 +27,7 @@ fn is_failed(row: &ReferrerOutcome) -> bool {
 }
 
 impl Page<'_> {
-    /// Those that failed, or all of them, each with what it is; a hint once for those in a row that share it.
+    /// The referrers that failed, or with `-v` all of them. A hint is printed once for consecutive ones that share it.
     pub(super) fn referrers(&mut self, outcome: &Outcome) -> io::Result<()> {
         let shown: Vec<_> = outcome.referrers.iter().filter(|row| self.style.verbose || is_failed(row)).collect();
         for (index, row) in shown.iter().enumerate() {

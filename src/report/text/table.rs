@@ -1,25 +1,25 @@
-//! Rows whose columns are aligned, made to fit the width of a terminal: names give way, what is told of them doesn't.
+//! A table with aligned columns, fitted to the width of the terminal: names are shortened, facts aren't.
 
 use crate::terminal::{escape, padded, shorten, width};
 
-/// The column of words that a row begins with, and the gap after it.
+/// The column of words at the start of a row, with the gap after it.
 const WORDS: usize = 12;
-/// Names with less room than this get a line of their own.
+/// Names with less room than this get their own line.
 const LEAST: usize = 24;
 
 /// One image.
 pub(super) struct Row {
     pub(super) word: (&'static str, &'static str),
     pub(super) source: String,
-    /// Where it goes, where that says something.
+    /// The target, if it isn't obvious.
     pub(super) target: Option<String>,
-    /// What is told of it in columns.
+    /// The aligned facts.
     pub(super) begin: String,
-    /// What is told after that.
+    /// The facts after those.
     pub(super) rest: String,
 }
 
-/// Rows, and how wide their columns are.
+/// Rows and the widths of their columns.
 pub(super) struct Table {
     rows: Vec<Row>,
     sources: usize,
@@ -62,7 +62,7 @@ impl Table {
         self.rows[row].word
     }
 
-    /// What follows the word of a row; more than one line where the terminal is narrow.
+    /// The text after the word of a row; several lines in a narrow terminal.
     pub(super) fn lines(&self, row: usize) -> Vec<String> {
         let Row { source, target, begin, rest, .. } = &self.rows[row];
         let source = shorten(source, self.sources);

@@ -302,7 +302,7 @@ fn what_caches_lack_and_what_is_proved_of_them() {
     ");
 }
 
-/// 50 images whose target is down, 2 that aren't upstream, and one that is copied.
+/// 50 images whose target is down, 2 that aren't upstream, and one that was copied.
 fn much_that_failed() -> Report {
     let dead = |number: usize| {
         let error = Error::new(Kind::Unavailable, "reach harbor.example.com", "connection refused").with_attempts(5);
