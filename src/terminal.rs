@@ -114,11 +114,12 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     lines
 }
 
-/// Where to break `word`, so that the first part has at most `columns` columns: after a slash, if there is one nearby.
+/// Where to break `word`, so that the first part has at most `columns` columns: after a slash, or else after another mark, if
+/// there is one nearby.
 fn end_of_piece(word: &str, columns: usize) -> usize {
     let most = head(word, columns).len();
-    let slash = word[..most].rfind('/').map(|slash| slash + 1);
-    slash.filter(|slash| slash * 2 > most).unwrap_or(most)
+    let after = |marks: &[char]| word[..most].rfind(marks).map(|mark| mark + 1).filter(|end| end * 2 > most);
+    after(&['/']).or_else(|| after(&['-', '_', '.', ':', '@', ','])).unwrap_or(most)
 }
 
 /// The start of `text` that fits into `columns` columns; at least one character.
@@ -156,9 +157,10 @@ mod tests {
         assert_eq!(wrap("  one two three four five six", 20, "    "), ["  one two three four", "    five six"]);
         assert_eq!(
             wrap("see https://example.com/a/very/long/address now", 20, "  "),
-            ["see", "  https://example.co", "  m/a/very/long/", "  address now"]
+            ["see", "  https://example.", "  com/a/very/long/", "  address now"]
         );
         assert_eq!(wrap("mirror/ghcr.io/team/service-2", 24, ""), ["mirror/ghcr.io/team/", "service-2"]);
+        assert_eq!(wrap("a-repository-with-a-name", 20, ""), ["a-repository-with-a-", "name"]);
         for width in 1..60 {
             let lines = wrap("  failed: ghcr.io/some/where:1.2.3 界界界界界界 can't be read", width, "      ");
             assert!(lines.iter().all(|line| self::width(line) <= width.max(4)), "{width} {lines:?}");

@@ -172,15 +172,18 @@ async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
 
 /// `version` is that of a Harbor.
 fn logged_in(login: Login, whom: Option<String>, version: Option<String>) -> Proof {
-    let whom = whom.map(|whom| format!("as {whom}"));
     let note = match login {
         Login::Accepted => {
-            let notes = whom.into_iter().chain(version.map(|version| format!("Harbor {version}")));
+            let notes = whom
+                .map(|whom| format!("as {whom}"))
+                .into_iter()
+                .chain(version.map(|version| format!("Harbor {version}")));
             Some(notes.collect::<Vec<_>>().join("; ")).filter(|notes| !notes.is_empty())
         }
         Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
-            let why = "it asks for no credentials, so that those given could not be tried".to_owned();
+            let whose = whom.map_or_else(|| "those given".to_owned(), |whom| format!("those of {whom},"));
+            let why = format!("it asks for no credentials, so that {whose} could not be tried");
             return Proof::Unknown { why, hint: None };
         }
     };

@@ -34,6 +34,11 @@ impl<'a> Cause<'a> {
         images
     }
 
+    /// Whether it is about one image, at several targets only if they fail alike.
+    pub(super) fn is_of_one(&self) -> bool {
+        self.images().len() == 1 && self.failed.iter().all(|(_, error)| error.to_string() == self.message)
+    }
+
     /// The highest number of attempts.
     pub(super) fn attempts(&self) -> u32 {
         self.failed.iter().map(|(_, error)| error.attempts()).max().unwrap_or(1)

@@ -104,12 +104,18 @@ fn is_lacking(report: &Report, is_meant: &dyn Fn(Part) -> bool) -> bool {
 
 /// `30 images, 2 targets`: the number of images, and of targets of each.
 fn extent<'a>(outcomes: impl Iterator<Item = (&'a str, Option<String>, bool)>) -> String {
-    let mut images: HashMap<_, usize> = HashMap::new();
+    let mut images: HashMap<&str, BTreeMap<Option<String>, usize>> = HashMap::new();
     for (source, digest, has_target) in outcomes {
-        *images.entry((source, digest)).or_default() += usize::from(has_target);
+        *images.entry(source).or_default().entry(digest).or_default() += usize::from(has_target);
     }
-    let targets = images.values().copied().max().unwrap_or(0);
-    let images = count(images.len(), "image", "images");
+    for places in images.values_mut() {
+        // What failed at one target before its digest was asked for is the image that another target knows.
+        if let Some(unknown) = places.remove(&None) {
+            *places.entry(places.keys().next().cloned().flatten()).or_default() += unknown;
+        }
+    }
+    let targets = images.values().flat_map(BTreeMap::values).copied().max().unwrap_or(0);
+    let images = count(images.values().map(BTreeMap::len).sum(), "image", "images");
     if targets == 0 { images } else { format!("{images}, {}", count(targets, "target", "targets")) }
 }
 
@@ -131,9 +137,19 @@ fn extent_of_plan(plan: &Plan) -> String {
 
 /// `28 copied, 1 up to date, 1 failed`, without planned work.
 fn by_status(outcomes: &[Outcome]) -> Vec<String> {
-    let of = |status| outcomes.iter().filter(|outcome| outcome.status == status).count();
-    let counts = Status::ALL.into_iter().map(|status| (of(status), status.word()));
-    counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect()
+    let mut counts: BTreeMap<(Status, &str), usize> = BTreeMap::new();
+    for Outcome { status, reason, .. } in outcomes {
+        let word = match (status, reason) {
+            (Status::Skipped, Some(Reason::Kept)) => "kept",
+            (Status::Skipped, Some(Reason::Interrupted)) => "not done",
+            _ => status.word(),
+        };
+        *counts.entry((*status, word)).or_default() += 1;
+    }
+    let order = |status| Status::ALL.into_iter().position(|one| one == status);
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|((status, _), _)| order(*status));
+    counts.into_iter().map(|((_, word), count)| format!("{count} {word}")).collect()
 }
 
 /// `12 checks: 10 ok, 1 unknown, 1 failed in 0.4 s`.
@@ -298,4 +314,19 @@ fn spared_by(spared: Spared) -> String {
 
 fn at_least(exact: bool) -> &'static str {
     if exact { "" } else { "at least " }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::outcome;
+    use super::*;
+
+    #[test]
+    fn an_image_is_one_wherever_its_digest_is_known() {
+        let known = outcome("a.io/b:1", Status::UpToDate, 0, 0, 0.0);
+        let unknown = Outcome { digest: None, target: "down.io/b:1".to_owned(), ..known.clone() };
+        let other = outcome("a.io/b:2", Status::UpToDate, 0, 0, 0.0);
+        assert_eq!(extent_of_outcomes(&[unknown.clone(), known, other]), "2 images, 2 targets");
+        assert_eq!(extent_of_outcomes(&[unknown]), "1 image, 1 target");
+    }
 }

@@ -15,7 +15,7 @@ impl Page<'_> {
     /// Printed last, just above the summary, where they are noticed.
     pub(super) fn failures(&mut self, report: &Report) -> io::Result<()> {
         let causes = causes(&report.outcomes);
-        let is_alone = |at: usize| causes.get(at).is_some_and(|cause| cause.failed.len() == 1);
+        let is_alone = |at: usize| causes.get(at).is_some_and(Cause::is_of_one);
         for (at, cause) in causes.iter().enumerate() {
             let follows_alike = at > 0 && is_alone(at) && is_alone(at - 1) && causes[at - 1].hint == cause.hint;
             if !follows_alike {
@@ -51,8 +51,9 @@ impl Page<'_> {
         let Some((outcome, error)) = cause.failed.first() else { return Ok(()) };
         let look = cause.status.look();
         self.named((look.word, look.color), &outcome.source)?;
-        self.line(&format!("  {}{}", escape(&cause.message), circumstances(error)))?;
-        self.causes_of(error)
+        let error = (*error).clone().with_attempts(cause.attempts());
+        self.line(&format!("  {}{}", escape(&cause.message), circumstances(&error)))?;
+        self.causes_of(&error)
     }
 
     fn several(&mut self, cause: &Cause<'_>) -> io::Result<()> {

@@ -43,7 +43,7 @@ fn a_run() {
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
-    8 images, 1 target: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed
+    8 images, 1 target: 2 copied, 1 up to date, 1 not done, 1 conflict, 3 failed
     156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
     pulls: docker.io 35 spent, 65 of 100 left
     next: `transship sync`
@@ -87,7 +87,7 @@ fn a_run_with_more_to_say() {
       set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
-    8 images, 1 target: 2 copied, 1 up to date, 1 skipped, 1 conflict, 3 failed
+    8 images, 1 target: 2 copied, 1 up to date, 1 not done, 1 conflict, 3 failed
     156.3 MB copied, 29.0 MB mounted, 62.0 kB already there in 1 min 12 s
     pulls: docker.io 35 spent, 65 of 100 left
     next: `transship sync`
@@ -142,7 +142,7 @@ fn a_plan() {
       head harbor.example.com/mirror/quay.io/a/b:2: connection refused
       hint: check the network and the registry's status, then run it again
 
-    7 images, 1 target: 2 to copy, 1 to tag, 1 up to date, 1 skipped, 1 conflict, 1 failed
+    7 images, 1 target: 2 to copy, 1 to tag, 1 up to date, 1 kept, 1 conflict, 1 failed
     at least 52.3 MB to move; 1 repository to create; pulls: docker.io at least 4
     next: `transship plan`
     ");
