@@ -156,8 +156,8 @@ impl Session {
             .map_err(|error| self.failure(attempted(), "ecr:GetAuthorizationToken", error))?;
         let data = answer.authorization_data().first();
         let basic = data.and_then(|data| data.authorization_token()).ok_or_else(|| {
-            Error::new(Kind::Invalid, attempted(), "the answer holds no token")
-                .with_hint("is something else than ECR set as its endpoint, in AWS_ENDPOINT_URL_ECR or the profile?")
+            Error::new(Kind::Invalid, attempted(), "the answer contains no token")
+                .with_hint("check the endpoint in AWS_ENDPOINT_URL_ECR and in the profile: it isn't ECR's")
         })?;
         let expires = data.and_then(|data| data.expires_at()).map_or(0, aws_sdk_ecr::primitives::DateTime::secs);
         Ok(AuthorizationToken { basic: basic.to_owned(), lifetime: lifetime(expires, SystemTime::now()) })

@@ -108,7 +108,7 @@ async fn listen_for_signals(stop: CancellationToken, progress: Arc<dyn Progress>
         }
         if !is_first {
             progress.end();
-            progress.log(b"stopped at once: what was under way comes with the next run\n");
+            progress.log(b"stopped: the next run continues where this one stopped\n");
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
         stop.cancel();

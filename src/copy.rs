@@ -200,7 +200,7 @@ impl Engine {
             }
             (Some(outcome), _) => return outcome,
             (None, Planned::Image(transfer)) => self.work(place, transfer, ready).await,
-            (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
+            (None, Planned::Failed { .. }) => unreachable!("a failed image has an outcome"),
         };
         // What a stop has kept from being done isn't done, and is told by the report.
         if outcome.reason != Some(Reason::Interrupted) {

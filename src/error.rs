@@ -25,7 +25,7 @@ pub enum Kind {
     Unauthorized,
     /// The credentials are accepted, but a permission is missing.
     Denied,
-    /// Something else exists already, and may not be replaced.
+    /// Something else exists already, and must not be replaced.
     Conflict,
     /// The registry asks to slow down.
     RateLimited,
@@ -140,7 +140,7 @@ impl Error {
     /// A defect of this program.
     pub fn defect(attempted: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::new(Kind::Invalid, attempted, source.to_string())
-            .with_hint("this is a defect of transship: please report it, with what `-vv` prints")
+            .with_hint("this is a defect of transship: please report it with the output of `-vv`")
             .with_source(source)
     }
 

@@ -218,7 +218,10 @@ impl Kind {
     pub fn write(&self, input: &Input<'_>) -> Result<Export, Refusal> {
         if self.needs == Needs::Images && input.images.is_empty() {
             let hint = "list images in mirror.yaml, mirror them with `transship sync`, then export";
-            return Err(Refusal::new(format!("{}: nothing is mirrored at {}", self.name, input.target.registry), hint));
+            return Err(Refusal::new(
+                format!("{}: no image is mirrored to {}", self.name, input.target.registry),
+                hint,
+            ));
         }
         (self.write)(input)
     }

@@ -324,8 +324,8 @@ async fn make(directory: &Path) -> Result<()> {
             std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,
             _ => Kind::Configuration,
         };
-        Error::new(kind, format!("make the directory {}", directory.display()), error.to_string())
-            .with_hint("name a directory that can be written to")
+        Error::new(kind, format!("create directory {}", directory.display()), error.to_string())
+            .with_hint("name a writable directory")
     })
 }
 

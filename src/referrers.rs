@@ -21,7 +21,7 @@ use crate::store::{Referrers, Source, Stores};
 
 /// The hint for a source that refuses to list referrers.
 const WITHHELD: &str =
-    "give the account the right to list them (referrers and tags), or set referrers: none for these images";
+    "give the account permission to list them (referrers and tags), or set referrers: none for these images";
 
 /// Finds referrers; shared by a whole run.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Finder {
             && !place.is_told.swap(true, Ordering::Relaxed)
         {
             let hint = error.hint().unwrap_or_default();
-            tracing::warn!(hint, "{repository}: whether anything refers to its images isn't known: {error}");
+            tracing::warn!(hint, "{repository}: can't tell whether its images have referrers: {error}");
         }
     }
 
@@ -126,7 +126,7 @@ impl Place {
         let (asking, wanted) = (Arc::clone(place), subject.clone());
         let work = || async move { asking.ask(&wanted).await.map(Arc::new) };
         let found = place.found.get_or_work(subject.clone(), work).await;
-        found.map_err(|lost| Error::defect(format!("find what refers to {subject}"), lost))?.0
+        found.map_err(|lost| Error::defect(format!("find referrers of {subject}"), lost))?.0
     }
 
     async fn ask(&self, subject: &Digest) -> Result<Found> {
@@ -242,7 +242,7 @@ fn unless_refused<T>(answer: Result<T>) -> Result<Result<T, Error>> {
 
 /// A source that refuses all HEAD requests says nothing about this content with a refusal.
 fn doubted(source: &dyn Source, subject: &Digest) -> Error {
-    let attempted = format!("list what refers to {subject} in {source}");
+    let attempted = format!("list referrers of {subject} in {source}");
     Error::new(
         Kind::Unsupported,
         attempted,

@@ -66,11 +66,11 @@ use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository, bounds};
 use crate::retry::Backoff;
 
-const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of /v2/: is there a proxy in front that takes it \
-    away? A token: under registries: is sent unasked";
+const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of /v2/: check whether a proxy in front \
+    removes it. A token: under registries: is sent without a challenge";
 
-const DOUBTED_TOKEN: &str = "the registry doesn't believe a token that its own token service has just given: compare the \
-    clocks of the two, and the issuer and key that the registry is set to trust";
+const DOUBTED_TOKEN: &str = "the registry rejects a token that its own token service has just issued: compare their \
+    clocks, and the issuer and key that the registry trusts";
 
 /// The refusals that one request may meet: for an old token or password, and for the new one.
 const MOST_REFUSALS: u32 = 2;
@@ -213,7 +213,7 @@ impl Host {
     /// A request about the host itself, to `path` below its base, with the credentials for the repository `of`.
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
         let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))
-            .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
+            .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
         Ok(Request {
             action,
             attempted,
@@ -261,7 +261,7 @@ impl Host {
             Action::PullManifest => (self.manifest_size, "limits.manifest_size"),
             _ => (bounds::ANSWER, "an answer"),
         };
-        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL makes no sense: {e}")))?;
+        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
         Ok(Request {
             action,
             attempted,
@@ -414,9 +414,9 @@ impl Host {
         let (doubt, again) = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
         let error = match again {
             // The body is consumed, but a new upload will use new credentials.
-            true => request
-                .error(Kind::Unavailable, "the credentials that it began with are refused by now")
-                .with_status(answer.status.as_u16()),
+            true => {
+                request.error(Kind::Unavailable, "its credentials are refused now").with_status(answer.status.as_u16())
+            }
             false => self.refusal(request, &answer, doubt).await,
         };
         Err(failed(error))

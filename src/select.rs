@@ -164,8 +164,8 @@ impl Selection {
         };
         if spec.glob.is_empty() && spec.regex.is_none() && spec.semver.is_none() && spec.latest.is_none() {
             faults.push(Fault {
-                hint: Some("write glob: [\"*\"] if every tag is meant".into()),
-                ..Fault::new("", "it chooses nothing: expected at least one of glob, regex, semver, latest")
+                hint: Some("write glob: [\"*\"] to select every tag".into()),
+                ..Fault::new("", "it selects nothing: expected at least one of glob, regex, semver, latest")
             });
         }
         for (key, value) in [("latest", spec.latest), ("min", spec.min)] {
@@ -175,7 +175,7 @@ impl Selection {
         }
         let min = spec.min.unwrap_or(1);
         if spec.latest.is_some_and(|latest| latest > 0 && latest < min) {
-            faults.push(Fault::new("min", "it is more than latest, so it could never be reached"));
+            faults.push(Fault::new("min", "it is more than latest, so the selection always fails"));
         }
         if !faults.is_empty() {
             return Err(faults);
@@ -275,7 +275,7 @@ fn globs(key: &'static str, patterns: &[String], faults: &mut Vec<Fault>) -> Glo
         }
     }
     set.build().unwrap_or_else(|error| {
-        faults.push(Fault::new(key, format!("the globs can't be used together: {error}")));
+        faults.push(Fault::new(key, format!("the globs can't be combined: {error}")));
         GlobSet::empty()
     })
 }

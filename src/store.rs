@@ -56,7 +56,7 @@ pub trait Source: Debug + Display + Send + Sync {
         Ok((self.resolve(selector).await?, None))
     }
 
-    /// The manifest `digest`, verified: its bytes hash to the digest. Counts as a pull if pulls are metered.
+    /// The manifest `digest`, verified: digest mismatch: got the digest. Counts as a pull if pulls are metered.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 
     /// The manifest `digest` if it is available without a request. Its availability says nothing about the
@@ -167,7 +167,7 @@ pub trait Source: Debug + Display + Send + Sync {
 async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result<Bytes> {
     let error = |kind, why| Error::new(kind, format!("read blob {} from {source}", blob.digest), why);
     if blob.size > SMALL {
-        return Err(error(Kind::Unsupported, format!("{} bytes are more than anything to be read has", blob.size)));
+        return Err(error(Kind::Unsupported, format!("{} bytes exceed the limit", blob.size)));
     }
     let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
     let mut stream = source.blob(blob, 0).await?;

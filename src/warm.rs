@@ -167,7 +167,7 @@ fn difference(transfer: &Transfer, lack: Lack) -> Difference {
 /// Extends `error`, that content is missing, by what that may mean at a cache.
 fn not_had(error: Error) -> Error {
     error.with_hint(
-        "a cache has the images of its own upstream alone: choose them with --only, such as --only 'docker.io/*'; if it is \
-         this one's, upstream has what is pinned no more: `transship update` pins what it has",
+        "a cache has only images of its upstream: select them with --only, such as --only 'docker.io/*'; if it is \
+         an image of this cache, the pinned digest may be gone upstream: run `transship update`",
     )
 }

@@ -25,7 +25,7 @@ where
         }
         SdkError::TimeoutError(_) => Error::new(Kind::Unavailable, attempted, "no answer in time"),
         SdkError::ResponseError(context) => {
-            let why = format!("the answer makes no sense: {}", root(&error));
+            let why = format!("the answer is invalid: {}", root(&error));
             Error::new(Kind::Invalid, attempted, why).with_status(context.raw().status().as_u16())
         }
         SdkError::DispatchFailure(_) => match find::<CredentialsError>(&error) {
@@ -68,9 +68,8 @@ fn service(attempted: String, action: &str, profile: Option<&str>, meta: &ErrorM
         "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" => {
             Error::new(Kind::RateLimited, attempted, why).with_hint("wait, then run it again")
         }
-        "LimitExceededException" => Error::new(Kind::QuotaExceeded, attempted, why).with_hint(
-            "delete repositories that nobody needs, or ask AWS for a higher quota (Service Quotas, Amazon ECR)",
-        ),
+        "LimitExceededException" => Error::new(Kind::QuotaExceeded, attempted, why)
+            .with_hint("delete unused repositories, or ask AWS for a higher quota (Service Quotas, Amazon ECR)"),
         "RepositoryNotFoundException" => Error::new(Kind::NotFound, attempted, why),
         "RepositoryAlreadyExistsException" => Error::new(Kind::Conflict, attempted, why),
         "InvalidParameterException"

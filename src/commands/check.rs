@@ -157,7 +157,8 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
 async fn check_layout(session: &Session, layout: &Registry, directory: &Path, needs: &Needs) -> Vec<Check> {
     let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
     if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
-        let why = "the directory doesn't exist yet, and sync will create it: that can't be verified before";
+        let why =
+            "the directory doesn't exist yet, and sync will create it: this can't be verified without creating it";
         return vec![about(Right::Create, Proof::Unknown { why: why.to_owned(), hint: None })];
     }
     let Some(((repository, _), need)) = needs.iter().next() else { return Vec::new() };
@@ -227,7 +228,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
 /// One line for all images of a repository, and one for each that isn't available.
 async fn check_source(session: &Session, repository: &Repository, need: &Need) -> Vec<(Right, Proof)> {
     if need.names.is_empty() {
-        let why = "no tag of it is picked yet, so that there is none to ask for".to_owned();
+        let why = "no tag of it is pinned yet, so there is none to check".to_owned();
         let hint = Some("run `transship lock` first, then check again".to_owned());
         return vec![(Right::Pull, Proof::Unknown { why, hint })];
     }
@@ -261,16 +262,16 @@ fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], 
     if let Some((image, found)) = lacking
         && (found.withheld.is_some() || !image.media_type.is_index())
     {
-        let attempted = format!("find what refers to {} in {repository}", image.digest);
+        let attempted = format!("find referrers of {} in {repository}", image.digest);
         let none = || {
-            Error::new(Kind::NotFound, attempted, "referrers: require, but nothing refers to it")
-                .with_hint("set referrers: all for it, or leave it out until it is signed")
+            Error::new(Kind::NotFound, attempted, "referrers: require, but it has no referrers")
+                .with_hint("set referrers: all for it, or remove it until it is signed")
         };
         return Some(Proof::Fails(found.withheld.clone().unwrap_or_else(none)));
     }
     let refusal = told.iter().find_map(|found| found.withheld.clone())?;
     let hint = refusal.hint().map(ToOwned::to_owned);
-    Some(Proof::Unknown { why: format!("whether anything refers to its images isn't known: {refusal}"), hint })
+    Some(Proof::Unknown { why: format!("can't tell whether its images have referrers: {refusal}"), hint })
 }
 
 /// Checks that the source serves the first blob of the image `root`, if no manifest on the way to it costs a pull. The
@@ -298,7 +299,7 @@ fn gone_upstream(repository: &Repository, error: Error) -> Error {
     if error.kind() != Kind::NotFound {
         return error;
     }
-    let why = format!("what is pinned is no longer upstream: {}", error.why());
+    let why = format!("the pinned manifest is no longer upstream: {}", error.why());
     error
         .reclassified(Kind::NotFound, why)
         .with_hint(format!("run `transship update {repository}` to pin what is upstream now"))
@@ -312,7 +313,7 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         let proof = match unless_stopped(&session.stop, head).await {
             Ok(Held::Withheld(error)) => Some(Proof::Holds(Some(error.why().to_owned()))),
             Ok(Held::Unknown(error)) => {
-                let why = format!("{error}; what it holds isn't known, so sync sends it");
+                let why = format!("{error}; its content is unknown, so sync pushes it");
                 Some(Proof::Unknown { why, hint: None })
             }
             Ok(Held::Nothing | Held::Manifest(_)) => Some(Proof::Holds(None)),

@@ -57,7 +57,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
             Planned::Failed { source: named, .. } => *named = source.to_string(),
         }
     }
-    warn_of_untagged(&plan, "give DST one");
+    warn_of_untagged(&plan, "give DST a tag");
     warn_of_subsets(&plan);
     let report = session.execute(plan).await;
     session.bound_cache(&Lock::default());
@@ -169,7 +169,7 @@ fn destination(text: &str) -> anyhow::Result<Destination> {
         let (repository, tag, digest) = Repository::called(&layout, &reference)?;
         if digest.is_some() {
             let hint = "DST is oci:DIR[:REFERENCE], such as oci:images:nginx:1.27";
-            return Err(Unable::error(format!("`{text}` says what the image is, not what it is called"), hint));
+            return Err(Unable::error(format!("`{text}` is a digest, not a tag"), hint));
         }
         return Ok(Destination::Repository(repository, tag));
     }

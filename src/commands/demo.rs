@@ -93,9 +93,9 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
     let start = Start { cache: start.cache.map(|(_, size)| (folder.path().join("cache"), size)), ..start };
     let (mut exit, verified) = tour(start.clone(), &config, &stage).await?;
     if let Some(Verified { manifests, blobs, signatures }) = verified {
-        stage.step("6. Read back by a client that isn't ours", "It knows nothing of how the mirror was filled.")?;
+        stage.step("6. An independent client reads the mirror", "It shares no code with transship.")?;
         stage.result(&format!(
-            "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures that it found: {signatures}"
+            "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures found: {signatures}"
         ))?;
         // With `--quiet`, the diff of the files isn't printed.
         if !start.global.quiet {
@@ -104,8 +104,8 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
     }
     let installed = "\nA real mirror starts with three lines:\n\n\
          \x20 $EDITOR mirror.yaml  # as above\n\
-         \x20 transship plan       # what it costs\n\
-         \x20 transship sync       # does it";
+         \x20 transship plan       # show the plan\n\
+         \x20 transship sync       # copy the images";
     if !arguments.keep {
         stage.say(installed)?;
         source.stop().await;
@@ -127,24 +127,24 @@ async fn tour(start: Start, config: &Path, stage: &Stage) -> anyhow::Result<(Exi
 
     stage.step(
         "1. transship lock",
-        "Pins each tag to a digest. HEADs, which Docker Hub doesn't count, and one pull: of the index of which only a part is \
-         wanted.",
+        "Pins each tag to a digest. Sends HEADs, which Docker Hub doesn't count, and pulls one manifest: the index of the \
+         image that is limited to some platforms.",
     )?;
     let exit = show(lock::run(start.clone(), &cli::Lock::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    stage.step("2. transship plan", "What would happen, and what it would cost.")?;
+    stage.step("2. transship plan", "Shows what sync would do and what it would cost.")?;
     let exit = show(plan::run(start.clone(), &cli::Plan { bytes: true, ..cli::Plan::default() }).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    stage.step("3. transship sync", "Copies; what two images share travels once.")?;
+    stage.step("3. transship sync", "Copies the images. A layer that two images share is copied once.")?;
     let exit = show(sync::run(start.clone(), &cli::Sync::default()).await?)?;
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    stage.step("4. transship sync, once more", "Nothing to do.")?;
+    stage.step("4. transship sync, again", "Nothing to do.")?;
     let again = sync::run(start.clone(), &cli::Sync::default()).await?;
     let upstream = again.registries.iter().filter(|host| UPSTREAM.iter().any(|image| image.host == host.host));
     let asked: u64 = upstream.map(|host| host.requests).sum();
@@ -153,7 +153,7 @@ async fn tour(start: Start, config: &Path, stage: &Stage) -> anyhow::Result<(Exi
     if exit != Exit::Success {
         return Ok((exit, None));
     }
-    stage.step("5. transship verify --content", "Is each byte in the mirror what the lock pins?")?;
+    stage.step("5. transship verify --content", "Compares every byte of the mirror with the lock.")?;
     let everything = cli::Verify { deep: true, content: true, extra: true, ..cli::Verify::default() };
     let exit = show(verify::run(start, &everything).await?)?;
     let pins = Lock::read(&std::fs::read_to_string(crate::lock::lock_path(config))?, config)?;
@@ -222,7 +222,7 @@ async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
             let listed = client.pull_referrers(&name, None).await?;
             for referrer in &pin.referrers {
                 let is_listed = listed.manifests.iter().any(|entry| entry.digest == referrer.digest.as_str());
-                anyhow::ensure!(is_listed, "{name} isn't known to have the signature {}", referrer.digest);
+                anyhow::ensure!(is_listed, "{name} isn't listed with its signature {}", referrer.digest);
                 read_graph(&client, repository, &referrer.digest, &mut seen, &mut verified).await?;
                 verified.signatures += 1;
             }
@@ -265,7 +265,7 @@ async fn read_graph(
                 bytes
             }
         };
-        anyhow::ensure!(digest.matches(&bytes), "{name} has other bytes");
+        anyhow::ensure!(digest.matches(&bytes), "{name} has different bytes");
     }
     Ok(())
 }

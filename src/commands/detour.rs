@@ -19,7 +19,7 @@ pub(super) fn detour(to: Option<&str>, from: Option<&str>, only: &[String]) -> a
 pub(super) fn target(text: &str) -> anyhow::Result<TargetRoot> {
     text.parse().map_err(|error| {
         let hint = "--target is REGISTRY[/PREFIX], such as harbor.example.com/mirror, or oci:DIR";
-        Unable::error(format!("`{text}` is no target: {error}"), hint)
+        Unable::error(format!("`{text}` isn't a target: {error}"), hint)
     })
 }
 
@@ -27,8 +27,8 @@ fn layout(text: &str) -> anyhow::Result<Registry> {
     match text.parse() {
         Ok(Location::Layout { layout, reference: None }) => Ok(layout),
         _ => Err(Unable::error(
-            format!("`{text}` is no layout to take everything from"),
-            "--from is oci:DIR, an OCI image layout, without REFERENCE: --only picks images",
+            format!("`{text}` isn't a layout"),
+            "--from is oci:DIR, an OCI image layout, without REFERENCE: --only selects images",
         )),
     }
 }

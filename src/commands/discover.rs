@@ -76,7 +76,7 @@ fn fields(texts: &[String]) -> anyhow::Result<Vec<FieldPath>> {
 
 /// The folder that paths are relative to.
 pub(super) fn working_folder() -> anyhow::Result<PathBuf> {
-    std::env::current_dir().context("can't tell the working directory")
+    std::env::current_dir().context("can't find the working directory")
 }
 
 /// Runs `work`, which reads files, in a thread. `None` if the run is stopped first: a pipe may never end.
@@ -108,7 +108,7 @@ pub(super) fn scan_paths(
         let is_stdin = |path: &&PathBuf| path.as_path() == Path::new(STDIN);
         if let Some(path) = paths.iter().filter(|path| !is_stdin(path)).find(|path| !folder.join(path).exists()) {
             return Err(Unable::error(
-                format!("there is no {}", path.display()),
+                format!("{} doesn't exist", path.display()),
                 "name files or folders, or - for stdin",
             ));
         }
@@ -274,8 +274,8 @@ fn add(path: &Path, known: &Known, lacking: &Lacking) -> anyhow::Result<()> {
         with(&images).filter(|_| !images.is_empty())
     });
     let Some(new) = new else {
-        let hint = "write it with a list under images:, one entry a line, and run it again";
-        return Err(Unable::error(format!("nothing can be added to {}", path.display()), hint));
+        let hint = "write images: as a list with one entry per line, and run it again";
+        return Err(Unable::error(format!("can't add to {}", path.display()), hint));
     };
     rewrite::replace(path, &known.text, &new).map_err(|why| {
         Unable::error(format!("can't add to {}: {why}", path.display()), "nothing was written: run it again")

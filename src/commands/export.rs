@@ -35,7 +35,7 @@ fn kind(arguments: &cli::Export) -> anyhow::Result<&'static Kind> {
     let name = arguments.kind.as_deref().unwrap_or_default();
     let kind = Kind::named(name).ok_or_else(|| {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-        Unable::error(format!("there is no kind `{name}`"), format!("one of: {}", names.join(", ")))
+        Unable::error(format!("`{name}` isn't a kind of export"), format!("one of: {}", names.join(", ")))
     })?;
     let flags = [
         (Flag::Microk8s, arguments.microk8s),
@@ -59,11 +59,11 @@ fn kind(arguments: &cli::Export) -> anyhow::Result<&'static Kind> {
 /// Exports a kind that is based on the mirrored images.
 fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::Result<Export> {
     let known = known(global, true)?
-        .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
+        .ok_or_else(|| Unable::error("mirror.yaml doesn't exist", "write one with `transship init`"))?;
     let pins = Pins::of(global)?;
     let lock = pins.existing().map_err(|_| {
         let hint = "mirror the images with `transship sync`, then export; leave out --no-lock";
-        Unable::error("there is no lock, which says what is mirrored", hint)
+        Unable::error("the lock doesn't exist, so no image is known to be mirrored", hint)
     })?;
     let config = &known.config;
     let number = target_number(arguments.target, config)?;
@@ -83,7 +83,7 @@ fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::R
 async fn of_logins(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::Result<Export> {
     let options = options(arguments)?;
     let known = known(global, true)?
-        .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
+        .ok_or_else(|| Unable::error("mirror.yaml doesn't exist", "write one with `transship init`"))?;
     let chosen = arguments.target.map(|number| target_number(Some(number), &known.config)).transpose()?;
     let logins = logins::of(global, &known, chosen, arguments.upstream).await?;
     let registry = &known.config.targets[chosen.unwrap_or_default()].registry;
@@ -106,7 +106,7 @@ fn options(arguments: &cli::Export) -> anyhow::Result<Options> {
         let is_name = if may_have_dots { name.split('.').all(is_label) } else { is_label(name) };
         if !is_name || name.len() > most {
             let hint = format!("lower-case letters, digits and - between them, at most {most}");
-            return Err(Unable::error(format!("{flag}: Kubernetes takes no name such as `{name}`"), hint));
+            return Err(Unable::error(format!("{flag}: `{name}` isn't a valid name in Kubernetes"), hint));
         }
     }
     Ok(Options { microk8s, rke2, plain, name, namespaces, service_account })
@@ -120,10 +120,10 @@ fn refused(Refusal { why, hint }: Refusal) -> anyhow::Error {
 fn tell_lacking(config: &Config, lock: &Lock) {
     for entry in entries(&config.images, lock) {
         if entry.is_unknown {
-            warn(&format!("left {}: the lock doesn't hold its selection", entry.rule.repository));
+            warn(&format!("left {}: the lock doesn't have its selection", entry.rule.repository));
         }
         for image in entry.images.iter().filter(|image| image.pin.is_none()) {
-            warn(&format!("left {}: the lock doesn't hold it", image.source));
+            warn(&format!("left {}: the lock doesn't have it", image.source));
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn run(global: &Global, arguments: &Init) -> anyhow::Result<String> {
     }
     let path = global.config();
     let text = compose(arguments)?;
-    Config::read(&text, path, &variable).context("what was asked for makes no valid mirror.yaml")?;
+    Config::read(&text, path, &variable).context("the arguments don't make a valid mirror.yaml")?;
     if path == Path::new("-") {
         return Ok(text);
     }
@@ -78,7 +78,7 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
     for image in &arguments.images {
         let _: Reference = image.parse().map_err(|error| {
             let hint = "an image is [HOST/]REPOSITORY[:TAG][@DIGEST], such as nginx:1.27";
-            Unable::error(format!("`{image}` is no image: {error}"), hint)
+            Unable::error(format!("`{image}` isn't an image: {error}"), hint)
         })?;
         images.push_str(&format!("  - {}\n", scalar(image)));
     }

@@ -46,8 +46,7 @@ pub(super) struct Unheard {
     error: io::Error,
 }
 
-const UNHEARD_HINT: &str =
-    "make room where the output goes, or send it elsewhere; only the output is lost, not what was done";
+const UNHEARD_HINT: &str = "free some space, or write the output elsewhere; only the output is lost, the work is done";
 
 /// The colours and the verbosity.
 pub(super) fn style(global: &Global) -> Style {

@@ -38,7 +38,7 @@ impl Pins {
             (Some(path), ..) => Some(path.clone()),
             (None, false, config) if config == Path::new("-") => {
                 let hint = "name the lock file with --lock FILE, or go without it by --no-lock";
-                return Err(Unable::error("a configuration from stdin has no lock file beside it", hint));
+                return Err(Unable::error("a configuration from stdin has no default lock file", hint));
             }
             (None, false, config) => Some(lock::lock_path(config)),
         })
@@ -73,11 +73,11 @@ impl Pins {
             (Some(_), Some(_)) => Ok(&self.old),
             (Some(path), None) => {
                 let hint = "pin the images with `transship lock`, mirror them with `transship sync`";
-                Err(Unable::error(format!("there is no {}, and nothing to compare with", path.display()), hint))
+                Err(Unable::error(format!("{} doesn't exist: nothing to compare with", path.display()), hint))
             }
             (None, _) => {
                 let hint = "leave out --no-lock, or name the lock file with --lock FILE";
-                Err(Unable::error("--no-lock leaves nothing to compare with", hint))
+                Err(Unable::error("--no-lock: nothing to compare with", hint))
             }
         }
     }
@@ -87,16 +87,19 @@ impl Pins {
         let name = self.path.as_deref().unwrap_or(Path::new("mirror.lock")).display();
         let hint = "run `transship lock` and commit the file";
         let Some(text) = &self.text else {
-            return Err(Unable::error(format!("there is no {name}, and --locked forbids to write one"), hint));
+            return Err(Unable::error(format!("there is no {name}, and --locked doesn't allow writing it"), hint));
         };
         let (kept, missing) = resolve::from_lock(images, &self.old);
         if let Some(first) = missing.first() {
             let rest = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-            return Err(Unable::error(format!("{name} lacks {first}{rest}, and --locked forbids to add it"), hint));
+            return Err(Unable::error(
+                format!("{name} lacks {first}{rest}, and --locked doesn't allow adding it"),
+                hint,
+            ));
         }
         if !kept.is_written_as(text) {
             let message = format!(
-                "{name} would change, and --locked forbids it: it has more than the list asks for, or was edited"
+                "{name} would change, which --locked doesn't allow: it has entries that mirror.yaml doesn't ask for, or was edited"
             );
             return Err(Unable::error(message, hint));
         }

@@ -51,7 +51,11 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
 /// Registries may delete content that has no tag.
 pub(super) fn warn_of_untagged(plan: &Plan, what_helps: &str) {
     for transfer in plan.with_work().filter(|transfer| transfer.tag.is_none()) {
-        tracing::warn!(hint = what_helps, "{} lands without a tag, and may be cleared away", transfer.target_text());
+        tracing::warn!(
+            hint = what_helps,
+            "{} is mirrored without a tag, so the registry may delete it",
+            transfer.target_text()
+        );
     }
 }
 
@@ -65,8 +69,8 @@ pub(super) fn warn_of_subsets(plan: &Plan) {
         more => format!(" and {more} more"),
     };
     tracing::warn!(
-        "{}{others}: only a part of it is mirrored, as an index with a digest of its own; signatures of the whole image \
-         don't cover it, those of its platforms still hold",
+        "{}{others}: only some platforms are mirrored, as an index with a different digest; signatures of the whole \
+         image don't cover it, signatures of its platforms do",
         first.source
     );
 }

@@ -11,7 +11,7 @@ pub(super) fn prepare(path: &Path) -> anyhow::Result<()> {
     let hint = "name a file in a folder that exists and may be written; --json prints the report to standard output";
     let refuse = |why: String| Err(Unable::error(format!("--report can't write {}: {why}", path.display()), hint));
     if path == Path::new("-") {
-        return refuse("- is no file".to_owned());
+        return refuse("- isn't a file".to_owned());
     }
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => return refuse("it is a folder".to_owned()),

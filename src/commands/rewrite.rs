@@ -35,11 +35,11 @@ pub(super) async fn run_in(
     }
     // Read first: without a lock, no image is known to be mirrored.
     let known = known(global, true)?
-        .ok_or_else(|| Unable::error("there is no mirror.yaml", "write one with `transship init`"))?;
+        .ok_or_else(|| Unable::error("mirror.yaml doesn't exist", "write one with `transship init`"))?;
     let pins = Pins::of(global)?;
     let lock = pins.existing().map_err(|_| {
         let hint = "mirror the images with `transship sync`, then rewrite; leave out --no-lock";
-        Unable::error("there is no lock, which says what is mirrored", hint)
+        Unable::error("the lock doesn't exist, so no image is known to be mirrored", hint)
     })?;
     let number = target_number(arguments.target, &known.config)?;
     let mirrored = mirrored(&known.config.images, lock);
@@ -82,7 +82,7 @@ pub(super) fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Re
     let Some(target) = number.checked_sub(1).and_then(|index| config.targets.get(index)) else {
         let hint =
             format!("--target counts from 1; mirror.yaml has {count} target{}", if count == 1 { "" } else { "s" });
-        return Err(Unable::error(format!("there is no target {number}"), hint));
+        return Err(Unable::error(format!("target {number} doesn't exist"), hint));
     };
     if target.registry.layout().is_some() {
         let hint = "choose a registry with --target N";

@@ -155,8 +155,8 @@ impl Session {
     pub(super) fn only(&self, globs: &[String], old: &Lock) -> anyhow::Result<Only> {
         let only = Only::new(globs).map_err(|message| Unable::error(message, "a glob such as docker.io/library/*"))?;
         if !resolve::may_match(&self.images, old, &only) {
-            let hint = "name an image as mirror.yaml does, or write a glob on canonical names, such as */nginx:*";
-            return Err(Unable::error(format!("no image of {} matches --only", self.global.config().display()), hint));
+            let hint = "name an image as in mirror.yaml, or write a glob for canonical names, such as */nginx:*";
+            return Err(Unable::error(format!("--only matches no image in {}", self.global.config().display()), hint));
         }
         self.prepare()?;
         Ok(only)
@@ -396,7 +396,7 @@ pub(super) fn read_config(path: &Path) -> anyhow::Result<String> {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let hint = "write one with `transship init`, or name another with --config FILE";
-            Err(Unable::about(path, format!("there is no {}", path.display()), hint))
+            Err(Unable::about(path, format!("{} doesn't exist", path.display()), hint))
         }
         Err(error) => Err(anyhow::Error::new(error).context(format!("can't read {}", path.display()))),
     }

@@ -39,7 +39,7 @@ impl Turn {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!("whether another run is at work on {} can't be known: {error}", lock.display());
+                    tracing::debug!("can't tell whether another run uses {}: {error}", lock.display());
                     return None;
                 }
             }
@@ -89,8 +89,11 @@ fn tell(lock: &Path, holder: &str, wait: bool) {
     let lock = lock.display();
     let pid = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
     if wait {
-        tracing::warn!("another run is at work on {lock}{pid}; waiting until it is done");
+        tracing::warn!("another run uses {lock}{pid}; waiting for it to finish");
     } else {
-        tracing::warn!(hint = "--wait waits until it is done", "another run is at work on {lock}{pid}; two do no harm");
+        tracing::warn!(
+            hint = "--wait waits for it to finish",
+            "another run uses {lock}{pid}; concurrent runs are safe"
+        );
     }
 }

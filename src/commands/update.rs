@@ -42,6 +42,6 @@ fn named(session: &Session, image: &str) -> anyhow::Result<(Repository, Option<T
     if session.images.iter().any(|rule| rule.asks_for(&repository, tag.as_ref())) {
         return Ok((repository, tag));
     }
-    let hint = "name it as mirror.yaml does, or leave out the tag for all of its repository";
-    Err(Unable::error(format!("{} has no image {image}", session.global.config().display()), hint))
+    let hint = "name it as in mirror.yaml, or omit the tag for the whole repository";
+    Err(Unable::error(format!("{image} isn't in {}", session.global.config().display()), hint))
 }

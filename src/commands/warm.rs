@@ -39,9 +39,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Warm) -> anyhow::Result<R
 fn cache(text: &str) -> anyhow::Result<TargetRoot> {
     let hint = "name a cache as HOST[:PORT][/PREFIX], such as harbor.example.com/dockerhub";
     let root: TargetRoot =
-        text.parse().map_err(|error| Unable::error(format!("`{text}` is no cache: {error}"), hint))?;
+        text.parse().map_err(|error| Unable::error(format!("`{text}` isn't a cache: {error}"), hint))?;
     match root.registry.layout() {
-        Some(_) => Err(Unable::error(format!("`{text}` is a directory, which fetches nothing"), hint)),
+        Some(_) => Err(Unable::error(format!("`{text}` is a directory, not a cache"), hint)),
         None => Ok(root),
     }
 }

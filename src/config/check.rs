@@ -24,7 +24,7 @@ pub(super) enum Scope<'a> {
 pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings: &mut Findings<'_>) -> Config {
     let root = KeyPath::default();
     if let Some(version) = raw.version.as_deref().filter(|version| *version != "1") {
-        let message = format!("version `{version}` isn't known: this transship reads version 1");
+        let message = format!("version `{version}` isn't supported: this transship reads version 1");
         findings.add_hint(&root.key("version"), message, "write version: 1, or update transship");
     }
     let targets = targets(raw, scope, findings);
@@ -36,7 +36,7 @@ pub(super) fn config(raw: &RawConfig, scope: Scope<'_>, env: &Env<'_>, findings:
     let needs_images = matches!(scope, Scope::Mirror(detour) if !detour.list_is_optional);
     if raw.images.as_ref().is_none_or(Vec::is_empty) && needs_images {
         let path = root.key("images");
-        findings.add_hint(&path, "there is nothing to mirror", "list at least one image under images:");
+        findings.add_hint(&path, "images: is missing or empty", "list at least one image");
     }
     let places = images::Places { targets: &targets, layout: &layout, harbors: harbor::hosts(raw.registries.as_ref()) };
     let images = images::rules(raw.images.as_deref().unwrap_or_default(), &places, &defaults, findings);
@@ -86,7 +86,7 @@ fn targets(raw: &RawConfig, scope: Scope<'_>, findings: &mut Findings<'_>) -> Ve
     };
     if written.is_empty() && matches!(scope, Scope::Mirror(_)) {
         let message = "there is no target";
-        findings.add_hint(&list, message, "say where images go: target: registry.example.com/mirror");
+        findings.add_hint(&list, message, "add one: target: registry.example.com/mirror");
     }
     let mut targets: Vec<TargetRoot> = Vec::new();
     for (path, text) in written {

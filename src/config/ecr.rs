@@ -123,7 +123,7 @@ fn mutability(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) {
     match raw.tag_mutability.as_deref() {
         None | Some("MUTABLE" | "IMMUTABLE") => {}
         Some(other) => {
-            let message = format!("`{other}` isn't understood: expected MUTABLE or IMMUTABLE");
+            let message = format!("`{other}` isn't supported: expected MUTABLE or IMMUTABLE");
             let hint = "list its exceptions in mutability_exclusions";
             findings.add_hint(&path.key("tag_mutability"), message, hint);
         }
@@ -134,7 +134,7 @@ fn mutability(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) {
         findings.add(&path, "tag_mutability is missing: mutability_exclusions are excluded from it");
     }
     if !(1..=5).contains(&filters.len()) {
-        findings.add(&path, format!("expected 1 to 5 patterns, as ECR takes them, and not {}", filters.len()));
+        findings.add(&path, format!("expected 1 to 5 patterns, as ECR accepts, found {}", filters.len()));
     }
     for (index, filter) in filters.iter().enumerate() {
         let valid = |b: u8| b.is_ascii_alphanumeric() || b"._*-".contains(&b);
@@ -153,10 +153,14 @@ fn encryption(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) {
     match (raw.encryption.as_deref(), &raw.kms_key) {
         (None | Some("KMS" | "KMS_DSSE"), _) | (Some("AES256"), None) => {}
         (Some("AES256"), Some(_)) => {
-            findings.add_hint(&path.key("kms_key"), "AES256 takes no key", "write encryption: KMS, or remove the key");
+            findings.add_hint(
+                &path.key("kms_key"),
+                "AES256 doesn't use a key",
+                "write encryption: KMS, or remove the key",
+            );
         }
         (Some(other), _) => {
-            let message = format!("`{other}` isn't understood: expected AES256, KMS or KMS_DSSE");
+            let message = format!("`{other}` isn't supported: expected AES256, KMS or KMS_DSSE");
             findings.add(&path.key("encryption"), message);
         }
     }
@@ -187,12 +191,12 @@ fn read(file: PathBuf, shape: &Shape) -> Result<Policy, String> {
         _ => return Err(format!("{name} has no {key}")),
     };
     if !wanted.contains(&parts) {
-        return Err(format!("{name} has {parts} {key}, and ECR takes {} to {}", wanted.start(), wanted.end()));
+        return Err(format!("{name} has {parts} {key}, but ECR accepts {} to {}", wanted.start(), wanted.end()));
     }
     let length = text.chars().count();
     if !shape.length.contains(&length) {
         let (least, most) = (shape.length.start(), shape.length.end());
-        return Err(format!("{name} has {length} characters, and ECR takes {least} to {most}"));
+        return Err(format!("{name} has {length} characters, but ECR accepts {least} to {most}"));
     }
     Ok(Policy { file, text })
 }
@@ -202,7 +206,7 @@ fn tags(raw: &RawEcrCreate, path: &KeyPath, findings: &mut Findings<'_>) -> BTre
     let tags = raw.tags.clone().unwrap_or_default();
     let list = path.key("tags");
     if tags.len() > 50 {
-        findings.add(&list, format!("{} tags are more than the 50 that AWS takes", tags.len()));
+        findings.add(&list, format!("{} tags are more than the 50 that AWS accepts", tags.len()));
     }
     for (key, value) in &tags {
         let path = list.key(key);

@@ -61,8 +61,8 @@ pub(super) fn merged(base: &Handling, written: Written<'_>, path: &KeyPath, find
         let path = path.key("artifact_types");
         handling.referrers.artifact_types = artifact_types(texts, &path, findings);
         if handling.referrers.policy == ReferrerPolicy::None {
-            let hint = "remove it, or write referrers: all beside it";
-            findings.add_hint(&path, "it picks among referrers, and referrers: none mirrors none", hint);
+            let hint = "remove it, or set referrers: all";
+            findings.add_hint(&path, "it selects referrers, but referrers: none mirrors none", hint);
         }
     }
     if let Some(foreign) = one_of(&FOREIGN, written.foreign, &path.key("foreign"), findings) {
@@ -82,14 +82,14 @@ fn one_of<T: Copy>(words: &[(&str, T)], text: Option<&str>, path: &KeyPath, find
     if known.is_none() {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let (last, others) = words.split_last().map_or(("", &[][..]), |(last, others)| (*last, others));
-        findings.add(path, format!("`{text}` isn't understood: expected {} or {last}", others.join(", ")));
+        findings.add(path, format!("`{text}` isn't supported: expected {} or {last}", others.join(", ")));
     }
     known
 }
 
 /// Sorted, so that the same platforms are the same pin. `[all]` is the same as no list, to override `defaults`.
 fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> Vec<Platform> {
-    let all = "write platforms: [all] for all of them";
+    let all = "write platforms: [all] to mirror all of them";
     if texts.is_empty() {
         findings.add_hint(path, "the list is empty", all);
     }
@@ -104,7 +104,7 @@ fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> V
             Err(why) => findings.add_hint(
                 &path,
                 why,
-                "write it as indexes do: linux/amd64, linux/arm/v7, windows(10.0.17763)/amd64",
+                "write it as in an index: linux/amd64, linux/arm/v7, windows(10.0.17763)/amd64",
             ),
             Ok(platform) if platforms.contains(&platform) => {
                 findings.add_hint(&path, format!("the platform `{platform}` is listed twice"), "remove one of them");

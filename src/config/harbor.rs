@@ -93,7 +93,7 @@ pub(super) fn settings(
 
 fn create(raw: &RawHarborCreate, path: &KeyPath, findings: &mut Findings<'_>) -> HarborCreate {
     if let Some(text) = raw.severity.as_deref().filter(|text| !SEVERITIES.contains(text)) {
-        let message = format!("`{text}` isn't understood: expected one of {}", SEVERITIES.join(", "));
+        let message = format!("`{text}` isn't supported: expected one of {}", SEVERITIES.join(", "));
         findings.add(&path.key("severity"), message);
     }
     HarborCreate {

@@ -84,12 +84,12 @@ fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: &Handling, findings: &mu
         (None, None, Some(selection)) => Wanted::Select(selection?),
         (None, None, None) => {
             let hint = format!("write image: {text}:TAG, or add tags: or select:");
-            findings.add_hint(&image_path, "it doesn't say which images of the repository", hint);
+            findings.add_hint(&image_path, "a tag, a digest, tags: or select: is missing", hint);
             return None;
         }
         _ => {
             let hint = "keep one of: a tag or digest in image:, tags:, select:";
-            findings.add_hint(&path, "there are several ways of choosing images", hint);
+            findings.add_hint(&path, "only one of tag, digest, tags: and select: is allowed", hint);
             return None;
         }
     };
@@ -98,8 +98,8 @@ fn map_rule(raw: &RawImageMap, path: KeyPath, defaults: &Handling, findings: &mu
         (Wanted::Digest(_, tag), Some(name)) => *tag = Some(name?),
         (_, Some(_)) => findings.add_hint(
             &path.key("as"),
-            "as: names the tag of an image that is given by a digest alone",
-            "remove it: images keep the tag that they have",
+            "as: is only for an image that is given by digest only",
+            "remove it: images keep their tag",
         ),
     }
     let line = findings.line(&path);
@@ -167,8 +167,8 @@ fn destinations(rule: &ImageRule, places: &Places<'_>, findings: &mut Findings<'
             Ok(destination) => destination,
             Err(error) => {
                 let hint = match &rule.to {
-                    Some(_) => "to: is the path of a repository under the target, without tag",
-                    None => "change layout:, or give this image a path of its own with to:",
+                    Some(_) => "to: is the path of a repository under the target, without a tag",
+                    None => "change layout:, or give this image another path with to:",
                 };
                 findings.add_hint(&path, format!("it can't be placed under {target}: {error}"), hint);
                 // The path is invalid under every target.
@@ -203,7 +203,7 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
                 let others = selected.entry(destination).or_default();
                 if let Some(other) = others.iter().find(|o| o.repository == rule.repository && o.wanted == rule.wanted)
                 {
-                    let message = format!("it is the same selection as {} in line {}", other.path, other.line);
+                    let message = format!("the selection is the same as {} in line {}", other.path, other.line);
                     findings.add_hint(&rule.path, message, "remove one of them");
                     break;
                 }
@@ -215,11 +215,11 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
                 let again = is_layout && rule.repository == other.repository;
                 let same = std::ptr::eq(other, rule) || (alike && (digest.is_some() || again));
                 (!same)
-                    .then(|| format!("{destination}:{tag} is where {} in line {} lands, too", other.path, other.line))
+                    .then(|| format!("{destination}:{tag} is also the target of {} in line {}", other.path, other.line))
             });
             if let Some(message) = collision {
                 let hint = match destination.registry().layout() {
-                    Some(_) => "remove one of them, or mirror one to another layout",
+                    Some(_) => "remove one of them, or mirror one of them to another layout",
                     None => {
                         "remove one of them, give one another path with to:, or pin both to one digest and the same platforms"
                     }

@@ -28,7 +28,7 @@ pub(super) fn all(
         let sources: Vec<&Repository> = images.iter().map(|rule| &rule.repository).collect();
         let sources: Vec<&Repository> = sources.into_iter().filter(|source| *source.registry() == origin).collect();
         if sources.is_empty() && targets.iter().any(|target| target.registry == origin) {
-            let hint = "mirrors belong to the registry that images come from";
+            let hint = "set mirrors: for the registry that images are pulled from";
             findings.add_hint(&path, format!("{origin} is a target, not a source"), hint);
             continue;
         }
@@ -42,7 +42,7 @@ pub(super) fn all(
             }
             let mut names = sources.iter().map(|source| (source, mirror.repository(source)));
             if let Some((source, Err(error))) = names.find(|(_, name)| name.is_err()) {
-                findings.add(&path, format!("it gives {source} no possible name: {error}"));
+                findings.add(&path, format!("it gives {source} an invalid name: {error}"));
             }
             mirrors.push(mirror);
         }
@@ -52,7 +52,7 @@ pub(super) fn all(
 }
 
 fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Mirror> {
-    let form = "write host[:port][/prefix]; what it takes to talk to it is set under registries:";
+    let form = "write host[:port][/prefix]; connection settings go under registries:";
     if text.contains("://") {
         findings.add_hint(path, format!("`{text}` has a scheme"), form);
         return None;
@@ -63,7 +63,7 @@ fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_
         return None;
     }
     if registry == *origin && prefix.is_empty() {
-        findings.add_hint(path, format!("`{text}` is the registry itself"), "remove it: it is always asked last");
+        findings.add_hint(path, format!("`{text}` is the registry itself"), "remove it: it is always tried last");
         return None;
     }
     Some(Mirror { registry, prefix })

@@ -70,22 +70,22 @@ fn check_project(
     let within = Repository::new(host.clone(), &format!("{project}/any")).ok();
     let is_name = !project.contains('/') && within.is_some_and(|within| Service::Harbor.check_name(&within).is_ok());
     if !is_name {
-        let hint = "a project's name is lower case letters and digits, with single ., _ or - between them";
-        findings.add_hint(path, format!("Harbor would refuse the project `{project}`"), hint);
+        let hint = "a project's name consists of lower-case letters and digits, with single ., _ or - between them";
+        findings.add_hint(path, format!("Harbor refuses the project `{project}`"), hint);
         return false;
     }
     let destinations = images.iter().flat_map(|rule| &rule.destinations);
     let mut here = destinations.filter(|destination| destination.registry() == host);
     let pushed = here.find(|destination| destination.path().split('/').next() == Some(project));
     if let Some(pushed) = pushed {
-        let message = format!("{pushed} is mirrored to project {project}, and a proxy cache takes no pushes");
+        let message = format!("{pushed} is mirrored to project {project}, and a proxy cache accepts no pushes");
         findings.add_hint(path, message, "name another project here, or in target:, layout: or to:");
     }
     pushed.is_none()
 }
 
 fn check_upstream(text: &str, host: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Registry> {
-    let hint = "write host[:port], such as docker.io; what it takes to talk to it is set under registries:";
+    let hint = "write host[:port], such as docker.io; connection settings go under registries:";
     let upstream = match text.parse::<Registry>() {
         Ok(upstream) if upstream.layout().is_none() => upstream,
         Ok(_) => {
@@ -98,7 +98,7 @@ fn check_upstream(text: &str, host: &Registry, path: &KeyPath, findings: &mut Fi
         }
     };
     if upstream == *host {
-        findings.add_hint(path, format!("`{text}` is the Harbor itself"), "name the registry that it is to cache");
+        findings.add_hint(path, format!("`{text}` is the Harbor itself"), "name the registry to cache");
         return None;
     }
     Some(upstream)

@@ -231,7 +231,7 @@ fn secret(raw: &RawSecret, key: &str, path: &KeyPath, findings: &mut Findings<'_
         RawSecret::Literal(text) if key == "proxy" => return proxy(text, &path, findings),
         RawSecret::Literal(_) => {
             let hint = format!("write {key}: {{env: VARIABLE}} or {key}: {{file: PATH}}");
-            findings.add_hint(&path, format!("a {key} can't be in the file itself"), hint);
+            findings.add_hint(&path, format!("a {key} can't be a literal value"), hint);
             return None;
         }
         RawSecret::From(source) => source,
@@ -240,7 +240,7 @@ fn secret(raw: &RawSecret, key: &str, path: &KeyPath, findings: &mut Findings<'_
         (Some(name), None) => {
             if !is_env_name(name) {
                 let message = format!("`{name}` isn't the name of an environment variable");
-                findings.add_hint(&path.key("env"), message, "write the name alone, without $");
+                findings.add_hint(&path.key("env"), message, "write the name without $");
             }
             Some(Secret::Env(name.clone()))
         }
@@ -258,7 +258,7 @@ fn is_env_name(name: &str) -> bool {
 }
 
 fn proxy(text: &str, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Secret> {
-    let hint = "write proxy: {env: VARIABLE} or proxy: {file: PATH}, and the whole URL there";
+    let hint = "write proxy: {env: VARIABLE} or proxy: {file: PATH}, with the whole URL there";
     url(text, path, hint, findings).map(|url| Secret::Plain(url.into()))
 }
 

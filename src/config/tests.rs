@@ -81,7 +81,7 @@ fn a_wrong_shape_is_refused_with_position() {
         (with("limits:\n  transfers: many"), "4:14 limits.transfers: expected a whole number, 0 or more"),
         (images("  - image: a\n    tags: {a: 1}"), "4:11 images[0].tags: expected a list, found a map"),
         (images("  - [a]"), "3:5 images[0]: expected an image reference or a map with the key image, found a list"),
-        (with("version: 2"), "3:10 version: version `2` isn't known: this transship reads version 1"),
+        (with("version: 2"), "3:10 version: version `2` isn't supported: this transship reads version 1"),
         (
             "target: [\n".into(),
             "2:1 target[0]: it isn't valid YAML: while parsing a node, did not find expected node content",
@@ -120,7 +120,7 @@ hint: did you mean `tags`?
 conf/mirror.yaml:7:20: images[1].tags[1]: `3.21 ` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first
 conf/mirror.yaml:8:5: images[1].tags: duplicate key, first at line 7
 hint: remove one of them
-conf/mirror.yaml:12:15: registries.docker.io.password: a password can't be in the file itself
+conf/mirror.yaml:12:15: registries.docker.io.password: a password can't be a literal value
 hint: write password: {env: VARIABLE} or password: {file: PATH}
 conf/mirror.yaml:13:10: limits.bandwith: unknown key `bandwith`
 hint: did you mean `bandwidth`?
@@ -163,7 +163,7 @@ fn a_yaml_bomb_is_refused_with_position() {
     let bomb: String =
         (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
     let text = format!("a0: &a0 [{}]\n{bomb}", ["x"; 9].join(","));
-    assert_eq!(problems(&text), ["5:10 a4[0]: the file's aliases stand for more than 10000 values"]);
+    assert_eq!(problems(&text), ["5:10 a4[0]: the file's aliases expand to more than 10000 values"]);
 }
 
 #[test]

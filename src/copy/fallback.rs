@@ -81,7 +81,7 @@ pub(super) async fn list(
         entries = rest;
         tries = 0..=TRIES;
     }
-    let attempted = format!("list what refers to {subject} in {}", route.target);
+    let attempted = format!("list referrers of {subject} in {}", route.target);
     let why = format!("another process changed the tag {tag} during each of {TRIES} attempts");
     Err(Error::new(Kind::Unavailable, attempted, why).on(Side::Target))
 }
@@ -174,8 +174,8 @@ fn oci_index() -> MediaType {
 
 fn unreadable(refusal: Error) -> Error {
     refusal.with_hint(
-        "the registry lists referrers only in an index that clients keep, which can't be read there: give the account the right \
-         to, or set referrers: none",
+        "the registry lists referrers only in an index that clients keep, which can't be read there: give the account \
+         permission to read it, or set referrers: none",
     )
 }
 
@@ -184,7 +184,7 @@ fn unlistable(route: &Route, tag: &Selector, refusal: Error) -> Error {
     let why = format!("the registry accepts the referrer, but no index that lists it: {}", refusal.why());
     let status = refusal.status();
     let error = Error::new(Kind::Unsupported, attempted, why).with_hint(
-        "clients can't find it by its digest alone: exclude its type with artifact_types:, set \
+        "clients can't find it by its digest: exclude its type with artifact_types:, set \
          referrers: none, or use a target with the referrers API",
     );
     let error = error.with_source(refusal).on(Side::Target);

@@ -43,9 +43,9 @@ pub(super) async fn check(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<M
 
 fn refused(route: &Route, manifest: &Manifest, layer: &Descriptor) -> Error {
     let attempted = format!("mirror {} of {}", manifest.digest(), route.source);
-    let why = format!("its layer {} is a foreign one ({})", layer.digest, layer.media_type);
+    let why = format!("its layer {} is a foreign layer ({})", layer.digest, layer.media_type);
     Error::new(Kind::Unsupported, attempted, why)
-        .with_hint("set foreign: fetch to have it fetched from the source registry, or leave the image out")
+        .with_hint("set foreign: fetch to fetch it from the source registry, or remove the image")
         .on(Side::Source)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn explain(error: Error, blob: &Descriptor) -> Error {
     }
     let why = "it is a foreign layer, which the source registry doesn't serve, and its urls are never followed";
     error.reclassified(Kind::NotFound, why).with_hint(
-        "have its publisher push the layer too (docker: allow-nondistributable-artifacts), or leave the image out",
+        "ask its publisher to push the layer, too (docker: allow-nondistributable-artifacts), or remove the image",
     )
 }
 
@@ -72,7 +72,7 @@ pub(super) fn explain_refusal(error: Error, manifest: &Manifest) -> Error {
         return error;
     }
     error.with_hint(
-        "it points at a foreign layer: have the registry allow its urls (distribution's: validation.manifests.urls.allow), \
+        "it points at a foreign layer: allow its urls in the registry (distribution: validation.manifests.urls.allow), \
          or leave the image out",
     )
 }

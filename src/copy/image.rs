@@ -123,7 +123,7 @@ async fn push_by_own_digest(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc
     match walk::copy_node(engine, route, root).await {
         Ok(_) => Ok(None),
         Err(error) if error.is_refusal() && error.side() == Some(Side::Target) => {
-            tracing::info!("{error}; it gets its tag alone");
+            tracing::info!("{error}; it is pushed by tag only");
             Ok(Some(Digest::of(root.bytes())))
         }
         Err(error) => Err(error),
@@ -200,14 +200,14 @@ fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> R
     }
     let types = transfer.handling.referrers.artifact_types.join(", ");
     let of = if types.is_empty() { String::new() } else { format!(" of type {types}") };
-    let why = format!("referrers: require, but nothing{of} refers to it or to what it consists of");
+    let why = format!("referrers: require, but nothing{of} refers to it or to its members");
     let hint = if transfer.mirrored.is_some() {
-        "what refers to the whole image doesn't count for a part of it: mirror all of it, or set referrers: all"
+        "referrers of the whole image don't cover a subset: mirror all platforms, or set referrers: all"
     } else if types.is_empty() {
-        "was it signed after it was pinned? Then run `transship sync --update`. Else set referrers: all for it"
+        "was it signed after it was pinned? Then run `transship sync --update`. Otherwise set referrers: all for it"
     } else {
         "was it signed after it was pinned? Then run `transship sync --update`. Do the artifact_types: name what its \
-         publisher signs with? Else set referrers: all for it"
+         publisher signs with? Otherwise set referrers: all for it"
     };
     let error = Error::new(Kind::NotFound, format!("mirror {}", transfer.source), why).with_hint(hint);
     Err(error.on(Side::Source).at(Stage::Copy))
@@ -221,7 +221,7 @@ fn require_arrived(transfer: &Transfer, copied: &CopiedReferrers, rows: &[Referr
         return Ok(());
     }
     let attempted = format!("mirror {}", transfer.source);
-    let why = "referrers: require, but none that refers to it has arrived at the target";
+    let why = "referrers: require, but the target accepted none";
     let error = why_not.unwrap_or_else(|| Error::new(Kind::NotFound, attempted, why).on(Side::Source));
     Err(error.at(Stage::Copy))
 }

@@ -92,7 +92,7 @@ async fn unlisted(
         Ok(found) => found,
         // The push was accepted, and the list can't be read: nothing more can be checked.
         Err(error) if error.is_refusal() => {
-            tracing::debug!("{error}: what it lists isn't known");
+            tracing::debug!("{error}: its list is unknown");
             return Ok(None);
         }
         Err(error) => return Err(error.on(Side::Target)),
@@ -126,7 +126,7 @@ async fn lacking(route: &Route, set: &ReferrerSet, places: &[usize]) -> Result<O
 /// again.
 async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer) -> Result<Option<Error>> {
     let manifest = read::load(engine, route, &member.digest).await?;
-    tracing::info!("{}: pushing {} again, as it isn't listed", route.target, member.digest);
+    tracing::info!("{}: pushing {} again, because it isn't listed", route.target, member.digest);
     let name = Selector::Digest(member.digest.clone());
     let pushed = route.target.push_manifest(&manifest, &name).await.map_err(|error| error.on(Side::Target));
     Ok(match classify(pushed)? {
@@ -137,7 +137,7 @@ async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer)
 
 /// The error for a referrer that the target accepted but doesn't list.
 fn unfindable(route: &Route, subject: &Digest, member: &Referrer) -> Error {
-    let attempted = format!("find {} in the list of what refers to {subject} in {}", member.digest, route.target);
+    let attempted = format!("find {} in the list of referrers of {subject} in {}", member.digest, route.target);
     Error::new(Kind::Unsupported, attempted, "the registry accepted it but doesn't list it, so clients can't find it")
         .with_hint("run it again: missing entries are pushed again. If that doesn't help, the registry's index of referrers is broken")
         .on(Side::Target)

@@ -194,7 +194,7 @@ async fn send(
         let is_elsewhere_now = is_damaged(&error) && source.distrust(&blob.digest);
         let may_reread = is_elsewhere_now || deserves_rereading(&error, &reached) && !is_reread;
         if may_reread && !engine.stop.is_cancelled() {
-            tracing::debug!("reading it once more from the start: {error}");
+            tracing::debug!("reading it again from the start: {error}");
             is_reread |= !is_elsewhere_now;
             continue;
         }

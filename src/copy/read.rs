@@ -109,13 +109,13 @@ async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
 /// The part of `root` that is mirrored. It has to match the lock; otherwise the lock was edited or written for
 /// another rule.
 fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
-    let attempted = || format!("pick the platforms of {}", transfer.source);
+    let attempted = || format!("select the platforms of {}", transfer.source);
     let part = root.part(&transfer.handling.platforms, transfer.target_digest());
     let part = part.map_err(|error| Error::new(Kind::Invalid, attempted(), error.to_string()).on(Side::Source))?;
     if part.digest() == transfer.target_digest() {
         return Ok(part);
     }
-    let why = format!("that gives {}, and the lock has {}", part.digest(), transfer.target_digest());
+    let why = format!("the result is {}, but the lock has {}", part.digest(), transfer.target_digest());
     let hint = "remove the image from the lock: the next sync pins it again";
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }

@@ -19,7 +19,7 @@ use crate::report::Bytes;
 use crate::store::Held;
 
 /// The hint for a referrer whose tag must not be replaced by mistake.
-const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true or referrers: none";
+const UNKNOWN_TAG: &str = "give the account read permission at the target, or set overwrite: true or referrers: none";
 
 /// The referrers of one manifest that are to be mirrored.
 #[derive(Debug)]
@@ -244,17 +244,17 @@ async fn send(engine: &Arc<Engine>, route: &Arc<Route>, manifest: &Arc<Manifest>
 fn unreadable(set: &ReferrerSet, error: Error) -> Error {
     match error.kind() {
         Kind::NotFound => {
-            let listed = format!("the source says that it refers to {}, but doesn't have it", set.subject.short());
-            error.with_hint(format!("{listed}: leave its kind out by artifact_types:, or set referrers: none"))
+            let listed = format!("the source lists it as a referrer of {}, but doesn't have it", set.subject.short());
+            error.with_hint(format!("{listed}: exclude its type with artifact_types:, or set referrers: none"))
         }
         _ => error,
     }
 }
 
 fn refused(route: &Route, member: &Referrer, why: &Error) -> Error {
-    let general = "the image is mirrored without it: leave its kind out by artifact_types:, or set referrers: none";
+    let general = "the image is mirrored without it: exclude its type with artifact_types:, or set referrers: none";
     let hint = match why.kind() {
-        Kind::Conflict => "the target's tags can't be moved: except sha256-* from that, or set referrers: none",
+        Kind::Conflict => "the target's tags are immutable: exempt sha256-* from that, or set referrers: none",
         Kind::Unsupported => why.hint().unwrap_or(general),
         _ => general,
     };
@@ -272,13 +272,13 @@ fn warn_of_replaced(name: &Reference, held: &Digest, member: &Referrer) {
     let is = &member.digest;
     tracing::warn!(
         hint = "to keep existing tags, set overwrite: keep",
-        "{name} was {held} and is now the source's {is}"
+        "{name} was {held} and now is the source's {is}"
     );
 }
 
 /// The error if the tag of `member` holds something else that may not be replaced.
 fn conflict(name: &Reference, holds: &Digest, member: &Referrer) -> Error {
-    let why = format!("it holds {}, not {}, and may not be replaced", holds.short(), member.digest.short());
+    let why = format!("it holds {}, not {}, and must not be replaced", holds.short(), member.digest.short());
     Error::new(Kind::Conflict, format!("set {name}"), why).on(Side::Target).at(Stage::Copy)
 }
 

@@ -107,7 +107,7 @@ pub(super) async fn copy_all(
             None => sets = find(engine, route, transfer, &next).await?,
         }
     }
-    let attempted = format!("follow what refers to {} in {}", transfer.root.digest, route.source);
+    let attempted = format!("follow referrers of {} in {}", transfer.root.digest, route.source);
     Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {}", bounds::DEPTH)))
 }
 
@@ -125,7 +125,7 @@ async fn copy_after_root(
     if members.is_empty() {
         return Ok(());
     }
-    tracing::debug!("{}: pushing {} before what refers to it", route.target, root.digest());
+    tracing::debug!("{}: pushing {} before its referrers", route.target, root.digest());
     walk::copy_node(engine, route, root).await?;
     let (subject, overwrite) = (set.subject.clone(), set.overwrite);
     let late = ReferrerSet { subject, members, overwrite, seen: None, is_late: false, awaits_subject: false };

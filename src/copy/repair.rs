@@ -67,7 +67,7 @@ pub(super) async fn push_again(
             let named = named(&missing, manifest);
             let all = || manifest.successors().iter().collect();
             let edges = if ask == Ask::Always || named.is_empty() { all() } else { named };
-            tracing::info!("{missing}: sending what is missing");
+            tracing::info!("{missing}: pushing the missing content");
             moved += send(engine, route, edges, depth, ask).await?;
         }
         unless_stopped(&engine.stop, tokio::time::sleep(pause).map(Ok)).await?;
@@ -108,7 +108,7 @@ fn send<'a>(
 fn explain_missing(error: Error) -> Error {
     match error.kind() {
         Kind::MissingContent => error.with_hint(
-            "it has been sent each part: perhaps it doesn't take manifests of this kind, such as those without config; \
+            "all content was pushed: the registry may not accept manifests of this kind, such as those without a config; \
              mirror it to a registry that does",
         ),
         _ => error,

@@ -77,7 +77,7 @@ pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
         Err(error) if error.kind() == Kind::Interrupted => Err(error),
         Err(error) if error.kind().retry() && !error.is_refusal() => Err(error.on(Side::Target)),
         Err(error) => {
-            tracing::debug!("{error}: sending it without knowing");
+            tracing::debug!("{error}: pushing it without a check");
             Ok(false)
         }
     }

@@ -193,7 +193,7 @@ pub(super) async fn push(
         }
         // The target has stored bytes other than those sent: they were damaged in transit, or the target is broken.
         Err(error) if error.kind() == Kind::Mismatch => {
-            tracing::info!("{error}: pushing it once more");
+            tracing::info!("{error}: pushing it again");
             route.target.push_manifest(manifest, name).await.map(|accepted| (accepted, Bytes::default()))
         }
         other => other.map(|accepted| (accepted, Bytes::default())),

@@ -22,7 +22,7 @@ impl<'a> Landings<'a> {
         if first.target_digest() == image.target_digest() {
             return None;
         }
-        let why = format!("{} lands there, too, with other content", first.source);
+        let why = format!("{} is mirrored there as well, with different content", first.source);
         let error = Error::new(Kind::Conflict, format!("mirror {} to {target}:{tag}", image.source), why)
             .with_hint("give one of them another path with to:, or exclude the tag from one selection");
         Some(error.at(Stage::Plan))

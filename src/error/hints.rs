@@ -97,13 +97,13 @@ const ROWS: &[Row] = &[
          registry",
     )
     .to(&[Task::LogIn]),
-    of(Kind::NotFound, "it is missing upstream: its publisher has to push the image again")
+    of(Kind::NotFound, "it is missing upstream: ask its publisher to push the image again")
         .to(&[Task::ReadBlob])
         .on(Side::Source),
     of(Kind::NotFound, "missing at the target: run `transship sync` to restore it").on(Side::Target).at(Stage::Verify),
     of(Kind::NotFound, "missing at the target: run it again").to(READS).on(Side::Target),
-    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be read").code("NAME_UNKNOWN"),
-    of(Kind::NotFound, "check the spelling of the repository, and that it exists and may be read")
+    of(Kind::NotFound, "check the spelling of the repository, and that it exists and is readable").code("NAME_UNKNOWN"),
+    of(Kind::NotFound, "check the spelling of the repository, and that it exists and is readable")
         .to(&[Task::ListTags]),
     of(Kind::NotFound, "check the spelling, and that the tag still exists"),
     // The credentials are missing or refused.
@@ -158,10 +158,10 @@ const ROWS: &[Row] = &[
     )
     .says("exceed the configured upper limit"),
     of(Kind::QuotaExceeded, "the target's quota is used up: raise it, or delete unused images").to(WRITES),
-    of(Kind::QuotaExceeded, "wait until the quota's window has passed, or log in for a larger one"),
+    of(Kind::QuotaExceeded, "wait until the quota's window has passed, or log in for a larger quota"),
     // Wrong content.
     of(Kind::MissingContent, "run it again: the missing content is sent again"),
-    of(Kind::Mismatch, "the target received different bytes: try another client, and without a proxy in between")
+    of(Kind::Mismatch, "the target received different bytes: try another client, without a proxy in between")
         .to(WRITES),
     of(Kind::Mismatch, "the bytes were damaged in transit or in storage: try another client"),
     of(Kind::Unsupported, "a Harbor proxy cache accepts no pushes: use another project in target: or to:")
@@ -193,7 +193,7 @@ const ROWS: &[Row] = &[
     of(Kind::Invalid, "check that this is a registry's address, not that of a proxy or a login page"),
     // Transient failures.
     of(Kind::Unavailable, "check the network and the registry's status, then run it again"),
-    of(Kind::Interrupted, "run it again: it goes on where it stopped"),
+    of(Kind::Interrupted, "run it again: it continues where it stopped"),
     // Settings.
     of(Kind::Configuration, "compare registries.HOST.harbor.create in mirror.yaml with what this Harbor allows")
         .code("BAD_REQUEST")

@@ -45,7 +45,7 @@ fn strangers(registry: &Registry, upstream: &Upstream<'_>, all: &BTreeMap<&Regis
     let stranger = others.flat_map(|(_, theirs)| &theirs.images).map(Image::from).next();
     stranger.map_or(String::new(), |stranger| {
         let path = stranger.path();
-        format!("Beware: a pull of {registry}/{path} gets {stranger}: both have the same path at the target. Put {{registry}} into layout:.")
+        format!("Warning: a pull of {registry}/{path} gets {stranger}: both have the same path at the target. Put {{registry}} into layout:.")
     })
 }
 
@@ -59,7 +59,7 @@ fn about_upstream(input: &Input<'_>, registry: &Registry, upstream: &Upstream<'_
                 "Covers: everything that this node pulls from {registry}. What {target} lacks still comes from {registry}."
             ),
             &format!(
-                "Limits: it holds no credentials. If {target} wants some, the node needs them (`transship export kubelet-config`)."
+                "Limits: it contains no credentials. If {target} requires some, the node needs them (`transship export kubelet-config`)."
             ),
             &image::parts(&upstream.images),
             strangers,
@@ -86,7 +86,7 @@ fn place(options: &Options) -> Place {
         Options { rke2: true, .. } => Place {
             folder: "/var/lib/rancher/rke2/agent/etc/containerd/certs.d",
             flag: " --rke2",
-            setting: "RKE2 rewrites this folder when it starts. For a setting that lasts, use `transship export k3s`.",
+            setting: "RKE2 rewrites this folder when it starts. For a permanent setting, use `transship export k3s`.",
         },
         _ => Place {
             folder: "/etc/containerd/certs.d",
@@ -124,7 +124,7 @@ mod tests {
         == docker.io/hosts.toml
         # Written by `transship export containerd`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: everything that this node pulls from docker.io. What h.example lacks still comes from docker.io.
-        # Limits: it holds no credentials. If h.example wants some, the node needs them (`transship export kubelet-config`).
+        # Limits: it contains no credentials. If h.example requires some, the node needs them (`transship export kubelet-config`).
         # Install: transship export containerd -o /etc/containerd/certs.d
         # Set config_path of the CRI plugin's registry section to that folder in config.toml. No restart is needed after later changes.
 
@@ -134,7 +134,7 @@ mod tests {
         == localhost_5000_/hosts.toml
         # Written by `transship export containerd`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: everything that this node pulls from localhost:5000. What h.example lacks still comes from localhost:5000.
-        # Limits: it holds no credentials. If h.example wants some, the node needs them (`transship export kubelet-config`).
+        # Limits: it contains no credentials. If h.example requires some, the node needs them (`transship export kubelet-config`).
         # Install: transship export containerd -o /etc/containerd/certs.d
         # Set config_path of the CRI plugin's registry section to that folder in config.toml. No restart is needed after later changes.
 
@@ -144,7 +144,7 @@ mod tests {
         == quay.io/hosts.toml
         # Written by `transship export containerd`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: everything that this node pulls from quay.io. What h.example lacks still comes from quay.io.
-        # Limits: it holds no credentials. If h.example wants some, the node needs them (`transship export kubelet-config`).
+        # Limits: it contains no credentials. If h.example requires some, the node needs them (`transship export kubelet-config`).
         # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
         # Install: transship export containerd -o /etc/containerd/certs.d
         # Set config_path of the CRI plugin's registry section to that folder in config.toml. No restart is needed after later changes.

@@ -11,7 +11,7 @@ use super::{Export, File, Input, Kind, Needs, Refusal};
 use crate::oci::{Registry, Service};
 
 pub(super) const KIND: Kind =
-    Kind { name: "docker", about: "daemon.json of dockerd: Docker Hub alone", flags: &[], needs: Needs::Images, write };
+    Kind { name: "docker", about: "daemon.json of dockerd: Docker Hub only", flags: &[], needs: Needs::Images, write };
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,7 +25,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     let is_of_hub = |image: &&Image<'_>| Service::of(image.from().registry()) == Service::DockerHub;
     let images: Vec<Image<'_>> = input.images.iter().filter(is_of_hub).copied().collect();
     if images.is_empty() {
-        let why = "none of the images is from Docker Hub, and dockerd pulls nothing else through a mirror";
+        let why = "none of the images is from Docker Hub, and dockerd uses mirrors only for Docker Hub";
         return Err(Refusal::new(
             why,
             "use `transship export containerd`, or podman with `transship export registries-conf`",
@@ -51,7 +51,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         insecure_registries: is_insecure.then(|| [registry.as_str()]),
     };
     let others = input.images.len() - images.len();
-    let left = format!("Docker Hub alone: {others} of the images come from other registries, and are pulled there.");
+    let left = format!("Docker Hub only: {others} of the images come from other registries, and are pulled there.");
     let text = serde_json::to_string_pretty(&daemon).unwrap_or_default() + "\n";
     let about = about(
         "docker",
@@ -80,7 +80,7 @@ mod tests {
         == aside
         Written by `transship export docker`. Run it again when mirror.yaml or mirror.lock changes.
         Covers: what dockerd pulls from docker.io. What h.example lacks still comes from there.
-        Limits: Docker Hub alone: 1 of the images come from other registries, and are pulled there.
+        Limits: Docker Hub only: 1 of the images come from other registries, and are pulled there.
         dockerd sends no credentials to a mirror.
         Install: merge it into /etc/docker/daemon.json, then run: systemctl reload docker
         == daemon.json

@@ -62,7 +62,7 @@ impl<'a> Image<'a> {
             let (source, to) = (self.source(), &self.place.reference);
             Refusal::new(
                 format!("{source} is {to} at the target, and {consumer} keeps the path of what it pulls"),
-                "leave out to: for it, or keep {repository} at the end of layout:; \
+                "remove to: for it, or end layout: with {repository}; \
                  registries-conf, kyverno and kustomize can express it",
             )
         })
@@ -78,8 +78,8 @@ impl<'a> Image<'a> {
         }
         Err(Refusal::new(
             format!(
-                "{} has another digest at the target, {}, as only some of its platforms are mirrored: by its own name it \
-                 can't be pulled there",
+                "{} has another digest at the target, {}, because only some of its platforms are mirrored: it can't be \
+                 pulled there by its own name",
                 self.source(),
                 self.mirrored.target_digest
             ),
@@ -126,10 +126,10 @@ impl Moved<'_> {
         };
         Refusal::new(
             format!(
-                "{} at the target, {how}, and {consumer} can only be told of whole repositories",
+                "{} at the target, {how}, and {consumer} can only map whole repositories",
                 image.unwrap_or_default()
             ),
-            format!("give each repository one to: of its own; {others} can express it"),
+            format!("give each repository a different to:; {others} can express it"),
         )
     }
 }

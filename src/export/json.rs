@@ -23,7 +23,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         "json",
         &[
             &covers,
-            "Limits: it is data for your own programs; nothing reads it by itself.",
+            "Limits: it is data for your own programs; no tool reads it directly.",
             "Install: transship export json -o .",
         ],
     );
@@ -40,7 +40,7 @@ mod tests {
         == aside
         Written by `transship export json`. Run it again when mirror.yaml or mirror.lock changes.
         Covers: 5 images, under the sources that mirror.lock has.
-        Limits: it is data for your own programs; nothing reads it by itself.
+        Limits: it is data for your own programs; no tool reads it directly.
         Install: transship export json -o .
         == images.json
         {

@@ -54,9 +54,9 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         &[
             &format!("Covers: the repositories below. What {target} lacks still comes from upstream."),
             &format!(
-                "Limits: other repositories of these registries are asked for at {target} first, under their own names."
+                "Limits: other repositories of these registries are tried at {target} first, under their own names."
             ),
-            &format!("It holds no credentials. If {target} wants some, add them under configs."),
+            &format!("It contains no credentials. If {target} requires some, add them under configs."),
             &image::parts(input.images),
             "Install: transship export k3s -o /etc/rancher/k3s (for RKE2: /etc/rancher/rke2), on each node; then restart k3s",
         ],
@@ -78,8 +78,8 @@ mod tests {
         == registries.yaml
         # Written by `transship export k3s`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: the repositories below. What h.example lacks still comes from upstream.
-        # Limits: other repositories of these registries are asked for at h.example first, under their own names.
-        # It holds no credentials. If h.example wants some, add them under configs.
+        # Limits: other repositories of these registries are tried at h.example first, under their own names.
+        # It contains no credentials. If h.example requires some, add them under configs.
         # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
         # Install: transship export k3s -o /etc/rancher/k3s (for RKE2: /etc/rancher/rke2), on each node; then restart k3s
         mirrors:
@@ -124,13 +124,13 @@ mod tests {
     fn a_repository_that_lies_in_two_is_refused() {
         let list = "target: h.example\nimages: ['nginx:1', {image: 'nginx:2', to: other}]\n";
         insta::assert_snapshot!(refusal(super::KIND.name, list), @"
-        docker.io/library/nginx:2 is h.example/other:2 at the target, apart from others of its repository, and k3s can only be told of whole repositories
-        hint: give each repository one to: of its own; registries-conf, kyverno and kustomize can express it
+        docker.io/library/nginx:2 is h.example/other:2 at the target, apart from others of its repository, and k3s can only map whole repositories
+        hint: give each repository a different to:; registries-conf, kyverno and kustomize can express it
         ");
         let list = "target: h.example\nimages: [{image: 'nginx:1', to: one}, {image: 'redis:2', to: one}]\n";
         insta::assert_snapshot!(refusal(super::KIND.name, list), @"
-        docker.io/library/nginx:1 is h.example/one:1 at the target, with images of other repositories, and k3s can only be told of whole repositories
-        hint: give each repository one to: of its own; kyverno and kustomize can express it
+        docker.io/library/nginx:1 is h.example/one:1 at the target, with images of other repositories, and k3s can only map whole repositories
+        hint: give each repository a different to:; kyverno and kustomize can express it
         ");
     }
 }

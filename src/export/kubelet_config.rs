@@ -20,14 +20,17 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
     let left = match ecr.is_empty() {
         true => String::new(),
         false => {
-            format!("It lacks {}, whose tokens end after 12 hours: see `transship export pull-secret`.", ecr.join(", "))
+            format!(
+                "It lacks {}, whose tokens expire after 12 hours: see `transship export pull-secret`.",
+                ecr.join(", ")
+            )
         }
     };
     let about = about(
         "kubelet-config",
         &[
             &format!("Covers: all pods of a node, for {}.", login::keys(&logins.known)),
-            "Limits: it holds passwords, and every pod of the node can pull with them.",
+            "Limits: it contains passwords, and every pod of the node can pull with them.",
             &left,
             &login::without(logins),
             "Install: transship export kubelet-config -o /var/lib/kubelet, on each node; then restart the kubelet",
@@ -49,8 +52,8 @@ mod tests {
         insta::assert_snapshot!(export_logins(super::KIND.name, &["g.example/b", "h.example"], &[ecr], &[], &options), @r#"
         Written by `transship export kubelet-config`. Run it again when mirror.yaml or mirror.lock changes.
         Covers: all pods of a node, for g.example/b, h.example.
-        Limits: it holds passwords, and every pod of the node can pull with them.
-        It lacks 123456789012.dkr.ecr.eu-west-1.amazonaws.com, whose tokens end after 12 hours: see `transship export pull-secret`.
+        Limits: it contains passwords, and every pod of the node can pull with them.
+        It lacks 123456789012.dkr.ecr.eu-west-1.amazonaws.com, whose tokens expire after 12 hours: see `transship export pull-secret`.
         Install: transship export kubelet-config -o /var/lib/kubelet, on each node; then restart the kubelet
         == config.json (secret)
         {
@@ -69,8 +72,8 @@ mod tests {
         }
         "#);
         insta::assert_snapshot!(export_logins(super::KIND.name, &[], &[ecr], &[], &options), @"
-        tokens of 123456789012.dkr.ecr.eu-west-1.amazonaws.com end after 12 hours: a file with one would be of no use
-        hint: let the kubelet ask for its own: `transship export pull-secret` writes what it needs
+        tokens of 123456789012.dkr.ecr.eu-west-1.amazonaws.com expire after 12 hours, so a file can't contain one
+        hint: configure the kubelet to request its own: use `transship export pull-secret`
         ");
     }
 }

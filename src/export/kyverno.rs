@@ -126,8 +126,8 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         "kyverno",
         &[
             "Covers: containers, init containers and ephemeral containers of pods, by the tags and digests that are mirrored.",
-            "Limits: pods that run already and image volumes stay as they are; so do images that aren't mirrored.",
-            "It holds no credentials: pods need those of the target (`transship export pull-secret`).",
+            "Limits: running pods, image volumes and images that aren't mirrored don't change.",
+            "It contains no credentials: pods need those of the target (`transship export pull-secret`).",
             "Install: transship export kyverno | kubectl apply -f -",
         ],
     );
@@ -216,8 +216,8 @@ mod tests {
         == kyverno.yaml
         # Written by `transship export kyverno`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: containers, init containers and ephemeral containers of pods, by the tags and digests that are mirrored.
-        # Limits: pods that run already and image volumes stay as they are; so do images that aren't mirrored.
-        # It holds no credentials: pods need those of the target (`transship export pull-secret`).
+        # Limits: running pods, image volumes and images that aren't mirrored don't change.
+        # It contains no credentials: pods need those of the target (`transship export pull-secret`).
         # Install: transship export kyverno | kubectl apply -f -
         apiVersion: kyverno.io/v1
         kind: ClusterPolicy

@@ -6,7 +6,7 @@ use super::text::about;
 use super::{Export, Input, Kind, Needs, Refusal};
 
 pub(super) const KIND: Kind =
-    Kind { name: "list", about: "one target reference a line", flags: &[], needs: Needs::Images, write };
+    Kind { name: "list", about: "one target reference per line", flags: &[], needs: Needs::Images, write };
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of all kinds")]
 fn write(input: &Input<'_>) -> Result<Export, Refusal> {

@@ -67,20 +67,17 @@ pub(super) fn keys(logins: &[Login]) -> String {
 pub(super) fn without(logins: &Logins) -> String {
     match logins.without.is_empty() {
         true => String::new(),
-        false => format!("It lacks {}: no credentials are known for them.", names(&logins.without)),
+        false => format!("It lacks {}: there are no credentials for them.", names(&logins.without)),
     }
 }
 
 pub(super) fn none(logins: &Logins) -> Refusal {
     if !logins.ecr.is_empty() {
-        let why = format!("tokens of {} end after 12 hours: a file with one would be of no use", names(&logins.ecr));
-        return Refusal::new(
-            why,
-            "let the kubelet ask for its own: `transship export pull-secret` writes what it needs",
-        );
+        let why = format!("tokens of {} expire after 12 hours, so a file can't contain one", names(&logins.ecr));
+        return Refusal::new(why, "configure the kubelet to request its own: use `transship export pull-secret`");
     }
     Refusal::new(
-        format!("no credentials are known for {}", names(&logins.without)),
+        format!("there are no credentials for {}", names(&logins.without)),
         "set username and password for it under registries: in mirror.yaml, or log in with docker or podman",
     )
 }

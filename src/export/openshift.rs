@@ -72,9 +72,9 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
             &format!(
                 "Covers: the repositories below, by digest and by tag. What {target} lacks still comes from upstream."
             ),
-            "Limits: applying it restarts nodes one after another. It holds no credentials: those of the target belong into the \
+            "Limits: applying it restarts nodes one after another. It contains no credentials: those of the target belong into the \
              global pull secret.",
-            "It verifies no signatures: ClusterImagePolicy needs keys, and mirror.yaml holds none.",
+            "It verifies no signatures: ClusterImagePolicy needs keys, and mirror.yaml contains none.",
             &image::parts(input.images),
             "Install: transship export openshift | oc apply -f -",
         ],
@@ -92,8 +92,8 @@ mod tests {
         == openshift.yaml
         # Written by `transship export openshift`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: the repositories below, by digest and by tag. What h.example lacks still comes from upstream.
-        # Limits: applying it restarts nodes one after another. It holds no credentials: those of the target belong into the global pull secret.
-        # It verifies no signatures: ClusterImagePolicy needs keys, and mirror.yaml holds none.
+        # Limits: applying it restarts nodes one after another. It contains no credentials: those of the target belong into the global pull secret.
+        # It verifies no signatures: ClusterImagePolicy needs keys, and mirror.yaml contains none.
         # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
         # Install: transship export openshift | oc apply -f -
         apiVersion: config.openshift.io/v1

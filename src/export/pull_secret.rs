@@ -107,7 +107,7 @@ fn secret(input: &Input<'_>) -> String {
         "pull-secret",
         &[
             &format!("Covers: {}.", login::keys(&input.logins.known)),
-            "Limits: it holds passwords, so keep it out of version control. It is for one namespace: see --namespace.",
+            "Limits: it contains passwords, so keep it out of version control. It is for one namespace: see --namespace.",
             "Pods use it if imagePullSecrets of the pod or of its service account names it: see --service-account.",
             &login::without(input.logins),
             "Install: transship export pull-secret | kubectl apply -f -",
@@ -122,8 +122,8 @@ fn provider(input: &Input<'_>) -> String {
         "pull-secret",
         &[
             &format!("Covers: {}.", hosts.join(", ")),
-            "Limits: a Secret would end after 12 hours, as tokens of Amazon ECR do: the kubelet has to ask for its own.",
-            "Nodes need ecr-credential-provider and a role that may pull.",
+            "Limits: tokens of Amazon ECR expire after 12 hours, so the kubelet requests its own.",
+            "Nodes need ecr-credential-provider and a role with pull permission.",
             "Install: start the kubelet with --image-credential-provider-config=FILE and --image-credential-provider-bin-dir=DIR",
         ],
     );
@@ -157,9 +157,9 @@ mod tests {
         == pull-secret.yaml (secret)
         # Written by `transship export pull-secret`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: h.example.
-        # Limits: it holds passwords, so keep it out of version control. It is for one namespace: see --namespace.
+        # Limits: it contains passwords, so keep it out of version control. It is for one namespace: see --namespace.
         # Pods use it if imagePullSecrets of the pod or of its service account names it: see --service-account.
-        # It lacks open.example: no credentials are known for them.
+        # It lacks open.example: there are no credentials for them.
         # Install: transship export pull-secret | kubectl apply -f -
         apiVersion: v1
         kind: Secret
@@ -197,8 +197,8 @@ mod tests {
         == credential-provider-config.yaml
         # Written by `transship export pull-secret`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: 123456789012.dkr.ecr.eu-west-1.amazonaws.com.
-        # Limits: a Secret would end after 12 hours, as tokens of Amazon ECR do: the kubelet has to ask for its own.
-        # Nodes need ecr-credential-provider and a role that may pull.
+        # Limits: tokens of Amazon ECR expire after 12 hours, so the kubelet requests its own.
+        # Nodes need ecr-credential-provider and a role with pull permission.
         # Install: start the kubelet with --image-credential-provider-config=FILE and --image-credential-provider-bin-dir=DIR
         apiVersion: kubelet.config.k8s.io/v1
         kind: CredentialProviderConfig
@@ -210,7 +210,7 @@ mod tests {
           apiVersion: credentialprovider.kubelet.k8s.io/v1
         ");
         insta::assert_snapshot!(export_logins(super::KIND.name, &[], &[], &["open.example"], &options), @"
-        no credentials are known for open.example
+        there are no credentials for open.example
         hint: set username and password for it under registries: in mirror.yaml, or log in with docker or podman
         ");
     }

@@ -33,7 +33,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
                 "Covers: the repositories below, by tag and by digest. What {target} lacks still comes from upstream."
             ),
             &format!(
-                "Limits: it holds no credentials. If {target} wants some, log in with podman or skopeo, or write an auth.json."
+                "Limits: it contains no credentials. If {target} requires some, log in with podman or skopeo, or write an auth.json."
             ),
             &image::parts(input.images),
             "Install: transship export registries-conf -o /etc/containers/registries.conf.d",
@@ -62,7 +62,7 @@ mod tests {
         == transship.conf
         # Written by `transship export registries-conf`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: the repositories below, by tag and by digest. What h.example lacks still comes from upstream.
-        # Limits: it holds no credentials. If h.example wants some, log in with podman or skopeo, or write an auth.json.
+        # Limits: it contains no credentials. If h.example requires some, log in with podman or skopeo, or write an auth.json.
         # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
         # Install: transship export registries-conf -o /etc/containers/registries.conf.d
         # For CRI-O, run: systemctl reload crio

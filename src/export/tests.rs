@@ -76,7 +76,7 @@ pub(super) fn refusal(kind: &str, list: &str) -> String {
 fn a_kind_of_images_needs_some() {
     for kind in KINDS.iter().filter(|kind| kind.needs == Needs::Images) {
         let why = refusal(kind.name, "target: h.example/m\nimages: [{image: a, select: {latest: 1}}]\n");
-        assert!(why.contains("nothing is mirrored at h.example"), "{}: {why}", kind.name);
+        assert!(why.contains("no image is mirrored to h.example"), "{}: {why}", kind.name);
     }
 }
 

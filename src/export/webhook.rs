@@ -89,7 +89,7 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
             &format!("Covers: containers and init containers of new pods. What {target} lacks is left as it is."),
             "Limits: neither ephemeral containers nor image volumes.",
             &format!(
-                "If {target} wants credentials, put authSecretName: into each rule (`transship export pull-secret`)."
+                "If {target} requires credentials, put authSecretName: into each rule (`transship export pull-secret`)."
             ),
             &image::parts(input.images),
             install,
@@ -162,7 +162,7 @@ mod tests {
         # Written by `transship export webhook`. Run it again when mirror.yaml or mirror.lock changes.
         # Covers: containers and init containers of new pods. What h.example lacks is left as it is.
         # Limits: neither ephemeral containers nor image volumes.
-        # If h.example wants credentials, put authSecretName: into each rule (`transship export pull-secret`).
+        # If h.example requires credentials, put authSecretName: into each rule (`transship export pull-secret`).
         # Only some platforms are mirrored of 1 image, under another digest: a pull by the source's digest goes upstream.
         # Install: transship export webhook -o ., then `helm upgrade --install --reuse-values -f values.yaml` the chart
         rules:
@@ -196,7 +196,7 @@ mod tests {
     fn an_image_that_is_called_otherwise_is_named() {
         insta::assert_snapshot!(refusal(super::KIND.name, "target: h\nimages: [{image: 'nginx:1', to: x}]\n"), @"
         docker.io/library/nginx:1 is h/x:1 at the target, and the webhook keeps the path of what it pulls
-        hint: leave out to: for it, or keep {repository} at the end of layout:; registries-conf, kyverno and kustomize can express it
+        hint: remove to: for it, or end layout: with {repository}; registries-conf, kyverno and kustomize can express it
         ");
     }
 

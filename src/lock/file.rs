@@ -140,11 +140,11 @@ fn hold(file: &File, until: Instant) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) if Instant::now() < until => sleep(PAUSE),
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(ErrorKind::ResourceBusy, "another process holds the file locked"));
+                return Err(io::Error::new(ErrorKind::ResourceBusy, "another process has locked the file"));
             }
             // If the file system doesn't support locks, a single run works all the same.
             Err(TryLockError::Error(error)) => {
-                tracing::debug!(%error, "the lock file can't be held: of two runs at once, one may undo the other's pins");
+                tracing::debug!(%error, "the lock file can't be locked: concurrent runs may overwrite each other's pins");
                 return Ok(());
             }
         }

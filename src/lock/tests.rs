@@ -109,9 +109,9 @@ fn nonsense_is_refused_with_position() {
     for (text, expected) in [
         (
             "version: 2\nimages: {new: shape}\n".into(),
-            "mirror.lock:1:10: version: the lock has version 2, this transship knows version 1\nhint: update transship",
+            "mirror.lock:1:10: version: the lock has version 2, this transship reads version 1\nhint: update transship",
         ),
-        ("version: x\n".into(), "mirror.lock:1:10: version: it isn't a version of the lock"),
+        ("version: x\n".into(), "mirror.lock:1:10: version: the version is invalid"),
         ("images: []\n".into(), "mirror.lock:1:1: version: the version is missing"),
         (String::new(), "mirror.lock:1:1: expected a map, found nothing"),
         (file(&format!("<<<<<<< HEAD\n{a}=======\n{b}>>>>>>> x\n")), "mirror.lock:4:"),
@@ -130,7 +130,7 @@ fn nonsense_is_refused_with_position() {
             file(&entry("a:1")),
             "mirror.lock:3:11: images[0].source: `a:1` isn't canonical: expected `docker.io/library/a:1`",
         ),
-        (file(&format!("{a}{b}{a}")), "mirror.lock:11:3: images[2]: the same entry stands in line 3"),
+        (file(&format!("{a}{b}{a}")), "mirror.lock:11:3: images[2]: duplicate entry, first at line 3"),
         (
             file(&a.replace("size:", "size: 4\n  size:")),
             "mirror.lock:7:3: images[0].size: duplicate key, first at line 6",

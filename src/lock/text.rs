@@ -67,10 +67,10 @@ fn check_version(version: Option<&str>, document: &Document) -> Result<(), Vec<P
     match version.map(str::parse::<u64>) {
         Some(Ok(VERSION)) => Ok(()),
         Some(Ok(newer)) if newer > VERSION => {
-            let message = format!("the lock has version {newer}, this transship knows version {VERSION}");
+            let message = format!("the lock has version {newer}, this transship reads version {VERSION}");
             Err(vec![problem(message).with_hint("update transship")])
         }
-        Some(_) => Err(vec![with_way_out(problem("it isn't a version of the lock".into()))]),
+        Some(_) => Err(vec![with_way_out(problem("the version is invalid".into()))]),
         None => Err(vec![with_way_out(problem("the version is missing".into()))]),
     }
 }
@@ -91,7 +91,7 @@ fn entries_that_stand_twice(body: &Body, document: &Document) -> Vec<Problem> {
     for (path, key) in images.chain(selections) {
         let at = document.position(&path);
         if let Some(first) = seen.insert(key, at.line) {
-            problems.push(Problem::new(at, path, format!("the same entry stands in line {first}")));
+            problems.push(Problem::new(at, path, format!("duplicate entry, first at line {first}")));
         }
     }
     problems

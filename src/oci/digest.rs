@@ -179,8 +179,10 @@ pub enum Mismatch {
         got: u64,
     },
     /// The right length, but the wrong bytes.
-    #[error("the bytes hash to {got}")]
+    #[error("digest mismatch: expected {expected}, got {got}")]
     Digest {
+        /// The digest in the descriptor.
+        expected: Digest,
         /// The digest of the received bytes.
         got: Digest,
     },
@@ -239,7 +241,7 @@ impl Verifier {
             return Err(Mismatch::Length { expected: self.size, got: self.seen });
         }
         let got = self.hasher.finish();
-        if got == self.digest { Ok(()) } else { Err(Mismatch::Digest { got }) }
+        if got == self.digest { Ok(()) } else { Err(Mismatch::Digest { expected: self.digest, got }) }
     }
 }
 
@@ -285,6 +287,9 @@ mod tests {
         assert_eq!(check(5, &[b"he", b"", b"llo"]), Ok(()));
         assert_eq!(check(5, &[b"hell"]), Err(Mismatch::Length { expected: 5, got: 4 }));
         assert_eq!(check(5, &[b"hello", b"!"]), Err(Mismatch::Length { expected: 5, got: 6 }));
-        assert_eq!(check(5, &[b"hallo"]), Err(Mismatch::Digest { got: Digest::of(b"hallo") }));
+        assert_eq!(
+            check(5, &[b"hallo"]),
+            Err(Mismatch::Digest { expected: Digest::of(b"hello"), got: Digest::of(b"hallo") })
+        );
     }
 }

@@ -39,7 +39,7 @@ pub enum Edge {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Docker's schema 1.
-    #[error("it is a Docker schema 1 manifest, which registries no longer take")]
+    #[error("it is a Docker schema 1 manifest, which registries no longer accept")]
     Schema1,
     /// Not a JSON object, or an invalid descriptor in it.
     #[error("it isn't a manifest: {0}")]
@@ -96,7 +96,7 @@ impl Manifest {
         let media_type = inside
             .or(served)
             .or_else(|| kind.default_media_type())
-            .ok_or_else(|| ManifestError::Invalid("no media type is given, inside or outside".into()))?;
+            .ok_or_else(|| ManifestError::Invalid("the media type is missing".into()))?;
         let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
         let (config, subject) = (shape.config.clone(), shape.subject.clone());
         let successors = shape.edges();
@@ -180,13 +180,12 @@ impl Shape {
 
 fn check_bounds(edges: &[Edge]) -> Result<(), ManifestError> {
     if edges.len() > bounds::EDGES {
-        let why =
-            format!("it points at {} manifests and blobs, more than {} aren't followed", edges.len(), bounds::EDGES);
+        let why = format!("it points at {} manifests and blobs, and the limit is {}", edges.len(), bounds::EDGES);
         return Err(ManifestError::Invalid(why));
     }
     match edges.iter().map(Edge::descriptor).find(|descriptor| descriptor.size > bounds::SIZE) {
         Some(Descriptor { digest, size, .. }) => {
-            Err(ManifestError::Invalid(format!("it gives {digest} a size of {size} bytes, which is impossible")))
+            Err(ManifestError::Invalid(format!("the size of {digest} is invalid: {size} bytes")))
         }
         None => Ok(()),
     }
@@ -214,7 +213,7 @@ fn is_blob(media_type: &MediaType) -> bool {
 fn describe(bytes: &[u8], content_type: Option<&str>, error: &serde_json::Error) -> String {
     let looks_like_html = bytes.trim_ascii_start().first() == Some(&b'<');
     if looks_like_html || content_type.is_some_and(|text| text.starts_with("text/html")) {
-        return "the answer is a web page, perhaps of a proxy or a login".to_owned();
+        return "the answer is a web page, perhaps of a proxy or a login page".to_owned();
     }
     error.to_string()
 }

@@ -86,13 +86,13 @@ impl FromStr for Platform {
         let (architecture, variant) = rest.split_once('/').map_or((rest, None), |(one, other)| (one, Some(other)));
         let lower = text.to_ascii_lowercase();
         if lower != text && lower.parse::<Self>().is_ok() {
-            return Err(format!("`{text}` isn't a platform: it is spelled {lower}"));
+            return Err(format!("`{text}` isn't a platform: write {lower}"));
         }
         if ![Some(os), Some(architecture), os_version, variant].into_iter().flatten().all(is_word) {
             return Err(malformed());
         }
         if let Some((_, name)) = ALIASES.iter().find(|(alias, _)| *alias == architecture) {
-            return Err(format!("`{text}` isn't what images are listed under: {architecture} is called {name} there"));
+            return Err(format!("`{text}` isn't a platform of images: write {name} for {architecture}"));
         }
         let own = |part: &str| part.to_owned();
         let (variant, os_version) = (variant.map(own), os_version.map(own));
@@ -141,10 +141,10 @@ mod tests {
             ("windows()/amd64", "expected os/architecture[/variant]"),
             ("windows(10.0/amd64", "expected os/architecture[/variant]"),
             ("windows/amd64(10.0)", "expected os/architecture[/variant]"),
-            ("Linux/AMD64", "it is spelled linux/amd64"),
-            ("linux/x86_64", "x86_64 is called amd64 there"),
-            ("linux/aarch64", "aarch64 is called arm64 there"),
-            ("linux/armhf", "armhf is called arm/v7 there"),
+            ("Linux/AMD64", "write linux/amd64"),
+            ("linux/x86_64", "write amd64 for x86_64"),
+            ("linux/aarch64", "write arm64 for aarch64"),
+            ("linux/armhf", "write arm/v7 for armhf"),
             ("unknown/unknown", "attestations are mirrored with their image"),
         ] {
             let error = bad.parse::<Platform>().unwrap_err();

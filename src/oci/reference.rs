@@ -26,7 +26,7 @@ pub enum ReferenceError {
     )]
     Repository(String),
     /// An invisible or confusable character, which no reference has.
-    #[error("`{shown}` holds {sign}, which isn't allowed in a reference: type it again")]
+    #[error("`{shown}` contains {sign}, which isn't allowed in a reference: type it again")]
     Sign {
         /// The text, with such characters made visible.
         shown: String,
@@ -37,7 +37,7 @@ pub enum ReferenceError {
     #[error("`{0}` isn't the reference of an image in a registry: {1}")]
     Transport(String, &'static str),
     /// A tag with a `+`, as a version has it.
-    #[error("`{0}` isn't a tag, as + can't stand in one: Helm and others store it as `{1}`")]
+    #[error("`{0}` isn't a tag: + isn't allowed, and Helm and others store it as `{1}`")]
     Plus(String, String),
     /// A tag that violates the grammar.
     #[error("`{0}` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first")]
@@ -46,7 +46,7 @@ pub enum ReferenceError {
     #[error(transparent)]
     Digest(#[from] DigestError),
     /// A tag or digest where only a repository is allowed.
-    #[error("`{0}` names a tag or digest, where a repository alone is expected")]
+    #[error("`{0}` has a tag or digest: expected a repository")]
     NotBare(String),
     /// Longer than the 255 characters that registries accept.
     #[error("`{0}` is longer than 255 characters")]
@@ -55,10 +55,10 @@ pub enum ReferenceError {
     #[error("`{0}` isn't a layout: expected oci:DIR[:REFERENCE], with no : in DIR")]
     Layout(String),
     /// A name in a layout where only a layout is allowed.
-    #[error("`{0}` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR")]
+    #[error("`{0}` names an image in a layout: expected the whole layout, oci:DIR, with no : in DIR")]
     PartOfLayout(String),
     /// A name that is invalid in a layout.
-    #[error("`{0}` isn't a name within a layout: expected letters, digits and . _ - : / + without spaces")]
+    #[error("`{0}` isn't a name in a layout: expected letters, digits and . _ - : / + without spaces")]
     Name(String),
 }
 

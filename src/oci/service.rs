@@ -74,15 +74,13 @@ impl Service {
         let path = repository.path();
         match self {
             Self::Ecr { .. } if !(2..=256).contains(&path.len()) => {
-                Err(format!("ECR would refuse the repository name `{path}`: it must have 2 to 256 characters"))
+                Err(format!("ECR refuses the repository name `{path}`: it must have 2 to 256 characters"))
             }
-            Self::Ecr { .. } if !ECR_NAME.is_match(path) => {
-                Err(format!("ECR would refuse the repository name `{path}`"))
-            }
+            Self::Ecr { .. } if !ECR_NAME.is_match(path) => Err(format!("ECR refuses the repository name `{path}`")),
             Self::Harbor => match path.split_once('/') {
-                None => Err(format!("Harbor would refuse the repository name `{path}`: it is PROJECT/NAME there")),
+                None => Err(format!("Harbor refuses the repository name `{path}`: it is PROJECT/NAME there")),
                 Some((project, _)) if !HARBOR_PROJECT.is_match(project) => {
-                    Err(format!("Harbor would refuse the project name `{project}`"))
+                    Err(format!("Harbor refuses the project name `{project}`"))
                 }
                 Some(_) => Ok(()),
             },

@@ -44,7 +44,7 @@ pub struct Subset {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubsetError {
     /// The index has none of the platforms.
-    #[error("there is no {} in it: it has {}", listed(.wanted), listed(.found))]
+    #[error("it has no {}: it has {}", listed(.wanted), listed(.found))]
     NoMatch {
         /// The wanted platforms.
         wanted: Vec<Platform>,
@@ -52,7 +52,7 @@ pub enum SubsetError {
         found: Vec<Platform>,
     },
     /// It can't be reduced byte for byte.
-    #[error("it isn't an index that a part can be taken of: {0}")]
+    #[error("it isn't an index with platforms: {0}")]
     Invalid(String),
 }
 

@@ -18,8 +18,8 @@ use crate::progress::{Finished, Step, Task};
 use crate::store::{Held, as_pinned, cached_image};
 
 /// The hint for an image whose tag must not be replaced by mistake.
-const UNKNOWN_TAG: &str = "give the account the right to read at the target, or set overwrite: true: without \
-    either, transship can't tell whether the tag holds something else";
+const UNKNOWN_TAG: &str = "give the account read permission at the target, or set overwrite: true: \
+    otherwise transship can't tell whether the tag holds something else";
 
 /// Determines the work to be done.
 pub async fn plan(request: Request<'_>) -> Plan {
@@ -138,17 +138,17 @@ fn planned(
             return failed(want, error.with_hint(UNKNOWN_TAG).on(Side::Target).at(Stage::Plan));
         }
         (Held::Unknown(error), Overwrite::Replace) => {
-            tracing::info!("{error}; what it holds isn't known, so it is set");
+            tracing::info!("{error}; its content is unknown, so it is pushed");
             if is_there { Action::Tag } else { Action::Copy }
         }
         // The content of the tag is unknown.
         (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {
-            tracing::warn!(hint = error.hint(), "{error}; it is left as it is (overwrite: keep)");
+            tracing::warn!(hint = error.hint(), "{error}; it is kept (overwrite: keep)");
             Action::Kept { found: None }
         }
         (Held::Withheld(error), Overwrite::Replace) => {
-            tracing::warn!(hint = error.hint(), "{error}; what it holds isn't known, so it is set again");
+            tracing::warn!(hint = error.hint(), "{error}; its content is unknown, so it is pushed again");
             if is_there { Action::Tag } else { Action::Copy }
         }
         _ if is_there => Action::Tag,

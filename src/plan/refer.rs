@@ -93,11 +93,11 @@ async fn lacking(target: &dyn Target, root: &Digest, referrers: BTreeSet<Referre
             Presence::Other(_) => Lack::Other,
             Presence::Withheld(error) => {
                 let hint = error.hint().unwrap_or_default();
-                tracing::warn!(hint, "{error}; whether it is what refers to the image isn't known");
+                tracing::warn!(hint, "{error}; can't tell whether it is a referrer of the image");
                 Lack::Other
             }
             Presence::Unknown(error) => {
-                tracing::info!("{error}; whether {} is there isn't known", referrer.digest);
+                tracing::info!("{error}; can't tell whether {} is there", referrer.digest);
                 Lack::Absent
             }
         };

@@ -135,7 +135,7 @@ impl Inspector {
                 || async move { inspector.look(&ends, &digest, depth).await }
             };
             let looked = inspector.looked.get_or_work(key, work).await;
-            let (lack, is_first) = looked.map_err(|lost| Error::defect("look at what is at the target", lost))?;
+            let (lack, is_first) = looked.map_err(|lost| Error::defect("check the content of the target", lost))?;
             // The bytes count only for the first image.
             lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
         }
@@ -197,7 +197,7 @@ impl Inspector {
                 }
             };
             let looked = inspector.looked.get_or_work(key, work).await;
-            let (lack, is_first) = looked.map_err(|lost| Error::defect("look at what is at the target", lost))?;
+            let (lack, is_first) = looked.map_err(|lost| Error::defect("check the content of the target", lost))?;
             lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
         }
         .boxed()
@@ -222,7 +222,7 @@ impl Inspector {
 
     /// A target's answer, requested with a permit; `None` if the content doesn't exist.
     async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<Option<T>> {
-        let _permit = self.questions.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
+        let _permit = self.questions.acquire().await.map_err(|closed| Error::defect("wait for a permit", closed))?;
         match question.await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),

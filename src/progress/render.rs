@@ -53,7 +53,7 @@ pub(super) fn bars(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<Progre
     let most_waits = (screen.rows / 8).max(1);
     bars.extend(waits.iter().take(most_waits).map(|line| yellow(line)));
     if waits.len() > most_waits {
-        bars.push(yellow(&format!("and {} more hosts are waited for", waits.len() - most_waits)));
+        bars.push(yellow(&format!("and {} more hosts are being waited for", waits.len() - most_waits)));
     }
     let mut flights: Vec<&Flight> = shown.work.flights.iter().collect();
     // The sort is stable: among equals, the one that has been in progress for longest comes first.
@@ -61,7 +61,7 @@ pub(super) fn bars(shown: Shown<'_>, screen: Screen, now: Instant) -> Vec<Progre
     let most = (screen.rows / 3).max(1);
     bars.extend(images(&flights[..flights.len().min(most)], room, now));
     if flights.len() > most {
-        let more = format!("  … and {} more under way", flights.len() - most);
+        let more = format!("  … and {} more in progress", flights.len() - most);
         bars.push(plain(truncate(&more, room).into_owned()));
     }
     if let Some(stops) = shown.stops {
@@ -215,7 +215,7 @@ mod tests {
       ghcr.io/department/team/service-9:v1.27.9      2.0 MB of  10.0 MB   20 %
       ghcr.io/department/team/service-8:v1.27.8      2.0 MB of   9.0 MB   22 %
       ghcr.io/department/team/service-7:v1.27.7      2.0 MB of   8.0 MB   25 %
-      … and 4 more under way
+      … and 4 more in progress
     ");
         insta::assert_snapshot!(shown(24, 40, Some(10)), @"
         copying  30.0 MB of 120.0 MB+   25 %
@@ -228,7 +228,7 @@ mod tests {
           ghcr.io…team/service-9:v1.27.9   20 %
           ghcr.io…team/service-8:v1.27.8   22 %
           ghcr.io…team/service-7:v1.27.7   25 %
-          … and 4 more under way
+          … and 4 more in progress
         stopping, at most 10 s; Ctrl-C again
           quits
         ");
@@ -239,7 +239,7 @@ mod tests {
           ghcr.io/department/team/service-13:v1.27.13    2.0 MB of  14.0 MB   14 %
           ghcr.io/department/team/service-12:v1.27.12    2.0 MB of  13.0 MB   15 %
           ghcr.io/department/team/service-11:v1.27.11    2.0 MB of  12.0 MB   16 %
-          … and 8 more under way
+          … and 8 more in progress
         ");
         for (rows, columns) in [(2, 20), (3, 30), (50, 200), (5, 60), (24, 100)] {
             shown(rows, columns, Some(3));

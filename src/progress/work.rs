@@ -196,7 +196,7 @@ impl Waited {
         match waiting {
             Waiting::GivenUp => {
                 self.told.remove(host);
-                Some(format!("{host} is given up after {waited}"))
+                Some(format!("{host} gave no answer for {waited}: given up"))
             }
             _ => self.told.remove(host).then(|| format!("{host} answers again, after {waited}")),
         }
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(told, "a.io answers again, after 5 m 0 s");
         let told = waited.changed("b.io", until(3, false), now).unwrap();
         assert_eq!(told, "waiting: b.io is in trouble, next attempt in 3 s (429)");
-        assert_eq!(waited.changed("b.io", Waiting::GivenUp, now + SECOND).unwrap(), "b.io is given up after 1 s");
+        assert_eq!(waited.changed("b.io", Waiting::GivenUp, now + SECOND).unwrap(), "b.io gave no answer for 1 s: given up");
         assert!(waited.hosts.is_empty() && waited.told.is_empty());
     }
 }

@@ -184,7 +184,7 @@ impl Ecr {
                 Kind::Conflict => Ok(false),
                 Kind::Denied => {
                     let grant = error.hint().unwrap_or_default().to_owned();
-                    Err(error.with_hint(format!("{grant}; or have it created by `{}`", self.command(repository))))
+                    Err(error.with_hint(format!("{grant}; or create it with `{}`", self.command(repository))))
                 }
                 _ => Err(error),
             };

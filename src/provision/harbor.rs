@@ -72,14 +72,14 @@ impl Api {
             Ok(set) => format!("it is {set} bytes"),
             Err(error) => {
                 tracing::debug!("{error}");
-                "the account can't read whether it was set".to_owned()
+                "the account isn't allowed to read it".to_owned()
             }
         };
         let (name, host) = (project(repository.path()), repository.registry());
         tracing::warn!(
-            hint = "have an administrator set the project's quota",
+            hint = "ask an administrator to set the project's quota",
             "project {name} at {host} was created with storage_limit, but {set}: Harbor takes it only from administrators \
-             and system robots with the right `project: create`"
+             and system robots with the permission `project: create`"
         );
     }
 }
@@ -100,7 +100,7 @@ impl Provisioner for Harbor {
             Project::Unknown => {
                 let (name, host) = (project(first.path()), first.registry());
                 tracing::warn!(
-                    "{host} doesn't serve Harbor's API: whether project {name} exists is left to the first push"
+                    "{host} doesn't serve Harbor's API: whether project {name} exists will be known after the first push"
                 );
                 Ok(Vec::new())
             }
@@ -125,10 +125,10 @@ impl Provisioner for Harbor {
             return Err(Error::new(Kind::Denied, attempted, why).with_hint(hint));
         }
         let who = match info.only_admins_create() {
-            true => "here only administrators and system robots with the right `project: create` may",
-            false => "a project's robot may not, and whether the account may push to it shows only afterwards",
+            true => "here only administrators and system robots with the permission `project: create` may",
+            false => "a project robot may not, and the push permission can't be verified before",
         };
-        let hint = "a system robot needs the right `project: create`, and pull and push of repository on all projects; check \
+        let hint = "a system robot needs the permission `project: create`, and pull and push of repository on all projects; check \
             the name, too: a project that nobody may push to stays empty";
         let why = format!("project {name} doesn't exist yet, and sync will create it: {who}");
         Ok(Doubt { why, hint: Some(hint.to_owned()) })
@@ -148,7 +148,7 @@ impl Provisioner for Harbor {
         let registry = repository.registry();
         let why = "it doesn't exist, and `create: false` prevents creating it";
         Err(Error::new(Kind::NotFound, format!("prepare project {name} at {registry}"), why).with_hint(format!(
-            "create the project at Harbor, or remove `create: false` from registries.{registry}.harbor in mirror.yaml"
+            "create the project in Harbor, or remove `create: false` from registries.{registry}.harbor in mirror.yaml"
         )))
     }
 }

@@ -104,7 +104,7 @@ impl Answer {
     /// The error `Invalid`, for a body that can't be read.
     pub(crate) fn unreadable(&self, request: &Request, why: impl std::fmt::Display) -> Error {
         let why = match self.is_web_page() {
-            true => "the answer is a web page, perhaps of a proxy or a login".to_owned(),
+            true => "the answer is a web page, perhaps of a proxy or a login page".to_owned(),
             false => format!("the answer can't be read: {why}"),
         };
         request.error(Kind::Invalid, why).with_status(self.status.as_u16())

@@ -18,7 +18,7 @@ pub(crate) fn tell(outcomes: &mut [Outcome]) {
         let hint = hint(&outcomes[at], &holders(outcomes, &outcomes[at]));
         let outcome = &mut outcomes[at];
         if let Some(error) = outcome.error.take() {
-            let why = format!("what is pinned is no longer upstream: {}", error.why());
+            let why = format!("the pinned manifest is no longer upstream: {}", error.why());
             outcome.error = Some(error.reclassified(Kind::NotFound, why).with_hint(hint));
         }
     }
@@ -36,7 +36,7 @@ fn holders(outcomes: &[Outcome], wanted: &Outcome) -> Vec<String> {
 fn hint(outcome: &Outcome, holders: &[String]) -> String {
     let held = match holders {
         [] => String::new(),
-        holders => format!("{} still holds it: copy it from there, or ", holders.join(" and ")),
+        holders => format!("{} still has it: copy it from there, or ", holders.join(" and ")),
     };
     // A digest in mirror.yaml never moves.
     match outcome.source.contains('@') {
@@ -73,7 +73,7 @@ mod tests {
     fn who_holds_it_and_how_it_moves_is_told() {
         let gone = |source: &str| missing(source, Kind::NotFound, Side::Source, Some(404));
         let failed = |source: &str| outcome(source, "t1.io/a:1", Status::Failed, gone(source));
-        let why = "what is pinned is no longer upstream: 404 Not Found";
+        let why = "the pinned manifest is no longer upstream: 404 Not Found";
         assert_eq!(
             hint_of(vec![failed("h.io/a:1")]),
             format!("{why} | run `transship update h.io/a:1` to pin what is upstream now")
@@ -86,7 +86,7 @@ mod tests {
                 outcome("h.io/a:1", "t3.io/a:1", Status::Skipped, None),
             ]),
             format!(
-                "{why} | t2.io/a:1 still holds it: copy it from there, or run `transship update h.io/a:1` to pin what is \
+                "{why} | t2.io/a:1 still has it: copy it from there, or run `transship update h.io/a:1` to pin what is \
                  upstream now"
             )
         );

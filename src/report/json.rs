@@ -270,7 +270,7 @@ impl Image {
                 let error = transfer.cost.put_off.as_ref().map(Failure::of);
                 Self { status: None, reason: None, error, ..Self::done(Outcome::of(transfer, Status::Skipped)) }
             }
-            (None, Planned::Failed { .. }) => unreachable!("what has failed has an outcome"),
+            (None, Planned::Failed { .. }) => unreachable!("a failed image has an outcome"),
         };
         Self { bytes, planned: Some(cost), ..image }
     }

@@ -178,7 +178,7 @@ impl Outcome {
             Action::Kept { .. } => Some(Self { reason: Some(Reason::Kept), ..Self::of(transfer, Status::Skipped) }),
             Action::Conflict { found } => {
                 let (found, pinned) = (found.short(), transfer.target_digest().short());
-                let why = format!("it holds {found}, not the pinned {pinned}, and may not be replaced");
+                let why = format!("it holds {found}, not the pinned {pinned}, and must not be replaced");
                 let error = Error::new(Kind::Conflict, format!("set {}", transfer.target_text()), why);
                 Some(Self::failed(transfer, error.at(Stage::Plan).on(Side::Target)))
             }

@@ -38,7 +38,7 @@ fn signed(outcome: Outcome) -> Outcome {
     };
     let attempted = "push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx";
     let refused = error(Kind::Unsupported, attempted, "405 Method Not Allowed").with_status(405);
-    let refused = refused.on(Side::Target).at(Stage::Copy).with_hint("leave its kind out by artifact_types:");
+    let refused = refused.on(Side::Target).at(Stage::Copy).with_hint("exclude its type with artifact_types:");
     let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
     let referrers = vec![
         of("bundle", bundle, Status::Copied, None),
@@ -208,7 +208,7 @@ pub(super) fn verify() -> Report {
         difference(redis, Part::Manifest, "child", None, None),
         difference(redis, Part::Blob, "layer", None, None),
         difference(redis, Part::Blob, "cut", None, Some("3409 of 3410 bytes are there")),
-        difference(redis, Part::Blob, "flipped", Some("other"), Some("its bytes hash to sha256:…")),
+        difference(redis, Part::Blob, "flipped", Some("other"), Some("digest mismatch: got sha256:…")),
         difference(redis, Part::Referrer, "signature", None, None),
         extra,
     ];

@@ -195,7 +195,7 @@ impl Page<'_> {
         match (report.interrupted, report.verified) {
             (false, _) => Ok(()),
             (true, false) => self.line("interrupted: run it again, it goes on where it stopped"),
-            (true, true) => self.line("interrupted: there may be more that differs"),
+            (true, true) => self.line("interrupted: there may be more differences"),
         }
     }
 }

@@ -64,16 +64,16 @@ async fn cut(
         return Ok((image, None));
     }
     let mut kept = None;
-    let attempted = || format!("pick the platforms of {}", image.source);
+    let attempted = || format!("select the platforms of {}", image.source);
     let manifest = source.manifest(&image.digest).await?;
     if manifest.kind() == oci::Kind::Index {
         let Subset { manifest: mut part, nameless, missing } =
             manifest.subset(platforms).map_err(|error| refused(attempted(), &error))?;
         for (digest, media_type) in nameless {
-            tracing::warn!("{} is mirrored without {digest}, a {media_type} for no platform", image.source);
+            tracing::warn!("{} is mirrored without {digest}, a {media_type} without a platform", image.source);
         }
         if !missing.is_empty() {
-            tracing::warn!("{} has nothing for {}: the other platforms are mirrored", image.source, listed(&missing));
+            tracing::warn!("{} has no {}: its other platforms are mirrored", image.source, listed(&missing));
         }
         if drops {
             part = without_missing(source, &image, part).await?;
@@ -103,12 +103,12 @@ async fn without_missing(source: &dyn Source, image: &LockedImage, part: Manifes
         Ok(is_gone.then_some(digest))
     });
     let missing: Vec<Digest> = try_join_all(asked).await?.into_iter().flatten().collect();
-    let attempted = || format!("leave attestations out of {}", image.source);
+    let attempted = || format!("remove attestations from {}", image.source);
     let rest = part.without_attestations(&missing).map_err(|error| refused(attempted(), &error))?;
     if !missing.is_empty() {
         let (source, missing) = (&image.source, missing.iter().map(Digest::short).collect::<Vec<_>>().join(", "));
         tracing::warn!(
-            "{source} is mirrored without attestations that it lists and doesn't serve ({missing}): {} in place of {}",
+            "{source} is mirrored without attestations that it lists but doesn't serve ({missing}): {} in place of {}",
             rest.digest(),
             image.digest
         );
@@ -119,9 +119,9 @@ async fn without_missing(source: &dyn Source, image: &LockedImage, part: Manifes
 fn refused(attempted: String, error: &SubsetError) -> Error {
     match error {
         SubsetError::NoMatch { .. } => Error::new(Kind::NotFound, attempted, error.to_string())
-            .with_hint("name platforms that it has, or none for all of it"),
+            .with_hint("name platforms that it has, or none to mirror all of it"),
         SubsetError::Invalid(_) => Error::new(Kind::Invalid, attempted, error.to_string())
-            .with_hint("name no platforms for it: the whole index can be mirrored as it is"),
+            .with_hint("remove platforms: for it, to mirror the whole index"),
     }
 }
 
@@ -148,7 +148,7 @@ async fn check_single(
         None => {
             let why = "it is a single manifest without a platform: an artifact, perhaps";
             Err(Error::new(Kind::Unsupported, attempted(), why)
-                .with_hint("name no platforms for it; platforms: [all] takes a default back"))
+                .with_hint("remove platforms: for it, or override a default with platforms: [all]"))
         }
     }
 }

@@ -66,7 +66,7 @@ impl<'a> Book<'a> {
             (None, Some(page)) if reference.tag().is_some() => {
                 Advice::Leave(format!("the lock pins it to another digest, {}", page.image.digest))
             }
-            _ => Advice::Leave("the lock doesn't hold it".to_owned()),
+            _ => Advice::Leave("the lock doesn't have it".to_owned()),
         }
     }
 
@@ -75,12 +75,16 @@ impl<'a> Book<'a> {
         let pages = self.by_target.get(reference.repository()).map(Vec::as_slice).unwrap_or_default();
         let Some(tag) = reference.tag() else {
             let served = pages.iter().any(|page| Some(&page.image.target_digest) == reference.digest());
-            return if served { Advice::Keep } else { Advice::Leave("the lock holds no such digest there".to_owned()) };
+            return if served {
+                Advice::Keep
+            } else {
+                Advice::Leave("the lock doesn't have this digest there".to_owned())
+            };
         };
         match pages.iter().find(|page| page.reference.tag() == Some(tag)) {
             Some(page) if reference.digest() == Some(&page.image.target_digest) => Advice::Keep,
             Some(page) => Advice::Write(page.entry()),
-            None => Advice::Leave("the lock holds nothing that this target has under that name".to_owned()),
+            None => Advice::Leave("the lock has no image with that name at this target".to_owned()),
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn ways(book: &Book<'_>, file: &File, found: &Found) -> Vec<Way> {
         Form::Fields(fields) => in_fields(&entry, found, fields, digest),
         Form::Kustomize(number) => {
             let old = file.kustomization.as_ref().and_then(|one| one.entries.get(*number));
-            old.map_or(Err("its entry isn't known".to_owned()), |old| in_entry(&entry, found, old, digest))
+            old.map_or(Err("its entry is unknown".to_owned()), |old| in_entry(&entry, found, old, digest))
         }
         Form::Computed(why) => Err((*why).to_owned()),
     };

@@ -112,8 +112,8 @@ fn a_text_becomes_the_reference_at_the_target() {
         (&format!("nginx:1.27@{nginx}"), false, format!("h.example/m/docker.io/library/nginx:1.27@{nginx}"), ""),
         (&format!("nginx@{nginx}"), false, format!("h.example/m/docker.io/library/nginx@{nginx}"), ""),
         (&format!("nginx:1.27@{other}"), true, format!("nginx:1.27@{other}"), "the lock pins it to another digest"),
-        (&format!("nginx@{other}"), true, format!("nginx@{other}"), "the lock doesn't hold it"),
-        ("nginx:1.28", true, "nginx:1.28".to_owned(), "the lock doesn't hold it"),
+        (&format!("nginx@{other}"), true, format!("nginx@{other}"), "the lock doesn't have it"),
+        ("nginx:1.28", true, "nginx:1.28".to_owned(), "the lock doesn't have it"),
         ("redis", false, "h.example/m/docker.io/library/redis:latest".to_owned(), ""),
         ("quay.io/a/b:v1", true, format!("h.example/m/infra/b:v1@{}", digest("quay.io/a/b:v1")), ""),
         // A part of an image has another digest at the target.
@@ -147,12 +147,7 @@ fn a_text_becomes_the_reference_at_the_target() {
             format!("h.example/m/docker.io/library/nginx:1.27@{other}"),
             "",
         ),
-        (
-            "h.example/m/x:1",
-            true,
-            "h.example/m/x:1".to_owned(),
-            "the lock holds nothing that this target has under that name",
-        ),
+        ("h.example/m/x:1", true, "h.example/m/x:1".to_owned(), "the lock has no image with that name at this target"),
         ("g.example/docker.io/library/nginx:1.27", false, "g.example/docker.io/library/nginx:1.27".to_owned(), ""),
     ] {
         let lines = [
@@ -336,7 +331,7 @@ fn split_fields_are_edited_as_such() {
         ),
         (&format!("repository: nginx, digest: {nginx}"), false, format!("repository: {h}, digest: {nginx}"), ""),
         (&format!("repository: nginx, tag: 1.27@{nginx}"), false, format!("repository: {h}, tag: 1.27@{nginx}"), ""),
-        ("repository: nginx, tag: none", true, "repository: nginx, tag: none".to_owned(), "the lock doesn't hold it"),
+        ("repository: nginx, tag: none", true, "repository: nginx, tag: none".to_owned(), "the lock doesn't have it"),
         (
             "registry: docker.io, repository: nginx, tag: &t '1.27', x: *t",
             true,

@@ -28,7 +28,7 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
             continue;
         };
         if service.get("build").is_some() {
-            file.add_unresolved(image.start, image.value.clone(), "it is what this service builds");
+            file.add_unresolved(image.start, image.value.clone(), "this service builds it");
         } else {
             file.add_scalar(image);
         }
@@ -37,7 +37,7 @@ pub(super) fn read(file: &mut File, documents: &[Node]) {
 
 /// `build.dockerfile_inline`: a Dockerfile within this file, whose images are reported.
 fn inline(file: &mut File, service: &Node) {
-    const WHY: &str = "it stands in a Dockerfile within this file: put that into a file of its own";
+    const WHY: &str = "it is in an inline Dockerfile: move that to a separate file";
     let text = service.get("build").and_then(|build| build.get("dockerfile_inline")).and_then(Node::scalar);
     let Some(text) = text else { return };
     let mut inner = File::new(PathBuf::new(), String::new(), text.value.clone(), Vec::new());

@@ -106,7 +106,7 @@ fn render(folder: &Path) -> Result<String, String> {
     command.args(["template", "transship"]).arg(folder).stdin(Stdio::null()).env("HELM_NO_PLUGINS", "1");
     match command.output() {
         Ok(output) if output.status.success() => {
-            String::from_utf8(output.stdout).map_err(|_| "helm template gives no text".to_owned())
+            String::from_utf8(output.stdout).map_err(|_| "helm template printed invalid UTF-8".to_owned())
         }
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);

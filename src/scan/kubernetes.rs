@@ -35,7 +35,7 @@ fn object(file: &mut File, node: &Node) {
                     file.add_unresolved(
                         scalar.start,
                         scalar.value.clone(),
-                        format!("a {kind} may mean anything by it"),
+                        format!("a {kind} may use it for anything"),
                     );
                 }
             }

@@ -171,7 +171,7 @@ pub(super) fn complete(files: &mut [File]) {
                 files[index].add_unresolved(
                     entry.start,
                     name.value.clone(),
-                    "its tag is that of resources which aren't here",
+                    "its tag comes from resources that weren't found",
                 );
             }
         }
@@ -199,7 +199,7 @@ fn mark_replaced(files: &mut [File], resources: &Resources) {
         let found = &mut files[file].found[found];
         found.is_replaced = true;
         let (text, line) = (found.written.clone(), found.line);
-        let why = "kustomize puts another image in its place".to_owned();
+        let why = "kustomize replaces it with another image".to_owned();
         files[file].unresolved.push(super::Unresolved { text, line, why });
     }
 }

@@ -210,7 +210,7 @@ pub(super) fn add_split(file: &mut File, map: &Node, app_version: Option<&str>) 
         match said(&tag).or_else(|| app_version.filter(|_| digest_text.is_empty() && !has_own).map(str::to_owned)) {
             Some(tag) => format!(":{tag}"),
             None if digest_text.is_empty() && !has_own => {
-                file.add_unresolved(at, name, "its tag isn't given here");
+                file.add_unresolved(at, name, "its tag isn't set here");
                 return true;
             }
             None => String::new(),
@@ -237,7 +237,7 @@ pub(super) fn nested(file: &mut File, scalar: &Scalar) {
     let mut at = scalar.start;
     for image in scalar.value.lines().filter_map(image_of_line) {
         at += file.text[at..].find(image).unwrap_or_default();
-        file.add_unresolved(at, image, "it is in a text within the file");
+        file.add_unresolved(at, image, "it is in a text inside the file");
     }
 }
 

@@ -88,8 +88,8 @@ ghcr.io/a/data:3 20:34 kubernetes
 quay.io/prometheus/prometheus:v2 33:10 kubernetes
 quay.io/x/y:v1 34:44 kubernetes
 docker.io/envoyproxy/envoy:v1.30 35:36 kubernetes
-? nested:1 26: it is in a text within the file
-? maybe:1 27: a ConfigMap may mean anything by it
+? nested:1 26: it is in a text inside the file
+? maybe:1 27: a ConfigMap may use it for anything
 ? {{ .Values.image }} 37: it is a template
 ? ${IMAGE} 38: the variable IMAGE has no default"
     );
@@ -110,7 +110,7 @@ fn yaml_is_read_as_yaml() {
         ("image: \"ngin\\x78:1\"", "docker.io/library/nginx:1 6:11 kubernetes"),
         ("image: \"quay.io\\/a:1\"", "quay.io/a:1 6:11 kubernetes"),
         ("image: \"n\\x67inx:${T:-1}\"", "? nginx:${T:-1} 6: it is written with escapes or over several lines"),
-        ("image: localhost/built:1", "? localhost/built:1 6: it is an image of this machine"),
+        ("image: localhost/built:1", "? localhost/built:1 6: it is a local image"),
         ("image: localhost:5000/built:1", "localhost:5000/built:1 6:10 kubernetes"),
         ("image: ''", ""),
         ("image:", ""),
@@ -165,15 +165,15 @@ fn a_dockerfile_within_a_compose_file_is_told() {
         FROM alpine:${V}\n        COPY --from=busybox:1 /bin/sh /\n        FROM $UNKNOWN\n";
     let block = format!("services:\n  a:\n    build:\n      dockerfile_inline: |\n{inline}");
     insta::assert_snapshot!(shown(&read("compose.yaml", &block)), @"
-    ? golang:1.23 6: it stands in a Dockerfile within this file: put that into a file of its own
-    ? alpine:3.20 8: it stands in a Dockerfile within this file: put that into a file of its own
-    ? busybox:1 9: it stands in a Dockerfile within this file: put that into a file of its own
+    ? golang:1.23 6: it is in an inline Dockerfile: move that to a separate file
+    ? alpine:3.20 8: it is in an inline Dockerfile: move that to a separate file
+    ? busybox:1 9: it is in an inline Dockerfile: move that to a separate file
     ? $UNKNOWN 10: the variable UNKNOWN has no default
     ");
     let quoted = "services:\n  a:\n    build: {dockerfile_inline: \"FROM golang:1.23\\nFROM busybox:1\"}\n";
     insta::assert_snapshot!(shown(&read("compose.yaml", quoted)), @"
-    ? golang:1.23 3: it stands in a Dockerfile within this file: put that into a file of its own
-    ? busybox:1 3: it stands in a Dockerfile within this file: put that into a file of its own
+    ? golang:1.23 3: it is in an inline Dockerfile: move that to a separate file
+    ? busybox:1 3: it is in an inline Dockerfile: move that to a separate file
     ");
 }
 
@@ -206,8 +206,8 @@ docker.io/library/alpine:3.20 7:15 compose
 docker.io/library/golang:1.23 12:69 compose
 ? $NOPE/x 8: the variable NOPE has no default
 ? ${MUST:?say} 9: the variable MUST has no default
-? built:1 10: it is what this service builds
-? x:${V:+set} 13: what it does with the variable V isn't understood",
+? built:1 10: this service builds it
+? x:${V:+set} 13: the syntax of the variable V isn't supported",
             "{name}"
         );
     }
@@ -279,7 +279,7 @@ docker.io/library/ubuntu:latest 29:6 dockerfile
 #[test]
 fn workflows_pipelines_and_development_containers() {
     let github = "on: push\njobs:\n  a:\n    runs-on: x\n    container: node:20\n    services: {db: {image: 'postgres:16'}}\n    steps:\n    - uses: docker://alpine:3.20\n    - uses: actions/checkout@v4\n  b:\n    container: {image: '${{ matrix.image }}'}\n";
-    let expected = "docker.io/library/node:20 5:16 github\ndocker.io/library/postgres:16 6:29 github\ndocker.io/library/alpine:3.20 8:22 github\n? ${{ matrix.image }} 11: it holds an expression";
+    let expected = "docker.io/library/node:20 5:16 github\ndocker.io/library/postgres:16 6:29 github\ndocker.io/library/alpine:3.20 8:22 github\n? ${{ matrix.image }} 11: it contains an expression";
     assert_eq!(shown(&read(".github/workflows/ci.yml", github)), expected);
     let action = "runs: {using: docker, image: 'docker://quay.io/a/b:1'}\n";
     assert_eq!(shown(&read("action.yml", action)), "quay.io/a/b:1 1:40 github");
@@ -302,7 +302,7 @@ fn values_of_charts() {
         "image: {{registry: quay.io, repository: a/b, tag: 1.10}}\nold: {{image: nginx, tag: '1'}}\npinned: {{image: {{repository: c, digest: '{D}'}}}}\nnone: {{image: {{repository: d, tag: ''}}}}\nwhole: {{image: e:1}}\nnamed: {{image: {{name: f, tag: '2'}}}}\ngit: {{repository: 'https://x/y', tag: v1}}\nempty: {{image: {{repository: ''}}}}\n"
     );
     let expected = format!(
-        "quay.io/a/b:1.10 1:40 helm\ndocker.io/library/nginx:1 2:14 helm\ndocker.io/library/c@{D} 3:30 helm\ndocker.io/library/e:1 5:16 helm\ndocker.io/library/f:2 6:23 helm\n? d 4: its tag isn't given here"
+        "quay.io/a/b:1.10 1:40 helm\ndocker.io/library/nginx:1 2:14 helm\ndocker.io/library/c@{D} 3:30 helm\ndocker.io/library/e:1 5:16 helm\ndocker.io/library/f:2 6:23 helm\n? d 4: its tag isn't set here"
     );
     assert_eq!(shown(&read("values-prod.yaml", &text)), expected);
 }
@@ -313,7 +313,7 @@ fn kustomizations_by_what_they_give() {
         "resources: [a.yaml]\nimages:\n- name: nginx\n  newTag: '1.27'\n- {{name: a, newName: quay.io/a/a, digest: '{D}'}}\n- name: b\n  newName: c\nhelmCharts: [{{name: chart}}]\npatches:\n- patch: |-\n    image: inline:1\n"
     );
     let expected = format!(
-        "docker.io/library/nginx:1.27 3:3 kustomize\nquay.io/a/a@{D} 5:4 kustomize\n? chart 8: kustomize renders this chart when it builds\n? inline:1 11: it is in a text within the file"
+        "docker.io/library/nginx:1.27 3:3 kustomize\nquay.io/a/a@{D} 5:4 kustomize\n? chart 8: kustomize renders this chart when it builds\n? inline:1 11: it is in a text inside the file"
     );
     let file = read("kustomization.yaml", &text);
     assert_eq!(shown(&file), expected);
@@ -327,10 +327,10 @@ fn kustomizations_by_what_they_give() {
     assert_eq!(files[0].found[2].reference.to_string(), "docker.io/library/c:5");
     assert_eq!(files[0].found.len(), 3, "names are compared letter by letter");
     assert_eq!(files[1].found.iter().map(|found| found.is_replaced).collect::<Vec<_>>(), [true, false]);
-    assert_eq!(files[1].unresolved[0].why, "kustomize puts another image in its place");
+    assert_eq!(files[1].unresolved[0].why, "kustomize replaces it with another image");
     let mut alone = vec![read("kustomization.yaml", "images: [{name: b, newName: c}]\n")];
     kustomize::complete(&mut alone);
-    assert_eq!(shown(&alone[0]), "? c 1: its tag is that of resources which aren't here");
+    assert_eq!(shown(&alone[0]), "? c 1: its tag comes from resources that weren't found");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) fn read(written: &str) -> Result<Reference, String> {
     let reference: Reference = written.parse().map_err(|error: crate::oci::ReferenceError| error.to_string())?;
     match reference.repository().registry().as_str() {
         // With a port it is a registry; without one, podman and buildah use it for locally built images.
-        "localhost" => Err("it is an image of this machine".to_owned()),
+        "localhost" => Err("it is a local image".to_owned()),
         _ => Ok(reference),
     }
 }
@@ -122,13 +122,13 @@ fn variable(characters: &[(usize, char)], syntax: &Syntax, lookup: &Lookup<'_>) 
     let braced = match characters.get(1) {
         Some((_, '{')) => true,
         Some((_, c)) if is_name(*c) => false,
-        _ => return Err("it holds an expression".to_owned()),
+        _ => return Err("it contains an expression".to_owned()),
     };
     let begin = if braced { 2 } else { 1 };
     let name: String = characters[begin..].iter().map(|(_, c)| *c).take_while(|c| is_name(*c)).collect();
     let end = begin + name.chars().count();
     if name.is_empty() {
-        return Err("it holds an expression".to_owned());
+        return Err("it contains an expression".to_owned());
     }
     let known = || lookup(&name).map(|pieces| named(pieces, &name));
     let unknown = || format!("the variable {name} has no default");
@@ -143,7 +143,7 @@ fn variable(characters: &[(usize, char)], syntax: &Syntax, lookup: &Lookup<'_>) 
         ":-" | ":=" => 2,
         _ if operator.starts_with(['-', '=']) => 1,
         _ if operator.starts_with('?') || operator == ":?" => return Ok((known().ok_or_else(unknown)?, close + 1)),
-        _ => return Err(format!("what it does with the variable {name} isn't understood")),
+        _ => return Err(format!("the syntax of the variable {name} isn't supported")),
     };
     if let Some(known) = known().filter(|known| skip == 1 || !joined(known).is_empty()) {
         return Ok((known, close + 1));

@@ -104,7 +104,7 @@ fn every_fault_is_told_with_its_key() {
         ("regex: 'a)|(b'", "regex", None, "isn't a regular expression"),
         ("semver: '>=1.15 <1.17'", "semver", None, "isn't a version requirement"),
         ("{latest: 1, sort: date}", "sort", None, "`date` isn't an order"),
-        ("{}", "", None, "it chooses nothing"),
+        ("{}", "", None, "it selects nothing"),
         ("latest: 0", "latest", None, "1 or more"),
         ("{latest: 1, min: 2}", "min", None, "more than latest"),
     ] {

@@ -98,7 +98,7 @@ impl Cached {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a source passes everything on")]
+#[deny(clippy::missing_trait_methods, reason = "a wrapper forwards everything to its source")]
 #[async_trait]
 impl Source for Cached {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {

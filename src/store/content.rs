@@ -38,7 +38,7 @@ pub(crate) async fn read<S: Source + ?Sized>(
             Ok(End::Clean) => return Ok(verifier.finish()),
             Ok(End::Broken(_)) if verifier.is_full() => return Ok(verifier.finish()),
             Ok(End::Broken(error)) => {
-                tracing::debug!(blob = %blob.digest, offset = verifier.seen(), "reading on, as it broke: {error}");
+                tracing::debug!(blob = %blob.digest, offset = verifier.seen(), "resuming after: {error}");
                 if verifier.seen() >= renewed_at + RENEWS {
                     renewed_at = verifier.seen();
                     tries.renew();

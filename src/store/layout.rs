@@ -105,8 +105,8 @@ impl LayoutStore {
     }
 
     fn absent(&self, attempted: &str, what: &str) -> Error {
-        let error = self.error(Kind::NotFound, attempted, format!("there is no such {what}"));
-        error.with_hint("mirror it into that layout first, or name another one")
+        let error = self.error(Kind::NotFound, attempted, format!("the {what} doesn't exist"));
+        error.with_hint("mirror it to that layout first, or name another layout")
     }
 
     /// The name of an image with this tag.
@@ -203,7 +203,7 @@ impl Source for LayoutStore {
             }
         }
         if tags.is_empty() {
-            return Err(self.error(Kind::NotFound, "list tags of", "nothing in the layout has that name"));
+            return Err(self.error(Kind::NotFound, "list tags of", "no image in the layout has that name"));
         }
         Ok(tags)
     }

@@ -122,7 +122,7 @@ impl Mirrored {
             let hint = error.hint();
             return tracing::warn!(hint, "{origin} is read without its mirror {}: {error}", mirror.registry);
         }
-        tracing::info!("the mirror {} is passed over: {error}", mirror.registry);
+        tracing::info!("the mirror {} is skipped: {error}", mirror.registry);
     }
 }
 
@@ -133,10 +133,14 @@ async fn whole_manifest(mirror: &Mirror, digest: &Digest) -> Result<Manifest> {
         return Ok(manifest);
     }
     let attempted = format!("get manifest {digest} from {}", mirror.source);
-    Err(Error::new(Kind::Unsupported, attempted, format!("only its label tells what it is: {}", manifest.media_type())))
+    Err(Error::new(
+        Kind::Unsupported,
+        attempted,
+        format!("its type comes from its label only: {}", manifest.media_type()),
+    ))
 }
 
-#[deny(clippy::missing_trait_methods, reason = "what is around a source passes everything on")]
+#[deny(clippy::missing_trait_methods, reason = "a wrapper forwards everything to its source")]
 #[async_trait]
 impl Source for Mirrored {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {

@@ -95,9 +95,8 @@ impl RegistryStore {
         match self.held(name).await {
             Ok(Held::Manifest(found)) if found == *manifest.digest() => Ok(Accepted::default()),
             Ok(Held::Withheld(error)) => {
-                let why = format!("{}; and it can't be known whether that is it: {}", refused.why(), error.why());
-                let hint =
-                    "let the account see what it holds (at Harbor the right `artifact: read`), or set overwrite: keep";
+                let why = format!("{}; can't tell whether that is the same image: {}", refused.why(), error.why());
+                let hint = "let the account read the tag's content (at Harbor the permission `artifact: read`), or set overwrite: keep";
                 Err(refused.reclassified(Kind::Conflict, why).with_hint(hint))
             }
             _ => Err(refused),
@@ -150,7 +149,7 @@ impl Source for RegistryStore {
             200 => offset,
             206 if range_start(&answer) == Some(offset) => 0,
             _ => {
-                let why = format!("requested bytes from {offset} on, got others (status {status})");
+                let why = format!("requested bytes from {offset}, got a different range (status {status})");
                 return Err(request.error(Kind::Unsupported, why).with_status(status));
             }
         };

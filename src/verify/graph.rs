@@ -168,7 +168,7 @@ impl Inspector {
         F: Future<Output = Result<T>>,
     {
         let asked = async {
-            let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
+            let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a permit", closed))?;
             work(self.stores.target(repository)?).await
         };
         unless_stopped(&self.stop, asked).await.map_err(|error| error.on(Side::Target))
@@ -246,7 +246,7 @@ impl Inspector {
             Presence::Absent => {
                 let name = Selector::Digest(referrer.digest.clone());
                 let seen = self.named(target, name, &referrer.digest, Part::Referrer, Stage::Verify).await;
-                let why = Some("it isn't listed as referring to its image".to_owned());
+                let why = Some("it isn't listed as a referrer of its image".to_owned());
                 if seen.is_right() { Seen::differs(finding(None, why)) } else { seen }
             }
         }
@@ -374,9 +374,11 @@ async fn size(target: &dyn Target, blob: &Descriptor) -> Result<Result<(), Misma
 
 fn damaged(blob: &Descriptor, mismatch: &Mismatch) -> Finding {
     let (found, why) = match mismatch {
-        Mismatch::Digest { got } => (Some(got.clone()), format!("its bytes hash to {got}")),
-        Mismatch::Length { expected, got } if got < expected => (None, format!("{got} of {expected} bytes are there")),
-        Mismatch::Length { expected, .. } => (None, format!("more than its {expected} bytes are there")),
+        Mismatch::Digest { got, .. } => (Some(got.clone()), format!("digest mismatch: got {got}")),
+        Mismatch::Length { expected, got } if got < expected => {
+            (None, format!("size mismatch: {got} of {expected} bytes"))
+        }
+        Mismatch::Length { expected, .. } => (None, format!("size mismatch: more than {expected} bytes")),
     };
     Finding { part: Part::Blob, expected: blob.digest.clone(), found, why: Some(why) }
 }

@@ -75,7 +75,7 @@ impl Caches {
         F: Future<Output = Result<T>>,
     {
         let worked = async {
-            let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a turn", closed))?;
+            let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a permit", closed))?;
             work(self.stores.target(repository)?).await
         };
         unless_stopped(&self.stop, worked).await

@@ -101,7 +101,7 @@ impl Caches {
 /// The subset of a root for the mirrored platforms.
 fn wanted_part(transfer: &Transfer, root: &Manifest) -> Result<Manifest> {
     let subset = root.subset(&transfer.handling.platforms).map_err(|error| {
-        Error::new(Kind::Invalid, format!("take the platforms of {}", transfer.source), error.to_string())
+        Error::new(Kind::Invalid, format!("select the platforms of {}", transfer.source), error.to_string())
     })?;
     Ok(subset.manifest)
 }

@@ -105,7 +105,8 @@ fn lack(manifest: &Manifest) -> Lack {
 
 /// Reading them from the cache would make it fetch them.
 fn not_at_hand(transfer: &Transfer) -> Error {
-    let why = "its manifests aren't kept on this machine, and to read them would fill the cache";
-    Error::new(Kind::Unsupported, format!("look for {} in {}", transfer.source, transfer.target), why)
-        .with_hint("run `transship warm` once without --check, and without --no-cache: what it reads is kept here")
+    let why = "its manifests aren't in the local cache, and reading them would fill the pull-through cache";
+    Error::new(Kind::Unsupported, format!("look for {} in {}", transfer.source, transfer.target), why).with_hint(
+        "run `transship warm` once without --check, and without --no-cache: the local cache keeps what it reads",
+    )
 }

@@ -153,7 +153,7 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(anchor, at),
             Event::DocumentStart(_) if self.root.is_some() => {
-                Err(Problem::new(at, KeyPath::default(), "the file holds more than one document")
+                Err(Problem::new(at, KeyPath::default(), "the file contains more than one document")
                     .with_hint("remove everything from this `---` on"))
             }
             _ => Ok(()),
@@ -177,7 +177,7 @@ impl Builder {
     fn refuse_tag(&self, tag: Option<&saphyr_parser::Tag>, at: Position) -> Result<(), Problem> {
         match tag {
             Some(tag) if !tag.is_yaml_core_schema() => {
-                Err(self.problem(at, format!("the YAML tag `{tag}` isn't understood")).with_hint("remove the tag"))
+                Err(self.problem(at, format!("the YAML tag `{tag}` isn't supported")).with_hint("remove the tag"))
             }
             _ => Ok(()),
         }
@@ -212,8 +212,8 @@ impl Builder {
         self.aliased = self.aliased.saturating_add(node.size);
         if self.aliased > MAX_ALIASED {
             return Err(self
-                .problem(at, format!("the file's aliases stand for more than {MAX_ALIASED} values"))
-                .with_hint("write the values out instead of nesting aliases"));
+                .problem(at, format!("the file's aliases expand to more than {MAX_ALIASED} values"))
+                .with_hint("write the values instead of nested aliases"));
         }
         self.add(node, 0)
     }

@@ -60,8 +60,8 @@ fn what_ends_the_reading_has_its_position() {
         ("flag: yes", "1:7: flag: expected true or false"),
         ("- a", "1:1: : expected a map, found a list"),
         ("", "1:1: : expected a map, found nothing"),
-        ("count: 1\n---\ncount: 2", "2:1: : the file holds more than one document"),
-        ("words: !env HOME", "1:8: words: the YAML tag `!env` isn't understood"),
+        ("count: 1\n---\ncount: 2", "2:1: : the file contains more than one document"),
+        ("words: !env HOME", "1:8: words: the YAML tag `!env` isn't supported"),
         ("? [a]\n: b", "1:3: : a list or map can't be a key"),
         ("inner: &a {words: [], inner: *a}", "1:30: inner.inner: an alias refers to a value that contains it"),
         (&deep, "1:39: count[0][0]"),
@@ -87,7 +87,7 @@ fn an_alias_is_fine_and_a_bomb_is_refused_at_once() {
     }
     let begin = Instant::now();
     let message = read(&bomb).unwrap_err();
-    assert!(message.starts_with("4:") && message.contains("aliases stand for more than"), "{message}");
+    assert!(message.starts_with("4:") && message.contains("aliases expand to more than"), "{message}");
     assert!(begin.elapsed().as_secs() < 1);
     assert!(read(&"#".repeat(5 << 20)).unwrap_err().contains("larger than 4 MiB"));
 }

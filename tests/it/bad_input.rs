@@ -39,7 +39,7 @@ const BAD: [(&str, &str, &[&str]); 21] = [
     (
         "ECR name",
         "target: 123456789012.dkr.ecr.eu-west-1.amazonaws.com\nimages:\n  - {image: \"SRC/a:1\", to: x}\n",
-        &["mirror.yaml:3:", "ECR would refuse"],
+        &["mirror.yaml:3:", "ECR refuses"],
     ),
     (
         "a reserve below nothing",

@@ -100,7 +100,7 @@ async fn a_folder_that_cannot_be_written_is_told_once() {
     let scene = Scene { source, target, cli: cli.env("TRANSSHIP_CACHE_DIR", &below) };
     let sync = scene.cli.run("sync").await;
     assert_eq!(sync.code, 0, "{sync}");
-    let told: Vec<_> = sync.stderr.lines().filter(|line| line.contains("can't be kept")).collect();
+    let told: Vec<_> = sync.stderr.lines().filter(|line| line.contains("can't be used")).collect();
     assert_eq!(told.len(), 1, "{sync}");
     for words in [below.to_str().unwrap(), "Not a directory", "TRANSSHIP_CACHE_DIR", "--no-cache"] {
         assert!(told[0].contains(words), "{words}: {sync}");

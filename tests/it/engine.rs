@@ -429,7 +429,7 @@ async fn after_a_stop_nothing_is_started_and_each_image_says_so() {
         assert_eq!(outcome.error.as_ref().unwrap().kind(), Kind::Interrupted);
     }
     assert!(!batch.has_tag("dst.test/a", "1").await && !batch.has_tag("dst.test/b", "1").await);
-    // What was under way came to its end.
+    // What was in progress came to its end.
     assert_eq!(batch.stores.count(What::PushBlob), 1);
 }
 

@@ -35,7 +35,7 @@ async fn the_kinds_are_listed() {
     containerd       hosts.toml for each upstream: containerd, MicroK8s, RKE2
     registries-conf  a drop-in of registries.conf: podman, CRI-O, buildah, skopeo
     k3s              registries.yaml of k3s and RKE2
-    docker           daemon.json of dockerd: Docker Hub alone
+    docker           daemon.json of dockerd: Docker Hub only
     webhook          rules of harbor-container-webhook, as Helm values
     openshift        ImageDigestMirrorSet and ImageTagMirrorSet
     kyverno          a ClusterPolicy of Kyverno that rewrites pods
@@ -44,7 +44,7 @@ async fn the_kinds_are_listed() {
     kubelet-config   config.json of the kubelet, with the credentials of the targets
     env              NGINX_IMAGE=… for shells, Compose and make
     json             a map for programs: source to target@digest
-    list             one target reference a line
+    list             one target reference per line
     -- stderr
     ");
     let json = cli.run("export --list --json").await.json();
@@ -61,7 +61,7 @@ async fn several_files_go_to_stdout_or_below_a_folder() {
     # ---- docker.io/hosts.toml
     # Written by `transship export containerd`. Run it again when mirror.yaml or mirror.lock changes.
     # Covers: everything that this node pulls from docker.io. What h.example lacks still comes from docker.io.
-    # Limits: it holds no credentials. If h.example wants some, the node needs them (`transship export kubelet-config`).
+    # Limits: it contains no credentials. If h.example requires some, the node needs them (`transship export kubelet-config`).
     # Install: transship export containerd -o /etc/containerd/certs.d
     # Set config_path of the CRI plugin's registry section to that folder in config.toml. No restart is needed after later changes.
 
@@ -72,7 +72,7 @@ async fn several_files_go_to_stdout_or_below_a_folder() {
     # ---- quay.io/hosts.toml
     # Written by `transship export containerd`. Run it again when mirror.yaml or mirror.lock changes.
     # Covers: everything that this node pulls from quay.io. What h.example lacks still comes from quay.io.
-    # Limits: it holds no credentials. If h.example wants some, the node needs them (`transship export kubelet-config`).
+    # Limits: it contains no credentials. If h.example requires some, the node needs them (`transship export kubelet-config`).
     # Install: transship export containerd -o /etc/containerd/certs.d
     # Set config_path of the CRI plugin's registry section to that folder in config.toml. No restart is needed after later changes.
 
@@ -80,7 +80,7 @@ async fn several_files_go_to_stdout_or_below_a_folder() {
       capabilities = ["pull", "resolve"]
       override_path = true
     -- stderr
-    left docker.io/library/later:1: the lock doesn't hold it
+    left docker.io/library/later:1: the lock doesn't have it
     "#);
     let written = cli.run("export containerd -o etc/certs.d").await;
     assert_eq!(
@@ -102,7 +102,7 @@ async fn what_a_format_has_no_comment_for_is_told_beside_it() {
     let map: std::collections::BTreeMap<String, String> = serde_json::from_str(&run.stdout).expect("a map");
     assert_eq!(map["docker.io/library/nginx:1.27"], format!("h.example/m/docker.io/library/nginx:1.27@{D}"));
     assert!(run.stderr.contains("Covers: 2 images"), "{run}");
-    assert!(run.stderr.contains("left docker.io/library/later:1: the lock doesn't hold it\n"), "{run}");
+    assert!(run.stderr.contains("left docker.io/library/later:1: the lock doesn't have it\n"), "{run}");
 }
 
 #[tokio::test]
@@ -110,13 +110,13 @@ async fn what_can_not_be_exported_is_known_before_anything_is_written() {
     let cli = plain();
     for (line, why) in [
         ("export", "required"),
-        ("export nonsense", "there is no kind `nonsense`"),
+        ("export nonsense", "`nonsense` isn't a kind of export"),
         ("export env --rke2", "env takes no --rke2"),
         ("export containerd --rke2 --microk8s", "cannot be used with"),
         ("export env --target 4", "mirror.yaml has 3 targets"),
         ("export env --target 3", "is a directory: nothing can be pulled from it"),
-        ("export env --no-lock", "there is no lock"),
-        ("export env --lock none.lock", "there is no lock"),
+        ("export env --no-lock", "the lock doesn't exist"),
+        ("export env --lock none.lock", "the lock doesn't exist"),
         ("export env -c none.yaml", "there is no none.yaml"),
         ("export env -c -", "needs '--lock <FILE>'"),
         ("export env -o mirror.yaml", "can't write mirror.yaml/images.env"),
@@ -137,7 +137,7 @@ async fn an_image_that_a_kind_can_not_express_is_named() {
     -- stdout
     -- stderr
     error: docker.io/library/nginx:1.28 is h.example/m/infra/nginx:1.28 at the target, and containerd keeps the path of what it pulls
-    hint: leave out to: for it, or keep {repository} at the end of layout:; registries-conf, kyverno and kustomize can express it
+    hint: remove to: for it, or end layout: with {repository}; registries-conf, kyverno and kustomize can express it
     ");
     assert!(!cli.path("out").exists(), "nothing is written");
     let conf = cli.run("export registries-conf").await;
@@ -173,10 +173,10 @@ async fn secrets_go_to_files_for_their_owner() {
     assert!(run.stderr.contains(&format!("It lacks {ecr}")) && !run.stderr.contains("hunter2"), "{run}");
     for (line, why) in [
         ("export pull-secret --target 2 --upstream", "cannot be used with"),
-        ("export pull-secret --namespace Web", "Kubernetes takes no name such as `Web`"),
+        ("export pull-secret --namespace Web", "`Web` isn't a valid name in Kubernetes"),
         (
             "export kubelet-config --target 2",
-            "tokens of 123456789012.dkr.ecr.eu-west-1.amazonaws.com end after 12 hours",
+            "tokens of 123456789012.dkr.ecr.eu-west-1.amazonaws.com expire after 12 hours",
         ),
         ("export kubelet-config --upstream", "the environment variable NOT_SET isn't set"),
         ("export env --yes", "env takes no --yes"),
@@ -197,7 +197,7 @@ async fn secrets_are_shown_at_a_terminal_only_if_asked_for() {
         for flags in ["", "--json"] {
             let (code, seen) = cli.run_at_terminal(&format!("export {kind} {flags}")).await;
             assert_eq!(code, 2, "{kind}: {seen}");
-            assert!(seen.contains("holds passwords, and stdout is a terminal"), "{kind}: {seen}");
+            assert!(seen.contains("contains passwords, and stdout is a terminal"), "{kind}: {seen}");
             assert!(seen.contains("-o DIR") && !seen.contains("hunter2"), "{kind}: {seen}");
         }
         let (code, seen) = cli.run_at_terminal(&format!("export {kind} --yes")).await;
@@ -207,7 +207,7 @@ async fn secrets_are_shown_at_a_terminal_only_if_asked_for() {
     }
     // What holds none is shown.
     let (code, seen) = cli.run_at_terminal("export env --lock mirror.lock").await;
-    assert!(code == 2 && seen.contains("there is no lock"), "{seen}");
+    assert!(code == 2 && seen.contains("the lock doesn't exist"), "{seen}");
 }
 
 /// kubernetes-validate compares each object with the schema of its kind, and takes no key that isn't in there.

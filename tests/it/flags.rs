@@ -77,12 +77,12 @@ async fn a_second_run_tells_of_the_first_and_goes_on_or_waits() {
         gate.reached(1).await;
         let second = scene.cli.run("sync --only */app:*").await;
         assert_eq!(second.code, 0, "{second}");
-        assert!(second.stderr.contains("another run is at work on mirror.lock (pid "), "{second}");
+        assert!(second.stderr.contains("another run uses mirror.lock (pid "), "{second}");
         assert!(!scene.cli.run("plan").await.stderr.contains("another run"), "who only looks isn't told");
         assert!(!scene.cli.run("sync --no-lock --dry-run").await.stderr.contains("another run"));
         let third = scene.cli.run("lock --wait");
         let (third, ()) = tokio::join!(third, async { gate.open() });
-        assert!(third.code == 0 && third.stderr.contains("waiting until it is done"), "{third}");
+        assert!(third.code == 0 && third.stderr.contains("waiting for it to finish"), "{third}");
     };
     let (first, ()) = tokio::join!(first, others);
     assert!(first.code == 0 && !first.stderr.contains("another run"), "{first}");
@@ -125,7 +125,7 @@ async fn mistakes_are_shown_where_they_are() {
       |
     3 |   - Nginx
       |     ^
-    mirror.yaml:4:13: images[1].image: it doesn't say which images of the repository
+    mirror.yaml:4:13: images[1].image: a tag, a digest, tags: or select: is missing
       |
     4 |   - {image: a, tgs: [b]}
       |             ^
@@ -135,7 +135,7 @@ async fn mistakes_are_shown_where_they_are() {
     4 |   - {image: a, tgs: [b]}
       |                ^
     hint: did you mean `tags`?
-    mirror.yaml:6:39: registries.h.example.password: a password can't be in the file itself
+    mirror.yaml:6:39: registries.h.example.password: a password can't be a literal value
     hint: write password: {env: VARIABLE} or password: {file: PATH}
     mirror.yaml:7:1: limts: unknown key `limts`
       |

@@ -125,9 +125,9 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
 
     for (line, says) in [
         ("sync --from oci:nowhere --locked", "exit 2"),
-        ("sync --from nowhere", "is no layout"),
-        ("sync --from oci:out:1.27", "is no layout"),
-        ("sync --target oci:out:1.27", "names an image in a layout, where all of it is expected"),
+        ("sync --from nowhere", "isn't a layout"),
+        ("sync --from oci:out:1.27", "isn't a layout"),
+        ("sync --target oci:out:1.27", "names an image in a layout: expected the whole layout"),
     ] {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.to_string().contains(says), "{line}: {run}");
@@ -264,22 +264,26 @@ async fn copy_takes_a_layout_on_either_side() {
     ok(&format!("copy oci:a:nginx:2 {}/short", scene.target.name())).await;
     other.assert_in(&scene.target.inside("short"), "2").await;
     let untagged = scene.cli.run(&format!("copy oci:a:@{} {}/digest", other.digest(), scene.target.name())).await;
-    let warning = "lands without a tag, and may be cleared away; hint: give DST one";
+    let warning = "is mirrored without a tag, so the registry may delete it; hint: give DST a tag";
     assert!(untagged.code == 0 && untagged.stderr.contains(warning), "{untagged}");
     ok(&format!("copy oci:a:@{} {}/digest:x", other.digest(), scene.target.name())).await;
     other.assert_in(&scene.target.inside("digest"), "x").await;
     for (line, why, hint) in [
         ("copy oci:a oci:d", "find the image in oci:a: it has more than one", "docker.io/library/nginx:2"),
-        ("copy oci:a:absent oci:d", "find absent in oci:a: nothing there is called that", "docker.io/library/nginx:2"),
+        (
+            "copy oci:a:absent oci:d",
+            "find absent in oci:a: no image in the layout has that name",
+            "docker.io/library/nginx:2",
+        ),
         ("copy oci:gone oci:d", "gone", "check the spelling"),
     ] {
         let run = scene.cli.run(line).await;
         assert!(run.code == 1 && run.stdout.contains(why) && run.stdout.contains(hint), "{line}: {run}");
     }
     for (line, why) in [
-        (format!("copy oci:a:x:1 oci:d:@{}", other.digest()), "says what the image is"),
+        (format!("copy oci:a:x:1 oci:d:@{}", other.digest()), "is a digest, not a tag"),
         ("copy oci:: oci:d".to_owned(), "isn't a layout"),
-        ("copy nginx:1 oci:d:a b".replace(" b", "é:1"), "isn't a name within a layout"),
+        ("copy nginx:1 oci:d:a b".replace(" b", "é:1"), "isn't a name in a layout"),
     ] {
         let run = scene.cli.run(&line).await;
         assert!(run.code == 2 && run.stderr.contains(why), "{line}: {run}");

@@ -185,7 +185,7 @@ async fn a_conflict() {
     exit 1
     -- stdout
     conflict    SRC/app:1
-      set DST/m/app:1: it holds sha256:[DIGEST], not the pinned sha256:[DIGEST], and may not be replaced
+      set DST/m/app:1: it holds sha256:[DIGEST], not the pinned sha256:[DIGEST], and must not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     1 image, 1 target: 1 conflict in [SECONDS]
@@ -214,9 +214,9 @@ async fn pins_that_move() {
     exit 3
     -- stdout
     differs     SRC/app:1  pinned to sha256:[DIGEST], upstream has sha256:[DIGEST]
-    differs     SRC/db:16  pinned to sha256:[DIGEST], not asked for any more
+    differs     SRC/db:16  pinned to sha256:[DIGEST], no longer in mirror.yaml
     differs     SRC/db:17  not pinned yet, upstream has sha256:[DIGEST]
-      hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
+      hint: `transship update` pins what upstream serves now, `transship lock` only images without a pin
 
     3 differences
     next: `transship update`
@@ -244,7 +244,7 @@ async fn pins_that_move() {
     -- stdout
     -- stderr
     error: mirror.yaml has no image nope
-    hint: name it as mirror.yaml does, or leave out the tag for all of its repository
+    hint: name it as in mirror.yaml, or omit the tag for the whole repository
     ");
 }
 
@@ -268,7 +268,7 @@ async fn a_check_in_which_some_things_fail() {
         resolve nope in SRC/app: 404 Not Found
         hint: check the spelling, and that the tag still exists
       unknown     pull     db
-        no tag of it is picked yet, so that there is none to ask for
+        no tag of it is pinned yet, so there is none to check
         hint: run `transship lock` first, then check again
 
     127.0.0.1:[PORT]
@@ -323,7 +323,7 @@ async fn nothing_to_read() {
     exit 2
     -- stdout
     -- stderr
-    error: there is no mirror.yaml
+    error: mirror.yaml doesn't exist
     hint: write one with `transship init`, or name another with --config FILE
     ");
     insta::assert_snapshot!(cli.run("copy nginx nginx").await.filtered(), @"

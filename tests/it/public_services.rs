@@ -144,7 +144,7 @@ async fn an_empty_blob_that_is_refused_is_explained() {
     let cli = Cli::new();
     let run = cli.run(&format!("copy {}/app:1 {}/app:1", source.name(), target.name())).await;
     assert_eq!(run.code, 1, "{run}");
-    assert!(run.to_string().contains("takes no empty blob"), "{run}");
+    assert!(run.to_string().contains("doesn't accept empty blobs"), "{run}");
 }
 
 #[tokio::test]

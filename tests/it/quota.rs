@@ -205,7 +205,8 @@ async fn quota_tells_what_is_left_for_nothing() {
     scene.list(10, &format!("  - exempt/app:1\n  - app:1\n  - {}/app:1\n", plain.name()));
     let run = scene.cli.run("quota").await;
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 0), "{run}");
-    for told in ["42 of 100 pulls left in 6 h 0 min, for 192.0.2.1", "it tells no pull quota", "2 accounts, 1 limited"]
+    for told in
+        ["42 of 100 pulls left in 6 h 0 min, for 192.0.2.1", "it reports no pull quota", "2 accounts, 1 limited"]
     {
         assert!(run.stdout.contains(told), "{run}");
     }

@@ -157,7 +157,7 @@ async fn a_refused_referrer_is_told_with_a_hint_and_the_image_is_there() {
     assert_eq!(run.code, 0, "{run}");
     scene.assert_mirrored(&root, "app", "1").await;
     assert!(
-        run.stdout.contains("hint: the image is mirrored without it: leave its kind out by artifact_types:"),
+        run.stdout.contains("hint: the image is mirrored without it: exclude its type with artifact_types:"),
         "{run}"
     );
     assert!(run.stderr.contains("405"), "a warning: {run}");

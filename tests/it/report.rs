@@ -119,7 +119,7 @@ async fn errors_of_configuration_are_one_document() {
     let error = run.json()["error"].clone();
     assert_eq!((run.code, &run.json()["exit"], &error["kind"]), (2, &2.into(), &"configuration".into()), "{run}");
     assert_eq!((&error["places"][0]["file"], &error["places"][0]["line"]), (&"mirror.yaml".into(), &Value::Null));
-    assert!(run.stderr.starts_with("error: there is no mirror.yaml\nhint: "), "{run}");
+    assert!(run.stderr.starts_with("error: mirror.yaml doesn't exist\nhint: "), "{run}");
 
     cli.write("mirror.yaml", "target: h.example/m\nimages:\n  - Nginx\n  - {image: a, tgs: [b]}\nlimts: {}\n");
     let run = cli.run("plan --json --report r.json").await;

@@ -29,7 +29,7 @@ async fn the_canonical_case() {
     +FROM 123456789012.dkr.ecr.eu-west-1.amazonaws.com/mirror/docker.io/library/python:3.7-slim-buster@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 # x
      FROM later:1
     -- stderr
-    Dockerfile:2: left `later:1`: the lock doesn't hold it
+    Dockerfile:2: left `later:1`: the lock doesn't have it
     ");
     assert!(cli.read("Dockerfile").expect("a file").starts_with("FROM python"), "nothing is written");
     assert_eq!(cli.run("rewrite . --check").await.code, 3);
@@ -54,7 +54,7 @@ async fn a_target_may_be_chosen_and_json_be_had() {
     );
     assert_eq!(
         json["left"][0],
-        serde_json::json!({"text": "later:1", "file": "Dockerfile", "line": 2, "why": "the lock doesn't hold it"})
+        serde_json::json!({"text": "later:1", "file": "Dockerfile", "line": 2, "why": "the lock doesn't have it"})
     );
     assert_eq!(json["unresolved"], serde_json::json!([]));
 }
@@ -66,8 +66,8 @@ async fn what_can_not_be_rewritten_is_known_before() {
         ("rewrite . --target 0", "there is no target 0"),
         ("rewrite . --target 4", "mirror.yaml has 3 targets"),
         ("rewrite . --target 3", "is a directory: nothing can be pulled from it"),
-        ("rewrite . --no-lock", "there is no lock"),
-        ("rewrite . --lock none.lock", "there is no lock"),
+        ("rewrite . --no-lock", "the lock doesn't exist"),
+        ("rewrite . --lock none.lock", "the lock doesn't exist"),
         ("rewrite . -c none.yaml", "there is no none.yaml"),
         ("rewrite -", "stdin can't be rewritten"),
         ("rewrite none", "there is no none"),

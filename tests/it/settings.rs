@@ -40,7 +40,7 @@ async fn a_file_that_a_host_in_use_needs_is_looked_for_before_the_first_request(
         for words in ["sync", "plan", "check"] {
             let (run, asked) = run(&format!("  \"SRC\": {{{settings}}}\n"), words).await;
             assert_eq!((run.code, asked, run.stdout.as_str()), (2, 0, ""), "{settings} {words}: {run}");
-            assert!(run.stderr.contains("holds no certificate in PEM form"), "{run}");
+            assert!(run.stderr.contains("contains no certificate in PEM format"), "{run}");
         }
     }
     // Hosts that aren't in use don't matter.

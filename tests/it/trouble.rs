@@ -156,7 +156,7 @@ async fn a_silent_blob_host_has_one_bound_and_one_error_for_all_who_need_it() {
             "{run}"
         );
     }
-    // A wave of all that were under way, and then one at a time.
+    // A wave of all that were in progress, and then one at a time.
     assert!(connections.load(Ordering::SeqCst) <= 10, "{}", connections.load(Ordering::SeqCst));
     assert!(!format!("{run}").contains("secret"), "{run}");
 }
@@ -243,7 +243,7 @@ fn name(n: usize) -> String {
 
 /// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on a blob
 /// up until `real` is away. Of the twelve blobs of the images with large layers it is the tenth, so the fourth large one at
-/// least has begun; two of them at a time are under way, and two have arrived. What has, is asked for then.
+/// least has begun; two of them at a time are in progress, and two have arrived. What has, is asked for then.
 async fn with_an_outage<T>(
     scene: &Scene,
     (real, script): (&mut DockerRegistry, &Script),

@@ -29,7 +29,7 @@ fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
         ("no-config", image("bare").without_config().layer(500).build(), "without config"),
         ("unknown", typed(unknown, of_unknown, one), "doesn't accept manifests of this kind"),
         ("artifact-manifest", typed(artifact, of_artifact, other), "doesn't accept manifests of this kind"),
-        ("sha512-child", index().child("linux/amd64", child).build(), "takes no manifest by a sha512 digest"),
+        ("sha512-child", index().child("linux/amd64", child).build(), "doesn't accept a manifest with a sha512 digest"),
         ("foreign-urls", image("urls").docker().layer_of(DOCKER_FOREIGN_LAYER, 900).urls().build(), "allow its urls"),
     ]
 }

@@ -267,8 +267,8 @@ async fn without_a_lock_there_is_nothing_to_compare_with() {
     let (scene, _) = three().await;
     std::fs::remove_file(scene.cli.path("mirror.lock")).expect("a lock");
     for (line, says) in [
-        ("verify", "error: there is no mirror.lock, and nothing to compare with\nhint: pin"),
-        ("verify --no-lock", "error: --no-lock leaves nothing to compare with\nhint: leave out"),
+        ("verify", "error: there is no mirror.lock: nothing to compare with\nhint: pin"),
+        ("verify --no-lock", "error: --no-lock: nothing to compare with\nhint: leave out"),
     ] {
         let run = scene.cli.run(line).await;
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{run}");
@@ -381,11 +381,11 @@ async fn what_a_person_sees() {
     DST/mirror/app:2
       different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
     DST/mirror/app:old
-      extra       tag       sha256:[DIGEST], which the lock doesn't know
-      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
-      hint: missing part: `transship sync --repair` brings it back
-      hint: damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`
-      hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
+      extra       tag       sha256:[DIGEST], which isn't in the lock
+      hint: tag, referrer: `transship sync` sets it again, or reports why it can't
+      hint: missing part: `transship sync --repair` restores it
+      hint: damaged part: delete it there, run the registry's garbage collection, then `transship sync --repair`
+      hint: extra tag: transship deletes nothing; remove it at the target, or add it to mirror.yaml
 
     failed      SRC/db:1
       resolve 1 in DST/mirror/db: 403 Forbidden
@@ -400,7 +400,7 @@ async fn what_a_person_sees() {
     -- stdout
     DST/mirror/app:2
       different   tag       expected sha256:[DIGEST], found sha256:[DIGEST]
-      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
+      hint: tag, referrer: `transship sync` sets it again, or reports why it can't
 
     1 image, 1 target: 1 differs; 1 difference in [SECONDS]
     next: `transship sync --only '*/app:2'`

@@ -187,7 +187,7 @@ async fn what_a_harbor_lacks_is_a_difference() {
     assert_eq!(found, vec![Value::from("blob"); app.blobs().len()], "{check}");
     let text = scene.warm("--check").await;
     assert!(text.stdout.contains("1 image at 1 cache: 1 lacking something;"), "{text}");
-    assert!(text.stdout.contains("without --check has the cache fetch"), "{text}");
+    assert!(text.stdout.contains("without --check makes the cache fetch"), "{text}");
     // The account may not ask which manifests are kept.
     scene.harbor.settle().await;
     let check = scene.warm("--check --json").await;

@@ -43,7 +43,7 @@ pub(super) async fn rewrite(
     for (name, text) in FILES {
         std::fs::write(folder.join(name), text).with_context(|| format!("can't write {name}"))?;
     }
-    stage.step("7. transship rewrite --pin --write", "A Dockerfile and a Deployment use the mirror.")?;
+    stage.step("7. transship rewrite --pin --write", "Makes a Dockerfile and a Deployment use the mirror.")?;
     let global = Global { config: Some(config.to_owned()), ..global.clone() };
     let paths = FILES.map(|(name, _)| name.into()).to_vec();
     let arguments = cli::Rewrite { paths, write: true, check: false, pin: true, target: None };

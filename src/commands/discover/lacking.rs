@@ -98,5 +98,5 @@ fn other_digest(rule: &ImageRule, reference: &Reference) -> Option<String> {
     let Wanted::Tags(tags) = &rule.wanted else { return None };
     let (_, listed) = tags.iter().find(|(listed, _)| listed == tag)?;
     let listed = listed.as_ref().filter(|listed| *listed != digest)?;
-    Some(format!("{reference}: the list pins this tag to another digest, {listed}"))
+    Some(format!("{reference}: mirror.yaml pins this tag to another digest, {listed}"))
 }

@@ -37,7 +37,7 @@ pub(super) fn write(global: &Global, arguments: &cli::Export, kind: &Kind, expor
     let has_secret = export.files.iter().any(|file| file.is_secret);
     if has_secret && folder.is_none() && !arguments.yes && io::stdout().is_terminal() {
         let hint = "write it to files with -o DIR, pipe it on, or show it with --yes";
-        return Err(Unable::error(format!("{} holds passwords, and stdout is a terminal", kind.name), hint));
+        return Err(Unable::error(format!("{} contains passwords, and stdout is a terminal", kind.name), hint));
     }
     if let Some(folder) = folder {
         for file in &export.files {

@@ -24,7 +24,7 @@ fn ecr_policies_are_read_and_checked_before_any_request() {
     for (create, message) in [
         ("lifecycle_policy: none.json", "none.json can't be read: "),
         ("lifecycle_policy: broken.json", "broken.json:2:13: it isn't JSON: "),
-        ("lifecycle_policy: short.json", "short.json has 15 characters, and ECR takes 100 to 30720"),
+        ("lifecycle_policy: short.json", "short.json has 15 characters, but ECR accepts 100 to 30720"),
         ("lifecycle_policy: policy.json", "policy.json has no rules"),
         ("repository_policy: good.json", "good.json has no Statement"),
     ] {
@@ -52,7 +52,7 @@ fn ecr_settings_have_to_agree() {
         ("tag_mutability: IMMUTABLE, mutability_exclusions: []", "expected 1 to 5 patterns"),
         ("tag_mutability: IMMUTABLE, mutability_exclusions: ['a b']", "`a b` isn't a pattern of tags"),
         ("tag_mutability: IMMUTABLE_WITH_EXCLUSION", "expected MUTABLE or IMMUTABLE"),
-        ("encryption: AES256, kms_key: alias/m", "AES256 takes no key"),
+        ("encryption: AES256, kms_key: alias/m", "AES256 doesn't use a key"),
         ("encryption: SSE", "expected AES256, KMS or KMS_DSSE"),
     ] {
         let problems = problems(&with(bad));

@@ -60,13 +60,13 @@ fn wrong_handling_is_refused() {
     let image = |keys: &str| images(&format!("  - {{image: a:1, {keys}}}"));
     let default = |keys: &str| with(&format!("defaults: {{{keys}}}"));
     assert_problems(vec![
-        (image("overwrite: maybe"), "3:29 images[0].overwrite: `maybe` isn't understood: expected true, false or keep"),
-        (image("referrers: some"), "3:29 images[0].referrers: `some` isn't understood: expected all, none or require"),
+        (image("overwrite: maybe"), "3:29 images[0].overwrite: `maybe` isn't supported: expected true, false or keep"),
+        (image("referrers: some"), "3:29 images[0].referrers: `some` isn't supported: expected all, none or require"),
         (
             image("missing_attestations: ignore"),
-            "3:40 images[0].missing_attestations: `ignore` isn't understood: expected fail or drop",
+            "3:40 images[0].missing_attestations: `ignore` isn't supported: expected fail or drop",
         ),
-        (default("foreign: skip"), "3:21 defaults.foreign: `skip` isn't understood: expected fetch or fail"),
+        (default("foreign: skip"), "3:21 defaults.foreign: `skip` isn't supported: expected fetch or fail"),
         (image("platforms: {a: b}"), "3:29 images[0].platforms: expected a list, found a map"),
         (image("platforms: []"), "3:29 images[0].platforms: the list is empty"),
         (
@@ -75,7 +75,7 @@ fn wrong_handling_is_refused() {
         ),
         (
             default("platforms: [linux/amd64, linux/x86_64]"),
-            "3:37 defaults.platforms[1]: `linux/x86_64` isn't what images are listed under: x86_64 is called amd64 there",
+            "3:37 defaults.platforms[1]: `linux/x86_64` isn't a platform of images: write amd64 for x86_64",
         ),
         (
             image("platforms: [linux/amd64, linux/amd64]"),
@@ -91,15 +91,15 @@ fn wrong_handling_is_refused() {
         ),
         (
             image("artifact_types: [a/b], referrers: none"),
-            "3:34 images[0].artifact_types: it picks among referrers, and referrers: none mirrors none",
+            "3:34 images[0].artifact_types: it selects referrers, but referrers: none mirrors none",
         ),
         (
             images("  - {image: a:1, artifact_types: [a/b]}\ndefaults: {referrers: none}"),
-            "3:34 images[0].artifact_types: it picks among referrers, and referrers: none mirrors none",
+            "3:34 images[0].artifact_types: it selects referrers, but referrers: none mirrors none",
         ),
         (
             default("artifact_types: [a/b], referrers: none"),
-            "3:28 defaults.artifact_types: it picks among referrers, and referrers: none mirrors none",
+            "3:28 defaults.artifact_types: it selects referrers, but referrers: none mirrors none",
         ),
     ]);
 }
@@ -118,11 +118,11 @@ fn one_image_may_be_mirrored_for_several_platforms_but_not_under_one_tag() {
     assert_problems(vec![
         (
             images(&(entry("x", "a:1", "linux/amd64") + &entry("x", "a:1", "linux/arm64"))),
-            "4:5 images[1]: h.example/m/x:1 is where images[0] in line 3 lands, too",
+            "4:5 images[1]: h.example/m/x:1 is also the target of images[0] in line 3",
         ),
         (
             images(&(entry("x", &pinned, "linux/amd64") + &entry("x", &pinned, "linux/arm64"))),
-            "4:5 images[1]: h.example/m/x:1 is where images[0] in line 3 lands, too",
+            "4:5 images[1]: h.example/m/x:1 is also the target of images[0] in line 3",
         ),
     ]);
 }

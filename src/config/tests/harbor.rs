@@ -56,7 +56,7 @@ fn what_harbor_would_refuse_is_refused_with_position() {
         ),
         (
             with("registries: {x.io: {harbor: {create: {severity: bad}}}}"),
-            "3:49 registries.x.io.harbor.create.severity: `bad` isn't understood: expected one of none, low, medium, high, critical",
+            "3:49 registries.x.io.harbor.create.severity: `bad` isn't supported: expected one of none, low, medium, high, critical",
         ),
         (
             with("registries: {x.io: {harbor: {create: {quota: 5}}}}"),
@@ -64,11 +64,11 @@ fn what_harbor_would_refuse_is_refused_with_position() {
         ),
         (
             "target: h.example\nimages: [a]\nlayout: a\nregistries: {h.example: {harbor: {}}}".into(),
-            "2:10 images[0]: Harbor would refuse the repository name `a`: it is PROJECT/NAME there",
+            "2:10 images[0]: Harbor refuses the repository name `a`: it is PROJECT/NAME there",
         ),
         (
             "target: h.example/a__b\nimages: [a]\nregistries: {h.example: {harbor: {}}}".into(),
-            "2:10 images[0]: Harbor would refuse the project name `a__b`",
+            "2:10 images[0]: Harbor refuses the project name `a__b`",
         ),
     ] {
         assert_eq!(problems(&text), [expected]);
@@ -94,14 +94,14 @@ fn proxy_caches_that_make_no_sense_are_refused_with_position() {
     for (caches, expected) in [
         ("[{upstream: ghcr.io}]", "[0]: project is missing"),
         ("[{project: hub}]", "[0]: upstream is missing"),
-        ("[{project: Hub, upstream: ghcr.io}]", "[0].project: Harbor would refuse the project `Hub`"),
-        ("[{project: a/b, upstream: ghcr.io}]", "[0].project: Harbor would refuse the project `a/b`"),
+        ("[{project: Hub, upstream: ghcr.io}]", "[0].project: Harbor refuses the project `Hub`"),
+        ("[{project: a/b, upstream: ghcr.io}]", "[0].project: Harbor refuses the project `a/b`"),
         ("[{project: a, upstream: ghcr.io/x}]", "[0].upstream: `ghcr.io/x` isn't a registry"),
         ("[{project: a, upstream: \"https://ghcr.io\"}]", "[0].upstream: `https://ghcr.io` isn't a registry"),
         ("[{project: a, upstream: h.example}]", "[0].upstream: `h.example` is the Harbor itself"),
         (
             "[{project: m, upstream: ghcr.io}]",
-            "[0].project: h.example/m/docker.io/library/a is mirrored to project m, and a proxy cache takes no pushes",
+            "[0].project: h.example/m/docker.io/library/a is mirrored to project m, and a proxy cache accepts no pushes",
         ),
         (
             "[{project: a, upstream: ghcr.io}, {project: a, upstream: quay.io}]",

@@ -82,7 +82,7 @@ fn wrong_targets_and_layouts_are_refused() {
         ("target: https://h\nimages: [a]".into(), "1:9 target: `https://h` has a scheme"),
         (
             "target: oci:dir:a/b\nimages: [a]".into(),
-            "1:9 target: `oci:dir:a/b` names an image in a layout, where all of it is expected: oci:DIR, with no : in DIR",
+            "1:9 target: `oci:dir:a/b` names an image in a layout: expected the whole layout, oci:DIR, with no : in DIR",
         ),
         (
             "target: 'oci:'\nimages: [a]".into(),
@@ -99,7 +99,7 @@ fn wrong_targets_and_layouts_are_refused() {
 #[test]
 fn wrong_images_are_refused() {
     assert_problems(vec![
-        ("target: h/m\nimages: []".into(), "2:9 images: there is nothing to mirror"),
+        ("target: h/m\nimages: []".into(), "2:9 images: images: is missing or empty"),
         (
             images("  - nginx:a b"),
             "3:5 images[0]: `a b` isn't a tag: expected up to 128 letters, digits, _ . - and none of . - first",
@@ -114,13 +114,10 @@ fn wrong_images_are_refused() {
         ),
         (images("  - image: a\n    tags: [x, x]"), "4:15 images[0].tags[1]: the tag `x` is listed twice"),
         (images("  - image: a\n    tags: []"), "4:11 images[0].tags: the list is empty"),
-        (images("  - image: a"), "3:12 images[0].image: it doesn't say which images of the repository"),
-        (images("  - {image: a:1, tags: [x]}"), "3:5 images[0]: there are several ways of choosing images"),
+        (images("  - image: a"), "3:12 images[0].image: a tag, a digest, tags: or select: is missing"),
+        (images("  - {image: a:1, tags: [x]}"), "3:5 images[0]: only one of tag, digest, tags: and select: is allowed"),
         (images("  - {tags: [x]}"), "3:5 images[0]: the key `image` is missing"),
-        (
-            images("  - {image: a:1, as: x}"),
-            "3:22 images[0].as: as: names the tag of an image that is given by a digest alone",
-        ),
+        (images("  - {image: a:1, as: x}"), "3:22 images[0].as: as: is only for an image that is given by digest only"),
         (
             images("  - {image: a, select: {glob: [x, '[']}}"),
             "3:35 images[0].select.glob[1]: `[` isn't a glob: unclosed character class; missing ']'",
@@ -135,20 +132,20 @@ fn wrong_images_are_refused() {
         ),
         (
             images("  - a:1\n  - b:1\n  - a:1"),
-            "5:5 images[2]: h.example/m/docker.io/library/a:1 is where images[0] in line 3 lands, too",
+            "5:5 images[2]: h.example/m/docker.io/library/a:1 is also the target of images[0] in line 3",
         ),
         (
             images("  - a/x:1\n  - {image: b/x, tags: ['2', '1'], to: docker.io/a/x}"),
-            "4:5 images[1]: h.example/m/docker.io/a/x:1 is where images[0] in line 3 lands, too",
+            "4:5 images[1]: h.example/m/docker.io/a/x:1 is also the target of images[0] in line 3",
         ),
         (images("  - h.example/m/a:1\nlayout: a"), "3:5 images[0]: h.example/m/a would be mirrored onto itself"),
         (
             images("  - {image: a, select: {latest: 1}}\n  - {image: a, select: {latest: 1}}"),
-            "4:5 images[1]: it is the same selection as images[0] in line 3",
+            "4:5 images[1]: the selection is the same as images[0] in line 3",
         ),
         (
             format!("target: {ECR}\nimages: [a]\nlayout: a"),
-            "2:10 images[0]: ECR would refuse the repository name `a`: it must have 2 to 256 characters",
+            "2:10 images[0]: ECR refuses the repository name `a`: it must have 2 to 256 characters",
         ),
     ]);
 }

@@ -32,7 +32,7 @@ fn what_can_be_no_mirror_is_refused() {
     let of = |mirror: &str| with(&format!("registries: {{docker.io: {{mirrors: [{mirror}]}}}}"));
     let long = "a/".repeat(120);
     let too_long = format!(
-        "3:36 registries.docker.io.mirrors[0]: it gives docker.io/library/nginx no possible name: {}",
+        "3:36 registries.docker.io.mirrors[0]: it gives docker.io/library/nginx an invalid name: {}",
         Repository::below(&"m.example".parse().unwrap(), long.trim_end_matches('/'), "library/nginx").unwrap_err()
     );
     assert_problems(vec![

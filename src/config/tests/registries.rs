@@ -50,11 +50,11 @@ fn wrong_registries_are_refused() {
     assert_problems(vec![
         (
             with("registries: {docker.io: {username: u, password: hunter2}}"),
-            "3:49 registries.docker.io.password: a password can't be in the file itself",
+            "3:49 registries.docker.io.password: a password can't be a literal value",
         ),
         (
             with("registries: {docker.io: {token: hunter2}}"),
-            "3:33 registries.docker.io.token: a token can't be in the file itself",
+            "3:33 registries.docker.io.token: a token can't be a literal value",
         ),
         (
             with("registries: {docker.io: {username: u, password: {env: UNSET}}}"),
@@ -111,7 +111,7 @@ fn wrong_registries_are_refused() {
         (with("registries: {x.io: {ecr: {}}}"), "3:26 registries.x.io.ecr: x.io isn't a registry of Amazon ECR"),
         (
             with(&format!("registries: {{{ECR}: {{ecr: {{create: {{tag_mutability: NO}}}}}}}}")),
-            "3:92 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.create.tag_mutability: `NO` isn't understood: expected MUTABLE or IMMUTABLE",
+            "3:92 registries.123456789012.dkr.ecr.eu-west-1.amazonaws.com.ecr.create.tag_mutability: `NO` isn't supported: expected MUTABLE or IMMUTABLE",
         ),
     ]);
 }

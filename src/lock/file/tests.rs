@@ -143,7 +143,7 @@ fn what_is_held_is_waited_for() {
     let held = File::open(&path).unwrap();
     held.lock().unwrap();
     let late = hold(&File::open(&path).unwrap(), Instant::now()).unwrap_err();
-    assert_eq!(late.to_string(), "another process holds the file locked");
+    assert_eq!(late.to_string(), "another process has locked the file");
 }
 
 #[cfg(unix)]

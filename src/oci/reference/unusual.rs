@@ -17,8 +17,8 @@ const TRANSPORTS: &[(&str, &str)] = &[
     ("dir:.", ELSEWHERE),
 ];
 
-const PLAIN: &str = "write [host/]repository[:tag][@digest], without anything before it";
-const ELSEWHERE: &str = "only registries and layouts (oci:DIR) can be read; `skopeo copy` makes a layout of it";
+const PLAIN: &str = "write [host/]repository[:tag][@digest], without a prefix";
+const ELSEWHERE: &str = "only registries and layouts (oci:DIR) can be read; `skopeo copy` can convert it to a layout";
 
 /// # Errors
 /// If `text` is unusual in a known way.
@@ -60,10 +60,10 @@ mod tests {
     fn what_is_odd_is_told() {
         let reference = |text: &str| text.parse::<Reference>().map(|_| ()).unwrap_err().to_string();
         for (text, words) in [
-            ("docker://nginx:1.27", "without anything before it"),
-            ("docker://ghcr.io/a/b", "without anything before it"),
-            ("oci://ghcr.io/a/chart:1", "without anything before it"),
-            ("https://ghcr.io/a/b:1", "without anything before it"),
+            ("docker://nginx:1.27", "without a prefix"),
+            ("docker://ghcr.io/a/b", "without a prefix"),
+            ("oci://ghcr.io/a/chart:1", "without a prefix"),
+            ("https://ghcr.io/a/b:1", "without a prefix"),
             ("oci-archive:app.tar", "layouts (oci:DIR)"),
             ("oci-archive:/tmp/app.tar:1", "layouts (oci:DIR)"),
             ("docker-archive:app.tar", "layouts (oci:DIR)"),
@@ -71,7 +71,7 @@ mod tests {
             ("containers-storage:localhost/a:1", "layouts (oci:DIR)"),
             ("dir:/tmp/x", "layouts (oci:DIR)"),
             ("ghcr.io/a/chart:1.2.3+build.5", "Helm and others store it as `1.2.3_build.5`"),
-            ("ngi\u{200b}nx:1", "`ngi\\u{200b}nx:1` holds an invisible or odd character (U+200B)"),
+            ("ngi\u{200b}nx:1", "`ngi\\u{200b}nx:1` contains an invisible or odd character (U+200B)"),
             ("\u{feff}nginx:1", "(U+FEFF)"),
             ("nginx:1\u{a0}", "an invisible or odd character (U+00A0)"),
             ("nginx:1\u{ad}", "an invisible or odd character (U+00AD)"),
@@ -86,7 +86,7 @@ mod tests {
         }
         assert!("1.0+2".parse::<Tag>().unwrap_err().to_string().contains("`1.0_2`"));
         assert!("+".parse::<Tag>().unwrap_err().to_string().contains("isn't a tag"));
-        assert!("docker://h/a".parse::<Repository>().unwrap_err().to_string().contains("without anything"));
+        assert!("docker://h/a".parse::<Repository>().unwrap_err().to_string().contains("without a prefix"));
         assert!("h\u{200b}.io".parse::<Registry>().unwrap_err().to_string().contains("U+200B"));
     }
 

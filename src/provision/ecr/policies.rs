@@ -54,7 +54,7 @@ impl Ecr {
             // Without reconcile, the next run leaves the repository unchanged, so the user has to finish this.
             self.set_policy(client, new, kind, policy, attempted).await.map_err(|error| {
                 let by_hand = self.policy_command(new, kind, policy);
-                let finish = format!("finish by `{by_hand}`, then run it again");
+                let finish = format!("run `{by_hand}`, then run this again");
                 also(error, &format!("the repository exists by now, without it: {finish}"))
             })?;
         }
@@ -91,7 +91,7 @@ impl Ecr {
             let attempted = format!("set {} of repository {repository}", kind.key);
             self.set_policy(&client, repository, kind, policy, attempted).await.map_err(|error| {
                 let by_hand = self.policy_command(repository, kind, policy);
-                also(error, &format!("or have it set by `{by_hand}`; or {}", without(repository)))
+                also(error, &format!("or set it with `{by_hand}`; or {}", without(repository)))
             })?;
         }
         self.remember(repository, Vec::new());

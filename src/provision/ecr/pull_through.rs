@@ -49,7 +49,7 @@ impl Rule {
             ),
             prefix => (
                 format!("everything under {prefix}/"),
-                format!("choose another prefix than {prefix}/ by target:, layout: or to: in mirror.yaml"),
+                format!("choose another prefix than {prefix}/ with target:, layout: or to: in mirror.yaml"),
             ),
         };
         let why = format!("{what} is a pull-through cache of {upstream}, and can't be pushed to");
@@ -78,7 +78,7 @@ impl Ecr {
         match asked.await {
             Ok(answer) => answer.pull_through_cache_rules().iter().filter_map(Rule::of).collect(),
             Err(error) => {
-                tracing::debug!("{error}: it counts as having none");
+                tracing::debug!("{error}: assuming that it has none");
                 Vec::new()
             }
         }

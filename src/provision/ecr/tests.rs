@@ -349,7 +349,7 @@ async fn a_refusal_names_the_right_and_the_way_out() {
     assert_eq!(
         error.hint(),
         Some(
-            "allow ecr:CreateRepository in the policies of this AWS identity; or have it created by `aws ecr \
+            "allow ecr:CreateRepository in the policies of this AWS identity; or create it with `aws ecr \
              create-repository --region eu-west-1 --registry-id 123456789012 --repository-name m/a`"
         )
     );

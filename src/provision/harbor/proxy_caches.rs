@@ -123,8 +123,8 @@ impl Wanted {
             Err(error) if error.kind() == Kind::Conflict => {
                 let is_it = |endpoint: &Endpoint| self.leads_there(endpoint);
                 let faster = self.host.find_endpoint(&self.name, is_it).await?;
-                let hint = "rename that endpoint at Harbor, or have it lead there";
-                let why = format!("there is a registry endpoint {name}, which leads elsewhere");
+                let hint = "rename that endpoint in Harbor, or change its URL";
+                let why = format!("the registry endpoint {name} exists and has another URL");
                 faster.map(|endpoint| endpoint.id).ok_or_else(|| self.error(Kind::Conflict, &why).with_hint(hint))
             }
             other => other.map_err(|error| self.explain(error)),
@@ -136,7 +136,7 @@ impl Wanted {
         if self.host.project(&self.name).await? == Project::Missing {
             return Ok(Work { created: true, ..Work::default() });
         }
-        self.tell_doubt("give the account the right `project: read`");
+        self.tell_doubt("give the account the permission `project: read`");
         Ok(Work::default())
     }
 
@@ -145,7 +145,7 @@ impl Wanted {
         let upstream = &self.cache.upstream;
         let Some(id) = found.endpoint else {
             let hint = "name another project under proxy_caches:, or delete that one";
-            let why = format!("it is there, and is no proxy cache of {upstream}, nor of anything else");
+            let why = format!("it exists and isn't a proxy cache");
             return Err(self.error(Kind::Conflict, &why).with_hint(hint));
         };
         match self.host.endpoint(&self.name, id).await {
@@ -153,12 +153,12 @@ impl Wanted {
             Ok(endpoint) => {
                 let hint = "Harbor can't give a project another upstream: name another project under proxy_caches:, or delete \
                     that one";
-                let why = format!("it is a proxy cache of {}, and not of {upstream}", endpoint.url);
+                let why = format!("it is a proxy cache of {}, not of {upstream}", endpoint.url);
                 Err(self.error(Kind::Conflict, &why).with_hint(hint))
             }
             Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotFound) => {
                 tracing::debug!("{error}");
-                self.tell_doubt("give the account the right `registry: read`");
+                self.tell_doubt("give the account the permission `registry: read`");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -215,12 +215,12 @@ impl Wanted {
         let hint = match error.kind() {
             Kind::Denied if error.why().contains("read only") => return error,
             Kind::Denied => {
-                "creating a proxy cache takes an administrator, or a system robot with the rights `registry: list`, \
-                 `registry: create` and `project: create`: use one, or have the project created beforehand"
+                "creating a proxy cache takes an administrator, or a system robot with the permissions `registry: list`, \
+                 `registry: create` and `project: create`: use one, or ask for the project to be created first"
             }
             Kind::Configuration => {
-                "Harbor has to reach the upstream itself: is its name right, and does Harbor's network (a proxy, a firewall) \
-                 lead there? An upstream that wants a login needs an endpoint that an administrator makes"
+                "Harbor must be able to reach the upstream: check its name, and Harbor's network (proxy, firewall). An \
+                 upstream that requires a login needs an endpoint that an administrator creates"
             }
             _ => return error,
         };

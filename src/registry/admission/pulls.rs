@@ -253,7 +253,7 @@ impl Budget {
             return last.status().map_or(error.clone(), |status| error.with_status(status));
         }
         let left = u64::try_from(state.left).unwrap_or(0);
-        let mut why = format!("it takes {}, and {} has {left} left", pulls(needed), self.name);
+        let mut why = format!("it needs {}, and {} has {left} left", pulls(needed), self.name);
         if let Some((quota, _)) = state.told {
             why.push_str(&format!(" of {}", quota.limit));
         }
@@ -365,7 +365,7 @@ fn pulls(count: u64) -> String {
 }
 
 fn hint(back_at: &str) -> String {
-    format!("run it again after {back_at}, when the window of the quota has passed, or log in for a larger one")
+    format!("run it again after {back_at}, when the quota's window has passed, or log in for a larger quota")
 }
 
 /// The end of `window`, rounded to the minute, for display.

@@ -222,7 +222,7 @@ async fn consult(program: &str, server: &str) -> Result<Option<Credential>, Stri
         let why = complaint(&[&said, &complained]);
         return Err(format!("{program} failed ({}){why}", output.status));
     }
-    let unreadable = |_| format!("{program} gave an answer that can't be read{}", complaint(&[&complained]));
+    let unreadable = |_| format!("{program} gave an invalid answer{}", complaint(&[&complained]));
     let answer: Answer = serde_json::from_str(&said).map_err(unreadable)?;
     let empty = answer.username.is_empty() && answer.secret.is_empty();
     Ok((!empty).then(|| login(answer.username, answer.secret)))
@@ -410,14 +410,14 @@ mod tests {
             (r#"echo '{"Username":"","Secret":""}'"#, Ok(None)),
             ("echo credentials not found in native keychain; exit 1", Ok(None)),
             ("echo no keychain here; exit 1", Err("failed (exit status: 1): no keychain here")),
-            ("echo secret", Err("gave an answer that can't be read")),
+            ("echo secret", Err("gave an invalid answer")),
             ("echo credentials not found >&2; exit 1", Ok(None)),
             ("echo locked >&2; exit 1", Err("failed (exit status: 1): locked")),
             ("echo one; echo two >&2; exit 3", Err("failed (exit status: 3): one; two")),
             (r"printf 'a\033[2J\n\nb\n' >&2; exit 1", Err(r"failed (exit status: 1): a\u{1b}[2J; b")),
             ("echo password=secret >&2; exit 1", Err("failed (exit status: 1): password=…")),
             ("echo https://u:secret@h.io >&2; exit 1", Err("failed (exit status: 1): https://…@h.io")),
-            ("echo hint >&2; echo secret", Err("gave an answer that can't be read: hint")),
+            ("echo hint >&2; echo secret", Err("gave an invalid answer: hint")),
             ("exit 1", Err("failed (exit status: 1)")),
         ] {
             let found = consult(&program(folder.path(), script), "h.io").await;

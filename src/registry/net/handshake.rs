@@ -54,8 +54,8 @@ pub(crate) fn diagnose(error: &TlsError, way: &Way<'_>) -> Option<Diagnosis> {
 
 fn no_common_ground() -> Diagnosis {
     diagnosis(
-        "the server supports no TLS version or no cipher of transship",
-        "update the server's configuration: it has to support TLS 1.2 or 1.3 with a current cipher",
+        "the server supports no TLS version or cipher that transship supports",
+        "update the server's configuration: it must support TLS 1.2 or 1.3 with a current cipher",
     )
 }
 

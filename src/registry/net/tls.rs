@@ -71,7 +71,7 @@ impl Tls {
             let certificates = certificates(registry, "client_cert", &client.certificate)?;
             let pem = contents(registry, "client_key", &client.key)?;
             let path = client.key.display().to_string();
-            let none = |_| at_key(registry, "client_key", &format!("{path}: holds no private key in PEM form"));
+            let none = |_| at_key(registry, "client_key", &format!("{path}: contains no private key in PEM format"));
             let key = PrivateKeyDer::from_pem_slice(&pem).map_err(none)?;
             Ok(Identity { certificates, key, path })
         });
@@ -142,7 +142,7 @@ fn contents(registry: &Registry, key: &str, path: &Path) -> Result<Vec<u8>> {
 fn certificates(registry: &Registry, key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let pem = contents(registry, key, path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let none = || at_key(registry, key, &format!("{}: holds no certificate in PEM form", path.display()));
+    let none = || at_key(registry, key, &format!("{}: contains no certificate in PEM format", path.display()));
     all.ok().filter(|certificates| !certificates.is_empty()).ok_or_else(none)
 }
 

@@ -76,7 +76,7 @@ impl<'a> Way<'a> {
             }
             None if self.settings.endpoint.is_some() => {
                 format!(
-                    "check endpoint: of {}: it has to be a registry's address that can be reached from here",
+                    "check endpoint: of {}: it must be a registry's address that is reachable from this machine",
                     self.key()
                 )
             }

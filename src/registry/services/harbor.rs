@@ -33,7 +33,7 @@ use self::project::SystemInfo;
 /// The `service` of every Harbor.
 pub(crate) const SERVICE: &str = "harbor-registry";
 
-const NO_PROJECT: &str = "create the project in Harbor, or let `transship` do so: don't set `create: false`, and \
+const NO_PROJECT: &str = "create the project in Harbor, or let `transship` create it: don't set `create: false`, and \
     give the account permission (see registries: in mirror.yaml)";
 
 const NO_SUCH_SOURCE: &str = "check the spelling of the project, the first segment of the repository's path";
@@ -41,11 +41,11 @@ const NO_SUCH_SOURCE: &str = "check the spelling of the project, the first segme
 const NO_RIGHT: &str = "the account has no permission on this project: a system robot needs both pull and push of \
     repository on it or on all projects, a user needs the role of a developer";
 
-const WRONG_PASSWORD: &str = "check user name and password: a robot's name is written whole, with its prefix (robot$ \
-    unless Harbor's administrator has changed it), and the robot may be disabled, or its secret be expired or renewed";
+const WRONG_PASSWORD: &str = "check user name and password: write a robot's full name, with its prefix (robot$ \
+    unless Harbor's administrator has changed it), the robot may be disabled, or its secret expired or renewed";
 
-const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Is the image's \
-    config JSON? Harbor stores no image whose config it can't read";
+const UNREADABLE_CONFIG: &str = "Harbor failed on this manifest alone: see the log of its core. Check that the \
+    image's config is JSON: Harbor rejects an image whose config it can't parse";
 
 /// What a run has learnt about one Harbor.
 #[derive(Debug, Default)]
@@ -109,7 +109,7 @@ impl Host {
         let challenged = answer.headers.get_all(WWW_AUTHENTICATE).iter().any(|value| !value.is_empty());
         let project = project(&request.repository);
         (!challenged).then(|| {
-            let error = request.error(Kind::NotFound, format!("there is no project {project}"));
+            let error = request.error(Kind::NotFound, format!("project {project} doesn't exist"));
             let hint = if request.action.traits().writes { NO_PROJECT } else { NO_SUCH_SOURCE };
             error.with_status(answer.status.as_u16()).with_hint(hint)
         })

@@ -19,14 +19,14 @@ const PROVED: [Proved; 3] = [
         proof: CacheProof::BlobsKept,
         word: "blobs kept",
         means: Some(
-            "blobs kept: which manifests a Harbor keeps only its API tells, to accounts with the right `artifact: read`",
+            "blobs kept: only Harbor's API shows which manifests it stores, to accounts with the permission `artifact: read`",
         ),
     },
     Proved {
         proof: CacheProof::Served,
         word: "served",
         means: Some(
-            "served: such a cache passes each HEAD on, so that the image can be had through it, and need not be kept",
+            "served: this cache forwards each HEAD, so the image is available through it, but may not be stored",
         ),
     },
 ];
@@ -60,7 +60,7 @@ impl Page<'_> {
             let names = match &cached.tag {
                 None | Some(CachedTag::AsPinned) => continue,
                 Some(CachedTag::Moved(digest)) => format!("the tag names {} upstream", digest.short()),
-                Some(CachedTag::Gone) => "the tag is gone upstream".to_owned(),
+                Some(CachedTag::Gone) => "the tag no longer exists upstream".to_owned(),
             };
             is_any = true;
             let pinned = outcome.digest.as_ref().map_or("nothing", |digest| digest.short());
@@ -68,7 +68,7 @@ impl Page<'_> {
             self.worded(("moved", WAITING), &text)?;
         }
         if is_any {
-            let hint = "what is pinned is pulled by its digest; `transship update` pins what the tag names";
+            let hint = "clients get the pinned image by digest; `transship update` pins what the tag names";
             self.line(&format!("  hint: {hint}"))?;
         }
         Ok(())
@@ -81,14 +81,13 @@ impl Page<'_> {
             return Ok(());
         }
         self.gap()?;
-        self.line("only the upstream answers to these digests, as Harbor keeps an index under another one:")?;
+        self.line("only the upstream answers to these digests, because Harbor stores an index under another one:")?;
         for (outcome, cached) in of {
             for digest in &cached.only_upstream {
                 self.line(&format!("  {digest}  {}", place(outcome)))?;
             }
         }
-        let hint =
-            "who pulls by digest while the upstream is away needs copies in an ordinary project: `transship sync`";
+        let hint = "pulls by digest while the upstream is down need copies in an ordinary project: `transship sync`";
         self.line(&format!("  hint: {hint}"))
     }
 }

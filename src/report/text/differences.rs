@@ -26,15 +26,15 @@ struct Remedy {
 const REMEDIES: [Remedy; 5] = [
     Remedy {
         helps: Difference::is_seen_by_sync,
-        text: "tag, referrer: `transship sync` sets it again, or tells why it can't",
+        text: "tag, referrer: `transship sync` sets it again, or reports why it can't",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Missing && !difference.is_seen_by_sync(),
-        text: "missing part: `transship sync --repair` brings it back",
+        text: "missing part: `transship sync --repair` restores it",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Damaged && !difference.is_in_a_layout(),
-        text: "damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`",
+        text: "damaged part: delete it there, run the registry's garbage collection, then `transship sync --repair`",
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Damaged && difference.is_in_a_layout(),
@@ -42,13 +42,13 @@ const REMEDIES: [Remedy; 5] = [
     },
     Remedy {
         helps: |difference| Wrong::of(difference) == Wrong::Extra,
-        text: "extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml",
+        text: "extra tag: transship deletes nothing; remove it at the target, or add it to mirror.yaml",
     },
 ];
 
 /// Fixes for pull-through caches.
 const AT_CACHES: [Remedy; 1] =
-    [Remedy { helps: |_| true, text: "`transship warm` without --check has the cache fetch what it lacks" }];
+    [Remedy { helps: |_| true, text: "`transship warm` without --check makes the cache fetch what it lacks" }];
 
 impl Wrong {
     fn of(difference: &Difference) -> Self {
@@ -105,7 +105,9 @@ impl Page<'_> {
             self.worded(("differs", WAITING), &format!("{}  {}", escape(&pin.source), how_it_differs(pin)))?;
         }
         if !pins.is_empty() {
-            self.line("  hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin")?;
+            self.line(
+                "  hint: `transship update` pins what upstream serves now, `transship lock` only images without a pin",
+            )?;
         }
         if !parts.is_empty() {
             self.gap()?;
@@ -139,7 +141,7 @@ fn how_it_differs(pin: &Difference) -> String {
         (_, None) if pin.what == Part::Referrer => format!("upstream lacks the pinned referrer {expected}"),
         _ if pin.what == Part::Referrer => format!("pinned to referrer {expected}, upstream has {found}"),
         (None, _) => format!("not pinned yet, upstream has {found}"),
-        (_, None) => format!("pinned to {expected}, not asked for any more"),
+        (_, None) => format!("pinned to {expected}, no longer in mirror.yaml"),
         _ => format!("pinned to {expected}, upstream has {found}"),
     }
 }
@@ -148,7 +150,7 @@ fn how_it_differs(pin: &Difference) -> String {
 fn what_is_wrong(part: &Difference) -> String {
     let (expected, found) = (short(part.expected.as_ref()), short(part.found.as_ref()));
     match part {
-        Difference { expected: None, .. } => format!("{found}, which the lock doesn't know"),
+        Difference { expected: None, .. } => format!("{found}, which isn't in the lock"),
         Difference { found: Some(_), .. } => format!("expected {expected}, found {found}"),
         Difference { why: Some(why), .. } => format!("{expected}: {}", escape(why)),
         Difference { .. } => expected.to_owned(),

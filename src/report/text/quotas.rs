@@ -37,7 +37,7 @@ fn told(row: &AccountQuota) -> String {
         (None, Some(counted)) => format!(", for {}", escape(counted)),
         (None, None) => String::new(),
     };
-    let Some(quota) = row.quota else { return format!("it tells no pull quota{who}") };
+    let Some(quota) = row.quota else { return format!("it reports no pull quota{who}") };
     #[expect(clippy::cast_precision_loss, reason = "seconds of a window")]
     let window = quota.window_seconds.map(|window| format!(" in {}", duration(window as f64))).unwrap_or_default();
     format!("{} of {} pulls left{window}{who}", quota.remaining, quota.limit)

@@ -38,7 +38,7 @@ impl Page<'_> {
                     let kind = referrer.kind().unwrap_or_else(|| referrer.media_type.as_str());
                     format!("{}  {}", referrer.digest.short(), escape(kind))
                 }
-                None => "whether anything refers to it".to_owned(),
+                None => "whether it has referrers".to_owned(),
             };
             self.worded_at(2, (look.word, color), &text)?;
             let Some(error) = &row.error else { continue };

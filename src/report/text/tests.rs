@@ -20,7 +20,7 @@ fn a_run() {
     copied      docker.io/library/nginx:1.27            52.3 MB  1.2 s, +2 referrers
       failed      sha256:98f3ae1ef671  application/spdx+json
         push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
-        hint: leave its kind out by artifact_types:
+        hint: exclude its type with artifact_types:
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
@@ -40,7 +40,7 @@ fn a_run() {
       hint: authenticated but not authorized: ask the registry's owner for permission
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and must not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     8 images, 1 target: 2 copied, 1 up to date, 1 not done, 1 conflict, 3 failed
@@ -58,10 +58,10 @@ fn a_run_with_more_to_say() {
       copied      sha256:1e6ed65d77d6  application/vnd.dev.sigstore.bundle.v0.3+json
       failed      sha256:98f3ae1ef671  application/spdx+json
         push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
-        hint: leave its kind out by artifact_types:
+        hint: exclude its type with artifact_types:
       up to date  sha256:cba06b5736fa  application/vnd.dev.sigstore.bundle.v0.3+json
     copied      ghcr.io/prometheus/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted  sha256:5dfb0e8b6bd6
-      unknown     whether anything refers to it
+      unknown     whether it has referrers
         list referrers of sha256:13fb9b3b2de2 in quay.io/a/b: 403 Forbidden
         hint: authenticated but not authorized: ask the registry's owner for permission
     up to date  quay.io/cilium/cilium:v1.16.4          sha256:db457abf4342
@@ -84,7 +84,7 @@ fn a_run_with_more_to_say() {
       hint: authenticated but not authorized: ask the registry's owner for permission
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and must not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     8 images, 1 target: 2 copied, 1 up to date, 1 not done, 1 conflict, 3 failed
@@ -135,7 +135,7 @@ fn a_plan() {
     create      harbor.example.com/mirror/docker.io/library/nginx
 
     conflict    docker.io/library/redis:7
-      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and may not be replaced
+      set harbor.example.com/mirror/docker.io/library/redis:7: it holds sha256:2d711642b726, not the pinned sha256:a0ed741ac6ba, and must not be replaced
       hint: remove the tag at the target, or set overwrite: true or keep
 
     failed      quay.io/a/b:2
@@ -169,7 +169,7 @@ fn pins_that_differ() {
     differs     quay.io/cilium/cilium:v1.16.4  upstream has a new referrer sha256:bcc649cfdb8c
     differs     quay.io/minio/minio:1  pinned to referrer sha256:a543997d84f1, upstream has sha256:bcc649cfdb8c
     differs     quay.io/a/b:2  upstream lacks the pinned referrer sha256:98f3ae1ef671
-      hint: `transship update` takes over what upstream serves, `transship lock` only images without a pin
+      hint: `transship update` pins what upstream serves now, `transship lock` only images without a pin
 
     5 differences
     next: `transship update`
@@ -232,7 +232,7 @@ fn a_target_is_named_where_it_says_something() {
     copied      docker.io/library/nginx:1.27          → harbor.example.com/mirror/…            52.3 MB  1.2 s, +2 referrers
       failed      sha256:98f3ae1ef671  application/spdx+json
         push referrer sha256:13fb9b3b2de2 to harbor.example.com/mirror/docker.io/library/nginx: 405 Method Not Allowed
-        hint: leave its kind out by artifact_types:
+        hint: exclude its type with artifact_types:
     copied      ghcr.io/prometheus/prometheus:v2.55.1 → other.example.com/prometheus:v2.55.1  104.0 MB  1 min 5 s, 29.0 MB mounted
     created     harbor.example.com/mirror/docker.io/library/nginx
     changed     harbor.example.com/mirror/quay.io/a/b  lifecycle policy, repository policy
@@ -268,11 +268,11 @@ fn a_verification_fits_a_terminal() {
       damaged     blob      expected sha256:bf6e7814c35d, found sha256:d9298a10d1b0
       missing     referrer  sha256:1a2fc26dc7ea
     harbor.example.com/mirror/docker.io/library/nginx:old
-      extra       tag       sha256:cba06b5736fa, which the lock doesn't know
-      hint: tag, referrer: `transship sync` sets it again, or tells why it can't
-      hint: missing part: `transship sync --repair` brings it back
-      hint: damaged part: delete it there and collect the registry's garbage, then `transship sync --repair`
-      hint: extra tag: transship deletes nothing; remove it there, or ask for it in mirror.yaml
+      extra       tag       sha256:cba06b5736fa, which isn't in the lock
+      hint: tag, referrer: `transship sync` sets it again, or reports why it can't
+      hint: missing part: `transship sync --repair` restores it
+      hint: damaged part: delete it there, run the registry's garbage collection, then `transship sync --repair`
+      hint: extra tag: transship deletes nothing; remove it at the target, or add it to mirror.yaml
 
     3 images, 1 target: 1 as pinned, 2 differ; 7 differences, 44.8 MB checked in 1 min 12 s
     next: `transship sync --repair`
@@ -282,21 +282,21 @@ fn a_verification_fits_a_terminal() {
 #[test]
 fn what_caches_lack_and_what_is_proved_of_them() {
     insta::assert_snapshot!(plain(&samples::warm_check()), @r"
-      blobs kept: which manifests a Harbor keeps only its API tells, to accounts with the right `artifact: read`
-      served: such a cache passes each HEAD on, so that the image can be had through it, and need not be kept
-    moved       harbor.example.com/mirror/quay.io/a/b:2  the tag is gone upstream, the lock pins sha256:7fb0835016da
+      blobs kept: only Harbor's API shows which manifests it stores, to accounts with the permission `artifact: read`
+      served: this cache forwards each HEAD, so the image is available through it, but may not be stored
+    moved       harbor.example.com/mirror/quay.io/a/b:2  the tag no longer exists upstream, the lock pins sha256:7fb0835016da
     moved       harbor.example.com/mirror/docker.io/library/redis:7  the tag names sha256:5edd1832df25 upstream, the lock pins sha256:a0ed741ac6ba
-      hint: what is pinned is pulled by its digest; `transship update` pins what the tag names
+      hint: clients get the pinned image by digest; `transship update` pins what the tag names
 
-    only the upstream answers to these digests, as Harbor keeps an index under another one:
+    only the upstream answers to these digests, because Harbor stores an index under another one:
       sha256:6965a10c15290ad0b29ca7fd1866de1850408b3cb15fb11a3bbbbc2fddb158bd  harbor.example.com/mirror/docker.io/library/nginx:1.27
       sha256:7fb0835016dada5d7b77e7c111ec57254167f27b49a5523ec64774e45fb504f0  harbor.example.com/mirror/quay.io/a/b:2
       sha256:a0ed741ac6ba1c5759e6d93b088e5e315e089f8a2a6a17a0c16f6456ff434700  harbor.example.com/mirror/docker.io/library/redis:7
-      hint: who pulls by digest while the upstream is away needs copies in an ordinary project: `transship sync`
+      hint: pulls by digest while the upstream is down need copies in an ordinary project: `transship sync`
 
     harbor.example.com/mirror/docker.io/library/redis:7
       missing     blob      sha256:dac1d7cfa950
-      hint: `transship warm` without --check has the cache fetch what it lacks
+      hint: `transship warm` without --check makes the cache fetch what it lacks
 
     3 images at 1 cache: 1 with all blobs kept, 1 served, 1 lacking something; 1 difference in 1 min 12 s
     ");

@@ -41,7 +41,7 @@ impl Folder {
             let bytes = read(&file, largest).inspect_err(|error| tell_unreadable(&file, error)).ok()?;
             let sound = name.matches(&bytes);
             if !sound {
-                tracing::debug!(file = %file.display(), "damaged: it counts as absent");
+                tracing::debug!(file = %file.display(), "damaged, so it is ignored");
             }
             if sound {
                 bound::touch(&file);
@@ -64,7 +64,7 @@ impl Folder {
         {
             tracing::warn!(
                 hint = "name another folder with TRANSSHIP_CACHE_DIR, or use --no-cache",
-                "manifests can't be kept in {}: {error}; going on without",
+                "the cache {} can't be used: {error}; continuing without it",
                 self.path.display()
             );
         }
@@ -101,7 +101,7 @@ fn read(file: &Path, largest: u64) -> io::Result<Vec<u8>> {
 
 fn tell_unreadable(file: &Path, error: &io::Error) {
     if error.kind() != io::ErrorKind::NotFound {
-        tracing::debug!(file = %file.display(), "unreadable, it counts as absent: {error}");
+        tracing::debug!(file = %file.display(), "unreadable, so it is ignored: {error}");
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn choose(contents: &Contents, wanted: Option<&str>) -> Result<(Refer
         let reference = Reference::of(repository, tag, Some(digest));
         return Ok((reference.expect("it has a digest"), manifest.descriptor().clone()));
     }
-    let error = Error::new(Kind::NotFound, attempted(), "nothing there is called that");
+    let error = Error::new(Kind::NotFound, attempted(), "no image in the layout has that name");
     Err(error.with_hint(list(&entries)))
 }
 
@@ -77,10 +77,8 @@ fn list(entries: &[&Says]) -> String {
 pub(super) fn one<'a>(mut listed: impl Iterator<Item = &'a Says>, attempted: &str) -> Result<Option<&'a Says>> {
     let Some(first) = listed.next() else { return Ok(None) };
     if listed.any(|other| other.descriptor.digest != first.descriptor.digest) {
-        let why = "index.json has several images of that name";
-        return Err(
-            Error::new(Kind::Invalid, attempted, why).with_hint("name the one that is meant by its digest, @sha256:…")
-        );
+        let why = "index.json has several images with that name";
+        return Err(Error::new(Kind::Invalid, attempted, why).with_hint("select one by its digest, @sha256:…"));
     }
     Ok(Some(first))
 }

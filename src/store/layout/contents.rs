@@ -177,7 +177,7 @@ impl Contents {
             return Ok(known.clone());
         }
         if self.directory.length(digest)?.is_none() {
-            return Err(self.damaged(digest, "index.json lists it, and it isn't there".into()));
+            return Err(self.damaged(digest, "index.json lists it, but it doesn't exist".into()));
         }
         let manifest = match self.manifest(digest) {
             // A manifest that can't be mirrored can't be a mirrored referrer, either.
@@ -193,7 +193,7 @@ impl Contents {
     pub(super) fn damaged(&self, digest: &Digest, why: String) -> Error {
         let path = self.directory.path(digest);
         Error::new(Kind::Mismatch, format!("read {digest} from {}", path.display()), why)
-            .with_hint("the layout is damaged: bring a fresh copy of it, or mirror into another directory")
+            .with_hint("the layout is damaged: copy it again, or mirror to another directory")
     }
 
     /// The error for a file that couldn't be read to its end.
@@ -238,7 +238,7 @@ impl Contents {
         waits.await.unwrap_or_else(|lost| Err(Error::defect(format!("list a manifest in {}", self.registry), lost)))
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "what went wrong is told to each who waits")]
+    #[expect(clippy::unnecessary_wraps, reason = "the error is passed to every waiter")]
     fn write_waiting(&self) -> Result<()> {
         let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         let (changes, waiters): (Vec<_>, Vec<_>) = taken.into_iter().unzip();

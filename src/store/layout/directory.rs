@@ -36,7 +36,7 @@ const FURNITURE: [&str; 7] = [
 const LARGEST_INDEX: u64 = 256 << 20;
 const LARGEST_MARKER: u64 = 4 << 10;
 const HINT: &str =
-    "check the spelling of the directory, and that all of the layout is there; a new one wants an empty directory";
+    "check the spelling of the directory, and that the layout is complete; a new layout needs an empty directory";
 /// The age from which a temporary file counts as left behind by a killed run.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -90,10 +90,10 @@ impl Directory {
             self.broken(if is_something_else { Kind::Configuration } else { Kind::NotFound }, &path, &error)
         })?;
         let version = serde_json::from_slice::<Marker>(&text)
-            .map_err(|error| self.invalid(&path, format!("it doesn't say which version of a layout this is: {error}")))?
+            .map_err(|error| self.invalid(&path, format!("it doesn't contain the version of the layout: {error}")))?
             .version;
         if version != VERSION {
-            let why = format!("imageLayoutVersion is `{version}`, and only {VERSION} is understood");
+            let why = format!("imageLayoutVersion is `{version}`, and only {VERSION} is supported");
             return Err(self.invalid(&path, why));
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Directory {
         if error.kind() != io::ErrorKind::NotFound {
             return failed("read", path, error);
         }
-        let why = "it isn't there, so that this is no OCI image layout";
+        let why = "it doesn't exist, so this isn't an OCI image layout";
         Error::new(absent, format!("read {}", path.display()), why).with_hint(HINT)
     }
 
@@ -132,7 +132,7 @@ impl Directory {
         }
         let made = fs::create_dir_all(self.0.join(OWN))
             .and_then(|()| fs::create_dir_all(self.0.join(BLOBS).join(Algorithm::Sha256.name())));
-        made.map_err(|error| failed("make a layout in", &self.0, &error))?;
+        made.map_err(|error| failed("create a layout in", &self.0, &error))?;
         let turn = self.turn()?;
         for (name, text) in [(INDEX, Index::EMPTY), (MARKER, "{\"imageLayoutVersion\":\"1.0.0\"}")] {
             if !self.0.join(name).exists() {
@@ -250,9 +250,9 @@ impl Directory {
         match found() {
             Ok(Some(found)) => Ok(Some(found)),
             Ok(None) => {
-                let why = "it is a link that leads out of the layout";
+                let why = "it is a link to a place outside the layout";
                 Err(Error::new(Kind::Denied, format!("read {}", path.display()), why)
-                    .with_hint("put the file itself in its place, if it is to be mirrored"))
+                    .with_hint("to mirror it, replace the link with the file"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &path, &error)),
@@ -280,10 +280,10 @@ pub(super) fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
     use io::ErrorKind as Io;
     let (kind, hint) = match error.kind() {
         Io::NotFound => (Kind::NotFound, "check the spelling of the directory"),
-        Io::PermissionDenied | Io::ReadOnlyFilesystem => (Kind::Denied, "check who may read and write there"),
-        Io::StorageFull | Io::QuotaExceeded => (Kind::QuotaExceeded, "make room on that file system"),
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => (Kind::Denied, "check its permissions"),
+        Io::StorageFull | Io::QuotaExceeded => (Kind::QuotaExceeded, "free some space on that file system"),
         Io::NotADirectory | Io::IsADirectory | Io::AlreadyExists => {
-            (Kind::Configuration, "a layout is a directory with blobs/, index.json and oci-layout in it")
+            (Kind::Configuration, "a layout is a directory that contains blobs/, index.json and oci-layout")
         }
         _ => (Kind::Unavailable, "check that file system, then run it again"),
     };

@@ -44,7 +44,7 @@ impl Relay {
                     return Ok(Some(chunk));
                 }
                 (Some(Err(error)), Some(_)) if is_short => {
-                    tracing::info!(offset = self.offset, "the mirror broke, the origin goes on: {error}");
+                    tracing::info!(offset = self.offset, "the mirror failed, continuing with the origin: {error}");
                 }
                 (None, Some(_)) if is_short => {
                     tracing::info!(offset = self.offset, blob = %self.blob.digest, "the mirror's blob ends early");

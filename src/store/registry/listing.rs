@@ -119,9 +119,9 @@ impl RegistryStore {
     fn next_page(&self, request: &Request, answer: &Answer) -> Result<Option<url::Url>> {
         let unreadable = |text: &str| {
             let why = format!("can't parse the link to the next page: Link: {}", text.escape_debug());
-            request.error(Kind::Invalid, why).with_hint(
-                "the list may be cut off there: a proxy in front of the registry may have changed the header",
-            )
+            request
+                .error(Kind::Invalid, why)
+                .with_hint("the list may be truncated: a proxy in front of the registry may have changed the header")
         };
         for value in answer.headers.get_all(LINK) {
             let text = String::from_utf8_lossy(value.as_bytes());
@@ -154,7 +154,7 @@ fn referrers_in(request: &Request, answer: &Answer) -> Result<Vec<Referrer>> {
     let members: Map<String, Value> =
         serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(request, e))?;
     if !members.contains_key("manifests") {
-        return Err(answer.unreadable(request, "it is no index"));
+        return Err(answer.unreadable(request, "it isn't an index"));
     }
     Referrer::in_index(&answer.body).map_err(|e| answer.unreadable(request, e))
 }

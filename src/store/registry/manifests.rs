@@ -67,7 +67,7 @@ impl RegistryStore {
         if let Selector::Digest(digest) = selector
             && is_damaged(&answer, digest)
         {
-            tracing::debug!("{}: got other bytes, reading it again", request.attempted);
+            tracing::debug!("{}: got wrong bytes, reading it again", request.attempted);
             answer = self.host.send(&request).await?;
         }
         let digest = match selector {
@@ -75,7 +75,7 @@ impl RegistryStore {
             _ if answer.is_markup() => return Err(answer.unreadable(&request, "")),
             Selector::Digest(_) if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
             Selector::Digest(_) => {
-                let why = format!("the {} bytes that came hash to {}", answer.body.len(), Digest::of(&answer.body));
+                let why = format!("digest mismatch: {} bytes hash to {}", answer.body.len(), Digest::of(&answer.body));
                 return Err(answer.mismatch(&request, why));
             }
             Selector::Tag(_) => Digest::of(&answer.body),

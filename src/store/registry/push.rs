@@ -171,7 +171,7 @@ impl RegistryStore {
                 self.host.chunk_policy().no_chunks();
                 again(request, error, "the registry accepts no chunks")
             }
-            (Some(416), _) => again(request, error, "the registry has lost count of the upload's bytes"),
+            (Some(416), _) => again(request, error, "the registry reports a wrong offset for the upload"),
             _ => error,
         }
     }
@@ -214,7 +214,7 @@ pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
     if !name.starts_with("sha512:") || !may_be_why || !answered {
         return error;
     }
-    let why = format!("the registry takes no {what} by a sha512 digest: {}", error.why());
+    let why = format!("the registry doesn't accept a {what} with a sha512 digest: {}", error.why());
     error
         .reclassified(Kind::Unsupported, why)
         .with_hint("mirror the image to a registry that does, or ask its publisher for one with sha256 digests")
@@ -223,7 +223,7 @@ pub(super) fn about_sha512(error: Error, what: &str, name: &str) -> Error {
 fn of_empty(error: Error) -> Error {
     match error.kind() {
         Kind::Invalid | Kind::Unsupported | Kind::Mismatch => error.with_hint(
-            "this registry takes no empty blob, as Google's don't: ask the image's publisher for a build without its \
+            "this registry doesn't accept empty blobs, like Google's: ask the image's publisher for a build without its \
              empty layer, or mirror it to another registry",
         ),
         _ => error,

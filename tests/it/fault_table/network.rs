@@ -1,4 +1,4 @@
-//! The way to a host of the table: connections can be broken while something is under way, and the host be closed for a
+//! The way to a host of the table: connections can be broken while something is in progress, and the host be closed for a
 //! while without anybody else getting its port.
 
 use std::io;

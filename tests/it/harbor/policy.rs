@@ -64,7 +64,7 @@ async fn an_unknown_tag_is_set_again_without_a_blob_being_read() {
         let (scene, images) = mirrored(policy, &[]).await;
         let plan = scene.cli.run("plan --json").await;
         assert_eq!((plan.code, of_each(&plan, "action")), (0, vec![json!("copy"); 2]), "{plan}");
-        assert!(plan.stderr.contains("isn't known, so it is set again"), "{plan}");
+        assert!(plan.stderr.contains("is unknown, so it is pushed again"), "{plan}");
         assert_eq!(puts(&scene), 0);
         let sync = scene.cli.run("sync --json").await;
         assert_eq!((sync.code, of_each(&sync, "status")), (0, vec![json!("copied"); 2]), "{sync}");

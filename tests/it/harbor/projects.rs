@@ -11,8 +11,8 @@ async fn a_limit_that_harbor_ignores_is_told() {
     const LIMIT: &str = ", harbor: {create: {storage_limit: 5GiB}}";
     for (role, right, settings, told) in [
         (Role::Admin, None, LIMIT, None),
-        (Role::SystemRobot, Some("project: create"), LIMIT, Some("can't read whether it was set")),
-        (Role::SystemRobot, None, LIMIT, Some("can't read whether it was set")),
+        (Role::SystemRobot, Some("project: create"), LIMIT, Some("isn't allowed to read it")),
+        (Role::SystemRobot, None, LIMIT, Some("isn't allowed to read it")),
         (Role::User, None, LIMIT, Some("it has none")),
         (Role::User, None, ", harbor: {create: {storage_limit: unlimited}}", None),
         (Role::SystemRobot, None, "", None),
@@ -52,7 +52,7 @@ async fn a_project_that_nobody_may_push_to_is_told() {
 async fn check_knows_who_may_create_and_when() {
     for (only_admins, read_only, ok, told) in [
         (true, false, json!(null), "only administrators and system robots"),
-        (false, false, json!(null), "a project's robot may not"),
+        (false, false, json!(null), "a project robot may not"),
         (false, true, json!(false), "read-only mode"),
     ] {
         let scene = Scene::new().await;
@@ -85,7 +85,7 @@ async fn names_are_judged_alike_once_the_host_is_known() {
         scene.cli.write("mirror.yaml", text);
         let check = scene.cli.run("check --json").await;
         assert_eq!(check.code, 1, "{to}: {check}");
-        assert!(check.stdout.contains("Harbor would refuse the"), "{to}: {check}");
+        assert!(check.stdout.contains("Harbor refuses the"), "{to}: {check}");
         assert!(check.stdout.contains("PROJECT/NAME"), "{to}: {check}");
         assert!(!check.stdout.contains("will create"), "{to}: {check}");
         scene.clear();
@@ -123,7 +123,7 @@ async fn a_source_without_its_project_is_misspelt_not_to_be_created() {
     );
     scene.cli.write("mirror.yaml", text);
     let sync = scene.cli.run("sync --json").await;
-    assert_error(&sync, "not_found", "there is no project taem", "spelling of the project");
+    assert_error(&sync, "not_found", "project taem doesn't exist", "spelling of the project");
     assert!(!error(&sync)["hint"].as_str().unwrap().contains("create"), "{sync}");
 }
 

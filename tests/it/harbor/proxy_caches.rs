@@ -130,8 +130,8 @@ async fn an_endpoint_that_leads_there_is_used_on_whichever_page_it_is() {
 #[tokio::test]
 async fn what_caches_something_else_is_told_and_left() {
     for (project, told) in [
-        (Project { registry_id: Some(7), ..Project::default() }, "a proxy cache of https://other.example, and not of"),
-        (Project::default(), "is no proxy cache of"),
+        (Project { registry_id: Some(7), ..Project::default() }, "a proxy cache of https://other.example, not of"),
+        (Project::default(), "isn't a proxy cache"),
     ] {
         let scene = entitled(&RIGHTS).await;
         scene.publish("app").await;
@@ -194,7 +194,7 @@ async fn an_upstream_that_harbor_cant_reach_is_told() {
     let error = row(&sync)["error"].clone();
     assert_eq!((sync.code, &error["kind"]), (1, &json!("configuration")), "{sync}");
     assert!(error["message"].as_str().unwrap().contains("unhealthy"), "{sync}");
-    assert!(error["hint"].as_str().unwrap().contains("Harbor has to reach the upstream itself"), "{sync}");
+    assert!(error["hint"].as_str().unwrap().contains("Harbor must be able to reach the upstream"), "{sync}");
 }
 
 #[tokio::test]

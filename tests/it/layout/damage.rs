@@ -25,9 +25,9 @@ async fn written(dir: &Path) -> Image {
 #[tokio::test]
 async fn a_layout_that_is_none_is_told_by_the_file() {
     for (name, text, why) in [
-        ("oci-layout", None, "oci-layout: it isn't there, so that this is no OCI image layout"),
-        ("oci-layout", Some(""), "oci-layout: it doesn't say which version of a layout this is"),
-        ("oci-layout", Some("{}"), "oci-layout: it doesn't say which version of a layout this is"),
+        ("oci-layout", None, "oci-layout: it doesn't exist, so this isn't an OCI image layout"),
+        ("oci-layout", Some(""), "oci-layout: it doesn't contain the version of the layout"),
+        ("oci-layout", Some("{}"), "oci-layout: it doesn't contain the version of the layout"),
         ("oci-layout", Some(r#"{"imageLayoutVersion":"2.0.0"}"#), "imageLayoutVersion is `2.0.0`"),
         ("index.json", None, "index.json: it isn't there"),
         ("index.json", Some(r#"{"manifests":["#), "index.json: it isn't the index of a layout"),
@@ -44,7 +44,7 @@ async fn a_layout_that_is_none_is_told_by_the_file() {
         for line in ["copy oci:in oci:out", "copy oci:in:app:1 oci:out"] {
             let run = cli.run(line).await;
             let told =
-                run.stdout.contains(why) || (line.contains("app") && run.stdout.contains("nothing there is called"));
+                run.stdout.contains(why) || (line.contains("app") && run.stdout.contains("no image in the layout has that name"));
             assert!(run.code == 1 && told && run.stdout.contains("hint: "), "{name} {text:?}: {run}");
         }
     }
@@ -160,7 +160,7 @@ async fn two_images_of_one_name_are_not_told_apart_by_it() {
     let error = inside(&dir, "app").resolve(&tagged("1")).await.expect_err("which?");
     assert_eq!(error.kind(), Kind::Invalid);
     let run = cli.run("copy oci:in:app:1 oci:out").await;
-    assert!(run.code == 1 && run.stdout.contains("several images of that name"), "{run}");
+    assert!(run.code == 1 && run.stdout.contains("several images with that name"), "{run}");
     let run = cli.run(&format!("copy oci:in:app@{} oci:out:app:2", two.digest())).await;
     assert_eq!(run.code, 0, "{run}");
     two.assert_in(&*inside(&cli.path("out"), "app"), "2").await;

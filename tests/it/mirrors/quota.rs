@@ -98,7 +98,7 @@ async fn a_mirror_that_dies_in_the_middle_loses_no_image() {
         image.push(&*stores::registry_target(&mirror.repository(&format!("library/app{n}"))), "1").await;
     }
     scene.list(&format!("\"{}\"", mirror.name()), "");
-    // It is stopped when the first image arrives, whatever is under way then.
+    // It is stopped when the first image arrives, whatever is in progress then.
     let mirror = std::sync::Mutex::new(mirror);
     let dies = Fault::meanwhile(move || mirror.lock().expect("it is stopped once").stop());
     scene.target.script.once("PUT", "/manifests/", dies);

@@ -152,7 +152,7 @@ impl Image {
         }
         for blob in self.blobs() {
             let found = read(source.blob(blob.descriptor(), 0).await).await.unwrap_or_else(|e| panic!("{e}"));
-            assert!(found == blob.bytes, "blob {} of {source} has other bytes", blob.digest());
+            assert!(found == blob.bytes, "blob {} of {source} has different bytes", blob.digest());
         }
     }
 }

@@ -80,7 +80,7 @@ async fn content_reads_each_blob_once_and_finds_the_flipped_byte() {
     assert_eq!(run.code, 3);
     assert!(difference.starts_with(&format!("DST/mirror/app:1 blob {blob} sha256:")), "{difference}");
     let why = run.json()["differences"][0]["why"].as_str().expect("a reason").to_owned();
-    assert!(why.starts_with("its bytes hash to sha256:"), "{why}");
+    assert!(why.starts_with("digest mismatch: got sha256:"), "{why}");
     assert_eq!(scene.verify("--deep").await.code, 0, "presence and size are right");
 }
 
@@ -109,5 +109,5 @@ async fn a_damaged_manifest_is_a_difference() {
     let expected = format!("DST/mirror/app:1 manifest {} -", app.digest());
     assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
     let why = run.json()["differences"][0]["why"].as_str().expect("a reason").to_owned();
-    assert!(why.contains("hash to sha256:"), "{why}");
+    assert!(why.contains("got sha256:"), "{why}");
 }

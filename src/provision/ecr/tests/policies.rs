@@ -46,11 +46,7 @@ async fn a_new_repositorys_policies_arent_compared() {
 async fn a_policy_that_may_not_be_changed_fails_its_repository_and_says_why() {
     for (operation, attempted, way_out) in [
         ("GetRepositoryPolicy", "compare repository_policy of repository", "or remove `reconcile: true` from"),
-        (
-            "SetRepositoryPolicy",
-            "set repository_policy of repository",
-            "or have it set by `aws ecr set-repository-policy",
-        ),
+        ("SetRepositoryPolicy", "set repository_policy of repository", "or set it with `aws ecr set-repository-policy"),
     ] {
         let (_, provisioners) = reconciling(refusing(holding(&["m/a"]), &[(operation, "AccessDeniedException")])).await;
         let error = changed(&provisioners, "m/a").await.unwrap_err();

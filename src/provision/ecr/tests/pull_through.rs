@@ -15,7 +15,7 @@ async fn what_a_pull_through_cache_fills_is_refused_alone() {
         assert_eq!((error.kind(), error.stage()), (Kind::Unsupported, Some(Stage::Provision)));
         let why = "everything under quay/ is a pull-through cache of quay.io, and can't be pushed to";
         assert_eq!(error.to_string(), format!("prepare repository {HOST}/quay/x: {why}"));
-        assert!(error.hint().unwrap().starts_with("choose another prefix than quay/ by target:"));
+        assert!(error.hint().unwrap().starts_with("choose another prefix than quay/ with target:"));
     }
     assert_eq!(account.lock().unwrap().rules_asked, 1, "once in a run");
 }

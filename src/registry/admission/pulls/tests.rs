@@ -32,7 +32,7 @@ async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
     let refused = other.extend([wanted("f")], 0, "pull docker.io/library/b").unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "pull docker.io/library/b: it takes 1 pull, and the quota of docker.io has 7 left of 100, 2 kept for others \
+        "pull docker.io/library/b: it needs 1 pull, and the quota of docker.io has 7 left of 100, 2 kept for others \
          (limits.quota_reserve), 5 set aside"
     );
     assert_eq!((refused.attempts(), refused.retry_after()), (0, Some(Duration::from_secs(21600))));

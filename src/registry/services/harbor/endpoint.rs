@@ -69,7 +69,7 @@ impl Host {
     /// # Errors
     /// `Denied` without permission to read endpoints; others as everywhere.
     pub(crate) async fn endpoint(&self, repository: &Repository, id: i64) -> Result<Endpoint> {
-        let attempted = format!("look at registry endpoint {id} at {}", self.registry);
+        let attempted = format!("read registry endpoint {id} at {}", self.registry);
         let path = format!("registries/{id}");
         let request = self.endpoint_request(Action::ShowProject, repository, attempted, &path)?;
         let answer = self.send(&request).await?;
@@ -116,7 +116,7 @@ impl Host {
         let answer = self.send(&request).await?;
         let location = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok());
         let id = location.and_then(|location| location.rsplit('/').next()?.parse().ok());
-        id.ok_or_else(|| request.error(Kind::Invalid, "Harbor doesn't tell the number of what it has created"))
+        id.ok_or_else(|| request.error(Kind::Invalid, "Harbor's answer has no id of the created object"))
     }
 
     /// Changes the repository filter of the project of `repository`, which has one.

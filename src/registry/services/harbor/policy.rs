@@ -15,7 +15,7 @@ use crate::registry::action::Action;
 use crate::registry::request::Request;
 
 /// The hint for pushes to such a project.
-const ASK_FOR_RIGHT: &str = "give the account the right `artifact: read`, which shows the content of tags, or change \
+const ASK_FOR_RIGHT: &str = "give the account the permission `artifact: read`, which allows reading the content of tags, or change \
     the project's policy (vulnerabilities or signatures)";
 
 const WITHHELD: &str = "the project's policy (vulnerabilities or signatures) prevents pulls of it";
@@ -95,7 +95,7 @@ impl Host {
         let within = within.replace('/', "%252F");
         let path = format!("projects/{project}/repositories/{within}/artifacts/{name}");
         let mut request = self.project_request(Action::ShowArtifact, repository, &path)?;
-        request.attempted = format!("ask Harbor what {name} is in {repository}");
+        request.attempted = format!("resolve {name} of {repository} in Harbor");
         let answer = self.send(&request).await?;
         let told: Artifact = serde_json::from_slice(&answer.body).map_err(|e| answer.unreadable(&request, e))?;
         Ok(told.digest)

@@ -74,9 +74,8 @@ impl Host {
         match (self.project(repository).await, has_blob) {
             (Ok(Project::ProxyCache), _) => Err(self.proxy_cache_error(repository)),
             (Ok(Project::Hidden), Some(false)) => {
-                let attempted = format!("look at project {} at {}", project(repository.path()), self.registry);
-                let why =
-                    "it answers requests for an image without having its blobs, like a proxy cache of another registry";
+                let attempted = format!("read project {} at {}", project(repository.path()), self.registry);
+                let why = "it answers requests for an image although it lacks its blobs, like a proxy cache of another registry";
                 Err(Error::new(Kind::Unsupported, attempted, why))
             }
             (Ok(Project::Hidden) | Err(_), _) => {
@@ -113,7 +112,7 @@ impl Host {
                 Err(error(Kind::Unsupported, "it isn't a proxy cache").with_hint(hint))
             }
             Ok(Project::Missing) => {
-                let hint = "create it at Harbor as a proxy cache; the name is the first segment after the host";
+                let hint = "create it in Harbor as a proxy cache; its name is the first segment after the host";
                 Err(error(Kind::NotFound, "the project doesn't exist").with_hint(hint))
             }
             Ok(Project::ProxyCache | Project::Hidden | Project::Unknown) => Ok(true),

@@ -328,7 +328,7 @@ async fn a_registry_that_takes_no_sha512_is_told_from_one_that_got_wrong_bytes()
     ];
     for error in refused {
         assert_eq!((error.kind(), error.status()), (Kind::Unsupported, Some(400)), "{error}");
-        assert!(error.why().contains("by a sha512 digest") && error.hint().is_some(), "{error}");
+        assert!(error.why().contains("with a sha512 digest") && error.hint().is_some(), "{error}");
     }
     // A tag has no algorithm.
     store.push_manifest(&app.manifest, &tag("1")).await.unwrap();
