@@ -23,18 +23,18 @@ const FULL: &str = include_str!("../../mirror.yaml.example");
 const MORE_IMAGES: &str = r#"  # Several tags of one repository:
   # - image: docker.io/library/alpine
   #   tags: ["3.20", "3.21"]
-  # The newest two tags that a rule picks:
+  # The newest two tags that a rule selects:
   # - image: quay.io/prometheus/prometheus
   #   select: {semver: ">=2.50, <4", exclude: ["*-rc*"], latest: 2}
-  # Pinned by this list, whatever the tag says later:
+  # Pinned by this list, even if the tag moves:
   # - ghcr.io/OWNER/NAME:TAG@sha256:DIGEST
 "#;
 
 const HUB: &str = "\
-#   docker.io:                               # logged in, more pulls are allowed
+#   docker.io:                               # a login allows more pulls
 #     username: {env: HUB_USER}
 #     password: {env: HUB_TOKEN}
-#     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # asked first, by digest alone: what they have costs no pull
+#     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # tried first, by digest; reads there cost no pull
 ";
 
 const ECR: &str = "\
@@ -48,9 +48,9 @@ const ECR: &str = "\
 
 const OTHER: &str = "\
 #   TARGET:
-#     username: {env: MIRROR_USER}           # robot$mirror goes in as it is
+#     username: {env: MIRROR_USER}           # write robot$mirror as it is
 #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
-#     ca: ./ca.pem                           # a certificate authority of yours
+#     ca: ./ca.pem                           # your certificate authority
 ";
 
 /// The file itself for `-`; otherwise a message about the written file.
@@ -87,7 +87,7 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
     }
     let nginx = target.place(&"nginx".parse()?, "docker.io/library/nginx")?;
     Ok(format!(
-        "# What is mirrored, and where to. Next: transship check, plan, sync.\n\
+        "# The images to mirror, and their target. Next: transship check, plan, sync.\n\
          # Every key: `transship init --full`, or `transship schema`.\n\n\
          # REGISTRY[/PREFIX], or oci:DIR: nginx becomes {nginx}\n\
          target: {}\n\n\

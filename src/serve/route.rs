@@ -19,7 +19,7 @@ impl Route {
     pub(super) fn of(registry: &Registry, path: &str) -> Result<Self, Refusal> {
         // The only character of digests that some clients encode.
         let path = path.replace("%3A", ":").replace("%3a", ":");
-        let unknown = || Refusal::new(Code::NameUnknown, "there is no such endpoint");
+        let unknown = || Refusal::new(Code::NameUnknown, "unknown endpoint");
         let rest = path.strip_prefix("/v2").ok_or_else(unknown)?;
         if matches!(rest, "" | "/") {
             return Ok(Self::Base);

@@ -263,7 +263,7 @@ impl Session {
 }
 
 fn unknown() -> Refusal {
-    Refusal::new(Code::BlobUploadUnknown, "there is no such upload")
+    Refusal::new(Code::BlobUploadUnknown, "the upload doesn't exist")
 }
 
 fn created(repository: &Repository, digest: &Digest) -> Response {

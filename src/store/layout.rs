@@ -290,7 +290,7 @@ impl Target for LayoutStore {
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, mut body: BlobStream) -> Result<()> {
         let attempted = format!("push blob {} to {self}", blob.digest);
         let file = self.contents.take_upload(&upload.0);
-        let file = file.ok_or_else(|| Error::new(Kind::NotFound, attempted.as_str(), "there is no such upload"))?;
+        let file = file.ok_or_else(|| Error::new(Kind::NotFound, attempted.as_str(), "the upload doesn't exist"))?;
         let failed = |error: std::io::Error| directory::failed("write", file.path(), &error);
         let mismatch = |e: crate::oci::Mismatch| Error::new(Kind::Mismatch, attempted.as_str(), e.to_string());
         let mut verifier = Verifier::new(blob.digest.clone(), blob.size);

@@ -149,7 +149,7 @@ impl MemoryRepository {
     fn read<T>(&self, attempted: &str, look: impl FnOnce(&Contents) -> Result<T>) -> Result<T> {
         match self.world.lock().by_name.get(&self.name) {
             Some(contents) => look(contents),
-            None => Err(self.error(Kind::NotFound, attempted, "there is no such repository")),
+            None => Err(self.error(Kind::NotFound, attempted, "the repository doesn't exist")),
         }
     }
 
@@ -157,7 +157,7 @@ impl MemoryRepository {
         let mut world = self.world.lock();
         let existed = world.by_name.contains_key(&self.name);
         if self.world.must_exist && !existed {
-            return Err(self.error(Kind::NotFound, attempted, "there is no such repository"));
+            return Err(self.error(Kind::NotFound, attempted, "the repository doesn't exist"));
         }
         let changed = change(world.by_name.entry(self.name.clone()).or_default());
         if changed.is_err() && !existed {
@@ -185,7 +185,7 @@ impl Source for MemoryRepository {
         let attempted = format!("resolve {selector} in");
         self.read(&attempted, |contents| {
             let found = contents.named(selector).map(|manifest| manifest.descriptor().clone());
-            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "there is no such manifest"))
+            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "the manifest doesn't exist"))
         })
     }
 
@@ -193,7 +193,7 @@ impl Source for MemoryRepository {
         let attempted = format!("get manifest {digest} from");
         self.read(&attempted, |contents| {
             let found = contents.manifests.get(digest).cloned();
-            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "there is no such manifest"))
+            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "the manifest doesn't exist"))
         })
     }
 
@@ -202,7 +202,7 @@ impl Source for MemoryRepository {
         let attempted = format!("get blob {digest} from");
         let bytes = self.read(&attempted, |contents| {
             let found = contents.blobs.get(digest).cloned();
-            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "there is no such blob"))
+            found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "the blob doesn't exist"))
         })?;
         if bytes.len() as u64 != blob.size {
             return Err(wrong_size(&format!("{attempted} {self}"), blob, bytes.len() as u64));
@@ -272,7 +272,7 @@ impl Target for MemoryRepository {
         let attempted = format!("push blob {} to", blob.digest);
         self.write(&attempted, |contents| match contents.uploads.remove(&upload.0) {
             true => Ok(()),
-            false => Err(self.error(Kind::NotFound, &attempted, "there is no such upload")),
+            false => Err(self.error(Kind::NotFound, &attempted, "the upload doesn't exist")),
         })?;
         let mismatch = |e: crate::oci::Mismatch| self.error(Kind::Mismatch, &attempted, e.to_string());
         let mut verifier = Verifier::new(blob.digest.clone(), blob.size);

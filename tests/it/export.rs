@@ -117,7 +117,7 @@ async fn what_can_not_be_exported_is_known_before_anything_is_written() {
         ("export env --target 3", "is a directory: nothing can be pulled from it"),
         ("export env --no-lock", "the lock doesn't exist"),
         ("export env --lock none.lock", "the lock doesn't exist"),
-        ("export env -c none.yaml", "there is no none.yaml"),
+        ("export env -c none.yaml", "none.yaml doesn't exist"),
         ("export env -c -", "needs '--lock <FILE>'"),
         ("export env -o mirror.yaml", "can't write mirror.yaml/images.env"),
     ] {

@@ -156,7 +156,7 @@ async fn a_text_is_taken_for_a_list_of_it() {
     assert_eq!(cli.run("plan").await.code, 2, "a map is no list");
     cli.write("mirror.yaml", file.replace("images: {", "images:\n  - {"));
     let run = cli.run("update a.example/b:nope").await;
-    assert!(run.code == 2 && run.stderr.contains("has no image a.example/b:nope"), "{run}");
+    assert!(run.code == 2 && run.stderr.contains("a.example/b:nope isn't in mirror.yaml"), "{run}");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
     assert_eq!((run.code, statuses(&run)), (1, ["copied", "failed", "copied"].map(str::to_owned).to_vec()), "{run}");
     assert_eq!(scene.source.script.lines(), Vec::<String>::new());
     let error = &run.json()["images"][1]["error"];
-    let message = format!("resolve 2 in oci:out:{}/app: there is no such manifest", scene.source.name());
+    let message = format!("resolve 2 in oci:out:{}/app: the manifest doesn't exist", scene.source.name());
     assert_eq!((error["side"].as_str(), error["message"].as_str()), (Some("source"), Some(message.as_str())));
     assert_eq!(scene.cli.read("mirror.lock"), lock, "what the layout has isn't what upstream serves");
     scene.assert_mirrored(&one, "app", "1").await;

@@ -225,7 +225,7 @@ async fn a_pin_that_upstream_has_lost_is_told_with_who_still_holds_it() {
         assert!(message.contains("no longer upstream") && !hint.contains("spelling"), "{run}");
         let is_listed = image["source"].as_str().is_some_and(|source| source.contains('@'));
         let name = if is_listed { "listed" } else { "app" };
-        assert!(hint.contains(&format!("{to}/m/{name}:1 still holds it")), "{hint}");
+        assert!(hint.contains(&format!("{to}/m/{name}:1 still has it")), "{hint}");
         let step = if is_listed {
             "name another digest in mirror.yaml".into()
         } else {

@@ -243,7 +243,7 @@ async fn pins_that_move() {
     exit 2
     -- stdout
     -- stderr
-    error: mirror.yaml has no image nope
+    error: nope isn't in mirror.yaml
     hint: name it as in mirror.yaml, or omit the tag for the whole repository
     ");
 }

@@ -182,7 +182,7 @@ async fn a_single_image_passes_if_it_is_for_the_platform() {
         scene.only("linux/amd64");
         let sync = scene.cli.run("sync").await;
         assert_eq!(sync.code, 1, "{sync}");
-        assert!(sync.stdout.contains(says) && sync.stdout.contains("hint: name "), "{sync}");
+        assert!(sync.stdout.contains(says) && sync.stdout.contains("hint: "), "{sync}");
     }
 }
 

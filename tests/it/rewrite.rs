@@ -63,14 +63,14 @@ async fn a_target_may_be_chosen_and_json_be_had() {
 async fn what_can_not_be_rewritten_is_known_before() {
     let cli = scene();
     for (line, why) in [
-        ("rewrite . --target 0", "there is no target 0"),
+        ("rewrite . --target 0", "target 0 doesn't exist"),
         ("rewrite . --target 4", "mirror.yaml has 3 targets"),
         ("rewrite . --target 3", "is a directory: nothing can be pulled from it"),
         ("rewrite . --no-lock", "the lock doesn't exist"),
         ("rewrite . --lock none.lock", "the lock doesn't exist"),
-        ("rewrite . -c none.yaml", "there is no none.yaml"),
+        ("rewrite . -c none.yaml", "none.yaml doesn't exist"),
         ("rewrite -", "stdin can't be rewritten"),
-        ("rewrite none", "there is no none"),
+        ("rewrite none", "none doesn't exist"),
         ("rewrite . --write --check", "cannot be used with"),
     ] {
         let run = cli.run(line).await;

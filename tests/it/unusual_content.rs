@@ -26,7 +26,7 @@ fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
     let of_artifact = json!({ "mediaType": artifact, "artifactType": "x/y", "blobs": entry(&other) });
     let child = image("child by sha512").build().by_sha512();
     vec![
-        ("no-config", image("bare").without_config().layer(500).build(), "without config"),
+        ("no-config", image("bare").without_config().layer(500).build(), "without a config"),
         ("unknown", typed(unknown, of_unknown, one), "doesn't accept manifests of this kind"),
         ("artifact-manifest", typed(artifact, of_artifact, other), "doesn't accept manifests of this kind"),
         ("sha512-child", index().child("linux/amd64", child).build(), "doesn't accept a manifest with a sha512 digest"),

@@ -11,7 +11,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
     assert_eq!((run.code, run.stdout.as_str()), (0, "wrote mirror.yaml; next: transship check\n"), "{run}");
     let text = cli.read("mirror.yaml").expect("a file");
     insta::assert_snapshot!(text, @r#"
-    # What is mirrored, and where to. Next: transship check, plan, sync.
+    # The images to mirror, and their target. Next: transship check, plan, sync.
     # Every key: `transship init --full`, or `transship schema`.
 
     # REGISTRY[/PREFIX], or oci:DIR: nginx becomes harbor.example.com/mirror/docker.io/library/nginx
@@ -23,23 +23,23 @@ async fn init_writes_what_was_named_as_it_was_written() {
       # Several tags of one repository:
       # - image: docker.io/library/alpine
       #   tags: ["3.20", "3.21"]
-      # The newest two tags that a rule picks:
+      # The newest two tags that a rule selects:
       # - image: quay.io/prometheus/prometheus
       #   select: {semver: ">=2.50, <4", exclude: ["*-rc*"], latest: 2}
-      # Pinned by this list, whatever the tag says later:
+      # Pinned by this list, even if the tag moves:
       # - ghcr.io/OWNER/NAME:TAG@sha256:DIGEST
 
     # Settings by registry. Without credentials here, those of docker login and
     # podman login are used.
     # registries:
-    #   docker.io:                               # logged in, more pulls are allowed
+    #   docker.io:                               # a login allows more pulls
     #     username: {env: HUB_USER}
     #     password: {env: HUB_TOKEN}
-    #     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # asked first, by digest alone: what they have costs no pull
+    #     mirrors: [mirror.gcr.io, public.ecr.aws/docker]   # tried first, by digest; reads there cost no pull
     #   harbor.example.com:
-    #     username: {env: MIRROR_USER}           # robot$mirror goes in as it is
+    #     username: {env: MIRROR_USER}           # write robot$mirror as it is
     #     password: {env: MIRROR_PASSWORD}       # or {file: /run/secrets/mirror}
-    #     ca: ./ca.pem                           # a certificate authority of yours
+    #     ca: ./ca.pem                           # your certificate authority
     "#);
     let again = cli.run("init nginx --target harbor.example.com/mirror").await;
     assert_eq!((again.code, again.stdout.as_str()), (2, ""), "{again}");
@@ -84,7 +84,7 @@ async fn what_init_comments_out_can_be_used() {
             format!("target: {target}\nimages:\n  - nginx\n{}\nregistries:{}", images.join("\n"), settings.join("\n"));
         cli.write("mirror.yaml", &text);
         let run = cli.run("plan --only nothing").await;
-        assert!(run.stderr.contains("matches --only"), "{text}\n{run}");
+        assert!(run.stderr.contains("--only matches no image"), "{text}\n{run}");
     }
 }
 
@@ -94,7 +94,7 @@ async fn init_says_what_it_can_not_write() {
         ("init Nginx --target h.example/m", "error: `Nginx` isn't an image: "),
         ("init https://h.example/a:1 --target h.example/m", "isn't an image: "),
         ("init nginx --target https://h.example/m", "isn't a target: "),
-        ("init nginx nginx --target h.example/m", "lands, too"),
+        ("init nginx nginx --target h.example/m", "is also the target of"),
         ("init h.example/m/a:1 --target h.example/m -c no/such/mirror.yaml", "error: can't write no/such/mirror.yaml"),
     ] {
         let cli = Cli::new();

@@ -267,7 +267,7 @@ async fn without_a_lock_there_is_nothing_to_compare_with() {
     let (scene, _) = three().await;
     std::fs::remove_file(scene.cli.path("mirror.lock")).expect("a lock");
     for (line, says) in [
-        ("verify", "error: there is no mirror.lock: nothing to compare with\nhint: pin"),
+        ("verify", "error: mirror.lock doesn't exist: nothing to compare with\nhint: pin"),
         ("verify --no-lock", "error: --no-lock: nothing to compare with\nhint: leave out"),
     ] {
         let run = scene.cli.run(line).await;

@@ -94,7 +94,7 @@ async fn keep_leaves_it_and_false_fails_it() {
         for verb in ["sync", "plan --check"] {
             let run = scene.cli.run(verb).await;
             assert_eq!(run.code, 0, "{run}");
-            assert!(run.stderr.contains("it is left as it is"), "{run}");
+            assert!(run.stderr.contains("it is kept"), "{run}");
         }
         let sync = scene.cli.run("sync --json").await;
         assert_eq!(of_each(&sync, "status"), ["skipped", "skipped"], "{sync}");

@@ -108,7 +108,7 @@ async fn a_config_that_isnt_json_is_told() {
     scene.list(&["odd:1", "app:1"], "");
     let sync = scene.cli.run("sync --json").await;
     assert_eq!(sync.code, 1, "{sync}");
-    assert_error(&sync, "unavailable", "500", "config JSON");
+    assert_error(&sync, "unavailable", "500", "config is JSON");
     assert_eq!(sync.json()["images"][1]["status"], "copied", "{sync}");
 }
 

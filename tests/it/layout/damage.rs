@@ -29,7 +29,7 @@ async fn a_layout_that_is_none_is_told_by_the_file() {
         ("oci-layout", Some(""), "oci-layout: it doesn't contain the version of the layout"),
         ("oci-layout", Some("{}"), "oci-layout: it doesn't contain the version of the layout"),
         ("oci-layout", Some(r#"{"imageLayoutVersion":"2.0.0"}"#), "imageLayoutVersion is `2.0.0`"),
-        ("index.json", None, "index.json: it isn't there"),
+        ("index.json", None, "index.json: it doesn't exist"),
         ("index.json", Some(r#"{"manifests":["#), "index.json: it isn't the index of a layout"),
         ("index.json", Some("<html>"), "index.json: it isn't the index of a layout"),
         ("index.json", Some(r#"{"manifests":{}}"#), "index.json: it isn't the index of a layout"),

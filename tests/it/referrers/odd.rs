@@ -97,7 +97,7 @@ async fn a_referrer_that_is_gone_or_too_large_fails_the_image_and_says_what_help
     let run = scene.cli.run("sync").await;
     assert_eq!(run.code, 1, "{run}");
     let said =
-        format!("refers to {}, but doesn't have it: exclude its type with artifact_types:", app.digest().short());
+        format!("as a referrer of {}, but doesn't have it: exclude its type with artifact_types:", app.digest().short());
     assert!(run.stdout.contains(&said), "{run}");
     scene.source.script.heal();
     let large = image("large").artifact("application/x.large").annotation("x", &"x".repeat(5 << 20));

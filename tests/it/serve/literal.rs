@@ -213,7 +213,7 @@ async fn refusals_have_the_envelope_of_the_specification() {
     content-type: application/json
     content-length: 118
 
-    {"errors":[{"code":"NAME_UNKNOWN","detail":null,"message":"list tags of localhost/a/b: there is no such repository"}]}
+    {"errors":[{"code":"NAME_UNKNOWN","detail":null,"message":"list tags of localhost/a/b: the repository doesn't exist"}]}
     "#);
     let kind = ["Content-Type: application/vnd.oci.image.manifest.v1+json"];
     insta::assert_snapshot!(wire(&registry, "PUT /v2/a/b/manifests/v1", &kind, IMAGE).await, @r#"

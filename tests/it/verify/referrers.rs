@@ -105,7 +105,7 @@ async fn a_referrer_that_nobody_can_find_is_missing() {
     let expected = format!("DST/mirror/app:1 referrer {} -", signature.digest());
     assert_eq!((run.code, scene.differences(&run)), (3, vec![expected]), "{run}");
     let text = scene.cli.run("verify --deep").await.stdout;
-    assert!(text.contains("  missing     referrer  ") && text.contains(": it isn't listed as referring to"), "{text}");
+    assert!(text.contains("  missing     referrer  ") && text.contains(": it isn't listed as a referrer of"), "{text}");
     let index = index().nested(signature).build();
     scene.mirrored("app", &fallback, &index).await;
     assert_eq!(scene.verify("--deep").await.code, 0);
