@@ -311,7 +311,10 @@ mod tests {
         assert_eq!(told, "a.io answers again, after 5 m 0 s");
         let told = waited.changed("b.io", until(3, false), now).unwrap();
         assert_eq!(told, "waiting: b.io is in trouble, next attempt in 3 s (429)");
-        assert_eq!(waited.changed("b.io", Waiting::GivenUp, now + SECOND).unwrap(), "b.io gave no answer for 1 s: given up");
+        assert_eq!(
+            waited.changed("b.io", Waiting::GivenUp, now + SECOND).unwrap(),
+            "b.io gave no answer for 1 s: given up"
+        );
         assert!(waited.hosts.is_empty() && waited.told.is_empty());
     }
 }

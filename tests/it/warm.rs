@@ -244,9 +244,9 @@ async fn who_names_the_wrong_cache_is_told() {
     for (line, says) in [
         ("warm", "required"),
         ("warm oci:dir", "is a directory"),
-        ("warm https://h.example", "is no cache"),
+        ("warm https://h.example", "isn't a cache"),
         ("warm h.example --no-lock", "nothing to compare with"),
-        ("warm h.example --only nothing", "matches --only"),
+        ("warm h.example --only nothing", "--only matches"),
     ] {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.stderr.contains(says) && run.stdout.is_empty(), "{run}");

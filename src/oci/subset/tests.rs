@@ -138,10 +138,7 @@ fn no_match_says_what_there_is() {
         why(&entries, &["linux/arm64", "linux/s390x"]),
         "it has no linux/arm64, linux/s390x: it has linux/amd64, linux/arm64/v9"
     );
-    assert_eq!(
-        why(&[entry("bare", "")], &["linux/amd64"]),
-        "it has no linux/amd64: it has no platforms at all"
-    );
+    assert_eq!(why(&[entry("bare", "")], &["linux/amd64"]), "it has no linux/amd64: it has no platforms at all");
     assert_eq!(why(&[], &["linux/amd64"]), "it has no linux/amd64: it has no platforms at all");
 }
 

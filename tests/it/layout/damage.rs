@@ -43,8 +43,8 @@ async fn a_layout_that_is_none_is_told_by_the_file() {
         }
         for line in ["copy oci:in oci:out", "copy oci:in:app:1 oci:out"] {
             let run = cli.run(line).await;
-            let told =
-                run.stdout.contains(why) || (line.contains("app") && run.stdout.contains("no image in the layout has that name"));
+            let told = run.stdout.contains(why)
+                || (line.contains("app") && run.stdout.contains("no image in the layout has that name"));
             assert!(run.code == 1 && told && run.stdout.contains("hint: "), "{name} {text:?}: {run}");
         }
     }

@@ -96,8 +96,10 @@ async fn a_referrer_that_is_gone_or_too_large_fails_the_image_and_says_what_help
     scene.source.script.always("GET", path, Fault::refuse(404, "MANIFEST_UNKNOWN"));
     let run = scene.cli.run("sync").await;
     assert_eq!(run.code, 1, "{run}");
-    let said =
-        format!("as a referrer of {}, but doesn't have it: exclude its type with artifact_types:", app.digest().short());
+    let said = format!(
+        "as a referrer of {}, but doesn't have it: exclude its type with artifact_types:",
+        app.digest().short()
+    );
     assert!(run.stdout.contains(&said), "{run}");
     scene.source.script.heal();
     let large = image("large").artifact("application/x.large").annotation("x", &"x".repeat(5 << 20));

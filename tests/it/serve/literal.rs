@@ -211,7 +211,7 @@ async fn refusals_have_the_envelope_of_the_specification() {
     insta::assert_snapshot!(wire(&registry, "GET /v2/a/b/manifests/v1", &[], "").await, @r#"
     HTTP/1.1 404 Not Found
     content-type: application/json
-    content-length: 118
+    content-length: 119
 
     {"errors":[{"code":"NAME_UNKNOWN","detail":null,"message":"list tags of localhost/a/b: the repository doesn't exist"}]}
     "#);
