@@ -2,11 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
+mod circles;
+
 /// Room → the rooms that it may use, top to bottom.
 type Table = Vec<(String, Vec<String>)>;
+
+/// Comments and literals.
+static SKIPPED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(concat!(
+        r"(?s)",
+        r"//[^\n]*",
+        r#"|b?r"[^"]*""#,
+        r##"|b?r#".*?"#"##,
+        r#"|b?"(?:[^"\\]|\\.)*""#,
+        r"|b?'(?:[^'\\]|\\(?:u\{[^}]*\}|.)[^']*)'",
+        r"|/\*|\*/",
+    ))
+});
+/// The start of a test module's body.
+static TESTS: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+\w+\s*\{"));
+static FROM_ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bcrate\s*::\s*"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a constant pattern")
+}
 
 #[test]
 fn every_room_uses_only_what_the_table_allows() {
@@ -68,7 +92,7 @@ fn sources(src: &Path) -> BTreeMap<PathBuf, String> {
 
 /// The rows ``//! | `room` | a, b |`` of `lib`.
 fn table(lib: &str) -> Table {
-    let row = Regex::new(r"(?m)^//! \| `(\w+)` \|(?:.*\|)? ([^|]*) \|$").expect("a constant pattern");
+    let row = pattern(r"(?m)^//! \| `(\w+)` \|(?:.*\|)? ([^|]*) \|$");
     let rows: Vec<(String, String)> =
         row.captures_iter(lib).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
     let below = |at: usize| rows[at + 1..].iter().map(|(room, _)| room.clone()).collect();
@@ -109,10 +133,9 @@ fn violations(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String>
 /// The rooms that `code`, in a file so many segments below `src`, names: after `crate::`, or after as many `super::` as
 /// lead out of its room.
 fn used(code: &str, depth: usize, rooms: &[&str]) -> Vec<String> {
-    let from_root = Regex::new(r"\bcrate\s*::\s*").expect("a constant pattern");
     let supers = r"\bsuper\s*::\s*".repeat(depth);
-    let from_above = Regex::new(&supers).expect("a constant pattern");
-    let ends = from_root.find_iter(code).map(|found| (found.end(), false));
+    let from_above = pattern(&supers);
+    let ends = FROM_ROOT.find_iter(code).map(|found| (found.end(), false));
     let ends_above = from_above.find_iter(code).map(|found| (found.end(), true));
     let mut ends: Vec<(usize, bool)> = ends.chain(ends_above).collect();
     ends.sort_unstable();
@@ -142,19 +165,9 @@ fn first_names(code: &str) -> Vec<String> {
 
 /// `text` without comments, the content of literals, and test modules.
 fn code_of(text: &str) -> String {
-    let skipped = Regex::new(concat!(
-        r"(?s)",
-        r"//[^\n]*",
-        r#"|b?r"[^"]*""#,
-        r##"|b?r#".*?"#"##,
-        r#"|b?"(?:[^"\\]|\\.)*""#,
-        r"|b?'(?:[^'\\]|\\(?:u\{[^}]*\}|.)[^']*)'",
-        r"|/\*|\*/",
-    ))
-    .expect("a constant pattern");
     let mut code = String::new();
     let (mut end, mut comments) = (0, 0_u32);
-    for found in skipped.find_iter(text) {
+    for found in SKIPPED.find_iter(text) {
         if comments == 0 {
             code.push_str(&text[end..found.start()]);
         }
@@ -171,8 +184,7 @@ fn code_of(text: &str) -> String {
 
 /// `code`, which holds no literals, without the bodies of `#[cfg(test)] mod name { … }`.
 fn without_tests(code: &str) -> String {
-    let start = Regex::new(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+\w+\s*\{").expect("a constant pattern");
-    let Some(found) = start.find(code) else { return code.to_owned() };
+    let Some(found) = TESTS.find(code) else { return code.to_owned() };
     let mut depth = 1;
     let body = code[found.end()..].char_indices().find(|(_, c)| {
         depth += i32::from(*c == '{') - i32::from(*c == '}');
