@@ -231,6 +231,23 @@ async fn a_verification() {
 }
 
 #[tokio::test]
+async fn a_verification_of_each_byte_tells_those_of_each_image() {
+    let scene = Scene::new().await;
+    publish(&scene, 2).await;
+    assert_eq!(scene.cli.run("sync").await.code, 0);
+    let gate = Gate::closed();
+    scene.target.script.always("GET", "/blobs/", Fault::Hold { after: 157_000, gate: gate.clone() });
+    let mut terminal = Terminal::start(&scene.cli, "verify --content", SIZES[0]);
+    let first = "service-1:v1.27.3  157.0 kB of 300.0 kB   52 %";
+    let second = "service-2:v1.27.3  157.0 kB of 400.0 kB   39 %";
+    terminal.until_says(&["reading 0/2 images", first, second]).await;
+    gate.open();
+    let (code, shown) = terminal.ended().await;
+    assert!(code == 0 && shown.contains("2 as pinned"), "{shown}");
+    assert_at_ease(&terminal);
+}
+
+#[tokio::test]
 async fn the_demo() {
     for size in SIZES {
         let cli = Cli::new();
