@@ -122,7 +122,7 @@ async fn listen_for_signals(stop: CancellationToken, progress: Arc<dyn Progress>
 async fn next_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = if is_deaf_to_hang_ups() { None } else { Some(signal(SignalKind::hangup())?) };
+    let mut hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
     let hung_up = async {
         match &mut hang_up {
             Some(hang_up) => hang_up.recv().await,
@@ -139,7 +139,7 @@ async fn next_signal() -> std::io::Result<()> {
 /// Whether this process ignores SIGHUP because it was started by nohup or similar. Only Linux tells; elsewhere it is
 /// unknown.
 #[cfg(unix)]
-fn is_deaf_to_hang_ups() -> bool {
+fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     // The lowest bit is that of signal 1, SIGHUP.

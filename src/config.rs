@@ -121,7 +121,7 @@ pub struct ReferrerRule {
 }
 
 impl ReferrerRule {
-    /// Whether `referrer` is to be mirrored.
+    /// Whether to mirror `referrer`.
     pub fn wants(&self, referrer: &Referrer) -> bool {
         let listed = || self.artifact_types.iter().any(|wanted| Some(wanted.as_str()) == referrer.kind());
         self.policy != ReferrerPolicy::None && (self.artifact_types.is_empty() || listed())

@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Digest, Manifest, Registry, Repository, Selector};
 use crate::once::OnceMap;
-use crate::plan::{Action, Holes, Plan, Planned, ReferrerPolicy, Transfer};
+use crate::plan::{Action, Plan, Planned, ReferrerPolicy, RepairFindings, Transfer};
 use crate::progress::{Finished, Progress, Step};
 use crate::provision::Ready;
 use crate::referrers::Finder;
@@ -116,19 +116,19 @@ struct Engine {
     writable: writable::Writable,
     /// The order in which images reserve pulls.
     order: Arc<PullOrder>,
-    holes: Holes,
+    repair_findings: RepairFindings,
 }
 
 /// Executes `plan`. Returns one outcome for each of its images, in plan order.
-pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outcome> {
+pub async fn copy(plan: Plan, ready: &Readiness, options: CopyOptions) -> Vec<Outcome> {
     let engine = Arc::new(Engine {
-        permits: permits::Permits::new(means.transfers),
-        meter: meter::Meter::new(Arc::clone(&means.progress)),
-        bandwidth: Arc::new(bandwidth::Bandwidth::new(means.bandwidth)),
-        stores: means.stores,
-        finder: means.finder,
-        progress: means.progress,
-        stop: means.stop,
+        permits: permits::Permits::new(options.transfers),
+        meter: meter::Meter::new(Arc::clone(&options.progress)),
+        bandwidth: Arc::new(bandwidth::Bandwidth::new(options.bandwidth)),
+        stores: options.stores,
+        finder: options.finder,
+        progress: options.progress,
+        stop: options.stop,
         manifests: OnceMap::default(),
         held: memory::ManifestMemory::default(),
         present: OnceMap::default(),
@@ -142,7 +142,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, means: CopyOptions) -> Vec<Outc
         quotas: quota::Quotas::default(),
         writable: writable::Writable::default(),
         order: PullOrder::new(pulling(&plan)),
-        holes: plan.holes.clone(),
+        repair_findings: plan.repair_findings.clone(),
     });
     nearby::tell(&engine, &plan).await;
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
@@ -202,7 +202,7 @@ impl Engine {
             (None, Planned::Image(transfer)) => self.work(place, transfer, ready).await,
             (None, Planned::Failed { .. }) => unreachable!("a failed image has an outcome"),
         };
-        // What a stop has kept from being done isn't done, and is told by the report.
+        // The report lists images that an interruption left undone.
         if outcome.reason != Some(Reason::Interrupted) {
             let how = Finished::new(outcome.status.word(), !outcome.is_failure(), outcome.error.as_ref());
             self.progress.finished(&outcome.source, how);

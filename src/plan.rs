@@ -3,8 +3,8 @@
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
 mod ask;
-mod at_hand;
 mod cost;
+mod known;
 mod price;
 mod refer;
 mod repair;
@@ -22,7 +22,7 @@ pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
 pub use ask::plan;
 pub use cost::{Bytes, Cost, Spared};
 pub use price::{Spending, price};
-pub use repair::{Holes, repair};
+pub use repair::{RepairFindings, repair};
 pub use request::Request;
 pub(crate) use want::{failed, transfer};
 
@@ -38,7 +38,7 @@ pub struct Plan {
     /// Target repositories without tags, in which existence checks are unnecessary.
     pub empty: HashSet<Repository>,
     /// What is missing below correct tags, if that was checked.
-    pub holes: Holes,
+    pub repair_findings: RepairFindings,
 }
 
 /// One image at one target.
@@ -78,7 +78,7 @@ pub struct Transfer {
     /// The referrers whose tag at the target holds something else that isn't replaced (`overwrite: false` or
     /// `keep`); known if the image's own tag is right.
     pub left: Vec<Referrer>,
-    /// Whether to look for new referrers of its parts and of its referrers, even if nothing else is to be done.
+    /// Whether to look for new referrers of its parts and of its referrers, even if there is no other work.
     pub follow: bool,
     /// The target repository.
     pub target: Repository,
@@ -146,8 +146,8 @@ impl Plan {
     fn is_right(&self, transfer: &Transfer) -> bool {
         let place = || (transfer.target.clone(), transfer.target_digest().clone());
         matches!(transfer.action, Action::UpToDate | Action::Tag | Action::Refer)
-            && !self.holes.broken.contains(&place())
-            && self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
+            && !self.repair_findings.broken.contains(&place())
+            && self.repair_findings.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
     }
 
     /// The repositories in which an image's tag is set, each once, in the order of the images.
@@ -213,7 +213,7 @@ impl Transfer {
         self.mirrored.as_ref().unwrap_or(&self.root.digest)
     }
 
-    /// The referrers in the lock that are to be mirrored.
+    /// The referrers in the lock to be mirrored.
     pub fn wanted_referrers(&self) -> impl Iterator<Item = &Referrer> {
         self.referrers.iter().filter(|referrer| self.handling.referrers.wants(referrer))
     }

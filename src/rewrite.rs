@@ -41,12 +41,12 @@ pub struct Rewritten {
     /// Its new text.
     pub text: String,
     /// Notes for the user.
-    pub told: Vec<Told>,
+    pub told: Vec<Note>,
 }
 
 /// A reference that isn't written as requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Note {
     /// The text in the file.
     pub text: String,
     /// The line.
@@ -127,7 +127,7 @@ impl Draft {
         for (number, found) in file.found.iter().enumerate() {
             let way = self.way(index, number);
             edits.extend(way.edits.clone());
-            told.extend(way.why.as_ref().map(|why| Told {
+            told.extend(way.why.as_ref().map(|why| Note {
                 text: found.written.clone(),
                 line: found.line,
                 why: why.clone(),

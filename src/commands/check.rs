@@ -137,13 +137,13 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     let probes = logins(session, &host, needs).await;
     let several = probes.len() > 1;
     let mut may_go_on = false;
-    for Probe { repository, login, whom } in probes {
+    for Probe { repository, login, account } in probes {
         may_go_on |= login.is_ok();
         let version = match login {
             Ok(Login::Accepted) => host.system_info(repository.path()).await.harbor_version,
             _ => None,
         };
-        let proof = login.map_or_else(fails, |login| Some(logged_in(login, whom, version)));
+        let proof = login.map_or_else(fails, |login| Some(logged_in(login, account, version)));
         checks.extend(proof.map(|proof| about(Right::Login, Some(&repository).filter(|_| several), proof)));
     }
     if may_go_on {
@@ -172,18 +172,18 @@ async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
 }
 
 /// `version` is that of a Harbor.
-fn logged_in(login: Login, whom: Option<String>, version: Option<String>) -> Proof {
+fn logged_in(login: Login, account: Option<String>, version: Option<String>) -> Proof {
     let note = match login {
         Login::Accepted => {
-            let notes = whom
-                .map(|whom| format!("as {whom}"))
+            let notes = account
+                .map(|account| format!("as {account}"))
                 .into_iter()
                 .chain(version.map(|version| format!("Harbor {version}")));
             Some(notes.collect::<Vec<_>>().join("; ")).filter(|notes| !notes.is_empty())
         }
         Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
-            let whose = whom.map_or_else(|| "those given".to_owned(), |whom| format!("those of {whom},"));
+            let whose = account.map_or_else(|| "those given".to_owned(), |account| format!("those of {account},"));
             let why = format!("it asks for no credentials, so that {whose} could not be tried");
             return Proof::Unknown { why, hint: None };
         }

@@ -75,7 +75,7 @@ fn of_images(global: &Global, arguments: &cli::Export, kind: &Kind) -> anyhow::R
     let images = images(&mirrored, number);
     let input = Input { images: &images, target, logins: &Logins::default(), options: &options(arguments)? };
     let export = kind.write(&input).map_err(refused)?;
-    tell_lacking(config, lock);
+    warn_lacking(config, lock);
     Ok(export)
 }
 
@@ -117,7 +117,7 @@ fn refused(Refusal { why, hint }: Refusal) -> anyhow::Error {
 }
 
 /// Prints to stderr which listed images aren't exported, because the lock doesn't have them.
-fn tell_lacking(config: &Config, lock: &Lock) {
+fn warn_lacking(config: &Config, lock: &Lock) {
     for entry in entries(&config.images, lock) {
         if entry.is_unknown {
             warn(&format!("left {}: the lock doesn't have its selection", entry.rule.repository));

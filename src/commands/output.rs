@@ -40,13 +40,14 @@ impl Unable {
 /// The result couldn't be written.
 #[derive(Debug, thiserror::Error)]
 #[error("can't write {what}: {error}")]
-pub(super) struct Unheard {
+pub(super) struct OutputLost {
     exit: Exit,
     what: String,
     error: io::Error,
 }
 
-const UNHEARD_HINT: &str = "free some space, or write the output elsewhere; only the output is lost, the work is done";
+const OUTPUT_LOST_HINT: &str =
+    "free some space, or write the output elsewhere; only the output is lost, the work is done";
 
 /// The colours and the verbosity.
 pub(super) fn style(global: &Global) -> Style {
@@ -95,7 +96,7 @@ fn tell(
     let written = global.report.as_deref().map_or(Ok(()), |path| {
         report_file::write(path, &document).map_err(|error| {
             let what = format!("the report to {}", path.display());
-            Unheard { exit: exit.or(Exit::Failed), what, error }
+            OutputLost { exit: exit.or(Exit::Failed), what, error }
         })
     });
     let said = say(exit, |stdout| if global.json { stdout.write_all(document.as_bytes()) } else { text(stdout) })?;
@@ -108,7 +109,7 @@ pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Res
     let mut stdout = io::stdout().lock();
     match write(&mut stdout).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Unheard { exit: exit.or(Exit::Failed), what: "to standard output".to_owned(), error }.into())
+            Err(OutputLost { exit: exit.or(Exit::Failed), what: "to standard output".to_owned(), error }.into())
         }
         _ => Ok(exit),
     }
@@ -117,7 +118,7 @@ pub(super) fn say(exit: Exit, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Res
 /// Prints why `verb` couldn't run and what to do about it.
 pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global: &Global) -> Exit {
     let exit = explain(error, is_coloured(global, &io::stderr()));
-    if error.is::<Unheard>() {
+    if error.is::<OutputLost>() {
         return exit;
     }
     let document = || Report { fatal: Some(fatal(error)), ..Report::new(verb, started) }.to_json();
@@ -146,13 +147,13 @@ fn explain(error: &anyhow::Error, is_coloured: bool) -> Exit {
         text = paint("error", RED, is_coloured) + ":" + rest;
     }
     let _ = io::stderr().lock().write_all(text.as_bytes());
-    error.downcast_ref::<Unheard>().map_or(Exit::Unable, |unheard| unheard.exit)
+    error.downcast_ref::<OutputLost>().map_or(Exit::Unable, |lost| lost.exit)
 }
 
 fn hint(error: &anyhow::Error) -> Option<&str> {
     let unable = error.downcast_ref::<Unable>().and_then(|unable| unable.hint.as_deref());
-    let unheard = error.downcast_ref::<Unheard>().map(|_| UNHEARD_HINT);
-    unable.or(unheard).or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint))
+    let lost = error.downcast_ref::<OutputLost>().map(|_| OUTPUT_LOST_HINT);
+    unable.or(lost).or_else(|| error.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::hint))
 }
 
 /// The error, as the report has it.
@@ -192,7 +193,7 @@ pub(crate) fn answer(clap: &clap::Error, arguments: &[std::ffi::OsString]) -> Ex
         Err(error) if is_help && error.kind() != ErrorKind::BrokenPipe => {
             let what = "to standard output".to_owned();
             let is_coloured = colour::wanted(None, io::stderr().is_terminal());
-            return explain(&Unheard { exit: Exit::Failed, what, error }.into(), is_coloured).into();
+            return explain(&OutputLost { exit: Exit::Failed, what, error }.into(), is_coloured).into();
         }
         // There is nowhere to report that stderr can't be written.
         _ => {}

@@ -74,9 +74,9 @@ pub(super) struct Session {
 
 /// Reports to the progress which hosts the run waits for.
 #[derive(Debug)]
-struct Heard(Arc<dyn Progress>);
+struct ProgressWaits(Arc<dyn Progress>);
 
-impl Waits for Heard {
+impl Waits for ProgressWaits {
     fn changed(&self, host: &str, waiting: Waiting) {
         self.0.waits(host, waiting);
     }
@@ -109,7 +109,7 @@ impl Start {
         let Settings { registries: set, limits, lacking } = settings;
         let sessions = Arc::new(Sessions::new());
         let hosts = Hosts::new(set.clone(), &limits, Arc::clone(&sessions) as Arc<dyn BasicTokens>);
-        let hosts = hosts.heard_by(Arc::new(Heard(Arc::clone(&self.progress))));
+        let hosts = hosts.with_waits(Arc::new(ProgressWaits(Arc::clone(&self.progress))));
         let repositories = images.iter().flat_map(|rule| rule.destinations.iter().chain([&rule.repository]));
         let hosts = Arc::new(hosts.expecting(repositories.cloned()).expecting(mirrored(&images, &set)));
         let registries: Arc<dyn Stores> = Arc::new(RegistryStores::new(Arc::clone(&hosts)));

@@ -112,7 +112,7 @@ impl Holders {
                 ledger.open.entry(transfer.target.clone()).or_default().insert(place);
             }
         }
-        for (edge, repository) in &plan.holes.there {
+        for (edge, repository) in &plan.repair_findings.there {
             if let Edge::Blob(blob) = edge {
                 ledger.holder(blob, repository).committed = true;
             }

@@ -53,7 +53,7 @@ async fn copy_whole(
 ) -> Result<Copied> {
     let is_known = route.source.cached_manifest(&transfer.root.digest).await.is_some();
     let mut pulls = ImagePulls::begin(engine, route, transfer, turn).await?;
-    let root = match read::root_at_hand(engine, route, transfer).await? {
+    let root = match read::root_without_pull(engine, route, transfer).await? {
         Some(root) => root,
         None => {
             if transfer.action == Action::Copy && route.source.meters_pulls() {
@@ -140,7 +140,7 @@ async fn copy_late_referrers(
 ) -> Result<Bytes> {
     let mut sets = vec![referrers::of_root(transfer, transfer.action == Action::UpToDate)];
     if transfer.follow {
-        match parts_for_nothing(engine, route, transfer).await? {
+        match parts_without_pull(engine, route, transfer).await? {
             Some(parts) => {
                 sets.extend(referrers::find(engine, route, transfer, &parts).await?);
                 require_some(engine, transfer, &sets)?;
@@ -157,7 +157,7 @@ async fn copy_late_referrers(
 }
 
 /// The manifests that an image at the target consists of, if they can be read without a metered pull.
-async fn parts_for_nothing(
+async fn parts_without_pull(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,

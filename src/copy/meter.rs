@@ -1,4 +1,4 @@
-//! The bytes that have to move, as far as they are known, and those that move: for whoever watches, and for nothing else.
+//! Counts the bytes that have to be copied, as far as they are known, and the copied ones, for the progress only.
 //!
 //! A blob is expected once in each target registry, when the first manifest that names it is read, on behalf of the image that
 //! it belongs to. It is spared when it turns out to be there or is mounted. A transfer that fails has moved nothing.
@@ -12,14 +12,14 @@ use super::route::Route;
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Registry};
 use crate::progress::{Progress, Step};
 
-/// What is known of the blobs of a run.
+/// The state of the blobs of a run.
 #[derive(Debug)]
 pub(super) struct Meter {
     progress: Arc<dyn Progress>,
     blobs: Mutex<HashMap<(Registry, Digest), State>>,
 }
 
-/// Whether a blob still has to come to a registry.
+/// Whether a registry still needs a blob.
 #[derive(Debug)]
 enum State {
     /// For this image.
@@ -42,7 +42,7 @@ impl Meter {
         Self { progress, blobs: Mutex::default() }
     }
 
-    /// What `manifest` points at may have to move.
+    /// Expects the blobs that `manifest` points at.
     pub(super) fn expect(&self, route: &Route, manifest: &Manifest) {
         for edge in manifest.successors() {
             let Edge::Blob(blob) = edge else { continue };
@@ -53,14 +53,14 @@ impl Meter {
         }
     }
 
-    /// `blob` needn't move, or can't.
+    /// `blob` needn't be copied, or can't be.
     pub(super) fn settle(&self, route: &Route, blob: &Descriptor) {
         if let Some(State::Expected(image)) = self.lock().insert(key(route, blob), State::Settled) {
             self.progress.step(&image, Step::Spares(blob.size));
         }
     }
 
-    /// A transfer of `blob` begins, whichever image it was expected for.
+    /// A transfer of `blob` starts, for whichever image it was expected.
     pub(super) fn begin(&self, route: &Route, blob: &Descriptor) -> Arc<Moving> {
         let image = Arc::clone(route.image());
         {
@@ -92,7 +92,7 @@ impl Meter {
 }
 
 impl Moving {
-    /// So many more bytes have come.
+    /// This many more bytes were copied.
     pub(super) fn take(&self, count: u64) {
         self.moved.fetch_add(count, Ordering::Relaxed);
         self.progress.step(&self.image, Step::Bytes(count));

@@ -238,12 +238,12 @@ async fn send_once(
     };
     let (upload, bytes) = open_both(engine, route, source, blob, opened).await?;
     let moving = engine.meter.begin(route, blob);
-    let means = stream::Means {
+    let context = stream::ReadContext {
         moving: Arc::clone(&moving),
         reached: Arc::clone(reached),
         bandwidth: Arc::clone(&engine.bandwidth),
     };
-    let body = stream::verified(Arc::clone(source), blob.clone(), bytes, means);
+    let body = stream::verified(Arc::clone(source), blob.clone(), bytes, context);
     let pushed = route.target.push_blob(upload.clone(), blob, body).await;
     match pushed {
         Ok(()) => moving.arrived(),

@@ -15,7 +15,7 @@ use crate::store::Target;
 /// The root as it will be at the target, if it needn't be pulled: from the cache; or from the target if it has it,
 /// reading the source is metered and reading the target records no pull time; or from another target that has the
 /// image.
-pub(super) async fn root_at_hand(
+pub(super) async fn root_without_pull(
     engine: &Arc<Engine>,
     route: &Arc<Route>,
     transfer: &Transfer,
@@ -123,7 +123,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
 /// Targets from which a manifest can be read that has to be copied again, except those that record pull times.
 fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
     let holds_it = |edge: &Edge| matches!(edge, Edge::Manifest(there) if there.digest == *digest);
-    let there = engine.holes.there.iter().filter(|(edge, _)| holds_it(edge));
+    let there = engine.repair_findings.there.iter().filter(|(edge, _)| holds_it(edge));
     let there = there.filter_map(|(_, repository)| engine.stores.target(repository).ok());
     there.filter(|target| !target.records_pull_time()).collect()
 }
@@ -140,12 +140,12 @@ impl Engine {
     /// Whether nothing below the manifest `digest` is known to be missing at the target.
     pub(super) fn may_be_whole(&self, route: &Route, digest: &Digest) -> bool {
         let place = || (route.target_repository().clone(), digest.clone());
-        self.holes.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
+        self.repair_findings.whole.as_ref().is_none_or(|whole| whole.contains(&place()))
     }
 
     /// Whether the target has the manifest `digest`, but lacks something below it.
     pub(super) fn is_broken(&self, route: &Route, digest: &Digest) -> bool {
-        self.holes.broken.contains(&(route.target_repository().clone(), digest.clone()))
+        self.repair_findings.broken.contains(&(route.target_repository().clone(), digest.clone()))
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Route {
     to: Repository,
     /// The plan position of the image.
     place: usize,
-    /// What it is called.
+    /// The name of the image.
     image: Arc<str>,
 }
 

@@ -15,7 +15,7 @@ pub(super) enum Giver {
     Elsewhere,
 }
 
-/// The pulls that were spared, and not told yet.
+/// The spared pulls that weren't reported yet.
 #[derive(Debug, Default)]
 pub(super) struct SparedPulls(Mutex<Counts>);
 

@@ -24,11 +24,11 @@ const RESUME_WITHIN: Duration = Duration::from_secs(20);
 /// The progress in bytes after which the allowed number of failures is renewed.
 pub(super) const RENEWS: u64 = 1 << 20;
 
-/// What a reader works with.
-pub(super) struct Means {
-    /// Whoever watches.
+/// The shared state of a reader.
+pub(super) struct ReadContext {
+    /// Receives the progress.
     pub(super) moving: Arc<Moving>,
-    /// How far it has come, in all attempts.
+    /// The bytes read so far, over all attempts.
     pub(super) reached: Arc<AtomicU64>,
     pub(super) bandwidth: Arc<Bandwidth>,
 }
@@ -44,7 +44,7 @@ struct Reader {
     tries: Tries,
     /// The offset at which the tries were last renewed.
     renewed_at: u64,
-    means: Means,
+    context: ReadContext,
 }
 
 /// Opens `blob` of `source`, and returns when its first byte has arrived.
@@ -57,9 +57,14 @@ pub(super) async fn open(source: &Arc<dyn Source>, blob: &Descriptor) -> Result<
     Ok(futures::stream::iter(first).chain(stream).boxed())
 }
 
-/// The verified bytes of `blob`; `opened` is the first stream from `source`. `means.reached` tracks the number of bytes
+/// The verified bytes of `blob`; `opened` is the first stream from `source`. `context.reached` tracks the number of bytes
 /// read.
-pub(super) fn verified(source: Arc<dyn Source>, blob: Descriptor, opened: BlobStream, means: Means) -> BlobStream {
+pub(super) fn verified(
+    source: Arc<dyn Source>,
+    blob: Descriptor,
+    opened: BlobStream,
+    context: ReadContext,
+) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
     let reader = Reader {
         source,
@@ -70,7 +75,7 @@ pub(super) fn verified(source: Arc<dyn Source>, blob: Descriptor, opened: BlobSt
         deadline: None,
         tries: Backoff::default().tries(),
         renewed_at: 0,
-        means,
+        context,
     };
     futures::stream::try_unfold(reader, |mut reader| async move {
         let chunk = reader.next().await.map_err(|error| error.on(Side::Source))?;
@@ -107,11 +112,11 @@ impl Reader {
 
     async fn take(&mut self, chunk: &Bytes) -> Result<()> {
         self.deadline = None;
-        self.means.moving.take(chunk.len() as u64);
+        self.context.moving.take(chunk.len() as u64);
         self.verifier().update(chunk).map_err(|mismatch| self.mismatch(&mismatch))?;
         let seen = self.verifier().seen();
-        self.means.reached.fetch_max(seen, Ordering::Relaxed);
-        self.means.bandwidth.take(chunk.len()).await;
+        self.context.reached.fetch_max(seen, Ordering::Relaxed);
+        self.context.bandwidth.take(chunk.len()).await;
         Ok(())
     }
 

@@ -37,7 +37,7 @@ struct Known {
     refused: HashMap<Repository, Error>,
     /// Opened uploads that aren't used yet.
     opened: HashMap<Repository, Upload>,
-    /// Uploads of no use, whose host was in trouble when they were to be given up.
+    /// Unused uploads that couldn't be cancelled because their host was in trouble.
     left: Vec<(Repository, Upload)>,
 }
 

@@ -31,8 +31,8 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
         upstream.images.push(*image);
     }
     let file = |(registry, upstream): (&&Registry, &Upstream<'_>)| {
-        let strangers = strangers(registry, upstream, &upstreams);
-        let about = about_upstream(input, registry, upstream, &strangers);
+        let collisions = collisions(registry, upstream, &upstreams);
+        let about = about_upstream(input, registry, upstream, &collisions);
         let hosts: String = upstream.paths.iter().map(|path| host(input, path)).collect();
         File { name: format!("{}/hosts.toml", folder(registry)), text: comment(&about) + &hosts, is_secret: false }
     };
@@ -40,16 +40,16 @@ fn write(input: &Input<'_>) -> Result<Export, Refusal> {
 }
 
 /// A repository of another upstream that would be mistaken for one of `registry`, because both are below the same path.
-fn strangers(registry: &Registry, upstream: &Upstream<'_>, all: &BTreeMap<&Registry, Upstream<'_>>) -> String {
+fn collisions(registry: &Registry, upstream: &Upstream<'_>, all: &BTreeMap<&Registry, Upstream<'_>>) -> String {
     let others = all.iter().filter(|(other, theirs)| **other != registry && !theirs.paths.is_disjoint(&upstream.paths));
-    let stranger = others.flat_map(|(_, theirs)| &theirs.images).map(Image::from).next();
-    stranger.map_or(String::new(), |stranger| {
-        let path = stranger.path();
-        format!("Warning: a pull of {registry}/{path} gets {stranger}: both have the same path at the target. Put {{registry}} into layout:.")
+    let collision = others.flat_map(|(_, theirs)| &theirs.images).map(Image::from).next();
+    collision.map_or(String::new(), |collision| {
+        let path = collision.path();
+        format!("Warning: a pull of {registry}/{path} gets {collision}: both have the same path at the target. Put {{registry}} into layout:.")
     })
 }
 
-fn about_upstream(input: &Input<'_>, registry: &Registry, upstream: &Upstream<'_>, strangers: &str) -> String {
+fn about_upstream(input: &Input<'_>, registry: &Registry, upstream: &Upstream<'_>, collisions: &str) -> String {
     let Place { folder, flag, setting } = place(input.options);
     let target = input.target.registry;
     about(
@@ -62,7 +62,7 @@ fn about_upstream(input: &Input<'_>, registry: &Registry, upstream: &Upstream<'_
                 "Limits: it contains no credentials. If {target} requires some, the node needs them (`transship export kubelet-config`)."
             ),
             &image::parts(&upstream.images),
-            strangers,
+            collisions,
             &format!("Install: transship export containerd{flag} -o {folder}"),
             setting,
         ],

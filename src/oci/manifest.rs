@@ -29,7 +29,7 @@ pub enum Kind {
 /// An edge of the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edge {
-    /// To a manifest, which may have edges of its own.
+    /// To a manifest, which may have edges itself.
     Manifest(Descriptor),
     /// To a blob: a configuration or a layer.
     Blob(Descriptor),

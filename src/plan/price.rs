@@ -39,7 +39,7 @@ pub async fn price(plan: &mut Plan, stores: &Arc<dyn Stores>, spending: Spending
     let needs: Vec<_> = plan.images.iter().enumerate().map(|(place, planned)| reader.needs(place, planned)).collect();
     let needs: Vec<Option<Needs>> = futures::stream::iter(needs).buffered(IMAGES).collect().await;
     let mut bill = Bill { allowance: Allowance::new(stores), ..Bill::default() };
-    bill.note_what_is_there(plan, stores).await;
+    bill.note_present(plan, stores).await;
     let mut costs = Vec::new();
     for (planned, needs) in plan.images.iter().zip(needs) {
         costs.push(match (planned, needs) {
@@ -68,8 +68,8 @@ struct Bill<'a> {
 impl Bill<'_> {
     /// Records the parts of images that are already right, as far as cached manifests tell: the others can mount
     /// them.
-    async fn note_what_is_there(&mut self, plan: &Plan, stores: &Arc<dyn Stores>) {
-        let mut contents = std::pin::pin!(plan.contents_at_hand(stores));
+    async fn note_present(&mut self, plan: &Plan, stores: &Arc<dyn Stores>) {
+        let mut contents = std::pin::pin!(plan.known_contents(stores));
         while let Some((transfer, manifests)) = contents.next().await {
             for edge in manifests.iter().flat_map(Manifest::successors) {
                 if let Edge::Blob(blob) = edge {
@@ -85,8 +85,8 @@ impl Bill<'_> {
         let source = transfer.source.repository();
         let fresh = needs.pulls.into_iter().filter(|digest| self.pulled.insert((source.clone(), digest.clone())));
         let pulls = fresh.count() as u64;
-        let whose = needs.content.is_none().then(|| transfer.target.clone());
-        let is_open = needs.is_open && self.open.insert((source.clone(), transfer.root.digest.clone(), whose));
+        let unread_target = needs.content.is_none().then(|| transfer.target.clone());
+        let is_open = needs.is_open && self.open.insert((source.clone(), transfer.root.digest.clone(), unread_target));
         let bytes = needs.content.map(|Content { blobs, present }| {
             let mut bytes = Bytes { present, ..Bytes::default() };
             blobs.iter().for_each(|blob| bytes += self.arrival(blob, &transfer.target));

@@ -24,7 +24,7 @@ const IMAGES: usize = 16;
 
 /// The results of checking below the tags of the targets.
 #[derive(Debug, Clone, Default)]
-pub struct Holes {
+pub struct RepairFindings {
     /// Manifests that are missing or damaged, or have missing or damaged content below them.
     pub broken: HashSet<(Repository, Digest)>,
     /// Manifests with nothing missing below them; `None` if this wasn't checked.
@@ -32,7 +32,7 @@ pub struct Holes {
     /// Content seen at the targets: content that is missing in one place can be copied from another.
     pub there: Vec<(Edge, Repository)>,
     /// The images to be repaired, by plan position, and the bytes of the blobs they lack. Each blob counts for the
-    /// first image. `None` if more is to be sent.
+    /// first image. `None` if more content has to be sent.
     pub images: HashMap<usize, Option<u64>>,
 }
 
@@ -106,7 +106,7 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
     let manifests = seen.there.iter().filter(|(_, edge)| matches!(edge, Edge::Manifest(_))).map(|(place, _)| place);
     let whole = manifests.filter(is_whole).cloned().collect();
     let there = seen.there.into_iter().map(|((repository, _), edge)| (edge, repository)).collect();
-    plan.holes = Holes { broken: seen.broken, whole: Some(whole), there, images };
+    plan.repair_findings = RepairFindings { broken: seen.broken, whole: Some(whole), there, images };
 }
 
 impl Inspector {

@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::registry::action::Action;
 use crate::registry::request::Request;
 use crate::registry::services::quirks::Pace;
-use crate::retry::{Backoff, Deaf, Waits};
+use crate::retry::{Backoff, NoWaits, Waits};
 
 /// Short requests in flight to one host. Bulk transfers have a separate bound (`limits.transfers`), so neither
 /// waits for the other.
@@ -50,11 +50,11 @@ pub(crate) struct Admissions {
 impl Admissions {
     pub(crate) fn new(backoff: Backoff, max_wait: Duration) -> Self {
         let (hosts, names) = (Mutex::default(), Arc::default());
-        Self { backoff, max_wait, requests: AtomicU64::new(0), hosts, names, waits: Arc::new(Deaf) }
+        Self { backoff, max_wait, requests: AtomicU64::new(0), hosts, names, waits: Arc::new(NoWaits) }
     }
 
-    /// With somebody who hears which hosts are waited for.
-    pub(crate) fn heard_by(mut self, waits: Arc<dyn Waits>) -> Self {
+    /// Reports waits to `waits`.
+    pub(crate) fn with_waits(mut self, waits: Arc<dyn Waits>) -> Self {
         self.waits = waits;
         self
     }
@@ -63,7 +63,7 @@ impl Admissions {
         Arc::clone(&self.waits)
     }
 
-    /// What is behind `url` is called `name` by those who wait for it.
+    /// Names the host of `url` in reports of waits.
     pub(crate) fn call(&self, url: &Url, name: &str) {
         self.names.add(url, name);
     }
@@ -173,7 +173,7 @@ impl Admission {
                 // Best effort: there is no wait for a cleanup that the registry will do by itself.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
-                    if let Some((probe, within)) = self.stand_in_line(repository, met).await {
+                    if let Some((probe, within)) = self.queue_for_probe(repository, met).await {
                         return Ok(self.permit(action, Some(probe), Some(within), None));
                     }
                 }
@@ -211,7 +211,7 @@ impl Admission {
 
     /// Waits until the trouble is over, or for the right to test that. First come, first served, so that a request
     /// that fails repeatedly doesn't block the others.
-    async fn stand_in_line(&self, repository: &str, met: bool) -> Option<(Probe, Duration)> {
+    async fn queue_for_probe(&self, repository: &str, met: bool) -> Option<(Probe, Duration)> {
         let again = if met { Some(Arc::clone(&self.again).lock_owned().await) } else { None };
         let line = Arc::clone(&self.line).lock_owned().await;
         loop {

@@ -91,7 +91,7 @@ struct Refusal {
 /// The meaning of a refused authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Credentials weren't sent: the host doesn't tell how it wants them.
+    /// Credentials weren't sent: the host doesn't say how it expects them.
     Untold,
     /// There are no credentials, or they are wrong.
     Login,
@@ -239,7 +239,7 @@ impl Auth {
                 if let Some(Challenge::Bearer { realm, service }) = &wanted
                     && !self.may_ask(&request.repository, realm)
                 {
-                    // Nobody is asked there, and others needn't be sent there by what one repository says.
+                    // No request is sent there, and one repository's challenge must not send others there.
                     let asked = (realm.as_str(), service.as_deref());
                     self.fetch(&request.repository, asked, &request.scopes, request.waits).await?;
                     return Ok((Doubt::Untold, false));
@@ -282,9 +282,9 @@ impl Auth {
         *lock(&self.login(credential).refused) = Some(refusal);
     }
 
-    /// [`Credentials::whom`].
-    pub(crate) async fn whom(&self, path: &str) -> Result<Option<String>> {
-        self.credentials.whom(path).await
+    /// [`Credentials::account_name`].
+    pub(crate) async fn account_name(&self, path: &str) -> Result<Option<String>> {
+        self.credentials.account_name(path).await
     }
 
     /// Whether there are no credentials for `path`.

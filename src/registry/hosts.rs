@@ -32,7 +32,7 @@ pub struct Hosts {
     environment: Environment,
     sessions: Arc<dyn BasicTokens>,
     /// Settings that were read for hosts that aren't in use yet.
-    means: Mutex<BTreeMap<Registry, ClientSettings>>,
+    client_settings: Mutex<BTreeMap<Registry, ClientSettings>>,
     /// The repositories that the run will use.
     expected: Vec<Repository>,
     open: Mutex<BTreeMap<Registry, Arc<Host>>>,
@@ -55,8 +55,8 @@ impl Hosts {
         environment: Environment,
     ) -> Self {
         let admissions = Arc::new(Admissions::new(Backoff::default(), limits.max_wait));
-        let (means, expected, open) = (Mutex::default(), Vec::new(), Mutex::default());
-        Self { settings, limits: limits.clone(), admissions, environment, sessions, means, expected, open }
+        let (client_settings, expected, open) = (Mutex::default(), Vec::new(), Mutex::default());
+        Self { settings, limits: limits.clone(), admissions, environment, sessions, client_settings, expected, open }
     }
 
     /// Announces the repositories of the run: if one token can cover several, it is requested for them together.
@@ -69,15 +69,15 @@ impl Hosts {
     /// Changes the pauses between attempts, for hosts that aren't in use yet.
     #[must_use]
     pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).heard_by(self.admissions.heard()));
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).with_waits(self.admissions.heard()));
         self
     }
 
-    /// With somebody who hears which hosts are waited for, for hosts that aren't in use yet.
+    /// Reports waits to `waits`, for hosts that aren't in use yet.
     #[must_use]
-    pub fn heard_by(mut self, waits: Arc<dyn Waits>) -> Self {
+    pub fn with_waits(mut self, waits: Arc<dyn Waits>) -> Self {
         let backoff = self.admissions.backoff();
-        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).heard_by(waits));
+        self.admissions = Arc::new(Admissions::new(backoff, self.limits.max_wait).with_waits(waits));
         self
     }
 
@@ -101,8 +101,8 @@ impl Hosts {
     /// `Configuration` if the settings of one can't be used.
     pub fn prepare<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<()> {
         for registry in registries.into_iter().filter(|registry| registry.layout().is_none()) {
-            let means = self.read_client_settings(registry)?;
-            lock(&self.means).insert(registry.clone(), means);
+            let client_settings = self.read_client_settings(registry)?;
+            lock(&self.client_settings).insert(registry.clone(), client_settings);
         }
         Ok(())
     }
@@ -138,12 +138,12 @@ impl Hosts {
 
     fn set_up(self: &Arc<Self>, registry: &Registry) -> Result<Host> {
         let quirks = Quirks::of(registry);
-        let means = lock(&self.means).remove(registry);
-        let means = means.map_or_else(|| self.read_client_settings(registry), Ok)?;
-        let (settings, base) = (means.settings.clone(), means.base.clone());
+        let client_settings = lock(&self.client_settings).remove(registry);
+        let client_settings = client_settings.map_or_else(|| self.read_client_settings(registry), Ok)?;
+        let (settings, base) = (client_settings.settings.clone(), client_settings.base.clone());
         self.admissions.call(&base, registry.as_str());
         let transport = Arc::new(Transport {
-            clients: Clients::new(means, self.limits.idle_timeout),
+            clients: Clients::new(client_settings, self.limits.idle_timeout),
             home: Home::new(base, registry),
             paces: Paces::new(quirks.paces),
             admissions: Arc::clone(&self.admissions),

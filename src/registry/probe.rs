@@ -31,7 +31,7 @@ pub(crate) struct Probe {
     pub(crate) repository: Repository,
     pub(crate) login: Result<Login>,
     /// The user, and the source of the credentials, if known.
-    pub(crate) whom: Option<String>,
+    pub(crate) account: Option<String>,
 }
 
 impl Host {
@@ -90,8 +90,8 @@ impl Host {
                     Err(error)
                 }
             };
-            let whom = self.auth.whom(repository.path()).await.ok().flatten();
-            probes.push(Probe { repository: repository.clone(), login, whom });
+            let account = self.auth.account_name(repository.path()).await.ok().flatten();
+            probes.push(Probe { repository: repository.clone(), login, account });
         }
         probes
     }

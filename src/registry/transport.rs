@@ -112,7 +112,7 @@ impl Transport {
             Ok(answer) => Ok(answer),
             Err(Failed::Unseen(error)) if progress.handed() <= UNSEEN => Err(error.with_attempts(0)),
             Err(Failed::Trouble(error) | Failed::Unseen(error) | Failed::Downgraded(error)) => {
-                // An error of the body itself is no trouble of this host.
+                // An error of the body itself doesn't count as trouble of this host.
                 if progress.failed().is_none() {
                     permit.went_well_until(progress.moved());
                     permit.failed(&error, &self.admissions.subject(request));

@@ -49,7 +49,7 @@ fn signed(outcome: Outcome) -> Outcome {
 }
 
 /// An image whose source doesn't list its referrers.
-fn untold(outcome: Outcome) -> Outcome {
+fn with_unlisted_referrers(outcome: Outcome) -> Outcome {
     let attempted = "list referrers of sha256:13fb9b3b2de2 in quay.io/a/b";
     let refused = error(Kind::Denied, attempted, "403 Forbidden").with_status(403).on(Side::Source).at(Stage::Copy);
     Outcome { referrers: vec![ReferrerOutcome::unknown(refused)], ..outcome }
@@ -83,7 +83,13 @@ pub(super) fn sync() -> Report {
     let taken = transfer("docker.io/library/redis:7", Action::Conflict { found: digest("x") });
     let outcomes = vec![
         signed(outcome("docker.io/library/nginx:1.27", Status::Copied, 52_300_000, 0, 1.23)),
-        untold(outcome("ghcr.io/prometheus/prometheus:v2.55.1", Status::Copied, 104_000_000, 29_000_000, 65.0)),
+        with_unlisted_referrers(outcome(
+            "ghcr.io/prometheus/prometheus:v2.55.1",
+            Status::Copied,
+            104_000_000,
+            29_000_000,
+            65.0,
+        )),
         Outcome::without_work(&Planned::Image(transfer("quay.io/cilium/cilium:v1.16.4", Action::UpToDate))).unwrap(),
         Outcome::without_work(&Planned::Failed {
             source: "docker.io/library/gone:1".to_owned(),

@@ -1,4 +1,4 @@
-//! Hosts that are waited for: what the transport tells whoever wants to know.
+//! Hosts that the run waits for, as the transport reports them.
 
 use std::fmt::Debug;
 use std::time::Instant;
@@ -35,8 +35,8 @@ pub struct Wait {
 
 /// Hears nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Deaf;
+pub struct NoWaits;
 
-impl Waits for Deaf {
+impl Waits for NoWaits {
     fn changed(&self, _: &str, _: Waiting) {}
 }

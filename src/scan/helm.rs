@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::shapes::{self, Around};
+use super::shapes::{self, Context};
 use super::{Broken, FieldPath, File, Form, Found, Kind, Node, Piece, parse, text};
 
 /// The annotation in which Artifact Hub looks for a chart's images.
@@ -25,8 +25,8 @@ pub(super) fn is_values(path: &Path) -> bool {
 pub(super) fn read_values(file: &mut File, documents: &[Node]) {
     let chart = file.path.parent().map(|folder| folder.join("Chart.yaml"));
     let app_version = chart.and_then(|path| app_version(&std::fs::read_to_string(path).ok()?));
-    let around = Around { app_version: app_version.as_deref(), is_strict: false, skip: &[] };
-    documents.iter().for_each(|document| shapes::walk(file, document, &around));
+    let context = Context { app_version: app_version.as_deref(), is_strict: false, skip: &[] };
+    documents.iter().for_each(|document| shapes::walk(file, document, &context));
 }
 
 fn app_version(chart: &str) -> Option<String> {

@@ -3,11 +3,11 @@
 //! References are found by the shapes that all kinds of containers share, so that custom resources need no table.
 //! `status` and `metadata` are skipped because they contain no image to pull.
 
-use super::shapes::{self, Around};
+use super::shapes::{self, Context};
 use super::{File, Node};
 
-const AROUND: Around<'_> =
-    Around { app_version: None, is_strict: false, skip: &["apiVersion", "kind", "metadata", "status"] };
+const CONTEXT: Context<'_> =
+    Context { app_version: None, is_strict: false, skip: &["apiVersion", "kind", "metadata", "status"] };
 
 pub(super) fn is_content(documents: &[Node]) -> bool {
     documents.iter().any(is_object)
@@ -43,6 +43,6 @@ fn object(file: &mut File, node: &Node) {
         _ if kind.ends_with("List") && node.get("items").is_some() => {
             node.get("items").into_iter().flat_map(Node::items).for_each(|item| object(file, item));
         }
-        _ => shapes::walk(file, node, &AROUND),
+        _ => shapes::walk(file, node, &CONTEXT),
     }
 }

@@ -125,7 +125,7 @@ fn reach(node: &Node, steps: &[Step]) -> Vec<Node> {
 }
 
 /// The context of the shapes.
-pub(super) struct Around<'a> {
+pub(super) struct Context<'a> {
     /// The tag of an image that has none, if there is one: a chart's `appVersion`.
     pub(super) app_version: Option<&'a str>,
     /// Accept only references with a tag or digest: the file has no known kind, and `image:` may mean a picture.
@@ -135,28 +135,28 @@ pub(super) struct Around<'a> {
 }
 
 /// Finds `image: TEXT` and split references in `node` and below.
-pub(super) fn walk(file: &mut File, node: &Node, around: &Around<'_>) {
-    visit(file, node, "", around, &mut HashSet::new());
+pub(super) fn walk(file: &mut File, node: &Node, context: &Context<'_>) {
+    visit(file, node, "", context, &mut HashSet::new());
 }
 
-fn visit(file: &mut File, node: &Node, key: &str, around: &Around<'_>, seen: &mut HashSet<usize>) {
+fn visit(file: &mut File, node: &Node, key: &str, context: &Context<'_>, seen: &mut HashSet<usize>) {
     // Each aliased node is read once, so nested aliases can't multiply the work.
     if !seen.insert(node.id()) {
         return;
     }
     for item in node.items() {
-        visit(file, item, key, around, seen);
+        visit(file, item, key, context, seen);
     }
-    let is_split = node.is_map() && is_repository_map(node, key) && add_split(file, node, around.app_version);
+    let is_split = node.is_map() && is_repository_map(node, key) && add_split(file, node, context.app_version);
     for (name, value) in node.entries() {
-        if key.is_empty() && around.skip.contains(&name.value.as_str()) {
+        if key.is_empty() && context.skip.contains(&name.value.as_str()) {
             continue;
         }
         match value.scalar() {
-            Some(scalar) if name.value == "image" && !is_split => image(file, node, scalar, around),
+            Some(scalar) if name.value == "image" && !is_split => image(file, node, scalar, context),
             Some(scalar) if name.value == "reference" && key == "image" => file.add_scalar(scalar),
             Some(scalar) => nested(file, scalar),
-            None => visit(file, value, &name.value, around, seen),
+            None => visit(file, value, &name.value, context, seen),
         }
     }
 }
@@ -171,7 +171,7 @@ fn is_repository_map(map: &Node, key: &str) -> bool {
         || below_image && !has("repository") && has("name") && (has("tag") || has("digest"))
 }
 
-fn image(file: &mut File, map: &Node, scalar: &Scalar, around: &Around<'_>) {
+fn image(file: &mut File, map: &Node, scalar: &Scalar, context: &Context<'_>) {
     if scalar.is_null() || scalar.value.trim().is_empty() {
         return;
     }
@@ -179,8 +179,8 @@ fn image(file: &mut File, map: &Node, scalar: &Scalar, around: &Around<'_>) {
     let tagless = parts.tag.is_none() && parts.digest.is_none();
     let beside = |key: &str| Field::of(map, key).is_some_and(|field| !field.is_empty());
     if tagless && (beside("tag") || beside("digest")) && Field::of(map, "image").is_some() {
-        add_split(file, map, around.app_version);
-    } else if !around.is_strict || (!tagless && text::read(&scalar.value).is_ok()) || scalar.value.contains(['$', '{'])
+        add_split(file, map, context.app_version);
+    } else if !context.is_strict || (!tagless && text::read(&scalar.value).is_ok()) || scalar.value.contains(['$', '{'])
     {
         file.add_scalar(scalar);
     }
@@ -252,7 +252,7 @@ pub(super) fn image_of_line(line: &str) -> Option<&str> {
 /// YAML of no known kind: only unambiguous references.
 pub(super) fn read_unknown(file: &mut File, documents: &[Node]) {
     for document in documents {
-        walk(file, document, &Around { app_version: None, is_strict: true, skip: &[] });
+        walk(file, document, &Context { app_version: None, is_strict: true, skip: &[] });
         json_patch(file, document);
     }
 }

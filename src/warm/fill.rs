@@ -51,7 +51,7 @@ impl Caches {
 
     /// The image, if all of it is known to be stored, so that nothing has to be pulled.
     async fn kept(self: &Arc<Self>, transfer: &Transfer, tag: Option<CachedTag>) -> Result<Option<Seen>> {
-        let Some(graph) = self.graph(transfer, From::Hand).await? else { return Ok(None) };
+        let Some(graph) = self.graph(transfer, From::Local).await? else { return Ok(None) };
         let seen = self.keeps(transfer, &graph, tag).await?;
         Ok(Some(seen).filter(|seen| seen.lacks.is_empty() && seen.cached.proof == CacheProof::Kept))
     }

@@ -20,7 +20,7 @@ pub(super) struct Graph {
 /// Where manifests are read from.
 pub(super) enum From<'a, 'p> {
     /// The manifests stored on this machine, without a request.
-    Hand,
+    Local,
     /// The cache, even if they are stored on this machine, so that the cache stores them. Its upstream may count this
     /// as a pull.
     Cache(&'a mut ImagePulls<'p>),
@@ -86,7 +86,7 @@ impl Caches {
     async fn manifest(&self, transfer: &Transfer, digest: &Digest, from: &From<'_, '_>) -> Result<Option<Manifest>> {
         let source = self.stores.source(&transfer.target)?;
         match (source.cached_manifest(digest).await, from) {
-            (at_hand, From::Hand) => Ok(at_hand),
+            (local, From::Local) => Ok(local),
             // Manifests stored on this machine are requested even so; others are stored afterwards.
             (Some(_), From::Cache(_)) => {
                 self.ask(&transfer.target, |cache| async move { cache.manifest(digest).await }).await.map(Some)

@@ -29,7 +29,7 @@ impl Caches {
                 let cached = Cached { proof: CacheProof::Served, only_upstream: Vec::new(), tag };
                 return Ok(Seen { cached, bytes: Bytes::default(), lacks, is_pulled: false });
             }
-            let graph = self.graph(transfer, From::Hand).await?.ok_or_else(|| not_at_hand(transfer))?;
+            let graph = self.graph(transfer, From::Local).await?.ok_or_else(|| not_cached(transfer))?;
             match proves {
                 HeadProves::Blobs => self.keeps(transfer, &graph, tag).await,
                 HeadProves::Nothing => self.serves(transfer, &graph, tag).await,
@@ -104,7 +104,7 @@ fn lack(manifest: &Manifest) -> Lack {
 }
 
 /// Reading them from the cache would make it fetch them.
-fn not_at_hand(transfer: &Transfer) -> Error {
+fn not_cached(transfer: &Transfer) -> Error {
     let why = "its manifests aren't in the local cache, and reading them would fill the pull-through cache";
     Error::new(Kind::Unsupported, format!("look for {} in {}", transfer.source, transfer.target), why).with_hint(
         "run `transship warm` once without --check, and without --no-cache: the local cache keeps what it reads",

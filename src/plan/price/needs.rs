@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::OnceCell;
 
-use super::super::{Action, Bytes, Holes, Plan, Planned, Spared, Transfer};
+use super::super::{Action, Bytes, Plan, Planned, RepairFindings, Spared, Transfer};
 use super::elsewhere::Elsewhere;
 use super::{IMAGES, Spending, may_have_more};
 use crate::error::{Error, Kind, Result};
@@ -44,7 +44,7 @@ type Reading = Arc<OnceCell<Manifest>>;
 pub(super) struct Reader<'a> {
     stores: &'a Arc<dyn Stores>,
     empty: &'a HashSet<Repository>,
-    holes: &'a Holes,
+    repair_findings: &'a RepairFindings,
     /// Manifests by repository: each is read once for all tags and targets.
     read: Mutex<HashMap<(Repository, Digest), Reading>>,
     spending: Spending,
@@ -58,7 +58,14 @@ impl<'a> Reader<'a> {
         spending: Spending,
         elsewhere: &'a Elsewhere,
     ) -> Self {
-        Self { stores, empty: &plan.empty, holes: &plan.holes, read: Mutex::default(), spending, elsewhere }
+        Self {
+            stores,
+            empty: &plan.empty,
+            repair_findings: &plan.repair_findings,
+            read: Mutex::default(),
+            spending,
+            elsewhere,
+        }
     }
 
     /// What the image at `place` in the plan needs; `None` if there is no work or its source can't be opened.
@@ -66,7 +73,7 @@ impl<'a> Reader<'a> {
         let transfer = planned.work()?;
         let source = self.stores.source(transfer.source.repository()).ok()?;
         let counts = source.meters_pulls();
-        let repaired = self.holes.images.get(&place);
+        let repaired = self.repair_findings.images.get(&place);
         if transfer.action == Action::Tag {
             let is_open = counts && !transfer.referrers.is_empty();
             let content = Some(Content { blobs: Vec::new(), present: 0 });

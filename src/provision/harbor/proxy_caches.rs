@@ -136,7 +136,7 @@ impl Wanted {
         if self.host.project(&self.name).await? == Project::Missing {
             return Ok(Work { created: true, ..Work::default() });
         }
-        self.tell_doubt("give the account the permission `project: read`");
+        self.warn_unknown("give the account the permission `project: read`");
         Ok(Work::default())
     }
 
@@ -158,14 +158,14 @@ impl Wanted {
             }
             Err(error) if matches!(error.kind(), Kind::Denied | Kind::NotFound) => {
                 tracing::debug!("{error}");
-                self.tell_doubt("give the account the permission `registry: read`");
+                self.warn_unknown("give the account the permission `registry: read`");
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    fn tell_doubt(&self, what_helps: &str) {
+    fn warn_unknown(&self, what_helps: &str) {
         let (name, upstream) = (&self.name, &self.cache.upstream);
         tracing::warn!(
             "project {} at {} is there; whether it is a proxy cache of {upstream} is unknown, as the account may not look at \

@@ -1,4 +1,4 @@
-//! Tells who is waited for, under the names that people know.
+//! Reports the hosts that the run waits for, under their familiar names.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,11 @@ use url::{Origin, Url};
 use super::lock;
 use crate::retry::{Waiting, Waits};
 
-/// What the registries behind an address are called.
+/// The names of the registries behind an address.
 #[derive(Debug, Default)]
 pub(super) struct Names(Mutex<HashMap<Origin, Vec<String>>>);
 
-/// Whom to tell that a host is waited for, and under which name.
+/// Where to report a wait for a host, and under which name.
 #[derive(Debug)]
 pub(super) struct Told {
     origin: Origin,
@@ -37,12 +37,12 @@ impl Names {
 }
 
 impl Told {
-    /// For the host of `url`, which is called `host` where nobody has named it.
+    /// For the host of `url`, named `host` unless it has another name.
     pub(super) fn new(url: &Url, host: String, names: Arc<Names>, waits: Arc<dyn Waits>) -> Self {
         Self { origin: url.origin(), host, names, waits, last: Mutex::new(Waiting::Over) }
     }
 
-    /// Tells what has changed. Called with the host's health locked, so that it is told in the order in which it happens.
+    /// Reports a change. Called with the host's health locked, so that changes are reported in order.
     pub(super) fn tell(&self, waiting: Waiting) {
         let mut last = lock(&self.last);
         if *last != waiting {

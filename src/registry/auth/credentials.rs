@@ -169,10 +169,10 @@ impl Credentials {
     ///
     /// # Errors
     /// As [`Credentials::get`].
-    pub(crate) async fn whom(&self, path: &str) -> Result<Option<String>> {
+    pub(crate) async fn account_name(&self, path: &str) -> Result<Option<String>> {
         let mut state = self.state.lock().await;
         self.current(&mut state, path).await?;
-        let whom = state.found.get(path).and_then(|found| {
+        let account = state.found.get(path).and_then(|found| {
             let name = match found.credential.as_ref()? {
                 Credential::Password { username, .. } => username,
                 Credential::IdentityToken(_) => "an identity token",
@@ -181,7 +181,7 @@ impl Credentials {
             };
             Some(format!("{name}, from {}", found.origin))
         });
-        Ok(whom)
+        Ok(account)
     }
 
     /// The AWS chain with its settings, for messages.

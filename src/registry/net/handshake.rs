@@ -183,7 +183,7 @@ mod tests {
     const FAR: &str = "https://cdn.io/blob?signature=secret";
 
     /// The message for `error` with these settings for `h.io`, on the way to `url`.
-    fn judged(error: &TlsError, settings: &RegistrySettings, url: &str) -> Option<String> {
+    fn diagnosed(error: &TlsError, settings: &RegistrySettings, url: &str) -> Option<String> {
         let (registry, base) = ("h.io".parse().unwrap(), "https://h.io/".parse().unwrap());
         let url = url.parse().unwrap();
         let way = Way { registry: &registry, settings, base: &base, url: &url, proxy: None };
@@ -229,14 +229,14 @@ mod tests {
             (Wrong::UnhandledCriticalExtension, "can't be checked"),
             (Wrong::ApplicationVerificationFailure, "can't be checked"),
         ] {
-            let told = judged(&TlsError::InvalidCertificate(wrong.clone()), &ca(), "https://h.io/v2/").unwrap();
+            let told = diagnosed(&TlsError::InvalidCertificate(wrong.clone()), &ca(), "https://h.io/v2/").unwrap();
             assert!(told.contains(words) && !told.contains("set ca:"), "{wrong:?}: {told}");
         }
         let unknown = TlsError::InvalidCertificate(Wrong::UnknownIssuer);
-        let unset = judged(&unknown, &RegistrySettings::default(), "https://h.io/").unwrap();
+        let unset = diagnosed(&unknown, &RegistrySettings::default(), "https://h.io/").unwrap();
         assert!(unset.contains("that this machine trusts | set ca: of registries.h.io to a PEM file"), "{unset}");
         let insecure = RegistrySettings { insecure: true, ..Default::default() };
-        let elsewhere = judged(&unknown, &insecure, FAR).unwrap();
+        let elsewhere = diagnosed(&unknown, &insecure, FAR).unwrap();
         assert!(
             elsewhere.contains("set ca: of registries.h.io") && elsewhere.contains("insecure: holds for h.io alone")
         );
@@ -249,19 +249,19 @@ mod tests {
         let client = ClientCertificate { certificate: "c".into(), key: "k".into() };
         let with = RegistrySettings { client: Some(client), ..Default::default() };
         for alert in [Alert::CertificateRequired, Alert::UnknownCA, Alert::BadCertificate, Alert::AccessDenied] {
-            let told = |settings, url| judged(&TlsError::AlertReceived(alert), settings, url).unwrap();
+            let told = |settings, url| diagnosed(&TlsError::AlertReceived(alert), settings, url).unwrap();
             assert!(told(&none, "https://h.io/").starts_with("the server wants a client certificate"), "{alert:?}");
             assert!(told(&with, "https://h.io/").starts_with("the server refuses the client certificate"), "{alert:?}");
             assert!(told(&with, FAR).starts_with("the server wants"), "it isn't shown there: {alert:?}");
         }
         for alert in [Alert::ProtocolVersion, Alert::HandshakeFailure, Alert::InsufficientSecurity] {
             assert!(
-                judged(&TlsError::AlertReceived(alert), &none, "https://h.io/").unwrap().contains("TLS 1.2 or 1.3")
+                diagnosed(&TlsError::AlertReceived(alert), &none, "https://h.io/").unwrap().contains("TLS 1.2 or 1.3")
             );
         }
         // These are transient.
         for alert in [Alert::InternalError, Alert::CloseNotify] {
-            assert_eq!(judged(&TlsError::AlertReceived(alert), &none, "https://h.io/"), None);
+            assert_eq!(diagnosed(&TlsError::AlertReceived(alert), &none, "https://h.io/"), None);
         }
         let plain = TlsError::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         for (endpoint, url, hint) in [
@@ -271,7 +271,7 @@ mod tests {
         ] {
             let endpoint = endpoint.map(|url| url.parse().unwrap());
             let settings = RegistrySettings { endpoint, ..Default::default() };
-            let told = judged(&plain, &settings, url).unwrap();
+            let told = diagnosed(&plain, &settings, url).unwrap();
             assert!(told.contains(hint), "{told}");
         }
     }

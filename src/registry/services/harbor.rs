@@ -1,4 +1,4 @@
-//! What is peculiar to Harbor: how it is recognised, and its 401s. Inside: its projects (`project`), its registry
+//! Peculiarities of Harbor: how it is recognised, and its 401s. Inside: its projects (`project`), its registry
 //! endpoints (`endpoint`), its policies (`policy`), its proxy caches (`proxy`), and the reach of its tokens
 //! (`tokens`).
 //!

@@ -10,22 +10,22 @@ use crate::terminal::escape;
 struct Proved {
     proof: CacheProof,
     word: &'static str,
-    means: Option<&'static str>,
+    meaning: Option<&'static str>,
 }
 
 const PROVED: [Proved; 3] = [
-    Proved { proof: CacheProof::Kept, word: "kept", means: None },
+    Proved { proof: CacheProof::Kept, word: "kept", meaning: None },
     Proved {
         proof: CacheProof::BlobsKept,
         word: "blobs kept",
-        means: Some(
+        meaning: Some(
             "blobs kept: only Harbor's API shows which manifests it stores, to accounts with the permission `artifact: read`",
         ),
     },
     Proved {
         proof: CacheProof::Served,
         word: "served",
-        means: Some(
+        meaning: Some(
             "served: this cache forwards each HEAD, so the image is available through it, but may not be stored",
         ),
     },
@@ -38,15 +38,15 @@ impl Page<'_> {
         }
         let known = || report.outcomes.iter().filter_map(|outcome| Some((outcome, outcome.cached.as_ref()?)));
         let looked_at: Vec<_> = known().filter(|(outcome, _)| outcome.status == Status::UpToDate).collect();
-        for Proved { proof, word, means } in PROVED {
+        for Proved { proof, word, meaning } in PROVED {
             let mut such = looked_at.iter().filter(|(_, cached)| cached.proof == proof).peekable();
             let is_any = such.peek().is_some();
             let is_verbose = self.style.verbose;
             for (outcome, _) in such.filter(|_| is_verbose) {
                 self.worded((word, PLAIN), &place(outcome))?;
             }
-            if let Some(means) = means.filter(|_| is_any && report.differences.is_some()) {
-                self.line(&format!("  {means}"))?;
+            if let Some(meaning) = meaning.filter(|_| is_any && report.differences.is_some()) {
+                self.line(&format!("  {meaning}"))?;
             }
         }
         self.tags(&known().collect::<Vec<_>>())?;

@@ -115,7 +115,7 @@ impl Page<'_> {
         for of_target in parts.chunk_by(|one, next| one.target == next.target) {
             self.name(0, of_target[0].target.as_deref().unwrap_or_default())?;
             for part in of_target {
-                let text = format!("{:<8}  {}", part.what.word(), what_is_wrong(part));
+                let text = format!("{:<8}  {}", part.what.word(), describe_part(part));
                 self.worded_at(2, Wrong::of(part).look(), &text)?;
             }
         }
@@ -147,7 +147,7 @@ fn how_it_differs(pin: &Difference) -> String {
 }
 
 /// Describes a difference at a target.
-fn what_is_wrong(part: &Difference) -> String {
+fn describe_part(part: &Difference) -> String {
     let (expected, found) = (short(part.expected.as_ref()), short(part.found.as_ref()));
     match part {
         Difference { expected: None, .. } => format!("{found}, which isn't in the lock"),

@@ -27,7 +27,7 @@ impl Page<'_> {
         let rows = shown.iter().map(|outcome| {
             let look = outcome.status.look();
             let (source, target) = targets.names(&outcome.source, &outcome.target);
-            let (begin, mut rest) = what_it_took(outcome);
+            let (begin, mut rest) = describe_outcome(outcome);
             rest.push_str(&referrers::beside(outcome));
             if self.style.verbose {
                 rest.push_str(&digests(outcome));
@@ -82,7 +82,7 @@ impl Page<'_> {
                 Action::Conflict { .. } => return None,
             };
             let (source, target) = targets.names(&image.source.to_string(), &image.target_text());
-            let (begin, rest) = what_it_will_take(image);
+            let (begin, rest) = describe_transfer(image);
             Some(Row { word, source, target, begin, rest })
         });
         let table = Table::new(rows.collect(), self.style.width);
@@ -130,7 +130,7 @@ fn digests(outcome: &Outcome) -> String {
 }
 
 /// The end of an outcome's line: an aligned part, and the rest.
-fn what_it_took(outcome: &Outcome) -> (String, String) {
+fn describe_outcome(outcome: &Outcome) -> (String, String) {
     let of_reason = |text: &str| (text.to_owned(), String::new());
     match (outcome.status, outcome.reason) {
         (Status::Copied, _) => {
@@ -149,7 +149,7 @@ fn what_it_took(outcome: &Outcome) -> (String, String) {
 }
 
 /// The end of a planned image's line: an aligned part, and the rest.
-fn what_it_will_take(image: &Transfer) -> (String, String) {
+fn describe_transfer(image: &Transfer) -> (String, String) {
     let moves = matches!(image.action, Action::Copy | Action::Refer);
     let bytes = image.cost.bytes.filter(|_| moves).map(|bytes| size(bytes.copied)).unwrap_or_default();
     let pulls = match (image.cost.pulls, image.cost.pulls_exact) {

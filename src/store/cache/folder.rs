@@ -38,7 +38,7 @@ impl Folder {
     pub(super) async fn read(&self, digest: &Digest) -> Option<Bytes> {
         let (file, largest, name) = (self.file(digest), self.largest, digest.clone());
         let work = move || {
-            let bytes = read(&file, largest).inspect_err(|error| tell_unreadable(&file, error)).ok()?;
+            let bytes = read(&file, largest).inspect_err(|error| warn_unreadable(&file, error)).ok()?;
             let sound = name.matches(&bytes);
             if !sound {
                 tracing::debug!(file = %file.display(), "damaged, so it is ignored");
@@ -99,7 +99,7 @@ fn read(file: &Path, largest: u64) -> io::Result<Vec<u8>> {
     fs::read(file)
 }
 
-fn tell_unreadable(file: &Path, error: &io::Error) {
+fn warn_unreadable(file: &Path, error: &io::Error) {
     if error.kind() != io::ErrorKind::NotFound {
         tracing::debug!(file = %file.display(), "unreadable, so it is ignored: {error}");
     }

@@ -86,7 +86,7 @@ impl Directory {
     fn check_marker(&self) -> Result<()> {
         let path = self.0.join(MARKER);
         let text = read(&path, LARGEST_MARKER).map(|(text, _)| text).map_err(|error| {
-            let is_something_else = self.strangers().unwrap_or(false);
+            let is_something_else = self.has_other_files().unwrap_or(false);
             self.broken(if is_something_else { Kind::Configuration } else { Kind::NotFound }, &path, &error)
         })?;
         let version = serde_json::from_slice::<Marker>(&text)
@@ -100,7 +100,7 @@ impl Directory {
     }
 
     /// Whether the directory has files that belong neither to an unfinished layout nor to an empty volume.
-    fn strangers(&self) -> io::Result<bool> {
+    fn has_other_files(&self) -> io::Result<bool> {
         for entry in fs::read_dir(&self.0)? {
             let name = entry?.file_name();
             // Another process may have just written the marker.

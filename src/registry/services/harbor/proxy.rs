@@ -79,14 +79,14 @@ impl Host {
                 Err(Error::new(Kind::Unsupported, attempted, why))
             }
             (Ok(Project::Hidden) | Err(_), _) => {
-                self.tell_doubt(repository);
+                self.warn_unknown(repository);
                 Ok(())
             }
             (Ok(Project::There | Project::Missing | Project::Unknown), _) => Ok(()),
         }
     }
 
-    fn tell_doubt(&self, repository: &Repository) {
+    fn warn_unknown(&self, repository: &Repository) {
         let name = project(repository.path());
         tracing::warn!(
             hint = "give the account the permission `project: read`",

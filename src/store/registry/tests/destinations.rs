@@ -172,7 +172,7 @@ async fn a_registry_that_a_redirect_leads_to_is_told_who_we_are_there() {
         let stores = RegistryStores::new(Arc::new(hosts));
         let store = stores.source(&repository).unwrap();
         let resolved = store.resolve(&tag("v1")).await;
-        // A token for nobody is a token; a password isn't.
+        // An anonymous token is a token; a password isn't.
         if !known && !bearer {
             let error = resolved.unwrap_err();
             assert_eq!((error.kind(), error.status()), (Kind::Unauthorized, Some(401)));

@@ -184,7 +184,7 @@ async fn whoever_has_no_api_says_so_in_many_ways() {
             Ok(Referrers::Tagged(Some(index))) => assert_eq!(index.digest(), &digest()),
             other => panic!("{status} {body}: {other:?}"),
         }
-        // Somebody has tagged the image so.
+        // The image itself has that tag.
         let itself = script.store().referrers(&digest()).await;
         assert!(matches!(itself, Ok(Referrers::Tagged(None))), "{itself:?}");
     }

@@ -13,8 +13,8 @@ use crate::store::{Stores, cached_graph};
 const READS: usize = 16;
 
 impl Plan {
-    /// The images that are right, each with its manifests in the cache; none if nothing is to be copied.
-    pub(crate) fn contents_at_hand<'a>(
+    /// The images that are right, each with its manifests in the cache; none if there is nothing to copy.
+    pub(crate) fn known_contents<'a>(
         &'a self,
         stores: &'a Arc<dyn Stores>,
     ) -> impl Stream<Item = (&'a Transfer, Vec<Manifest>)> {
