@@ -20,6 +20,7 @@ pub use listing::Listing;
 pub use manifest::{ACCEPT, Edge, Kind, Manifest, ManifestError};
 pub(crate) use members::Members;
 pub use platform::Platform;
+pub(crate) use reference::Place;
 pub use reference::{Location, Reference, ReferenceError, Registry, Repository, Selector, Tag};
 pub use referrer::Referrer;
 pub use service::Service;

@@ -275,7 +275,7 @@ impl Provisioners {
     }
 
     async fn ensure_one(&self, repository: &Repository) -> Result<Ready> {
-        if let Some(directory) = repository.registry().layout() {
+        if let Some(directory) = repository.registry().directory() {
             make(directory).await.map_err(here)?;
         }
         let there = self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(repository);
@@ -304,7 +304,7 @@ impl Provisioners {
                 let session = self.sessions.session(registry, &settings);
                 Arc::new(ecr::Ecr::new(session, account, region, settings.create, settings.reconcile))
             }
-            _ if registry.layout().is_some() => return None,
+            _ if !registry.is_host() => return None,
             _ => {
                 // If its host can't be set up, the requests to it fail.
                 let host = self.hosts.as_ref()?.host(registry).ok().filter(|host| host.is_harbor())?;

@@ -54,7 +54,7 @@ enum Role {
 /// Settings that aren't used often belong to a host that is spelled differently.
 fn warn_of_unused(session: &Session) {
     for host in &session.unused {
-        let used = session.used.iter().filter(|used| used.layout().is_none());
+        let used = session.used.iter().filter(|used| used.is_host());
         let nearest = used.min_by_key(|used| strsim::damerau_levenshtein(used.as_str(), host.as_str()));
         let hint = nearest.map(|nearest| format!("the nearest host in use is {nearest}"));
         tracing::warn!(hint, "registries.{host}: no image and no target uses it");
@@ -115,7 +115,7 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
 
 /// A failed connection or login is reported once for the host, not for each repository.
 async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Vec<Check> {
-    if let Some(directory) = registry.layout() {
+    if let Some(directory) = registry.directory() {
         return check_layout(session, registry, directory, needs).await;
     }
     let about = |right, repository: Option<&Repository>, proof: Proof| Check {

@@ -198,8 +198,8 @@ impl Destination {
             Self::Repository(repository, tag) => Ok((repository, tag.or_else(|| source.tag().cloned()))),
             Self::Layout(layout) => {
                 let from = source.repository();
-                let is_layout = from.registry().layout().is_some();
-                let name = if is_layout { from.path().to_owned() } else { from.to_string() };
+                let is_whole = from.registry().keeps_source_names();
+                let name = if is_whole { from.path().to_owned() } else { from.to_string() };
                 Ok((Repository::new(layout, &name)?, source.tag().cloned()))
             }
         }

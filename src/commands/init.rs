@@ -102,7 +102,7 @@ fn compose(arguments: &Init) -> anyhow::Result<String> {
 
 /// Settings that a user of this registry is likely to need.
 fn registries(target: &Registry) -> String {
-    if target.layout().is_some() {
+    if !target.is_host() {
         return HUB.to_owned();
     }
     let own = match Service::of(target) {

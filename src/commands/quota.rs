@@ -28,7 +28,7 @@ fn sources(images: &[ImageRule], lock: &Lock) -> Vec<(Registry, Names)> {
     let mut hosts: Vec<(Registry, Names)> = Vec::new();
     for Entry { rule, images, .. } in entries(images, lock) {
         let registry = rule.repository.registry();
-        let Some(image) = images.first().filter(|_| registry.layout().is_none()) else { continue };
+        let Some(image) = images.first().filter(|_| registry.is_host()) else { continue };
         let name = image.pin.map_or_else(|| image.source.selector(), |pin| Selector::Digest(pin.digest.clone()));
         let at = hosts.iter().position(|(host, _)| host == registry).unwrap_or_else(|| {
             hosts.push((registry.clone(), Names::new()));

@@ -84,7 +84,7 @@ pub(super) fn target_number(asked: Option<usize>, config: &Config) -> anyhow::Re
             format!("--target counts from 1; mirror.yaml has {count} target{}", if count == 1 { "" } else { "s" });
         return Err(Unable::error(format!("target {number} doesn't exist"), hint));
     };
-    if target.registry.layout().is_some() {
+    if !target.registry.is_host() {
         let hint = "choose a registry with --target N";
         return Err(Unable::error(
             format!("target {number}, {target}, is a directory: nothing can be pulled from it"),

@@ -176,7 +176,7 @@ impl Session {
 
     /// The error if `target` can't be used, as far as that is known without a request.
     pub(super) async fn unusable_target(&self, target: &Registry) -> Option<Error> {
-        target.layout()?;
+        target.directory()?;
         let refused = self.layouts.check(target).await.err()?;
         // A missing directory is created later.
         (refused.kind() != Kind::NotFound).then(|| refused.on(Side::Target).at(Stage::Plan))

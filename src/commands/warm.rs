@@ -40,8 +40,8 @@ fn cache(text: &str) -> anyhow::Result<TargetRoot> {
     let hint = "name a cache as HOST[:PORT][/PREFIX], such as harbor.example.com/dockerhub";
     let root: TargetRoot =
         text.parse().map_err(|error| Unable::error(format!("`{text}` isn't a cache: {error}"), hint))?;
-    match root.registry.layout() {
-        Some(_) => Err(Unable::error(format!("`{text}` is a directory, not a cache"), hint)),
-        None => Ok(root),
+    if root.registry.is_host() {
+        return Ok(root);
     }
+    Err(Unable::error(format!("`{text}` is a directory, not a cache"), hint))
 }

@@ -198,8 +198,8 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
     for rule in rules {
         for destination in &rule.destinations {
             // The same image under several names in a layout is harmless.
-            let is_layout = destination.registry().layout().is_some();
-            if let (Wanted::Select(_), false) = (&rule.wanted, is_layout) {
+            let shares = destination.registry().shares_content();
+            if let (Wanted::Select(_), false) = (&rule.wanted, shares) {
                 let others = selected.entry(destination).or_default();
                 if let Some(other) = others.iter().find(|o| o.repository == rule.repository && o.wanted == rule.wanted)
                 {
@@ -212,15 +212,15 @@ fn refuse_collisions(rules: &[ImageRule], findings: &mut Findings<'_>) {
             let collision = rule.wanted.named().into_iter().find_map(|(tag, digest)| {
                 let (other, theirs) = *landed.entry((destination, tag)).or_insert((rule, digest));
                 let alike = digest == theirs && rule.handling.platforms == other.handling.platforms;
-                let again = is_layout && rule.repository == other.repository;
+                let again = shares && rule.repository == other.repository;
                 let same = std::ptr::eq(other, rule) || (alike && (digest.is_some() || again));
                 (!same)
                     .then(|| format!("{destination}:{tag} is also the target of {} in line {}", other.path, other.line))
             });
             if let Some(message) = collision {
-                let hint = match destination.registry().layout() {
-                    Some(_) => "remove one of them, or mirror one of them to another layout",
-                    None => {
+                let hint = match destination.registry().keeps_source_names() {
+                    true => "remove one of them, or mirror one of them to another layout",
+                    false => {
                         "remove one of them, give one another path with to:, or pin both to one digest and the same platforms"
                     }
                 };

@@ -58,7 +58,7 @@ fn one(text: &str, origin: &Registry, path: &KeyPath, findings: &mut Findings<'_
         return None;
     }
     let TargetRoot { registry, prefix } = findings.ok(path, text.parse())?;
-    if registry.layout().is_some() {
+    if !registry.is_host() {
         findings.add_hint(path, format!("`{text}` isn't a registry"), form);
         return None;
     }

@@ -87,7 +87,7 @@ fn check_project(
 fn check_upstream(text: &str, host: &Registry, path: &KeyPath, findings: &mut Findings<'_>) -> Option<Registry> {
     let hint = "write host[:port], such as docker.io; connection settings go under registries:";
     let upstream = match text.parse::<Registry>() {
-        Ok(upstream) if upstream.layout().is_none() => upstream,
+        Ok(upstream) if upstream.is_host() => upstream,
         Ok(_) => {
             findings.add_hint(path, format!("`{text}` isn't a registry"), hint);
             return None;

@@ -43,10 +43,10 @@ impl TargetRoot {
     /// # Errors
     /// As [`TargetRoot::repository`].
     pub fn place(&self, source: &Repository, path: &str) -> Result<Repository, ReferenceError> {
-        match self.registry.layout() {
-            Some(_) => Repository::new(self.registry.clone(), &source.to_string()),
-            None => self.repository(path),
+        if self.registry.keeps_source_names() {
+            return Repository::new(self.registry.clone(), &source.to_string());
         }
+        self.repository(path)
     }
 
     /// Whether `repository` is below this root.
@@ -57,7 +57,7 @@ impl TargetRoot {
 
     /// This target, with a layout's directory relative to `folder`.
     pub(super) fn seen_from(self, folder: &Path) -> Self {
-        let inside = self.registry.layout().and_then(|dir| Registry::in_directory(&folder.join(dir)));
+        let inside = self.registry.directory().and_then(|dir| Registry::in_directory(&folder.join(dir)));
         inside.map_or(self.clone(), |registry| Self { registry, ..self })
     }
 

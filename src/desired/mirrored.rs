@@ -81,7 +81,7 @@ pub fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
 /// The prefix before the whole path of `source` in that of `target`. `None` for a layout, from which nothing is
 /// pulled by path.
 fn kept_below(source: &Repository, target: &Repository) -> Option<String> {
-    if target.registry().layout().is_some() {
+    if !target.registry().is_host() {
         return None;
     }
     let before = target.path().strip_suffix(source.path())?;

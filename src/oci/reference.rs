@@ -10,9 +10,12 @@ use std::sync::Arc;
 use super::{Digest, DigestError};
 
 mod location;
+mod place;
 mod unusual;
 
 pub use location::Location;
+pub(crate) use place::Place;
+pub use place::Registry;
 
 /// Why a text isn't a reference, or not the wanted part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,68 +65,6 @@ pub enum ReferenceError {
     Name(String),
 }
 
-/// The location of repositories: `host[:port]`, in lower case, or an OCI image layout. `docker.io`,
-/// `index.docker.io` and `registry-1.docker.io` are the same registry. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Registry(Place);
-
-/// A host may be called `oci`, so the text alone is ambiguous.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Place {
-    Host(Arc<str>),
-    /// `oci:DIR`
-    Layout(Arc<str>),
-}
-
-impl Registry {
-    /// The canonical name of Docker Hub.
-    pub const DOCKER_HUB: &'static str = "docker.io";
-
-    /// `host[:port]`, or `oci:DIR`.
-    pub fn as_str(&self) -> &str {
-        match &self.0 {
-            Place::Host(text) | Place::Layout(text) => text,
-        }
-    }
-
-    /// The host without port and brackets; empty for a layout.
-    pub fn host(&self) -> &str {
-        let Place::Host(text) = &self.0 else { return "" };
-        let host = match text.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => text,
-        };
-        host.trim_start_matches('[').trim_end_matches(']')
-    }
-
-    /// Whether it is this machine: such registries use plain HTTP by default.
-    pub fn is_loopback(&self) -> bool {
-        let host = self.host();
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-impl FromStr for Registry {
-    type Err = ReferenceError;
-
-    fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        unusual::check_signs(text)?;
-        let error = || ReferenceError::Registry(text.to_owned());
-        let lower = text.to_ascii_lowercase();
-        // The URL parser knows all forms of hosts: names, IPv4, IPv6 in brackets.
-        let url = url::Url::parse(&format!("http://{lower}/")).map_err(|_| error())?;
-        let plain = url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-        let sane = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
-        if !plain || lower.is_empty() || !lower.bytes().all(sane) || lower.ends_with(':') {
-            return Err(error());
-        }
-        Ok(Self(Place::Host(match lower.as_str() {
-            "index.docker.io" | "registry-1.docker.io" => Self::DOCKER_HUB.into(),
-            other => other.into(),
-        })))
-    }
-}
-
 /// A repository in a registry, or one name in a layout. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository {
@@ -138,7 +79,7 @@ impl Repository {
     /// If `path` violates the grammar of repository names; in a layout, the grammar of names there, which accepts a
     /// whole `host:port/repository`.
     pub fn new(registry: Registry, path: &str) -> Result<Self, ReferenceError> {
-        if registry.layout().is_some() {
+        if registry.keeps_source_names() {
             return Self::in_layout(registry, path);
         }
         let error = || ReferenceError::Repository(path.to_owned());
@@ -358,19 +299,12 @@ fn is_path_component(component: &str) -> bool {
     bytes.first().copied().is_some_and(word) && bytes.last().copied().is_some_and(word) && separators_are_sound()
 }
 
-impl fmt::Display for Registry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.registry.0, &*self.path) {
-            (Place::Host(host), path) => write!(f, "{host}/{path}"),
-            (Place::Layout(layout), "") => f.write_str(layout),
-            (Place::Layout(layout), name) => write!(f, "{layout}:{name}"),
+        if self.is_nameless() {
+            return f.write_str(self.registry.as_str());
         }
+        write!(f, "{}{}{}", self.registry.as_str(), self.registry.separator(), self.path)
     }
 }
 

@@ -23,7 +23,7 @@ impl Lists {
         let mut are_new: HashMap<&Repository, bool> = HashMap::new();
         for want in wants.iter().filter(|want| want.pin.is_some()) {
             let is_new = before.image(&want.source, &want.handling.platforms).is_none();
-            *are_new.entry(want.target).or_insert(true) &= is_new && want.target.registry().layout().is_none();
+            *are_new.entry(want.target).or_insert(true) &= is_new && want.target.registry().takes_requests();
         }
         let repositories: HashSet<&Repository> = wants.iter().map(|want| want.target).collect();
         let new = repositories.into_iter().filter(|repository| are_new.get(repository) == Some(&true));

@@ -100,7 +100,7 @@ impl Hosts {
     /// # Errors
     /// `Configuration` if the settings of one can't be used.
     pub fn prepare<'a>(&self, registries: impl IntoIterator<Item = &'a Registry>) -> Result<()> {
-        for registry in registries.into_iter().filter(|registry| registry.layout().is_none()) {
+        for registry in registries.into_iter().filter(|registry| registry.is_host()) {
             let client_settings = self.read_client_settings(registry)?;
             lock(&self.client_settings).insert(registry.clone(), client_settings);
         }

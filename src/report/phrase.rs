@@ -1,6 +1,7 @@
 //! Phrases of the text report: numbers, durations, names.
 
 use crate::error::Error;
+use crate::oci::Location;
 
 /// Details that an error's message lacks.
 pub(super) fn circumstances(error: &Error) -> String {
@@ -37,7 +38,7 @@ impl<'a> Targets<'a> {
 /// directory, an image has the name of its source.
 fn prefix<'a>(source: &str, target: &'a str) -> Option<&'a str> {
     if let Some(directory) =
-        target.strip_suffix(source).filter(|start| start.starts_with("oci:") && start.ends_with(':'))
+        target.strip_suffix(source).filter(|start| Location::is_layout(start) && start.ends_with(':'))
     {
         return Some(directory);
     }

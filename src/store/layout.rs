@@ -54,7 +54,7 @@ impl LayoutStores {
     }
 
     fn contents(&self, layout: &Registry) -> Result<Arc<Contents>> {
-        let Some(path) = layout.layout() else {
+        let Some(path) = layout.directory() else {
             return Err(Error::new(Kind::Configuration, format!("open {layout}"), "it isn't an OCI image layout"));
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

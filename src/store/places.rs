@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::layout::LayoutStores;
 use super::{Source, Stores, Target};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Registry, Repository};
+use crate::oci::{Place, Registry, Repository};
 
 /// All places that a run may read from and write to.
 #[derive(Debug)]
@@ -22,34 +22,32 @@ impl Places {
     pub fn new(registries: Arc<dyn Stores>, layouts: Arc<LayoutStores>, from: Option<Registry>) -> Self {
         Self { registries, layouts, from }
     }
+
+    /// The stores of the kind of place that `repository` is in.
+    fn of(&self, repository: &Repository) -> &dyn Stores {
+        match repository.registry().place() {
+            Place::Host(_) => &*self.registries,
+            Place::Layout(_) => &*self.layouts,
+        }
+    }
 }
 
 impl Stores for Places {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        match (&self.from, repository.registry().layout()) {
-            (_, Some(_)) => self.layouts.source(repository),
-            (None, None) => self.registries.source(repository),
-            (Some(layout), None) => {
-                let inside = Repository::new(layout.clone(), &repository.to_string());
-                let inside = inside.map_err(|error| {
-                    Error::new(Kind::Invalid, format!("find {repository} in {layout}"), error.to_string())
-                })?;
-                self.layouts.source(&inside)
-            }
-        }
+        let Some(layout) = self.from.as_ref().filter(|_| repository.registry().is_host()) else {
+            return self.of(repository).source(repository);
+        };
+        let inside = Repository::new(layout.clone(), &repository.to_string());
+        let inside = inside
+            .map_err(|error| Error::new(Kind::Invalid, format!("find {repository} in {layout}"), error.to_string()))?;
+        self.of(&inside).source(&inside)
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        match repository.registry().layout() {
-            Some(_) => self.layouts.target(repository),
-            None => self.registries.target(repository),
-        }
+        self.of(repository).target(repository)
     }
 
     fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        match repository.registry().layout() {
-            Some(_) => self.layouts.alternative(repository),
-            None => self.registries.alternative(repository),
-        }
+        self.of(repository).alternative(repository)
     }
 }

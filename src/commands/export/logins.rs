@@ -58,7 +58,7 @@ fn paths(config: &Config, chosen: Option<usize>, upstream: bool) -> BTreeMap<Reg
         return paths;
     }
     let targets = config.targets.iter().enumerate().filter(|(number, _)| chosen.is_none_or(|chosen| chosen == *number));
-    for (_, target) in targets.filter(|(_, target)| target.registry.layout().is_none()) {
+    for (_, target) in targets.filter(|(_, target)| target.registry.is_host()) {
         paths.entry(target.registry.clone()).or_default().insert(target.prefix.clone());
     }
     paths

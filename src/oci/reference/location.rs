@@ -4,14 +4,12 @@
 //! in `docker.io/library/nginx:1.27`. An image that has only a tag has an empty repository name (image-spec
 //! `annotations.md`, `org.opencontainers.image.ref.name`).
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
-use super::{Place, Reference, ReferenceError, Registry, Repository, Tag};
+use super::place;
+use super::{Reference, ReferenceError, Registry, Repository, Tag};
 use crate::oci::Digest;
-
-/// The prefix that distinguishes a layout from a registry.
-const PREFIX: &str = "oci:";
 
 /// A location given by a user: in a layout, or in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,37 +25,21 @@ pub enum Location {
     },
 }
 
+impl Location {
+    /// Whether `text` is a location in a layout.
+    pub(crate) fn is_layout(text: &str) -> bool {
+        text.starts_with(place::LAYOUT)
+    }
+}
+
 impl FromStr for Location {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let Some(rest) = text.strip_prefix(PREFIX) else { return Ok(Self::Registry(text.to_owned())) };
+        let Some(rest) = text.strip_prefix(place::LAYOUT) else { return Ok(Self::Registry(text.to_owned())) };
         let (dir, reference) = rest.split_once(':').unwrap_or((rest, ""));
         let layout = Registry::in_directory(Path::new(dir)).ok_or_else(|| ReferenceError::Layout(text.to_owned()))?;
         Ok(Self::Layout { layout, reference: (!reference.is_empty()).then(|| reference.to_owned()) })
-    }
-}
-
-impl Registry {
-    /// The layout in the directory `dir`, which needn't exist. `None` for an empty path, and for one that isn't
-    /// UTF-8.
-    pub fn in_directory(dir: &Path) -> Option<Self> {
-        // Two spellings of a path are one location, as far as that can be determined without file access.
-        let plain: PathBuf = dir.components().filter(|part| *part != Component::CurDir).collect();
-        let shown = match plain.to_str()? {
-            "" if dir.as_os_str().is_empty() => return None,
-            "" => ".",
-            shown => shown,
-        };
-        Some(Self(Place::Layout(format!("{PREFIX}{shown}").into())))
-    }
-
-    /// The directory, if it is a layout.
-    pub fn layout(&self) -> Option<&Path> {
-        match &self.0 {
-            Place::Host(_) => None,
-            Place::Layout(text) => Some(Path::new(&text[PREFIX.len()..])),
-        }
     }
 }
 
@@ -81,10 +63,10 @@ impl Repository {
     /// The scope of shared blobs: all repositories of a layout share their content, while those of a registry
     /// don't.
     pub fn blob_scope(&self) -> Self {
-        match self.registry.layout() {
-            Some(_) => Self { registry: self.registry.clone(), path: "".into() },
-            None => self.clone(),
+        if self.registry.shares_content() {
+            return Self { registry: self.registry.clone(), path: "".into() };
         }
+        self.clone()
     }
 
     /// Parses `text` as a name in `layout`, `[NAME:]TAG` or `[NAME][@DIGEST]`: the last `:` without a `/` after it
@@ -134,7 +116,7 @@ mod tests {
         ] {
             let expected = Location::Layout { layout: layout(dir), reference: reference.map(str::to_owned) };
             assert_eq!(text.parse(), Ok(expected), "{text}");
-            assert_eq!(layout(dir).layout(), Some(Path::new(dir)));
+            assert_eq!(layout(dir).directory(), Some(Path::new(dir)));
         }
         assert_eq!("oci/dir:1".parse(), Ok(Location::Registry("oci/dir:1".into())));
         for bad in ["oci:", "oci::1.27"] {

@@ -145,8 +145,7 @@ impl Wanted {
         let upstream = &self.cache.upstream;
         let Some(id) = found.endpoint else {
             let hint = "name another project under proxy_caches:, or delete that one";
-            let why = format!("it exists and isn't a proxy cache");
-            return Err(self.error(Kind::Conflict, &why).with_hint(hint));
+            return Err(self.error(Kind::Conflict, "it exists and isn't a proxy cache").with_hint(hint));
         };
         match self.host.endpoint(&self.name, id).await {
             Ok(endpoint) if self.leads_there(&endpoint) => Ok(()),

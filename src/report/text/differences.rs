@@ -4,7 +4,7 @@ use std::io;
 
 use super::super::{Difference, Part, Report};
 use super::{BAD, Page, WAITING};
-use crate::oci::Digest;
+use crate::oci::{Digest, Location};
 use crate::terminal::escape;
 
 /// What is wrong with a part of an image at a target.
@@ -93,7 +93,7 @@ impl Difference {
 
     /// A layout has no repository to delete and no garbage collection.
     fn is_in_a_layout(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.starts_with("oci:"))
+        self.target.as_ref().is_some_and(|target| Location::is_layout(target))
     }
 }
 
