@@ -6,7 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
 use crate::config::{Config, Layout, TargetRoot};
 use crate::lock::{Lock, Problems};

@@ -3,11 +3,11 @@
 //! `hosts` sets up each host on first use. `action` defines what a request is for, `transport` sends it,
 //! `net/destination` decides where it may go, `admission` when (with `trouble`, `window` and `pulls`), `auth` with
 //! which credentials (with `challenge`, `credentials`, `docker`, `token`), and `elsewhere` authenticates where a
-//! redirect leads. `net/setup` (with `tls` and `proxies`) derives the client from the settings. `answer` interprets
-//! answers, `net/failure` (with `handshake` and `way`) explains a missing answer, and `net/shown` redacts log
-//! output. `probe` checks a host before anything is copied, `referrers` knows whether it has the referrers API,
-//! `types` which media types have to be requested by name, and `services` the peculiarities of services.
-//! `store/registry.rs` defines what a request *means*.
+//! redirect leads. `net/http` is the client (with `connect`), and `net/setup` (with `tls` and `proxies`) derives it
+//! from the settings. `answer` interprets answers, `net/failure` (with `handshake` and `way`) explains a missing
+//! answer, and `net/shown` redacts log output. `probe` checks a host before anything is copied, `referrers` knows
+//! whether it has the referrers API, `types` which media types have to be requested by name, and `services` the
+//! peculiarities of services. `store/registry.rs` defines what a request *means*.
 //!
 //! Follows the OCI distribution specification 1.1.
 
@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use http::header::HeaderMap;
 use url::Url;
 
 pub(crate) use self::action::Action;
@@ -51,6 +51,7 @@ use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
 pub use self::counters::HostStats;
 pub use self::hosts::Hosts;
 pub(crate) use self::net::failure::in_time;
+pub(crate) use self::net::http::Response;
 pub(crate) use self::probe::{Login, Probe};
 pub use self::quota::Quota;
 pub(crate) use self::referrers::{Absence, ReferrersApi};

@@ -30,7 +30,7 @@ const MOST: &[(&str, LevelFilter)] = &[
     // Connections and the pool: addresses only.
     ("hyper_util::client::legacy", LevelFilter::TRACE),
     ("rustls", LevelFilter::DEBUG),
-    // The SDK logs requests with their session tokens, and ECR's answers with theirs; reqwest logs a proxy's password.
+    // The SDK logs requests with their session tokens, and ECR's answers with theirs.
     ("", LevelFilter::INFO),
 ];
 

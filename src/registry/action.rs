@@ -1,6 +1,6 @@
 //! The purpose of a request.
 
-use reqwest::Method;
+use http::Method;
 
 use crate::error::Task;
 

@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 use url::Url;
 
@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::registry::action::Action;
 use crate::registry::admission::pulls::{Budget, Mark};
 use crate::registry::auth::challenge;
+use crate::registry::net::http::Response;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
 use crate::registry::request::Request;
@@ -39,7 +40,7 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// The rest of a bulk answer.
-    pub(crate) rest: Option<reqwest::Response>,
+    pub(crate) rest: Option<Response>,
     /// Whether it came from a host other than the registry, after a redirect.
     pub(crate) foreign: bool,
     /// The URL that it came from, the base of relative URLs in it.

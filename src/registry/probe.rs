@@ -4,7 +4,7 @@
 //! /v2/` and a token without a scope. With a scope, Harbor and others answer a wrong password with an anonymous
 //! token, and a public repository accepts any password.
 
-use reqwest::header::WWW_AUTHENTICATE;
+use http::header::WWW_AUTHENTICATE;
 
 use crate::error::Result;
 use crate::oci::Repository;

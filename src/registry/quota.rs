@@ -1,6 +1,6 @@
 //! The pull quota that a host reports in its answers.
 
-use reqwest::header::HeaderMap;
+use http::header::HeaderMap;
 
 use crate::retry::LONGEST_PAUSE;
 

@@ -1,7 +1,7 @@
 //! A request: its purpose, URL and headers. Knows nothing about sending.
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use http::header::HeaderMap;
 use url::Url;
 
 use crate::error::{Error, Kind};

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
-use reqwest::{Method, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, LOCATION};
+use http::{Method, StatusCode};
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
@@ -24,6 +24,7 @@ use crate::registry::answer::{self, Answer};
 use crate::registry::counters::Counters;
 use crate::registry::net::destination::Home;
 use crate::registry::net::failure::{Failure, PROXY_HINT, in_time};
+use crate::registry::net::http::Response;
 use crate::registry::net::setup::Clients;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
@@ -252,7 +253,7 @@ impl Transport {
         hop: &Hop<'_>,
         outgoing: Option<Outgoing>,
         within: Option<Duration>,
-    ) -> Result<reqwest::Response, Failed> {
+    ) -> Result<Response, Failed> {
         let Hop { request, url, authorization } = hop;
         let Traits { method, bulk, .. } = request.action.traits();
         let own = self.is_own(url);
@@ -260,16 +261,18 @@ impl Transport {
             self.counters.sent(request.action);
         }
         let client = self.clients.to(url, bulk).map_err(Failed::Other)?;
-        let mut builder = client.request(method.clone(), (*url).clone()).headers(request.headers.clone());
+        let mut headers = request.headers.clone();
         if let Some(value) = authorization {
-            builder = builder.header(AUTHORIZATION, value.clone());
+            headers.insert(AUTHORIZATION, value.clone());
         }
         let started = Instant::now();
         let idle = within.map_or(self.idle, |within| within.min(self.idle));
         let sent = match outgoing {
-            Some(outgoing) => upload::send(builder, outgoing, self.idle).await,
-            None if request.body.is_empty() => in_time(idle, builder.send()).await,
-            None => in_time(idle, builder.body(request.body.clone()).send()).await,
+            Some(outgoing) => {
+                headers.insert(CONTENT_LENGTH, outgoing.size.into());
+                upload::send(outgoing, self.idle, |body| client.stream(&method, url, headers, body)).await
+            }
+            None => in_time(idle, client.send(&method, url, headers, request.body.clone())).await,
         };
         let shown = shown::url(url, own);
         let response = match sent {
@@ -304,8 +307,10 @@ impl Transport {
     }
 
     /// Learns from the head of an answer what applies to all requests.
-    fn learn(&self, response: &reqwest::Response) {
-        self.clients.learn(response.version());
+    fn learn(&self, response: &Response) {
+        if response.is_http2() {
+            self.clients.record_http2();
+        }
         let status = response.status();
         let asks_to_wait = answer::retry_after(response.headers()).is_some();
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE && asks_to_wait {
@@ -332,7 +337,7 @@ impl Transport {
         Ok(Some(self.home.settle_redirect(from, next)))
     }
 
-    async fn read(&self, hop: &Hop<'_>, response: reqwest::Response) -> Result<Answer> {
+    async fn read(&self, hop: &Hop<'_>, response: Response) -> Result<Answer> {
         let (request, url) = (hop.request, hop.url);
         let (status, headers) = (response.status(), response.headers().clone());
         let foreign = !request.action.is_for_token() && !self.is_own(url);
@@ -357,7 +362,7 @@ impl Transport {
     }
 
     /// The body, up to `limit` bytes, and whether it is complete.
-    async fn collect(&self, request: &Request, mut response: reqwest::Response, limit: u64) -> Result<(Bytes, bool)> {
+    async fn collect(&self, request: &Request, mut response: Response, limit: u64) -> Result<(Bytes, bool)> {
         let mut body = BytesMut::new();
         let broken = |failure: Failure| {
             if failure.is_of_http2() {

@@ -12,11 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, Stream};
-use reqwest::header::CONTENT_LENGTH;
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::registry::net::failure::Failure;
+use crate::registry::net::http::{self, HttpError, RequestBody, Response};
 
 /// The chunks of a body; an error among them ends the upload.
 pub(crate) type Body = BoxStream<'static, Result<Bytes, Error>>;
@@ -224,25 +224,25 @@ impl Stream for Watched {
 /// # Errors
 /// If nothing moves for `idle`, in the body or after it, or the connection breaks. [`Progress::failed`] has the
 /// error of the body, if that failed.
-pub(crate) async fn send(
-    builder: reqwest::RequestBuilder,
+pub(crate) async fn send<F>(
     outgoing: Outgoing,
     idle: Duration,
-) -> Result<reqwest::Response, Failure> {
-    let Outgoing { body, size, progress } = outgoing;
+    send: impl FnOnce(RequestBody) -> F,
+) -> Result<Response, Failure>
+where
+    F: Future<Output = Result<Response, HttpError>>,
+{
+    let Outgoing { body, progress, .. } = outgoing;
     let watched = Watched { body, progress: Arc::clone(&progress) };
-    let builder = builder.header(CONTENT_LENGTH, size);
-    let builder =
-        if size == 0 { builder.body(Bytes::new()) } else { builder.body(reqwest::Body::wrap_stream(watched)) };
     progress.with(|state| state.moved = Instant::now());
-    race(builder.send(), progress.stalled(idle), idle).await
+    race(send(http::streamed(watched)), progress.stalled(idle), idle).await
 }
 
 async fn race(
-    send: impl Future<Output = reqwest::Result<reqwest::Response>>,
+    send: impl Future<Output = Result<Response, HttpError>>,
     stalled: impl Future<Output = ()>,
     idle: Duration,
-) -> Result<reqwest::Response, Failure> {
+) -> Result<Response, Failure> {
     tokio::select! {
         biased;
         sent = send => sent.map_err(Failure::Http),

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 
 pub(crate) use self::listing::next_link;
 use super::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, Verifier, bounds};
-use crate::registry::{Action, Answer, Host, Hosts, Request, encoded};
+use crate::registry::{Action, Answer, Host, Hosts, Request, Response, encoded};
 
 const DIGEST: &str = "docker-content-digest";
 const UPLOAD: &str = "docker-upload-uuid";
@@ -394,7 +394,7 @@ fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: S
 /// A blob download.
 struct Download {
     request: Request,
-    response: reqwest::Response,
+    response: Response,
     /// The host that serves it, if that isn't the registry.
     elsewhere: Option<String>,
     /// Bytes to skip: the server doesn't support ranges.

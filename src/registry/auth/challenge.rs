@@ -4,7 +4,7 @@
 //! Lenient: accepts what the parsers of docker and containerd accept, and what registries and proxies were seen to
 //! send besides: misplaced spaces, unquoted values, several challenges in one line.
 
-use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, WWW_AUTHENTICATE};
 
 /// An authentication scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ mod tests {
     fn headers(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(WWW_AUTHENTICATE, reqwest::header::HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            headers.append(WWW_AUTHENTICATE, http::header::HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         headers
     }

@@ -1,7 +1,7 @@
 //! Fetches tokens, and the challenge of a host that sent none.
 
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use http::header::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
 

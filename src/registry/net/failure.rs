@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind};
 use crate::registry::net::handshake;
+use crate::registry::net::http::HttpError;
 use crate::registry::net::way::Way;
 use crate::registry::request::Request;
 
@@ -14,7 +15,7 @@ pub(crate) enum Failure {
     /// Silence for longer than `idle_timeout`.
     Idle(Duration),
     /// The connection failed or broke.
-    Http(reqwest::Error),
+    Http(HttpError),
 }
 
 /// The explanation, independent of a request.
@@ -79,7 +80,7 @@ impl Failure {
         let why = self.why();
         let settled = |why: String, hint: String| Meaning { kind: Kind::Configuration, why, hint: Some(hint) };
         if let Self::Http(error) = self {
-            if error.is_builder() {
+            if matches!(error, HttpError::Url(_)) {
                 return Meaning { kind: Kind::Invalid, why, hint: None };
             }
             if let Some(diagnosis) = handshake::find(error).and_then(|error| handshake::diagnose(error, way)) {
@@ -106,7 +107,7 @@ impl Failure {
         }
         match self {
             Self::Idle(_) => error,
-            Self::Http(source) => error.with_source(source.without_url()),
+            Self::Http(source) => error.with_source(source),
         }
     }
 }
@@ -118,7 +119,7 @@ pub(crate) const PROXY_HINT: &str =
 const NOT_HTTP: &[&str] = &["invalid HTTP version parsed", "invalid HTTP status-code parsed"];
 
 /// The innermost cause, with context; the URL may contain a signature and is left out.
-fn chain(error: &reqwest::Error) -> String {
+fn chain(error: &HttpError) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut texts: Vec<String> = Vec::new();
     while let Some(next) = cause.source() {
@@ -129,7 +130,7 @@ fn chain(error: &reqwest::Error) -> String {
         cause = next;
     }
     if texts.is_empty() {
-        return if error.is_timeout() { "timed out".to_owned() } else { "the connection broke".to_owned() };
+        return "the connection broke".to_owned();
     }
     texts.join(": ")
 }
@@ -144,7 +145,7 @@ fn plain(text: &str) -> String {
 
 pub(crate) async fn in_time<T>(
     idle: Duration,
-    work: impl Future<Output = reqwest::Result<T>>,
+    work: impl Future<Output = std::result::Result<T, HttpError>>,
 ) -> std::result::Result<T, Failure> {
     match tokio::time::timeout(idle, work).await {
         Ok(result) => result.map_err(Failure::Http),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+use crate::registry::net::http::HttpError;
 use crate::registry::net::tls::is_authoritys;
 use crate::registry::net::way::Way;
 
@@ -25,7 +26,7 @@ const OTHER_CLIENT_HINT: &str = "set client_cert: and client_key: to a certifica
     signed by an authority that the server trusts";
 
 /// The TLS failure behind `error`, if it is one.
-pub(crate) fn find(error: &reqwest::Error) -> Option<&TlsError> {
+pub(crate) fn find(error: &HttpError) -> Option<&TlsError> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         // The `source()` of an I/O error skips the error inside it.

@@ -3,7 +3,8 @@
 //! `proxy:` of a registry applies to all requests on its behalf. Otherwise the environment applies, by the URL that
 //! is used, and never for this machine, which a proxy can't reach under this name.
 
-use hyper_util::client::proxy::matcher::Matcher;
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use url::Url;
 
 use crate::config::{RegistrySettings, Secret};
@@ -17,6 +18,8 @@ use crate::registry::net::unusable::{at_key, unusable};
 pub(crate) struct Proxy {
     /// May contain a password.
     pub(crate) url: Url,
+    /// The same for the client, with the password apart.
+    intercept: Intercept,
     /// The variable or key of mirror.yaml that names it.
     pub(crate) named_by: String,
 }
@@ -75,9 +78,10 @@ impl Proxies {
         }
     }
 
-    /// Whether there is no proxy for whatever URL.
-    pub(crate) fn are_none(&self) -> bool {
-        self.set.is_none() && self.http.is_none() && self.https.is_none()
+    /// Whether one of them is spoken to over TLS.
+    pub(crate) fn have_tls(&self) -> bool {
+        let of_environment = [&self.http, &self.https].into_iter().flatten().flatten();
+        self.set.iter().chain(of_environment).any(|proxy| proxy.url.scheme() == "https")
     }
 }
 
@@ -85,6 +89,16 @@ impl Proxy {
     /// Whether a variable names it, so that another variable may override it.
     pub(crate) fn is_of_environment(&self) -> bool {
         !self.named_by.contains(' ')
+    }
+
+    /// Where to connect to.
+    pub(crate) fn uri(&self) -> &Uri {
+        self.intercept.uri()
+    }
+
+    /// The value of `Proxy-Authorization`.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.intercept.basic_auth()
     }
 
     /// Its host and port.
@@ -107,8 +121,7 @@ fn set(registry: &Registry, secret: &Secret, environment: &Environment) -> Resul
     let text = environment.read(secret).map_err(|why| at_key(registry, "proxy", &why))?;
     // Neither the text nor the parser's message is shown: it may contain a password.
     let not_one = || at_key(registry, "proxy", "it isn't a URL such as http://USER:PASSWORD@HOST:PORT");
-    let url = url(&text).ok_or_else(not_one)?;
-    Ok(Proxy { url, named_by: format!("proxy: of registries.{registry}") })
+    proxy(&text, format!("proxy: of registries.{registry}")).ok_or_else(not_one)
 }
 
 /// Like curl: `HOST:PORT` is a URL of `http`.
@@ -125,14 +138,14 @@ fn of_variable(registry: &Registry, name: &str, text: &str) -> Result<Proxy> {
         let hint = format!("set {name} to http://[USER:PASSWORD@]HOST:PORT, or exempt {registry} from it by NO_PROXY");
         unusable(registry, format!("the environment variable {name} {why}")).with_hint(hint)
     };
-    let url = url(&whole).ok_or_else(refused)?;
-    Ok(Proxy { url, named_by: name.to_owned() })
+    proxy(&whole, name.to_owned()).ok_or_else(refused)
 }
 
-fn url(text: &str) -> Option<Url> {
+fn proxy(text: &str, named_by: String) -> Option<Proxy> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
     // A proxy that a client can't connect to is invalid, too.
-    (url.port_or_known_default() != Some(0) && reqwest::Proxy::all(url.clone()).is_ok()).then_some(url)
+    let intercept = Matcher::builder().all(url.as_str()).build().intercept(&Uri::from_static("http://any"))?;
+    (url.port_or_known_default() != Some(0)).then_some(Proxy { url, intercept, named_by })
 }
 
 #[cfg(test)]

@@ -7,25 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use reqwest::Version;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use url::Url;
 
 use crate::config::RegistrySettings;
 use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::auth::credentials::Environment;
+use crate::registry::net::connect::Connector;
+use crate::registry::net::http::Client;
 use crate::registry::net::proxies::Proxies;
 use crate::registry::net::tls::{Peer, Protocol, Tls};
 use crate::registry::net::unusable::unusable;
 use crate::registry::net::way::Way;
 use crate::registry::services::quirks::Quirks;
-
-/// Less than a minute, after which common load balancers drop a silent connection.
-const POOL_IDLE: Duration = Duration::from_secs(45);
-
-/// The interval at which an HTTP/2 connection with requests in flight is pinged, and the time limit for the answer.
-const PING: Duration = Duration::from_secs(10);
 
 /// The prefix of the registry's URLs.
 pub(crate) fn base_url(registry: &Registry, settings: &RegistrySettings, quirks: &Quirks) -> Result<Url> {
@@ -68,7 +62,7 @@ pub(crate) struct Clients {
     settings: ClientSettings,
     idle: Duration,
     /// By peer and protocol, each created on first use.
-    made: [[OnceLock<Result<reqwest::Client>>; 2]; 3],
+    made: [[OnceLock<Result<Client>>; 2]; 3],
     /// Whether the registry itself has answered by HTTP/2.
     speaks_http2: AtomicBool,
     /// Whether HTTP/2 has failed here.
@@ -86,10 +80,9 @@ impl Clients {
     ///
     /// # Errors
     /// `Configuration` if the settings can't be used after all.
-    pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&reqwest::Client> {
-        let proxy = self.settings.proxies.of(url)?;
-        let has_tls = url.scheme() == "https" || proxy.is_some_and(|proxy| proxy.url.scheme() == "https");
-        let peer = match (has_tls, url.origin() == self.settings.base.origin()) {
+    pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&Client> {
+        self.settings.proxies.of(url)?;
+        let peer = match (url.scheme() == "https", url.origin() == self.settings.base.origin()) {
             (false, _) => Peer::Plain,
             (true, true) => Peer::Registry,
             (true, false) => Peer::Other,
@@ -104,12 +97,10 @@ impl Clients {
         made.get_or_init(|| self.client(peer, protocol)).as_ref().map_err(Clone::clone)
     }
 
-    /// Records the `version` of the registry's own answer. Its first request is sent alone, so that this is known
-    /// before there are many.
-    pub(crate) fn learn(&self, version: Version) {
-        if version == Version::HTTP_2 {
-            self.speaks_http2.store(true, Ordering::Relaxed);
-        }
+    /// Records that the registry itself has answered by HTTP/2. Its first request is sent alone, so that this is
+    /// known before there are many.
+    pub(crate) fn record_http2(&self) {
+        self.speaks_http2.store(true, Ordering::Relaxed);
     }
 
     /// Stops using HTTP/2: a server, or a proxy in front of it, offers it without supporting it properly.
@@ -123,28 +114,12 @@ impl Clients {
         Way { registry, settings, base, url, proxy: proxies.of(url).ok().flatten() }
     }
 
-    fn client(&self, peer: Peer, protocol: Protocol) -> Result<reqwest::Client> {
-        let proxies = Arc::clone(&self.settings.proxies);
-        let proxy = reqwest::Proxy::custom(move |url| proxies.of(url).ok().flatten().map(|proxy| proxy.url.clone()));
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
-            // Digests are those of the stored bytes.
-            .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]))
-            .connect_timeout(self.idle)
-            .pool_idle_timeout(POOL_IDLE)
-            .tls_backend_preconfigured(self.settings.tls.config(peer, protocol)?);
-        // With a proxy, however it decides, each request's URL is parsed twice more.
-        let client = if self.settings.proxies.are_none() { client.no_proxy() } else { client.proxy(proxy) };
-        let client = match protocol {
-            Protocol::Http1 => client.http1_only(),
-            // A dead connection must not swallow one request after the other.
-            Protocol::Offered => client.http2_keep_alive_interval(PING).http2_keep_alive_timeout(self.idle.min(PING)),
-        };
-        client.build().map_err(|e| {
-            let source = std::error::Error::source(&e).map(ToString::to_string);
-            unusable(&self.settings.registry, source.unwrap_or_else(|| e.to_string()))
-        })
+    fn client(&self, peer: Peer, protocol: Protocol) -> Result<Client> {
+        let ClientSettings { tls, proxies, .. } = &self.settings;
+        let to_proxy = if proxies.have_tls() { Peer::Other } else { Peer::Plain };
+        let (tls, proxy_tls) = (tls.config(peer, protocol)?, tls.config(to_proxy, Protocol::Http1)?);
+        let connector = Connector::new(tls, proxy_tls, Arc::clone(proxies), self.idle);
+        Ok(Client::new(connector, Arc::clone(proxies), protocol, self.idle))
     }
 }
 

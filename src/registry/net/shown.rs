@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
+use http::header::HeaderMap;
 use regex::Regex;
-use reqwest::header::HeaderMap;
 use url::Url;
 
 use crate::terminal::escape;

@@ -17,7 +17,7 @@ pub(crate) mod tokens;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::WWW_AUTHENTICATE;
+use http::header::WWW_AUTHENTICATE;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Kind, Result};

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use reqwest::header::{ACCEPT, HeaderValue, LINK};
+use http::header::{ACCEPT, HeaderValue, LINK};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

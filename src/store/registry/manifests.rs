@@ -2,7 +2,7 @@
 //!
 //! A HEAD is free and may be enough. But its headers are only labels; the bytes are authoritative.
 
-use reqwest::header::ACCEPT;
+use http::header::ACCEPT;
 
 use super::{DIGEST, RegistryStore, insert, length};
 use crate::error::{Error, Kind, Result, Task};

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
 
 use super::{RegistryStore, insert};
 use crate::error::{Error, Kind, Result, Side};

@@ -110,8 +110,11 @@ fn cost(fault: Fault, class: Class, kind: Kind, when: When) -> Cost {
     match (class, when) {
         (Class::Harmless, _) => Cost::Nothing,
         (Class::Closed, _) | (Class::Trouble, When::ForEver) => Cost::Host,
-        // Tags are listed first: a host that says nothing to the first question has given no sign of life.
-        (Class::Trouble, When::One) if kind == Kind::ListTags && matches!(fault, Fault::Reset | Fault::Stall) => {
+        // A token is fetched first, and then tags are listed: a host that never answers the first question, five times over,
+        // has given no sign of life.
+        (Class::Trouble, When::One)
+            if matches!(kind, Kind::ListTags | Kind::Token) && matches!(fault, Fault::Reset | Fault::Stall) =>
+        {
             Cost::Host
         }
         // With these pauses there is no time to find out that others are served.

@@ -2,7 +2,7 @@
 //! and the requests that create an endpoint and a project for it.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
