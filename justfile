@@ -26,6 +26,10 @@ doc:
 bench *args:
     cargo bench --locked --bench mirror {{args}}
 
+# Times what needs no request, for 500 to 4,000 images: reading files, planning.
+steps *args:
+    cargo bench --locked --bench steps -- {{args}}
+
 # Mirrors 2,000 images (or so many) while one in twenty requests fails, and looks for leaks; ten minutes at most.
 soak images="2000":
     cargo bench --locked --bench soak -- {{images}}

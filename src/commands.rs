@@ -42,6 +42,10 @@ use crate::report::Exit;
 pub(crate) use output::answer;
 use output::{Unable, fail, print, print_found, printed};
 
+/// The most threads that read and write files, and look up names. The default, 512, costs a thread for each manifest
+/// that is cached: more memory than the manifests.
+const FILE_THREADS: usize = 16;
+
 /// Runs the verb and returns the exit status.
 pub fn run(cli: Cli) -> ExitCode {
     let (verb, started, global) = (cli.verb.name(), Timestamp::now(), cli.global.clone());
@@ -52,7 +56,8 @@ pub fn run(cli: Cli) -> ExitCode {
     let is_coloured = output::is_coloured(&cli.global, &std::io::stderr());
     let progress = progress::choose(progress_mode(&cli.global), is_coloured);
     log::start(cli.global.verbose, is_coloured, &progress);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match runtime.enable_all().max_blocking_threads(FILE_THREADS).build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("can't start")).into(),
     };
