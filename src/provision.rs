@@ -73,7 +73,7 @@ pub trait Provisioner: Debug + Send + Sync {
     ///
     /// # Errors
     /// Why it can't be created, if that is known before.
-    async fn prospect(&self, repository: &Repository) -> Result<Doubt>;
+    async fn prospect(&self, repository: &Repository) -> Result<Unprovable>;
 
     /// Whether `tag` of `repository` is immutable once it is set, as far as [`Provisioner::missing`] has learnt.
     fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
@@ -83,7 +83,7 @@ pub trait Provisioner: Debug + Send + Sync {
 
 /// What can't be known about a repository before it is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
+pub struct Unprovable {
     /// Why not.
     pub why: String,
     /// What the user can do.
@@ -238,7 +238,7 @@ impl Provisioners {
     ///
     /// # Errors
     /// Why it can't be created, if that is known before.
-    pub async fn prospect(&self, repository: &Repository) -> Result<Option<Doubt>> {
+    pub async fn prospect(&self, repository: &Repository) -> Result<Option<Unprovable>> {
         match self.provisioner(repository.registry()) {
             Some(provisioner) => provisioner.prospect(repository).await.map(Some).map_err(here),
             None => Ok(None),

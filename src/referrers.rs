@@ -148,7 +148,7 @@ impl Place {
             // The first refusal is enough.
             let _ = self.withheld.set(error.clone());
         }
-        try_join_all(found.referrers.iter_mut().map(|one| self.tell_type(one))).await?;
+        try_join_all(found.referrers.iter_mut().map(|one| self.add_type(one))).await?;
         Ok(found)
     }
 
@@ -201,7 +201,7 @@ impl Place {
 
     /// Adds a missing artifact type from the manifest, because filters use it: some tools leave it out of a
     /// fallback index. If the manifest is gone, the entry stays as it is.
-    async fn tell_type(&self, referrer: &mut Referrer) -> Result<()> {
+    async fn add_type(&self, referrer: &mut Referrer) -> Result<()> {
         if referrer.kind().is_some() || referrer.tag.is_some() {
             return Ok(());
         }

@@ -47,7 +47,7 @@ pub use self::auth::credentials::BasicTokens;
 pub(crate) use self::auth::credentials::Credential;
 #[cfg(test)]
 pub(crate) use self::auth::credentials::Environment;
-use self::auth::{ANONYMOUS, Auth, Doubt, Scopes};
+use self::auth::{ANONYMOUS, Auth, Scopes, Unauthorized};
 pub use self::counters::HostStats;
 pub use self::hosts::Hosts;
 pub(crate) use self::net::failure::in_time;
@@ -345,32 +345,32 @@ impl Host {
             }
             // Without credentials, a refusal only tells which ones are wanted.
             refusals += u32::from(authorization.header.is_some());
-            let (doubt, again) = self.auth.refused(authorization, request, &answer).await?;
+            let (meaning, again) = self.auth.refused(authorization, request, &answer).await?;
             if !again || refusals == MOST_REFUSALS {
-                return Err(self.refusal(request, &answer, doubt).await);
+                return Err(self.refusal(request, &answer, meaning).await);
             }
         }
     }
 
     /// The error for an answer that refuses the credentials.
-    async fn refusal(&self, request: &Request, answer: &Answer, doubt: Doubt) -> Error {
+    async fn refusal(&self, request: &Request, answer: &Answer, meaning: Unauthorized) -> Error {
         let error = answer.failure(request);
         if self.auth.is_anonymous(&request.repository).await {
             return error.reclassified(Kind::Unauthorized, answer.message()).with_hint(ANONYMOUS);
         }
-        let error = match doubt {
-            Doubt::Untold => {
+        let error = match meaning {
+            Unauthorized::NotSent => {
                 let why =
                     format!("{}; it doesn't say how to log in, so the credentials for it weren't sent", error.why());
                 error.reclassified(Kind::Unauthorized, why).with_hint(UNTOLD)
             }
-            Doubt::Token => error.with_hint(DOUBTED_TOKEN),
-            Doubt::Right if error.kind() == Kind::Unauthorized => {
+            Unauthorized::OwnToken => error.with_hint(DOUBTED_TOKEN),
+            Unauthorized::Permission if error.kind() == Kind::Unauthorized => {
                 let why = error.why().to_owned();
                 error.reclassified(Kind::Denied, why)
             }
-            Doubt::Login => error.about_login(),
-            Doubt::Right => error,
+            Unauthorized::Login => error.about_login(),
+            Unauthorized::Permission => error,
         };
         self.explain_unauthorized(request, error).await
     }
@@ -412,13 +412,13 @@ impl Host {
             authorization.accepted();
             return answer.check(request).map_err(failed);
         }
-        let (doubt, again) = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
+        let (meaning, again) = self.auth.refused(authorization, request, &answer).await.map_err(failed)?;
         let error = match again {
             // The body is consumed, but a new upload will use new credentials.
             true => {
                 request.error(Kind::Unavailable, "its credentials are refused now").with_status(answer.status.as_u16())
             }
-            false => self.refusal(request, &answer, doubt).await,
+            false => self.refusal(request, &answer, meaning).await,
         };
         Err(failed(error))
     }

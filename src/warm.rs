@@ -75,7 +75,7 @@ pub struct Warming {
 
 /// Content that a cache lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Lack {
+struct MissingContent {
     part: Part,
     digest: Digest,
 }
@@ -85,7 +85,7 @@ struct Lack {
 struct Seen {
     cached: Cached,
     bytes: Bytes,
-    lacks: Vec<Lack>,
+    lacks: Vec<MissingContent>,
     /// Whether anything was pulled.
     is_pulled: bool,
 }
@@ -115,7 +115,12 @@ pub async fn warm(request: Request<'_>) -> Warming {
     warming
 }
 
-async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned: &Planned) -> (Outcome, Vec<Lack>) {
+async fn work(
+    request: Request<'_>,
+    caches: &Arc<Caches>,
+    place: usize,
+    planned: &Planned,
+) -> (Outcome, Vec<MissingContent>) {
     let transfer = match planned {
         Planned::Image(transfer) => transfer,
         Planned::Failed { source, target, error } => {
@@ -136,7 +141,7 @@ async fn work(request: Request<'_>, caches: &Arc<Caches>, place: usize, planned:
 }
 
 /// The result, for the report.
-fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<Lack>) {
+fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<MissingContent>) {
     let Seen { cached, bytes, lacks, is_pulled } = match seen {
         Ok(seen) => seen,
         Err(error) => {
@@ -153,7 +158,7 @@ fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<Lack>) {
     (Outcome { reason, bytes, cached: Some(cached), ..Outcome::of(transfer, status) }, lacks)
 }
 
-fn difference(transfer: &Transfer, lack: Lack) -> Difference {
+fn difference(transfer: &Transfer, lack: MissingContent) -> Difference {
     Difference {
         source: transfer.source.to_string(),
         target: Some(transfer.target_text()),

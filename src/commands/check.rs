@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Descriptor, Digest, Edge, Registry, Repository, Selector, bounds};
 use crate::progress::{Finished, Step, Task};
-use crate::provision::Doubt;
+use crate::provision::Unprovable;
 use crate::referrers::Found;
 use crate::registry::{Host, Login, Probe};
 use crate::report::{Check, Proof, Report, Right};
@@ -338,6 +338,6 @@ async fn may_create(session: &Session, repository: &Repository) -> Proof {
     match session.provisioners.prospect(repository).await {
         Err(error) => Proof::Fails(error),
         Ok(None) => Proof::Holds(None),
-        Ok(Some(Doubt { why, hint })) => Proof::Unknown { why, hint },
+        Ok(Some(Unprovable { why, hint })) => Proof::Unknown { why, hint },
     }
 }

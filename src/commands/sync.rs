@@ -51,7 +51,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     } else {
         let mut report = session.execute(plan).await;
         if detour.from.is_none() {
-            gone::tell(&mut report.outcomes);
+            gone::explain(&mut report.outcomes);
         }
         report
     };

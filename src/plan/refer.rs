@@ -17,7 +17,7 @@ type Place = (Repository, Digest);
 
 /// How a referrer is missing at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
+enum Gap {
     /// It isn't there, or isn't listed.
     Absent,
     /// Its tag holds something else, or unknown content.
@@ -25,7 +25,7 @@ enum Lack {
 }
 
 /// The referrers that a target lacks.
-type Lacking = HashMap<Referrer, Lack>;
+type Lacking = HashMap<Referrer, Gap>;
 
 /// Adds work for images whose tag is right, but whose target lacks some of their referrers.
 pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
@@ -68,7 +68,7 @@ fn place(transfer: &Transfer) -> Place {
 fn refer(transfer: &mut Transfer, lacking: &Lacking) {
     let of = |lack| transfer.referrers.iter().filter(move |referrer| lacking.get(referrer) == Some(&lack));
     let (mut absent, other): (Vec<Referrer>, Vec<Referrer>) =
-        (of(Lack::Absent).cloned().collect(), of(Lack::Other).cloned().collect());
+        (of(Gap::Absent).cloned().collect(), of(Gap::Other).cloned().collect());
     let overwrite = transfer.handling.overwrite;
     // The copy reports a conflict.
     let has_work = !absent.is_empty() || !other.is_empty() && overwrite != Overwrite::Keep;
@@ -89,16 +89,16 @@ async fn lacking(target: &dyn Target, root: &Digest, referrers: BTreeSet<Referre
     let lacking = referrers.into_iter().zip(found).filter_map(|(referrer, found)| {
         let lack = match found {
             Presence::There => return None,
-            Presence::Absent => Lack::Absent,
-            Presence::Other(_) => Lack::Other,
+            Presence::Absent => Gap::Absent,
+            Presence::Other(_) => Gap::Other,
             Presence::Withheld(error) => {
                 let hint = error.hint().unwrap_or_default();
                 tracing::warn!(hint, "{error}; can't tell whether it is a referrer of the image");
-                Lack::Other
+                Gap::Other
             }
             Presence::Unknown(error) => {
                 tracing::info!("{error}; can't tell whether {} is there", referrer.digest);
-                Lack::Absent
+                Gap::Absent
             }
         };
         Some((referrer, lack))

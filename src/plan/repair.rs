@@ -38,7 +38,7 @@ pub struct RepairFindings {
 
 /// What is missing below a manifest, including the manifest.
 #[derive(Debug, Clone, Copy, Default)]
-struct Lack {
+struct Missing {
     any: bool,
     /// Bytes of blobs; manifests aren't counted.
     bytes: u64,
@@ -48,7 +48,7 @@ struct Lack {
 struct Inspector {
     stores: Arc<dyn Stores>,
     questions: Semaphore,
-    looked: OnceMap<(Repository, Digest), Result<Lack>>,
+    looked: OnceMap<(Repository, Digest), Result<Missing>>,
     seen: Mutex<Seen>,
 }
 
@@ -111,22 +111,22 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
 
 impl Inspector {
     /// What is missing below the root, and below its referrers in the lock.
-    async fn image(self: &Arc<Self>, transfer: &Transfer) -> Result<(Lack, Lack)> {
+    async fn image(self: &Arc<Self>, transfer: &Transfer) -> Result<(Missing, Missing)> {
         let source = self.stores.source(transfer.source.repository())?;
         let target = self.stores.target(&transfer.target)?;
         let ends = Ends { source, target, place: transfer.target.clone() };
         let root = called(&*ends.target, transfer).await?;
         let root = self.manifest(&ends, &root, 0).await?;
-        let mut lack = Lack::default();
+        let mut lack = Missing::default();
         for referrer in transfer.wanted_referrers().filter(|one| !transfer.left.contains(one)) {
             let below = self.manifest(&ends, &referrer.digest, 0).await?;
-            lack = Lack { any: lack.any || below.any, bytes: lack.bytes + below.bytes };
+            lack = Missing { any: lack.any || below.any, bytes: lack.bytes + below.bytes };
         }
         Ok((root, lack))
     }
 
     /// What is missing at and below the manifest `digest`, checked once.
-    fn manifest(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> BoxFuture<'static, Result<Lack>> {
+    fn manifest(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> BoxFuture<'static, Result<Missing>> {
         let (inspector, ends, digest) = (Arc::clone(self), ends.clone(), digest.clone());
         async move {
             let key = (ends.place.clone(), digest.clone());
@@ -137,12 +137,12 @@ impl Inspector {
             let looked = inspector.looked.get_or_work(key, work).await;
             let (lack, is_first) = looked.map_err(|lost| Error::defect("check the content of the target", lost))?;
             // The bytes count only for the first image.
-            lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
+            lack.map(|lack| if is_first { lack } else { Missing { bytes: 0, ..lack } })
         }
         .boxed()
     }
 
-    async fn look(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> Result<Lack> {
+    async fn look(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> Result<Missing> {
         if depth > bounds::DEPTH {
             let why = format!("indexes nest deeper than {}", bounds::DEPTH);
             return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", ends.place), why));
@@ -154,7 +154,7 @@ impl Inspector {
             self.note(|seen| {
                 seen.broken.insert((ends.place.clone(), digest.clone()));
             });
-            return Ok(Lack { any: true, bytes: 0 });
+            return Ok(Missing { any: true, bytes: 0 });
         };
         let edge = Edge::Manifest(manifest.descriptor().clone());
         self.note(|seen| {
@@ -162,10 +162,10 @@ impl Inspector {
         });
         let branches: Vec<_> = manifest.successors().iter().map(|edge| self.edge(ends, edge, depth)).collect();
         let mut branches = futures::stream::iter(branches).buffered(IMAGES);
-        let mut lack = Lack::default();
+        let mut lack = Missing::default();
         while let Some(branch) = branches.next().await {
             let branch = branch?;
-            lack = Lack { any: lack.any || branch.any, bytes: lack.bytes + branch.bytes };
+            lack = Missing { any: lack.any || branch.any, bytes: lack.bytes + branch.bytes };
         }
         if lack.any {
             self.note(|seen| {
@@ -175,7 +175,7 @@ impl Inspector {
         Ok(lack)
     }
 
-    fn edge(self: &Arc<Self>, ends: &Ends, edge: &Edge, depth: usize) -> BoxFuture<'static, Result<Lack>> {
+    fn edge(self: &Arc<Self>, ends: &Ends, edge: &Edge, depth: usize) -> BoxFuture<'static, Result<Missing>> {
         let (inspector, ends, edge) = (Arc::clone(self), ends.clone(), edge.clone());
         let blob = match &edge {
             Edge::Manifest(child) => return self.manifest(&ends, &child.digest, depth + 1),
@@ -193,12 +193,12 @@ impl Inspector {
                             seen.there.insert((ends.place.clone(), blob.digest.clone()), edge);
                         });
                     }
-                    Ok(Lack { any: !is_there, bytes: if is_there { 0 } else { blob.size } })
+                    Ok(Missing { any: !is_there, bytes: if is_there { 0 } else { blob.size } })
                 }
             };
             let looked = inspector.looked.get_or_work(key, work).await;
             let (lack, is_first) = looked.map_err(|lost| Error::defect("check the content of the target", lost))?;
-            lack.map(|lack| if is_first { lack } else { Lack { bytes: 0, ..lack } })
+            lack.map(|lack| if is_first { lack } else { Missing { bytes: 0, ..lack } })
         }
         .boxed()
     }

@@ -21,7 +21,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use self::policies::PolicyKind;
 use self::pull_through::Rule;
-use super::{Doubt, Provisioner};
+use super::{Provisioner, Unprovable};
 use crate::aws::Session;
 use crate::config::EcrCreate;
 use crate::error::{Error, Kind, Result};
@@ -241,13 +241,13 @@ impl Provisioner for Ecr {
         ""
     }
 
-    async fn prospect(&self, repository: &Repository) -> Result<Doubt> {
+    async fn prospect(&self, repository: &Repository) -> Result<Unprovable> {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }
         let why = "it doesn't exist yet, and sync will create it: the permission can't be verified without creating it"
             .to_owned();
-        Ok(Doubt { why, hint: None })
+        Ok(Unprovable { why, hint: None })
     }
 
     async fn missing(&self, repositories: &[Repository]) -> Result<Vec<Repository>> {

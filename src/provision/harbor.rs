@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use super::{Doubt, Provisioner};
+use super::{Provisioner, Unprovable};
 use crate::config::{HarborCreate, StorageLimit};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Repository, Service};
@@ -112,7 +112,7 @@ impl Provisioner for Harbor {
         check_name(repository).err()
     }
 
-    async fn prospect(&self, repository: &Repository) -> Result<Doubt> {
+    async fn prospect(&self, repository: &Repository) -> Result<Unprovable> {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }
@@ -131,7 +131,7 @@ impl Provisioner for Harbor {
         let hint = "a system robot needs the permission `project: create`, and pull and push of repository on all projects; check \
             the name, too: a project that nobody may push to stays empty";
         let why = format!("project {name} doesn't exist yet, and sync will create it: {who}");
-        Ok(Doubt { why, hint: Some(hint.to_owned()) })
+        Ok(Unprovable { why, hint: Some(hint.to_owned()) })
     }
 
     async fn ensure(&self, repository: &Repository) -> Result<bool> {

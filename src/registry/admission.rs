@@ -6,7 +6,7 @@
 
 pub(super) mod gate;
 pub(super) mod pulls;
-mod told;
+mod reporter;
 pub(super) mod trouble;
 pub(super) mod window;
 
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::{Origin, Url};
 
-use self::told::{Names, Told};
+use self::reporter::{Names, Reporter};
 use self::trouble::{Failed, Health, Patience, Subject, Trial, Turn};
 use self::window::{Slot, Window};
 use crate::error::{Error, Result};
@@ -90,8 +90,8 @@ impl Admissions {
         let mut hosts = lock(&self.hosts);
         let admission = hosts.entry(url.origin()).or_insert_with(|| {
             let host = shown(url);
-            let told = Told::new(url, host.clone(), Arc::clone(&self.names), Arc::clone(&self.waits));
-            Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }, told))
+            let reporter = Reporter::new(url, host.clone(), Arc::clone(&self.names), Arc::clone(&self.waits));
+            Arc::new(Admission::new(Patience { host, backoff: self.backoff, max_wait: self.max_wait }, reporter))
         });
         Arc::clone(admission)
     }
@@ -116,7 +116,7 @@ pub(crate) struct Admission {
     short: Arc<Window>,
     downloads: Arc<Window>,
     uploads: Arc<Window>,
-    told: Told,
+    reporter: Reporter,
 }
 
 /// The permission to send one request, held until its answer has been read; for a download, until its bytes begin
@@ -141,9 +141,9 @@ struct Probe {
 }
 
 impl Admission {
-    fn new(patience: Patience, told: Told) -> Self {
+    fn new(patience: Patience, reporter: Reporter) -> Self {
         Self {
-            told,
+            reporter,
             health: Mutex::new(Health::new(patience)),
             changed: Notify::new(),
             line: Arc::default(),
@@ -287,7 +287,7 @@ impl Permit {
             let mut health = lock(&self.admission.health);
             let is_news = health.answered(Instant::now());
             if is_news {
-                self.admission.told.tell(health.waiting());
+                self.admission.reporter.report(health.waiting());
             }
             is_news
         };
@@ -317,7 +317,7 @@ impl Permit {
             let begins = health.is_well();
             let failed = Failed { error, subject, probe: self.probe.is_some(), sent: self.sent };
             let trial = health.failed(failed, Instant::now());
-            self.admission.told.tell(health.waiting());
+            self.admission.reporter.report(health.waiting());
             (begins, trial)
         };
         // A host that announces it itself gets fewer concurrent requests from now on.

@@ -90,15 +90,15 @@ struct Refusal {
 
 /// The meaning of a refused authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum Unauthorized {
     /// Credentials weren't sent: the host doesn't say how it expects them.
-    Untold,
+    NotSent,
     /// There are no credentials, or they are wrong.
     Login,
     /// The host rejects a token of its own token service.
-    Token,
+    OwnToken,
     /// The login was right, or bought the token that is refused: a permission is missing.
-    Right,
+    Permission,
 }
 
 /// The authorization of a request.
@@ -227,10 +227,10 @@ impl Auth {
         authorization: Authorization,
         request: &Request,
         answer: &Answer,
-    ) -> Result<(Doubt, bool)> {
+    ) -> Result<(Unauthorized, bool)> {
         let Authorization { basis, pass, .. } = authorization;
         match basis {
-            Basis::Anonymous => Ok((Doubt::Login, false)),
+            Basis::Anonymous => Ok((Unauthorized::Login, false)),
             Basis::Unknown => {
                 let mut wanted = challenge::read(&answer.headers);
                 if wanted.is_none() && matches!(self.credential(&request.repository).await, Ok(Some(_))) {
@@ -242,7 +242,7 @@ impl Auth {
                     // No request is sent there, and one repository's challenge must not send others there.
                     let asked = (realm.as_str(), service.as_deref());
                     self.fetch(&request.repository, asked, &request.scopes, request.waits).await?;
-                    return Ok((Doubt::Untold, false));
+                    return Ok((Unauthorized::NotSent, false));
                 }
                 let learnt = wanted.is_some();
                 if let Some(wanted) = wanted {
@@ -251,27 +251,31 @@ impl Auth {
                 if let Some(pass) = pass {
                     pass.open();
                 }
-                Ok((Doubt::Untold, learnt))
+                Ok((Unauthorized::NotSent, learnt))
             }
             Basis::Token { scopes, generation, fresh, fetched_at } => {
                 let is_current = self.generation(&scopes) == generation;
                 if is_current && self.says_all(fetched_at) && !self.is_renewed(request).await? {
-                    return Ok((Doubt::Right, false));
+                    return Ok((Unauthorized::Permission, false));
                 }
                 self.give_up(&scopes, generation);
-                let doubt = if challenge::invalid_token(&answer.headers) { Doubt::Token } else { Doubt::Right };
+                let meaning = if challenge::invalid_token(&answer.headers) {
+                    Unauthorized::OwnToken
+                } else {
+                    Unauthorized::Permission
+                };
                 // The token service has just determined the permissions, and would give the same answer again.
-                Ok((doubt, !(fresh && challenge::insufficient_scope(&answer.headers))))
+                Ok((meaning, !(fresh && challenge::insufficient_scope(&answer.headers))))
             }
             Basis::Credential(credential) => {
                 if self.credentials.reread(&request.repository, &credential).await? {
-                    return Ok((Doubt::Login, true));
+                    return Ok((Unauthorized::Login, true));
                 }
                 // It was accepted before, so it isn't wrong now: the request lacks a permission.
-                let Some(pass) = pass else { return Ok((Doubt::Right, false)) };
+                let Some(pass) = pass else { return Ok((Unauthorized::Permission, false)) };
                 self.is_wrong(&credential, answer);
                 pass.open();
-                Ok((Doubt::Login, false))
+                Ok((Unauthorized::Login, false))
             }
         }
     }

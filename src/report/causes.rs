@@ -190,7 +190,7 @@ mod tests {
         Outcome { error: Some(error), ..outcome(source, Status::Failed, 0, 0, 0.0) }
     }
 
-    fn told(outcomes: &[Outcome]) -> Vec<(String, usize)> {
+    fn folded(outcomes: &[Outcome]) -> Vec<(String, usize)> {
         causes(outcomes).iter().map(|cause| (cause.message.clone(), cause.failed.len())).collect()
     }
 
@@ -205,7 +205,7 @@ mod tests {
         };
         let outcomes = [push("a/b", "0123456789ab"), resolve("a", "1"), push("c", "ba9876543210"), resolve("a/b", "2")];
         assert_eq!(
-            told(&outcomes),
+            folded(&outcomes),
             [
                 ("push blob DIGEST to REPOSITORY: denied: no right to REPOSITORY".to_owned(), 2),
                 ("resolve IMAGE: 404 Not Found".to_owned(), 2)
@@ -220,7 +220,7 @@ mod tests {
             failed("ghcr.io/b:1", "push to harbor.example.com/y", "no room"),
             failed("ghcr.io/b:1", "push to ghcr.io/bb", "no room"),
         ];
-        let messages: Vec<_> = told(&outcomes).into_iter().map(|(message, _)| message).collect();
+        let messages: Vec<_> = folded(&outcomes).into_iter().map(|(message, _)| message).collect();
         let whole: Vec<_> = outcomes.iter().map(|outcome| outcome.error.as_ref().unwrap().to_string()).collect();
         assert_eq!(messages, whole);
     }
@@ -229,6 +229,6 @@ mod tests {
     fn what_is_said_alike_is_kept_as_it_is() {
         let dead = |source| failed(source, "reach h.io", "connection refused to sha256:0123456789ab");
         let outcomes = [dead("ghcr.io/a:1"), dead("ghcr.io/b:1")];
-        assert_eq!(told(&outcomes), [("reach h.io: connection refused to sha256:0123456789ab".to_owned(), 2)]);
+        assert_eq!(folded(&outcomes), [("reach h.io: connection refused to sha256:0123456789ab".to_owned(), 2)]);
     }
 }

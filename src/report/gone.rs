@@ -4,7 +4,7 @@ use crate::error::{Kind, Side, Stage};
 use crate::report::{Outcome, Status};
 
 /// Sets the hint for each image that failed for this reason.
-pub(crate) fn tell(outcomes: &mut [Outcome]) {
+pub(crate) fn explain(outcomes: &mut [Outcome]) {
     let is_gone = |outcome: &Outcome| {
         outcome.error.as_ref().zip(outcome.digest.as_ref()).is_some_and(|(error, digest)| {
             let of_source = error.side() == Some(Side::Source) && matches!(error.stage(), None | Some(Stage::Copy));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn hint_of(mut outcomes: Vec<Outcome>) -> String {
-        tell(&mut outcomes);
+        explain(&mut outcomes);
         let error = outcomes[0].error.clone().expect("it failed");
         format!("{} | {}", error.why(), error.hint().unwrap_or_default())
     }

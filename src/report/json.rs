@@ -11,7 +11,7 @@ use jiff::{Timestamp, Unit};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-use self::hosts::{Checked, ProxyCache, Told};
+use self::hosts::{Checked, ProxyCache, QuotaRow};
 use super::{
     Bytes, CacheProof, Cached, CachedTag, Change, Difference, Fatal, Outcome, Reason, ReferrerOutcome, RegistryUse,
     Report, RepositoryOutcome, Status, known_outcome,
@@ -61,7 +61,7 @@ struct Document<'a> {
     /// The checks, for `check`; null elsewhere.
     checks: Option<Vec<Checked>>,
     /// The quotas, for `quota`; null elsewhere.
-    quotas: Option<Vec<Told>>,
+    quotas: Option<Vec<QuotaRow>>,
     /// Why the run couldn't start; null if it could.
     error: Option<&'a Fatal>,
 }
@@ -198,7 +198,7 @@ impl Report {
             changes: self.changes.as_deref(),
             differences: self.differences.as_deref(),
             checks: self.checks.as_ref().map(|checks| checks.iter().map(Checked::of).collect()),
-            quotas: self.quotas.as_ref().map(|quotas| quotas.iter().map(Told::of).collect()),
+            quotas: self.quotas.as_ref().map(|quotas| quotas.iter().map(QuotaRow::of).collect()),
             error: self.fatal.as_ref(),
         };
         let mut text = serde_json::to_string_pretty(&document).expect("strings and numbers can be written as JSON");

@@ -42,14 +42,14 @@ pub(super) async fn find(request: Request<'_>, resolution: &mut Resolution) {
         images.into_iter().map(|(key, _)| key).zip(found).collect::<Vec<_>>()
     });
     for (key, found) in futures::future::join_all(asked).await.into_iter().flatten() {
-        let found = found.and_then(|found| told(request, resolution, (&key, &wishes[&key]), &found));
+        let found = found.and_then(|found| known_referrers(request, resolution, (&key, &wishes[&key]), &found));
         settle(request, resolution, &key, &wishes[&key], found);
     }
 }
 
 /// The referrers of an image according to the source. If the source lists only a part, the lock's referrers of the
 /// same image stay. If a referrer is required and none is known, returns the refusal.
-fn told(
+fn known_referrers(
     request: Request<'_>,
     resolution: &Resolution,
     (key, rules): (&Key, &[&ReferrerRule]),

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::ask::Caches;
 use super::graph::{From, Graph, is_index};
-use super::{Lack, Seen};
+use super::{MissingContent, Seen};
 use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::Manifest;
 use crate::plan::Transfer;
@@ -24,7 +24,7 @@ impl Caches {
         let root = &transfer.root.digest;
         let looked = async {
             if proves == HeadProves::Nothing && !self.answers_to(&transfer.target, root).await? {
-                let lacks = vec![Lack { part: Part::Manifest, digest: root.clone() }];
+                let lacks = vec![MissingContent { part: Part::Manifest, digest: root.clone() }];
                 self.pulls.price(self, transfer, 1);
                 let cached = Cached { proof: CacheProof::Served, only_upstream: Vec::new(), tag };
                 return Ok(Seen { cached, bytes: Bytes::default(), lacks, is_pulled: false });
@@ -85,7 +85,7 @@ impl Caches {
     }
 
     /// The missing blobs, and the total size of the others.
-    async fn blobs(self: &Arc<Self>, transfer: &Transfer, graph: &Graph) -> Result<(Vec<Lack>, Bytes)> {
+    async fn blobs(self: &Arc<Self>, transfer: &Transfer, graph: &Graph) -> Result<(Vec<MissingContent>, Bytes)> {
         let asked = graph.blobs.iter().map(|blob| async move {
             let is_there = self.has_blob(&transfer.target, blob).await?;
             Ok::<_, Error>((blob, is_there))
@@ -94,13 +94,14 @@ impl Caches {
         let asked: Vec<_> = asked.try_collect().await?;
         let (there, missing): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, is_there)| *is_there);
         let present = there.iter().map(|(blob, _)| blob.size).sum();
-        let lacks = missing.into_iter().map(|(blob, _)| Lack { part: Part::Blob, digest: blob.digest.clone() });
+        let lacks =
+            missing.into_iter().map(|(blob, _)| MissingContent { part: Part::Blob, digest: blob.digest.clone() });
         Ok((lacks.collect(), Bytes { present, ..Bytes::default() }))
     }
 }
 
-fn lack(manifest: &Manifest) -> Lack {
-    Lack { part: Part::Manifest, digest: manifest.digest().clone() }
+fn lack(manifest: &Manifest) -> MissingContent {
+    MissingContent { part: Part::Manifest, digest: manifest.digest().clone() }
 }
 
 /// Reading them from the cache would make it fetch them.

@@ -104,7 +104,7 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 struct State {
     /// The last quota from the host, and the time of the first one.
-    told: Option<(Quota, Instant)>,
+    reported: Option<(Quota, Instant)>,
     /// Pulls left by the run's own count, minus those in flight. Negative: more were sent than there were.
     left: i64,
     /// The uncertainty of `left`: as many more may be left, because it isn't known whether the last header that
@@ -174,7 +174,7 @@ impl Budget {
     /// The host's last quota, with the remaining pulls by the run's own count.
     pub(crate) fn quota(&self) -> Option<Quota> {
         let state = self.lock();
-        let (quota, _) = state.told?;
+        let (quota, _) = state.reported?;
         Some(Quota { remaining: u64::try_from(state.left).unwrap_or(0), ..quota })
     }
 
@@ -184,13 +184,13 @@ impl Budget {
         if state.used_up.is_some() {
             return Some(0);
         }
-        state.told.map(|_| u64::try_from(state.room(self.margin)).unwrap_or(0))
+        state.reported.map(|_| u64::try_from(state.room(self.margin)).unwrap_or(0))
     }
 
     /// Whether the host has to be asked for its quota: it is unknown, or older than its window.
     pub(crate) fn is_unknown(&self) -> bool {
         let state = self.lock();
-        state.used_up.is_none() && state.told.is_none_or(|told| has_passed(told, Instant::now()))
+        state.used_up.is_none() && state.reported.is_none_or(|reported| has_passed(reported, Instant::now()))
     }
 
     /// The mark to take when a request is sent, for [`Budget::learn`].
@@ -207,9 +207,9 @@ impl Budget {
         // At most this many are left, and at least this many minus those that the answer may not have counted yet.
         let most = as_signed(quota.remaining.min(quota.limit));
         let (least, unseen) = (most - as_signed(unseen), as_signed(unseen));
-        match state.told {
-            Some(told) if !has_passed(told, now) => {
-                state.told = Some((quota, told.1));
+        match state.reported {
+            Some(reported) if !has_passed(reported, now) => {
+                state.reported = Some((quota, reported.1));
                 if state.left > most {
                     (state.left, state.doubt) = (least, unseen);
                 } else if state.left < least {
@@ -218,7 +218,7 @@ impl Budget {
                     state.doubt -= cleared;
                 }
             }
-            _ => (state.told, state.left, state.doubt) = (Some((quota, now)), least, unseen),
+            _ => (state.reported, state.left, state.doubt) = (Some((quota, now)), least, unseen),
         }
     }
 
@@ -254,7 +254,7 @@ impl Budget {
         }
         let left = u64::try_from(state.left).unwrap_or(0);
         let mut why = format!("it needs {}, and {} has {left} left", pulls(needed), self.name);
-        if let Some((quota, _)) = state.told {
+        if let Some((quota, _)) = state.reported {
             why.push_str(&format!(" of {}", quota.limit));
         }
         for (count, what) in [(self.margin, "kept for others (limits.quota_reserve)"), (state.aside(), "set aside")] {
@@ -281,8 +281,8 @@ impl State {
     }
 
     fn window(&self) -> Duration {
-        let told = self.told.and_then(|(quota, _)| quota.window_seconds);
-        told.map_or(USUAL_WINDOW, Duration::from_secs)
+        let reported = self.reported.and_then(|(quota, _)| quota.window_seconds);
+        reported.map_or(USUAL_WINDOW, Duration::from_secs)
     }
 
     fn back_at(&mut self) -> String {
@@ -301,7 +301,7 @@ impl Ticket {
         let mut state = budget.lock();
         let is_aside = state.set_aside.contains_key(&self.wanted);
         let has_room = if is_aside { state.left > 0 } else { state.room(budget.margin) > 0 };
-        if state.used_up.is_some() || state.told.is_some() && !has_room {
+        if state.used_up.is_some() || state.reported.is_some() && !has_room {
             return Err(budget.refusal(&mut state, attempted, 1));
         }
         let aside = state.set_aside.remove(&self.wanted);

@@ -64,16 +64,16 @@ impl Failure {
     /// The error of a request whose answer broke off.
     pub(crate) fn into_error(self, request: &Request) -> Error {
         let (kind, why) = (Kind::Unavailable, self.why());
-        self.told(request, Meaning { kind, why, hint: None })
+        self.error(request, Meaning { kind, why, hint: None })
     }
 
     /// The error of a request that got no answer on this way.
     pub(crate) fn on(self, way: &Way<'_>, request: &Request) -> Error {
         let mut meaning = self.meaning(way, request);
-        if let Some(place) = way.told() {
+        if let Some(place) = way.description() {
             meaning.why = format!("{place}: {}", meaning.why);
         }
-        self.told(request, meaning)
+        self.error(request, meaning)
     }
 
     fn meaning(&self, way: &Way<'_>, request: &Request) -> Meaning {
@@ -100,7 +100,7 @@ impl Failure {
         Meaning { kind: Kind::Unavailable, why, hint: way.silence_hint(request) }
     }
 
-    fn told(self, request: &Request, meaning: Meaning) -> Error {
+    fn error(self, request: &Request, meaning: Meaning) -> Error {
         let mut error = request.error(meaning.kind, meaning.why);
         if let Some(hint) = meaning.hint {
             error = error.with_hint(hint);

@@ -46,7 +46,7 @@ impl<'a> Way<'a> {
     }
 
     /// The description of the way in messages besides the registry's name; `None` if the name is enough.
-    pub(crate) fn told(&self) -> Option<String> {
+    pub(crate) fn description(&self) -> Option<String> {
         let (place, named) = (shown::place(self.url), self.registry.as_str());
         match self.proxy {
             Some(proxy) => Some(format!("{place}, through the proxy {} ({})", proxy.place(), proxy.named_by)),
@@ -81,7 +81,7 @@ impl<'a> Way<'a> {
                 )
             }
             None => self
-                .told()
+                .description()
                 .map(|place| format!("allow connections from here to {place}; check that the registry is running"))?,
         })
     }

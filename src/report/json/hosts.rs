@@ -40,7 +40,7 @@ pub(super) struct Checked {
 /// The quota of one account at one host.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "AccountQuota")]
-pub(super) struct Told {
+pub(super) struct QuotaRow {
     host: String,
     /// The user name of the credentials.
     account: Option<String>,
@@ -79,7 +79,7 @@ impl Checked {
     }
 }
 
-impl Told {
+impl QuotaRow {
     pub(super) fn of(told: &AccountQuota) -> Self {
         let AccountQuota { host, account, counted, quota, error } = told;
         let error = error.as_ref().map(Failure::of);

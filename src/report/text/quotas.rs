@@ -19,7 +19,7 @@ impl Page<'_> {
                 (None, Some(quota)) if quota.remaining == 0 => ("used up", WAITING),
                 (None, Some(_)) => ("limited", GOOD),
             };
-            self.worded((word, color), &format!("{}  {}", padded(host, widest), told(row)))?;
+            self.worded((word, color), &format!("{}  {}", padded(host, widest), describe(row)))?;
             self.hint(2, row.error.as_ref().and_then(|error| error.hint()))?;
         }
         Ok(())
@@ -27,7 +27,7 @@ impl Page<'_> {
 }
 
 /// `88 of 100 pulls left in 6 h 0 min, as me (192.0.2.1)`.
-fn told(row: &AccountQuota) -> String {
+fn describe(row: &AccountQuota) -> String {
     if let Some(error) = &row.error {
         return format!("{}{}", escape(&error.to_string()), circumstances(error));
     }

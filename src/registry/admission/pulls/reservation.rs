@@ -38,7 +38,7 @@ impl Reservation {
         let mut state = self.budget.lock();
         let named = fresh.iter().filter(|one| !state.set_aside.contains_key(*one)).count() as u64;
         let more = as_signed(named + unnamed) - as_signed(self.unnamed);
-        let is_limited = state.told.is_some() || state.used_up.is_some();
+        let is_limited = state.reported.is_some() || state.used_up.is_some();
         if is_limited && more > 0 && (state.used_up.is_some() || more > state.room(self.budget.margin)) {
             return Err(self.budget.refusal(&mut state, attempted, named + unnamed));
         }

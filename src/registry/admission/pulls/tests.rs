@@ -1,6 +1,6 @@
 use super::*;
 
-fn told(limit: u64, remaining: u64) -> Quota {
+fn quota(limit: u64, remaining: u64) -> Quota {
     Quota { limit, remaining, window_seconds: Some(21600) }
 }
 
@@ -21,7 +21,7 @@ async fn send(budget: &Arc<Budget>, name: &str) -> Result<Ticket> {
 
 #[tokio::test]
 async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
-    let budget = budget(told(100, 7), 2);
+    let budget = budget(quota(100, 7), 2);
     let mut image = budget.reservation();
     image.extend([wanted("a")], 1, "pull a").unwrap();
     image.extend([wanted("b"), wanted("c")], 0, "pull a").unwrap();
@@ -38,7 +38,7 @@ async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
     assert_eq!((refused.attempts(), refused.retry_after()), (0, Some(Duration::from_secs(21600))));
     assert!(send(&budget, "f").await.is_err());
     let sent = send(&budget, "a").await.unwrap();
-    sent.answered(Some(told(100, 6)), None);
+    sent.answered(Some(quota(100, 6)), None);
     assert_eq!(budget.room(), Some(0));
     drop(other);
     assert_eq!(budget.room(), Some(2));
@@ -48,43 +48,43 @@ async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
 
 #[tokio::test]
 async fn a_header_that_is_older_than_the_own_count_or_tells_more_changes_nothing() {
-    let budget = budget(told(100, 20), 0);
+    let budget = budget(quota(100, 20), 0);
     let early = budget.mark();
     let (one, two) = (send(&budget, "1").await.unwrap(), send(&budget, "2").await.unwrap());
-    one.answered(Some(told(100, 19)), None);
+    one.answered(Some(quota(100, 19)), None);
     assert_eq!(budget.room(), Some(18), "the second is still in flight");
     two.answered(None, None);
-    budget.learn(told(100, 20), early, false);
+    budget.learn(quota(100, 20), early, false);
     assert_eq!(budget.room(), Some(18));
-    budget.learn(told(100, 99), budget.mark(), false);
+    budget.learn(quota(100, 99), budget.mark(), false);
     assert_eq!(budget.room(), Some(18));
-    budget.learn(told(100, 3), budget.mark(), false);
+    budget.learn(quota(100, 3), budget.mark(), false);
     assert_eq!(budget.room(), Some(3), "others pull behind the same address");
-    budget.learn(told(2, 1_000_000), budget.mark(), false);
+    budget.learn(quota(2, 1_000_000), budget.mark(), false);
     assert_eq!(budget.room(), Some(2), "more than there can be");
 }
 
 #[tokio::test]
 async fn pulls_side_by_side_are_not_taken_off_twice() {
-    let budget = budget(told(100, 20), 0);
+    let budget = budget(quota(100, 20), 0);
     let (one, two) = (send(&budget, "1").await.unwrap(), send(&budget, "2").await.unwrap());
-    two.answered(Some(told(100, 18)), None);
-    one.answered(Some(told(100, 19)), None);
+    two.answered(Some(quota(100, 18)), None);
+    one.answered(Some(quota(100, 19)), None);
     assert_eq!(budget.room(), Some(18));
     // Another client has pulled one, and it is unknown whether the answer includes the one in flight: it does.
     let (three, four) = (send(&budget, "3").await.unwrap(), send(&budget, "4").await.unwrap());
-    three.answered(Some(told(100, 15)), None);
+    three.answered(Some(quota(100, 15)), None);
     assert_eq!(budget.room(), Some(14));
     four.answered(None, None);
-    budget.learn(told(100, 15), budget.mark(), false);
+    budget.learn(quota(100, 15), budget.mark(), false);
     assert_eq!(budget.room(), Some(15));
-    budget.learn(told(100, 16), budget.mark(), false);
+    budget.learn(quota(100, 16), budget.mark(), false);
     assert_eq!(budget.room(), Some(15));
 }
 
 #[tokio::test]
 async fn each_answer_costs_a_pull_and_silence_or_a_401_none() {
-    let budget = budget(told(100, 3), 0);
+    let budget = budget(quota(100, 3), 0);
     let mut image = budget.reservation();
     image.extend([wanted("a"), wanted("b"), wanted("c")], 0, "pull").unwrap();
     let ticket = budget.ticket(wanted("a"), std::future::pending()).await;
@@ -100,7 +100,7 @@ async fn each_answer_costs_a_pull_and_silence_or_a_401_none() {
 
 #[tokio::test]
 async fn a_limit_of_nothing_lets_nothing_through_and_no_limit_everything() {
-    let none = budget(told(0, 0), 0);
+    let none = budget(quota(0, 0), 0);
     assert_eq!(none.room(), Some(0));
     assert!(send(&none, "a").await.is_err());
     let unknown = Arc::new(Budget::new("the quota of h.io".into(), None, 10));
@@ -111,7 +111,7 @@ async fn a_limit_of_nothing_lets_nothing_through_and_no_limit_everything() {
 
 #[tokio::test]
 async fn a_quota_that_the_host_calls_used_up_is_so_for_the_rest_of_the_run() {
-    let budget = budget(told(100, 50), 0);
+    let budget = budget(quota(100, 50), 0);
     let mut image = budget.reservation();
     image.extend([wanted("a"), wanted("b")], 0, "pull").unwrap();
     let ticket = send(&budget, "a").await.unwrap();
@@ -121,18 +121,18 @@ async fn a_quota_that_the_host_calls_used_up_is_so_for_the_rest_of_the_run() {
     assert_eq!((refused.status(), refused.attempts()), (Some(429), 0));
     assert!(refused.hint().unwrap().starts_with("run it again after 2"), "{:?}", refused.hint());
     assert_eq!(budget.room(), Some(0));
-    budget.learn(told(100, 100), budget.mark(), false);
+    budget.learn(quota(100, 100), budget.mark(), false);
     assert!(send(&budget, "b").await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_its_window_the_host_is_asked_again_and_believed() {
-    let budget = budget(told(100, 1), 0);
+    let budget = budget(quota(100, 1), 0);
     send(&budget, "a").await.unwrap().answered(None, None);
     assert_eq!((budget.room(), budget.is_unknown()), (Some(0), false));
     tokio::time::advance(Duration::from_secs(21600)).await;
     assert!(budget.is_unknown());
-    budget.learn(told(100, 80), budget.mark(), false);
+    budget.learn(quota(100, 80), budget.mark(), false);
     assert_eq!((budget.room(), budget.is_unknown()), (Some(80), false));
 }
 
@@ -146,6 +146,6 @@ async fn the_first_pull_goes_alone_until_it_is_answered() {
     first.unanswered();
     assert!(futures::poll!(&mut second).is_pending());
     first.begin("get").unwrap();
-    first.answered(Some(told(10, 0)), None);
+    first.answered(Some(quota(10, 0)), None);
     assert!(second.await.begin("get").is_err());
 }

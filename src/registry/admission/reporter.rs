@@ -14,7 +14,7 @@ pub(super) struct Names(Mutex<HashMap<Origin, Vec<String>>>);
 
 /// Where to report a wait for a host, and under which name.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct Reporter {
     origin: Origin,
     host: String,
     names: Arc<Names>,
@@ -36,14 +36,14 @@ impl Names {
     }
 }
 
-impl Told {
+impl Reporter {
     /// For the host of `url`, named `host` unless it has another name.
     pub(super) fn new(url: &Url, host: String, names: Arc<Names>, waits: Arc<dyn Waits>) -> Self {
         Self { origin: url.origin(), host, names, waits, last: Mutex::new(Waiting::Over) }
     }
 
     /// Reports a change. Called with the host's health locked, so that changes are reported in order.
-    pub(super) fn tell(&self, waiting: Waiting) {
+    pub(super) fn report(&self, waiting: Waiting) {
         let mut last = lock(&self.last);
         if *last != waiting {
             let name = self.names.of(&self.origin).unwrap_or_else(|| self.host.clone());
