@@ -54,7 +54,7 @@ fn corpus() -> Corpus {
     for i in 0..SMALL {
         let base = format!("base {}", i % BASES);
         let image = image(&format!("small {i}")).shared_layer(&base, 2 << 20).layer(200 << 10).layer(2 << 10).build();
-        add(format!("small/{}", i % REPOSITORIES), format!("v{i}"), image);
+        add(format!("small/app-{}", i % REPOSITORIES), format!("v{i}"), image);
     }
     for i in 0..TAGS {
         let image = image(&format!("tag {i}")).shared_layer("tags", 2 << 20).layer(1 << 10).build();
@@ -63,7 +63,7 @@ fn corpus() -> Corpus {
     for i in 0..LARGE {
         let part = Blob::seeded(MediaType::OCI_LAYER, &format!("large {i}"), 1 << 20).bytes;
         let layer = Blob::new(MediaType::OCI_LAYER, part.repeat(64));
-        add(format!("large/{i}"), "v1".to_owned(), image(&format!("large {i}")).blob(layer).build());
+        add(format!("large/model-{i}"), "v1".to_owned(), image(&format!("large {i}")).blob(layer).build());
     }
     corpus
 }
@@ -151,18 +151,18 @@ impl World {
         let clock = Instant::now();
         let child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return println!("  {what:<26}{}: {error}", program.display()),
+            Err(error) => return println!("  {what:<36}{}: {error}", program.display()),
         };
         let (used, problem) = watch(child);
         let wall = clock.elapsed().as_secs_f64();
         if let Some(problem) = problem {
-            return println!("  {what:<26}{problem}");
+            return println!("  {what:<36}{problem}");
         }
         let after = self.logged();
         let (source, target) = (after.source - before.source, after.target - before.target);
         let pulled = (after.pulled - before.pulled) as f64 / 1e6;
         println!(
-            "  {what:<26}{wall:>7.2} s {:>7.2} s {:>7.1} MB {source:>7} {target:>7} {pulled:>9.1} MB",
+            "  {what:<36}{wall:>7.2} s {:>7.2} s {:>7.1} MB {source:>7} {target:>7} {pulled:>9.1} MB",
             used.cpu,
             used.memory as f64 / 1e3
         );
@@ -224,7 +224,7 @@ async fn main() {
         let Some(world) = World::start(is_tls, &corpus).await else { return };
         println!("{scheme}, {} images", SMALL + TAGS + LARGE);
         println!(
-            "  {:<26}{:>9} {:>9} {:>10} {:>7} {:>7} {:>12}",
+            "  {:<36}{:>9} {:>9} {:>10} {:>7} {:>7} {:>12}",
             "", "wall", "CPU", "memory", "source", "target", "pulled"
         );
         let common = ["-q", "--progress", "none"];
@@ -235,8 +235,7 @@ async fn main() {
         sync("nothing to do", &["--update"]);
         sync("nothing to do, from lock", &["--locked"]);
         let to = format!("{}/skopeo", world.target.name());
-        let skopeo =
-            ["sync", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false", "--scoped", "skopeo.yaml", &to];
+        let skopeo = ["sync", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false", "skopeo.yaml", &to];
         world.measure("skopeo, empty target", Path::new("skopeo"), &skopeo);
         world.measure("skopeo, nothing to do", Path::new("skopeo"), &skopeo);
     }
