@@ -1,120 +1,72 @@
-//! All keys of mirror.yaml, including those of later versions: these are refused by name, never ignored, and a
-//! misspelt key gets a hint.
+//! The keys of mirror.yaml, read from its schema, for hints about a key that isn't one.
 
-use crate::yaml::Position;
-use crate::yaml::{KeyPath, Problem, Segment};
+use std::cmp::Reverse;
 
-/// A place, its keys, and its keys in a later version. `[]` is any item, `*` any key.
-pub(super) const KEYS: &[(&str, &[&str], &[&str])] = &[
-    ("", &["version", "target", "targets", "layout", "images", "defaults", "registries", "limits"], &[]),
-    (
-        "images[]",
-        &[
-            "image",
-            "tags",
-            "select",
-            "to",
-            "as",
-            "overwrite",
-            "platforms",
-            "referrers",
-            "artifact_types",
-            "foreign",
-            "missing_attestations",
-        ],
-        &[],
-    ),
-    ("images[].select", &["glob", "regex", "semver", "exclude", "sort", "latest", "min"], &[]),
-    ("defaults", &["overwrite", "platforms", "referrers", "artifact_types", "foreign", "missing_attestations"], &[]),
-    (
-        "registries.*",
-        &[
-            "username",
-            "password",
-            "token",
-            "ca",
-            "client_cert",
-            "client_key",
-            "insecure",
-            "plain_http",
-            "proxy",
-            "endpoint",
-            "mirrors",
-            "ecr",
-            "harbor",
-        ],
-        &[],
-    ),
-    ("registries.*.username", &["env", "file"], &[]),
-    ("registries.*.password", &["env", "file"], &[]),
-    ("registries.*.token", &["env", "file"], &[]),
-    ("registries.*.proxy", &["env", "file"], &[]),
-    ("registries.*.ecr", &["profile", "role_arn", "external_id", "create", "reconcile"], &[]),
-    (
-        "registries.*.ecr.create",
-        &[
-            "tag_mutability",
-            "mutability_exclusions",
-            "scan_on_push",
-            "encryption",
-            "kms_key",
-            "lifecycle_policy",
-            "repository_policy",
-            "tags",
-        ],
-        &[],
-    ),
-    ("registries.*.harbor", &["create", "proxy_caches"], &[]),
-    ("registries.*.harbor.proxy_caches[]", &["project", "upstream", "public"], &[]),
-    (
-        "registries.*.harbor.create",
-        &[
-            "public",
-            "storage_limit",
-            "auto_scan",
-            "auto_sbom_generation",
-            "prevent_vul",
-            "severity",
-            "reuse_sys_cve_allowlist",
-        ],
-        &[],
-    ),
-    ("limits", &["transfers", "idle_timeout", "max_wait", "bandwidth", "quota_reserve", "manifest_size"], &[]),
-];
+use serde_json::Value;
+
+use super::schema;
+use crate::yaml::{KeyPath, Position, Problem, Segment};
+
+/// All maps of the schema `root`, by place. `[]` is any item, `*` any key.
+pub(super) fn maps(root: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    walk(root, root, String::new(), &mut found);
+    found
+}
+
+fn walk<'a>(root: &'a Value, schema: &'a Value, place: String, found: &mut Vec<(String, &'a Value)>) {
+    if let Some(target) = schema["$ref"].as_str().and_then(|reference| root.pointer(reference.strip_prefix('#')?)) {
+        return walk(root, target, place, found);
+    }
+    for alternative in ["anyOf", "allOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten() {
+        walk(root, alternative, place.clone(), found);
+    }
+    if schema["items"].is_object() {
+        walk(root, &schema["items"], format!("{place}[]"), found);
+    }
+    if schema["additionalProperties"].is_object() {
+        walk(root, &schema["additionalProperties"], format!("{place}.*"), found);
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let dot = if place.is_empty() { "" } else { "." };
+        found.push((place.clone(), schema));
+        for (key, value) in properties {
+            walk(root, value, format!("{place}{dot}{key}"), found);
+        }
+    }
+}
+
+/// The keys of a map of the schema.
+pub(super) fn names(map: &Value) -> Vec<&str> {
+    map["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
+}
 
 /// The problem for a key that the raw structs don't have.
 pub(super) fn unknown(path: KeyPath, at: Position) -> Problem {
+    let root = schema::of_file().to_value();
+    let mut maps: Vec<(String, Vec<&str>)> = maps(&root).into_iter().map(|(place, map)| (place, names(map))).collect();
+    // Many keys of images are keys of `defaults`, too.
+    maps.sort_by_key(|(_, keys)| Reverse(keys.len()));
     let place = place(&path);
     let key = match path.0.last() {
         Some(Segment::Key(key)) => key.clone(),
         _ => String::new(),
     };
-    let (now, later) =
-        KEYS.iter().find(|(p, ..)| *p == place).map_or((&[][..], &[][..]), |(_, now, later)| (now, later));
-    if later.contains(&key.as_str()) {
-        return not_yet(at, path, &format!("the key `{key}`"));
-    }
+    let here = maps.iter().find(|(other, _)| *other == place).map_or(&[][..], |(_, keys)| keys);
     let hint = if key == "<<" {
         "merge keys aren't supported: use defaults:, or a list shared by an alias".to_owned()
-    } else if let Some(near) = nearest(&key, &[now, later].concat()) {
-        let yet = if later.contains(&near) { " (it isn't supported yet)" } else { "" };
-        format!("did you mean `{near}`?{yet}")
-    } else if let Some((elsewhere, ..)) = KEYS.iter().find(|(_, now, _)| now.contains(&key.as_str())) {
+    } else if let Some(near) = nearest(&key, here) {
+        format!("did you mean `{near}`?")
+    } else if let Some((elsewhere, _)) = maps.iter().find(|(_, keys)| keys.contains(&key.as_str())) {
         let elsewhere = if elsewhere.is_empty() { "the top of the file" } else { elsewhere };
         format!("`{key}` belongs to {elsewhere}")
     } else {
-        format!("the keys here are {}", now.join(", "))
+        format!("the keys here are {}", here.join(", "))
     };
     Problem::new(at, path, format!("unknown key `{key}`")).with_hint(hint)
 }
 
-/// The problem for a feature of a later version.
-fn not_yet(at: Position, path: KeyPath, what: &str) -> Problem {
-    Problem::new(at, path, format!("{what} isn't supported yet by this version of transship"))
-        .with_hint("remove it, or update transship")
-}
-
-/// The path of the map that contains the last key, in the notation of [`KEYS`].
+/// The path of the map that contains the last key, in the notation of [`maps`].
 fn place(path: &KeyPath) -> String {
     let mut place = String::new();
     let around = path.0.split_last().map_or(&[][..], |(_, around)| around);

@@ -19,13 +19,18 @@ use super::raw::{
 impl Config {
     /// The JSON schema of mirror.yaml (draft 7, which all editors know), with a newline at its end.
     pub fn schema() -> String {
-        let settings = SchemaSettings::draft07().with_transform(Strict);
-        let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>();
-        schema.insert("title".to_owned(), "mirror.yaml of transship".into());
-        let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value can be written as JSON");
+        let mut text = serde_json::to_string_pretty(&of_file()).expect("a JSON value can be written as JSON");
         text.push('\n');
         text
     }
+}
+
+/// The schema of the whole file.
+pub(super) fn of_file() -> Schema {
+    let settings = SchemaSettings::draft07().with_transform(Strict);
+    let mut schema = settings.into_generator().into_root_schema_for::<RawConfig>();
+    schema.insert("title".to_owned(), "mirror.yaml of transship".into());
+    schema
 }
 
 /// Applies to the whole schema: maps have no additional keys, and the defaults of the reader's structs are not

@@ -1,9 +1,8 @@
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::keys::KEYS;
+use super::super::keys;
 use super::*;
 
 fn schema() -> Value {
@@ -98,42 +97,32 @@ fn what_the_reader_refuses_by_its_shape_is_marked() {
     }
 }
 
-/// The schema with its own keys behind references and alternatives.
-fn with_keys<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
-    if let Some(reference) = schema["$ref"].as_str() {
-        return with_keys(root, root.pointer(reference.strip_prefix('#')?)?);
-    }
-    let several = ["anyOf", "allOf"].into_iter().find_map(|key| schema[key].as_array());
-    match several {
-        Some(several) => several.iter().find_map(|schema| with_keys(root, schema)),
-        None => (schema["type"] == "object" || schema["type"].as_array()?.contains(&"object".into())).then_some(schema),
-    }
-}
-
-/// The schema of the map at `place`, in the notation of the table of keys.
-fn at<'a>(root: &'a Value, place: &str) -> &'a Value {
-    let steps = place.replace("[]", ".[]");
-    let steps = steps.split('.').filter(|step| !step.is_empty());
-    steps.fold(root, |schema, step| {
-        let next = match step {
-            "[]" => &schema["items"],
-            "*" => &schema["additionalProperties"],
-            key => &schema["properties"][key],
-        };
-        with_keys(root, next).unwrap_or(next)
-    })
-}
-
 #[test]
-fn it_has_the_keys_that_the_reader_knows_each_with_a_description() {
+fn each_map_is_strict_and_describes_its_keys() {
     let root = schema();
-    for (place, keys, _) in KEYS {
-        let schema = at(&root, place);
-        let properties = schema["properties"].as_object().unwrap_or_else(|| panic!("{place}: {schema}"));
-        let ours: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
-        assert_eq!(ours, keys.iter().copied().collect::<BTreeSet<_>>(), "{place}");
-        assert_eq!(schema["additionalProperties"], false, "{place}");
-        let silent: Vec<_> = properties.iter().filter(|(_, value)| value["description"].is_null()).collect();
+    let maps = keys::maps(&root);
+    let places: Vec<&str> = maps.iter().map(|(place, _)| place.as_str()).filter(|place| !place.is_empty()).collect();
+    let expected = [
+        "defaults",
+        "images[]",
+        "images[].select",
+        "limits",
+        "registries.*",
+        "registries.*.ecr",
+        "registries.*.ecr.create",
+        "registries.*.harbor",
+        "registries.*.harbor.create",
+        "registries.*.harbor.proxy_caches[]",
+        "registries.*.password",
+        "registries.*.proxy",
+        "registries.*.token",
+        "registries.*.username",
+    ];
+    assert_eq!(places, expected);
+    for (place, map) in maps {
+        assert_eq!(map["additionalProperties"], false, "{place}");
+        let silent: Vec<_> =
+            keys::names(map).into_iter().filter(|key| map["properties"][key]["description"].is_null()).collect();
         assert!(silent.is_empty(), "{place}: {silent:?}");
     }
 }
