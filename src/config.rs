@@ -3,7 +3,7 @@
 //! Reading has two steps. `crate::yaml` parses the text to a tree with positions, from which serde fills the
 //! structs of `raw`; only a syntax error or a wrong type stops this step. Then every value is checked by its path,
 //! and unknown keys, duplicate keys and invalid values are reported together ([`Problems`]), in the order of the
-//! text. Keys of later versions are refused by name (`keys`), never ignored.
+//! text. A key that doesn't exist is never ignored; `keys` finds the one that was meant.
 //!
 //! The environment is passed as a function, and only files of registries in use are opened. Relative paths are
 //! relative to the file's folder.
