@@ -47,7 +47,7 @@ use output::{Unable, fail, print, print_found, printed};
 const FILE_THREADS: usize = 16;
 
 /// Runs the verb and returns the exit status.
-pub fn run(cli: Cli) -> ExitCode {
+pub(crate) fn run(cli: Cli) -> ExitCode {
     let (verb, started, global) = (cli.verb.name(), Timestamp::now(), cli.global.clone());
     let fail = |error: &anyhow::Error| fail(error, verb, started, &global);
     if let Some(Err(error)) = global.report.as_deref().map(report_file::prepare) {

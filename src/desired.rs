@@ -12,12 +12,12 @@ use crate::lock::{Lock, LockedImage};
 use crate::oci::{Reference, Tag};
 use crate::select::Selection;
 
-pub use mirrored::{Mirrored, Place, mirrored};
-pub use want::{Want, wants};
+pub(crate) use mirrored::{Mirrored, Place, mirrored};
+pub(crate) use want::{Want, wants};
 
 /// One entry of the list, with the images that it asks for.
 #[derive(Debug)]
-pub struct Entry<'r, 'l> {
+pub(crate) struct Entry<'r, 'l> {
     /// The entry.
     pub rule: &'r ImageRule,
     /// Its images, in the order of the entry; for a selection, the tags in the lock.
@@ -28,7 +28,7 @@ pub struct Entry<'r, 'l> {
 
 /// An image that an entry asks for.
 #[derive(Debug)]
-pub struct Image<'l> {
+pub(crate) struct Image<'l> {
     /// The canonical source; with a digest if the list pins it.
     pub source: Reference,
     /// The target tag; `None` = untagged.
@@ -38,7 +38,7 @@ pub struct Image<'l> {
 }
 
 /// The entries of the list, in order, each with its images.
-pub fn entries<'r, 'l>(rules: &'r [ImageRule], lock: &'l Lock) -> impl Iterator<Item = Entry<'r, 'l>> {
+pub(crate) fn entries<'r, 'l>(rules: &'r [ImageRule], lock: &'l Lock) -> impl Iterator<Item = Entry<'r, 'l>> {
     rules.iter().map(move |rule| {
         let selection = rule.selection().map(Selection::spec);
         let images = sources(rule, lock.tags(&rule.repository, selection)).into_iter().map(|(source, tag)| {

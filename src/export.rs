@@ -23,13 +23,13 @@ mod webhook;
 
 use std::fmt;
 
-pub use image::{Image, images};
-pub use login::{Login, Logins};
+pub(crate) use image::{Image, images};
+pub(crate) use login::{Login, Logins};
 
 use crate::oci::Registry;
 
 /// All kinds, in the order in which they are listed.
-pub const KINDS: &[Kind] = &[
+pub(crate) const KINDS: &[Kind] = &[
     containerd::KIND,
     registries_conf::KIND,
     k3s::KIND,
@@ -50,7 +50,7 @@ const NAME: &str = "transship";
 
 /// A kind of configuration.
 #[derive(Debug)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// The name on the command line.
     pub name: &'static str,
     /// One line about what it writes.
@@ -64,7 +64,7 @@ pub struct Kind {
 
 /// The input of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub(crate) enum Needs {
     /// The mirrored images. No secret is read.
     Images,
     /// The credentials of registries.
@@ -73,7 +73,7 @@ pub enum Needs {
 
 /// A flag that only some kinds accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flag {
+pub(crate) enum Flag {
     /// `--microk8s`
     Microk8s,
     /// `--rke2`
@@ -109,7 +109,7 @@ impl fmt::Display for Flag {
 
 /// The options given by flags.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// For a `MicroK8s` node.
     pub microk8s: bool,
     /// For an RKE2 node.
@@ -126,7 +126,7 @@ pub struct Options {
 
 /// The input of an export.
 #[derive(Debug)]
-pub struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// The images at the target, sorted by source, without duplicates.
     pub images: &'a [Image<'a>],
     /// The registry of the target.
@@ -139,7 +139,7 @@ pub struct Input<'a> {
 
 /// The registry of the target, and how to connect to it.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The registry.
     pub registry: &'a Registry,
     /// Whether it uses plain HTTP.
@@ -158,7 +158,7 @@ impl Target<'_> {
 
 /// The output of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Export {
+pub(crate) struct Export {
     /// The files; at least one.
     pub files: Vec<File>,
     /// Notes for formats without comments.
@@ -167,7 +167,7 @@ pub struct Export {
 
 /// One file of an export.
 #[derive(Clone, PartialEq, Eq)]
-pub struct File {
+pub(crate) struct File {
     /// Its path below the output folder, with `/` as separator.
     pub name: String,
     /// Its text.
@@ -192,7 +192,7 @@ impl Export {
 
 /// Why a kind can't express the mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The obstacle; the message begins with the image.
     pub why: String,
     /// What the user can do.
@@ -207,7 +207,7 @@ impl Refusal {
 
 impl Kind {
     /// The kind with this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
@@ -215,7 +215,7 @@ impl Kind {
     ///
     /// # Errors
     /// If the format can't express something.
-    pub fn write(&self, input: &Input<'_>) -> Result<Export, Refusal> {
+    pub(crate) fn write(&self, input: &Input<'_>) -> Result<Export, Refusal> {
         if self.needs == Needs::Images && input.images.is_empty() {
             let hint = "list images in mirror.yaml, mirror them with `transship sync`, then export";
             return Err(Refusal::new(

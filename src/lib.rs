@@ -53,17 +53,17 @@
 
 pub mod aws;
 pub mod cli;
-pub mod commands;
+mod commands;
 pub mod config;
 pub mod copy;
-pub mod desired;
+mod desired;
 pub mod error;
-pub mod export;
+mod export;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod lock;
 pub mod oci;
-pub mod once;
+mod once;
 pub mod plan;
 pub mod progress;
 pub mod provision;
@@ -71,15 +71,15 @@ pub mod referrers;
 pub mod registry;
 pub mod report;
 pub mod resolve;
-pub mod retry;
-pub mod rewrite;
-pub mod scan;
+mod retry;
+mod rewrite;
+mod scan;
 pub mod select;
 pub mod serve;
 pub mod store;
 mod terminal;
 pub mod verify;
-pub mod warm;
+mod warm;
 mod yaml;
 
 use std::ffi::OsString;

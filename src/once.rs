@@ -17,14 +17,14 @@ use futures::future::{BoxFuture, Shared};
 type Work<V> = Shared<BoxFuture<'static, Result<V, Lost>>>;
 
 /// Results by key, each computed at most once.
-pub struct OnceMap<K, V> {
+pub(crate) struct OnceMap<K, V> {
     entries: Mutex<HashMap<K, Work<V>>>,
 }
 
 /// The work panicked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the work on it ended in the middle: {0}")]
-pub struct Lost(String);
+pub(crate) struct Lost(String);
 
 impl<K, V> Default for OnceMap<K, V> {
     fn default() -> Self {
@@ -44,7 +44,7 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
     ///
     /// # Errors
     /// If the work panics, for every caller that waits for it.
-    pub async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, bool), Lost>
+    pub(crate) async fn get_or_work<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, bool), Lost>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -67,13 +67,13 @@ impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> OnceMap<K, V> {
     ///
     /// # Errors
     /// As [`OnceMap::get_or_work`].
-    pub async fn get(&self, key: &K) -> Option<Result<V, Lost>> {
+    pub(crate) async fn get(&self, key: &K) -> Option<Result<V, Lost>> {
         let shared = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()?;
         Some(shared.await)
     }
 
     /// Lets the next caller for `key` start the work again.
-    pub fn forget(&self, key: &K) {
+    pub(crate) fn forget(&self, key: &K) {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result};
 
-pub use waits::{NoWaits, Wait, Waiting, Waits};
+pub(crate) use waits::{NoWaits, Wait, Waiting, Waits};
 
 /// The longest pause and the longest quota window that are accepted: one year. It can be added to a clock.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);

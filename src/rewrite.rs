@@ -17,14 +17,14 @@ use std::ops::Range;
 use crate::config::TargetRoot;
 use crate::desired::Mirrored;
 use crate::scan::{File, Form, Resources, Scan, Slot};
-pub use append::append;
+pub(crate) use append::append;
 use book::Book;
 use choose::Way;
-pub use file::replace;
+pub(crate) use file::replace;
 
 /// How to rewrite.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// The mirrored images.
     pub mirrored: &'a [Mirrored],
     /// The configured targets.
@@ -37,7 +37,7 @@ pub struct Options<'a> {
 
 /// The result for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rewritten {
+pub(crate) struct Rewritten {
     /// Its new text.
     pub text: String,
     /// Notes for the user.
@@ -46,7 +46,7 @@ pub struct Rewritten {
 
 /// A reference that isn't written as requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub(crate) struct Note {
     /// The text in the file.
     pub text: String,
     /// The line.
@@ -72,7 +72,7 @@ struct Draft {
 }
 
 /// The results for the files of `scan`, in order.
-pub fn rewrite(scan: &Scan, options: Options<'_>) -> Vec<Rewritten> {
+pub(crate) fn rewrite(scan: &Scan, options: Options<'_>) -> Vec<Rewritten> {
     let book = Book::new(options);
     let files = &scan.files;
     let ways: Vec<Vec<Vec<Way>>> =

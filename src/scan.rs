@@ -25,15 +25,15 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::oci::Reference;
-pub use kustomize::{Entry as KustomizeEntry, Kustomization, Resources, Source as KustomizeSource};
-pub use shapes::{Field, FieldPath, Fields, Slot};
-pub use text::{Parts, Piece, cut};
-pub use walk::{Request, STDIN, Scan, scan};
-pub use yaml::{Node, Scalar, Style, Value, parse};
+pub(crate) use kustomize::{Entry as KustomizeEntry, Kustomization, Resources};
+pub(crate) use shapes::{Field, FieldPath, Fields, Slot};
+pub(crate) use text::{Piece, cut};
+pub(crate) use walk::{Request, STDIN, Scan, scan};
+pub(crate) use yaml::{Node, Scalar, Style, Value, parse};
 
 /// The kind of file that contains a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A Dockerfile or Containerfile.
     Dockerfile,
     /// A kustomization.
@@ -58,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name in reports.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Dockerfile => "dockerfile",
             Self::Kustomize => "kustomize",
@@ -141,7 +141,7 @@ fn is_yaml(path: &Path) -> bool {
 
 /// A file that was read, and its contents.
 #[derive(Debug)]
-pub struct File {
+pub(crate) struct File {
     /// The path; empty for stdin.
     pub path: PathBuf,
     /// The name in reports: its path relative to the working directory.
@@ -167,7 +167,7 @@ pub struct File {
 
 /// A reference in a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The canonical reference.
     pub reference: Reference,
     /// The text in the file, with defaults in place of variables.
@@ -186,7 +186,7 @@ pub struct Found {
 
 /// The form of a reference.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
+pub(crate) enum Form {
     /// One text.
     Text {
         /// Its pieces: several if it contains variables, or spans lines.
@@ -204,7 +204,7 @@ pub enum Form {
 
 /// A possible reference that can't be determined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unresolved {
+pub(crate) struct Unresolved {
     /// The text in the file.
     pub text: String,
     /// The line, counted from 1.
@@ -215,7 +215,7 @@ pub struct Unresolved {
 
 /// A file that couldn't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
+pub(crate) struct Broken {
     /// The name in reports.
     pub name: String,
     /// The reason.

@@ -40,7 +40,7 @@ const IMAGES: usize = 32;
 
 /// What to fill or to check.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// The images of the list.
     pub images: &'a [ImageRule],
     /// The pins.
@@ -63,7 +63,7 @@ pub struct Request<'a> {
 
 /// The result.
 #[derive(Debug, Clone, Default)]
-pub struct Warming {
+pub(crate) struct Warming {
     /// One for each image and cache, in the order of mirror.yaml. `copied` means pulled through the cache, `up_to_date`
     /// means present as far as can be verified, `differs` means that something is missing.
     pub outcomes: Vec<Outcome>,
@@ -91,7 +91,7 @@ struct Seen {
 }
 
 /// Fills the caches, or checks what they have.
-pub async fn warm(request: Request<'_>) -> Warming {
+pub(crate) async fn warm(request: Request<'_>) -> Warming {
     let planned = wanted::wanted(request.images, request.lock, request.caches, request.only);
     let task = if request.check { Task::Verify } else { Task::Warm };
     let images: Vec<String> = planned.iter().map(Planned::source).collect();

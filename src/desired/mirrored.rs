@@ -8,7 +8,7 @@ use crate::select::Only;
 
 /// An image that the list asks for and the lock pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirrored {
+pub(crate) struct Mirrored {
     /// The canonical source; with a digest if the list pins it.
     pub source: Reference,
     /// The digest at the source.
@@ -23,7 +23,7 @@ pub struct Mirrored {
 
 /// An image at one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The index of the target in the configuration, counted from 0.
     pub target: usize,
     /// The target reference: its tag, or its digest if it is mirrored untagged.
@@ -45,21 +45,14 @@ impl Mirrored {
     }
 
     /// Its place at the target `number`, counted from 0.
-    pub fn at(&self, number: usize) -> Option<&Place> {
+    pub(crate) fn at(&self, number: usize) -> Option<&Place> {
         self.places.iter().find(|place| place.target == number)
-    }
-}
-
-impl Place {
-    /// Whether the source's whole path is kept, `library/nginx` and all.
-    pub fn keeps_path(&self) -> bool {
-        self.kept_below.is_some()
     }
 }
 
 /// The images that the lock pins, in the order of the list. An image in several entries is listed once for each set
 /// of platforms, with all its places.
-pub fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
+pub(crate) fn mirrored(rules: &[ImageRule], lock: &Lock) -> Vec<Mirrored> {
     let mut all: Vec<Mirrored> = Vec::new();
     for want in wants(rules, lock, &Only::default()) {
         let Some(pin) = want.pin.filter(|_| want.clash.is_none()) else { continue };

@@ -12,7 +12,7 @@ use crate::select::Only;
 
 /// An image that is wanted at a target.
 #[derive(Debug)]
-pub struct Want<'a> {
+pub(crate) struct Want<'a> {
     /// The canonical source.
     pub source: Reference,
     /// The target tag; `None` = untagged.
@@ -30,7 +30,7 @@ pub struct Want<'a> {
 }
 
 /// Each image at each target, in the order of the file, each pair once.
-pub fn wants<'a>(rules: &'a [ImageRule], lock: &'a Lock, only: &Only) -> Vec<Want<'a>> {
+pub(crate) fn wants<'a>(rules: &'a [ImageRule], lock: &'a Lock, only: &Only) -> Vec<Want<'a>> {
     let mut seen = HashSet::new();
     // A tag belongs to the same image whichever images the run is limited to.
     let mut landings = Landings::default();

@@ -9,7 +9,7 @@ use crate::oci::{Reference, Repository};
 
 /// An image and where it is at the target.
 #[derive(Debug, Clone, Copy)]
-pub struct Image<'a> {
+pub(crate) struct Image<'a> {
     /// The mirrored image.
     pub mirrored: &'a Mirrored,
     /// Its place at the target.
@@ -18,7 +18,7 @@ pub struct Image<'a> {
 
 /// The images at the target `number`, counted from 0, sorted by source. If an image is there under several names, the
 /// first in the list counts, as for `rewrite`.
-pub fn images(mirrored: &[Mirrored], number: usize) -> Vec<Image<'_>> {
+pub(crate) fn images(mirrored: &[Mirrored], number: usize) -> Vec<Image<'_>> {
     let mut images = BTreeMap::new();
     for mirrored in mirrored {
         if let Some(place) = mirrored.at(number) {

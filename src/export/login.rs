@@ -12,7 +12,7 @@ use crate::oci::Registry;
 
 /// The credentials for an export.
 #[derive(Debug, Clone, Default)]
-pub struct Logins {
+pub(crate) struct Logins {
     /// Registries with a password, sorted.
     pub known: Vec<Login>,
     /// Registries of Amazon ECR, whose tokens expire.
@@ -23,7 +23,7 @@ pub struct Logins {
 
 /// A user name and a password.
 #[derive(Clone)]
-pub struct Login {
+pub(crate) struct Login {
     /// `host` or `host/path`, as in the files.
     pub key: String,
     /// The user.

@@ -35,7 +35,7 @@ pub struct Wait {
 
 /// Hears nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct NoWaits;
+pub(crate) struct NoWaits;
 
 impl Waits for NoWaits {
     fn changed(&self, _: &str, _: Waiting) {}

@@ -3,7 +3,7 @@
 use crate::scan::{Node, Style, Value, parse};
 
 /// `text` with `images` after the existing ones. `None` if it has no list to extend, and none can be added.
-pub fn append(text: &str, images: &[String]) -> Option<String> {
+pub(crate) fn append(text: &str, images: &[String]) -> Option<String> {
     let documents = parse(text).ok()?;
     let document = documents.first()?;
     let Some(list) = document.get("images") else { return begin(text, text.len(), images, "images:") };

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The reason: it is read-only, has changed since it was read, or the error of the file system.
-pub fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
+pub(crate) fn replace(path: &Path, old: &str, new: &str) -> Result<(), String> {
     let said = |error: std::io::Error| format!("it can't be written: {error}");
     let path = fs::canonicalize(path).map_err(said)?;
     let metadata = fs::metadata(&path).map_err(said)?;

@@ -12,7 +12,7 @@ use super::{File, Form, Node, Value};
 
 /// A kustomization.
 #[derive(Debug, Clone, Default)]
-pub struct Kustomization {
+pub(crate) struct Kustomization {
     /// The entries of `images`.
     pub entries: Vec<Entry>,
     /// Its sources: paths of files and folders, relative to its own.
@@ -21,7 +21,7 @@ pub struct Kustomization {
 
 /// An entry of `images`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name of the images that it changes.
     pub name: Field,
     /// Their new name.
@@ -40,7 +40,7 @@ pub struct Entry {
 
 /// A reference that a kustomization receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// The index of the file.
     pub file: usize,
     /// The index of the reference in the file.
@@ -114,17 +114,17 @@ fn entry(file: &File, item: &Node) -> Option<Entry> {
 
 impl Entry {
     /// Whether it sets the version of the image.
-    pub fn gives_version(&self) -> bool {
+    pub(crate) fn gives_version(&self) -> bool {
         [&self.new_tag, &self.digest].into_iter().flatten().any(|field| !field.is_empty())
     }
 
     /// Whether it changes the image `written`.
-    pub fn takes(&self, written: &str) -> bool {
+    pub(crate) fn takes(&self, written: &str) -> bool {
         written[..cut(written).repository] == self.name.value
     }
 
     /// The image `written` after this entry, if the entry applies.
-    pub fn apply(&self, written: &str) -> String {
+    pub(crate) fn apply(&self, written: &str) -> String {
         if !self.takes(written) {
             return written.to_owned();
         }
@@ -213,11 +213,11 @@ fn before(files: &[File], source: &Source) -> String {
 
 /// The sources of kustomizations: files by their paths, and kustomizations by their folders.
 #[derive(Debug)]
-pub struct Resources(HashMap<PathBuf, usize>);
+pub(crate) struct Resources(HashMap<PathBuf, usize>);
 
 impl Resources {
     /// The resources among `files`.
-    pub fn of(files: &[File]) -> Self {
+    pub(crate) fn of(files: &[File]) -> Self {
         let mut paths = HashMap::new();
         for (index, file) in files.iter().enumerate() {
             let path = normal(&file.path);
@@ -230,7 +230,7 @@ impl Resources {
     }
 
     /// The references that the kustomization in the file `index` receives, in the order of its resources.
-    pub fn reaching(&self, files: &[File], index: usize) -> Vec<Source> {
+    pub(crate) fn reaching(&self, files: &[File], index: usize) -> Vec<Source> {
         let mut all = Vec::new();
         self.collect(files, index, &mut vec![index], &mut all);
         all

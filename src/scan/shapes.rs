@@ -7,7 +7,7 @@ use super::{File, Form, Kind, Node, Scalar, Value, text};
 
 /// The keys of a map that form one reference.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fields {
+pub(crate) struct Fields {
     /// `registry`, if it isn't empty.
     pub registry: Option<Field>,
     /// `repository`.
@@ -20,7 +20,7 @@ pub struct Fields {
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub(crate) struct Field {
     /// Its text; empty if it has none.
     pub value: String,
     /// Where a new value goes.
@@ -31,7 +31,7 @@ pub struct Field {
 
 /// Where a value goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Slot {
+pub(crate) enum Slot {
     /// In place of these bytes.
     Replace(std::ops::Range<usize>),
     /// At this offset, after a space: the key has no value.
@@ -64,7 +64,7 @@ impl Field {
 
 /// `a.b[].c`: a path to references that have no common shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldPath(Vec<Step>);
+pub(crate) struct FieldPath(Vec<Step>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {

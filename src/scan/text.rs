@@ -9,7 +9,7 @@ use crate::oci::Reference;
 
 /// Some bytes of a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Their text.
     pub value: String,
     /// Their position.
@@ -22,7 +22,7 @@ pub struct Piece {
 
 /// The parts of a written reference, as byte ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
+pub(crate) struct Parts {
     /// Where the repository ends.
     pub repository: usize,
     /// The tag, without its colon.
@@ -69,7 +69,7 @@ pub(super) fn read(written: &str) -> Result<Reference, String> {
 }
 
 /// Splits a reference into its parts.
-pub fn cut(written: &str) -> Parts {
+pub(crate) fn cut(written: &str) -> Parts {
     let at = written.find('@');
     let rest = &written[..at.unwrap_or(written.len())];
     let name = rest.rfind('/').map_or(0, |slash| slash + 1);

@@ -11,7 +11,7 @@ use ignore::WalkBuilder;
 use super::{Broken, FieldPath, File, helm, kustomize, read_file};
 
 /// The name for stdin.
-pub const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 16 << 20;
@@ -20,7 +20,7 @@ const SKIPPED: [&str; 4] = [".git", "target", "node_modules", "vendor"];
 
 /// The result of a scan.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// The files with something of interest, sorted by name.
     pub files: Vec<File>,
     /// Those that couldn't be read.
@@ -29,7 +29,7 @@ pub struct Scan {
 
 /// What to read.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Files, folders, and `-`.
     pub paths: &'a [PathBuf],
     /// The content of stdin, if `-` is among the paths.
@@ -49,7 +49,7 @@ struct Candidate {
 }
 
 /// Reads the files of `request`.
-pub fn scan(request: Request<'_>) -> Scan {
+pub(crate) fn scan(request: Request<'_>) -> Scan {
     let mut scan = Scan::default();
     let except: HashSet<PathBuf> = request.except.iter().filter_map(|path| path.canonicalize().ok()).collect();
     let candidates = candidates(&request, &except, &mut scan.broken);

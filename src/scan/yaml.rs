@@ -14,11 +14,11 @@ const MAX_DEPTH: usize = 200;
 
 /// A value; cheap to clone, as aliases share it.
 #[derive(Debug, Clone)]
-pub struct Node(Rc<Value>);
+pub(crate) struct Node(Rc<Value>);
 
 /// The kind of a node.
 #[derive(Debug)]
-pub enum Value {
+pub(crate) enum Value {
     /// A text, or nothing.
     Scalar(Scalar),
     /// A sequence, and the offset of its end.
@@ -29,7 +29,7 @@ pub enum Value {
 
 /// A text and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scalar {
+pub(crate) struct Scalar {
     /// Its text, folded and unescaped.
     pub value: String,
     /// The offset of its start, including quotes.
@@ -46,7 +46,7 @@ pub struct Scalar {
 
 /// How a scalar is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// Without quotes.
     Plain,
     /// In single or double quotes.
@@ -57,7 +57,7 @@ pub enum Style {
 
 /// Why a text isn't YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyntaxError {
+pub(crate) struct SyntaxError {
     /// The line, counted from 1.
     pub line: usize,
     /// The column, counted from 1.
@@ -68,12 +68,12 @@ pub struct SyntaxError {
 
 impl Node {
     /// What it is.
-    pub fn value(&self) -> &Value {
+    pub(crate) fn value(&self) -> &Value {
         &self.0
     }
 
     /// The text, if it is one.
-    pub fn scalar(&self) -> Option<&Scalar> {
+    pub(crate) fn scalar(&self) -> Option<&Scalar> {
         match self.value() {
             Value::Scalar(scalar) => Some(scalar),
             _ => None,
@@ -81,12 +81,12 @@ impl Node {
     }
 
     /// The text, if it is one and not empty.
-    pub fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         self.scalar().filter(|scalar| !scalar.is_null()).map(|scalar| scalar.value.as_str())
     }
 
     /// The items; empty if it isn't a list.
-    pub fn items(&self) -> &[Self] {
+    pub(crate) fn items(&self) -> &[Self] {
         match self.value() {
             Value::List(items, _) => items,
             _ => &[],
@@ -94,7 +94,7 @@ impl Node {
     }
 
     /// Keys and values; empty if it isn't a map.
-    pub fn entries(&self) -> &[(Scalar, Self)] {
+    pub(crate) fn entries(&self) -> &[(Scalar, Self)] {
         match self.value() {
             Value::Map(entries) => entries,
             _ => &[],
@@ -102,17 +102,17 @@ impl Node {
     }
 
     /// Whether it is a map.
-    pub fn is_map(&self) -> bool {
+    pub(crate) fn is_map(&self) -> bool {
         matches!(self.value(), Value::Map(_))
     }
 
     /// The value of `key`, or its value from a merge key (`<<`).
-    pub fn get(&self, key: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         self.entry(key).map(|(_, value)| value)
     }
 
     /// Key and value of `key`.
-    pub fn entry(&self, key: &str) -> Option<&(Scalar, Self)> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&(Scalar, Self)> {
         let own = self.entries().iter().find(|(name, _)| name.value == key);
         own.or_else(|| {
             let merged = self.entries().iter().find(|(name, _)| name.value == "<<").map(|(_, node)| node)?;
@@ -122,14 +122,14 @@ impl Node {
     }
 
     /// Distinguishes shared nodes from equal ones.
-    pub fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
     }
 }
 
 impl Scalar {
     /// Whether it is null.
-    pub fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         self.style == Style::Plain && matches!(self.value.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
 }
@@ -138,7 +138,7 @@ impl Scalar {
 ///
 /// # Errors
 /// The first syntax error.
-pub fn parse(text: &str) -> Result<Vec<Node>, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Node>, SyntaxError> {
     let body = text.trim_start_matches('\u{feff}');
     let offsets = Offsets::new(body, text.len() - body.len());
     let mut builder = Builder { text, ..Builder::default() };

@@ -159,7 +159,10 @@ impl Cli {
 
     /// Runs `line` and sends it this signal, as `kill` writes it, once `when` is over.
     pub(crate) async fn signalled(&self, line: &str, signal: &str, when: impl Future<Output = ()>) -> Run {
-        self.signal(self.spawn(line), signal, when, || ()).await
+        // Tests that were started by nohup ignore SIGHUP, and so would all that they start.
+        let mut command = tokio::process::Command::new("env");
+        command.arg("--default-signal=HUP").arg(assert_cmd::cargo::cargo_bin!("transship"));
+        self.signal(self.spawn_by(command, line), signal, when, || ()).await
     }
 
     /// Runs `line` as nohup does and sends it SIGHUP once `when` is over; `then` comes after that.
