@@ -81,6 +81,39 @@ async fn a_proxy_of_the_settings_is_used_with_its_password() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_speaks_tls_is_checked_as_any_host_is() {
+    let (source, target, authority) = (Registry::start().await, Registry::start().await, Authority::new());
+    let app = app_in(&source).await;
+    let front = TlsFront::start(source.address(), &authority, false).await;
+    let (plain, secure) = (format!("{FAR_HOST}:80"), format!("{FAR_HOST}:443"));
+    let hosts = [(FAR_HOST, source.address()), (plain.as_str(), source.address()), (secure.as_str(), front.address)];
+    let proxy = Proxy::start("me", "pass", &hosts).await;
+    let secured = TlsFront::start(proxy.address(), &authority, false).await;
+    let url = format!("https://me:pass@{}", secured.address);
+    let cli = Cli::new().file("ca.pem", authority.pem()).env("PROXY_URL", url);
+    for (settings, is_trusted) in [
+        ("plain_http: true, ca: ca.pem", true),
+        ("ca: ca.pem", true),
+        // That is for the registry, and not for who stands before it.
+        ("insecure: true", false),
+        ("plain_http: true", false),
+    ] {
+        cli.write("mirror.yaml", list(FAR_HOST, &target, &format!("{{{settings}, proxy: {{env: PROXY_URL}}}}")));
+        let run = cli.run("sync --no-lock").await;
+        assert_eq!(run.code, if is_trusted { 0 } else { 1 }, "{settings}: {run}");
+        assert_eq!(proxy.seen().is_empty(), !is_trusted, "{settings}: {run}");
+        if is_trusted {
+            app.assert_in(&target.inside("m/app"), "1").await;
+        } else {
+            assert!(
+                run.stdout.contains("certificate") && run.stdout.contains("through the proxy"),
+                "{settings}: {run}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_proxies_of_the_environment_are_used_but_not_for_this_machine() {
     let (source, target) = (Registry::start().await, Registry::start().await);
     app_in(&source).await;

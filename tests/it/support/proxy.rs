@@ -44,6 +44,11 @@ impl Proxy {
         Self { address, seen, task }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL, with this before the host: `USER:PASSWORD@`, or nothing.
     pub(crate) fn url(&self, login: &str) -> String {
         format!("http://{login}{}", self.address)
