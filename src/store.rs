@@ -56,7 +56,7 @@ pub trait Source: Debug + Display + Send + Sync {
         Ok((self.resolve(selector).await?, None))
     }
 
-    /// The manifest `digest`, verified: digest mismatch: got the digest. Counts as a pull if pulls are metered.
+    /// The manifest `digest`, whose bytes are verified. Counts as a pull if pulls are metered.
     async fn manifest(&self, digest: &Digest) -> Result<Manifest>;
 
     /// The manifest `digest` if it is available without a request. Its availability says nothing about the

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, oneshot};
 use super::directory::{self, Directory, Stamp};
 use super::index::{Change, Index, Says};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Descriptor, Digest, Edge, Manifest, ManifestError, MediaType, Referrer, Registry};
+use crate::oci::{Descriptor, Digest, Edge, Manifest, ManifestError, MediaType, Mismatch, Referrer, Registry};
 
 /// One layout, shared by all its users in a run.
 #[derive(Debug)]
@@ -100,7 +100,8 @@ impl Contents {
         let taken = file.take(self.largest + 1).read_to_end(&mut bytes);
         taken.map_err(|error| self.unread(digest, &error))?;
         if !digest.matches(&bytes) {
-            return Err(self.damaged(digest, format!("its {} bytes hash to {}", bytes.len(), Digest::of(&bytes))));
+            let mismatch = Mismatch::Digest { expected: digest.clone(), got: Digest::of(&bytes) };
+            return Err(self.damaged(digest, mismatch.to_string()));
         }
         let media_type = self.media_type(digest);
         let media_type = media_type.as_ref().map(MediaType::as_str);

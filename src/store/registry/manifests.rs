@@ -6,7 +6,7 @@ use http::header::ACCEPT;
 
 use super::{DIGEST, RegistryStore, insert, length};
 use crate::error::{Error, Kind, Result, Task};
-use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Selector};
+use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Mismatch, Selector};
 use crate::registry::{Action, Answer, Request};
 use crate::store::Source as _;
 
@@ -63,20 +63,24 @@ impl RegistryStore {
         let path = self.repository.path();
         let wanted = (path.to_owned(), selector.as_str().to_owned());
         request.ticket = Some(self.host.budget(path).await.ticket(wanted, self.host.in_trouble()).await);
+        let is_right = |answer: &Answer| match selector {
+            Selector::Digest(digest) => digest.matches(&answer.body),
+            Selector::Tag(_) => true,
+        };
         let mut answer = self.host.send(&request).await?;
-        if let Selector::Digest(digest) = selector
-            && is_damaged(&answer, digest)
-        {
+        let mut is_sound = is_right(&answer);
+        if !is_sound && may_be_damaged(&answer) {
             tracing::debug!("{}: got wrong bytes, reading it again", request.attempted);
             answer = self.host.send(&request).await?;
+            is_sound = is_right(&answer);
         }
         let digest = match selector {
-            Selector::Digest(digest) if digest.matches(&answer.body) => digest.clone(),
+            Selector::Digest(digest) if is_sound => digest.clone(),
             _ if answer.is_markup() => return Err(answer.unreadable(&request, "")),
             Selector::Digest(_) if answer.is_web_page() => return Err(answer.unreadable(&request, "")),
-            Selector::Digest(_) => {
-                let why = format!("digest mismatch: {} bytes hash to {}", answer.body.len(), Digest::of(&answer.body));
-                return Err(answer.mismatch(&request, why));
+            Selector::Digest(digest) => {
+                let mismatch = Mismatch::Digest { expected: digest.clone(), got: Digest::of(&answer.body) };
+                return Err(answer.mismatch(&request, mismatch.to_string()));
             }
             Selector::Tag(_) => Digest::of(&answer.body),
         };
@@ -125,10 +129,9 @@ impl RegistryStore {
     }
 }
 
-/// Whether the bytes may have been damaged in transit, because neither an HTML page nor an encoding explains the
-/// difference.
-fn is_damaged(answer: &Answer, digest: &Digest) -> bool {
-    !digest.matches(&answer.body) && !answer.is_web_page() && answer.encoding().is_none()
+/// Whether wrong bytes may have been damaged in transit, because neither an HTML page nor an encoding explains them.
+fn may_be_damaged(answer: &Answer) -> bool {
+    !answer.is_web_page() && answer.encoding().is_none()
 }
 
 fn schema1(request: &Request) -> Error {
