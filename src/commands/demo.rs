@@ -93,7 +93,7 @@ async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
     let start = Start { cache: start.cache.map(|(_, size)| (folder.path().join("cache"), size)), ..start };
     let (mut exit, verified) = tour(start.clone(), &config, &stage).await?;
     if let Some(Verified { manifests, blobs, signatures }) = verified {
-        stage.step("6. An independent client reads the mirror", "It shares no code with transship.")?;
+        stage.step("6. An independent client reads the mirror", "It knows nothing of how the mirror was filled.")?;
         stage.result(&format!(
             "{manifests} manifests and {blobs} blobs, every digest as pinned; signatures found: {signatures}"
         ))?;
@@ -198,7 +198,7 @@ struct Verified {
     signatures: usize,
 }
 
-/// Reads the mirror with the client of `oci-client`, which shares no code with this program.
+/// Reads the mirror with the client of `oci-client`, which the rest of the program doesn't use.
 async fn read_back(pins: &Lock, config: &Path) -> anyhow::Result<Verified> {
     let config = crate::config::Config::read(&std::fs::read_to_string(config)?, config, &super::session::variable)?;
     let client = Client::try_from(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })?;
