@@ -71,6 +71,9 @@ pub struct Cli {
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
+    /// What the next command repeats.
+    #[arg(skip)]
+    pub(crate) given: again::Given,
 }
 
 /// Flags that every verb accepts.
@@ -509,9 +512,11 @@ impl Cli {
         // clap reads NO_COLOR and CLICOLOR_FORCE itself, and uses colours if CI is set.
         let is_plain = std::env::var_os("CI").is_some_and(|ci| !ci.is_empty()) && !colour::wanted(None, true);
         let color = if is_plain { clap::ColorChoice::Never } else { clap::ColorChoice::Auto };
-        let matches = Self::command().color(color).try_get_matches_from(arguments)?;
-        let cli = Self::from_arg_matches(&matches)?;
-        let refuse = |kind, message: String| Err(Self::command().color(color).error(kind, message));
+        let mut command = Self::command().color(color);
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.given = again::given(&command, &matches);
+        let mut refuse = |kind, message: String| Err(command.error(kind, message));
         if let Some((one, other)) = EXCLUSIONS.into_iter().find(|(one, other)| cli.has(one) && cli.has(other)) {
             return refuse(ErrorKind::ArgumentConflict, format!("'{one}' cannot be used with '{other}'"));
         }

@@ -79,10 +79,9 @@ async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken
     let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
     let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
     let cache = cache.map(|folder| (folder, size));
-    let given = cli.again();
-    let start = session::Start { global: cli.global, cache, progress, stop: stop.clone() };
-    let global = start.global.clone();
-    let mut report = match cli.verb {
+    let Cli { global, verb, given } = cli;
+    let start = session::Start { global: global.clone(), cache, progress, stop: stop.clone() };
+    let mut report = match verb {
         Verb::Sync(arguments) => sync::run(start, &arguments).await,
         Verb::Plan(arguments) => plan::run(start, &arguments).await,
         Verb::Lock(arguments) => lock::run(start, &arguments).await,

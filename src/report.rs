@@ -184,8 +184,8 @@ impl From<Exit> for ExitCode {
 pub struct Report {
     /// The verb.
     pub command: String,
-    /// Flags that were given, each with the words that give it again: the next command takes those that it knows.
-    pub given: Vec<(&'static str, String)>,
+    /// The arguments that a next command repeats, each with the verbs that accept it.
+    pub given: Vec<(Vec<String>, String)>,
     /// When it began.
     pub started: Timestamp,
     /// How long it took.

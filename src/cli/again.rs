@@ -1,63 +1,50 @@
-//! The command line, as far as the command that goes on from here has to be about the same.
+//! The arguments of a command line that the suggested next command repeats, so that it is about the same images,
+//! targets and files.
 
 use std::borrow::Cow;
 
-use super::{Cli, Selection, Verb};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
 
-/// Flags that were given, each with the words that give it again. What stands without a flag has an empty one.
-pub(super) type Given = Vec<(&'static str, String)>;
+/// These arguments are repeated, in this order. All others are about how a run shows itself, or what it leaves out.
+const REPEATED: [&str; 14] = [
+    "config", "lock", "no_lock", "update", "locked", "bytes", "repair", "deep", "content", "extra", "target", "from",
+    "only", "images",
+];
 
-impl Cli {
-    /// What the next command is to be given as well, as far as it takes it.
-    pub(crate) fn again(&self) -> Given {
-        let mut given = Given::new();
-        let files = [("-c", &self.global.config), ("--lock", &self.global.lock)];
-        given.extend(files.iter().filter_map(|(flag, path)| Some(with(flag, &path.as_ref()?.to_string_lossy()))));
-        given.extend(is_set(&[("--no-lock", self.global.no_lock)]));
-        match &self.verb {
-            Verb::Sync(sync) => {
-                given.extend(is_set(&[
-                    ("--update", sync.update),
-                    ("--locked", sync.locked),
-                    ("--repair", sync.repair),
-                ]));
-                given.extend(places(sync.target.as_deref(), sync.from.as_deref()));
-                given.extend(only(&sync.selection));
-            }
-            Verb::Plan(plan) => {
-                given.extend(is_set(&[("--update", plan.update), ("--bytes", plan.bytes), ("--repair", plan.repair)]));
-                given.extend(places(plan.target.as_deref(), plan.from.as_deref()));
-                given.extend(only(&plan.selection));
-            }
-            Verb::Verify(verify) => {
-                let flags = [("--deep", verify.deep), ("--content", verify.content), ("--extra", verify.extra)];
-                given.extend(is_set(&flags));
-                given.extend(places(verify.target.as_deref(), None));
-                given.extend(only(&verify.selection));
-            }
-            Verb::Check(check) => given.extend(only(&check.selection)),
-            Verb::Update(update) => given.extend(update.images.iter().map(|image| ("", quoted(image).into_owned()))),
-            _ => {}
+/// Arguments as a shell reads them, each with the verbs that accept it.
+pub(crate) type Given = Vec<(Vec<String>, String)>;
+
+/// The arguments in `matches` that a next command repeats, if it accepts them.
+pub(super) fn given(command: &Command, matches: &ArgMatches) -> Given {
+    let Some((verb, matches)) = matches.subcommand() else { return Given::new() };
+    let mut given = Given::new();
+    for id in REPEATED {
+        let of_verb = command.find_subcommand(verb).and_then(|verb| find(verb, id));
+        let Some(argument) = of_verb.or_else(|| find(command, id)) else { continue };
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
         }
-        given
+        let verbs = command.get_subcommands().filter(|verb| argument.is_global_set() || find(verb, id).is_some());
+        let verbs: Vec<String> = verbs.map(|verb| verb.get_name().to_owned()).collect();
+        given.extend(words(argument, matches).into_iter().map(|words| (verbs.clone(), words)));
     }
+    given
 }
 
-fn is_set(flags: &[(&'static str, bool)]) -> Given {
-    flags.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| (*flag, (*flag).to_owned())).collect()
+fn find<'a>(command: &'a Command, id: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|argument| argument.get_id() == id)
 }
 
-fn places(target: Option<&str>, from: Option<&str>) -> Given {
-    let places = [("--target", target), ("--from", from)];
-    places.into_iter().filter_map(|(flag, place)| Some(with(flag, place?))).collect()
-}
-
-fn only(selection: &Selection) -> Given {
-    selection.only.iter().map(|image| with("--only", image)).collect()
-}
-
-fn with(flag: &'static str, value: &str) -> (&'static str, String) {
-    (flag, format!("{flag} {}", quoted(value)))
+fn words(argument: &Arg, matches: &ArgMatches) -> Vec<String> {
+    let short = argument.get_short().map(|short| format!("-{short}"));
+    let flag = short.or_else(|| argument.get_long().map(|long| format!("--{long}")));
+    if !argument.get_action().takes_values() {
+        return flag.into_iter().collect();
+    }
+    let values = matches.get_raw(argument.get_id().as_str()).into_iter().flatten();
+    let values = values.map(|value| quoted(&value.to_string_lossy()).into_owned());
+    values.map(|value| flag.iter().cloned().chain([value]).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// A word as a shell reads it.

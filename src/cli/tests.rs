@@ -15,7 +15,7 @@ fn the_definition_is_sound() {
 #[test]
 fn the_next_command_is_about_the_same() {
     let again = |words: &[&str]| {
-        let given = Cli::read(words).unwrap().again();
+        let given = Cli::read(words).unwrap().given;
         given.into_iter().map(|(_, words)| words).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(again(&["transship", "--lock", "b.lock", "sync", "-c", "a.yaml"]), "-c a.yaml --lock b.lock");
@@ -31,6 +31,15 @@ fn the_next_command_is_about_the_same() {
         let words: Vec<_> = std::iter::once("transship").chain(line.split(' ')).collect();
         assert_eq!(again(&words), words[2..].join(" "));
     }
+    let given = Cli::read("transship plan --bytes --only a --no-lock --json -j 3".split(' ')).unwrap().given;
+    let accept = |verb: &str| {
+        let accepted = given.iter().filter(|(verbs, _)| verbs.iter().any(|one| one == verb));
+        accepted.map(|(_, words)| words.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        ["plan", "sync", "update"].map(accept),
+        ["--no-lock --bytes --only a", "--no-lock --only a", "--no-lock"]
+    );
 }
 
 #[test]

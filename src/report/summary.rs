@@ -45,22 +45,6 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     lines
 }
 
-/// The verbs that accept a flag, for flags that not all verbs accept.
-const TAKEN_BY: [(&str, &[&str]); 11] = [
-    ("--update", &["sync", "plan"]),
-    ("--repair", &["sync", "plan"]),
-    ("--locked", &["sync"]),
-    ("--bytes", &["plan"]),
-    ("--deep", &["verify"]),
-    ("--content", &["verify"]),
-    ("--extra", &["verify"]),
-    ("--target", &["sync", "plan", "verify"]),
-    ("--from", &["sync", "plan"]),
-    ("--only", &["sync", "plan", "verify", "check"]),
-    // Images as positional arguments.
-    ("", &["update"]),
-];
-
 /// The suggested next command, if there is anything to do.
 fn next(report: &Report) -> Option<String> {
     let has_failed = report.outcomes.iter().any(Outcome::is_failure);
@@ -80,12 +64,11 @@ fn next(report: &Report) -> Option<String> {
         "update" | "lock" | "check" => "sync",
         _ => return None,
     };
-    let has = |wanted: &str| report.given.iter().any(|(flag, _)| *flag == wanted);
-    if verb == "verify" && has("--no-lock") {
+    if verb == "verify" && report.given.iter().any(|(_, words)| words == "--no-lock") {
         return None;
     }
-    let takes = |flag: &str| TAKEN_BY.iter().find(|(one, _)| *one == flag).is_none_or(|(_, by)| by.contains(&verb));
-    let given = report.given.iter().filter(|(flag, _)| takes(flag)).map(|(_, words)| words.as_str());
+    let given = report.given.iter().filter(|(verbs, _)| verbs.iter().any(|one| one == verb));
+    let given = given.map(|(_, words)| words.as_str());
     let words = std::iter::once(verb).chain(remedies(report, verb)).chain(given);
     Some(words.collect::<Vec<_>>().join(" "))
 }
