@@ -1,11 +1,15 @@
 //! The keys of mirror.yaml, read from its schema, for hints about a key that isn't one.
 
 use std::cmp::Reverse;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
 use super::schema;
 use crate::yaml::{KeyPath, Position, Problem, Segment};
+
+/// The schema, made once: a file may have many unknown keys.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema::of_file().to_value());
 
 /// All maps of the schema `root`, by place. `[]` is any item, `*` any key.
 pub(super) fn maps(root: &Value) -> Vec<(String, &Value)> {
@@ -43,8 +47,8 @@ pub(super) fn names(map: &Value) -> Vec<&str> {
 
 /// The problem for a key that the raw structs don't have.
 pub(super) fn unknown(path: KeyPath, at: Position) -> Problem {
-    let root = schema::of_file().to_value();
-    let mut maps: Vec<(String, Vec<&str>)> = maps(&root).into_iter().map(|(place, map)| (place, names(map))).collect();
+    let mut maps: Vec<(String, Vec<&str>)> =
+        maps(&SCHEMA).into_iter().map(|(place, map)| (place, names(map))).collect();
     // Many keys of images are keys of `defaults`, too.
     maps.sort_by_key(|(_, keys)| Reverse(keys.len()));
     let place = place(&path);
