@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, LOCATION};
+use http::header::{CONTENT_LENGTH, HeaderValue, LOCATION};
 use http::{Method, StatusCode};
 use url::Url;
 
@@ -261,18 +261,17 @@ impl Transport {
             self.counters.sent(request.action);
         }
         let client = self.clients.to(url, bulk).map_err(Failed::Other)?;
-        let mut headers = request.headers.clone();
-        if let Some(value) = authorization {
-            headers.insert(AUTHORIZATION, value.clone());
-        }
+        let authorization = authorization.as_ref();
         let started = Instant::now();
         let idle = within.map_or(self.idle, |within| within.min(self.idle));
         let sent = match outgoing {
             Some(outgoing) => {
+                let mut headers = request.headers.clone();
                 headers.insert(CONTENT_LENGTH, outgoing.size.into());
-                upload::send(outgoing, self.idle, |body| client.stream(&method, url, headers, body)).await
+                let send = |body| client.stream(&method, url, &headers, authorization, body);
+                upload::send(outgoing, self.idle, send).await
             }
-            None => in_time(idle, client.send(&method, url, headers, request.body.clone())).await,
+            None => in_time(idle, client.send(&method, url, &request.headers, authorization, &request.body)).await,
         };
         let shown = shown::url(url, own);
         let response = match sent {

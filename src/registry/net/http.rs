@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
-use http::header::{ACCEPT, ACCEPT_ENCODING, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -77,16 +77,17 @@ impl Client {
         &self,
         method: &Method,
         url: &Url,
-        headers: HeaderMap,
-        body: Bytes,
+        headers: &HeaderMap,
+        authorization: Option<&HeaderValue>,
+        body: &Bytes,
     ) -> Result<Response, HttpError> {
-        for _ in 0..REPEATS {
-            match self.stream(method, url, headers.clone(), whole(body.clone())).await {
-                Err(error) if error.is_unprocessed() => {}
+        let mut repeats = 0;
+        loop {
+            match self.stream(method, url, headers, authorization, whole(body.clone())).await {
+                Err(error) if error.is_unprocessed() && repeats < REPEATS => repeats += 1,
                 end => return end,
             }
         }
-        self.stream(method, url, headers, whole(body)).await
     }
 
     /// [`Client::send`] with a body that is made while it is sent.
@@ -97,14 +98,18 @@ impl Client {
         &self,
         method: &Method,
         url: &Url,
-        headers: HeaderMap,
+        headers: &HeaderMap,
+        authorization: Option<&HeaderValue>,
         body: RequestBody,
     ) -> Result<Response, HttpError> {
         let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = url.as_str().parse().map_err(HttpError::Url)?;
-        *request.headers_mut() = headers;
+        *request.headers_mut() = headers.clone();
         let headers = request.headers_mut();
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         // Digests are those of the stored bytes.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -81,6 +81,7 @@ impl Clients {
     /// # Errors
     /// `Configuration` if the settings can't be used after all.
     pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&Client> {
+        // A variable that names no proxy is an error, and no reason to connect directly.
         self.settings.proxies.of(url)?;
         let peer = match (url.scheme() == "https", url.origin() == self.settings.base.origin()) {
             (false, _) => Peer::Plain,
