@@ -9,9 +9,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request as Asked;
 use axum::response::Response;
+use bytes::Bytes;
+use futures::StreamExt as _;
 
 mod auth;
 mod blobs;
+mod chunks;
 mod destinations;
 mod listing;
 mod requests;
@@ -30,6 +33,11 @@ impl BasicTokens for NoChain {
     async fn token(&self, _: &Registry, _: &EcrSettings) -> Result<(String, Duration)> {
         Err(Error::new(Kind::Configuration, "sign in to AWS", "there is no chain"))
     }
+}
+
+/// A blob's bytes as a body.
+fn body(chunks: Vec<Result<Bytes>>) -> BlobStream {
+    futures::stream::iter(chunks).boxed()
 }
 
 /// A recorded request, with its body.
