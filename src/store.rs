@@ -132,6 +132,11 @@ pub trait Source: Debug + Display + Send + Sync {
         false
     }
 
+    /// Whether this run has read the manifest `digest` from here before: reading it from a cache now spares no pull.
+    fn has_read(&self, _digest: &Digest) -> bool {
+        false
+    }
+
     /// The pulls that may still be reserved; `None` if they aren't limited. If the limit isn't known yet, it is
     /// requested by a free request for manifest `digest`.
     async fn pulls_left(&self, _digest: &Digest) -> Option<u64> {

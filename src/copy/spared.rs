@@ -29,7 +29,7 @@ struct Counts {
 impl SparedPulls {
     /// Records that the manifest `digest` was read, from the source if there was no `giver`.
     pub(super) fn read(&self, route: &Route, digest: &Digest, giver: Option<Giver>) {
-        if !route.source.meters_pulls() {
+        if !route.source.meters_pulls() || route.source.has_read(digest) {
             return;
         }
         let (repository, mut counts) = (route.source_repository(), self.lock());

@@ -185,6 +185,10 @@ impl Source for Cached {
         Ok(manifest)
     }
 
+    fn has_read(&self, digest: &Digest) -> bool {
+        self.folder.has_kept(digest)
+    }
+
     fn meters_pulls(&self) -> bool {
         self.source.meters_pulls()
     }

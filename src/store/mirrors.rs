@@ -221,6 +221,10 @@ impl Source for Mirrored {
         self.origin.read_tag(tag).await
     }
 
+    fn has_read(&self, digest: &Digest) -> bool {
+        self.origin.has_read(digest)
+    }
+
     fn meters_pulls(&self) -> bool {
         self.origin.meters_pulls()
     }

@@ -166,6 +166,18 @@ async fn platforms_take_an_index_and_what_is_kept_of_it_together() {
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 4), "{run}");
 }
 
+/// To pin some platforms an index is pulled, which the copy then finds in the cache.
+#[tokio::test]
+async fn what_a_run_has_pulled_itself_spares_it_nothing() {
+    let scene = Limited::new(100).await;
+    scene.publish("library/app", "1", &multi_platform("app", &["linux/amd64", "linux/arm64"])).await;
+    scene.list(0, "  - {image: \"app:1\", platforms: [linux/amd64], referrers: none}\n");
+    let run = scene.cli.run("sync").await;
+    assert!(run.code == 0 && run.stdout.contains("2 spent") && !run.stdout.contains("spared"), "{run}");
+    let elsewhere = scene.cli.run(&format!("sync --target {}/other", scene.target.name())).await;
+    assert!(elsewhere.code == 0 && elsewhere.stdout.contains("spared: 2 by the cache"), "{elsewhere}");
+}
+
 #[tokio::test]
 async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
     let scene = Limited::new(7).await;

@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -25,13 +26,13 @@ pub(super) struct Folder {
     largest: u64,
     /// Set once a failure to save was reported.
     unwritable: AtomicBool,
-    /// Set once something was saved.
-    written: AtomicBool,
+    /// What this run has saved.
+    kept: Mutex<HashSet<Digest>>,
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, largest: u64) -> Self {
-        Self { path, largest, unwritable: AtomicBool::new(false), written: AtomicBool::new(false) }
+        Self { path, largest, unwritable: AtomicBool::new(false), kept: Mutex::default() }
     }
 
     /// The bytes of `digest`, if the file exists and is intact.
@@ -57,7 +58,7 @@ impl Folder {
             return;
         }
         let (file, bytes) = (self.file(digest), bytes.clone());
-        self.written.store(true, Ordering::Relaxed);
+        self.kept().insert(digest.clone());
         let written = tokio::task::spawn_blocking(move || write(&file, &bytes)).await;
         if let Ok(Err(error)) = written
             && !self.unwritable.swap(true, Ordering::Relaxed)
@@ -77,7 +78,16 @@ impl Folder {
 
     /// Whether this run saved anything.
     pub(super) fn has_grown(&self) -> bool {
-        self.written.load(Ordering::Relaxed)
+        !self.kept().is_empty()
+    }
+
+    /// Whether this run saved `digest`.
+    pub(super) fn has_kept(&self, digest: &Digest) -> bool {
+        self.kept().contains(digest)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocking version of [`Folder::read`].

@@ -130,6 +130,9 @@ impl Source for Liar {
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         self.0.read_tag(tag).await
     }
+    fn has_read(&self, digest: &Digest) -> bool {
+        self.0.has_read(digest)
+    }
     fn meters_pulls(&self) -> bool {
         self.0.meters_pulls()
     }

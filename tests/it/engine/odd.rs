@@ -147,6 +147,9 @@ impl Source for Opened {
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         self.target.read_tag(tag).await
     }
+    fn has_read(&self, digest: &Digest) -> bool {
+        self.target.has_read(digest)
+    }
     fn meters_pulls(&self) -> bool {
         self.target.meters_pulls()
     }

@@ -335,6 +335,10 @@ impl Source for Watched {
         self.simple(What::Referrers, subject.as_str(), self.target.listed_referrers(subject)).await
     }
 
+    fn has_read(&self, digest: &Digest) -> bool {
+        self.target.has_read(digest)
+    }
+
     fn meters_pulls(&self) -> bool {
         self.recorded.log().counting.contains(self.repository.registry()) || self.target.meters_pulls()
     }
