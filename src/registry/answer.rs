@@ -1,28 +1,25 @@
-//! Interprets a registry's answers: their headers, and refusals as errors.
-//!
-//! Error bodies follow the distribution specification ("Error Codes"), or are plain text, or a proxy's web page.
+//! Interprets a registry's answers: their headers, and refusals as errors. `refusal` reads the body of a refusal,
+//! `diagnosis` determines the kind of error.
+
+mod diagnosis;
+mod refusal;
 
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use serde_json::Value;
 use url::Url;
 
+use self::refusal::Refusal;
 use crate::error::{Error, Kind, Result};
 use crate::registry::action::Action;
 use crate::registry::admission::pulls::{Budget, Mark};
-use crate::registry::auth::challenge;
 use crate::registry::net::http::Response;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
 use crate::registry::request::Request;
 use crate::retry::LONGEST_PAUSE;
-use crate::terminal::escape;
-
-/// The longest message that is passed on, in characters.
-const LONGEST_MESSAGE: usize = 300;
 
 const ENCODED: &str = "a proxy in front of the registry compresses answers, which changes the bytes: turn that off \
     for /v2/ (gzip off in nginx)";
@@ -202,226 +199,6 @@ impl Answer {
         };
         Some(request.error(Kind::Unsupported, why).with_status(self.status.as_u16()).with_hint(hint))
     }
-
-    /// The kind, and the code that determined it.
-    fn diagnosis(&self, action: Action, refusal: &Refusal) -> (Kind, Option<&'static str>) {
-        let status = self.status.as_u16();
-        // Limits come first: registries report them with many statuses.
-        if self.is_pull_limit(refusal) {
-            return (Kind::QuotaExceeded, None);
-        }
-        if self.is_throttled(refusal) {
-            return (Kind::RateLimited, None);
-        }
-        // Storage behind the registry refuses a URL that the registry signed. Asking the registry again gives a new
-        // signature. If only HEAD is refused, the signature is for a GET.
-        if self.foreign && matches!(status, 400 | 401 | 403) {
-            if matches!(action, Action::FindBlob | Action::Resolve) {
-                return (Kind::Unsupported, None);
-            }
-            return (Kind::Unavailable, None);
-        }
-        if status == 401 && challenge::insufficient_scope(&self.headers) {
-            return (Kind::Denied, None);
-        }
-        let by_code = BY_CODE.iter().find(|row| {
-            refusal.codes.iter().any(|code| code == row.code)
-                && refusal.lower.contains(row.says)
-                && row.action.is_none_or(|wanted| wanted == action)
-        });
-        // Codes say more than a 4xx; other statuses are clear by themselves.
-        let kind = match (by_code, status) {
-            (Some(row), 400..=499) if status != 401 => return (row.kind, Some(row.code)),
-            (_, 401) => Kind::Unauthorized,
-            (_, 403) => Kind::Denied,
-            // Harbor would answer with a code.
-            (_, 404) if matches!(action, Action::ShowProject | Action::CreateProject) => Kind::Unsupported,
-            (_, 404 | 410) => Kind::NotFound,
-            (_, 409 | 412) => Kind::Conflict,
-            (_, 408 | 500 | 502..=504 | 507 | 520..=529) => Kind::Unavailable,
-            (_, 405 | 413 | 415 | 416 | 501 | 505) => Kind::Unsupported,
-            _ => Kind::Invalid,
-        };
-        (kind, None)
-    }
-
-    /// Whether it reports an exhausted pull quota, which no pause of this program outlasts: by its text, or by
-    /// headers with a window in which nothing is left. Without a window the headers are a rate limit, and so is a
-    /// bare 429.
-    fn is_pull_limit(&self, refusal: &Refusal) -> bool {
-        let used_up = || {
-            self.status == StatusCode::TOO_MANY_REQUESTS
-                && !self.headers.contains_key(RETRY_AFTER)
-                && Quota::of(&self.headers).is_some_and(|quota| quota.remaining == 0 && quota.window_seconds.is_some())
-        };
-        self.is_error() && (PULL_LIMIT.iter().any(|text| refusal.lower.contains(text)) || used_up())
-    }
-
-    fn is_throttled(&self, refusal: &Refusal) -> bool {
-        let said = || refusal.codes.iter().any(|code| THROTTLE_CODES.contains(&code.as_str()));
-        let written = || THROTTLE_TEXTS.iter().any(|text| refusal.lower.contains(text));
-        match self.status.as_u16() {
-            429 => true,
-            // Credentials and existence aren't about the pace.
-            401 | 404 => false,
-            _ => self.is_error() && (said() || written()),
-        }
-    }
-
-    fn is_error(&self) -> bool {
-        self.status.is_client_error() || self.status.is_server_error()
-    }
-}
-
-/// Messages about a used-up pull quota, in lower case.
-const PULL_LIMIT: &[&str] = &["reached your pull rate limit", "reached your unauthenticated pull rate limit"];
-
-/// Codes that ask to slow down, in capitals; the last is from S3 and compatible storage.
-const THROTTLE_CODES: &[&str] = &[
-    "TOOMANYREQUESTS",
-    "TOO_MANY_REQUESTS",
-    "TOO_MANY_REQUEST",
-    "RATE_LIMITED",
-    "RATE_LIMIT_EXCEEDED",
-    "RATELIMITEXCEEDED",
-    "THROTTLED",
-    "THROTTLING",
-    "THROTTLINGEXCEPTION",
-    "SLOWDOWN",
-];
-
-/// Messages that ask to slow down, in lower case.
-const THROTTLE_TEXTS: &[&str] =
-    &["rate exceeded", "rate limit exceeded", "rate limited", "too many requests", "toomanyrequests", "<code>slowdown"];
-
-/// A code that says more than its status. `says` must occur in the message; `action` is the requested action, if it
-/// matters.
-struct ByCode {
-    code: &'static str,
-    says: &'static str,
-    action: Option<Action>,
-    kind: Kind,
-}
-
-const fn row(code: &'static str, says: &'static str, action: Option<Action>, kind: Kind) -> ByCode {
-    ByCode { code, says, action, kind }
-}
-
-/// The first match counts.
-const BY_CODE: &[ByCode] = &[
-    row("MANIFEST_BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
-    row("BLOB_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
-    row("MANIFEST_UNKNOWN", "", Some(Action::PushManifest), Kind::MissingContent),
-    row("BLOB_UPLOAD_UNKNOWN", "with digests", Some(Action::PushManifest), Kind::MissingContent),
-    row("TAG_INVALID", "immutable", None, Kind::Conflict),
-    row("TAG_INVALID", "", None, Kind::Invalid),
-    row("PRECONDITION", "configured as immutable", None, Kind::Conflict),
-    row("DENIED", "will exceed the configured upper limit", None, Kind::QuotaExceeded),
-    row("DENIED", "proxy project", None, Kind::Unsupported),
-    row("PROJECTPOLICYVIOLATION", "", None, Kind::Denied),
-    row("NOT_FOUND", "", Some(Action::ShowProject), Kind::NotFound),
-    row("FORBIDDEN", "", Some(Action::CreateProject), Kind::Denied),
-    row("BAD_REQUEST", "", Some(Action::CreateProject), Kind::Configuration),
-    row("BAD_REQUEST", "invalid repository name", None, Kind::Invalid),
-    row("MANIFEST_INVALID", "", Some(Action::PushManifest), Kind::Unsupported),
-    row("DENIED", "", None, Kind::Denied),
-    row("UNAUTHORIZED", "", None, Kind::Unauthorized),
-    row("DIGEST_INVALID", "", None, Kind::Mismatch),
-    row("SIZE_INVALID", "", None, Kind::Mismatch),
-    row("UNSUPPORTED", "", None, Kind::Unsupported),
-    row("NAME_INVALID", "", None, Kind::Invalid),
-    row("NAME_UNKNOWN", "", None, Kind::NotFound),
-    row("BLOB_UPLOAD_UNKNOWN", "", None, Kind::NotFound),
-    row("BLOB_UNKNOWN", "", None, Kind::NotFound),
-    row("MANIFEST_UNKNOWN", "", None, Kind::NotFound),
-];
-
-/// The contents of an error body.
-struct Refusal {
-    codes: Vec<String>,
-    message: String,
-    /// The whole text in lower case, for searching.
-    lower: String,
-}
-
-impl Refusal {
-    fn read(answer: &Answer) -> Self {
-        let status = answer.status;
-        let text = String::from_utf8_lossy(&answer.body);
-        let lower = text.to_lowercase();
-        if answer.is_web_page() {
-            return Self {
-                codes: Vec::new(),
-                lower,
-                message: format!("the answer is a web page, with status {status}"),
-            };
-        }
-        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        let entries: Vec<&Value> = match body.as_ref().map(|body| &body["errors"]) {
-            Some(Value::Array(entries)) => entries.iter().collect(),
-            Some(Value::Null) | None => body.iter().filter(|body| body.is_object()).collect(),
-            Some(one) => vec![one],
-        };
-        // Verbatim, including codes that no specification defines.
-        let code = |entry: &Value| entry["code"].as_str().map(str::to_ascii_uppercase);
-        let codes = entries.iter().filter_map(|entry| code(entry)).collect();
-        // With one entry for each missing blob, the same words occur many times.
-        let mut each: Vec<String> = entries.iter().map(|entry| words(code(entry), entry)).collect();
-        each.retain(|words| !words.is_empty());
-        each.dedup();
-        let said = match each.is_empty() {
-            true => printable(text.trim()),
-            false => printable(&each.join("; ")),
-        };
-        let message = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-        Self { codes, lower, message }
-    }
-}
-
-/// The code, message and reason in one entry of an error body; the reason is often only in `detail`.
-fn words(code: Option<String>, entry: &Value) -> String {
-    let told = entry["message"].as_str().map_or("", |told| once(told.trim()));
-    let mut words: Vec<String> = code.into_iter().collect();
-    words.extend(Some(told.to_owned()).filter(|told| !told.is_empty()));
-    let mut words = words.join(" ");
-    for detail in DETAILS.iter().filter(|name| **name != "message").filter_map(|name| reason(&entry[*name])) {
-        if !words.contains(&detail) {
-            let between = if words.is_empty() { "" } else { ": " };
-            words = format!("{words}{between}{detail}");
-        }
-    }
-    words
-}
-
-/// Members that contain the reason, in an entry or in its `detail` object.
-const DETAILS: &[&str] = &["detail", "details", "reason", "description", "error_description", "error", "message"];
-
-/// The text of a reason: the value itself, the first item of a list, or a usual member of an object.
-fn reason(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-        Value::Array(values) => values.iter().find_map(reason),
-        Value::Object(_) => DETAILS.iter().find_map(|name| reason(&value[*name])),
-        _ => None,
-    }
-}
-
-/// Removes a repetition: Harbor repeats some messages after a colon.
-fn once(message: &str) -> &str {
-    let half = message.len().saturating_sub(2) / 2;
-    match (message.get(..half), message.get(half..)) {
-        (Some(first), Some(rest)) if rest.strip_prefix(": ") == Some(first) => first,
-        _ => message,
-    }
-}
-
-/// Shortened, and safe for a terminal, because a server's text may be displayed.
-fn printable(text: &str) -> String {
-    let mut shown = escape(&text.chars().take(LONGEST_MESSAGE).collect::<String>()).into_owned();
-    if text.chars().nth(LONGEST_MESSAGE).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// `Retry-After`: seconds, or an HTTP date.
