@@ -7,6 +7,7 @@
 //! requests. A credential is tried by one request until it is accepted; if it is refused, all requests share that
 //! refusal. Once it was accepted, a refusal means a missing permission rather than a wrong login.
 
+mod authorization;
 pub(super) mod challenge;
 pub(super) mod credentials;
 pub(super) mod docker;
@@ -22,6 +23,7 @@ use http::header::HeaderValue;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use self::authorization::{Authorization, Basis};
 use self::challenge::Challenge;
 use self::credentials::{Credential, Credentials};
 use self::token::Token;
@@ -35,6 +37,7 @@ use crate::registry::services::harbor;
 use crate::registry::services::harbor::tokens::Reach;
 use crate::registry::transport::Transport;
 
+pub(crate) use self::authorization::Unauthorized;
 pub(crate) use self::fetch::ANONYMOUS;
 pub(crate) use self::scopes::Scopes;
 
@@ -86,70 +89,6 @@ struct Login {
 struct Refusal {
     message: String,
     status: u16,
-}
-
-/// The meaning of a refused authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unauthorized {
-    /// Credentials weren't sent: the host doesn't say how it expects them.
-    NotSent,
-    /// There are no credentials, or they are wrong.
-    Login,
-    /// The host rejects a token of its own token service.
-    OwnToken,
-    /// The login was right, or bought the token that is refused: a permission is missing.
-    Permission,
-}
-
-/// The authorization of a request.
-#[derive(Debug)]
-pub(crate) struct Authorization {
-    pub(crate) header: Option<HeaderValue>,
-    basis: Basis,
-    pass: Option<Pass>,
-}
-
-#[derive(Debug)]
-enum Basis {
-    /// It isn't known what the host wants.
-    Unknown,
-    /// The host wants credentials, and there are none.
-    Anonymous,
-    Token {
-        scopes: Scopes,
-        generation: u64,
-        /// It was fetched for this request.
-        fresh: bool,
-        fetched_at: Instant,
-    },
-    Credential(Credential),
-}
-
-impl Authorization {
-    /// Records that the answer didn't refuse the authentication.
-    pub(crate) fn accepted(self) {
-        if let Some(pass) = self.pass {
-            pass.open();
-        }
-    }
-
-    /// Whether it is a token that was fetched for an earlier request, and may have expired.
-    pub(crate) fn is_kept_token(&self) -> bool {
-        matches!(self.basis, Basis::Token { fresh: false, .. })
-    }
-
-    /// Whether it isn't known yet what the host wants, so that it may hide content from anonymous clients.
-    pub(crate) fn is_unknown(&self) -> bool {
-        matches!(self.basis, Basis::Unknown)
-    }
-
-    /// Records that there was no answer. Requests that wait for the host's first answer then needn't wait one after
-    /// another.
-    pub(crate) fn unanswered(self) {
-        if matches!(self.basis, Basis::Unknown) {
-            self.accepted();
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
