@@ -3,6 +3,7 @@
 //! This file has what all verbs share: how a run starts, stops and ends. An error returned by a verb means that it
 //! couldn't run. A failed image is data in the report.
 
+mod cache_settings;
 mod check;
 mod completions;
 mod copy;
@@ -76,8 +77,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {
-    let cache = session::cache_folder(&cli.global, |name| std::env::var_os(name));
-    let size = session::cache_size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
+    let cache = cache_settings::folder(&cli.global, |name| std::env::var_os(name));
+    let size = cache_settings::size(std::env::var("TRANSSHIP_CACHE_SIZE").ok().as_deref())?;
     let cache = cache.map(|folder| (folder, size));
     let Cli { global, verb, given } = cli;
     let start = session::Start { global: global.clone(), cache, progress, stop: stop.clone() };

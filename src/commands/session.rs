@@ -1,7 +1,6 @@
 //! The session of a run: the configuration, the pins, and the stores.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use bytesize::ByteSize;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -358,26 +356,6 @@ fn mirrored(images: &[ImageRule], set: &BTreeMap<Registry, RegistrySettings>) ->
     let listed = |source: &Repository| set.get(source.registry()).map(|settings| settings.mirrors.as_slice());
     let there = |source| listed(source).unwrap_or_default().iter().filter_map(|mirror| mirror.repository(source).ok());
     sources.flat_map(there).collect()
-}
-
-/// The cache folder: as configured, otherwise by the XDG base directory specification.
-pub(super) fn cache_folder(global: &Global, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if global.no_cache { None } else { cache_root(env) }
-}
-
-/// [`cache_folder`], whether or not the cache is used.
-pub(super) fn cache_root(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
-    let caches = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    set("TRANSSHIP_CACHE_DIR").or_else(|| Some(caches()?.join("transship")))
-}
-
-/// The maximum size of the cache: as configured, otherwise 1 GiB.
-pub(super) fn cache_size(told: Option<&str>) -> anyhow::Result<u64> {
-    let Some(text) = told.filter(|text| !text.is_empty()) else { return Ok(1 << 30) };
-    let size = text.parse::<ByteSize>().map(|size| size.as_u64());
-    size.map_err(|_| Unable::error(format!("TRANSSHIP_CACHE_SIZE: `{text}` isn't a size"), "write 500MiB or 2GiB"))
 }
 
 /// An environment variable, for references in the configuration.

@@ -9,8 +9,9 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::cache_settings;
 use super::pins::Pins;
-use super::session::{self, Start};
+use super::session::Start;
 use crate::oci::Digest;
 
 /// The pause between two attempts to take the lock.
@@ -28,7 +29,7 @@ impl Turn {
         // Without the cache, nothing is written to its folder unless `wait` is set.
         let may_write = wait || !start.global.no_cache;
         let lock = Pins::path(&start.global).ok().flatten().filter(|_| writes && may_write)?;
-        let folder = session::cache_root(|name| std::env::var_os(name))?;
+        let folder = cache_settings::root(|name| std::env::var_os(name))?;
         let mut is_told = false;
         loop {
             match Self::attempt(&folder, &lock) {
