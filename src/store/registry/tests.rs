@@ -17,6 +17,7 @@ mod blobs;
 mod chunks;
 mod destinations;
 mod listing;
+mod permissions;
 mod requests;
 
 use super::*;
