@@ -1,9 +1,10 @@
 //! What refers to an image: what of it is brought, in which order, and what becomes of the image if that fails.
 
+mod failures;
+
 use std::time::Duration;
 
 use serde_json::json;
-use transship::error::{Kind, Side};
 use transship::oci::{Digest, MediaType, Referrer, Repository};
 use transship::plan::{Action, Planned, ReferrerPolicy, Transfer};
 use transship::report::{Outcome, Status};
@@ -11,9 +12,8 @@ use transship::store::MountRule;
 
 use super::{Batch, statuses};
 use crate::support::cosign;
-use crate::support::gate::Gate;
 use crate::support::images::{Image, image, index, json_of, multi_platform};
-use crate::support::recorded::{Fault, What};
+use crate::support::recorded::What;
 
 pub(super) const SBOM: &str = "application/spdx+json";
 
@@ -203,101 +203,6 @@ async fn a_subject_that_was_there_teaches_nothing_wrong() {
 }
 
 #[tokio::test]
-async fn a_referrer_that_is_refused_keeps_the_image() {
-    let mut batch = Batch::new();
-    let root = two_platforms(&mut batch).await;
-    let (refused, taken) = (sbom(&root, "no"), cosign::bundle(root.descriptor()));
-    let about_refused = cosign::bundle(refused.descriptor());
-    batch.locked(0, &refused).await;
-    batch.locked(0, &taken).await;
-    batch.put(&about_refused, "src.test/app", None).await;
-    batch.oddities.refuse(refused.digest());
-    let outcomes = batch.run().await;
-    assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
-    batch.assert_at(&root, "dst.test/app", "1").await;
-    let wanted = [(refused.digest().clone(), Status::Failed), (taken.digest().clone(), Status::Copied)];
-    assert_eq!(rows(&outcomes[0]), wanted);
-    let error = outcomes[0].referrers[0].error.as_ref().unwrap();
-    assert_eq!((error.kind(), error.side(), error.status()), (Kind::Unsupported, Some(Side::Target), Some(405)));
-    assert!(error.hint().unwrap().contains("artifact_types"), "{error}");
-}
-
-#[tokio::test]
-async fn where_all_are_refused_no_root_is_pushed_for_each_of_them() {
-    let mut batch = Batch::new();
-    let mut roots = Vec::new();
-    for n in 0..3 {
-        let root = image(&format!("app{n}")).build();
-        batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{n}")).await;
-        for seed in ["a", "b", "c"] {
-            let referrer = sbom(&root, seed);
-            batch.locked(n, &referrer).await;
-            batch.oddities.refuse(referrer.digest());
-        }
-        roots.push(root);
-    }
-    let outcomes = batch.run().await;
-    assert_eq!(statuses(&outcomes), [Status::Copied; 3], "{outcomes:?}");
-    assert!(outcomes.iter().flat_map(rows).all(|(_, status)| status == Status::Failed));
-    let by_digest: usize = roots.iter().map(|root| batch.pushes(root.digest().as_str())).sum();
-    assert_eq!(by_digest, 3, "one for each image");
-}
-
-#[tokio::test]
-async fn any_other_failure_of_a_referrer_fails_the_image() {
-    for (what, kind) in [(What::PushManifest, Kind::Unavailable), (What::Manifest, Kind::NotFound)] {
-        let mut batch = Batch::new();
-        let root = two_platforms(&mut batch).await;
-        let referrer = cosign::bundle(root.descriptor());
-        batch.locked(0, &referrer).await;
-        batch.stores.on(what).for_subject(referrer.digest()).times(usize::MAX).fails(kind);
-        let outcomes = batch.run().await;
-        assert_eq!(statuses(&outcomes), [Status::Failed]);
-        assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), kind);
-        assert_eq!(rows(&outcomes[0]), [(referrer.digest().clone(), Status::Failed)]);
-        assert!(!batch.has_tag("dst.test/app", "1").await);
-    }
-}
-
-#[tokio::test]
-async fn an_error_while_asking_is_never_no_signatures() {
-    for kind in [Kind::RateLimited, Kind::Unavailable, Kind::Invalid] {
-        let mut batch = Batch::new();
-        let root = two_platforms(&mut batch).await;
-        batch.stores.on(What::Referrers).for_subject(root.children[1].digest()).times(usize::MAX).fails(kind);
-        let outcomes = batch.run().await;
-        let error = outcomes[0].error.as_ref().unwrap();
-        assert_eq!((outcomes[0].status, error.kind(), error.side()), (Status::Failed, kind, Some(Side::Source)));
-        assert!(!batch.has_tag("dst.test/app", "1").await);
-    }
-}
-
-#[tokio::test]
-async fn an_image_that_must_have_a_referrer_and_has_none_isnt_begun() {
-    let mut batch = Batch::new();
-    let root = two_platforms(&mut batch).await;
-    batch.locked(0, &cosign::bundle(root.descriptor())).await;
-    let rule = &mut batch.transfer(0).handling.referrers;
-    (rule.policy, rule.artifact_types) = (ReferrerPolicy::Require, vec!["application/x-other".to_owned()]);
-    let outcomes = batch.run().await;
-    let error = outcomes[0].error.as_ref().unwrap();
-    assert_eq!((outcomes[0].status, error.kind(), error.side()), (Status::Failed, Kind::NotFound, Some(Side::Source)));
-    assert!(error.to_string().contains("application/x-other"), "{error}");
-    assert_eq!((batch.stores.count(What::PushManifest), batch.stores.count(What::OpenUpload)), (0, 0));
-
-    // A signature of a part will do, but it has to arrive.
-    let of_child = sbom(&root.children[0], "a");
-    batch.put(&of_child, "src.test/app", None).await;
-    batch.transfer(0).handling.referrers.artifact_types = vec![SBOM.to_owned()];
-    batch.oddities.refuse(of_child.digest());
-    let outcomes = batch.run().await;
-    assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), Kind::Unsupported);
-    assert!(!batch.has_tag("dst.test/app", "1").await);
-    batch.oddities.allow(of_child.digest());
-    assert_eq!(statuses(&batch.run().await), [Status::Copied]);
-}
-
-#[tokio::test]
 async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
@@ -412,26 +317,6 @@ async fn what_all_referrers_share_makes_nobody_wait_for_a_later_image() {
             .filter(|call| call.subject == empty.as_str() && call.repository.registry().as_str() == "src.test");
         assert_eq!(read.count(), 1, "{rule:?}");
     }
-}
-
-#[tokio::test]
-async fn after_a_stop_no_referrer_is_begun_and_no_tag_is_set() {
-    let mut batch = Batch::new();
-    let root = image("app").build();
-    batch.image(&root, "src.test/app:1", "dst.test/app").await;
-    let referrer = cosign::bundle(root.descriptor());
-    batch.locked(0, &referrer).await;
-    let gate = Gate::closed();
-    batch.stores.on(What::PushBlob).for_subject(root.blobs[0].digest()).then(Fault::Waits(gate.clone()));
-    let stop = async {
-        gate.reached(1).await;
-        batch.stop.cancel();
-        gate.open();
-    };
-    let (outcomes, ()) = tokio::join!(batch.run(), stop);
-    assert_eq!(statuses(&outcomes), [Status::Skipped]);
-    assert!(rows(&outcomes[0]).iter().all(|(_, status)| *status == Status::Skipped), "{outcomes:?}");
-    assert_eq!(batch.stores.count(What::PushManifest), 0);
 }
 
 /// What refers to `subject` and is an index of `children`.
