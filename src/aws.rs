@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn registries_that_agree_share_a_session() {
+    fn registries_with_equal_settings_share_a_session() {
         let sessions = Sessions::new();
         let plain = EcrSettings::default();
         let role = EcrSettings { role_arn: Some("arn:aws:iam::123456789012:role/m".into()), ..EcrSettings::default() };
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_is_dead_on_arrival() {
+    fn a_new_token_is_never_treated_as_expired() {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         assert_eq!(lifetime(1_800_043_200, now), Duration::from_secs(43_200));
         assert_eq!(lifetime(1_420_070_400, now), LEAST_LIFETIME);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error_for_those_who_wait_for_it_and_nobody_else() {
+    async fn a_panic_is_an_error_only_for_its_waiting_callers() {
         let map = OnceMap::<&str, usize>::default();
         let broken = || async { panic!("as the test has it") };
         assert!(map.get_or_work("broken", broken).await.is_err());

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_for_people_at_terminals() {
+    fn bars_are_drawn_only_at_interactive_terminals() {
         let at = |terminal, dumb, ci| Surroundings { terminal, dumb, ci };
         for (surroundings, mode, expected) in [
             (at(true, false, false), Mode::Auto, Mode::Bars),

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_push_creates_is_ready_without_a_request() {
+    async fn a_repository_created_by_a_push_needs_no_request() {
         // Nothing listens there, so a request would fail.
         let sessions = Arc::new(Sessions::at_endpoint("http://127.0.0.1:1", "id", "secret"));
         let provisioners = Provisioners::new(&BTreeMap::new(), sessions);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_may_pass_is_tried_again() {
+    async fn only_transient_errors_are_retried() {
         let of = |kind| move || Error::new(kind, "a", "b");
         assert_eq!(attempts(of(Kind::Unavailable)).await, (3, false));
         assert_eq!(attempts(of(Kind::NotFound)).await, (1, false));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_attempt_that_was_not_seen_is_free() {
+    async fn one_attempt_that_the_server_never_saw_is_free() {
         let unseen = || Error::new(Kind::Unavailable, "a", "b").with_attempts(0);
         let mut tries = QUICK.tries();
         for _ in 0..3 {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_host_in_trouble_is_worth_its_time_and_no_more() {
+    async fn a_host_in_trouble_is_retried_only_within_the_time_limit() {
         let mut tries = Backoff::default().tries();
         let began = Instant::now();
         let last = loop {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn progress_renews_the_count() {
+    async fn progress_resets_the_count_of_attempts() {
         let mut tries = QUICK.tries();
         let broken = || Error::new(Kind::Unavailable, "a", "b");
         for _ in 0..2 {

@@ -146,13 +146,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_moves_the_cursor() {
+    fn escaped_text_cant_move_the_cursor() {
         assert_eq!(escape("a\u{1b}[2J\r\n\u{202e}é→"), "a\\u{1b}[2J\\r\\n\\u{202e}é→");
         assert!(matches!(escape("plain → text"), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn lines_are_broken_at_spaces_and_long_words_where_they_must() {
+    fn lines_wrap_at_spaces_and_inside_words_only_if_necessary() {
         assert_eq!(wrap("short", 20, "  "), ["short"]);
         assert_eq!(wrap("  one two three four five six", 20, "    "), ["  one two three four", "    five six"]);
         assert_eq!(

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_have_a_kind_and_say_why_on_one_line() {
+    fn errors_of_the_sdk_have_a_kind_and_a_one_line_message() {
         for (code, kind) in [
             ("AccessDeniedException", Kind::Denied),
             ("ExpiredTokenException", Kind::Unauthorized),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_right_that_is_missing() {
+    fn a_refusal_names_the_missing_permission() {
         let message = "User: arn:aws:iam::1:user/u is not authorized to perform: ecr:TagResource on resource: x";
         let error = answered("AccessDeniedException", message, 400);
         assert!(error.to_string().contains("ecr:TagResource isn't allowed: User"), "{error}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_credentials_are_told_apart_from_a_missing_network() {
+    fn missing_credentials_and_a_missing_network_give_different_errors() {
         let none = CredentialsError::not_loaded("x");
         let error = credentials("a".into(), Some("prod"), &none);
         assert_eq!(error.kind(), Kind::Unauthorized);

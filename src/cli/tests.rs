@@ -8,7 +8,7 @@ fn parse(line: &str) -> Result<Cli, ErrorKind> {
 }
 
 #[test]
-fn the_definition_is_sound() {
+fn the_command_definition_is_valid() {
     Cli::command().debug_assert();
 }
 
@@ -43,7 +43,7 @@ fn the_next_command_is_about_the_same() {
 }
 
 #[test]
-fn what_excludes_what() {
+fn conflicting_flags_are_refused() {
     for line in [
         "transship sync --locked --update",
         "transship sync --locked --no-lock",
@@ -94,7 +94,7 @@ fn what_excludes_what() {
 }
 
 #[test]
-fn flags_may_stand_on_either_side_of_the_verb() {
+fn global_flags_work_before_and_after_the_verb() {
     let cli = parse("transship -vvc a.yaml sync --quiet -j 3").unwrap();
     assert_eq!((cli.global.config(), cli.global.verbose, cli.global.quiet), (Path::new("a.yaml"), 2, true));
     assert_eq!(cli.global.jobs.map(NonZeroUsize::get), Some(3));

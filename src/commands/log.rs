@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_it_as_a_compilers_and_a_log_has_a_line_for_each() {
+    fn a_message_is_plain_for_people_and_one_line_in_a_log() {
         let plain = "warning: it is\\r\\nso\\u{7} name=\"a\"\nhint: do this\n";
         assert_eq!(said().plain(Level::WARN, false), plain);
         assert!(said().plain(Level::WARN, true).starts_with("\u{1b}[33mwarning\u{1b}[0m: "));

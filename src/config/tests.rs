@@ -94,7 +94,7 @@ fn a_wrong_shape_is_refused_with_position() {
 }
 
 #[test]
-fn all_problems_come_at_once_in_the_order_of_the_text() {
+fn all_problems_are_reported_in_the_order_of_the_text() {
     let text = "\
 target: h.example/m
 image: nginx
@@ -130,7 +130,7 @@ conf/mirror.yaml:13:34: limits.transfers: expected 1 or more";
 }
 
 #[test]
-fn a_wrong_type_is_told_with_what_was_seen_before() {
+fn a_wrong_type_is_reported_together_with_earlier_problems() {
     assert_eq!(
         problems("a: 1\ntarget: x\ntarget: y\nimages: 5"),
         [

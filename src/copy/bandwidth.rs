@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_holds_over_all_who_read_and_each_second() {
+    async fn the_limit_holds_for_all_readers_together_in_each_second() {
         let bandwidth = Bandwidth::new(NonZeroU64::new(1_000_000));
         let began = Instant::now();
         let reader = || async {

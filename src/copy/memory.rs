@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_is_held_than_is_allowed_and_what_is_small_still_fits() {
+    fn memory_stays_within_its_limit_and_small_requests_still_fit() {
         let memory = ManifestMemory { held: AtomicU64::new(0), most: 100 };
         assert_eq!([60, 41, 40, 1, u64::MAX].map(|bytes| memory.takes(bytes)), [true, false, true, false, false]);
         assert_eq!(memory.held.load(Ordering::Relaxed), 100);

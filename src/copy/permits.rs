@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plan_order_comes_first_then_size_and_a_waiter_that_gave_up_is_passed_over() {
+    async fn permits_go_by_plan_order_then_size_and_skip_cancelled_waiters() {
         let permits = Permits::new(1);
         let blobs = [("held", 0, 1), ("later", 2, 9), ("small", 1, 1), ("big", 1, 2), ("gone", 0, 3)];
         let [held, later, small, big, gone] = blobs.map(|(name, place, size)| {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_earlier_image_needs_as_well_goes_when_that_image_does() {
+    async fn a_blob_takes_the_turn_of_the_earliest_image_that_needs_it() {
         let permits = Permits::new(1);
         let (other, shared) = (blob("other", BULK), blob("shared", BULK));
         let held = permits.acquire(&blob("held", BULK)).await;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_blob_waits_for_small_ones_alone() {
+    async fn a_small_blob_waits_only_for_small_blobs() {
         let permits = Permits::new(1);
         let _bulk = permits.acquire(&blob("bulk", BULK)).await;
         let small = permits.acquire(&blob("small", SMALL)).await;

@@ -21,7 +21,7 @@ fn pin(lock: &mut Lock, source: &str, content: &str) -> LockedImage {
 }
 
 #[test]
-fn each_entry_asks_for_its_images() {
+fn each_entry_yields_its_desired_images() {
     let config = config(&format!(
         "target: h.example/m\nimages:\n  - nginx\n  - ghcr.io/a/b:v1@{D}\n  - {{image: alpine, tags: ['1.10', '3.20']}}\n  \
          - alpine@{D}\n  - {{image: \"python@{D}\", as: 3.7-slim}}\n  - {{image: quay.io/c/d, select: {{latest: 2}}}}\n  \
@@ -51,7 +51,7 @@ fn each_entry_asks_for_its_images() {
 }
 
 #[test]
-fn what_is_mirrored_is_what_the_lock_pins() {
+fn mirrored_images_are_those_that_the_lock_pins() {
     let config = config(
         "targets: [h.example/m, g.example, 'oci:out']\nimages:\n  - nginx:1\n  - {image: nginx, tags: ['2'], to: infra/nginx}\n  \
          - {image: quay.io/a/b, tags: [v1], platforms: [linux/amd64]}\n  - unpinned:1\n",
@@ -88,7 +88,7 @@ fn what_is_mirrored_is_what_the_lock_pins() {
 }
 
 #[test]
-fn who_comes_later_with_other_content_is_mirrored_nowhere() {
+fn a_later_image_with_other_content_for_the_same_tag_is_mirrored_nowhere() {
     let config = config(
         "target: h.example\nimages:\n  - {image: a/x, select: {latest: 1}, to: x}\n  - {image: b/x, select: {latest: 1}, to: x}\n",
     );

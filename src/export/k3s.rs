@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_repository_is_rewritten_by_its_own_pattern_alone() {
+    fn each_repository_matches_only_its_own_rewrite_pattern() {
         let list = "target: h.example\nlayout: 'all/{name}'\nimages: ['a/b.c:1', 'a/bxc:1', {image: 'quay.io/x/y:1', to: z}]\n";
         let text = text(super::KIND.name, list);
         let yaml = text.split_once('\n').unwrap().1;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_that_lies_in_two_is_refused() {
+    fn a_repository_split_or_merged_at_the_target_is_refused() {
         let list = "target: h.example\nimages: ['nginx:1', {image: 'nginx:2', to: other}]\n";
         insta::assert_snapshot!(refusal(super::KIND.name, list), @"
         docker.io/library/nginx:2 is h.example/other:2 at the target, apart from others of its repository, and k3s can only map whole repositories

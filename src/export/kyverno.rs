@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn each_spelling_of_what_is_mirrored_is_rewritten_once_and_nothing_else_is() {
+    fn every_spelling_of_a_mirrored_image_is_rewritten_once_and_other_images_never() {
         let policy = policy(LIST);
         for list in super::LISTS {
             for (written, expected) in [

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_that_lies_in_two_is_refused() {
+    fn a_repository_split_or_merged_at_the_target_is_refused() {
         let why = refusal(super::KIND.name, "target: h.example\nimages: ['nginx:1', {image: 'nginx:2', to: other}]\n");
         assert!(why.starts_with("docker.io/library/nginx:2 "), "{why}");
     }

@@ -73,7 +73,7 @@ pub(super) fn refusal(kind: &str, list: &str) -> String {
 }
 
 #[test]
-fn a_kind_of_images_needs_some() {
+fn a_kind_that_exports_images_needs_at_least_one() {
     for kind in KINDS.iter().filter(|kind| kind.needs == Needs::Images) {
         let why = refusal(kind.name, "target: h.example/m\nimages: [{image: a, select: {latest: 1}}]\n");
         assert!(why.contains("no image is mirrored to h.example"), "{}: {why}", kind.name);

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_called_otherwise_is_named() {
+    fn an_image_whose_name_changes_is_reported() {
         insta::assert_snapshot!(refusal(super::KIND.name, "target: h\nimages: [{image: 'nginx:1', to: x}]\n"), @"
         docker.io/library/nginx:1 is h/x:1 at the target, and the webhook keeps the path of what it pulls
         hint: remove to: for it, or end layout: with {repository}; registries-conf, kyverno and kustomize can express it
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_asks_for_platforms_that_all_its_images_have() {
+    fn a_rule_requires_only_platforms_that_all_its_images_have() {
         let list = "target: h.example\nimages:\n  - {image: 'a/a:1', platforms: [linux/amd64, linux/arm64]}\n  \
                     - {image: 'a/b:1', platforms: [linux/arm64/v8, windows(10.0.17763)/amd64]}\n  \
                     - {image: 'a/c:1', platforms: [linux/s390x]}\n  - a/d:1\n";
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn each_spelling_of_what_is_mirrored_ends_at_the_mirror_and_nothing_else_does() {
+    fn every_spelling_of_a_mirrored_image_leads_to_the_mirror_and_other_images_never_do() {
         let values: Value = serde_yaml::from_str(text(super::KIND.name, LIST).split_once('\n').unwrap().1).unwrap();
         let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         for (written, expected) in [

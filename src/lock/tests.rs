@@ -30,7 +30,7 @@ fn lock(images: Vec<LockedImage>) -> Lock {
 }
 
 #[test]
-fn the_golden_lock_comes_back_byte_for_byte() {
+fn the_golden_lock_survives_a_round_trip_byte_for_byte() {
     let lock = read(GOLDEN).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(lock.to_text(), GOLDEN);
     // It shows every feature.
@@ -44,7 +44,7 @@ fn the_golden_lock_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn the_text_depends_on_the_content_alone() {
+fn the_text_depends_only_on_the_content() {
     let a = image("a:1", &["linux/arm64", "linux/amd64"], D);
     let b = image("b:1", &[], E);
     let text = lock(vec![b.clone(), a.clone()]).to_text();
@@ -61,7 +61,7 @@ fn the_text_depends_on_the_content_alone() {
 }
 
 #[test]
-fn strings_that_look_like_something_else_survive() {
+fn strings_that_look_like_other_yaml_types_survive() {
     let odd = [
         "1.10",
         "007",
@@ -102,7 +102,7 @@ fn strings_that_look_like_something_else_survive() {
 }
 
 #[test]
-fn nonsense_is_refused_with_position() {
+fn an_invalid_lock_is_refused_with_position() {
     let entry = |source: &str| format!("- source: {source}\n  digest: {D}\n  media_type: application/x\n  size: 5\n");
     let file = |entries: &str| format!("version: 1\nimages:\n{entries}");
     let (a, b) = (entry("docker.io/library/a:1"), entry("docker.io/library/b:1"));
@@ -143,7 +143,7 @@ fn nonsense_is_refused_with_position() {
 }
 
 #[test]
-fn a_diff_tells_what_moved_came_and_went() {
+fn a_diff_lists_moved_added_and_removed_pins() {
     let old = lock(vec![image("a:1", &[], D), image("b:1", &[], D), image("c:1", &["linux/amd64"], D)]);
     let new = lock(vec![image("b:1", &[], E), image("c:1", &["linux/amd64"], D), image("d:1", &[], E)]);
     let changes: Vec<String> = old
@@ -156,7 +156,7 @@ fn a_diff_tells_what_moved_came_and_went() {
 }
 
 #[test]
-fn referrers_that_came_and_went_are_told_where_the_image_stays() {
+fn a_diff_lists_added_and_removed_referrers_of_an_unchanged_image() {
     let referrer = |of: &str, tag: Option<&str>| Referrer {
         digest: Digest::of(of.as_bytes()),
         media_type: MediaType::OCI_MANIFEST.parse().unwrap(),
@@ -183,7 +183,7 @@ fn referrers_that_came_and_went_are_told_where_the_image_stays() {
 }
 
 #[test]
-fn the_lock_stands_beside_its_config() {
+fn the_lock_lies_beside_its_config() {
     for (config, expected) in [("mirror.yaml", "mirror.lock"), ("a/prod.yaml", "a/prod.lock"), ("x.y.yml", "x.y.lock")]
     {
         assert_eq!(lock_path(Path::new(config)), Path::new(expected));

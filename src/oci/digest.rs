@@ -252,7 +252,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn text_is_checked() {
+    fn invalid_digests_are_refused() {
         let sha512 = format!("sha512:{}", "a".repeat(128));
         for good in [EMPTY, sha512.as_str()] {
             assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_names_bytes() {
+    fn a_digest_is_the_hash_of_the_bytes() {
         let empty = Digest::of(b"");
         assert_eq!(empty.as_str(), EMPTY);
         assert_eq!(empty.short(), "sha256:e3b0c44298fc");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_wants_length_and_digest() {
+    fn a_verifier_checks_length_and_digest() {
         let digest = Digest::of(b"hello");
         let check = |size: u64, parts: &[&[u8]]| -> Result<(), Mismatch> {
             let mut verifier = Verifier::new(digest.clone(), size);

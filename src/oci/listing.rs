@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_stays_byte_for_byte() {
+    fn existing_entries_stay_byte_for_byte() {
         let (a, b, c) = (entry("a", r#", "odd" : 1.0"#), entry("b", ""), entry("c", ""));
         let before = format!("{{\n \"x\": [ 1 ],\n \"manifests\": [\n  {}, {}\n ] , \"y\":null }}\n", a.json, b.json);
         let added = Listing::added(before.as_bytes(), &[c.clone(), a.clone()]).unwrap().unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_and_a_new_one() {
+    fn entries_are_added_to_an_empty_index_and_to_a_new_one() {
         let a = entry("a", "");
         let added = Listing::added(br#"{"manifests":[ ]}"#, std::slice::from_ref(&a)).unwrap().unwrap();
         assert_eq!(String::from_utf8(added).unwrap(), format!(r#"{{"manifests":[{} ]}}"#, a.json));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_is_left_alone() {
+    fn a_document_that_isnt_an_index_is_left_unchanged() {
         let a = entry("a", "");
         for bad in ["", "[]", "{}", r#"{"manifests":null}"#, r#"{"manifests":[1]}"#, r#"{"layers":[]}"#] {
             assert!(Listing::added(bad.as_bytes(), std::slice::from_ref(&a)).is_err(), "{bad}");

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_of_an_image_are_its_config_and_layers_each_once() {
+    fn the_successors_of_an_image_are_its_config_and_layers_each_once() {
         let (config, layer) = (descriptor("c", "a/odd"), descriptor("l", MediaType::OCI_LAYER));
         let image =
             read(None, &format!(r#"{{"config":{config},"layers":[{layer},{layer}],"subject":{layer}}}"#)).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_of_an_index_are_manifests_but_for_cached_layers() {
+    fn the_successors_of_an_index_are_its_manifests_without_cached_layers() {
         let (child, layer) = (descriptor("m", "a/unknown"), descriptor("l", MediaType::OCI_LAYER));
         let index = read(Some(MediaType::DOCKER_LIST), &format!(r#"{{"manifests":[{child},{layer}]}}"#)).unwrap();
         assert_eq!(index.kind(), Kind::Index);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_media_type_is_the_one_inside_then_the_served_one_then_the_shape() {
+    fn the_media_type_comes_from_the_content_then_the_header_then_the_shape() {
         let (oci, list, index) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_LIST, MediaType::OCI_INDEX);
         let artifact = "application/vnd.oci.artifact.manifest.v1+json";
         let of = |inside: &str, member: &str| format!(r#"{{"mediaType":{inside},"{member}":[]}}"#);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_mirrored_is_refused_by_name() {
+    fn unsupported_manifests_are_refused_by_name() {
         assert_eq!(read(None, r#"{"schemaVersion":1,"fsLayers":[]}"#).unwrap_err(), ManifestError::Schema1);
         let signed = Some("application/vnd.docker.distribution.manifest.v1+prettyjws");
         assert_eq!(read(signed, "{}").unwrap_err(), ManifestError::Schema1);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_numbers_and_sizes_are_refused() {
+    fn absurd_counts_and_sizes_are_refused() {
         let layer = |n: usize, size: u64| {
             let digest = Digest::of(n.to_string().as_bytes());
             format!(r#"{{"mediaType":"{}","digest":"{digest}","size":{size}}}"#, MediaType::OCI_LAYER)

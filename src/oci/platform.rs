@@ -120,7 +120,7 @@ mod tests {
     use super::Platform;
 
     #[test]
-    fn text_goes_both_ways() {
+    fn platforms_survive_a_round_trip_through_text() {
         for text in
             ["linux/amd64", "linux/arm/v7", "windows(10.0.17763)/amd64", "windows(10.0)/arm64/v8", "wasip1/wasm"]
         {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_index_has_is_refused_with_what_it_has() {
+    fn invalid_platforms_are_refused_with_a_suggestion() {
         for (bad, why) in [
             ("linux", "expected os/architecture[/variant]"),
             ("linux/", "expected os/architecture[/variant]"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_platform_is_the_wanted_one_or_not() {
+    fn listed_platforms_match_by_os_architecture_and_variant() {
         for (wanted, listed, expected) in [
             ("linux/amd64", "linux/amd64", true),
             ("linux/amd64", "linux/amd64/v3", true),
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_is_taken_as_it_is() {
+    fn a_listed_platform_is_kept_as_written() {
         let listed = |value| Platform::listed(&value).map(|platform| platform.to_string());
         let windows = json!({"os": "windows", "architecture": "amd64", "os.version": "10.0.1", "variant": "", "x": 1});
         assert_eq!(listed(windows).as_deref(), Some("windows(10.0.1)/amd64"));

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_of_an_index_come_once_and_in_order() {
+    fn entries_of_a_referrers_index_are_unique_and_in_order() {
         let [a, b] = [Digest::of(b"a"), Digest::of(b"b")];
         let entry = |digest: &Digest, kind: &str| {
             format!(r#"{{"mediaType":"x/y","digest":"{digest}","size":1,"artifactType":"{kind}"}}"#)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_the_digest_with_a_dash() {
+    fn referrer_tags_are_the_digest_with_a_dash() {
         let digest = Digest::of(b"");
         let base = format!("sha256-{}", digest.hex());
         assert_eq!(digest.referrers_tag().as_str(), base);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_stands_for_a_kind() {
+    fn the_suffix_of_a_tag_gives_the_kind_of_referrer() {
         let mut referrer = Referrer {
             digest: Digest::of(b"s"),
             media_type: MediaType::OCI_MANIFEST.parse().unwrap(),

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_per_copied_image() {
+    fn each_copied_image_gets_a_line() {
         let page = Page::default();
         let lines = Lines::new(page.clone());
         lines.begin(Task::Resolve, &names(&["docker.io/library/nginx:1.27", "quay.io/gone:1", "quay.io/gone:2"]));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_broken_until_the_end() {
+    fn status_lines_are_printed_until_the_task_ends() {
         let page = Page::default();
         let lines = Arc::new(Lines::new(page.clone()));
         lines.begin(Task::Copy, &[]);

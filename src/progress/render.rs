@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_as_the_screen_holds() {
+    fn only_as_many_images_as_fit_the_screen_are_drawn() {
         insta::assert_snapshot!(shown(24, 80, None), @"
     copying 3/50 images  30.0 MB of 120.0 MB+   25 %  10.0 MB/s  9 s+ left
     docker.io asks to wait 4 m 12 s (429)
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_bytes_is_told_in_what_it_goes_through() {
+    fn a_task_without_bytes_counts_items() {
         let now = Instant::now();
         let names: Vec<String> = (0..4).map(|n| format!("quay.io/a/b:{n}")).collect();
         let mut work = Work::new(Task::Plan, &names, now);

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_done_when_it_is_at_all_its_targets_and_one_reason_is_told_once() {
+    fn an_image_is_done_when_all_its_targets_have_it_and_each_reason_is_reported_once() {
         let now = Instant::now();
         let mut work = Work::new(Task::Copy, &names(&["a", "a", "b", "c"]), now);
         work.step("a", Step::Started, now);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_seconds_and_what_is_lost_is_still_to_come() {
+    fn the_rate_covers_the_last_seconds_and_lost_bytes_count_as_remaining() {
         let began = Instant::now();
         let mut work = Work::new(Task::Copy, &names(&["a"]), began);
         work.step("a", Step::Started, began);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_told_when_it_begins_and_when_it_ends() {
+    fn a_wait_is_reported_at_its_start_and_end() {
         let now = Instant::now();
         let until = |seconds: u32, asked| {
             let wait = Wait { since: now, next: now + SECOND * seconds, asked, answer: "429".to_owned() };

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_are_texts_and_only_what_is_set() {
+    fn project_metadata_contains_only_set_values_as_text() {
         let default = json!({ "project_name": "m", "metadata": { "public": "false" } });
         assert_eq!(body("m", &HarborCreate::default()), default);
         let settings = HarborCreate {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_api_is_asked_for_once_and_one_that_is_there_by_all() {
+    async fn a_missing_api_is_requested_once_and_an_existing_one_by_all() {
         let api = ReferrersApi::default();
         assert_eq!(asked(&api, |_| Ok(Err(Absence::Api))).await, (1, "Ok(Err(Api))".into()));
         assert_eq!(asked(&api, |_| Ok(Ok(1))).await, (0, "Ok(Err(Api))".into()));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_tells_nothing_teaches_nothing() {
+    async fn inconclusive_answers_leave_the_api_unknown() {
         let first = |turn, then| if turn == 0 { Ok(Err(Absence::Repository)) } else { Ok(Err(then)) };
         let api = ReferrersApi::default();
         assert_eq!(asked(&api, |turn| first(turn, Absence::Api)).await, (2, "Ok(Err(Api))".into()));

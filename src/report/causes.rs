@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_images_own_names_make_no_difference() {
+    fn failures_that_differ_only_in_the_images_names_have_one_cause() {
         let push = |name: &str, digest: &str| {
             let attempted = format!("push blob sha256:{digest} to harbor.example.com/mirror/ghcr.io/{name}");
             failed(&format!("ghcr.io/{name}:1"), &attempted, &format!("denied: no right to ghcr.io/{name}"))
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn other_causes_stay_apart_and_one_image_keeps_its_names() {
+    fn different_causes_stay_separate_and_a_single_image_keeps_its_names() {
         let outcomes = [
             failed("ghcr.io/a:1", "push to harbor.example.com/x", "no room"),
             failed("ghcr.io/b:1", "push to harbor.example.com/y", "no room"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_alike_is_kept_as_it_is() {
+    fn equal_messages_are_kept_unchanged() {
         let dead = |source| failed(source, "reach h.io", "connection refused to sha256:0123456789ab");
         let outcomes = [dead("ghcr.io/a:1"), dead("ghcr.io/b:1")];
         assert_eq!(folded(&outcomes), [("reach h.io: connection refused to sha256:0123456789ab".to_owned(), 2)]);

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_it_and_how_it_moves_is_told() {
+    fn the_hint_for_a_lost_pin_names_where_it_still_exists() {
         let gone = |source: &str| missing(source, Kind::NotFound, Side::Source, Some(404));
         let failed = |source: &str| outcome(source, "t1.io/a:1", Status::Failed, gone(source));
         let why = "the pinned manifest is no longer upstream: 404 Not Found";

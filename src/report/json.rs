@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_where_the_golden_report_has_it() {
+    fn every_key_has_the_place_and_type_of_the_golden_report() {
         let golden = golden();
         for report in samples::all() {
             let mut ours = BTreeSet::new();

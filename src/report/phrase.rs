@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_named_where_they_say_something() {
+    fn targets_are_named_only_where_they_differ() {
         let source = "docker.io/library/nginx:1.27";
         let in_registry = format!("harbor.example.com/mirror/{source}");
         let in_directory = format!("oci:/media/disk:{source}");

@@ -305,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_one_wherever_its_digest_is_known() {
+    fn an_image_counts_once_if_its_digest_is_known() {
         let known = outcome("a.io/b:1", Status::UpToDate, 0, 0, 0.0);
         let unknown = Outcome { digest: None, target: "down.io/b:1".to_owned(), ..known.clone() };
         let other = outcome("a.io/b:2", Status::UpToDate, 0, 0, 0.0);

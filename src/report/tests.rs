@@ -40,7 +40,7 @@ fn the_exit_status_of_a_run() {
 }
 
 #[test]
-fn the_exit_status_of_a_look() {
+fn the_exit_status_of_a_comparison() {
     let difference = Difference {
         source: "x".to_owned(),
         target: None,

@@ -178,7 +178,7 @@ fn formatting_stays() {
 }
 
 #[test]
-fn an_address_in_brackets_is_quoted_where_yaml_wants_it() {
+fn an_ipv6_address_is_quoted_where_yaml_requires_it() {
     let mut tree = Tree::new(&["nginx:1.27"], false);
     tree.mirrored[0].places[0].reference = "[::1]:5000/nginx:1.27".parse().unwrap();
     tree.write("pod.yaml", "apiVersion: v1\nkind: Pod\na: {image: nginx:1.27}\nb: {image: 'nginx:1.27'}\n");
@@ -191,7 +191,7 @@ fn an_address_in_brackets_is_quoted_where_yaml_wants_it() {
 }
 
 #[test]
-fn variables_stay_in_charge() {
+fn variables_are_kept() {
     let nginx = digest(NGINX);
     let m = "h.example/m/docker.io/library";
     for (written, pin, expected, told) in [
@@ -244,7 +244,7 @@ fn variables_stay_in_charge() {
 }
 
 #[test]
-fn arguments_are_shared() {
+fn build_arguments_are_rewritten_where_they_are_defined() {
     let (nginx, m) = (digest(NGINX), "h.example/m/docker.io/library");
     let lines = ["nginx:1.27", "redis:1.27"];
     for (text, expected, told) in [
@@ -351,7 +351,7 @@ fn split_fields_are_edited_as_such() {
 }
 
 #[test]
-fn the_second_target_may_be_chosen() {
+fn the_second_target_can_be_selected() {
     let mut tree = Tree::new(&["nginx:1.27"], false);
     tree.number = 1;
     tree.write("Dockerfile", "FROM nginx:1.27\nFROM h.example/m/docker.io/library/nginx:1.27\n");

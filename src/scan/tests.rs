@@ -140,7 +140,7 @@ fn yaml_is_read_as_yaml() {
 }
 
 #[test]
-fn what_is_of_no_known_kind_has_to_be_sure() {
+fn files_of_unknown_kind_need_an_unambiguous_reference() {
     let text = "image: nginx:1.27\npicture: {image: hero.png}\njobs: [{docker: [{image: cimg/node:20.1}]}]\nx: {image: '${X}'}\n";
     let expected = "docker.io/library/nginx:1.27 1:8 yaml\ndocker.io/cimg/node:20.1 3:26 yaml\n? ${X} 4: the variable X has no default";
     assert_eq!(shown(&read("x.yml", text)), expected);
@@ -160,7 +160,7 @@ fn fields_may_be_named() {
 }
 
 #[test]
-fn a_dockerfile_within_a_compose_file_is_told() {
+fn a_dockerfile_inside_a_compose_file_is_reported() {
     let inline = "        ARG V=3.20\n        FROM --platform=linux/amd64 golang:1.23 AS b\n        from b\n        \
         FROM alpine:${V}\n        COPY --from=busybox:1 /bin/sh /\n        FROM $UNKNOWN\n";
     let block = format!("services:\n  a:\n    build:\n      dockerfile_inline: |\n{inline}");
@@ -214,7 +214,7 @@ docker.io/library/golang:1.23 12:69 compose
 }
 
 #[test]
-fn dockerfiles_by_their_reference() {
+fn dockerfiles_follow_their_reference() {
     let text = "\
 # syntax=docker/dockerfile:1.7
 # check=skip=all
@@ -297,7 +297,7 @@ fn workflows_pipelines_and_development_containers() {
 }
 
 #[test]
-fn values_of_charts() {
+fn chart_values() {
     let text = format!(
         "image: {{registry: quay.io, repository: a/b, tag: 1.10}}\nold: {{image: nginx, tag: '1'}}\npinned: {{image: {{repository: c, digest: '{D}'}}}}\nnone: {{image: {{repository: d, tag: ''}}}}\nwhole: {{image: e:1}}\nnamed: {{image: {{name: f, tag: '2'}}}}\ngit: {{repository: 'https://x/y', tag: v1}}\nempty: {{image: {{repository: ''}}}}\n"
     );
@@ -308,7 +308,7 @@ fn values_of_charts() {
 }
 
 #[test]
-fn kustomizations_by_what_they_give() {
+fn kustomizations_by_their_images() {
     let text = format!(
         "resources: [a.yaml]\nimages:\n- name: nginx\n  newTag: '1.27'\n- {{name: a, newName: quay.io/a/a, digest: '{D}'}}\n- name: b\n  newName: c\nhelmCharts: [{{name: chart}}]\npatches:\n- patch: |-\n    image: inline:1\n"
     );

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_are_on_canonical_sources_and_cross_slashes() {
+    fn globs_match_canonical_sources_across_slashes() {
         let digest = crate::oci::Digest::of(b"");
         for (glob, source, matches, may_match) in [
             ("*", "nginx:1.27", true, true),

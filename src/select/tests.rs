@@ -76,7 +76,7 @@ fn filters_and_orders() {
 }
 
 #[test]
-fn each_step_tells_what_it_dropped() {
+fn each_step_reports_what_it_dropped() {
     let selection = Selection::new(spec("{semver: '>=1', exclude: ['*-rc*'], latest: 1, min: 1}")).unwrap();
     let picked = selection.apply(&tags("0.9 1.0 1.1 1.2-rc sha256-abc"));
     let steps: Vec<String> = picked.steps.iter().map(|step| format!("{}: {:?}", step.what, step.dropped)).collect();
@@ -96,7 +96,7 @@ fn each_step_tells_what_it_dropped() {
 }
 
 #[test]
-fn every_fault_is_told_with_its_key() {
+fn every_problem_is_reported_with_its_key() {
     for (yaml, key, index, part) in [
         ("glob: ['a', '[']", "glob", Some(1), "`[` isn't a glob"),
         ("{latest: 1, exclude: ['{a']}", "exclude", Some(0), "isn't a glob"),

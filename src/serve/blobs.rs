@@ -109,7 +109,7 @@ mod tests {
     use super::Part;
 
     #[test]
-    fn ranges_are_cut_to_the_blob() {
+    fn ranges_are_clamped_to_the_blob() {
         let some = |start, length| Part::Some { start, length };
         for (range, size, part) in [
             ("bytes=0-", 10, some(0, 10)),

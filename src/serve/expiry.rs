@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_abandoned_ends_by_itself() {
+    async fn abandoned_uploads_expire() {
         let memory = Memory::new();
         let world = Arc::new(memory.clone());
         let served = Arc::new(Served { world, options: Options::default(), uploads: Default::default() });
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_first_and_no_more_than_must() {
+    fn the_oldest_uploads_expire_first_and_no_more_than_necessary() {
         let start = Instant::now();
         let upload = |id: &str, second: u64, mebibytes: u64| {
             let since = start + Duration::from_secs(second);

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_may_have_segments_that_look_like_endpoints() {
+    fn repository_names_may_contain_segments_that_look_like_endpoints() {
         let registry: Registry = "localhost".parse().unwrap();
         let repository = |path: &str| Repository::new(registry.clone(), path).unwrap();
         let d = Digest::of(b"");

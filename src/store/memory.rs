@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_is_named() {
+    async fn missing_content_is_named() {
         let repository = Memory::new().repository(&name("registry.test/a"));
         let index = multi_platform("a", &["linux/amd64", "linux/arm64"]);
         index.children[0].try_push(&repository, None).await.unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_strict_world_wants_its_repositories_created() {
+    async fn a_strict_registry_requires_existing_repositories() {
         let memory = Memory::strict();
         let repository = memory.repository(&name("registry.test/a"));
         assert_eq!(repository.open_upload().await.unwrap_err().kind(), Kind::NotFound);

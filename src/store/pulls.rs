@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn turns_come_in_the_given_order_and_one_that_is_given_up_holds_nobody() {
+    async fn turns_follow_the_given_order_and_a_cancelled_one_is_skipped() {
         let (here, there): (Registry, Registry) = ("a.io".parse().unwrap(), "b.io".parse().unwrap());
         let order = PullOrder::new([(here.clone(), 1), (here.clone(), 3), (here.clone(), 7), (there.clone(), 2)]);
         let [first, second, third] = [1, 3, 7].map(|place| order.place(&here, place));

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_the_last_drawing_whatever_the_one_before_was() {
+    fn the_screen_shows_only_the_last_drawing() {
         let mut canvas = Canvas::default();
         let bar = |text: &'static str| {
             let style = ProgressStyle::with_template("{msg}").expect("a template");

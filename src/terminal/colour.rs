@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_that_can_unless_somebody_says_otherwise() {
+    fn colours_follow_the_terminal_unless_overridden() {
         let at = |is_terminal, set: &[(&str, &str)]| {
             by_surroundings(is_terminal, |name| {
                 set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))

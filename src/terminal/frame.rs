@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cursor_rests_at_the_top_and_nothing_is_left() {
+    fn the_cursor_stays_at_the_top_of_the_frame_and_old_lines_are_erased() {
         let mut frame = Frame::default();
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_goes_and_what_tells_images_apart_stays() {
+    fn a_name_is_shortened_in_the_middle_and_stays_distinguishable() {
         let long = "registry.example.com:5000/department/team/service-with-a-long-name:v1.27.3-alpine";
         assert_eq!(shorten(long, 100), long);
         assert_eq!(shorten(long, 40), "registry…with-a-long-name:v1.27.3-alpine");

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_may_stand_for_a_digest() {
+    fn the_digest_in_a_referrer_tag_is_recognised() {
         let digest = Digest::of(b"x");
         let long: Digest = format!("sha512:{}", "a".repeat(128)).parse().unwrap();
         let tags = digest.cosign_tags().chain([digest.referrers_tag(), long.referrers_tag()]);

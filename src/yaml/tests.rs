@@ -36,7 +36,7 @@ fn scalars_keep_their_text() {
 }
 
 #[test]
-fn unknown_and_duplicate_keys_are_told_together_and_the_first_counts() {
+fn unknown_and_duplicate_keys_are_reported_together_and_the_first_value_counts() {
     let (shape, notes) = read("count: 1\ninner:\n  flag: true\n  wrods: []\n  flag: false\ncount: 2\n").unwrap();
     assert_eq!(shape.count, Some(1));
     assert_eq!(
@@ -50,7 +50,7 @@ fn unknown_and_duplicate_keys_are_told_together_and_the_first_counts() {
 }
 
 #[test]
-fn what_ends_the_reading_has_its_position() {
+fn fatal_problems_have_a_position() {
     let deep = format!("count: {}1{}", "[".repeat(100), "]".repeat(100));
     for (text, expected) in [
         ("words: {a: b}", "1:8: words: expected a list, found a map"),
@@ -76,7 +76,7 @@ fn what_ends_the_reading_has_its_position() {
 }
 
 #[test]
-fn an_alias_is_fine_and_a_bomb_is_refused_at_once() {
+fn an_alias_is_accepted_and_a_bomb_is_refused_at_once() {
     let (shape, _) = read("words: &w [a, b]\ninner:\n  words: *w").unwrap();
     assert_eq!(shape.inner.unwrap().words, ["a", "b"]);
 
@@ -93,7 +93,7 @@ fn an_alias_is_fine_and_a_bomb_is_refused_at_once() {
 }
 
 #[test]
-fn a_file_cannot_steer_the_terminal() {
+fn text_from_a_file_is_escaped_for_the_terminal() {
     let problem = Problem::new(Position::START, KeyPath::default().key("a\u{1b}[2J"), "b\nc").with_hint("d\u{7}");
     let shown = Problems::new("mirror.yaml".as_ref(), "", vec![problem]).to_string();
     assert_eq!(shown, "mirror.yaml:1:1: a\\u{1b}[2J: b\\nc\nhint: d\\u{7}");

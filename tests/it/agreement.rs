@@ -147,11 +147,11 @@ async fn agree(has_api: bool) {
 }
 
 #[tokio::test]
-async fn whatever_was_deleted_in_a_registry_that_lists_referrers() {
+async fn commands_agree_on_deleted_content_in_a_registry_with_the_referrers_api() {
     agree(true).await;
 }
 
 #[tokio::test]
-async fn whatever_was_deleted_in_a_registry_that_keeps_fallback_indexes() {
+async fn commands_agree_on_deleted_content_in_a_registry_with_fallback_tags() {
     agree(false).await;
 }

@@ -55,7 +55,7 @@ impl Signed {
 }
 
 #[tokio::test]
-async fn real_registries_with_signed_tokens_mount_or_else_upload() {
+async fn real_registries_with_signed_tokens_mount_or_upload() {
     let (Some(source), Some(target)) = (Signed::start().await, Signed::start().await) else { return };
     let open = Registry::start().await;
     for name in ["one", "two"] {
@@ -85,7 +85,7 @@ async fn real_registries_with_signed_tokens_mount_or_else_upload() {
 }
 
 #[tokio::test]
-async fn a_token_that_ends_during_an_upload_is_fetched_again_once() {
+async fn a_token_that_expires_during_an_upload_is_renewed_once() {
     // The bytes of a layer, and the manifest after them.
     for held in ["/blobs/uploads/", "/manifests/"] {
         let tokens = Tokens::new().user("u", "right").expires_in(60);
@@ -137,7 +137,7 @@ async fn a_wrong_password_fails_its_registry_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_of_ecr_public_that_ends_is_fetched_again_once() {
+async fn an_expired_token_of_ecr_public_is_renewed_once() {
     for held in ["/manifests/sha256:", "/blobs/"] {
         let tokens = Tokens::new().stale_is_400();
         let (source, target) = (registry_of(&tokens).await, Registry::start().await);
@@ -161,7 +161,7 @@ async fn a_token_of_ecr_public_that_ends_is_fetched_again_once() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_helper_of_docker_is_asked() {
+async fn a_docker_credential_helper_is_used() {
     use std::os::unix::fs::PermissionsExt as _;
     let tokens = Tokens::new().user("helped", "by the keychain");
     let (source, target) = (registry_of(&tokens).await, Registry::start().await);

@@ -118,7 +118,7 @@ async fn a_bad_list_is_refused_with_its_position_before_any_request() {
 }
 
 #[tokio::test]
-async fn all_problems_are_told_together() {
+async fn all_problems_are_reported_together() {
     let scene = Scene::new().await;
     let text =
         "target: DST/m\nimagez: 1\nimages:\n  - SRC/A:1\n  - {image: SRC/b, tags: [\"-\"]}\nlimits: {transfers: 0}\n";
@@ -128,7 +128,7 @@ async fn all_problems_are_told_together() {
 }
 
 #[tokio::test]
-async fn an_unquoted_number_stays_what_is_written() {
+async fn an_unquoted_number_stays_as_written() {
     let scene = Scene::new().await;
     image("b").build().push(&scene.source.inside("a"), "1.10").await;
     scene.cli.write(
@@ -147,7 +147,7 @@ async fn a_missing_file_is_named() {
 }
 
 #[tokio::test]
-async fn a_lock_that_cannot_be_trusted_is_refused() {
+async fn an_invalid_lock_is_refused() {
     let scene = Scene::new().await;
     scene.cli.write("mirror.yaml", scene.fill("target: DST/m\nimages: [\"SRC/a:1\"]\n"));
     let entry = format!("images:\n- source: {}\n  digest: {DIGEST}\n", scene.fill("SRC/a:1"));
@@ -167,7 +167,7 @@ async fn a_lock_that_cannot_be_trusted_is_refused() {
 }
 
 #[tokio::test]
-async fn flags_that_exclude_each_other_are_refused() {
+async fn conflicting_flags_are_refused() {
     let scene = Scene::new().await;
     scene.cli.write("mirror.yaml", scene.fill("target: DST/m\nimages: [\"SRC/a:1\"]\n"));
     for line in [

@@ -64,7 +64,7 @@ fn app() -> Image {
 }
 
 #[tokio::test]
-async fn a_proxy_that_says_all_that_it_should() {
+async fn a_proxy_that_forwards_all_headers() {
     let location = format!("{HOST} proxy_set_header X-Forwarded-Proto $scheme; proxy_pass http://REGISTRY;");
     let settings = Settings { tls: true, location, ..Settings::default() };
     let Some(front) = Front::start(&settings) else { return };
@@ -73,7 +73,7 @@ async fn a_proxy_that_says_all_that_it_should() {
 
 /// The registry tells its own URLs by what the proxy says of the request, which is wrong.
 #[tokio::test]
-async fn a_tls_proxy_that_gets_the_location_wrong() {
+async fn a_tls_proxy_with_a_wrong_location_header() {
     for (told, headers) in [
         ("http:// and the right port", HOST),
         ("http:// and no port", "proxy_set_header Host $host;"),
@@ -90,7 +90,7 @@ async fn a_tls_proxy_that_gets_the_location_wrong() {
 
 /// nginx's own default is a megabyte.
 #[tokio::test]
-async fn a_proxy_that_takes_small_requests_alone() {
+async fn a_proxy_with_a_small_body_limit() {
     let location = format!("client_max_body_size 1m; {HOST} proxy_pass http://REGISTRY;");
     let Some(front) = Front::start(&Settings { location, ..Settings::default() }) else { return };
     front.carries(&app(), "{}").await;
@@ -98,7 +98,7 @@ async fn a_proxy_that_takes_small_requests_alone() {
 
 /// As any client sees it that doesn't ask for an encoding.
 #[tokio::test]
-async fn a_proxy_that_compresses_what_it_is_asked_to() {
+async fn a_proxy_that_compresses_on_request() {
     let more = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0; gzip_types *;".to_owned();
     let location = format!("{HOST} proxy_pass http://REGISTRY;");
     let Some(front) = Front::start(&Settings { location, more, ..Settings::default() }) else { return };
@@ -107,7 +107,7 @@ async fn a_proxy_that_compresses_what_it_is_asked_to() {
 
 /// A cache in front that asks for gzip, whatever its client asks for.
 #[tokio::test]
-async fn a_proxy_that_compresses_json_unasked_is_read_or_named() {
+async fn a_proxy_that_always_compresses_json_works_or_is_named_in_the_error() {
     let inner = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0;
         gzip_types application/json application/vnd.oci.image.index.v1+json application/vnd.oci.image.manifest.v1+json;
         server { listen unix:FOLDER/inner; location / { proxy_set_header Host $http_host; proxy_pass http://REGISTRY; } }";
@@ -130,7 +130,7 @@ async fn a_proxy_that_compresses_json_unasked_is_read_or_named() {
 }
 
 #[tokio::test]
-async fn a_password_for_everything_or_for_writing_alone() {
+async fn a_password_for_all_requests_or_only_for_writes() {
     const LOGIN: &str = "{username: mirror, password: {env: REGISTRY_PASSWORD}}";
     let user = Some(("mirror", "p4ss"));
     let auth = "auth_basic tests; auth_basic_user_file FOLDER/htpasswd;";

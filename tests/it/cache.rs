@@ -23,7 +23,7 @@ async fn mirrored_then_moved() -> Scene {
 }
 
 #[tokio::test]
-async fn a_manifest_leaves_the_source_once() {
+async fn a_manifest_is_read_from_the_source_once() {
     for (flag, gets) in [("", 0), (" --no-cache", 3)] {
         let scene = mirrored_then_moved().await;
         let sync = scene.cli.run(&format!("sync{flag}")).await;
@@ -53,7 +53,7 @@ async fn an_index_of_referrers_is_pulled_once() {
 }
 
 #[tokio::test]
-async fn without_it_nothing_is_written() {
+async fn without_the_cache_nothing_is_written() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
@@ -63,7 +63,7 @@ async fn without_it_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_plan_that_reads_manifests_reads_them_for_the_sync_as_well() {
+async fn manifests_read_by_plan_are_not_read_again_by_sync() {
     let scene = Scene::new().await;
     multi_platform("app", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("app"), "1").await;
     scene.list("  - SRC/app:1\n");
@@ -76,7 +76,7 @@ async fn a_plan_that_reads_manifests_reads_them_for_the_sync_as_well() {
 }
 
 #[tokio::test]
-async fn the_config_that_tells_a_platform_is_read_once() {
+async fn the_config_with_the_platform_is_read_once() {
     let scene = Scene::new().await;
     image("app").platform("linux/arm64").build().push(&scene.source.inside("app"), "1").await;
     scene.list("  - {image: \"SRC/app:1\", platforms: [linux/arm64], referrers: none}\n");
@@ -88,7 +88,7 @@ async fn the_config_that_tells_a_platform_is_read_once() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_told_once() {
+async fn an_unwritable_folder_is_reported_once() {
     let scene = Scene::new().await;
     for name in ["a", "b", "c"] {
         scene.publish(name, "1").await;
@@ -108,7 +108,7 @@ async fn a_folder_that_cannot_be_written_is_told_once() {
 }
 
 #[tokio::test]
-async fn it_is_where_it_is_said_to_be_else_where_caches_are() {
+async fn the_cache_lies_in_the_configured_folder_or_the_xdg_cache_folder() {
     let source = Registry::start().await;
     image("app").build().push(&source.inside("app"), "1").await;
     for (told, caches, expected) in
@@ -127,7 +127,7 @@ async fn it_is_where_it_is_said_to_be_else_where_caches_are() {
 }
 
 #[tokio::test]
-async fn two_processes_share_one() {
+async fn two_processes_share_a_cache() {
     let scene = Scene::new().await;
     let tags: Vec<String> = (0..20).map(|tag| tag.to_string()).collect();
     for tag in &tags {

@@ -49,7 +49,7 @@ fn checks(scene: &Scene, run: &Run) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn everything_is_proved_and_nothing_stays() {
+async fn check_proves_every_permission_and_leaves_nothing_behind() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     let run = scene.cli.run("check --json").await;
     assert_eq!(run.code, 0, "{run}");
@@ -76,7 +76,7 @@ async fn everything_is_proved_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn pins_are_what_is_asked_for() {
+async fn check_requests_the_pinned_digests() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     assert_eq!(scene.cli.run("lock").await.code, 0);
     image("moved").build().push(&scene.source.inside("app"), "1").await;
@@ -87,7 +87,7 @@ async fn pins_are_what_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_found_where_a_pull_would_not_tell() {
+async fn a_wrong_password_is_found_also_where_anonymous_pulls_work() {
     // Everybody may read here, and who asks for a token with a scope gets one for nobody.
     let tokens = Tokens::new().user("me", "right").public();
     let scene = Scene::new(Settings { tokens: Some(tokens), ..Settings::default() }, Settings::default()).await;
@@ -108,7 +108,7 @@ async fn a_wrong_password_is_found_where_a_pull_would_not_tell() {
 }
 
 #[tokio::test]
-async fn who_may_not_push_hears_it_before_the_first_byte() {
+async fn a_missing_push_permission_is_reported_before_any_upload() {
     let scene = Scene::new(Settings::default(), Settings { strict: true, ..Settings::default() }).await;
     let run = scene.cli.run("check --json").await;
     assert_eq!(run.code, 1, "{run}");
@@ -119,7 +119,7 @@ async fn who_may_not_push_hears_it_before_the_first_byte() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_down_has_one_line() {
+async fn an_unreachable_host_is_reported_on_one_line() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     scene.list("  - SRC/app:1\n  - SRC/gone:1\n  - 127.0.0.1:1/a:1\n  - 127.0.0.1:1/b:1\n", "");
     let run = scene.cli.run("check --json").await;
@@ -131,7 +131,7 @@ async fn a_host_that_is_down_has_one_line() {
 }
 
 #[tokio::test]
-async fn what_only_doing_it_would_tell_is_no_failure() {
+async fn an_unverifiable_permission_is_not_a_failure() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     scene.list("  - {image: SRC/app, select: {latest: 1}}\n", "");
     let run = scene.cli.run("check --json").await;
@@ -141,7 +141,7 @@ async fn what_only_doing_it_would_tell_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_tried_again() {
+async fn a_request_to_a_failing_server_is_retried() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     scene.source.script.once("GET", "/v2/", Fault::refuse(503, "UNAVAILABLE"));
     assert_eq!(scene.cli.run("check").await.code, 0);
@@ -207,7 +207,7 @@ async fn check_and_sync_agree() {
 }
 
 #[tokio::test]
-async fn an_upload_that_leads_where_nobody_answers_is_found() {
+async fn an_upload_location_at_an_unreachable_host_is_found() {
     let scene = Scene::new(Settings::default(), Settings::default()).await;
     let headers = vec![("location", "http://127.0.0.1:1/upload".into())];
     scene.target.script.always("POST", "/blobs/uploads/", Fault::Answer { status: 202, headers, body: String::new() });
@@ -220,7 +220,7 @@ async fn an_upload_that_leads_where_nobody_answers_is_found() {
 }
 
 #[tokio::test]
-async fn a_client_of_docker_registry_sees_no_trace() {
+async fn check_leaves_no_trace_in_docker_registry() {
     let Some(target) = DockerRegistry::with(docker_registry::Settings::default()) else { return };
     let source = Registry::start().await;
     image("app").build().push(&source.inside("app"), "1").await;

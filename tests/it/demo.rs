@@ -32,7 +32,7 @@ fn files(folder: &Path) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
-async fn what_it_mirrors_can_be_unpacked_and_run() {
+async fn the_demo_image_can_be_unpacked_and_run() {
     let cli = Cli::new();
     std::fs::create_dir(cli.path("tmp")).expect("a folder");
     let temporary = cli.path("tmp");

@@ -8,7 +8,7 @@ const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b
 const E: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 #[tokio::test]
-async fn a_line_a_reference_with_its_places() {
+async fn each_reference_is_printed_with_its_locations() {
     let cli = Cli::new()
         .file("deploy/web.yaml", "apiVersion: v1\nkind: Pod\nspec:\n  a: {image: nginx:1.27}\n  b: {image: docker.io/library/nginx:1.27}\n  c: {image: 'h.example/m/x:1'}\n  d: {image: '${X}'}\n")
         .file("Dockerfile", "FROM nginx:1.27\nFROM $NONE\n")
@@ -46,7 +46,7 @@ async fn a_line_a_reference_with_its_places() {
 }
 
 #[tokio::test]
-async fn it_works_without_a_mirror_yaml_and_without_a_secret() {
+async fn discover_needs_no_mirror_yaml_and_no_secrets() {
     let cli = Cli::new().file("Dockerfile", "FROM nginx:1.27\n");
     assert_eq!(cli.run("discover .").await.stdout, "docker.io/library/nginx:1.27  Dockerfile:1\n");
     for line in [
@@ -67,7 +67,7 @@ async fn it_works_without_a_mirror_yaml_and_without_a_secret() {
 }
 
 #[tokio::test]
-async fn write_adds_what_is_lacking_and_nothing_else() {
+async fn write_adds_only_missing_images() {
     let cli = Cli::new().file("mirror.yaml", LIST).file("Dockerfile", "FROM nginx:1.27\n");
     assert_eq!(cli.run("discover . --check").await.code, 0);
     cli.write("Dockerfile", format!("FROM nginx:1.27@{D}\nFROM redis:7\nFROM redis:7@{D}\nFROM redis@{D}\nFROM quay.io/a/b:1\nFROM h.example/m/x:1\nFROM python@{E}\nFROM two:1@{D}\nFROM two:1@{E}\n"));
@@ -90,7 +90,7 @@ async fn write_adds_what_is_lacking_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_list_covers_what_it_selects_and_what_it_names() {
+async fn images_that_the_list_names_or_selects_count_as_covered() {
     let list = format!(
         "target: h.example/m\nimages:\n- nginx:1.27@{D}\n- {{image: quay.io/a/b, select: {{semver: '>=2'}}}}\n- {{image: 'python@{E}', as: '3.7'}}\n"
     );
@@ -141,7 +141,7 @@ async fn a_first_list_may_be_empty() {
 }
 
 #[tokio::test]
-async fn stdin_is_a_list_or_what_it_looks_like() {
+async fn stdin_is_read_as_a_list_or_by_its_content() {
     let cli = Cli::new();
     let run = cli.run_with_input("discover -", "nginx:1.27 nginx:1.27\tredis:7\n# x:1\n").await;
     assert_eq!(
@@ -160,7 +160,7 @@ async fn stdin_is_a_list_or_what_it_looks_like() {
 }
 
 #[tokio::test]
-async fn what_is_skipped_and_what_is_broken() {
+async fn skipped_and_broken_files_are_reported() {
     let cli = Cli::new()
         .file(".gitignore", "ignored/\n")
         .file(".github/workflows/ci.yml", "jobs: {a: {container: node:20}}\n")
@@ -197,7 +197,7 @@ async fn what_is_skipped_and_what_is_broken() {
 }
 
 #[tokio::test]
-async fn ten_thousand_files_take_no_time() {
+async fn ten_thousand_files_are_read_quickly() {
     let cli = Cli::new();
     for index in 0..10_000 {
         let name = format!("d{}/f{index}.yaml", index % 100);
@@ -216,7 +216,7 @@ fn chart() -> Cli {
 }
 
 #[tokio::test]
-async fn a_chart_is_rendered_where_helm_is() {
+async fn a_chart_is_rendered_if_helm_is_installed() {
     let Some(helm) = Program::helm() else { return };
     let cli = chart().env("PATH", helm.on_path());
     let run = cli.run("discover .").await;
@@ -237,7 +237,7 @@ async fn a_chart_is_rendered_where_helm_is() {
 }
 
 #[tokio::test]
-async fn a_chart_is_read_by_its_values_where_helm_is_not() {
+async fn without_helm_the_values_of_a_chart_are_read() {
     let cli = chart().env("PATH", "/nowhere");
     let run = cli.run("discover web").await;
     insta::assert_snapshot!(run.to_string(), @"
@@ -252,7 +252,7 @@ async fn a_chart_is_read_by_its_values_where_helm_is_not() {
 }
 
 #[tokio::test]
-async fn what_is_no_text_is_told_where_it_is_meant_to_be_read() {
+async fn text_in_other_encodings_is_reported_and_binary_files_are_skipped() {
     let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("FROM nginx:1.27\n".bytes().flat_map(|b| [b, 0])).collect();
     let cli = Cli::new()
         .file("Dockerfile", "FROM nginx:1.27\n")
@@ -286,7 +286,7 @@ async fn what_is_no_text_is_told_where_it_is_meant_to_be_read() {
 /// Nobody writes to the pipe: reading it would never end.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_pipe_that_never_ends_is_left_at_one_signal() {
+async fn one_signal_ends_the_reading_of_an_endless_pipe() {
     let cli = Cli::new().file("Dockerfile", "FROM nginx:1.27\n");
     let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
     assert!(made.success());

@@ -38,7 +38,7 @@ fn assert_part(name: &str, text: &str) {
 }
 
 #[test]
-fn the_page_of_commands_is_what_help_says() {
+fn the_page_of_commands_matches_the_help() {
     let mut page = format!(
         "# Commands\n\n{GENERATED}\n\nWhat `transship help VERB` prints, without the flags of every verb, which come first.\n\n"
     );
@@ -60,7 +60,7 @@ fn trimmed(text: &str) -> String {
 type Maps = Vec<(String, Vec<[String; 3]>)>;
 
 #[test]
-fn the_page_of_keys_is_what_the_schema_says() {
+fn the_page_of_keys_matches_the_schema() {
     let schema: Value = serde_json::from_str(&Config::schema()).expect("JSON");
     let mut maps = Maps::new();
     collect(&schema, &schema, "", &mut maps);
@@ -232,7 +232,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn all_links_resolve() {
     let link = Regex::new(r"\]\(([^)#]*)(?:#[^)]*)?\)").expect("a valid expression");
     for page in pages() {
         let text = std::fs::read_to_string(&page).expect("a page");
@@ -262,7 +262,7 @@ fn the_readme_is_short_and_begins_with_how_to_install() {
 }
 
 #[test]
-fn command_lines_in_the_pages_are_understood() {
+fn command_lines_in_the_pages_are_valid() {
     for page in pages() {
         let text = std::fs::read_to_string(&page).expect("a page");
         let is_generated = text.contains(GENERATED);

@@ -28,7 +28,7 @@ async fn describe(session: &Session, path: &str) -> aws_sdk_ecr::types::Reposito
 }
 
 #[tokio::test]
-async fn a_missing_repository_is_created_as_set_and_only_once() {
+async fn a_missing_repository_is_created_once_with_the_settings() {
     let Some(moto) = Moto::start() else { return };
     let (sessions, registry) = (sessions(&moto), registry("eu-west-1"));
     let create = EcrCreate {
@@ -66,7 +66,7 @@ async fn a_missing_repository_is_created_as_set_and_only_once() {
 }
 
 #[tokio::test]
-async fn runs_at_once_do_no_harm() {
+async fn concurrent_runs_dont_disturb_each_other() {
     let Some(moto) = Moto::start() else { return };
     let sessions = sessions(&moto);
     let registry = registry("us-east-1");

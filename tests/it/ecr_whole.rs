@@ -67,7 +67,7 @@ fn config(source: &str, names: &[&str], endpoint: &str, ecr: &str) -> String {
 }
 
 #[tokio::test]
-async fn eight_images_into_a_missing_repository_are_one_create_call() {
+async fn eight_images_for_a_missing_repository_make_one_create_call() {
     let scene = Scene::new().await;
     let names = ["app:1", "app:2", "app:3", "app:4", "app:5", "app:6", "app:7", "app:8"];
     let images = scene.publish(&names, CREATE).await;
@@ -101,7 +101,7 @@ async fn eight_images_into_a_missing_repository_are_one_create_call() {
 }
 
 #[tokio::test]
-async fn a_signature_that_comes_late_takes_no_call_to_the_control_plane() {
+async fn a_late_signature_needs_no_call_to_the_control_plane() {
     let scene = Scene::new().await;
     scene.cli.write("policy.json", POLICY);
     let images = scene.publish(&["app:1"], POLICIES).await;
@@ -128,7 +128,7 @@ const CONTROL_PLANE: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn without_the_right_to_create_nothing_is_pulled() {
+async fn without_permission_to_create_nothing_is_pulled() {
     let scene = Scene::new().await;
     scene.publish(&["app:1", "app:2"], CREATE).await;
     scene.ecr.account.refuse("CreateRepository", "AccessDeniedException");
@@ -181,7 +181,7 @@ async fn existing(ecr: &str) -> (Scene, Vec<Image>) {
 }
 
 #[tokio::test]
-async fn policies_of_existing_repositories_are_reconciled_where_that_is_asked_for() {
+async fn policies_of_existing_repositories_are_reconciled_if_set() {
     let (scene, images) = existing(POLICIES).await;
     let account = &scene.ecr.account;
     let plan = scene.cli.run("plan").await;
@@ -212,7 +212,7 @@ async fn policies_of_existing_repositories_are_reconciled_where_that_is_asked_fo
 }
 
 #[tokio::test]
-async fn a_policy_that_may_not_be_set_fails_its_repository_before_anything_is_pulled_for_it() {
+async fn a_denied_policy_fails_its_repository_before_anything_is_pulled() {
     let (scene, images) = existing(POLICIES).await;
     scene.ecr.account.refuse("PutLifecyclePolicy", "AccessDeniedException");
     let sync = scene.cli.run("sync --json").await;
@@ -230,7 +230,7 @@ async fn a_policy_that_may_not_be_set_fails_its_repository_before_anything_is_pu
 }
 
 #[tokio::test]
-async fn policies_of_existing_repositories_are_left_alone_unless_told_otherwise() {
+async fn policies_of_existing_repositories_are_kept_by_default() {
     let (scene, _) = existing("create: {lifecycle_policy: lifecycle.json, repository_policy: policy.json}").await;
     let sync = scene.cli.run("sync --json").await;
     assert_eq!(sync.code, 0, "{sync}");
@@ -240,7 +240,7 @@ async fn policies_of_existing_repositories_are_left_alone_unless_told_otherwise(
 }
 
 #[tokio::test]
-async fn a_token_that_ends_amid_the_run_is_renewed_once() {
+async fn a_token_that_expires_during_the_run_is_renewed_once() {
     let scene = Scene::new().await;
     let names = ["a:1", "b:1", "c:1"];
     let images = scene.publish(&names, "create: true").await;
@@ -253,7 +253,7 @@ async fn a_token_that_ends_amid_the_run_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_that_holds_something_else_is_a_conflict_before_a_byte_moves() {
+async fn an_immutable_tag_with_another_digest_is_a_conflict_before_any_transfer() {
     let scene = Scene::new().await;
     scene.ecr.account.create("mirror/app", json!({"imageTagMutability": "IMMUTABLE"}));
     let old = image("old").build();
@@ -273,7 +273,7 @@ async fn an_immutable_tag_that_holds_something_else_is_a_conflict_before_a_byte_
 }
 
 #[tokio::test]
-async fn blobs_are_mounted_if_the_account_wants_it_and_else_not_even_asked_for() {
+async fn blobs_are_mounted_only_if_the_account_enables_it() {
     for enabled in [false, true] {
         let scene = Scene::new().await;
         if enabled {
@@ -297,7 +297,7 @@ async fn blobs_are_mounted_if_the_account_wants_it_and_else_not_even_asked_for()
 }
 
 #[tokio::test]
-async fn manifests_go_at_the_pace_that_the_account_allows() {
+async fn manifests_are_pushed_at_the_rate_that_the_account_allows() {
     let scene = Scene::new().await;
     let names: Vec<String> = (0..16).map(|tag| format!("app:{tag}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -324,7 +324,7 @@ async fn ask(ecr: &Ecr, request: &str, authorization: &str, body: Vec<u8>) -> (u
 }
 
 #[tokio::test]
-async fn the_fake_refuses_what_ecr_refuses() {
+async fn the_fake_refuses_the_same_requests_as_ecr() {
     let ecr = Ecr::start().await;
     let (old, current) = (ecr.account.authorization(), ecr.account.authorization());
     let shared = image("a").build();
@@ -363,7 +363,7 @@ async fn the_fake_refuses_what_ecr_refuses() {
 }
 
 #[tokio::test]
-async fn moto_and_a_registry_with_its_password_are_an_ecr() {
+async fn moto_and_a_registry_with_its_password_act_as_ecr() {
     let user = Some(("AWS", "123456789012-auth-token"));
     let settings = docker_registry::Settings { user, ..docker_registry::Settings::default() };
     let (Some(moto), Some(registry)) = (Moto::start(), DockerRegistry::with(settings)) else { return };

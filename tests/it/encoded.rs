@@ -5,7 +5,7 @@ use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
 #[tokio::test]
-async fn a_label_does_no_harm_and_wrong_bytes_are_explained_by_it() {
+async fn a_content_encoding_header_is_harmless_and_explains_wrong_bytes() {
     let app = image("app").layer(3000).build();
     let layer = app.blobs.iter().find(|blob| blob.descriptor.size == 3000).unwrap();
     let encoded = |body: String| Fault::Answer {

@@ -118,7 +118,7 @@ fn statuses(outcomes: &[Outcome]) -> Vec<Status> {
 }
 
 #[tokio::test]
-async fn children_go_before_parents_and_the_root_goes_last_and_once_by_its_tag() {
+async fn children_are_pushed_before_parents_and_the_root_once_by_its_tag() {
     let mut batch = Batch::new();
     let inner = multi_platform("inner", &["linux/arm/v7"]);
     let root = index().child("linux/amd64", image("app").build()).attested().nested(inner.clone()).build();
@@ -140,7 +140,7 @@ async fn children_go_before_parents_and_the_root_goes_last_and_once_by_its_tag()
 }
 
 #[tokio::test]
-async fn a_wrong_blob_is_never_committed_and_the_others_arrive() {
+async fn a_wrong_blob_is_never_committed_and_other_images_are_copied() {
     let mut batch = Batch::new();
     let images: Vec<Image> = (0..20).map(|i| image(&format!("i{i}")).build()).collect();
     for (i, image) in images.iter().enumerate() {
@@ -161,7 +161,7 @@ async fn a_wrong_blob_is_never_committed_and_the_others_arrive() {
 }
 
 #[tokio::test]
-async fn a_source_that_breaks_goes_on_where_it_broke_within_the_same_upload() {
+async fn an_interrupted_download_is_resumed_within_the_same_upload() {
     let mut batch = Batch::new();
     let image = image("app").layer(1000).build();
     let layer = image.blobs[1].digest();
@@ -176,7 +176,7 @@ async fn a_source_that_breaks_goes_on_where_it_broke_within_the_same_upload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_breaks_gets_a_fresh_upload() {
+async fn an_interrupted_upload_is_replaced_by_a_new_one() {
     let mut batch = Batch::new();
     let image = image("app").layer(1000).build();
     batch.image(&image, "src.test/app:1", "dst.test/app").await;
@@ -188,7 +188,7 @@ async fn a_target_that_breaks_gets_a_fresh_upload() {
 }
 
 #[tokio::test]
-async fn what_a_target_says_is_missing_is_sent_after_all() {
+async fn content_that_the_target_reports_missing_is_sent_after_all() {
     let mut batch = Batch::new();
     let image = image("app").layer(1000).build();
     let layer = image.blobs[1].digest();
@@ -216,7 +216,7 @@ async fn what_a_target_says_is_missing_is_sent_after_all() {
 }
 
 #[tokio::test]
-async fn what_is_there_ends_a_branch() {
+async fn a_manifest_at_the_target_ends_the_walk_of_its_branch() {
     let mut batch = Batch::new();
     let old = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     let new = index()
@@ -234,7 +234,7 @@ async fn what_is_there_ends_a_branch() {
 }
 
 #[tokio::test]
-async fn where_pulls_count_the_target_is_asked_first() {
+async fn if_the_source_is_metered_the_manifest_is_read_from_the_target() {
     let mut batch = Batch::new();
     let image = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     batch.image(&image, "src.test/app:2", "dst.test/app").await;
@@ -247,7 +247,7 @@ async fn where_pulls_count_the_target_is_asked_first() {
 }
 
 #[tokio::test]
-async fn after_a_stop_nothing_is_started_and_each_image_says_so() {
+async fn after_an_interrupt_no_image_is_started_and_each_is_reported_as_interrupted() {
     let mut batch = Batch::new();
     let (first, second) = (image("a").build(), image("b").build());
     batch.transfers = 1;
@@ -271,7 +271,7 @@ async fn after_a_stop_nothing_is_started_and_each_image_says_so() {
 }
 
 #[tokio::test]
-async fn an_index_deeper_than_any_sane_one_is_refused() {
+async fn an_index_that_is_nested_too_deeply_is_refused() {
     let mut batch = Batch::new();
     let deep = (0..20).fold(image("core").build(), |inner, _| index().nested(inner).build());
     batch.image(&deep, "src.test/deep:1", "dst.test/deep").await;

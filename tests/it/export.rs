@@ -52,7 +52,7 @@ async fn the_kinds_are_listed() {
 }
 
 #[tokio::test]
-async fn several_files_go_to_stdout_or_below_a_folder() {
+async fn several_files_are_written_to_stdout_or_a_folder() {
     let cli = plain();
     let run = cli.run("export containerd").await;
     insta::assert_snapshot!(run.to_string(), @r#"
@@ -97,7 +97,7 @@ async fn several_files_go_to_stdout_or_below_a_folder() {
 }
 
 #[tokio::test]
-async fn what_a_format_has_no_comment_for_is_told_beside_it() {
+async fn notes_that_a_format_cant_hold_as_comments_go_to_stderr() {
     let run = plain().run("export json").await;
     let map: std::collections::BTreeMap<String, String> = serde_json::from_str(&run.stdout).expect("a map");
     assert_eq!(map["docker.io/library/nginx:1.27"], format!("h.example/m/docker.io/library/nginx:1.27@{D}"));
@@ -106,7 +106,7 @@ async fn what_a_format_has_no_comment_for_is_told_beside_it() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_exported_is_known_before_anything_is_written() {
+async fn images_that_cant_be_exported_are_reported_before_anything_is_written() {
     let cli = plain();
     for (line, why) in [
         ("export", "required"),
@@ -128,7 +128,7 @@ async fn what_can_not_be_exported_is_known_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn an_image_that_a_kind_can_not_express_is_named() {
+async fn an_image_that_a_format_cant_express_is_named() {
     let list = "target: h.example/m\nimages: ['nginx:1.27', {image: 'nginx:1.28', to: infra/nginx}]\n";
     let cli = scene(list, &["docker.io/library/nginx:1.27", "docker.io/library/nginx:1.28"]);
     let run = cli.run("export containerd -o out").await;
@@ -147,7 +147,7 @@ async fn an_image_that_a_kind_can_not_express_is_named() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn secrets_go_to_files_for_their_owner() {
+async fn files_with_secrets_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt as _;
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let list = format!(
@@ -189,7 +189,7 @@ async fn secrets_go_to_files_for_their_owner() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn secrets_are_shown_at_a_terminal_only_if_asked_for() {
+async fn secrets_are_printed_to_a_terminal_only_on_request() {
     let list =
         "target: h.example/m\nimages: [nginx]\nregistries: {h.example: {username: me, password: {env: SECRET}}}\n";
     let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
@@ -212,7 +212,7 @@ async fn secrets_are_shown_at_a_terminal_only_if_asked_for() {
 
 /// kubernetes-validate compares each object with the schema of its kind, and takes no key that isn't in there.
 #[tokio::test]
-async fn objects_of_kubernetes_fit_their_schemas() {
+async fn kubernetes_objects_match_their_schemas() {
     let program = std::env::var_os("TRANSSHIP_TEST_KUBEVALIDATE").unwrap_or_else(|| "kubernetes-validate".into());
     let list = "targets: [h.example/m, 'g.example/m']\nimages: [nginx]\nregistries:\n  h.example: {username: me, password: {env: \
         SECRET}}\n  docker.io: {username: me, password: {env: SECRET}}\n";
@@ -241,7 +241,7 @@ async fn objects_of_kubernetes_fit_their_schemas() {
 
 /// kubectl reads each object as its type, and kustomize builds with the component.
 #[tokio::test]
-async fn kubectl_takes_what_is_written_for_kubernetes() {
+async fn kubectl_accepts_the_kubernetes_objects() {
     let Some(kubectl) = Program::kubectl() else { return };
     let list = "target: h.example/m\nimages: ['nginx:1.27', 'nginx:1-27', 'nginx:latest', 'quay.io/a/b:v1']\nregistries: {h.example: {username: me, password: {env: SECRET}}}\n";
     let pinned =

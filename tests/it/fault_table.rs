@@ -227,7 +227,7 @@ fn chosen() -> Vec<Cell> {
 }
 
 #[test]
-fn the_cells_that_are_always_tried_have_each_fault_each_kind_and_each_time() {
+fn the_cells_of_the_suite_cover_every_fault_kind_and_moment() {
     fn of<T: Eq + std::hash::Hash>(cells: &[Cell], part: impl Fn(&Cell) -> T) -> HashSet<T> {
         cells.iter().map(part).collect()
     }

@@ -16,7 +16,7 @@ async fn scene() -> Scene {
 }
 
 #[tokio::test]
-async fn only_takes_a_name_as_update_does() {
+async fn only_accepts_the_same_names_as_update() {
     let scene = scene().await;
     let source = scene.source.name();
     for (only, images) in
@@ -31,7 +31,7 @@ async fn only_takes_a_name_as_update_does() {
 }
 
 #[tokio::test]
-async fn plan_takes_what_sync_takes() {
+async fn plan_accepts_the_flags_of_sync() {
     let scene = scene().await;
     assert_eq!(scene.cli.run("sync").await.code, 0);
     let lock = scene.cli.read("mirror.lock");
@@ -56,7 +56,7 @@ async fn plan_takes_what_sync_takes() {
 }
 
 #[tokio::test]
-async fn deep_claims_no_bytes_that_nobody_read() {
+async fn deep_reports_no_bytes_that_werent_read() {
     let scene = scene().await;
     assert_eq!(scene.cli.run("sync").await.code, 0);
     let present = async |flag: &str| {
@@ -68,7 +68,7 @@ async fn deep_claims_no_bytes_that_nobody_read() {
 }
 
 #[tokio::test]
-async fn a_second_run_tells_of_the_first_and_goes_on_or_waits() {
+async fn a_second_run_reports_the_first_and_continues_or_waits() {
     let scene = scene().await;
     let gate = Gate::closed();
     scene.source.script.times(1, "GET", "/v2/db/", Fault::Wait(gate.clone()));
@@ -89,7 +89,7 @@ async fn a_second_run_tells_of_the_first_and_goes_on_or_waits() {
 }
 
 #[tokio::test]
-async fn a_killed_run_is_at_work_no_more() {
+async fn a_killed_run_doesnt_count_as_running() {
     let scene = scene().await;
     let gate = Gate::closed();
     scene.source.script.times(1, "GET", "/v2/db/", Fault::Wait(gate.clone()));
@@ -99,7 +99,7 @@ async fn a_killed_run_is_at_work_no_more() {
 }
 
 #[tokio::test]
-async fn check_tells_as_whom_and_warns_of_settings_that_nothing_uses() {
+async fn check_names_the_account_and_warns_of_unused_settings() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     let text = "target: DST/mirror\nimages: [SRC/app:1]\nregistries:\n  quay.oi: {insecure: true}\n";
@@ -110,7 +110,7 @@ async fn check_tells_as_whom_and_warns_of_settings_that_nothing_uses() {
 }
 
 #[tokio::test]
-async fn mistakes_are_shown_where_they_are() {
+async fn mistakes_are_reported_with_their_position() {
     let cli = Cli::new();
     let file = "target: h.example/m\nimages:\n  - Nginx\n  - {image: a, tgs: [b]}\nregistries:\n  h.example: \
                 {username: me, password: hunter2}\nlimts: {}\n";
@@ -149,7 +149,7 @@ async fn mistakes_are_shown_where_they_are() {
 }
 
 #[tokio::test]
-async fn a_text_is_taken_for_a_list_of_it() {
+async fn a_single_value_is_accepted_for_a_list() {
     let cli = Cli::new();
     let file = "targets: oci:disk\nimages: {image: a.example/b, tags: 1.10, platforms: linux/amd64}\n";
     cli.write("mirror.yaml", file);

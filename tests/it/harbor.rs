@@ -98,7 +98,7 @@ fn assert_error(run: &Run, kind: &str, message: &str, hint: &str) {
 }
 
 #[tokio::test]
-async fn eight_images_into_a_missing_project_make_one_call_with_the_settings() {
+async fn eight_images_for_a_missing_project_make_one_create_call() {
     let scene = Scene::new().await;
     let names: Vec<String> = (1..=8).map(|n| format!("library/app{n}")).collect();
     let mut images = Vec::new();
@@ -137,7 +137,7 @@ async fn eight_images_into_a_missing_project_make_one_call_with_the_settings() {
 }
 
 #[tokio::test]
-async fn it_is_recognised_by_itself_and_a_private_project_is_created() {
+async fn a_harbor_is_recognised_and_a_private_project_is_created() {
     let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, Role::Admin)).await;
     let app = scene.publish("app").await;
     scene.list(&["app:1"], "");
@@ -158,7 +158,7 @@ async fn it_is_recognised_by_itself_and_a_private_project_is_created() {
 }
 
 #[tokio::test]
-async fn tokens_from_before_the_project_are_not_used() {
+async fn tokens_issued_before_the_project_was_created_are_not_used() {
     let scene = Scene::new().await;
     // A big blob is asked for before it is sent, with a token like that of the plan.
     let app = image("app").layer(9 << 20).build();
@@ -177,7 +177,7 @@ async fn tokens_from_before_the_project_are_not_used() {
 }
 
 #[tokio::test]
-async fn somebody_faster_is_a_success() {
+async fn a_project_created_concurrently_is_a_success() {
     let scene = Scene::new().await;
     let app = scene.publish("app").await;
     scene.list(&["app:1"], "");
@@ -192,7 +192,7 @@ async fn somebody_faster_is_a_success() {
 }
 
 #[tokio::test]
-async fn a_host_without_the_api_is_pushed_to_all_the_same() {
+async fn images_are_pushed_to_a_host_without_the_api() {
     let scene = Scene::new().await;
     scene.harbor.state.lock().projects.insert("mirror".into(), Project::default());
     scene.publish("app").await;
@@ -204,7 +204,7 @@ async fn a_host_without_the_api_is_pushed_to_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_that_came_meanwhile_with_the_same_digest_is_fine() {
+async fn an_immutable_tag_set_concurrently_to_the_same_digest_is_a_success() {
     let project = Project { immutable: true, ..Project::default() };
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", project);
     let scene = Scene::with(harbor).await;
@@ -219,7 +219,7 @@ async fn an_immutable_tag_that_came_meanwhile_with_the_same_digest_is_fine() {
 }
 
 #[tokio::test]
-async fn a_robots_name_arrives_as_it_is() {
+async fn the_name_of_a_robot_is_sent_unchanged() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     scene.cli.write("name", format!("{ROBOT}\n"));
@@ -238,7 +238,7 @@ async fn a_robots_name_arrives_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_manifest_there_is_never_read() {
+async fn manifests_at_the_target_are_never_read() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     app.push(&scene.source.inside("app"), "1").await;
@@ -255,7 +255,7 @@ async fn a_manifest_there_is_never_read() {
 }
 
 #[tokio::test]
-async fn a_mount_that_is_refused_becomes_an_upload() {
+async fn a_refused_mount_becomes_an_upload() {
     for status in [400, 401, 403, 404] {
         let scene = Scene::new().await;
         let (one, two) = (scene.publish("one").await, scene.publish("two").await);

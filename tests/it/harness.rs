@@ -111,7 +111,7 @@ async fn a_recording_shows_calls_and_makes_them_fail() {
 }
 
 #[tokio::test]
-async fn a_run_of_the_binary_is_told_apart_from_the_machine() {
+async fn the_binary_runs_isolated_from_the_machines_environment() {
     let cli = Cli::new().file("a/mirror.yaml", "x");
     assert_eq!(cli.read("a/mirror.yaml").as_deref(), Some("x"));
     assert_eq!(cli.run("--help").await.code, 0);

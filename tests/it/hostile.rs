@@ -93,7 +93,7 @@ fn rows() -> Vec<(Place, Fault, Cost)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_nobody_sends_by_accident_costs_its_image_alone_and_breaks_nothing() {
+async fn a_hostile_answer_fails_only_its_image() {
     let tried = stream::iter(rows()).map(|(place, fault, cost)| async move {
         let (is_source, method, path) = place;
         let scene = Scene::new().await;

@@ -121,19 +121,19 @@ async fn short_requests_share_one_connection() {
 /// nginx says goodbye (GOAWAY) after each few requests, as it does by default after a thousand. What it swallows then is given
 /// up after `idle_timeout`, and sent again.
 #[tokio::test]
-async fn a_server_that_ends_its_connections_is_asked_on_others() {
+async fn requests_continue_on_new_connections_after_goaway() {
     mirrored_twice("keepalive_requests 30;").await;
 }
 
 #[tokio::test]
-async fn a_server_that_takes_few_requests_at_once_gets_few() {
+async fn a_servers_limit_of_concurrent_streams_is_respected() {
     let Some([_, warm]) = mirrored_twice("http2_max_concurrent_streams 1;").await else { return };
     assert_eq!(warm, (1, 1));
 }
 
 /// It offers HTTP/2 and can't speak it.
 #[tokio::test]
-async fn what_is_offered_and_broken_is_done_without() {
+async fn a_broken_http2_falls_back_to_http1() {
     let (source, target) = (Registry::start().await, Registry::start().await);
     let app = image("app").layer(50_000).build();
     app.push(&source.inside("app"), "1").await;

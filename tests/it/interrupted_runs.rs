@@ -43,7 +43,7 @@ async fn a_killed_run_leaves_no_tag_and_the_next_completes_it() {
 /// not: it is what tells that a repository without tags holds something.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_run_that_was_stopped_in_the_middle_goes_on_where_it_stopped() {
+async fn an_interrupted_run_resumes_without_sending_large_blobs_again() {
     for (arrived, is_killed) in [(3, true), (10, false), (25, true), (45, true)] {
         let scene = Scene::new().await;
         let (mut list, mut first_blobs) = (String::new(), BTreeMap::new());
@@ -91,7 +91,7 @@ async fn a_run_that_was_stopped_in_the_middle_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_do_no_harm() {
+async fn two_concurrent_runs_dont_disturb_each_other() {
     let scene = Scene::new().await;
     let (app, other) = (scene.publish("app", "1").await, scene.publish("other", "1").await);
     scene.list("  - SRC/app:1\n  - SRC/other:1\n");
@@ -112,7 +112,7 @@ async fn two_runs_at_once_do_no_harm() {
 }
 
 #[tokio::test]
-async fn two_selections_that_land_on_one_tag_conflict_unless_it_is_the_same_content() {
+async fn two_selections_for_one_tag_conflict_unless_their_digests_are_equal() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.publish("other", "1").await;
@@ -132,7 +132,7 @@ async fn two_selections_that_land_on_one_tag_conflict_unless_it_is_the_same_cont
 }
 
 #[tokio::test]
-async fn a_shared_layer_moves_once_to_each_target() {
+async fn a_shared_layer_is_sent_once_to_each_target() {
     let scene = Scene::new().await;
     let second = Registry::start().await;
     let shared = |seed: &str| image(seed).shared_layer("base", 100_000).build();
@@ -192,7 +192,7 @@ async fn without_an_aws_registry_no_aws_file_is_read() {
 }
 
 #[tokio::test]
-async fn a_stalled_source_is_given_up_after_idle_timeout_and_read_on() {
+async fn a_stalled_download_is_resumed_after_idle_timeout() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     let gate = Gate::closed();
@@ -208,7 +208,7 @@ async fn a_stalled_source_is_given_up_after_idle_timeout_and_read_on() {
 
 /// A manifest that a target stores as something else is pushed once more, and then told.
 #[tokio::test]
-async fn what_a_target_says_that_it_has_stored_is_compared() {
+async fn the_digest_that_the_target_reports_is_checked() {
     for (path, name) in [("/manifests/sha256:", "a child"), ("/manifests/1", "the root")] {
         for times in [1, usize::MAX] {
             let scene = Scene::new().await;

@@ -50,7 +50,7 @@ async fn killed_at(real: &DockerRegistry, jobs: usize, skip: usize) {
 }
 
 #[tokio::test]
-async fn no_tag_without_its_whole_graph_is_seen_whenever_a_run_is_killed() {
+async fn whenever_a_run_is_killed_every_tag_has_its_whole_graph() {
     let Some(real) = DockerRegistry::start() else { return };
     let points = [1, 4, 32].into_iter().flat_map(|jobs| (0..READS).map(move |skip| (jobs, skip)));
     stream::iter(points)

@@ -33,7 +33,7 @@ fn pattern(text: &str) -> Regex {
 }
 
 #[test]
-fn every_room_uses_only_what_the_table_allows() {
+fn every_room_imports_only_rooms_that_the_table_allows() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let sources = sources(&src);
     let table = table(&sources[Path::new("lib.rs")]);
@@ -41,7 +41,7 @@ fn every_room_uses_only_what_the_table_allows() {
 }
 
 #[test]
-fn a_path_around_the_table_is_found() {
+fn imports_that_bypass_the_table_are_found() {
     let lib = "//! | room | may use |\n//! |---|---|\n//! | `top` | everything below |\n//! | `mid` | low |\n//! | `low` | – |\n";
     let low = r##"
         // use crate::top;

@@ -53,7 +53,7 @@ async fn a_registry_a_layout_and_a_registry_hold_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn a_layout_beside_a_registry_costs_the_upstream_nothing_more() {
+async fn a_layout_as_second_target_costs_no_further_read_of_the_source() {
     let scene = Scene::new().await;
     let [a, b] = ["a", "b"].map(|seed| image(seed).shared_layer("base", 300_000).layer(1000).build());
     a.push(&scene.source.inside("a"), "1").await;
@@ -83,7 +83,7 @@ async fn a_layout_beside_a_registry_costs_the_upstream_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_image_without_a_tag_can_be_reached() {
+async fn an_image_without_a_tag_is_reachable_by_digest() {
     let scene = Scene::new().await;
     let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
     list.push(&scene.source.inside("app"), "1").await;
@@ -105,7 +105,7 @@ async fn an_image_without_a_tag_can_be_reached() {
 }
 
 #[tokio::test]
-async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
+async fn every_image_is_read_from_the_layout_and_missing_ones_fail() {
     let scene = Scene::new().await;
     let (one, _) = (scene.publish("app", "1").await, scene.publish("app", "2").await);
     scene.list("  - SRC/app:1\n");
@@ -139,7 +139,7 @@ async fn everything_comes_from_the_layout_and_what_it_lacks_has_failed() {
 }
 
 #[tokio::test]
-async fn a_filtered_image_is_found_as_it_was_mirrored() {
+async fn a_filtered_image_is_found_by_its_target_digest() {
     let scene = Scene::new().await;
     let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
     list.push(&scene.source.inside("app"), "1").await;
@@ -165,7 +165,7 @@ async fn a_filtered_image_is_found_as_it_was_mirrored() {
 }
 
 #[tokio::test]
-async fn a_part_is_cut_of_an_image_that_the_layout_has_whole() {
+async fn a_whole_image_in_a_layout_is_filtered() {
     let scene = Scene::new().await;
     let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
     list.push(&scene.source.inside("app"), "1").await;
@@ -184,7 +184,7 @@ async fn a_part_is_cut_of_an_image_that_the_layout_has_whole() {
 }
 
 #[tokio::test]
-async fn a_layout_is_verified_as_any_target() {
+async fn a_layout_is_verified_like_any_target() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.write("mirror.yaml", "target: oci:out\nimages: [SRC/app:1]\n");
@@ -205,7 +205,7 @@ async fn a_layout_is_verified_as_any_target() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_layout_that_several_images_share_is_one_difference() {
+async fn a_damaged_file_shared_by_several_images_is_one_difference() {
     let scene = Scene::new().await;
     let [a, b] = ["a", "b"].map(|seed| image(seed).shared_layer("base", 3000).build());
     a.push(&scene.source.inside("a"), "1").await;
@@ -232,7 +232,7 @@ async fn a_file_of_a_layout_that_several_images_share_is_one_difference() {
 }
 
 #[tokio::test]
-async fn copy_takes_a_layout_on_either_side() {
+async fn copy_accepts_a_layout_as_source_and_as_target() {
     let scene = Scene::new().await;
     let (app, host) = (scene.publish("app", "1").await, scene.source.name());
     let ok = async |line: &str| {
@@ -292,7 +292,7 @@ async fn copy_takes_a_layout_on_either_side() {
 }
 
 #[tokio::test]
-async fn a_signature_goes_with_its_image_without_a_name() {
+async fn a_signature_is_copied_with_its_image_without_a_name() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     let signature = image("signature").artifact("application/vnd.example.signature").subject(app.descriptor()).build();
@@ -323,7 +323,7 @@ async fn a_signature_goes_with_its_image_without_a_name() {
 }
 
 #[tokio::test]
-async fn plan_and_check_know_layouts() {
+async fn plan_and_check_support_layouts() {
     let source = Registry::start().await;
     image("app").build().push(&source.inside("app"), "1").await;
     let cli = Cli::new().file("mirror.yaml", format!("target: oci:out\nimages: [\"{}/app:1\"]\n", source.name()));

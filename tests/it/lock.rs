@@ -20,7 +20,7 @@ fn source(scene: &Scene, names: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_checkout_with_other_line_ends_is_the_same_lock() {
+async fn a_lock_with_other_line_endings_is_the_same_lock() {
     let scene = Scene::new().await;
     for name in ["app", "other"] {
         scene.publish(name, "1").await;
@@ -55,7 +55,7 @@ async fn a_checkout_with_other_line_ends_is_the_same_lock() {
 }
 
 #[tokio::test]
-async fn runs_that_complete_one_lock_at_once_lose_no_pin() {
+async fn concurrent_runs_that_add_to_one_lock_lose_no_pin() {
     const RUNS: usize = 6;
     let scene = Scene::new().await;
     let names: Vec<String> = (0..RUNS).map(|run| format!("app{run}")).collect();
@@ -84,7 +84,7 @@ async fn runs_that_complete_one_lock_at_once_lose_no_pin() {
 }
 
 #[tokio::test]
-async fn a_pin_that_another_run_has_moved_meanwhile_is_what_is_mirrored() {
+async fn a_pin_moved_by_a_concurrent_run_is_mirrored() {
     let scene = Scene::new().await;
     let old = scene.publish("app", "1").await;
     scene.publish("other", "1").await;
@@ -109,7 +109,7 @@ async fn a_pin_that_another_run_has_moved_meanwhile_is_what_is_mirrored() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_hold_of_a_killed_run_counts_no_more() {
+async fn the_hold_of_a_killed_run_is_ignored() {
     let scene = Scene::new().await;
     for name in ["app", "other"] {
         scene.publish(name, "1").await;
@@ -134,7 +134,7 @@ async fn the_hold_of_a_killed_run_counts_no_more() {
 }
 
 #[tokio::test]
-async fn where_nothing_could_be_resolved_no_lock_is_written() {
+async fn if_nothing_can_be_resolved_no_lock_is_written() {
     let scene = Scene::new().await;
     scene.list("  - SRC/missing:1\n  - {image: SRC/none, select: {glob: [\"*\"]}}\n");
     for words in ["sync", "lock", "update", "sync --update"] {
@@ -152,7 +152,7 @@ async fn where_nothing_could_be_resolved_no_lock_is_written() {
 }
 
 #[tokio::test]
-async fn a_sole_target_that_can_hold_no_images_stops_all_before_a_request() {
+async fn an_unusable_only_target_stops_the_run_before_any_request() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.cli.write("file", "x");
@@ -193,7 +193,7 @@ async fn a_sole_target_that_can_hold_no_images_stops_all_before_a_request() {
 }
 
 #[tokio::test]
-async fn a_pin_that_upstream_has_lost_is_told_with_who_still_holds_it() {
+async fn a_pin_lost_at_the_source_is_reported_with_its_remaining_holders() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     let listed = scene.publish("listed", "1").await;

@@ -54,7 +54,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn what_is_pushed_is_in_the_repository_that_was_created() {
+async fn images_are_pushed_to_the_created_repository() {
     let Some((scene, image)) = Scene::new("{tag_mutability: IMMUTABLE}").await else { return };
     let sync = scene.cli.run("sync --json").await;
     assert_eq!((sync.code, &sync.json()["repositories"][0]["created"]), (0, &json!(true)), "{sync}");
@@ -78,7 +78,7 @@ async fn what_is_pushed_is_in_the_repository_that_was_created() {
 }
 
 #[tokio::test]
-async fn a_repository_that_may_not_be_created_fails_before_anything_is_pulled() {
+async fn without_permission_to_create_a_repository_nothing_is_pulled_for_it() {
     let Some((scene, _)) = Scene::new("false").await else { return };
     let sync = scene.cli.run("sync --json").await;
     assert_eq!(sync.code, 1, "{sync}");
@@ -90,7 +90,7 @@ async fn a_repository_that_may_not_be_created_fails_before_anything_is_pulled() 
 }
 
 #[tokio::test]
-async fn a_tag_that_moved_upstream_is_a_conflict_before_a_byte_moves() {
+async fn a_moved_tag_is_a_conflict_before_any_transfer() {
     let Some((scene, old)) = Scene::new("{tag_mutability: IMMUTABLE}").await else { return };
     let sync = scene.cli.run("sync").await;
     assert_eq!(sync.code, 0, "{sync}");

@@ -63,7 +63,7 @@ fn via(run: &Run) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_a_mirror_has_isnt_read_from_the_origin() {
+async fn content_of_a_mirror_isnt_read_from_the_origin() {
     let mirrored = Mirrored::new(2).await;
     let (first, second) = (mirrored.publish("first", &[0, 1]).await, mirrored.publish("second", &[1]).await);
     let nowhere = mirrored.publish("nowhere", &[]).await;
@@ -99,7 +99,7 @@ async fn what_a_mirror_has_isnt_read_from_the_origin() {
 
 /// A mirror that is as it shouldn't be is passed over: each image arrives as if it weren't there.
 #[tokio::test]
-async fn a_bad_mirror_is_passed_over() {
+async fn a_broken_mirror_is_skipped() {
     let faults = [
         ("other manifests", "/manifests/", Fault::Corrupt),
         ("other blobs", "/blobs/", Fault::Corrupt),
@@ -131,7 +131,7 @@ async fn a_bad_mirror_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_mirror_that_isnt_there_costs_no_time() {
+async fn an_unreachable_mirror_costs_no_time() {
     let mirrored = Mirrored::new(1).await;
     let mut images = Vec::new();
     let mut entries = String::new();
@@ -153,7 +153,7 @@ async fn a_mirror_that_isnt_there_costs_no_time() {
 }
 
 #[tokio::test]
-async fn mirrors_of_each_other_go_round_in_no_circle() {
+async fn mirrors_of_each_other_cause_no_loop() {
     let scene = Scene::new().await;
     let other = Registry::start().await;
     let image = image("app").build();

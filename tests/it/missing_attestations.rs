@@ -59,7 +59,7 @@ async fn scene(app: &Image, gone: &[Digest], keys: &str) -> Scene {
 }
 
 #[tokio::test]
-async fn an_image_whose_attestation_is_gone_fails_with_the_key_to_set() {
+async fn an_image_with_a_missing_attestation_fails_with_the_key_to_set() {
     let app = attested(&["linux/amd64"]);
     let scene = scene(&app, &attestations(&app), "").await;
     let run = scene.cli.run("sync --json").await;
@@ -75,7 +75,7 @@ async fn an_image_whose_attestation_is_gone_fails_with_the_key_to_set() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_left_out_and_nothing_else() {
+async fn only_missing_attestations_are_dropped() {
     let app = attested(&["linux/amd64", "linux/arm64", "linux/s390x"]);
     let all = attestations(&app);
     assert_eq!(all.len(), 3);
@@ -142,7 +142,7 @@ async fn an_attestation_that_comes_back_is_mirrored_by_the_next_update() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_down_is_not_one_that_has_lost_something() {
+async fn an_unreachable_source_isnt_treated_as_missing_content() {
     let app = attested(&["linux/amd64"]);
     for status in [403, 500] {
         let scene = scene(&app, &[], ", missing_attestations: drop").await;

@@ -59,7 +59,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn an_empty_target_is_filled_from_a_full_one() {
+async fn an_empty_target_is_filled_from_another_target() {
     for flags in ["", "--no-cache"] {
         let pair = Pair::new().await;
         let run = pair.sync(flags).await;
@@ -73,7 +73,7 @@ async fn an_empty_target_is_filled_from_a_full_one() {
 }
 
 #[tokio::test]
-async fn what_the_full_target_cant_give_any_more_comes_from_the_source() {
+async fn content_missing_at_the_other_target_is_read_from_the_source() {
     let faults = [
         ("a blob that is gone", Fault::refuse(404, "BLOB_UNKNOWN")),
         ("a blob that is refused", Fault::refuse(403, "DENIED")),
@@ -97,7 +97,7 @@ async fn what_the_full_target_cant_give_any_more_comes_from_the_source() {
 }
 
 #[tokio::test]
-async fn a_full_target_whose_manifests_are_gone_costs_nothing_but_the_source() {
+async fn without_manifests_at_the_other_target_everything_is_read_from_the_source() {
     let pair = Pair::new().await;
     pair.scene.target.script.always("GET", "/manifests/sha256:", Fault::refuse(404, "MANIFEST_UNKNOWN"));
     let run = pair.sync("--no-cache").await;
@@ -105,7 +105,7 @@ async fn a_full_target_whose_manifests_are_gone_costs_nothing_but_the_source() {
 }
 
 #[tokio::test]
-async fn a_new_image_on_layers_of_an_earlier_run_pulls_only_what_is_its_own() {
+async fn a_new_image_reads_only_layers_that_no_earlier_run_has_copied() {
     let scene = Scene::new().await;
     let on_base =
         |seed: &str| image(seed).shared_layer("base", 50_000).shared_layer("runtime", 20_000).layer(100).build();
@@ -139,7 +139,7 @@ async fn a_new_image_on_layers_of_an_earlier_run_pulls_only_what_is_its_own() {
 }
 
 #[tokio::test]
-async fn a_mount_that_is_refused_is_no_loss() {
+async fn a_refused_mount_becomes_an_upload() {
     let scene = Scene::new().await;
     let on_base = |seed: &str| image(seed).shared_layer("base", 50_000).layer(100).build();
     on_base("old").push(&scene.source.inside("old"), "1").await;

@@ -28,7 +28,7 @@ fn list(from: &str, to: &Registry, settings: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
+async fn a_client_certificate_is_sent_to_a_registry_that_requests_one() {
     let (source, target, authority) = (Registry::start().await, Registry::start().await, Authority::new());
     let app = app_in(&source).await;
     let front = TlsFront::start(source.address(), &authority, true).await;
@@ -52,7 +52,7 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_settings_is_used_with_its_password() {
+async fn a_configured_proxy_is_used_with_its_password() {
     let (source, target, authority) = (Registry::start().await, Registry::start().await, Authority::new());
     let app = app_in(&source).await;
     let front = TlsFront::start(source.address(), &authority, false).await;
@@ -81,7 +81,7 @@ async fn a_proxy_of_the_settings_is_used_with_its_password() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_speaks_tls_is_checked_as_any_host_is() {
+async fn the_certificate_of_a_tls_proxy_is_checked() {
     let (source, target, authority) = (Registry::start().await, Registry::start().await, Authority::new());
     let app = app_in(&source).await;
     let front = TlsFront::start(source.address(), &authority, false).await;
@@ -114,7 +114,7 @@ async fn a_proxy_that_speaks_tls_is_checked_as_any_host_is() {
 }
 
 #[tokio::test]
-async fn the_proxies_of_the_environment_are_used_but_not_for_this_machine() {
+async fn proxies_from_the_environment_are_used_but_not_for_loopback() {
     let (source, target) = (Registry::start().await, Registry::start().await);
     app_in(&source).await;
     // The one name of this machine that isn't known to be one, and needs no resolver.
@@ -150,7 +150,7 @@ async fn metadata() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn the_instance_metadata_is_asked_only_for_ecr_without_credentials() {
+async fn instance_metadata_is_requested_only_for_ecr_without_credentials() {
     let source = Registry::start().await;
     app_in(&source).await;
     let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
@@ -202,7 +202,7 @@ async fn sending_to(place: &str) -> Registry {
 }
 
 #[tokio::test]
-async fn the_host_that_failed_is_named_and_what_to_allow() {
+async fn errors_name_the_failed_host_and_the_hosts_to_allow() {
     let (closed, target) = (closed().await, Registry::start().await);
     let blobs = [closed.as_str(), "cdn.invalid:80", "cdn.invalid:8080"].map(async |place| {
         let source = sending_to(place).await;
@@ -245,7 +245,7 @@ async fn the_host_that_failed_is_named_and_what_to_allow() {
 }
 
 #[tokio::test]
-async fn the_proxy_that_failed_is_named_with_who_has_said_so() {
+async fn errors_name_the_failed_proxy_and_the_setting_it_comes_from() {
     let (closed, target) = (closed().await, Registry::start().await);
     // It knows nobody, and so refuses to connect.
     let refusing = Proxy::start("me", "pass", &[]).await;
@@ -277,7 +277,7 @@ async fn the_proxy_that_failed_is_named_with_who_has_said_so() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_makes_no_sense_ends_the_run_before_a_request() {
+async fn an_invalid_proxy_ends_the_run_before_any_request() {
     let target = Registry::start().await;
     let run = async |variable: &str, value: &str, from: &str, settings: &str, line: &str| {
         let cli = Cli::new().file("mirror.yaml", list(from, &target, settings)).env(variable, value);
@@ -314,7 +314,7 @@ async fn a_proxy_that_makes_no_sense_ends_the_run_before_a_request() {
 }
 
 #[tokio::test]
-async fn an_explicit_proxy_is_obeyed_for_a_loopback_endpoint_too() {
+async fn an_explicit_proxy_is_used_for_a_loopback_endpoint_too() {
     let (source, target) = (Registry::start().await, Registry::start().await);
     let app = app_in(&source).await;
     let address = source.address().to_string();

@@ -70,7 +70,7 @@ async fn a_sync_in_which_much_goes_wrong() {
 }
 
 #[tokio::test]
-async fn what_comes_next_is_about_the_same_images_and_targets() {
+async fn the_next_command_names_the_same_images_and_targets() {
     let scene = Scene::plain().await;
     scene.list("  - SRC/app:1\n  - SRC/db:16\n", "");
     let to = format!("{}/other", scene.target.name());

@@ -54,7 +54,7 @@ async fn a_full_disk_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_worse_end_is_told_all_the_same() {
+async fn a_worse_exit_status_is_kept_although_the_disk_is_full() {
     let scene = scene().await;
     scene.list("  - SRC/missing:1\n");
     let full = || File::options().write(true).open("/dev/full").expect("every Linux has it");
@@ -67,7 +67,7 @@ async fn a_worse_end_is_told_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_gone_changes_nothing() {
+async fn a_closed_pipe_doesnt_change_the_exit_status() {
     let broken = || {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);

@@ -84,7 +84,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
+async fn a_manifest_is_counted_once_for_all_its_tags_and_targets() {
     let scene = Scene::new().await;
     // For the second target other children may be to pull.
     let plan = scene.plan(Spending::Nothing).await;
@@ -98,7 +98,7 @@ async fn a_manifest_counts_once_however_many_tags_and_targets_it_is_for() {
 }
 
 #[tokio::test]
-async fn what_the_cache_has_is_not_counted() {
+async fn cached_manifests_are_not_counted() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::new().await;
     // What refers to the children would be to find.

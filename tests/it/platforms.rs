@@ -61,7 +61,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_part_lands_with_its_attestations_and_both_digests_are_told() {
+async fn a_filtered_image_keeps_its_attestations_and_both_digests_are_reported() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -100,7 +100,7 @@ async fn a_part_lands_with_its_attestations_and_both_digests_are_told() {
 }
 
 #[tokio::test]
-async fn the_same_part_has_the_same_digest_from_every_host_and_in_every_run() {
+async fn a_filtered_image_has_the_same_digest_from_every_host_and_in_every_run() {
     let (one, other) = (Scene::new().await, Scene::new().await);
     let mut found = Vec::new();
     for (scene, platforms) in [(&one, "linux/arm64, linux/arm/v7"), (&other, "linux/arm/v7, linux/arm64/v8")] {
@@ -116,7 +116,7 @@ async fn the_same_part_has_the_same_digest_from_every_host_and_in_every_run() {
 }
 
 #[tokio::test]
-async fn what_leaves_nothing_out_is_mirrored_as_it_is() {
+async fn a_filter_that_matches_everything_keeps_the_original_index() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     scene.publish_app(&app).await;
@@ -127,7 +127,7 @@ async fn what_leaves_nothing_out_is_mirrored_as_it_is() {
 }
 
 #[tokio::test]
-async fn no_match_is_an_error_that_lists_what_there_is_and_some_matches_are_a_warning() {
+async fn no_match_is_an_error_with_the_available_platforms_and_a_partial_match_is_a_warning() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -152,7 +152,7 @@ async fn no_match_is_an_error_that_lists_what_there_is_and_some_matches_are_a_wa
 }
 
 #[tokio::test]
-async fn a_single_image_passes_if_it_is_for_the_platform() {
+async fn a_single_image_is_copied_if_its_platform_matches() {
     let scene = Scene::new().await;
     let single = image("single").platform("linux/arm64").build();
     scene.publish_app(&single).await;
@@ -187,7 +187,7 @@ async fn a_single_image_passes_if_it_is_for_the_platform() {
 }
 
 #[tokio::test]
-async fn a_new_index_with_the_old_part_moves_the_pin_and_pushes_nothing() {
+async fn a_new_index_with_the_same_filtered_content_moves_the_pin_and_pushes_nothing() {
     let scene = Scene::new().await;
     let of =
         |arm: &str| index().child("linux/amd64", image("amd").build()).child("linux/arm64", image(arm).build()).build();
@@ -215,7 +215,7 @@ async fn a_new_index_with_the_old_part_moves_the_pin_and_pushes_nothing() {
 }
 
 #[tokio::test]
-async fn parts_of_one_image_have_pins_and_errors_of_their_own() {
+async fn several_filters_of_one_image_have_separate_pins_and_errors() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -238,7 +238,7 @@ async fn parts_of_one_image_have_pins_and_errors_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_plan_prices_the_part_and_says_what_signatures_dont_cover() {
+async fn a_plan_counts_only_the_filtered_content_and_warns_of_signatures() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -254,7 +254,7 @@ async fn a_plan_prices_the_part_and_says_what_signatures_dont_cover() {
 }
 
 #[tokio::test]
-async fn copy_takes_platforms() {
+async fn copy_accepts_platforms() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -272,7 +272,7 @@ async fn copy_takes_platforms() {
 }
 
 #[tokio::test]
-async fn a_lock_that_has_another_digest_for_the_part_is_not_believed() {
+async fn a_wrong_target_digest_in_the_lock_is_an_error() {
     let scene = Scene::new().await;
     scene.publish_app(&app()).await;
     scene.only("linux/amd64");
@@ -290,7 +290,7 @@ async fn a_lock_that_has_another_digest_for_the_part_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_there_under_another_tag_gets_one_more_tag() {
+async fn a_filtered_image_at_the_target_only_gets_another_tag() {
     let scene = Scene::new().await;
     let app = app();
     scene.publish_app(&app).await;
@@ -307,7 +307,7 @@ async fn a_part_that_is_there_under_another_tag_gets_one_more_tag() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_selection_is_pinned_tag_by_tag() {
+async fn each_tag_of_a_filtered_selection_has_a_pin() {
     let scene = Scene::new().await;
     for tag in ["1", "2"] {
         app().push(&scene.source.inside("app"), tag).await;

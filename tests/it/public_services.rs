@@ -46,7 +46,7 @@ async fn copy_large(service: Service, host: &str, configure: impl Fn(Cli) -> Cli
 }
 
 #[tokio::test]
-async fn a_large_blob_goes_to_every_service_without_settings() {
+async fn a_large_blob_is_uploaded_to_every_service_without_settings() {
     for (service, host, chunks) in [
         (Service::Ghcr, "ghcr.io", 0),
         (Service::Acr, "myregistry.azurecr.io", 7),
@@ -57,7 +57,7 @@ async fn a_large_blob_goes_to_every_service_without_settings() {
 }
 
 #[tokio::test]
-async fn a_large_blob_goes_to_ecr_without_settings() {
+async fn a_large_blob_is_uploaded_to_ecr_without_settings() {
     let Some(moto) = Moto::start() else { return };
     let host = format!("{ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com");
     let configure = |cli: Cli| {
@@ -68,7 +68,7 @@ async fn a_large_blob_goes_to_ecr_without_settings() {
 }
 
 #[tokio::test]
-async fn what_an_unknown_proxy_finds_too_large_goes_in_chunks() {
+async fn a_blob_too_large_for_an_unknown_proxy_is_sent_in_chunks() {
     let (source, target) = (Registry::start().await, registry(Service::Proxy(5 << 20)).await);
     let large = large(18);
     large.push(&source.inside("app"), "1").await;
@@ -101,7 +101,7 @@ async fn send(registry: &Registry, blob: &Blob, chunks: &[&[u8]], rest: &[u8]) -
 }
 
 #[tokio::test]
-async fn each_stand_in_refuses_a_client_that_is_wrong_there() {
+async fn each_stand_in_refuses_a_client_that_the_service_would_refuse() {
     let blob = Blob::seeded(MediaType::OCI_LAYER, "blob", 21 * MIB);
     let whole: &[u8] = &blob.bytes;
     let (first, second) = whole.split_at(4 * MIB);
@@ -137,7 +137,7 @@ async fn each_stand_in_refuses_a_client_that_is_wrong_there() {
 }
 
 #[tokio::test]
-async fn an_empty_blob_that_is_refused_is_explained() {
+async fn a_refused_empty_blob_is_explained() {
     let (source, target) = (Registry::start().await, registry(Service::Google).await);
     let odd = image("odd").layer(0).layer(5).build();
     odd.push(&source.inside("app"), "1").await;
@@ -148,7 +148,7 @@ async fn an_empty_blob_that_is_refused_is_explained() {
 }
 
 #[tokio::test]
-async fn a_mount_that_is_refused_in_whatever_way_becomes_an_upload() {
+async fn a_mount_refused_in_any_way_becomes_an_upload() {
     // Quay of old, GitLab and Harbor without a right on the donor, Artifactory and ECR.
     for refusal in [Fault::refuse(400, "NAME_INVALID"), Fault::refuse(401, "UNAUTHORIZED"), Fault::DropQuery] {
         let (source, target) = (Registry::start().await, Registry::start().await);
@@ -169,7 +169,7 @@ async fn a_mount_that_is_refused_in_whatever_way_becomes_an_upload() {
 }
 
 #[tokio::test]
-async fn docker_hub_is_read_and_written_by_its_names() {
+async fn docker_hub_is_read_and_written_under_all_its_names() {
     let tokens = Tokens::new();
     let hub = Registry::with(Settings { tokens: Some(tokens.clone()), ..Settings::default() }).await;
     let alpine = image("alpine").build();

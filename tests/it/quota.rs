@@ -54,7 +54,7 @@ fn put_off(run: &Run) -> serde_json::Value {
 
 /// Against a registry that isn't ours: 20 images, 7 pulls left, 2 of them for others.
 #[tokio::test]
-async fn what_fits_is_copied_and_the_rest_after_the_window_without_a_pull_twice() {
+async fn images_within_the_quota_are_copied_and_the_rest_after_the_window_without_repeated_pulls() {
     let Some(origin) = DockerRegistry::start() else { return };
     let hub = Hub::before(origin.name(), 100, 7).await;
     let target = Registry::start().await;
@@ -96,7 +96,7 @@ async fn what_fits_is_copied_and_the_rest_after_the_window_without_a_pull_twice(
 }
 
 #[tokio::test]
-async fn a_smaller_image_passes_one_that_does_not_fit_and_only_its_index_is_spent() {
+async fn a_smaller_image_is_copied_if_a_larger_one_exceeds_the_quota() {
     let scene = Limited::new(5).await;
     let platforms = ["linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64"];
     scene.publish("library/large", "1", &multi_platform("large", &platforms)).await;
@@ -118,7 +118,7 @@ async fn a_smaller_image_passes_one_that_does_not_fit_and_only_its_index_is_spen
 }
 
 #[tokio::test]
-async fn a_quota_that_others_use_up_meanwhile_is_met_once() {
+async fn a_quota_exhausted_by_others_costs_one_refused_pull() {
     let scene = Limited::new(50).await;
     for n in 0..12 {
         scene.publish(&format!("library/app{n}"), "1", &image(&format!("app{n}")).build()).await;
@@ -134,7 +134,7 @@ async fn a_quota_that_others_use_up_meanwhile_is_met_once() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_exempt_is_neither_asked_again_nor_limited() {
+async fn an_exempt_repository_is_neither_queried_again_nor_limited() {
     let scene = Limited::new(0).await;
     for n in 0..3 {
         scene.publish("exempt/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
@@ -150,7 +150,7 @@ async fn a_repository_that_is_exempt_is_neither_asked_again_nor_limited() {
 
 /// Of an index and what is kept of it, so that resolving doesn't spend all pulls on indexes.
 #[tokio::test]
-async fn platforms_take_an_index_and_what_is_kept_of_it_together() {
+async fn a_filtered_index_and_its_children_are_reserved_together() {
     let scene = Limited::new(5).await;
     let platforms = ["linux/amd64", "linux/arm64", "linux/s390x"];
     for n in 0..4 {
@@ -168,7 +168,7 @@ async fn platforms_take_an_index_and_what_is_kept_of_it_together() {
 
 /// To pin some platforms an index is pulled, which the copy then finds in the cache.
 #[tokio::test]
-async fn what_a_run_has_pulled_itself_spares_it_nothing() {
+async fn manifests_pulled_by_the_same_run_dont_count_as_spared() {
     let scene = Limited::new(100).await;
     scene.publish("library/app", "1", &multi_platform("app", &["linux/amd64", "linux/arm64"])).await;
     scene.list(0, "  - {image: \"app:1\", platforms: [linux/amd64], referrers: none}\n");
@@ -179,7 +179,7 @@ async fn what_a_run_has_pulled_itself_spares_it_nothing() {
 }
 
 #[tokio::test]
-async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
+async fn a_plan_reports_its_pulls_the_quota_and_deferred_images() {
     let scene = Limited::new(7).await;
     for n in 0..8 {
         scene.publish("library/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
@@ -208,7 +208,7 @@ async fn a_plan_tells_what_it_costs_what_is_left_and_what_would_be_put_off() {
 }
 
 #[tokio::test]
-async fn quota_tells_what_is_left_for_nothing() {
+async fn quota_reports_the_remaining_pulls_without_a_pull() {
     let scene = Limited::new(42).await;
     scene.publish("exempt/app", "1", &image("app").build()).await;
     scene.publish("library/app", "1", &image("app").build()).await;
@@ -234,7 +234,7 @@ async fn quota_tells_what_is_left_for_nothing() {
 
 /// 405 to every upload: it is read-only, or a pull-through cache.
 #[tokio::test]
-async fn a_target_that_takes_no_pushes_costs_no_pull_no_blob_and_a_question_or_two() {
+async fn a_target_that_refuses_pushes_costs_no_pull_and_no_blob() {
     let scene = Limited::new(100).await;
     let mut entries = String::new();
     for n in 0..30 {
@@ -251,7 +251,7 @@ async fn a_target_that_takes_no_pushes_costs_no_pull_no_blob_and_a_question_or_t
 }
 
 #[tokio::test]
-async fn a_repository_that_refuses_pushes_is_asked_once_for_all_of_its_tags() {
+async fn a_repository_that_refuses_pushes_is_tried_once_for_all_its_tags() {
     let scene = Limited::new(100).await;
     for n in 0..4 {
         scene.publish("library/app", &n.to_string(), &image(&format!("app{n}")).build()).await;
@@ -269,7 +269,7 @@ async fn a_repository_that_refuses_pushes_is_asked_once_for_all_of_its_tags() {
 
 /// What was opened to find out is used by the first blob, where there is one.
 #[tokio::test]
-async fn the_upload_that_was_opened_first_takes_the_first_blob() {
+async fn the_first_opened_upload_receives_the_first_blob() {
     let scene = Limited::new(100).await;
     let app = image("app").build();
     scene.publish("library/app", "1", &app).await;

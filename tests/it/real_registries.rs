@@ -115,7 +115,7 @@ async fn a_corpus_of_thirty_images_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_manifest_without_config_is_carried_too() {
+async fn a_manifest_without_config_is_copied() {
     // docker-registry refuses such a manifest, so a registry that takes it stands in.
     let (source, target) = (Registry::lenient().await, Registry::lenient().await);
     let artifact = image("bare").without_config().layer(500).build();
@@ -194,7 +194,7 @@ async fn push_with_skopeo(registry: &DockerRegistry, image: &Image) {
 }
 
 #[tokio::test]
-async fn a_part_of_an_image_is_taken_by_clients_that_arent_ours() {
+async fn other_clients_pull_a_filtered_image() {
     let (Some(source), Some(target)) = (DockerRegistry::start(), DockerRegistry::start()) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let from = format!("{}/library/busybox", source.name());

@@ -90,7 +90,7 @@ async fn from_the_api_to_fallback_tags_and_back() {
 }
 
 #[tokio::test]
-async fn a_fallback_index_arrives_as_its_writer_left_it() {
+async fn a_fallback_index_is_copied_byte_for_byte() {
     let (Some(from), Some(to)) = (DockerRegistry::start(), DockerRegistry::start()) else { return };
     let signed = Signed::new();
     let source = registry_target(&from.repository("app"));
@@ -127,7 +127,7 @@ async fn a_fallback_index_arrives_as_its_writer_left_it() {
 
 /// Who deletes a signature of his own leaves it listed, and the registry takes no index that names what is gone.
 #[tokio::test]
-async fn an_index_at_the_target_that_names_what_is_gone_is_told() {
+async fn a_fallback_index_with_missing_entries_is_reported() {
     let (source, Some(to)) = (Registry::start().await, DockerRegistry::start()) else { return };
     let signed = Signed::new();
     signed.push(&source.inside("app")).await;
@@ -144,7 +144,7 @@ async fn an_index_at_the_target_that_names_what_is_gone_is_told() {
 }
 
 #[tokio::test]
-async fn a_refused_referrer_is_told_with_a_hint_and_the_image_is_there() {
+async fn a_refused_referrer_has_a_hint_and_the_image_is_copied() {
     let scene = Scene::new().await;
     let root = multi_platform("app", &["linux/amd64"]);
     root.push(&scene.source.inside("app"), "1").await;
@@ -164,7 +164,7 @@ async fn a_refused_referrer_is_told_with_a_hint_and_the_image_is_there() {
 }
 
 #[tokio::test]
-async fn a_registry_whose_referrers_cant_be_asked_for_fails_the_image() {
+async fn a_registry_that_cant_list_referrers_fails_the_image() {
     for (status, code) in [(500, "UNKNOWN"), (503, "UNAVAILABLE")] {
         let scene = Scene::new().await;
         let root = multi_platform("app", &["linux/amd64"]);
@@ -181,7 +181,7 @@ async fn a_registry_whose_referrers_cant_be_asked_for_fails_the_image() {
 /// Nothing is left of the tag of an image that was killed while its referrers were on their way.
 #[cfg(unix)]
 #[tokio::test]
-async fn killed_before_its_signature_it_has_no_tag() {
+async fn a_run_killed_before_the_signature_leaves_no_tag() {
     let options = Options { referrers: false, ..Options::default() };
     let target = Registry::with(Settings { options, ..Settings::default() }).await;
     let source = Registry::start().await;

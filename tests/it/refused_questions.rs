@@ -58,7 +58,7 @@ fn warnings(run: &Run) -> usize {
 }
 
 #[tokio::test]
-async fn from_one_that_only_gives_into_one_that_only_takes() {
+async fn a_read_only_source_is_mirrored_to_a_push_only_target() {
     for status in STATUSES {
         for policy in ["none", "all", "require"] {
             let scene = Scene::new().await;
@@ -93,7 +93,7 @@ async fn from_one_that_only_gives_into_one_that_only_takes() {
 }
 
 #[tokio::test]
-async fn a_target_that_answers_no_question_decides_by_the_push() {
+async fn if_a_target_refuses_lookups_the_push_decides() {
     let questions: [&[(&str, &str)]; 5] = [
         &[("HEAD", "/manifests/")],
         &[("HEAD", "/manifests/"), ("GET", "/manifests/")],
@@ -125,7 +125,7 @@ async fn a_target_that_answers_no_question_decides_by_the_push() {
 }
 
 #[tokio::test]
-async fn what_the_push_says_is_what_is_told() {
+async fn the_error_of_the_push_is_reported() {
     for status in [401, 403, 404] {
         let scene = Scene::new().await;
         scene.publish("app", "1").await;
@@ -144,7 +144,7 @@ async fn what_the_push_says_is_what_is_told() {
 }
 
 #[tokio::test]
-async fn who_must_not_replace_a_tag_has_to_know_what_it_holds() {
+async fn without_overwrite_the_digest_of_the_tag_has_to_be_known() {
     for overwrite in ["false", "keep"] {
         let scene = Scene::new().await;
         scene.publish("app", "1").await;
@@ -158,7 +158,7 @@ async fn who_must_not_replace_a_tag_has_to_know_what_it_holds() {
 }
 
 #[tokio::test]
-async fn a_blob_is_sent_where_asking_for_it_leads_astray() {
+async fn a_blob_is_sent_if_its_lookup_is_redirected_astray() {
     // The storage behind the registry has signed a GET; the length is left out; the address is none.
     let storage = Registry::start().await;
     storage.script.always("HEAD", "/signed", Fault::refuse(403, "SignatureDoesNotMatch"));
@@ -182,7 +182,7 @@ async fn a_blob_is_sent_where_asking_for_it_leads_astray() {
 }
 
 #[tokio::test]
-async fn a_mount_that_comes_to_nothing_is_an_upload() {
+async fn a_failed_mount_becomes_an_upload() {
     let nowhere =
         |status| Fault::Answer { status, headers: vec![("location", "/v2/nowhere".into())], body: String::new() };
     let mut answers: Vec<Fault> = REFUSALS.iter().map(|(status, code)| Fault::refuse(*status, code)).collect();
@@ -220,7 +220,7 @@ async fn with_login(password: &str) -> (Scene, String) {
 }
 
 #[tokio::test]
-async fn a_token_service_may_refuse_to_let_read_what_the_push_creates() {
+async fn a_token_service_may_refuse_to_read_a_repository_before_it_is_created() {
     for status in [401, 403] {
         let (scene, _) = with_login("right").await;
         let script = &scene.target.script;
@@ -243,7 +243,7 @@ async fn a_wrong_login_costs_no_pull() {
 
 /// What a source refuses of the questions about signatures, what it answers, and what becomes of the image.
 #[tokio::test]
-async fn a_source_that_does_not_tell_what_refers_to_its_images() {
+async fn a_source_that_refuses_to_list_referrers() {
     let tags = ("GET", "/tags/list");
     let api = ("GET", "/referrers/");
     let (head, get) = (("HEAD", "/manifests/sha256-"), ("GET", "/manifests/sha256-"));
@@ -287,7 +287,7 @@ async fn a_source_that_does_not_tell_what_refers_to_its_images() {
 
 /// Where one way is refused, the others are gone.
 #[tokio::test]
-async fn what_another_way_tells_is_mirrored() {
+async fn referrers_found_by_other_means_are_mirrored() {
     for status in [401, 403] {
         let scene = Scene::new().await;
         let app = image("app").layer(500).build();
@@ -311,7 +311,7 @@ async fn what_another_way_tells_is_mirrored() {
 
 /// One warning for a repository, however many of its images are mirrored.
 #[tokio::test]
-async fn each_repository_is_warned_of_once() {
+async fn each_repository_gets_one_warning() {
     let scene = Scene::new().await;
     for name in ["a", "b"] {
         for tag in ["1", "2", "3"] {

@@ -40,7 +40,7 @@ async fn assert_whole(scene: &Scene, what: &str) {
 }
 
 #[tokio::test]
-async fn whatever_is_missing_below_a_tag_comes_back_and_nothing_else_moves() {
+async fn repair_restores_only_missing_content_below_a_tag() {
     let scene = Scene::new().await;
     let (root, bundle) = published(&scene).await;
     assert_eq!(scene.cli.run("sync").await.code, 0);
@@ -73,7 +73,7 @@ async fn whatever_is_missing_below_a_tag_comes_back_and_nothing_else_moves() {
 }
 
 #[tokio::test]
-async fn what_upstream_has_lost_comes_back_from_another_target() {
+async fn content_lost_at_the_source_is_restored_from_another_target() {
     let scene = Scene::new().await;
     let other = Registry::start().await;
     let (root, _) = published(&scene).await;
@@ -102,7 +102,7 @@ async fn what_upstream_has_lost_comes_back_from_another_target() {
 }
 
 #[tokio::test]
-async fn an_unreadable_target_fails_its_image_and_is_no_hole() {
+async fn an_unreadable_target_fails_its_image_and_doesnt_count_as_missing() {
     let scene = Scene::new().await;
     let app = image("app").build();
     app.push(&scene.source.inside("app"), "1").await;

@@ -27,7 +27,7 @@ fn report(cli: &Cli, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_file_is_what_json_prints_however_a_run_ends() {
+async fn the_report_file_equals_the_output_of_json_for_every_exit_status() {
     let scene = scene().await;
     scene.cli.write("Dockerfile", "FROM nginx:1.27\n");
     for (line, code) in [
@@ -77,7 +77,7 @@ async fn an_interrupted_run_reports() {
 }
 
 #[tokio::test]
-async fn a_killed_run_leaves_the_last_report_and_no_other_file() {
+async fn a_killed_run_keeps_the_previous_report_and_leaves_no_other_file() {
     let scene = scene().await;
     scene.cli.write("out/r.json", "the last one");
     let gate = Gate::closed();
@@ -90,7 +90,7 @@ async fn a_killed_run_leaves_the_last_report_and_no_other_file() {
 }
 
 #[tokio::test]
-async fn where_it_cant_go_is_told_before_the_first_request() {
+async fn an_unwritable_path_is_reported_before_the_first_request() {
     let scene = scene().await;
     for path in ["missing/r.json", "-", "home"] {
         let run = scene.cli.run(&format!("sync --json --report {path}")).await;
@@ -102,7 +102,7 @@ async fn where_it_cant_go_is_told_before_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_report_that_cant_be_written_in_the_end_is_an_error() {
+async fn a_report_that_cant_be_written_at_the_end_is_an_error() {
     let scene = scene().await;
     let run = scene.cli.run("sync --report /dev/full").await;
     assert!(run.code == 1 && run.stderr.contains("error: can't write the report to /dev/full: No space left"), "{run}");
@@ -113,7 +113,7 @@ async fn a_report_that_cant_be_written_in_the_end_is_an_error() {
 }
 
 #[tokio::test]
-async fn errors_of_configuration_are_one_document() {
+async fn configuration_errors_are_one_json_document() {
     let cli = Cli::new();
     let run = cli.run("sync --json").await;
     let error = run.json()["error"].clone();

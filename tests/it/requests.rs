@@ -86,7 +86,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn cold_then_no_op_then_a_new_tag_then_an_update() {
+async fn a_first_run_an_unchanged_run_a_new_tag_and_an_update() {
     let mut scene = Scene::new(5000).await;
     let app = scene.image("app");
     scene.publish(&app, "library/app", "1").await;
@@ -121,7 +121,7 @@ async fn a_shared_layer_is_mounted() {
 
 /// Of a repository that the lock knows nothing of, only the tags that it lists are asked for.
 #[tokio::test]
-async fn a_first_run_asks_for_no_tag_that_isnt_listed() {
+async fn a_first_run_requests_no_unlisted_tag() {
     let mut scene = Scene::new(5000).await;
     let (app, app2) = (scene.image("app"), scene.image("app2"));
     app.push(&scene.target.inside("mirror/library/app"), "1").await;

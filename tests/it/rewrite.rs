@@ -42,7 +42,7 @@ async fn the_canonical_case() {
 }
 
 #[tokio::test]
-async fn a_target_may_be_chosen_and_json_be_had() {
+async fn a_target_can_be_selected_and_json_printed() {
     let cli = scene();
     let json = cli.run("rewrite Dockerfile --target 2 --json").await.json();
     assert_eq!(json["files"][0]["file"], "Dockerfile");
@@ -60,7 +60,7 @@ async fn a_target_may_be_chosen_and_json_be_had() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_rewritten_is_known_before() {
+async fn references_that_cant_be_rewritten_are_reported_before_any_change() {
     let cli = scene();
     for (line, why) in [
         ("rewrite . --target 0", "target 0 doesn't exist"),
@@ -81,7 +81,7 @@ async fn what_can_not_be_rewritten_is_known_before() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn modes_and_links_stay_and_what_is_write_protected() {
+async fn modes_links_and_write_protected_files_are_kept() {
     use std::os::unix::fs::PermissionsExt as _;
     let cli = scene()
         .file("real/Dockerfile", "FROM python:3.7-slim-buster\n")
@@ -104,7 +104,7 @@ async fn modes_and_links_stay_and_what_is_write_protected() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_told_and_the_rest_done() {
+async fn a_broken_file_is_reported_and_the_others_are_rewritten() {
     let cli = scene().file("bad.yaml", "a: [\n");
     let run = cli.run("rewrite . --write").await;
     assert_eq!(run.code, 1, "{run}");
@@ -114,7 +114,7 @@ async fn a_broken_file_is_told_and_the_rest_done() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn odd_names_are_quoted_as_patch_reads_them() {
+async fn unusual_file_names_are_quoted_for_patch() {
     let text = "FROM python:3.7-slim-buster\n";
     let cli = scene().file("odd/a\nb/Dockerfile", text).file("odd/q\"\u{1b}/Dockerfile", text);
     let run = cli.run("rewrite odd").await;

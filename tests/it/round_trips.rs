@@ -82,12 +82,12 @@ proptest! {
 
     /// These have no text of their own; whatever they are made of, they say so or take it.
     #[test]
-    fn nothing_breaks(text in around(&["oci:dir:name:1", "{registry}/{repository}", "h.io/a"])) {
+    fn arbitrary_text_never_panics(text in around(&["oci:dir:name:1", "{registry}/{repository}", "h.io/a"])) {
         let _ = (text.parse::<Location>(), text.parse::<Layout>());
     }
 
     #[test]
-    fn what_the_grammar_allows_is_taken_as_it_stands(
+    fn references_within_the_grammar_are_kept_unchanged(
         tag in "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}",
         digest in "sha256:[a-f0-9]{64}",
         path in "[a-z0-9]{1,8}([._-][a-z0-9]{1,8}){0,2}/[a-z0-9]{1,8}(__[a-z0-9]{1,8}){0,2}",

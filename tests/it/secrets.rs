@@ -88,7 +88,7 @@ fn assert_nothing_shown(what: &str, text: &str, issued: &[String]) {
 }
 
 #[tokio::test]
-async fn no_secret_is_shown_however_loud_it_is() {
+async fn no_secret_is_printed_at_any_log_level() {
     let Some(real) = DockerRegistry::start() else { return };
     let (source, hub_tokens) = registry_for("hub", "password+of/hub").await;
     let (filed, file_tokens) = registry_for("filed", "password+of/file").await;

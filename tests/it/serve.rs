@@ -69,7 +69,7 @@ async fn manifests_are_checked() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_has_its_code() {
+async fn unknown_content_has_its_error_code() {
     let registry = Registry::start().await;
     image("a").build().push(&registry.inside("a"), "1").await;
     let digest = Digest::of(b"nowhere");
@@ -95,7 +95,7 @@ async fn what_is_unknown_has_its_code() {
 }
 
 #[tokio::test]
-async fn what_is_not_supported_says_what_is() {
+async fn unsupported_requests_name_the_supported_ones() {
     let registry = Registry::start().await;
     let digest = Digest::of(b"nowhere");
     for (request, allowed) in [
@@ -114,7 +114,7 @@ async fn what_is_not_supported_says_what_is() {
 }
 
 #[tokio::test]
-async fn blobs_are_served_in_parts() {
+async fn blobs_are_served_by_range() {
     let registry = Registry::start().await;
     let blob = Blob::seeded(MediaType::OCI_LAYER, "parts", 150_000);
     blob.push(&registry.inside("a")).await.unwrap();
@@ -224,7 +224,7 @@ async fn uploads_are_checked() {
 }
 
 #[tokio::test]
-async fn mounts_need_the_blob() {
+async fn mounts_require_the_blob() {
     let registry = Registry::start().await;
     let graph = image("a").build();
     graph.push(&registry.inside("from/here"), "1").await;
@@ -332,7 +332,7 @@ async fn referrers_are_listed_unless_switched_off() {
 }
 
 #[tokio::test]
-async fn a_strict_registry_wants_its_repositories_created() {
+async fn a_strict_registry_requires_existing_repositories() {
     let registry = Registry::with(Settings { strict: true, ..Settings::default() }).await;
     let post = "POST /v2/a/blobs/uploads/";
     assert_eq!(ask(&registry, post, &[], "").await.refusal(), (404, "NAME_UNKNOWN".into()));

@@ -3,7 +3,7 @@
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn a_file_that_a_host_in_use_needs_is_looked_for_before_the_first_request() {
+async fn files_of_hosts_in_use_are_checked_before_the_first_request() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.cli.write("there", "x");
@@ -79,7 +79,7 @@ async fn a_secret_from_a_pipe_is_read_once() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn what_a_credential_helper_complains_about_is_shown() {
+async fn the_error_output_of_a_credential_helper_is_shown() {
     use std::os::unix::fs::PermissionsExt as _;
     let scene = Scene::new().await;
     scene.publish("app", "1").await;

@@ -9,7 +9,7 @@ use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 
 #[tokio::test]
-async fn a_pin_moves_only_when_it_is_told_to() {
+async fn a_pin_moves_only_on_update() {
     let scene = Scene::new().await;
     let old = scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
@@ -54,7 +54,7 @@ async fn a_pin_moves_only_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn locked_is_all_or_nothing_and_asks_nobody() {
+async fn locked_requires_every_pin_and_sends_no_request_to_resolve() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.publish("app", "2").await;
@@ -82,7 +82,7 @@ async fn locked_is_all_or_nothing_and_asks_nobody() {
 }
 
 #[tokio::test]
-async fn what_the_list_no_longer_asks_for_leaves_the_lock() {
+async fn images_removed_from_the_list_are_removed_from_the_lock() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.publish("app", "2").await;
@@ -95,7 +95,7 @@ async fn what_the_list_no_longer_asks_for_leaves_the_lock() {
 }
 
 #[tokio::test]
-async fn without_a_lock_nothing_is_read_and_nothing_written() {
+async fn with_no_lock_the_lock_is_neither_read_nor_written() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
@@ -111,7 +111,7 @@ async fn without_a_lock_nothing_is_read_and_nothing_written() {
 }
 
 #[tokio::test]
-async fn plan_tells_and_does_nothing() {
+async fn plan_reports_and_changes_nothing() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     let index = multi_platform("index", &["linux/amd64", "linux/arm64"]);
@@ -179,7 +179,7 @@ async fn selections_pick_tags_and_keep_their_pick() {
 }
 
 #[tokio::test]
-async fn a_digest_in_the_list_is_what_is_mirrored() {
+async fn a_digest_in_the_list_is_mirrored() {
     let scene = Scene::new().await;
     let old = scene.publish("app", "1").await;
     let new = image("moved").build();
@@ -202,7 +202,7 @@ async fn a_digest_in_the_list_is_what_is_mirrored() {
 }
 
 #[tokio::test]
-async fn overwrite_says_what_becomes_of_a_tag_that_holds_something_else() {
+async fn overwrite_decides_about_a_tag_with_another_digest() {
     for (overwrite, status, code) in [("true", "copied", 0), ("false", "conflict", 1), ("keep", "skipped", 0)] {
         let scene = Scene::new().await;
         let (wanted, there) = (scene.publish("app", "1").await, image("there").build());
@@ -257,7 +257,7 @@ async fn one_bad_image_among_twenty_fails_alone() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_source_fails_its_images_and_no_others() {
+async fn errors_of_one_source_fail_only_its_images() {
     let scene = Scene::new().await;
     for name in ["good", "corrupt", "html", "denied", "schema1", "headless"] {
         scene.publish(name, "1").await;
@@ -301,7 +301,7 @@ async fn what_is_wrong_with_a_source_fails_its_images_and_no_others() {
 }
 
 #[tokio::test]
-async fn two_targets_cost_the_upstream_one_read() {
+async fn two_targets_cost_one_read_of_the_source() {
     let scene = Scene::new().await;
     let second = Registry::start().await;
     let app = scene.publish("app", "1").await;
@@ -317,7 +317,7 @@ async fn two_targets_cost_the_upstream_one_read() {
 }
 
 #[tokio::test]
-async fn when_no_target_answers_the_run_could_not_run() {
+async fn if_no_target_answers_the_run_fails_with_exit_status_2() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.write("mirror.yaml", "target: 127.0.0.1:1/m\nlimits: {idle_timeout: 1s}\nimages: [\"SRC/app:1\"]\n");
@@ -326,7 +326,7 @@ async fn when_no_target_answers_the_run_could_not_run() {
 }
 
 #[tokio::test]
-async fn copy_takes_one_image_without_a_list() {
+async fn copy_mirrors_one_image_without_a_list() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     app.push(&scene.source.inside("app"), "1").await;
@@ -342,7 +342,7 @@ async fn copy_takes_one_image_without_a_list() {
 }
 
 #[tokio::test]
-async fn throttling_is_waited_out() {
+async fn a_throttled_run_waits_and_succeeds() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.source.script.once(
@@ -361,7 +361,7 @@ async fn throttling_is_waited_out() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_interrupted_run_ends_soon_and_says_what_is_done_and_what_is_not() {
+async fn an_interrupted_run_ends_soon_and_reports_done_and_skipped_images() {
     let stopped = ["-TERM", "-INT", "-HUP"].map(|signal| async move {
         let scene = Scene::new().await;
         for name in ["done", "app", "later"] {
@@ -388,7 +388,7 @@ async fn an_interrupted_run_ends_soon_and_says_what_is_done_and_what_is_not() {
 /// Started by nohup, it goes on after its terminal has gone.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_run_that_is_told_to_ignore_hang_ups_does() {
+async fn nohup_is_respected() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");

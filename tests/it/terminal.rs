@@ -94,7 +94,7 @@ async fn a_slow_source() {
 }
 
 #[tokio::test]
-async fn what_failed_comes_last() {
+async fn failures_are_printed_last() {
     for size in SIZES {
         let scene = Scene::new().await;
         publish(&scene, 2).await;
@@ -115,7 +115,7 @@ async fn what_failed_comes_last() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_waited_for_and_a_second_interrupt() {
+async fn a_waiting_host_and_a_second_interrupt() {
     for size in SIZES {
         let scene = Scene::new().await;
         let limited = Registry::start().await;
@@ -138,7 +138,7 @@ async fn a_host_that_is_waited_for_and_a_second_interrupt() {
 }
 
 #[tokio::test]
-async fn an_interrupt_lets_transfers_come_to_their_end() {
+async fn an_interrupt_lets_transfers_finish() {
     for size in SIZES {
         let scene = Scene::new().await;
         publish(&scene, 4).await;
@@ -160,7 +160,7 @@ async fn an_interrupt_lets_transfers_come_to_their_end() {
 }
 
 #[tokio::test]
-async fn a_second_interrupt_ends_it_with_one_line() {
+async fn a_second_interrupt_ends_the_run_with_one_line() {
     let size = SIZES[0];
     let scene = Scene::new().await;
     publish(&scene, 3).await;
@@ -231,7 +231,7 @@ async fn a_verification() {
 }
 
 #[tokio::test]
-async fn a_verification_of_each_byte_tells_those_of_each_image() {
+async fn a_verification_of_content_shows_the_bytes_of_each_image() {
     let scene = Scene::new().await;
     publish(&scene, 2).await;
     assert_eq!(scene.cli.run("sync").await.code, 0);
@@ -262,7 +262,7 @@ async fn the_demo() {
 }
 
 #[tokio::test]
-async fn a_demo_that_is_stopped_leaves_nothing() {
+async fn an_interrupted_demo_leaves_nothing_behind() {
     let cli = Cli::new();
     std::fs::create_dir(cli.path("tmp")).expect("a folder");
     let folder = cli.path("tmp").display().to_string();
@@ -314,7 +314,7 @@ async fn scene_with_trouble() -> Scene {
 }
 
 #[tokio::test]
-async fn no_escape_where_nothing_could_be_made_of_it() {
+async fn no_escape_sequences_are_printed_outside_a_terminal() {
     for variables in [[("TERM", "dumb"), ("LANG", "C")], [("TERM", "xterm"), ("CI", "true")]] {
         let scene = scene_with_trouble().await;
         for line in LINES {
@@ -340,7 +340,7 @@ fn colourless(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn colours_are_as_somebody_wants_them() {
+async fn colours_follow_the_flag_and_the_environment() {
     let scene = scene_with_trouble().await;
     let gate = hold_blobs(&scene);
     let variables = [("TERM", "xterm"), ("NO_COLOR", "1")];
@@ -360,7 +360,7 @@ async fn colours_are_as_somebody_wants_them() {
 }
 
 #[tokio::test]
-async fn a_dead_target_is_one_message() {
+async fn an_unreachable_target_gives_one_message() {
     let scene = Scene::new().await;
     let mut list = String::new();
     for n in 0..500 {

@@ -63,7 +63,7 @@ async fn push_manifest(client: &Client, reference: &Reference, manifest: &Manife
 }
 
 #[tokio::test]
-async fn oci_client_gets_along_with_ours() {
+async fn oci_client_works_with_our_registry() {
     let registry = Registry::start().await;
     let mut graphs = every_shape();
     graphs.retain(|(tag, _)| *tag != "build-cache");
@@ -75,7 +75,7 @@ async fn oci_client_gets_along_with_ours() {
 }
 
 #[tokio::test]
-async fn skopeo_gets_along_with_ours() {
+async fn skopeo_works_with_our_registry() {
     let registry = Registry::start().await;
     let graph = images::index().child("linux/amd64", image("skopeo").build()).attested().build();
     graph.push(&registry.inside("from/here"), "1").await;
@@ -123,13 +123,13 @@ async fn oci_client_gets_a_token_first() {
 }
 
 #[tokio::test]
-async fn docker_registry_takes_every_shape() {
+async fn docker_registry_accepts_every_shape() {
     let Some(registry) = DockerRegistry::start() else { return };
     pushes_and_pulls(registry.name().as_str(), &RegistryAuth::Anonymous, &every_shape()).await;
 }
 
 #[tokio::test]
-async fn docker_registry_wants_a_password() {
+async fn docker_registry_requires_a_password() {
     let settings = docker_registry::Settings { user: Some(("me", "secret")), ..Default::default() };
     let Some(registry) = DockerRegistry::with(settings) else { return };
     let url = format!("http://{}/v2/", registry.name());
@@ -139,7 +139,7 @@ async fn docker_registry_wants_a_password() {
 }
 
 #[tokio::test]
-async fn docker_registry_speaks_tls() {
+async fn docker_registry_serves_tls() {
     let settings = docker_registry::Settings { tls: true, ..Default::default() };
     let Some(registry) = DockerRegistry::with(settings) else { return };
     let ca = reqwest::Certificate::from_pem(&std::fs::read(registry.ca()).unwrap()).unwrap();

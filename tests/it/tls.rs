@@ -66,7 +66,7 @@ fn found(check: &Run) -> String {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told_in_words() {
+async fn every_certificate_error_is_explained() {
     let authority = Authority::new();
     let (past, future) = ((2019, 2020), (2090, 2091));
     let clock = "this machine's clock";
@@ -111,7 +111,7 @@ async fn what_is_wrong_with_a_certificate_is_told_in_words() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_in_ca_itself_is_trusted_for_the_names_in_it() {
+async fn a_server_certificate_listed_in_ca_is_trusted_for_its_names() {
     let here = ["localhost", "127.0.0.1"];
     for (pair, problem) in [
         (self_signed(&here, true), None),
@@ -154,7 +154,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> Option<Pair> {
 }
 
 #[tokio::test]
-async fn what_openssl_makes_by_default_is_trusted_as_curl_does() {
+async fn default_certificates_of_openssl_are_trusted_as_by_curl() {
     let folder = tempfile::tempdir().expect("a folder");
     for arguments in [
         &["-days", "30", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"][..],
@@ -176,7 +176,7 @@ async fn what_openssl_makes_by_default_is_trusted_as_curl_does() {
 }
 
 #[tokio::test]
-async fn insecure_and_a_client_certificate_are_for_the_registrys_own_host_and_port() {
+async fn insecure_and_the_client_certificate_apply_only_to_the_registrys_host_and_port() {
     let (authority, others) = (Authority::new(), Authority::new());
     let client = authority.client();
     let strict = Some(&authority);
@@ -243,7 +243,7 @@ const REFUSALS: &[(u16, &str)] = &[
 ];
 
 #[tokio::test]
-async fn plain_http_to_a_server_that_wants_tls_is_tried_once_and_told() {
+async fn plain_http_to_a_tls_server_is_tried_once_and_explained() {
     for (status, body) in REFUSALS {
         let (source, target) = (Registry::start().await, Registry::start().await);
         for method in ["GET", "HEAD", "POST", "PUT"] {
@@ -267,7 +267,7 @@ async fn plain_http_to_a_server_that_wants_tls_is_tried_once_and_told() {
 }
 
 #[tokio::test]
-async fn schemes_that_are_mixed_up_are_told_by_both_sides() {
+async fn a_wrong_scheme_is_explained_for_source_and_target() {
     let (Some(plain), Some(secure)) =
         (DockerRegistry::start(), DockerRegistry::with(Real { tls: true, ..Real::default() }))
     else {

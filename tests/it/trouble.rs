@@ -49,7 +49,7 @@ async fn busy(at_source: bool, method: &'static str, path: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn a_host_that_is_busy_for_a_while_costs_no_image() {
+async fn a_temporarily_busy_host_fails_no_image() {
     let requests = [
         (true, "HEAD", "/manifests/", 429),
         (true, "GET", "/manifests/", 503),
@@ -62,7 +62,7 @@ async fn a_host_that_is_busy_for_a_while_costs_no_image() {
 }
 
 #[tokio::test]
-async fn an_upload_whose_bytes_alone_are_refused_for_seconds_costs_no_image() {
+async fn uploads_refused_for_some_seconds_fail_no_image() {
     let scene = Scene::new().await;
     let image = scene.publish("app", "1").await;
     let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
@@ -75,7 +75,7 @@ async fn an_upload_whose_bytes_alone_are_refused_for_seconds_costs_no_image() {
 }
 
 #[tokio::test]
-async fn a_repository_that_has_only_trouble_is_given_up_and_its_host_is_not() {
+async fn a_failing_repository_is_given_up_without_its_host() {
     let scene = Scene::new().await;
     let image = scene.publish("app", "1").await;
     let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
@@ -88,7 +88,7 @@ async fn a_repository_that_has_only_trouble_is_given_up_and_its_host_is_not() {
 }
 
 #[tokio::test]
-async fn a_host_that_asks_for_more_than_is_allowed_is_given_up_at_once_with_the_time_to_come_back() {
+async fn a_retry_after_beyond_max_wait_gives_up_the_host_at_once_and_names_the_time() {
     let scene = Scene::new().await;
     twenty(&scene, "").await;
     let fault = Fault::Answer { status: 429, headers: vec![("retry-after", "86400".into())], body: String::new() };
@@ -104,7 +104,7 @@ async fn a_host_that_asks_for_more_than_is_allowed_is_given_up_at_once_with_the_
 }
 
 #[tokio::test]
-async fn a_closed_target_ends_five_hundred_images_with_one_series_of_attempts() {
+async fn an_unreachable_target_fails_five_hundred_images_with_one_series_of_attempts() {
     let scene = Scene::new().await;
     let image = image("app").build();
     image.push(&scene.source.inside("app"), "1").await;
@@ -138,7 +138,7 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_silent_blob_host_has_one_bound_and_one_error_for_all_who_need_it() {
+async fn a_silent_blob_host_gives_one_error_for_all_its_images() {
     let scene = Scene::new().await;
     for name in ["a", "b", "c"] {
         image(name).shared_layer("base", 10_000).build().push(&scene.source.inside(name), "1").await;
@@ -162,7 +162,7 @@ async fn a_silent_blob_host_has_one_bound_and_one_error_for_all_who_need_it() {
 }
 
 #[tokio::test]
-async fn a_blob_host_that_breaks_off_is_named() {
+async fn a_blob_host_that_breaks_the_connection_is_named() {
     let scene = Scene::new().await;
     let blobs = Registry::start().await;
     let image = image("app").layer(5000).build();
@@ -180,7 +180,7 @@ async fn a_blob_host_that_breaks_off_is_named() {
 }
 
 #[tokio::test]
-async fn a_quota_that_is_used_up_costs_one_pull() {
+async fn an_exhausted_quota_costs_one_pull() {
     let scene = Scene::new().await;
     twenty(&scene, "").await;
     let body = "You have reached your pull rate limit. You may increase the limit by authenticating".to_owned();
@@ -193,7 +193,7 @@ async fn a_quota_that_is_used_up_costs_one_pull() {
 }
 
 #[tokio::test]
-async fn damaged_bytes_are_read_once_more_and_twice_damaged_ones_are_the_sources_fault() {
+async fn damaged_bytes_are_read_again_once_and_then_reported_for_the_source() {
     for (times, code) in [(1, 0), (usize::MAX, 1)] {
         let scene = Scene::new().await;
         let image = image("app").layer(5000).build();
@@ -211,7 +211,7 @@ async fn damaged_bytes_are_read_once_more_and_twice_damaged_ones_are_the_sources
 }
 
 #[tokio::test]
-async fn a_manifest_that_lies_about_a_size_fails_alone_and_at_once() {
+async fn a_manifest_with_a_wrong_size_fails_alone_and_at_once() {
     let scene = Scene::new().await;
     let good = image("good").shared_layer("base", 50_000).build();
     let mut layer = good.blobs[1].clone();
@@ -270,7 +270,7 @@ fn large(images: &[Image]) -> impl Iterator<Item = (String, &Digest)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_source_costs_no_image_and_sends_no_large_blob_twice() {
+async fn an_outage_of_the_source_fails_no_image_and_repeats_no_large_blob() {
     let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
     let mut entries = String::new();
     for (n, image) in images.iter().enumerate() {
@@ -310,7 +310,7 @@ fn is_read(line: &str, digest: &Digest) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outage_of_the_target_costs_no_image_and_sends_no_large_blob_twice() {
+async fn an_outage_of_the_target_fails_no_image_and_repeats_no_large_blob() {
     let (Some(mut real), scene, images) = (DockerRegistry::start(), Scene::new().await, thirty()) else { return };
     let mut entries = String::new();
     for (n, image) in images.iter().enumerate() {
@@ -348,7 +348,7 @@ async fn an_outage_of_the_target_costs_no_image_and_sends_no_large_blob_twice() 
 }
 
 #[tokio::test]
-async fn the_bandwidth_that_is_set_is_kept() {
+async fn the_bandwidth_limit_is_kept() {
     let scene = Scene::new().await;
     image("app").layer(300_000).build().push(&scene.source.inside("app"), "1").await;
     scene.list("  - SRC/app:1\nlimits: {bandwidth: 200kB/s}\n");

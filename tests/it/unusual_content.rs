@@ -71,7 +71,7 @@ fn outcome(run: &Run, name: &str, target: &transship::oci::Registry) -> Value {
 }
 
 #[tokio::test]
-async fn every_shape_arrives_byte_for_byte_where_it_is_taken_and_is_explained_where_not() {
+async fn every_shape_is_copied_byte_for_byte_or_its_refusal_is_explained() {
     let (Some(real), Some(chart)) = (DockerRegistry::start(), chart()) else { return };
     let (source, served) = (Registry::lenient().await, Registry::lenient().await);
     let (refused, chart_layer) = (refused_shapes(), chart.blobs[1].descriptor().clone());
@@ -136,7 +136,7 @@ async fn several_tags_on_one_digest_are_one_copy() {
 }
 
 #[tokio::test]
-async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do() {
+async fn a_sha512_digest_is_kept_and_a_second_run_has_nothing_to_do() {
     let scene = Scene::new().await;
     let app = index().child("linux/amd64", image("app").build().by_sha512()).build().by_sha512();
     app.try_push(&scene.source.inside("app"), None).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_sha512_digest_is_kept_as_the_name_and_a_second_run_has_nothing_to_do(
 
 /// The first target takes manifests by any digest, the second only by its own.
 #[tokio::test]
-async fn a_target_that_takes_no_sha512_gets_the_tag_alone_and_each_target_has_its_own_digest() {
+async fn a_target_without_sha512_gets_only_the_tag_and_another_digest() {
     for (status, code) in
         [(400, "DIGEST_INVALID"), (400, "UNSUPPORTED"), (404, "NAME_UNKNOWN"), (405, "UNSUPPORTED"), (501, "X")]
     {
@@ -210,7 +210,7 @@ async fn a_target_that_takes_no_sha512_gets_the_tag_alone_and_each_target_has_it
 }
 
 #[tokio::test]
-async fn schema_1_is_refused_by_name_however_it_is_met() {
+async fn schema_1_is_refused_by_name_wherever_it_occurs() {
     let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     let text = r#"{"schemaVersion":1,"name":"old","tag":"1","fsLayers":[],"history":[]}"#;
     let scene = Scene::new().await;
@@ -260,7 +260,7 @@ async fn schema_1_is_refused_by_name_however_it_is_met() {
 }
 
 #[tokio::test]
-async fn a_child_that_is_gone_upstream_is_named_with_its_platform() {
+async fn a_missing_child_is_named_with_its_platform() {
     let scene = Scene::new().await;
     let (one, two) = (image("amd64").build(), image("arm64").build());
     let gone = two.digest().clone();
@@ -285,7 +285,7 @@ async fn a_child_that_is_gone_upstream_is_named_with_its_platform() {
 }
 
 #[tokio::test]
-async fn a_source_that_only_gives_manifests_and_blobs_is_mirrored_and_pulled_once() {
+async fn a_source_that_only_serves_manifests_and_blobs_is_read_once() {
     for status in [401, 403, 405] {
         let scene = Scene::new().await;
         let app = image("app").layer(1000).build();

@@ -5,7 +5,7 @@ use crate::support::cli::Cli;
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/m";
 
 #[tokio::test]
-async fn init_writes_what_was_named_as_it_was_written() {
+async fn init_writes_the_images_as_they_were_given() {
     let cli = Cli::new();
     let run = cli.run("init nginx quay.io/a/b:1 --target harbor.example.com/mirror").await;
     assert_eq!((run.code, run.stdout.as_str()), (0, "wrote mirror.yaml; next: transship check\n"), "{run}");
@@ -48,7 +48,7 @@ async fn init_writes_what_was_named_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn what_init_writes_can_be_read_whatever_was_named() {
+async fn the_list_that_init_writes_is_valid_for_any_images() {
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let pinned = format!("ghcr.io/a/b:v1@{digest} python@{digest}");
     for (images, target) in [
@@ -69,7 +69,7 @@ async fn what_init_writes_can_be_read_whatever_was_named() {
 }
 
 #[tokio::test]
-async fn what_init_comments_out_can_be_used() {
+async fn the_lines_that_init_comments_out_are_valid() {
     for target in ["harbor.example.com/mirror", ECR] {
         let cli =
             Cli::new().env("HUB_USER", "u").env("HUB_TOKEN", "t").env("MIRROR_USER", "u").env("MIRROR_PASSWORD", "p");
@@ -89,7 +89,7 @@ async fn what_init_comments_out_can_be_used() {
 }
 
 #[tokio::test]
-async fn init_says_what_it_can_not_write() {
+async fn init_names_images_that_it_cant_write() {
     for (line, says) in [
         ("init Nginx --target h.example/m", "error: `Nginx` isn't an image: "),
         ("init https://h.example/a:1 --target h.example/m", "isn't an image: "),
@@ -138,7 +138,7 @@ async fn the_manual_has_all_verbs_on_one_page() {
 }
 
 #[tokio::test]
-async fn the_demo_mirrors_a_signature_and_a_part_and_proves_it() {
+async fn the_demo_mirrors_a_signature_and_a_filtered_image_and_verifies_them() {
     let run = Cli::new().run("demo").await;
     assert_eq!(run.code, 0, "{run}");
     for said in [

@@ -106,7 +106,7 @@ async fn three() -> (Scene, [Image; 3]) {
 }
 
 #[tokio::test]
-async fn who_verifies_needs_no_secret_of_a_source() {
+async fn verify_needs_no_secrets_of_sources() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     let list = "target: DST/m\nimages: [SRC/app:1]\n";
@@ -122,7 +122,7 @@ async fn who_verifies_needs_no_secret_of_a_source() {
 }
 
 #[tokio::test]
-async fn a_mirror_that_is_right_costs_one_head_a_tag() {
+async fn an_intact_mirror_costs_one_head_per_tag() {
     let (scene, _) = three().await;
     let run = scene.verify("").await;
     assert_eq!((run.code, scene.differences(&run)), (0, Vec::new()), "{run}");
@@ -138,7 +138,7 @@ async fn a_mirror_that_is_right_costs_one_head_a_tag() {
 }
 
 #[tokio::test]
-async fn a_deleted_and_a_moved_tag_are_found_and_nothing_below_them_is_asked() {
+async fn deleted_and_moved_tags_are_found_without_requests_below_them() {
     let (scene, [first, second, _]) = three().await;
     scene.delete("/v2/mirror/app/manifests/1");
     let moved = image("moved").build();
@@ -158,7 +158,7 @@ async fn a_deleted_and_a_moved_tag_are_found_and_nothing_below_them_is_asked() {
 }
 
 #[tokio::test]
-async fn who_cannot_have_its_tag_has_failed_and_is_no_difference() {
+async fn a_tag_conflict_is_a_failure_and_not_a_difference() {
     let scene = Scene::new().await;
     let images = ["one", "two"].map(|name| image(name).build());
     for (name, image) in ["one", "two"].iter().zip(&images) {
@@ -179,7 +179,7 @@ async fn who_cannot_have_its_tag_has_failed_and_is_no_difference() {
 }
 
 #[tokio::test]
-async fn what_is_left_alone_is_no_difference() {
+async fn a_kept_tag_is_not_a_difference() {
     let scene = Scene::new().await;
     scene.mirrored("app", "1", &image("theirs").build()).await;
     let pins = Pins::default().pin("SRC/app:1", &image("ours").build());
@@ -191,7 +191,7 @@ async fn what_is_left_alone_is_no_difference() {
 }
 
 #[tokio::test]
-async fn a_filtered_image_is_what_it_has_become() {
+async fn a_filtered_image_is_verified_by_its_target_digest() {
     let scene = Scene::new().await;
     let (whole, part) = (multi_platform("app", &["linux/amd64", "linux/arm64"]), image("app linux/amd64").build());
     scene.mirrored("app", "1", &part).await;
@@ -207,7 +207,7 @@ async fn a_filtered_image_is_what_it_has_become() {
 }
 
 #[tokio::test]
-async fn what_a_sync_has_filtered_is_as_pinned() {
+async fn a_filtered_image_verifies_after_sync() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64", "linux/s390x"]);
     app.push(&scene.source.inside("app"), "1").await;
@@ -220,7 +220,7 @@ async fn what_a_sync_has_filtered_is_as_pinned() {
 }
 
 #[tokio::test]
-async fn an_image_without_a_tag_goes_by_its_digest() {
+async fn an_image_without_a_tag_is_verified_by_its_digest() {
     let scene = Scene::new().await;
     let app = image("app").build();
     app.try_push(&scene.target.inside("mirror/app"), None).await.expect("it is taken");
@@ -235,7 +235,7 @@ async fn an_image_without_a_tag_goes_by_its_digest() {
 }
 
 #[tokio::test]
-async fn extra_lists_the_tags_that_the_lock_does_not_know() {
+async fn extra_lists_tags_that_arent_in_the_lock() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64"]);
     let (stray, signature) = (image("stray").build(), image("signature").artifact("application/x").build());
@@ -264,7 +264,7 @@ async fn extra_lists_the_tags_that_the_lock_does_not_know() {
 }
 
 #[tokio::test]
-async fn without_a_lock_there_is_nothing_to_compare_with() {
+async fn verify_without_a_lock_is_an_error() {
     let (scene, _) = three().await;
     std::fs::remove_file(scene.cli.path("mirror.lock")).expect("a lock");
     for (line, says) in [
@@ -279,7 +279,7 @@ async fn without_a_lock_there_is_nothing_to_compare_with() {
 }
 
 #[tokio::test]
-async fn list_and_lock_may_differ() {
+async fn images_missing_in_the_lock_fail_and_images_missing_in_the_list_are_ignored() {
     let (scene, _) = three().await;
     scene.list("  - SRC/db:1\n  - SRC/new:1\n  - {image: SRC/some, select: {latest: 1}}\n");
     let run = scene.verify("").await;
@@ -292,7 +292,7 @@ async fn list_and_lock_may_differ() {
 }
 
 #[tokio::test]
-async fn an_error_is_a_failure_and_no_difference() {
+async fn an_error_is_a_failure_and_not_a_difference() {
     let (scene, images) = three().await;
     scene.target.script.always("HEAD", "/v2/mirror/app/manifests/1", Fault::refuse(403, "DENIED"));
     scene.delete("/v2/mirror/app/manifests/2");
@@ -309,7 +309,7 @@ async fn an_error_is_a_failure_and_no_difference() {
 }
 
 #[tokio::test]
-async fn each_target_has_its_own_differences_and_one_that_is_down_fails() {
+async fn each_target_has_separate_differences_and_an_unreachable_one_fails() {
     let (scene, [app, ..]) = three().await;
     let second = Registry::start().await;
     app.push(&second.inside("m/app"), "1").await;
@@ -337,7 +337,7 @@ async fn each_target_has_its_own_differences_and_one_that_is_down_fails() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_interrupted_run_tells_what_it_has_seen() {
+async fn an_interrupted_run_reports_its_results_so_far() {
     let (scene, images) = three().await;
     scene.delete("/v2/mirror/app/manifests/1");
     let gate = Gate::closed();

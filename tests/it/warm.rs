@@ -174,7 +174,7 @@ async fn a_harbor_is_filled_and_proves_what_it_keeps() {
 }
 
 #[tokio::test]
-async fn what_a_harbor_lacks_is_a_difference() {
+async fn images_missing_in_a_harbor_are_differences() {
     let scene = Scene::new(None).await;
     let app = image("app").build();
     app.push(&scene.upstream.inside("app"), "1").await;
@@ -209,7 +209,7 @@ async fn only_the_wanted_platforms_are_pulled() {
 }
 
 #[tokio::test]
-async fn a_tag_that_has_moved_or_gone_is_told_and_the_pin_is_warmed() {
+async fn a_moved_or_deleted_tag_is_reported_and_the_pin_is_warmed() {
     let scene = Scene::new(None).await;
     let (old, new) = (image("old").build(), image("new").build());
     old.push(&scene.upstream.inside("app"), "1").await;
@@ -224,7 +224,7 @@ async fn a_tag_that_has_moved_or_gone_is_told_and_the_pin_is_warmed() {
 }
 
 #[tokio::test]
-async fn who_names_the_wrong_cache_is_told() {
+async fn a_wrong_cache_is_reported() {
     let scene = Scene::new(None).await;
     image("app").build().push(&scene.upstream.inside("app"), "1").await;
     let elsewhere = Registry::start().await;
@@ -254,7 +254,7 @@ async fn who_names_the_wrong_cache_is_told() {
 }
 
 #[tokio::test]
-async fn what_a_used_up_quota_forbids_is_put_off() {
+async fn images_beyond_the_quota_are_deferred() {
     let scene = Scene::new(None).await;
     let app = image("app").build();
     app.push(&scene.upstream.inside("app"), "1").await;
@@ -329,7 +329,7 @@ async fn a_cache_of_docker_hub_is_filled_within_its_quota() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_costs_no_pull_by_a_cache() {
+async fn with_an_exhausted_quota_a_cache_pulls_nothing() {
     let (scene, hub) = limited(2).await;
     let warm = scene.warm("--json").await;
     assert_eq!((warm.code, statuses(&warm)), (4, vec!["deferred".to_owned(); 3]), "{warm}");
@@ -337,7 +337,7 @@ async fn a_used_up_quota_costs_no_pull_by_a_cache() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_only_the_cache_reaches_sets_no_limit() {
+async fn an_upstream_reachable_only_by_the_cache_sets_no_limit() {
     let (scene, hub) = limited(50).await;
     let text = scene.cli.read("mirror.yaml").expect("the file");
     scene.cli.write("mirror.yaml", text.replace(&hub.address(), "127.0.0.1:1"));

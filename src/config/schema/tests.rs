@@ -30,7 +30,7 @@ fn file(lines: &str) -> String {
 }
 
 #[test]
-fn what_the_reader_takes_is_valid() {
+fn every_accepted_config_is_valid_by_the_schema() {
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let by_digest = format!("IMAGE {{image: \"python@{digest}\", as: 3.7}}");
     for lines in [
@@ -65,7 +65,7 @@ fn what_the_reader_takes_is_valid() {
 }
 
 #[test]
-fn what_the_reader_refuses_by_its_shape_is_marked() {
+fn every_config_of_a_wrong_shape_is_invalid_by_the_schema() {
     for (lines, place) in [
         ("imagez: []", ""),
         ("version: 2", "/version"),

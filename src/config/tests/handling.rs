@@ -13,7 +13,7 @@ fn platforms(handling: &Handling) -> String {
 }
 
 #[test]
-fn what_nobody_says_is_built_in() {
+fn unset_keys_have_built_in_defaults() {
     let built_in = Handling {
         overwrite: Overwrite::Replace,
         platforms: Vec::new(),
@@ -25,7 +25,7 @@ fn what_nobody_says_is_built_in() {
 }
 
 #[test]
-fn an_entry_counts_before_the_defaults_key_by_key() {
+fn an_entry_overrides_the_defaults_key_by_key() {
     let handlings = handlings(&images(
         "  - a:1\n  - {image: b:1, platforms: [linux/s390x], foreign: fetch}\n  - {image: c:1, platforms: [all], overwrite: keep}\n  \
          - {image: d:1, referrers: none}\n  - {image: e:1, artifact_types: [a/b]}\n\
@@ -47,7 +47,7 @@ fn an_entry_counts_before_the_defaults_key_by_key() {
 }
 
 #[test]
-fn missing_attestations_are_dropped_where_it_is_said() {
+fn missing_attestations_are_dropped_only_if_set() {
     let handlings = handlings(&images(
         "  - a:1\n  - {image: b:1, missing_attestations: fail}\ndefaults: {missing_attestations: drop}\n",
     ));

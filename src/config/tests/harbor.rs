@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn harbor_projects_are_created_as_set() {
+fn harbor_settings_for_new_projects_are_read() {
     let create = |text: &str| {
         let config = read(&with(&format!("registries: {{h.example: {{harbor: {text}}}}}"))).unwrap();
         config.registries.values().next().unwrap().harbor.as_ref().unwrap().create.clone()
@@ -36,7 +36,7 @@ fn harbor_projects_are_created_as_set() {
 }
 
 #[test]
-fn what_harbor_would_refuse_is_refused_with_position() {
+fn invalid_harbor_settings_are_refused_with_position() {
     for (text, expected) in [
         (
             with(&format!("registries: {{{ECR}: {{harbor: {{}}}}}}")),
@@ -76,7 +76,7 @@ fn what_harbor_would_refuse_is_refused_with_position() {
 }
 
 #[test]
-fn proxy_caches_know_what_the_list_has_of_their_upstream() {
+fn proxy_caches_list_the_repositories_of_their_upstream() {
     let text = "target: h.example/m\nimages: [nginx, grafana/grafana, nginx:1, quay.io/a/b]\nregistries: {h.example: {harbor: \
         {proxy_caches: [{project: hub, upstream: index.docker.io, public: true}, {project: quay, upstream: quay.io}, \
         {project: gh.io-1, upstream: ghcr.io}]}}}";
@@ -90,7 +90,7 @@ fn proxy_caches_know_what_the_list_has_of_their_upstream() {
 }
 
 #[test]
-fn proxy_caches_that_make_no_sense_are_refused_with_position() {
+fn invalid_proxy_caches_are_refused_with_position() {
     for (caches, expected) in [
         ("[{upstream: ghcr.io}]", "[0]: project is missing"),
         ("[{project: hub}]", "[0]: upstream is missing"),

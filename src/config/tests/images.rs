@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn images_are_named_in_many_ways() {
+fn an_image_can_be_written_in_many_ways() {
     let text = images(&format!(
         "  - nginx\n  - ghcr.io/a/b:v1@{D}\n  - alpine@{D}\n  - image: alpine\n    tags: [1.10, 3.20, no, 007]\n    to: base/alpine\n    \
          overwrite: keep\n  - {{image: \"python@{D}\", as: 3.7-slim}}\n  - {{image: quay.io/c/c:v1, referrers: none}}\n  \
@@ -30,7 +30,7 @@ fn images_are_named_in_many_ways() {
 }
 
 #[test]
-fn layout_and_targets_place_images() {
+fn layout_and_targets_determine_the_target_repository() {
     for (top, image, expected) in [
         ("target: docker.io/myorg", "ghcr.io/a/b:1", "docker.io/myorg/ghcr.io/a/b"),
         ("target: harbor/mirror/", "nginx", "harbor/mirror/docker.io/library/nginx"),
@@ -60,7 +60,7 @@ fn layout_and_targets_place_images() {
 }
 
 #[test]
-fn a_detour_has_targets_of_its_own_and_may_leave_the_sources_out() {
+fn overrides_replace_the_targets_and_may_exclude_the_sources() {
     let text = "images: [nginx]\nregistries: {docker.io: {username: u, password: {env: UNSET}}}";
     let detour = |from: &[&str]| Overrides {
         target: Some("h.example/m".parse().unwrap()),

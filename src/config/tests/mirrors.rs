@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn mirrors_are_in_use_where_their_origin_is() {
+fn mirrors_are_in_use_if_their_origin_is() {
     let text = with(
         "registries: {docker.io: {mirrors: [mirror.gcr.io, public.ecr.aws/docker/, 'h.example:5000/a/b']}, \
          quay.io: {mirrors: [unused.example]}, mirror.gcr.io: {mirrors: [docker.io/x]}}",
@@ -20,7 +20,7 @@ fn mirrors_are_in_use_where_their_origin_is() {
 }
 
 #[test]
-fn what_a_mirror_needs_is_asked_for() {
+fn secrets_of_a_mirror_are_required_only_if_its_origin_is_in_use() {
     let mirrored = "docker.io: {mirrors: [m.example/x]}, m.example: {token: {env: UNSET}}";
     let elsewhere = "quay.io: {mirrors: [m.example/x]}, m.example: {token: {env: UNSET}}";
     assert!(problems(&with(&format!("registries: {{{mirrored}}}")))[0].contains("UNSET isn't set"));
@@ -28,7 +28,7 @@ fn what_a_mirror_needs_is_asked_for() {
 }
 
 #[test]
-fn what_can_be_no_mirror_is_refused() {
+fn invalid_mirrors_are_refused() {
     let of = |mirror: &str| with(&format!("registries: {{docker.io: {{mirrors: [{mirror}]}}}}"));
     let long = "a/".repeat(120);
     let too_long = format!(

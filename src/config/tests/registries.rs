@@ -132,7 +132,7 @@ fn wrong_limits_are_refused() {
 }
 
 #[test]
-fn files_of_hosts_in_use_have_to_hold_something() {
+fn files_of_hosts_in_use_must_not_be_empty() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("good"), "x\n").unwrap();
     std::fs::write(folder.path().join("blank"), " \n").unwrap();
@@ -170,7 +170,7 @@ fn files_of_hosts_in_use_have_to_hold_something() {
 }
 
 #[test]
-fn who_asks_nobody_needs_no_secret() {
+fn a_run_without_requests_needs_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let text = with("registries: {h.example: {username: {env: UNSET}, password: {file: missing}}}");
     let origin = folder.path().join("mirror.yaml");

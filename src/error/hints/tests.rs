@@ -7,7 +7,7 @@ fn said(kind: Kind, also: impl FnOnce(Error) -> Error) -> String {
 }
 
 #[test]
-fn each_row_is_the_first_that_fits_somewhere() {
+fn each_row_is_the_first_match_of_some_error() {
     for (place, row) in ROWS.iter().enumerate() {
         let case = Case {
             kind: row.kind,
@@ -25,7 +25,7 @@ fn each_row_is_the_first_that_fits_somewhere() {
 }
 
 #[test]
-fn each_kind_that_leaves_a_next_step_has_one_in_any_case() {
+fn every_kind_with_a_next_step_always_has_a_hint() {
     use Kind::{
         Conflict, Denied, Interrupted, Invalid, Mismatch, MissingContent, NotFound, QuotaExceeded, RateLimited,
         Unauthorized, Unavailable,
@@ -53,7 +53,7 @@ fn each_kind_that_leaves_a_next_step_has_one_in_any_case() {
 }
 
 #[test]
-fn a_hint_fits_what_was_asked_of_whom_and_when() {
+fn hints_depend_on_the_action_the_side_and_the_stage() {
     use Task::{
         CreateProject, GetToken, ListReferrers, ListTags, LogIn, PushBlob, PushManifest, ReadBlob, ReadManifest,
         Resolve,

@@ -46,7 +46,7 @@ fn a_lock_is_written_whole_and_only_if_it_changes() {
 }
 
 #[test]
-fn line_ends_and_the_mark_are_kept() {
+fn line_endings_and_the_byte_order_mark_are_kept() {
     let (old, new) = (lock(&[("a:1", "x")]), lock(&[("a:1", "y"), ("b:1", "x")]));
     let written = |text: String| {
         let folder = tempfile::tempdir().unwrap();
@@ -70,7 +70,7 @@ fn line_ends_and_the_mark_are_kept() {
 }
 
 #[test]
-fn what_others_wrote_meanwhile_is_kept() {
+fn concurrent_changes_by_others_are_kept() {
     let (a, b, c) = (("a:1", "x"), ("b:1", "x"), ("c:1", "x"));
     let moved = ("a:1", "y");
     for (base, found, new, expected) in [
@@ -97,7 +97,7 @@ fn what_others_wrote_meanwhile_is_kept() {
 }
 
 #[test]
-fn of_many_writers_at_once_none_loses_a_pin() {
+fn concurrent_writers_lose_no_pin() {
     const WRITERS: usize = 16;
     for exists in [false, true] {
         let folder = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn of_many_writers_at_once_none_loses_a_pin() {
 }
 
 #[test]
-fn what_is_held_is_waited_for() {
+fn a_writer_waits_for_the_holder_of_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mirror.lock");
     let old = lock(&[("a:1", "x")]);
@@ -148,7 +148,7 @@ fn what_is_held_is_waited_for() {
 
 #[cfg(unix)]
 #[test]
-fn permissions_and_links_are_kept() {
+fn permissions_and_symbolic_links_are_kept() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let folder = tempfile::tempdir().unwrap();
     let (path, link) = (folder.path().join("real.lock"), folder.path().join("mirror.lock"));

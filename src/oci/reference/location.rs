@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_a_layout_are_shown_as_skopeo_takes_them() {
+    fn names_in_a_layout_are_displayed_in_skopeos_syntax() {
         let pinned = format!("docker.io/library/python@{D}");
         let nameless = format!("@{D}");
         for (text, name, tag) in [
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layout_is_no_host() {
+    fn a_layout_has_no_host() {
         let (layout, host) = (layout("5000"), "oci:5000".parse::<Registry>().unwrap());
         assert_eq!(layout.to_string(), host.to_string());
         assert_ne!(layout, host);

@@ -29,7 +29,7 @@ fn references_have_one_canonical_text() {
 }
 
 #[test]
-fn what_the_grammar_forbids_is_refused() {
+fn references_outside_the_grammar_are_refused() {
     let long_tag = format!("nginx:{}", "a".repeat(129));
     let long_path = format!("ghcr.io/{}", "a".repeat(256));
     let short_digest = "nginx@sha256:abc";
@@ -69,7 +69,7 @@ fn a_bare_repository_takes_no_tag() {
 }
 
 #[test]
-fn hosts_are_known_for_what_they_are() {
+fn the_host_of_a_registry_is_recognised_as_loopback_or_not() {
     for (text, host, loopback) in [
         ("localhost:5000", "localhost", true),
         ("127.0.0.2", "127.0.0.2", true),

@@ -57,7 +57,7 @@ mod tests {
     use super::super::{Reference, Registry, Repository, Tag};
 
     #[test]
-    fn what_is_odd_is_told() {
+    fn unusual_references_are_reported() {
         let reference = |text: &str| text.parse::<Reference>().map(|_| ()).unwrap_err().to_string();
         for (text, words) in [
             ("docker://nginx:1.27", "without a prefix"),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_odd_is_taken() {
+    fn references_that_only_look_unusual_are_accepted() {
         for text in [
             "dir:1.0",
             "registry:2",

@@ -57,7 +57,7 @@ const ODD: &str = "\u{20}{\n\t\"annotations\" : { \"b\": \"\\u00e9\\/\", \"a\":\
 
 /// Never change these: they are pinned in locks.
 #[test]
-fn version_1_gives_these_bytes_and_this_digest_for_ever() {
+fn version_1_of_the_subset_has_fixed_bytes_and_a_fixed_digest() {
     let subset = index(ODD).subset(&platforms(&["linux/amd64"])).unwrap();
     let expected = "{\"annotations\":{ \"b\": \"\\u00e9\\/\", \"a\":\"é\" },\"x-number\":1.0E+2,\"\\u0078-name\":[ 1 ,2 ],\
         \"manifests\":[{\"size\" : 7, \"x\": 12345678901234567890123, \
@@ -74,7 +74,7 @@ fn version_1_gives_these_bytes_and_this_digest_for_ever() {
 }
 
 #[test]
-fn what_leaves_nothing_out_is_the_source_itself() {
+fn a_subset_of_all_platforms_is_the_source_index_itself() {
     for wanted in [&["linux/amd64", "linux/arm64"][..], &["linux/arm64/v8", "linux/amd64", "linux/s390x"], &[]] {
         let subset = index(ODD).subset(&platforms(wanted)).unwrap();
         assert_eq!(subset.manifest.bytes(), ODD.as_bytes());
@@ -86,7 +86,7 @@ fn what_leaves_nothing_out_is_the_source_itself() {
 }
 
 #[test]
-fn a_subset_of_a_subset_is_the_same_as_taking_it_at_once() {
+fn a_subset_of_a_subset_equals_the_direct_subset() {
     let entries = [on("amd64", "linux/amd64"), on("arm64", "linux/arm64"), on("armv7", "linux/arm/v7")];
     let two = of(&entries).subset(&platforms(&["linux/amd64", "linux/arm64"])).unwrap().manifest;
     let one = two.subset(&platforms(&["linux/amd64"])).unwrap().manifest;
@@ -94,7 +94,7 @@ fn a_subset_of_a_subset_is_the_same_as_taking_it_at_once() {
 }
 
 #[test]
-fn kept_are_matching_children_and_the_attestations_of_these() {
+fn a_subset_keeps_matching_children_and_their_attestations() {
     let inner = entry("inner", r#","platform":{"os":"linux","architecture":"arm64"}"#);
     let inner = inner.replace(MediaType::OCI_MANIFEST, MediaType::OCI_INDEX);
     let all = [
@@ -126,7 +126,7 @@ fn kept_are_matching_children_and_the_attestations_of_these() {
 }
 
 #[test]
-fn no_match_says_what_there_is() {
+fn no_match_lists_the_available_platforms() {
     let entries = [
         on("amd64", "linux/amd64"),
         on("arm64", "linux/arm64/v9"),
@@ -143,7 +143,7 @@ fn no_match_says_what_there_is() {
 }
 
 #[test]
-fn what_cannot_be_cut_byte_for_byte_is_refused() {
+fn an_index_that_cant_be_filtered_byte_for_byte_is_refused() {
     let entries = format!("[{},{}]", on("amd64", "linux/amd64"), on("arm64", "linux/arm64"));
     for (text, why) in [
         (format!(r#"{{"a":1,"manifests":{entries},"\u0061":2}}"#), "the member `a` is listed twice"),

@@ -55,7 +55,7 @@ async fn ensure(provisioners: &Provisioners, path: &str) -> Result<bool, Error> 
 }
 
 #[tokio::test]
-async fn what_exists_is_asked_for_once_and_all_at_once() {
+async fn existing_repositories_are_described_once_in_one_batch() {
     let (account, provisioners) = provisioners(holding(&["m/a", "m/b"]), Some(EcrCreate::default())).await;
     let both = [repository("m/b"), repository("m/a")];
     assert_eq!(missing(&provisioners, &both).await, [false, false]);
@@ -68,7 +68,7 @@ async fn what_exists_is_asked_for_once_and_all_at_once() {
 }
 
 #[tokio::test]
-async fn one_that_is_missing_among_many_is_found() {
+async fn one_missing_repository_among_many_is_found() {
     let names: Vec<String> = (0..150).map(|n| format!("m/{n}")).collect();
     let there: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "m/7").collect();
     let (account, provisioners) = provisioners(holding(&there), Some(EcrCreate::default())).await;
@@ -94,7 +94,7 @@ fn with_policies() -> EcrCreate {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_denied_says_how_to_finish() {
+async fn a_denied_policy_has_a_hint_with_the_command_to_set_it() {
     let account = refusing(holding(&[]), &[("SetRepositoryPolicy", "AccessDeniedException")]);
     let (account, provisioners) = provisioners(account, Some(with_policies())).await;
     let error = ensure(&provisioners, "m/a").await.unwrap_err();
@@ -120,7 +120,7 @@ async fn an_existing_repository_keeps_its_policies() {
 }
 
 #[tokio::test]
-async fn which_tags_cant_be_moved_comes_with_the_description() {
+async fn immutable_tags_are_learned_from_the_description() {
     let mut account = holding(&["m/a", "m/b", "m/c", "m/d"]);
     account.mutability = BTreeMap::from([
         ("m/b".to_owned(), json!({"imageTagMutability": "IMMUTABLE"})),
@@ -149,7 +149,7 @@ async fn which_tags_cant_be_moved_comes_with_the_description() {
 }
 
 #[tokio::test]
-async fn blob_mounting_is_asked_once_and_unknown_is_off() {
+async fn the_blob_mounting_setting_is_requested_once_and_off_if_unknown() {
     for (setting, mounts) in [(Some("ENABLED"), true), (Some("DISABLED"), false), (None, false)] {
         let (account, sessions) = serve(Account { blob_mounting: setting, ..Account::default() }).await;
         for _ in 0..3 {
@@ -160,7 +160,7 @@ async fn blob_mounting_is_asked_once_and_unknown_is_off() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_created_as_the_settings_say() {
+async fn a_missing_repository_is_created_with_the_settings() {
     let create = EcrCreate {
         tag_mutability: Some("IMMUTABLE".into()),
         mutability_exclusions: vec!["latest*".into()],
@@ -203,7 +203,7 @@ async fn a_registry_without_an_entry_creates_with_the_accounts_defaults() {
 }
 
 #[tokio::test]
-async fn of_eight_at_once_one_creates_and_none_fails() {
+async fn of_eight_concurrent_runs_one_creates_the_repository_and_none_fails() {
     let (account, sessions) = serve(Account::default()).await;
     // Each has a separate memory, as in eight runs.
     let runs: Vec<_> = (0..8).map(|_| Provisioners::new(&BTreeMap::new(), Arc::clone(&sessions))).collect();
@@ -213,7 +213,7 @@ async fn of_eight_at_once_one_creates_and_none_fails() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_right_and_the_way_out() {
+async fn a_refused_creation_names_the_permission_and_the_command() {
     let account = refusing(holding(&[]), &[("CreateRepository", "AccessDeniedException")]);
     let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
     let error = ensure(&provisioners, "m/a").await.unwrap_err();
@@ -229,7 +229,7 @@ async fn a_refusal_names_the_right_and_the_way_out() {
 }
 
 #[tokio::test]
-async fn who_may_not_ask_tries_to_create_or_to_push() {
+async fn without_permission_to_describe_it_tries_to_create_or_to_push() {
     let refuse = [("DescribeRepositories", "AccessDeniedException")];
     let account = refusing(holding(&["m/a"]), &refuse);
     let (_, creating) = provisioners(account, Some(EcrCreate::default())).await;
@@ -255,14 +255,14 @@ async fn without_create_a_missing_repository_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_full_account_is_a_quota() {
+async fn an_account_at_its_repository_limit_is_a_quota_error() {
     let account = refusing(holding(&[]), &[("CreateRepository", "LimitExceededException")]);
     let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
     assert_eq!(ensure(&provisioners, "m/a").await.unwrap_err().kind(), Kind::QuotaExceeded);
 }
 
 #[tokio::test]
-async fn a_registry_that_cant_be_asked_fails_its_own_repositories() {
+async fn a_failed_description_fails_only_repositories_of_that_registry() {
     let account = refusing(holding(&[]), &[("DescribeRepositories", "UnrecognizedClientException")]);
     let (_, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
     let elsewhere: Repository = "localhost:5000/m/a".parse().unwrap();
@@ -272,7 +272,7 @@ async fn a_registry_that_cant_be_asked_fails_its_own_repositories() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_some_minutes_whatever_its_date() {
+async fn a_token_is_used_for_some_minutes_whatever_its_expiry_date() {
     let (_, sessions) = serve(Account::default()).await;
     let token = sessions.session(&registry(), &EcrSettings::default()).authorization_token().await.unwrap();
     assert_eq!(token.basic, "QVdTOnNlY3JldA==");
@@ -281,7 +281,7 @@ async fn a_token_is_good_for_some_minutes_whatever_its_date() {
 }
 
 #[tokio::test]
-async fn no_answer_is_unavailable() {
+async fn a_missing_answer_is_unavailable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_compared_by_where_they_lead() {
+    fn urls_are_compared_by_their_destination() {
         let same = |a: &str, b: &str| address(a).is_some() && address(a) == address(b);
         assert!(same("https://ghcr.io", "https://GHCR.io:443/"));
         assert!(!same("https://ghcr.io", "https://ghcr.io/other"));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_made_as_harbor_wants_them() {
+    fn endpoints_are_created_in_the_form_that_harbor_accepts() {
         let of = |upstream: &str, settings: Option<&RegistrySettings>| {
             let Leads { kind, url, insecure } = leads(&upstream.parse().unwrap(), settings);
             format!("{kind} {url} {insecure}")

@@ -16,7 +16,7 @@ fn busy(asked: u64) -> Error {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause() {
+async fn trouble_blocks_all_requests_and_after_a_pause_admits_one_at_a_time() {
     let admission = admission();
     let first = admission.admit(Action::Resolve, "", false).await.unwrap();
     let late = admission.admit(Action::PullBlob, "", false).await.unwrap();
@@ -36,7 +36,7 @@ async fn trouble_holds_everybody_and_lets_one_at_a_time_through_after_its_pause(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
+async fn a_cancelled_probe_is_replaced_by_the_next_waiting_request() {
     let admission = admission();
     admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
     let probe = admission.admit(Action::Resolve, "", false).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_probe_that_is_dropped_is_followed_by_the_next_one_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_not_met_the_trouble_comes_before_the_second_who_has() {
+async fn requests_that_have_not_failed_yet_go_before_those_that_have() {
     let admission = admission();
     admission.admit(Action::Resolve, "", false).await.unwrap().failed(&busy(1), &Subject::Request(0));
     let first = admission.admit(Action::Resolve, "", true).await.unwrap();
@@ -61,7 +61,7 @@ async fn who_has_not_met_the_trouble_comes_before_the_second_who_has() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_given_up_tells_everybody_the_same() {
+async fn after_a_host_is_given_up_all_requests_get_the_same_error() {
     let admission = admission();
     let permit = admission.admit(Action::Resolve, "", false).await.unwrap();
     let waits = async {
@@ -76,7 +76,7 @@ async fn a_host_that_is_given_up_tells_everybody_the_same() {
 }
 
 #[tokio::test]
-async fn bulk_passes_where_short_requests_queue() {
+async fn bulk_requests_pass_queued_short_requests() {
     let admission = admission();
     let mut held = Vec::new();
     for _ in 0..SHORT_IN_FLIGHT {
@@ -89,7 +89,7 @@ async fn bulk_passes_where_short_requests_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_action_keeps_its_pace() {
+async fn an_action_keeps_its_rate_limit() {
     let paces = Paces::new(&[Pace { action: Action::PushManifest, per_second: 8, burst: 10 }]);
     let started = Instant::now();
     for _ in 0..10 {

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_halved_while_slots_are_out_and_grows_with_each_window_of_successes() {
+    async fn the_window_is_halved_on_failure_and_grows_with_each_window_of_successes() {
         let window = Window::new(64);
         let mut out = Vec::new();
         for _ in 0..8 {

@@ -13,7 +13,7 @@ fn envelope(code: &str, message: &str) -> String {
 }
 
 #[test]
-fn statuses_and_codes_have_a_kind() {
+fn every_status_and_code_has_a_kind() {
     use Action::{PullManifest, PushBlob, PushManifest};
     for (action, status, body, expected) in [
         (PushManifest, 400, envelope("MANIFEST_BLOB_UNKNOWN", "x"), Kind::MissingContent),
@@ -44,7 +44,7 @@ fn statuses_and_codes_have_a_kind() {
 }
 
 #[test]
-fn what_harbor_refuses_has_a_kind_and_a_next_step() {
+fn refusals_of_harbor_have_a_kind_and_a_hint() {
     use Action::{CreateProject, OpenUpload, PullManifest, PushManifest, Resolve, ShowProject};
     let hinted = |action, status, code: &str, message: &str| {
         let error = answer(status, &[], &envelope(code, message)).failure(&Request::bare(action));
@@ -96,7 +96,7 @@ fn messages_are_short_and_printable() {
 }
 
 #[test]
-fn quota_headers_are_read_with_their_oddities() {
+fn quota_headers_are_read_in_all_their_forms() {
     let read = |limit, remaining| {
         Quota::of(&answer(200, &[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], "").headers)
     };
@@ -123,7 +123,7 @@ fn retry_after_is_seconds_or_a_date() {
 }
 
 #[test]
-fn what_asks_to_slow_down_is_known_by_whatever_status() {
+fn throttling_is_recognised_with_any_status() {
     use Action::{GetToken, OpenUpload, PullBlob, PullManifest, PushManifest, Resolve};
     let of = |code: &str| envelope(code, "m");
     let said = |text: &str| envelope("DENIED", text);
@@ -171,7 +171,7 @@ fn what_asks_to_slow_down_is_known_by_whatever_status() {
 }
 
 #[test]
-fn only_a_window_or_its_text_makes_a_quota_of_a_429() {
+fn a_429_is_a_quota_error_only_with_a_window_or_a_quota_message() {
     let of = |limit: &str, remaining: &str, more: &[(&'static str, &str)], body: &str| {
         let headers = [&[("ratelimit-limit", limit), ("ratelimit-remaining", remaining)], more].concat();
         answer(429, &headers, body).failure(&Request::bare(Action::PullManifest)).kind()
@@ -195,7 +195,7 @@ fn only_a_window_or_its_text_makes_a_quota_of_a_429() {
 }
 
 #[test]
-fn codes_tell_more_than_a_status_of_a_refusal() {
+fn error_codes_take_precedence_over_4xx_statuses() {
     use Action::{OpenUpload, PullManifest, Resolve};
     for (action, status, code, expected) in [
         (Resolve, 400, "NAME_INVALID", Kind::Invalid),
@@ -214,7 +214,7 @@ fn codes_tell_more_than_a_status_of_a_refusal() {
 }
 
 #[test]
-fn the_reason_is_shown_wherever_it_stands() {
+fn the_reason_is_shown_from_any_member_of_the_body() {
     let said = |body: &str| answer(400, &[], body).message();
     for (body, expected) in [
         (

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn all_challenges_of_all_headers_are_read() {
+    fn every_challenge_in_every_header_is_read() {
         let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer { realm: realm.into(), service: service.map(Into::into) })
         };

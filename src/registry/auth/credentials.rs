@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn secrets_are_read_when_used_and_again_when_refused() {
+    async fn secrets_are_read_on_first_use_and_again_after_a_refusal() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
         std::fs::write(&file, "one\n\n").unwrap();
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_come_after_the_chain_and_a_missing_one_is_fine() {
+    async fn credential_files_come_after_the_aws_chain_and_may_be_missing() {
         let ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().to_str().unwrap();

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_many_spellings() {
+    fn every_spelling_of_a_registry_key_matches() {
         for (key, registry) in [
             ("https://index.docker.io/v1/", "docker.io"),
             ("index.docker.io", "docker.io"),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_have_many_forms() {
+    fn every_form_of_an_entry_is_read() {
         for (entry, expected) in [
             (r#"{"auth":"dTpwOnE="}"#, Some("u:p:q")),
             (r#"{"auth":"dTpwOnE"}"#, Some("u:p:q")),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_of_the_host_comes_before_the_store() {
+    fn a_helper_for_the_host_takes_precedence_over_the_store() {
         let file: File =
             serde_json::from_str(r#"{"credsStore":"all","credHelpers":{"https://index.docker.io/v1/":"hub"}}"#)
                 .unwrap();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_one_entry_is_nobody_elses_trouble() {
+    fn an_invalid_entry_affects_only_its_own_registry() {
         let (good, bad) = ("good.io".parse().unwrap(), "bad.io".parse().unwrap());
         for (entry, expected) in [
             (r#""dTpw""#, Err("auths entry `bad.io`: expected an object, found a text")),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_looked_for_in_order_and_may_be_missing() {
+    fn files_are_searched_in_order_and_may_be_missing() {
         let environment = |pairs: &'static [(&str, &str)]| {
             Environment::new(move |name| {
                 pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_cannot_be_wrong() {
+    fn invalid_optional_members_of_a_token_answer_are_ignored() {
         let good = |life: f64| Ok(("Bearer t".to_owned(), life));
         for (body, expected) in [
             (r#"{"token":"t","expires_in":300}"#, good(300.0)),

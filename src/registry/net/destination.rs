@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_the_registry_goes_to_the_registry_as_it_is_known() {
+    fn urls_that_mean_the_registry_use_its_known_address() {
         let tls = "https://registry.example.com:5000/";
         for (base, given, settled) in [
             // A proxy has lost the scheme, the port, or both.
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_realm_on_the_host_of_the_registry_is_spoken_to_as_the_registry_is() {
+    fn a_realm_on_the_registrys_host_uses_the_registrys_connection_settings() {
         for (base, given, settled) in [
             ("https://h.io/", "http://h.io/token", "https://h.io/token"),
             ("https://h.io:8443/", "http://h.io:8443/token", "https://h.io:8443/token"),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_in_clear_text_to_link_local_addresses_or_to_this_machine() {
+    fn link_local_addresses_and_clear_text_to_loopback_are_refused() {
         let (wide, plain, here) =
             ("https://registry.example.com/", "http://registry.example.com/", "http://127.0.0.1:5000/");
         for (url, from_wide, from_plain, from_here) in [

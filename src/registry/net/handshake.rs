@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_with_a_certificate_has_words_and_a_next_step() {
+    fn every_certificate_error_has_a_message_and_a_hint() {
         use CertificateError as Wrong;
         let ca = || RegistrySettings { ca: Some("ca.pem".into()), ..Default::default() };
         for (wrong, words) in [
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_and_other_languages_are_understood() {
+    fn tls_alerts_and_plain_http_answers_are_recognised() {
         use AlertDescription as Alert;
         let none = RegistrySettings::default();
         let client = ClientCertificate { certificate: "c".into(), key: "k".into() };

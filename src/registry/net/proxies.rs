@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_which_by_the_url() {
+    fn the_environment_selects_the_proxy_by_url() {
         let far =
             |variables: &[(&str, &str)], url: &str| through(&proxies("h.io", "https://h.io", None, variables), url);
         for (variables, url, expected) in [
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_counts_before_the_environment_and_for_a_registry_on_this_machine() {
+    fn the_proxy_setting_takes_precedence_over_the_environment_and_applies_to_loopback() {
         let environment = [("ALL_PROXY", "%"), ("NO_PROXY", "*")];
         let far = proxies("h.io", "https://h.io", Some("http://p:1"), &environment);
         let set = "p:1 (proxy: of registries.h.io)";

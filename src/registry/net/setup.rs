@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_are_named_with_their_key() {
+    fn invalid_files_are_named_with_their_key() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             std::fs::write(folder.path().join(name), text).unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_proxy_is_told_without_its_password() {
+    fn an_invalid_proxy_is_reported_without_its_password() {
         for (name, expected) in [("SOCKS", "it isn't a URL"), ("UNSET", "the environment variable UNSET isn't set")] {
             let proxy = Some(Secret::Env(name.to_owned()));
             let error = refusal(&RegistrySettings { proxy, ..Default::default() });

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_secret_is_not_shown() {
+    fn text_that_looks_like_a_secret_is_redacted() {
         for (text, shown) in [
             ("no keychain here", "no keychain here"),
             ("error getting credentials for \"h.io\"", "error getting credentials for \"h.io\""),

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_known_by_their_names() {
+    fn services_are_recognised_by_host_name() {
         let anything = (u64::MAX, true);
         for (host, expected) in [
             ("myregistry.azurecr.io", (16 << 20, true)),

@@ -96,7 +96,7 @@ fn a_run_with_more_to_say() {
 }
 
 #[test]
-fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
+fn a_plan_names_the_target_if_only_one_of_two_lacks_something() {
     let elsewhere = Transfer {
         target: "other.example.com/docker.io/library/nginx".parse().unwrap(),
         ..samples::transfer("nginx:1.27", Action::UpToDate)
@@ -108,7 +108,7 @@ fn a_plan_tells_where_to_though_only_one_of_two_targets_lacks_something() {
 }
 
 #[test]
-fn a_plan_tells_where_only_referrers_are_missing() {
+fn a_plan_marks_images_of_which_only_referrers_are_missing() {
     let transfer = |pulls, source| {
         let cost = crate::plan::Cost { pulls, pulls_exact: true, ..Default::default() };
         Transfer { cost, ..samples::transfer(source, Action::Refer) }
@@ -208,7 +208,7 @@ fn proofs() {
 }
 
 #[test]
-fn quiet_is_failures_and_the_summary() {
+fn quiet_prints_failures_and_the_summary() {
     let run = Report { outcomes: samples::sync().outcomes.drain(..4).collect(), interrupted: false, ..samples::sync() };
     insta::assert_snapshot!(text(&run, Style { quiet: true, ..Style::default() }), @"
     failed      docker.io/library/gone:1
@@ -223,7 +223,7 @@ fn quiet_is_failures_and_the_summary() {
 }
 
 #[test]
-fn a_target_is_named_where_it_says_something() {
+fn a_target_is_named_only_if_there_are_several() {
     let mut run = samples::sync();
     run.outcomes.truncate(2);
     run.interrupted = false;
@@ -246,7 +246,7 @@ fn a_target_is_named_where_it_says_something() {
 }
 
 #[test]
-fn colours_say_nothing_new() {
+fn colours_only_decorate_the_text() {
     let coloured = text(&samples::sync(), Style { color: true, ..Style::default() });
     let bare = [GOOD, BAD, WAITING, "0"].iter().fold(coloured, |text, code| text.replace(&format!("\x1b[{code}m"), ""));
     assert_eq!(bare, plain(&samples::sync()));
@@ -280,7 +280,7 @@ fn a_verification_fits_a_terminal() {
 }
 
 #[test]
-fn what_caches_lack_and_what_is_proved_of_them() {
+fn the_contents_of_caches_and_their_proofs_are_printed() {
     insta::assert_snapshot!(plain(&samples::warm_check()), @r"
       blobs kept: only Harbor's API shows which manifests it stores, to accounts with the permission `artifact: read`
       served: this cache forwards each HEAD, so the image is available through it, but may not be stored

@@ -44,7 +44,7 @@ fn entries_are_added_and_nothing_else_changes() {
 }
 
 #[test]
-fn a_file_is_replaced_whole_or_not_at_all() {
+fn a_file_is_replaced_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");
     let text = |path: &Path| std::fs::read_to_string(path).unwrap();

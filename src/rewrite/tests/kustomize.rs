@@ -5,7 +5,7 @@ use super::*;
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - {name: a, image: IMAGE}\n";
 
 #[test]
-fn kustomize_entries_follow_their_resources() {
+fn kustomize_entries_are_rewritten_with_their_resources() {
     let m = "h.example/m/docker.io/library";
     for (image, entry, lines, expected_image, expected_entry) in [
         // The resource is rewritten, and the entry's name with it.
@@ -67,7 +67,7 @@ fn kustomize_entries_follow_their_resources() {
 }
 
 #[test]
-fn an_overlay_follows_its_base() {
+fn an_overlay_is_rewritten_with_its_base() {
     let tree = Tree::new(&["quay.io/a/b:1", "quay.io/a/b:2"], true);
     tree.write("base/pod.yaml", &POD.replace("IMAGE", "my-app"));
     tree.write(
@@ -86,7 +86,7 @@ fn an_overlay_follows_its_base() {
 }
 
 #[test]
-fn resources_that_an_entry_takes_are_rewritten_all_or_none() {
+fn the_resources_of_an_entry_are_rewritten_all_or_none() {
     let tree = Tree::new(&["nginx:1", "nginx:9"], false);
     tree.write("base/a.yaml", &POD.replace("IMAGE", "nginx:1"));
     tree.write("base/b.yaml", &POD.replace("IMAGE", "nginx:2"));

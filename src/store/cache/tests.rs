@@ -51,7 +51,7 @@ fn name() -> Repository {
 }
 
 #[tokio::test]
-async fn what_a_digest_names_is_read_once_and_what_a_tag_names_each_time() {
+async fn manifests_are_read_once_by_digest_and_each_time_by_tag() {
     let app = image("app").build();
     let scene = Scene::with(&app).await;
     assert!(scene.source().cached_manifest(app.digest()).await.is_none());
@@ -95,7 +95,7 @@ async fn a_damaged_entry_counts_as_absent_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_manifest_whose_type_stands_outside_alone_is_not_kept() {
+async fn a_manifest_whose_type_is_only_in_the_header_is_not_cached() {
     let scene = Scene::with(&image("app").build()).await;
     let bytes = bytes::Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
     let digest = Digest::of(&bytes);
@@ -108,7 +108,7 @@ async fn a_manifest_whose_type_stands_outside_alone_is_not_kept() {
 }
 
 #[tokio::test]
-async fn wrong_bytes_are_refused_and_not_kept() {
+async fn wrong_bytes_are_refused_and_not_cached() {
     let app = image("app").build();
     let scene = Scene::with(&app).await;
     scene.recorded.on(What::Blob).then(Fault::Corrupts);
@@ -120,7 +120,7 @@ async fn wrong_bytes_are_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_not_kept() {
+async fn manifests_that_are_too_large_are_not_cached() {
     let padding = "x".repeat(usize::try_from(LARGEST).unwrap());
     let app = image("app").annotation("padding", &padding).build();
     let scene = Scene::with(&app).await;
@@ -129,7 +129,7 @@ async fn what_is_too_large_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_keeps_nothing_and_harms_nothing() {
+async fn an_unusable_cache_folder_disables_the_cache_without_an_error() {
     let app = image("app").build();
     let scene = Scene::with(&app).await;
     let file = scene.folder.path().join("file");
@@ -142,7 +142,7 @@ async fn a_folder_that_cannot_be_keeps_nothing_and_harms_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn several_use_one_folder_while_somebody_deletes_it() {
+async fn several_caches_share_a_folder_while_it_is_deleted() {
     let app = multi_platform("app", &["linux/amd64", "linux/arm64", "linux/s390x", "linux/riscv64"]);
     let scene = Arc::new(Scene::with(&app).await);
     let readers = (0..4).map(|_| {
@@ -178,7 +178,7 @@ async fn several_use_one_folder_while_somebody_deletes_it() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn files_and_folders_are_the_users_alone() {
+async fn only_the_user_can_read_the_files_and_folders() {
     use std::os::unix::fs::PermissionsExt as _;
     let app = image("app").build();
     let scene = Scene::with(&app).await;
@@ -206,7 +206,7 @@ fn path_of(folder: &Path, digest: &Digest) -> PathBuf {
 }
 
 #[tokio::test]
-async fn what_was_used_least_recently_goes_first_and_what_is_pinned_stays() {
+async fn the_least_recently_used_entries_are_deleted_and_pinned_ones_stay() {
     let folder = tempfile::tempdir().unwrap();
     let [oldest, middle, newest] = used(folder.path(), [30, 20, 10]).await;
     let cached = CachedStores::new(Arc::new(Memory::new()), folder.path().to_owned(), 1 << 20);
@@ -224,7 +224,7 @@ async fn what_was_used_least_recently_goes_first_and_what_is_pinned_stays() {
 }
 
 #[tokio::test]
-async fn several_bound_it_at_once_and_only_old_broken_off_writes_are_cleared_away() {
+async fn several_caches_are_bounded_at_once_and_only_old_partial_writes_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let [.., newest] = used(folder.path(), [30, 20, 10]).await;
     let blobs = folder.path().join("blobs/sha256");
@@ -244,7 +244,7 @@ async fn several_bound_it_at_once_and_only_old_broken_off_writes_are_cleared_awa
 }
 
 #[tokio::test]
-async fn what_a_pinned_manifest_consists_of_is_pinned_with_it() {
+async fn the_children_of_a_pinned_manifest_stay_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let memory = Memory::new();
     let repository: Repository = "src.test/app".parse().unwrap();

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_stays_as_it_is() {
+    fn unknown_members_written_by_others_are_kept() {
         let [old, new] = ["old", "new"].map(|seed| image(seed).build().manifest);
         let odd = format!(
             r#"{{"size": {}, "digest":"{}","mediaType":"a/b","x":[1, 2.50],"annotations":{{"{NAME}":"keep"}}}}"#,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_moves_and_stands_once() {
+    fn a_name_is_moved_and_stays_unique() {
         let [a, b, c] = ["a", "b", "c"].map(|seed| image(seed).build().manifest);
         let mut index = Index::read(Index::EMPTY.as_bytes()).unwrap();
         for change in [named(&a, "x:1"), named(&b, "y:1"), named(&c, "x:1")] {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_by_digest_makes_way_for_what_points_at_it() {
+    fn an_unnamed_entry_is_removed_once_a_name_or_an_index_refers_to_it() {
         let list = multi_platform("list", &["linux/amd64", "linux/arm64"]);
         let [first, second] = [0, 1].map(|at| list.children[at].manifest.clone());
         let signature = image("signature").artifact("a/signature").subject(first.descriptor()).build().manifest;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_is_refused() {
+    fn a_file_that_isnt_an_index_is_refused() {
         for bad in
             ["", "[]", "<html>", r#"{"manifests":{}}"#, r#"{"manifests":[}"#, r#"{"manifests":[],"manifests":[]}"#]
         {

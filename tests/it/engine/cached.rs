@@ -20,7 +20,7 @@ async fn read(batch: &Batch, image: &Image) {
 }
 
 #[tokio::test]
-async fn what_is_at_hand_is_asked_of_nobody() {
+async fn cached_manifests_need_no_request() {
     let folder = tempfile::tempdir().unwrap();
     let mut batch = batch(&folder);
     let image = multi_platform("app", &["linux/amd64", "linux/arm64"]);
@@ -33,7 +33,7 @@ async fn what_is_at_hand_is_asked_of_nobody() {
 }
 
 #[tokio::test]
-async fn a_further_tag_needs_neither_side_but_for_its_put() {
+async fn another_tag_needs_only_a_put() {
     let folder = tempfile::tempdir().unwrap();
     let mut batch = batch(&folder);
     let image = multi_platform("app", &["linux/amd64"]);

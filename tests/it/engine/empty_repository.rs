@@ -13,7 +13,7 @@ fn sent(batch: &Batch, blob: &crate::support::images::Blob) -> bool {
 }
 
 #[tokio::test]
-async fn an_empty_repository_is_asked_once_however_many_images_it_gets() {
+async fn an_empty_repository_is_looked_up_once_for_all_its_images() {
     let mut batch = Batch::new();
     for n in 0..30 {
         let image = if n % 2 == 0 {
@@ -31,7 +31,7 @@ async fn an_empty_repository_is_asked_once_however_many_images_it_gets() {
 }
 
 #[tokio::test]
-async fn what_an_interrupted_run_has_left_isnt_sent_again() {
+async fn blobs_left_by_an_interrupted_run_arent_sent_again() {
     let mut batch = Batch::new();
     let mut images = Vec::new();
     for n in 0..10 {
@@ -57,7 +57,7 @@ async fn what_an_interrupted_run_has_left_isnt_sent_again() {
 }
 
 #[tokio::test]
-async fn the_next_image_asks_where_the_first_cant() {
+async fn if_the_first_lookup_fails_the_next_image_looks_up() {
     let mut batch = Batch::new();
     let (first, second) = (image("a").build(), image("b").layer(1000).build());
     batch.image(&first, "src.test/a:1", "dst.test/app").await;
@@ -72,7 +72,7 @@ async fn the_next_image_asks_where_the_first_cant() {
 }
 
 #[tokio::test]
-async fn tags_of_one_image_dont_wait_for_each_other_in_a_circle() {
+async fn tags_of_one_image_dont_deadlock() {
     for image in [image("app").build(), multi_platform("app", &["linux/amd64", "linux/arm64"])] {
         let mut batch = Batch::new();
         for n in 0..100 {
@@ -84,7 +84,7 @@ async fn tags_of_one_image_dont_wait_for_each_other_in_a_circle() {
 }
 
 #[tokio::test]
-async fn a_registry_that_wont_tell_is_sent_everything() {
+async fn a_registry_that_refuses_lookups_gets_every_blob() {
     for kind in [Kind::Denied, Kind::Unauthorized, Kind::Unsupported, Kind::Invalid] {
         let mut batch = Batch::new();
         let image = image("app").layer(9 << 20).build();

@@ -62,7 +62,7 @@ async fn scene() -> (Batch, Image, [Image; 2], Manifest) {
 }
 
 #[tokio::test]
-async fn the_sources_index_arrives_byte_for_byte() {
+async fn the_fallback_index_of_the_source_is_copied_byte_for_byte() {
     let (batch, root, referrers, index) = scene().await;
     let outcomes = batch.run().await;
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
@@ -75,7 +75,7 @@ async fn the_sources_index_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn the_index_of_a_part_arrives_too() {
+async fn the_fallback_index_of_a_child_is_copied_too() {
     let mut batch = Batch::new();
     batch.oddities.without_api("src.test");
     batch.oddities.without_api("dst.test");
@@ -96,7 +96,7 @@ async fn the_index_of_a_part_arrives_too() {
 }
 
 #[tokio::test]
-async fn what_the_target_lists_is_kept() {
+async fn referrers_listed_only_at_the_target_are_kept() {
     let (mut batch, root, referrers, _) = scene().await;
     let ours = sbom(&root, "made here");
     for image in [&ours, &referrers[1]] {
@@ -122,7 +122,7 @@ async fn what_the_target_lists_is_kept() {
 }
 
 #[tokio::test]
-async fn what_the_target_lists_and_lacks_is_brought() {
+async fn referrers_listed_but_missing_at_the_target_are_copied() {
     let (mut batch, root, referrers, index) = scene().await;
     for referrer in &referrers {
         batch.put(referrer, "dst.test/app", None).await;
@@ -139,7 +139,7 @@ async fn what_the_target_lists_and_lacks_is_brought() {
 }
 
 #[tokio::test]
-async fn an_index_that_names_what_is_gone_keeps_the_image_and_is_told() {
+async fn a_fallback_index_with_missing_referrers_is_reported_and_the_image_is_copied() {
     let (mut batch, root, referrers, _) = scene().await;
     let tag = root.digest().referrers_tag();
     let theirs = sbom(&root, "theirs");
@@ -156,7 +156,7 @@ async fn an_index_that_names_what_is_gone_keeps_the_image_and_is_told() {
 }
 
 #[tokio::test]
-async fn an_index_of_our_own_is_the_same_each_time() {
+async fn a_newly_written_fallback_index_is_deterministic() {
     let mut made = Vec::new();
     for _ in 0..2 {
         let (mut batch, root, referrers, _) = scene().await;
@@ -170,7 +170,7 @@ async fn an_index_of_our_own_is_the_same_each_time() {
 }
 
 #[tokio::test]
-async fn the_source_has_the_api_and_the_target_hasnt() {
+async fn referrers_from_the_api_are_listed_in_a_fallback_index() {
     let mut batch = Batch::new();
     batch.oddities.without_api("dst.test");
     let root = image("app").build();
@@ -182,7 +182,7 @@ async fn the_source_has_the_api_and_the_target_hasnt() {
 }
 
 #[tokio::test]
-async fn two_runs_at_once_lose_no_entry() {
+async fn two_concurrent_runs_lose_no_entry() {
     let (batch, root, referrers, _) = scene().await;
     let (reads, gate) = (Gate::closed(), Gate::closed());
     reads.open();
@@ -217,7 +217,7 @@ async fn images_that_share_a_subject_write_its_index_once() {
 }
 
 #[tokio::test]
-async fn a_tag_that_holds_something_else_isnt_overwritten() {
+async fn a_fallback_tag_on_other_content_isnt_overwritten() {
     let (mut batch, root, referrers, _) = scene().await;
     let other = image("other").build();
     batch.put(&other, "dst.test/app", Some(root.digest().referrers_tag().as_str())).await;
@@ -238,7 +238,7 @@ async fn a_tag_that_holds_something_else_isnt_overwritten() {
 }
 
 #[tokio::test]
-async fn a_referrer_in_place_of_an_index_stays_there_or_makes_room_for_one() {
+async fn a_referrer_under_the_fallback_tag_stays_or_is_replaced_by_an_index() {
     for occupied in [false, true] {
         let mut batch = Batch::new();
         batch.oddities.without_api("src.test");

@@ -26,7 +26,7 @@ fn foreign_layer(app: &Image) -> &transship::oci::Digest {
 }
 
 #[tokio::test]
-async fn one_that_the_source_serves_is_copied() {
+async fn a_foreign_layer_that_the_source_serves_is_copied() {
     let (batch, app, other) = batch(Foreign::Fetch).await;
     assert_eq!(statuses(&batch.run().await), [Status::Copied, Status::Copied]);
     batch.assert_at(&app, "dst.test/app", "1").await;
@@ -34,7 +34,7 @@ async fn one_that_the_source_serves_is_copied() {
 }
 
 #[tokio::test]
-async fn one_that_it_does_not_serve_fails_the_image_with_the_reason() {
+async fn a_foreign_layer_that_the_source_lacks_fails_the_image_with_the_reason() {
     let (batch, app, other) = batch(Foreign::Fetch).await;
     let layer = foreign_layer(&app);
     batch.stores.on(What::Blob).for_subject(layer).times(usize::MAX).fails(Kind::NotFound);
@@ -50,7 +50,7 @@ async fn one_that_it_does_not_serve_fails_the_image_with_the_reason() {
 }
 
 #[tokio::test]
-async fn where_none_is_wanted_its_image_fails_before_a_byte_moves() {
+async fn if_foreign_layers_are_refused_the_image_fails_before_any_transfer() {
     let (batch, app, other) = batch(Foreign::Fail).await;
     let outcomes = batch.run().await;
     assert_eq!(statuses(&outcomes), [Status::Failed, Status::Copied]);
@@ -64,7 +64,7 @@ async fn where_none_is_wanted_its_image_fails_before_a_byte_moves() {
 }
 
 #[tokio::test]
-async fn what_the_target_has_is_not_read_for_that() {
+async fn images_at_the_target_arent_read_to_find_foreign_layers() {
     let (mut batch, app, _) = batch(Foreign::Fail).await;
     batch.not_empty();
     for child in &app.children {
@@ -75,7 +75,7 @@ async fn what_the_target_has_is_not_read_for_that() {
 }
 
 #[tokio::test]
-async fn both_kinds_are_known_by_their_media_type() {
+async fn foreign_layers_of_oci_and_docker_are_recognised_by_media_type() {
     for media_type in [FOREIGN_LAYER, DOCKER_FOREIGN_LAYER] {
         let mut batch = Batch::new();
         batch.image(&image("app").layer_of(media_type, 10).build(), "src.test/app:1", "dst.test/app").await;

@@ -215,7 +215,7 @@ impl Target for Liar {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_push_of_a_manifest_says_is_believed_and_not_what_was_said_before() {
+async fn the_answer_to_a_manifest_push_overrides_earlier_lookups() {
     let refusals = [None, Some((Kind::Unsupported, 400)), Some((Kind::Invalid, 422)), Some((Kind::NotFound, 404))];
     let late = [100, 200, 600, 1600, 3600].map(|time| Lie::Late(Duration::from_millis(time)));
     let lies = [Lie::OnceThere, Lie::AlwaysThere, Lie::Mounted, Lie::MountedAndThere].into_iter().chain(late);
@@ -242,7 +242,7 @@ async fn what_the_push_of_a_manifest_says_is_believed_and_not_what_was_said_befo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_misses_something_for_ever_is_given_up_soon() {
+async fn a_target_that_always_reports_missing_content_is_given_up_soon() {
     let mut batch = Batch::new();
     let image = image("a").layer(1000).build();
     batch.image(&image, "src.test/a:1", "dst.test/a").await;

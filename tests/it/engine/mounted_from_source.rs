@@ -26,7 +26,7 @@ async fn each_blob_is_mounted_from_the_source() {
 }
 
 #[tokio::test]
-async fn where_a_mount_comes_to_nothing_the_bytes_are_sent() {
+async fn if_a_mount_fails_the_blob_is_sent() {
     for fault in
         [Fault::Declines, Fault::Fails(Kind::Denied), Fault::Fails(Kind::NotFound), Fault::Fails(Kind::Unavailable)]
     {

@@ -13,7 +13,7 @@ use crate::support::images::{Image, image};
 use crate::support::recorded::{Fault, What};
 
 #[tokio::test]
-async fn a_layer_leaves_the_upstream_once_however_many_need_it() {
+async fn a_shared_layer_is_read_from_the_source_once() {
     let mut batch = Batch::new();
     let shared = |seed: &str| image(seed).shared_layer("base", 300_000).layer(10).build();
     let mut layer = HashSet::new();
@@ -47,7 +47,7 @@ async fn a_layer_leaves_the_upstream_once_however_many_need_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_first_fails_the_next_takes_over() {
+async fn if_the_first_upload_fails_the_next_image_uploads_the_layer() {
     let mut batch = Batch::new();
     let shared = |seed: &str| image(seed).shared_layer("base", 5000).build();
     let (first, second) = (shared("a"), shared("b"));
@@ -74,7 +74,7 @@ async fn if_the_first_fails_the_next_takes_over() {
 }
 
 #[tokio::test]
-async fn where_mounting_is_refused_the_mirror_is_read_and_not_the_upstream() {
+async fn if_mounts_are_declined_the_blob_is_read_from_the_target_and_not_the_source() {
     let mut batch = Batch::new();
     let shared = |seed: &str| image(seed).shared_layer("base", 5000).build();
     let images = [shared("a"), shared("b"), shared("c")];
@@ -99,7 +99,7 @@ async fn three_that_share(rule: MountRule) -> (Batch, [Image; 3]) {
 }
 
 #[tokio::test]
-async fn where_only_what_is_committed_is_mounted_the_first_manifest_is_waited_for() {
+async fn if_only_referenced_blobs_can_be_mounted_others_wait_for_the_first_manifest() {
     let (batch, images) = three_that_share(MountRule::Committed).await;
     assert_eq!(statuses(&batch.run().await), [Status::Copied; 3]);
     for (name, image) in ["a", "b", "c"].iter().zip(&images) {
@@ -119,7 +119,7 @@ async fn where_only_what_is_committed_is_mounted_the_first_manifest_is_waited_fo
 }
 
 #[tokio::test]
-async fn where_nothing_is_mounted_nobody_asks_for_it() {
+async fn if_the_registry_never_mounts_no_mount_is_requested() {
     let (batch, _) = three_that_share(MountRule::Never).await;
     assert_eq!(statuses(&batch.run().await), [Status::Copied; 3]);
     assert_eq!(batch.stores.count(What::Mount), 0);
@@ -127,7 +127,7 @@ async fn where_nothing_is_mounted_nobody_asks_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_the_manifest_of_an_image_that_stands_later() {
+async fn no_image_waits_for_the_manifest_of_a_later_image() {
     let (batch, images) = three_that_share(MountRule::Committed).await;
     let layer = images[0].blobs[1].digest().as_str();
     let (late, last) = (Gate::closed(), Gate::closed());
@@ -152,7 +152,7 @@ async fn nobody_waits_for_the_manifest_of_an_image_that_stands_later() {
 }
 
 #[tokio::test]
-async fn an_image_that_fails_isnt_waited_for_any_longer() {
+async fn no_image_waits_for_a_failed_image() {
     let (batch, _) = three_that_share(MountRule::Committed).await;
     let first = "dst.test/a".parse().unwrap();
     batch.stores.on(What::PushManifest).of(&first).fails(Kind::Denied);
@@ -163,7 +163,7 @@ async fn an_image_that_fails_isnt_waited_for_any_longer() {
 }
 
 #[tokio::test]
-async fn repositories_that_need_each_other_dont_wait_in_a_circle() {
+async fn repositories_that_share_layers_both_ways_dont_deadlock() {
     let mut batch = Batch::new();
     // Two layers, each first brought by another repository; each repository gets two images, in alternation.
     let of = |seed: &str, layer: &str| image(seed).shared_layer(layer, 5000).build();

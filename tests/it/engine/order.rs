@@ -34,7 +34,7 @@ fn bulk(images: &[Image]) -> impl Iterator<Item = &Blob> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_half_of_the_bytes_about_half_of_the_images_have_their_tag() {
+async fn after_half_of_the_bytes_about_half_of_the_images_are_tagged() {
     for (count, layers) in [(40, 3), (200, 1)] {
         let mut batch = Batch::new();
         let images = images(&mut batch, count, layers).await;
@@ -55,7 +55,7 @@ async fn after_half_of_the_bytes_about_half_of_the_images_have_their_tag() {
 
 /// What many share is brought by whichever image comes first, but goes when the first of them in the plan is due.
 #[tokio::test(start_paused = true)]
-async fn a_shared_layer_doesnt_keep_the_first_images_waiting() {
+async fn a_shared_layer_doesnt_delay_the_first_images() {
     for is_one_repository in [true, false] {
         let mut batch = Batch::new();
         batch.transfers = 1;
@@ -82,7 +82,7 @@ async fn a_shared_layer_doesnt_keep_the_first_images_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_biggest_blob_of_an_image_goes_first() {
+async fn the_largest_blob_of_an_image_is_copied_first() {
     let mut batch = Batch::new();
     batch.transfers = 1;
     let image = images(&mut batch, 1, 4).await.remove(0);
@@ -96,7 +96,7 @@ async fn the_biggest_blob_of_an_image_goes_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_blob_never_waits_behind_bulk() {
+async fn a_small_blob_never_waits_for_large_ones() {
     for transfers in [1, 2, 8] {
         let mut batch = Batch::new();
         batch.transfers = transfers;

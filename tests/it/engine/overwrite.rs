@@ -70,7 +70,7 @@ fn assert_conflict(row: &ReferrerOutcome) {
 }
 
 #[tokio::test]
-async fn what_is_absent_comes_whatever_overwrite_says() {
+async fn missing_referrers_are_copied_whatever_overwrite_is() {
     for overwrite in ALL {
         for tag in [signature, alone] {
             let signed = Signed::new(overwrite, tag).await;
@@ -85,7 +85,7 @@ async fn what_is_absent_comes_whatever_overwrite_says() {
 
 /// With the image and, where it is there already, after it.
 #[tokio::test]
-async fn what_holds_something_else_is_replaced_or_refused_or_kept() {
+async fn a_signature_tag_on_other_content_is_replaced_refused_or_kept() {
     for (overwrite, status) in ALL.into_iter().zip([Status::Copied, Status::Failed, Status::Skipped]) {
         for (tag, action) in
             [(signature as fn(&_) -> _, Action::Copy), (signature, Action::Refer), (alone, Action::Copy)]
@@ -118,7 +118,7 @@ async fn what_holds_something_else_is_replaced_or_refused_or_kept() {
 
 /// What cosign has made of a platform is known to no lock.
 #[tokio::test]
-async fn a_platforms_own_signature_is_kept_too() {
+async fn the_signature_of_a_child_follows_overwrite_too() {
     for overwrite in ALL {
         let mut batch = Batch::new();
         let root = index().child("linux/amd64", image("app").build()).build();
@@ -137,7 +137,7 @@ async fn a_platforms_own_signature_is_kept_too() {
 
 /// The plan has seen it, and the engine doesn't ask again.
 #[tokio::test]
-async fn what_the_plan_leaves_is_told_and_not_followed() {
+async fn kept_referrers_are_reported_and_not_followed() {
     for follow in [false, true] {
         let (mut signed, theirs) = Signed::resigned(Overwrite::Keep, signature).await;
         signed.batch.put(&signed.root, "dst.test/app", Some("1")).await;
@@ -156,7 +156,7 @@ async fn what_the_plan_leaves_is_told_and_not_followed() {
 }
 
 #[tokio::test]
-async fn an_image_that_must_be_signed_is_by_what_is_kept_and_not_by_what_is_refused() {
+async fn a_kept_signature_satisfies_require_and_a_refused_one_doesnt() {
     for (overwrite, status) in ALL.into_iter().zip([Status::Copied, Status::Conflict, Status::Copied]) {
         let (mut signed, _) = Signed::resigned(overwrite, signature).await;
         signed.batch.transfer(0).handling.referrers.policy = ReferrerPolicy::Require;

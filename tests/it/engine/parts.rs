@@ -22,7 +22,7 @@ fn app() -> Image {
 }
 
 #[tokio::test]
-async fn only_the_part_is_read_and_its_index_goes_last_and_once() {
+async fn only_matching_children_are_read_and_the_filtered_index_is_pushed_last_and_once() {
     let mut batch = Batch::new();
     let app = app();
     let mirrored = part(&mut batch, &app).await;
@@ -39,7 +39,7 @@ async fn only_the_part_is_read_and_its_index_goes_last_and_once() {
 }
 
 #[tokio::test]
-async fn without_a_tag_it_is_named_by_the_digest_that_it_lands_as() {
+async fn without_a_tag_a_filtered_image_is_pushed_by_its_target_digest() {
     let mut batch = Batch::new();
     let mirrored = part(&mut batch, &app()).await;
     let Planned::Image(transfer) = &mut batch.plan.images[0] else { unreachable!("it was just added") };
@@ -49,7 +49,7 @@ async fn without_a_tag_it_is_named_by_the_digest_that_it_lands_as() {
 }
 
 #[tokio::test]
-async fn a_part_that_the_target_has_spares_the_pull() {
+async fn a_child_at_the_target_isnt_pulled() {
     let mut batch = Batch::new();
     let app = app();
     let mirrored = part(&mut batch, &app).await;
@@ -66,7 +66,7 @@ async fn a_part_that_the_target_has_spares_the_pull() {
 }
 
 #[tokio::test]
-async fn a_part_with_another_digest_than_the_lock_has_goes_nowhere() {
+async fn a_filtered_index_that_differs_from_the_lock_isnt_pushed() {
     let mut batch = Batch::new();
     part(&mut batch, &app()).await;
     let Planned::Image(transfer) = &mut batch.plan.images[0] else { unreachable!("it was just added") };
@@ -78,7 +78,7 @@ async fn a_part_with_another_digest_than_the_lock_has_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn pricing_reads_the_part_alone() {
+async fn the_estimate_reads_only_matching_children() {
     let mut batch = Batch::new();
     let app = app();
     part(&mut batch, &app).await;
@@ -93,7 +93,7 @@ async fn pricing_reads_the_part_alone() {
 }
 
 #[tokio::test]
-async fn only_what_refers_to_the_part_is_looked_for() {
+async fn only_referrers_of_the_filtered_image_are_listed() {
     let mut batch = Batch::new();
     let app = app();
     part(&mut batch, &app).await;

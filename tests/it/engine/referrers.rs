@@ -68,7 +68,7 @@ async fn two_platforms(batch: &mut Batch) -> Image {
 }
 
 #[tokio::test]
-async fn referrers_of_all_kinds_go_before_the_one_push_of_the_root() {
+async fn all_kinds_of_referrers_are_pushed_before_the_root() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     let [amd, arm] = [&root.children[0], &root.children[1]];
@@ -115,7 +115,7 @@ async fn referrers_of_all_kinds_go_before_the_one_push_of_the_root() {
 }
 
 #[tokio::test]
-async fn with_none_nobody_is_asked_and_nothing_comes() {
+async fn with_the_policy_none_no_referrer_is_listed_or_copied() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     batch.locked(0, &cosign::bundle(root.descriptor())).await;
@@ -127,7 +127,7 @@ async fn with_none_nobody_is_asked_and_nothing_comes() {
 }
 
 #[tokio::test]
-async fn only_the_wanted_types_come() {
+async fn only_referrers_of_the_configured_types_are_copied() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     let (wanted, other) = (sbom(&root, "a"), cosign::bundle(root.descriptor()));
@@ -144,7 +144,7 @@ async fn only_the_wanted_types_come() {
 }
 
 #[tokio::test]
-async fn what_many_images_share_is_asked_for_and_sent_once() {
+async fn referrers_of_a_shared_child_are_listed_and_sent_once() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     let other = index().child("linux/amd64", root.children[0].clone()).build();
@@ -160,7 +160,7 @@ async fn what_many_images_share_is_asked_for_and_sent_once() {
 }
 
 #[tokio::test]
-async fn a_registry_that_wants_the_subject_first_gets_the_root_by_digest_the_referrers_again_and_the_tag() {
+async fn if_the_registry_requires_the_subject_the_root_is_pushed_by_digest_before_the_referrers_and_the_tag() {
     let mut batch = Batch::new();
     batch.oddities.subject_first("dst.test");
     let mut images = Vec::new();
@@ -186,7 +186,7 @@ async fn a_registry_that_wants_the_subject_first_gets_the_root_by_digest_the_ref
 }
 
 #[tokio::test]
-async fn a_subject_that_was_there_teaches_nothing_wrong() {
+async fn a_subject_that_already_exists_doesnt_affect_other_images() {
     let mut batch = Batch::new();
     batch.oddities.subject_first("dst.test");
     for n in 0..3 {
@@ -203,7 +203,7 @@ async fn a_subject_that_was_there_teaches_nothing_wrong() {
 }
 
 #[tokio::test]
-async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
+async fn only_missing_referrers_are_sent_for_an_up_to_date_tag() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     batch.not_empty();
@@ -227,7 +227,7 @@ async fn of_an_image_whose_tag_is_right_only_what_is_missing_is_sent() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_up_to_date_is_followed_for_what_is_new() {
+async fn new_referrers_of_an_up_to_date_image_are_found_if_followed() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     batch.not_empty();
@@ -256,7 +256,7 @@ async fn an_image_that_is_up_to_date_is_followed_for_what_is_new() {
 }
 
 #[tokio::test]
-async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it() {
+async fn if_reads_are_metered_or_recorded_no_index_is_read_to_find_new_referrers() {
     for counts in [true, false] {
         let mut batch = Batch::new();
         let root = two_platforms(&mut batch).await;
@@ -277,7 +277,7 @@ async fn where_each_read_leaves_a_mark_or_counts_an_index_isnt_read_to_follow_it
 }
 
 #[tokio::test]
-async fn a_further_tag_waits_for_the_referrers_too() {
+async fn another_tag_is_set_only_after_the_referrers() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     batch.not_empty();
@@ -291,7 +291,7 @@ async fn a_further_tag_waits_for_the_referrers_too() {
 }
 
 #[tokio::test]
-async fn what_all_referrers_share_makes_nobody_wait_for_a_later_image() {
+async fn the_empty_config_shared_by_all_referrers_causes_no_deadlock() {
     for rule in [MountRule::AtOnce, MountRule::Committed, MountRule::Never] {
         let mut batch = Batch::new();
         batch.transfers = 1;
@@ -331,7 +331,7 @@ fn index_about(subject: &Image, children: &[&Image]) -> Image {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manifest_that_is_reached_as_child_and_as_referrer_is_pushed_once() {
+async fn a_manifest_that_is_both_child_and_referrer_is_pushed_once() {
     for subject_first in [false, true] {
         for api in [true, false] {
             for is_nested in [false, true] {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_opens_and_breaks_without_a_byte_is_given_up() {
+async fn a_source_that_repeatedly_breaks_off_before_the_first_byte_is_given_up() {
     let mut batch = Batch::new();
     let image = image("app").layer(1000).build();
     let layer = image.blobs[1].digest();
@@ -18,7 +18,7 @@ async fn a_source_that_opens_and_breaks_without_a_byte_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_registry_takes_a_blob_in_once_even_if_many_want_it_at_the_same_time() {
+async fn each_registry_receives_a_blob_once_even_if_many_images_need_it_concurrently() {
     let mut batch = Batch::new();
     let images = ["a", "b", "c"].map(|seed| image(seed).shared_layer("base", 5000).build());
     let layer = images[0].blobs[1].digest();
@@ -72,7 +72,7 @@ async fn one_permit_is_enough_for_nested_indexes_and_two_registries() {
 }
 
 #[tokio::test]
-async fn a_wrong_size_fails_its_image_whoever_has_brought_the_blob() {
+async fn a_wrong_size_fails_its_image_even_if_another_image_copied_the_blob() {
     let mut batch = Batch::new();
     let good = image("good").shared_layer("base", 5000).build();
     let mut layer = good.blobs[1].clone();

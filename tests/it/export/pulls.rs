@@ -78,7 +78,7 @@ async fn a_kubelet_pulls_under_the_original_name_through_containerd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dockerd_pulls_what_docker_hub_has_through_the_mirror() {
+async fn dockerd_pulls_images_of_docker_hub_through_the_mirror() {
     let proxy = Proxy::start("nobody", "none", &[]).await;
     let scene = Scene::new().await;
     let web = real("web");

@@ -26,7 +26,7 @@ async fn a_wrong_password_is_detected_behind_a_public_project() {
 }
 
 #[tokio::test]
-async fn a_missing_project_is_no_failure_and_nothing_is_created() {
+async fn a_missing_project_is_not_a_failure_and_nothing_is_created() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     scene.list(&["app:1"], "");

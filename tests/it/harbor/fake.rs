@@ -27,7 +27,7 @@ async fn bearer(harbor: &Harbor, authorization: &str, scope: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_api_wants_credentials_texts_and_good_names() {
+async fn the_api_requires_credentials_text_values_and_valid_names() {
     let harbor = Harbor::start().await.account("admin", "p", Role::Admin).account(ROBOT, SECRET, Role::SystemRobot);
     let (admin, robot, wrong) = (basic("admin", "p"), basic(ROBOT, SECRET), basic(ROBOT, "no"));
     let create = |metadata: &str, name: &str| format!(r#"{{"project_name":"{name}","metadata":{metadata}}}"#);
@@ -66,7 +66,7 @@ async fn the_api_wants_credentials_texts_and_good_names() {
 }
 
 #[tokio::test]
-async fn the_token_service_refuses_nobody_who_asks_for_something() {
+async fn the_token_service_answers_every_request_with_a_scope() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("m", Project::default());
     let (robot, wrong) = (basic(ROBOT, SECRET), basic(ROBOT, "no"));
     for (authorization, expected) in [(&robot, 200), (&wrong, 401)] {
@@ -114,7 +114,7 @@ async fn each_401_has_its_challenge_and_old_tokens_are_refused() {
 }
 
 #[tokio::test]
-async fn mounts_and_pushes_meet_the_rules_of_the_project() {
+async fn mounts_and_pushes_follow_the_rules_of_the_project() {
     let harbor = Harbor::start().await.account("team", "p", Role::ProjectRobot("m"));
     let harbor = harbor.project("m", Project::default()).project("other", Project::default());
     let robot = basic("team", "p");
@@ -131,7 +131,7 @@ async fn mounts_and_pushes_meet_the_rules_of_the_project() {
 }
 
 #[tokio::test]
-async fn policies_refuse_what_is_there_and_a_head_without_a_word() {
+async fn policies_refuse_existing_images_and_a_head_without_a_reason() {
     let app = image("app").build();
     let path = format!("/v2/m/a/manifests/{}", app.digest());
     for (prevents, trusts, code) in [(true, false, 412), (false, true, 412), (false, false, 200)] {
@@ -159,7 +159,7 @@ async fn policies_refuse_what_is_there_and_a_head_without_a_word() {
 }
 
 #[tokio::test]
-async fn rights_that_robots_are_given_one_by_one() {
+async fn each_permission_of_a_robot_is_checked() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).account("me", "p", Role::User);
     let harbor = harbor.account("maker", "p", Role::SystemRobot).grant("maker", "project: create");
     let harbor = harbor.account("reader", "p", Role::SystemRobot).grant("reader", "artifact: read");
@@ -238,7 +238,7 @@ async fn a_proxy_cache_answers_for_its_upstream() {
 }
 
 #[tokio::test]
-async fn a_missing_project_has_no_challenge_and_an_odd_config_fails() {
+async fn a_missing_project_has_no_challenge_and_an_unusual_config_fails() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot);
     let open = ask(&harbor, "POST /v2/nope/a/blobs/uploads/", &[], "").await;
     assert_eq!((open.status, open.header("www-authenticate")), (401, ""));

@@ -37,7 +37,7 @@ fn puts(scene: &Scene) -> usize {
 }
 
 #[tokio::test]
-async fn the_artifacts_api_tells_what_a_tag_holds() {
+async fn the_artifacts_api_gives_the_digest_of_a_tag() {
     for policy in POLICIES {
         let (scene, _) = mirrored(policy, &["artifact: read"]).await;
         let plan = scene.cli.run("plan --check").await;
@@ -59,7 +59,7 @@ async fn the_artifacts_api_tells_what_a_tag_holds() {
 }
 
 #[tokio::test]
-async fn an_unknown_tag_is_set_again_without_a_blob_being_read() {
+async fn a_tag_of_unknown_digest_is_set_again_without_reading_a_blob() {
     for policy in POLICIES {
         let (scene, images) = mirrored(policy, &[]).await;
         let plan = scene.cli.run("plan --json").await;
@@ -87,7 +87,7 @@ async fn an_unknown_tag_is_set_again_without_a_blob_being_read() {
 }
 
 #[tokio::test]
-async fn keep_leaves_it_and_false_fails_it() {
+async fn keep_leaves_the_tag_and_false_fails_the_image() {
     for policy in POLICIES {
         let (scene, _) = mirrored(policy, &[]).await;
         scene.list_with(&["single:1", "index:1"], "overwrite: keep");
@@ -112,7 +112,7 @@ async fn keep_leaves_it_and_false_fails_it() {
 }
 
 #[tokio::test]
-async fn an_immutable_tag_that_nobody_may_see_is_told() {
+async fn an_invisible_immutable_tag_is_reported() {
     let (scene, _) = mirrored(POLICIES[0], &[]).await;
     scene.harbor.state.lock().projects.get_mut("mirror").unwrap().immutable = true;
     let sync = scene.cli.run("sync --json").await;
@@ -123,7 +123,7 @@ async fn an_immutable_tag_that_nobody_may_see_is_told() {
 }
 
 #[tokio::test]
-async fn cosigns_tags_are_treated_as_their_images() {
+async fn cosign_tags_are_treated_like_their_images() {
     for (overwrite, rights, expected) in [
         ("true", &["artifact: read"][..], "up_to_date"),
         ("true", &[], "copied"),
@@ -155,7 +155,7 @@ async fn cosigns_tags_are_treated_as_their_images() {
 }
 
 #[tokio::test]
-async fn check_and_copy_know_it_as_well() {
+async fn check_and_copy_work_with_a_policy_too() {
     let (scene, [single, _]) = mirrored(POLICIES[0], &[]).await;
     let check = scene.cli.run("check --json").await;
     assert_eq!(check.code, 0, "{check}");
@@ -173,7 +173,7 @@ async fn check_and_copy_know_it_as_well() {
 }
 
 #[tokio::test]
-async fn at_a_source_it_is_the_policys_refusal() {
+async fn at_a_source_the_refusal_is_explained_by_the_policy() {
     for policy in POLICIES {
         for rights in [&[][..], &["artifact: read"]] {
             let mut project = Project::default();

@@ -7,7 +7,7 @@ use crate::support::harbor::{Harbor, Project, Role};
 use crate::support::images::{Blob, image};
 
 #[tokio::test]
-async fn a_limit_that_harbor_ignores_is_told() {
+async fn a_storage_limit_that_harbor_ignores_is_reported() {
     const LIMIT: &str = ", harbor: {create: {storage_limit: 5GiB}}";
     for (role, right, settings, told) in [
         (Role::Admin, None, LIMIT, None),
@@ -33,7 +33,7 @@ async fn a_limit_that_harbor_ignores_is_told() {
 }
 
 #[tokio::test]
-async fn a_project_that_nobody_may_push_to_is_told() {
+async fn a_project_without_push_permission_is_reported() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobotOn("team"));
     let scene = Scene::with(harbor).await;
     scene.publish("app").await;
@@ -49,7 +49,7 @@ async fn a_project_that_nobody_may_push_to_is_told() {
 }
 
 #[tokio::test]
-async fn check_knows_who_may_create_and_when() {
+async fn check_reports_whether_a_project_can_be_created() {
     for (only_admins, read_only, ok, told) in [
         (true, false, json!(null), "only administrators and system robots"),
         (false, false, json!(null), "a project robot may not"),
@@ -73,7 +73,7 @@ async fn check_knows_who_may_create_and_when() {
 }
 
 #[tokio::test]
-async fn names_are_judged_alike_once_the_host_is_known() {
+async fn names_are_checked_equally_once_harbor_is_recognised() {
     for to in ["plain", "a--b/x", "a__b/x"] {
         let scene = Scene::new().await;
         scene.publish("app").await;
@@ -100,7 +100,7 @@ async fn names_are_judged_alike_once_the_host_is_known() {
 }
 
 #[tokio::test]
-async fn a_config_that_isnt_json_is_told() {
+async fn a_config_that_isnt_json_is_reported() {
     let scene = Scene::new().await;
     let odd = image("odd").config(Blob::seeded("application/vnd.oci.image.config.v1+json", "odd", 100)).build();
     odd.push(&scene.source.inside("odd"), "1").await;
@@ -113,7 +113,7 @@ async fn a_config_that_isnt_json_is_told() {
 }
 
 #[tokio::test]
-async fn a_source_without_its_project_is_misspelt_not_to_be_created() {
+async fn a_missing_project_at_a_source_is_reported_as_misspelt() {
     let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, Role::Reader)).await;
     scene.harbor.state.lock().projects.insert("team".into(), Project::default());
     let (harbor, target) = (scene.harbor.name(), scene.source.name());
@@ -128,7 +128,7 @@ async fn a_source_without_its_project_is_misspelt_not_to_be_created() {
 }
 
 #[tokio::test]
-async fn a_refused_robot_hears_of_all_that_may_be_wrong() {
+async fn the_hint_for_a_refused_robot_names_every_possible_cause() {
     let scene = Scene::with(Harbor::start().await.account("ci+mirror", SECRET, Role::SystemRobot)).await;
     scene.publish("app").await;
     scene.list(&["app:1"], "");

@@ -20,7 +20,7 @@ async fn as_target(role: Role) -> Scene {
 }
 
 #[tokio::test]
-async fn it_is_no_target_for_any_command() {
+async fn no_command_accepts_a_proxy_cache_as_target() {
     let scene = as_target(Role::SystemRobot).await;
     scene.publish("app").await;
     multi_platform("index", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("index"), "1").await;
@@ -48,7 +48,7 @@ async fn it_is_no_target_for_any_command() {
 }
 
 #[tokio::test]
-async fn what_it_holds_in_truth_is_told_by_its_blobs_where_the_account_may_not_look() {
+async fn without_access_to_the_api_blobs_show_what_the_cache_holds() {
     for (keeps, cached) in [(false, false), (false, true), (true, true)] {
         let scene = as_target(Role::SystemRobotOn("mirror")).await;
         let app = scene.publish("app").await;
@@ -79,7 +79,7 @@ async fn what_it_holds_in_truth_is_told_by_its_blobs_where_the_account_may_not_l
 
 /// A first run isn't deceived by what it seems to have: it lists no tag.
 #[tokio::test]
-async fn it_is_told_by_its_first_refusal_where_the_account_may_not_look() {
+async fn without_access_to_the_api_the_first_refusal_reveals_a_proxy_cache() {
     let scene = as_target(Role::SystemRobotOn("mirror")).await;
     scene.publish("app").await;
     scene.list(&["app:1"], "");
@@ -89,7 +89,7 @@ async fn it_is_told_by_its_first_refusal_where_the_account_may_not_look() {
 }
 
 #[tokio::test]
-async fn a_run_with_nothing_to_do_asks_a_blob_and_no_api() {
+async fn an_up_to_date_run_requests_one_blob_and_no_api() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     multi_platform("index", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("index"), "1").await;
@@ -107,7 +107,7 @@ async fn a_run_with_nothing_to_do_asks_a_blob_and_no_api() {
 }
 
 #[tokio::test]
-async fn who_may_not_ask_the_api_can_verify_all_the_same() {
+async fn verify_needs_no_access_to_the_api() {
     // An anonymous reader of a public project, and a robot that may only pull and push.
     for (role, credentials) in [
         (Role::SystemRobot, "{plain_http: true"),
@@ -136,7 +136,7 @@ fn index_of(referrer: &Image) -> Manifest {
 }
 
 #[tokio::test]
-async fn as_a_source_its_fallback_tag_is_asked_and_the_rest_is_unknown() {
+async fn as_a_source_the_fallback_tag_is_read_and_other_referrers_are_unknown() {
     for (is_proxy, has_index) in [(true, true), (true, false), (false, true), (false, false)] {
         let scene = Scene::new().await;
         let (app, target) = (image("app").build(), Registry::start().await);

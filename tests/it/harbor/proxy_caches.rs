@@ -47,7 +47,7 @@ fn row(run: &Run) -> Value {
 }
 
 #[tokio::test]
-async fn sync_creates_endpoint_and_project_and_plan_tells() {
+async fn sync_creates_the_endpoint_and_project_and_plan_announces_them() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     scene.list_cached(&["app:1"]);
@@ -83,7 +83,7 @@ async fn sync_creates_endpoint_and_project_and_plan_tells() {
 }
 
 #[tokio::test]
-async fn a_selection_or_a_detour_leaves_them_alone() {
+async fn runs_with_only_or_other_targets_leave_proxy_caches_alone() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     scene.list_cached(&["app:1"]);
@@ -98,7 +98,7 @@ async fn a_selection_or_a_detour_leaves_them_alone() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_no_target_is_provisioned_as_well() {
+async fn a_host_that_isnt_a_target_is_provisioned_too() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     let (source, harbor) = (scene.source.name(), scene.harbor.name());
@@ -113,7 +113,7 @@ async fn a_host_that_is_no_target_is_provisioned_as_well() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_leads_there_is_used_on_whichever_page_it_is() {
+async fn an_existing_endpoint_is_found_on_any_page() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     for id in 1..=150 {
@@ -128,7 +128,7 @@ async fn an_endpoint_that_leads_there_is_used_on_whichever_page_it_is() {
 }
 
 #[tokio::test]
-async fn what_caches_something_else_is_told_and_left() {
+async fn a_project_that_caches_another_registry_is_reported_and_kept() {
     for (project, told) in [
         (Project { registry_id: Some(7), ..Project::default() }, "a proxy cache of https://other.example, not of"),
         (Project::default(), "isn't a proxy cache"),
@@ -153,7 +153,7 @@ async fn what_caches_something_else_is_told_and_left() {
 }
 
 #[tokio::test]
-async fn without_the_rights_it_says_which_are_missing() {
+async fn missing_permissions_are_named() {
     for (rights, message) in [
         (&[][..], "list the registry endpoints"),
         (&["registry: list"], "create a registry endpoint"),
@@ -172,7 +172,7 @@ async fn without_the_rights_it_says_which_are_missing() {
 }
 
 #[tokio::test]
-async fn who_may_not_look_is_told_what_is_unknown() {
+async fn without_permission_to_read_the_unknown_settings_are_reported() {
     let scene = entitled(&[]).await;
     scene.publish("app").await;
     scene.endpoint(7, &scene.source_url());
@@ -185,7 +185,7 @@ async fn who_may_not_look_is_told_what_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_harbor_cant_reach_is_told() {
+async fn an_upstream_that_harbor_cant_reach_is_reported() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     scene.harbor.state.lock().unreachable = Some(scene.source_url());
@@ -198,7 +198,7 @@ async fn an_upstream_that_harbor_cant_reach_is_told() {
 }
 
 #[tokio::test]
-async fn the_filter_is_the_list_and_follows_it_where_harbor_has_filters() {
+async fn the_filter_follows_the_list_if_harbor_supports_filters() {
     let scene = entitled(&RIGHTS).await;
     scene.publish("app").await;
     scene.publish("lib/base").await;

@@ -21,7 +21,7 @@ async fn crowded(jobs: usize) -> (Scene, crate::support::cli::Run) {
 }
 
 #[tokio::test]
-async fn no_further_image_is_begun() {
+async fn no_further_image_is_started() {
     for jobs in [1, 4, 32] {
         let (scene, sync) = crowded(jobs).await;
         assert_eq!(sync.code, 1, "{sync}");
@@ -42,7 +42,7 @@ async fn no_further_image_is_begun() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_ends() {
+async fn transfers_in_progress_are_completed() {
     let project = Project { storage_limit: Some(700_000), ..Project::default() };
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", project);
     let scene = Scene::with(harbor).await;
@@ -60,7 +60,7 @@ async fn what_is_under_way_ends() {
 }
 
 #[tokio::test]
-async fn another_project_has_room() {
+async fn another_project_isnt_affected() {
     let (scene, _) = crowded(1).await;
     image("late").layer(600_000).build().push(&scene.source.inside("late"), "1").await;
     let roomy = Project::default();

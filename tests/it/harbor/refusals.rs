@@ -8,7 +8,7 @@ use crate::support::images::image;
 use crate::support::script::Fault;
 
 #[tokio::test]
-async fn who_may_not_create_pulls_nothing() {
+async fn without_permission_to_create_the_project_nothing_is_pulled() {
     for (role, only_admins, settings, kind, message, hint) in [
         (
             Role::ProjectRobot("other"),
@@ -44,7 +44,7 @@ async fn who_may_not_create_pulls_nothing() {
 }
 
 #[tokio::test]
-async fn settings_that_harbor_refuses_are_told() {
+async fn settings_that_harbor_refuses_are_reported() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     scene.list(&["app:1"], "");
@@ -78,7 +78,7 @@ async fn a_proxy_cache_is_refused_by_plan() {
 }
 
 #[tokio::test]
-async fn each_refusal_has_a_kind_and_a_next_step() {
+async fn each_refusal_has_a_kind_and_a_hint() {
     type Change = fn(&mut Project);
     let rows: [(Change, &str, &str, &str); 2] = [
         (
@@ -106,7 +106,7 @@ async fn each_refusal_has_a_kind_and_a_next_step() {
 }
 
 #[tokio::test]
-async fn read_only_and_a_missing_right_are_told_apart() {
+async fn read_only_mode_and_a_missing_permission_give_different_errors() {
     for (role, read_only, kind, message, hint) in [
         (Role::SystemRobot, true, "denied", "read only mode", "read-only mode"),
         (Role::Reader, false, "denied", "action: push", "both pull and push"),
@@ -121,7 +121,7 @@ async fn read_only_and_a_missing_right_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_limit_of_a_proxy_in_front_is_told() {
+async fn the_body_limit_of_a_proxy_is_reported() {
     let scene = Scene::with(
         Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", Project::default()),
     )
@@ -133,7 +133,7 @@ async fn a_limit_of_a_proxy_in_front_is_told() {
 }
 
 #[tokio::test]
-async fn a_policy_keeps_an_image_from_being_a_source() {
+async fn a_policy_that_blocks_pulls_is_reported_for_a_source() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot);
     let scene = Scene::with(harbor.project("team", Project { prevents: true, ..Project::default() })).await;
     scene.harbor.hold(&image("app").build(), "team/app", "1").await;
@@ -146,7 +146,7 @@ async fn a_policy_keeps_an_image_from_being_a_source() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_found_out_wherever_it_hides() {
+async fn a_wrong_password_is_found_with_any_kind_of_project() {
     for project in [None, Some(Project::default()), Some(Project { public: true, ..Project::default() })] {
         let scene = Scene::new().await;
         scene.harbor.state.lock().projects.extend(project.map(|project| ("mirror".to_owned(), project)));
@@ -167,7 +167,7 @@ async fn a_wrong_password_is_found_out_wherever_it_hides() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_renewed_meanwhile_is_told_from_a_missing_right() {
+async fn a_secret_changed_during_the_run_isnt_reported_as_a_missing_permission() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     scene.list(&["app:1"], "");
@@ -178,7 +178,7 @@ async fn a_secret_that_is_renewed_meanwhile_is_told_from_a_missing_right() {
 }
 
 #[tokio::test]
-async fn a_name_without_project_is_told() {
+async fn a_name_without_a_project_is_reported() {
     let scene = Scene::new().await;
     scene.publish("app").await;
     let run = scene.cli.run(&format!("copy {}/app:1 {}/app", scene.source.name(), scene.harbor.name())).await;

@@ -4,7 +4,7 @@ use super::Scene;
 use crate::support::script::Fault;
 
 #[tokio::test]
-async fn a_core_that_restarts_in_mid_run_fails_nothing() {
+async fn a_restart_of_the_core_during_a_run_fails_nothing() {
     let scene = Scene::new().await;
     let names: Vec<String> = (1..=20).map(|n| format!("app{n}")).collect();
     let mut images = Vec::new();

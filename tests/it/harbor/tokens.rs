@@ -37,7 +37,7 @@ async fn fifty_repositories_take_few_tokens() {
 }
 
 #[tokio::test]
-async fn a_missing_right_costs_no_token_for_each_image() {
+async fn a_missing_permission_costs_no_token_per_image() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::Reader).project("mirror", Project::default());
     let scene = Scene::with(harbor).await;
     let names: Vec<String> = (1..=10).map(|n| format!("app{n}")).collect();
@@ -56,7 +56,7 @@ async fn a_missing_right_costs_no_token_for_each_image() {
 }
 
 #[tokio::test]
-async fn an_upload_is_given_up_once_and_without_a_token_for_it() {
+async fn an_upload_is_cancelled_once_and_without_a_new_token() {
     for (right, status) in [(None, "401"), (Some("repository: delete"), "204")] {
         let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot);
         let harbor = right.into_iter().fold(harbor, |harbor, right| harbor.grant(ROBOT, right));

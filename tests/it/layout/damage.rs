@@ -23,7 +23,7 @@ async fn written(dir: &Path) -> Image {
 }
 
 #[tokio::test]
-async fn a_layout_that_is_none_is_told_by_the_file() {
+async fn an_invalid_layout_is_reported_with_the_file() {
     for (name, text, why) in [
         ("oci-layout", None, "oci-layout: it doesn't exist, so this isn't an OCI image layout"),
         ("oci-layout", Some(""), "oci-layout: it doesn't contain the version of the layout"),
@@ -51,7 +51,7 @@ async fn a_layout_that_is_none_is_told_by_the_file() {
 }
 
 #[tokio::test]
-async fn damaged_content_is_told_by_file_and_digest() {
+async fn damaged_content_is_reported_with_file_and_digest() {
     let cli = Cli::new();
     let edits: [(&str, Edit); 3] = [
         ("truncated", |path| std::fs::write(path, &std::fs::read(path).unwrap()[1..]).unwrap()),
@@ -97,7 +97,7 @@ fn names_or_none(dir: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_signature_that_cannot_be_read_is_not_none() {
+async fn an_unreadable_signature_doesnt_count_as_absent() {
     let folder = tempfile::tempdir().expect("a folder");
     let app = written(folder.path()).await;
     let signature = image("signature").artifact("a/signature").subject(app.descriptor()).build();
@@ -128,7 +128,7 @@ async fn nothing_outside_of_the_directory_is_read() {
 }
 
 #[tokio::test]
-async fn what_others_have_written_stays() {
+async fn content_written_by_other_tools_is_kept() {
     let cli = Cli::new();
     let dir = cli.path("out");
     let theirs = written(&dir).await;
@@ -150,7 +150,7 @@ async fn what_others_have_written_stays() {
 }
 
 #[tokio::test]
-async fn two_images_of_one_name_are_not_told_apart_by_it() {
+async fn an_ambiguous_name_is_refused() {
     let cli = Cli::new();
     let dir = cli.path("in");
     let [one, two] = ["one", "two"].map(|seed| image(seed).build());
@@ -167,7 +167,7 @@ async fn two_images_of_one_name_are_not_told_apart_by_it() {
 }
 
 #[tokio::test]
-async fn sha512_has_a_place_of_its_own() {
+async fn sha512_blobs_have_a_separate_folder() {
     use sha2::Digest as _;
     let folder = tempfile::tempdir().expect("a folder");
     let mut layer = Blob::seeded(MediaType::OCI_LAYER, "long", 1000);
@@ -182,7 +182,7 @@ async fn sha512_has_a_place_of_its_own() {
 
 /// Gives up when so many blobs have left the source, or at its manifests.
 #[tokio::test]
-async fn killed_at_any_moment_it_leaves_a_valid_layout() {
+async fn a_run_killed_at_any_moment_leaves_a_valid_layout() {
     let scene = Scene::new().await;
     let mut list = String::new();
     for n in 0..8 {
@@ -214,7 +214,7 @@ async fn killed_at_any_moment_it_leaves_a_valid_layout() {
 }
 
 #[tokio::test]
-async fn two_processes_write_one_layout_and_lose_nothing() {
+async fn two_processes_write_one_layout_without_losing_an_entry() {
     let scene = Scene::new().await;
     let mut lists = [String::new(), String::new()];
     for n in 0..40 {
@@ -236,7 +236,7 @@ async fn two_processes_write_one_layout_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn what_a_killed_run_left_is_cleared_away_when_it_is_old() {
+async fn old_files_of_killed_runs_are_deleted() {
     let folder = tempfile::tempdir().expect("a folder");
     written(folder.path()).await;
     let [old, new] = ["ingest-old", "ingest-new"].map(|name| folder.path().join(".transship").join(name));

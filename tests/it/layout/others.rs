@@ -36,7 +36,7 @@ fn build(folder: &Path, reference: &str) -> Option<()> {
 }
 
 #[tokio::test]
-async fn skopeo_buildah_and_umoci_read_what_is_written() {
+async fn skopeo_buildah_and_umoci_read_our_layouts() {
     let Some(source) = DockerRegistry::start() else { return };
     let cli = Cli::new();
     let folder = cli.path("");
@@ -75,7 +75,7 @@ async fn skopeo_buildah_and_umoci_read_what_is_written() {
 }
 
 #[tokio::test]
-async fn what_skopeo_buildah_and_umoci_write_is_read() {
+async fn layouts_of_skopeo_buildah_and_umoci_are_read() {
     let cli = Cli::new();
     let folder = cli.path("");
     if build(&folder, "oci:buildah:app:1").is_none() {

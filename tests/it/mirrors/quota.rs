@@ -45,7 +45,7 @@ impl Limited {
 }
 
 #[tokio::test]
-async fn what_a_mirror_has_arrives_though_the_quota_is_used_up() {
+async fn images_on_a_mirror_are_copied_despite_an_exhausted_quota() {
     let scene = Limited::new(0).await;
     let mirror = Registry::start().await;
     for (n, image) in scene.images.iter().enumerate().take(18) {
@@ -66,7 +66,7 @@ async fn what_a_mirror_has_arrives_though_the_quota_is_used_up() {
 /// mirror.gcr.io keeps official images below `library/`, knows popular ones only, and tells nobody who asks by HEAD to log in.
 /// ECR Public wants a token of everybody, knows them below a prefix, and gives one a second.
 #[tokio::test]
-async fn public_mirrors_are_used_as_they_are() {
+async fn public_mirrors_are_used_without_settings() {
     let scene = Limited::new(0).await;
     let (google, tokens) = (Registry::start().await, Tokens::new().public());
     let amazon = Registry::with(Settings { tokens: Some(tokens.clone()), ..Settings::default() }).await;
@@ -91,7 +91,7 @@ async fn public_mirrors_are_used_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_mirror_that_dies_in_the_middle_loses_no_image() {
+async fn a_mirror_that_fails_during_the_run_loses_no_image() {
     let scene = Limited::new(100).await;
     let Some(mirror) = DockerRegistry::start() else { return };
     for (n, image) in scene.images.iter().enumerate() {
@@ -111,7 +111,7 @@ async fn a_mirror_that_dies_in_the_middle_loses_no_image() {
 
 /// A registry that isn't ours, and fetches from its upstream what it lacks. It asks that as it starts, which is waited for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_through_cache_is_a_mirror() {
+async fn a_pull_through_cache_works_as_a_mirror() {
     let scene = Scene::new().await;
     let image = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     image.push(&scene.source.inside("app"), "1").await;
@@ -134,7 +134,7 @@ async fn a_pull_through_cache_is_a_mirror() {
 }
 
 #[tokio::test]
-async fn a_plan_asks_the_mirrors_by_head_and_prices_what_they_lack() {
+async fn a_plan_sends_heads_to_mirrors_and_counts_pulls_only_for_missing_images() {
     let scene = Limited::new(50).await;
     let mirror = Registry::start().await;
     for (n, image) in scene.images.iter().enumerate().take(18) {

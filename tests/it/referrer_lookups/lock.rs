@@ -37,7 +37,7 @@ fn sorted(images: &[&Image]) -> Vec<Digest> {
 }
 
 #[tokio::test]
-async fn referrers_are_locked_asked_for_on_update_and_told_as_drift() {
+async fn referrers_are_locked_refreshed_by_update_and_reported_as_drift() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64"]);
     let inside = scene.source.inside("app");
@@ -76,7 +76,7 @@ async fn referrers_are_locked_asked_for_on_update_and_told_as_drift() {
 }
 
 #[tokio::test]
-async fn what_never_moves_gets_new_referrers_all_the_same() {
+async fn images_pinned_by_digest_get_new_referrers_too() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.list(&format!("  - SRC/app:1@{}\n", app.digest()));
@@ -91,7 +91,7 @@ async fn what_never_moves_gets_new_referrers_all_the_same() {
 }
 
 #[tokio::test]
-async fn none_asks_nothing_and_drops_what_was_locked() {
+async fn the_policy_none_sends_no_request_and_drops_locked_referrers() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     attach(&signature("s", &app), &scene.source.inside("app")).await;
@@ -115,7 +115,7 @@ async fn none_asks_nothing_and_drops_what_was_locked() {
 
 /// Requests about referrers meet this, and the image is pinned, without any.
 #[tokio::test]
-async fn a_registry_without_the_api_says_so_in_its_own_way() {
+async fn every_answer_of_a_registry_without_the_api_is_recognised() {
     for fault in [Fault::redirect(303, "https://github.invalid/app"), Fault::html(404), Fault::refuse(404, "PAGE")] {
         let scene = Scene::new().await;
         scene.publish("app", "1").await;
@@ -130,7 +130,7 @@ async fn a_registry_without_the_api_says_so_in_its_own_way() {
 
 /// Requests about referrers meet this, and that is an error of the image.
 #[tokio::test]
-async fn an_error_is_never_no_signatures() {
+async fn a_failed_list_of_referrers_never_counts_as_empty() {
     for (fault, kind) in [
         (Fault::refuse(500, "UNKNOWN"), "unavailable"),
         (Fault::refuse(429, "TOOMANYREQUESTS"), "rate_limited"),
@@ -172,7 +172,7 @@ async fn an_error_on_update_keeps_the_old_pin_with_its_referrers() {
 }
 
 #[tokio::test]
-async fn copy_finds_them_unless_told_not_to() {
+async fn copy_finds_referrers_by_default() {
     let scene = Scene::new().await;
     scene.publish("app", "1").await;
     let (source, target) = (scene.source.name(), scene.target.name());
@@ -206,7 +206,7 @@ async fn resolved(memory: &Memory, rules: &[ImageRule], old: &Lock) -> (Lock, us
 }
 
 #[tokio::test]
-async fn what_some_entry_wants_is_locked_and_no_more() {
+async fn only_referrers_that_some_entry_wants_are_locked() {
     let memory = Memory::new();
     let repository: Repository = "src.test/app".parse().unwrap();
     let inside = memory.repository(&repository);

@@ -98,7 +98,7 @@ fn left(transfer: &Transfer) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_is_absent_is_work_whatever_overwrite_says() {
+async fn missing_referrers_are_planned_whatever_overwrite_is() {
     let world = World::new().await;
     for overwrite in [Overwrite::Replace, Overwrite::Refuse, Overwrite::Keep] {
         let [one, _] = world.plan([("1", overwrite), ("latest", overwrite)]).await;
@@ -108,7 +108,7 @@ async fn what_is_absent_is_work_whatever_overwrite_says() {
 
 /// Two images may share a root at the target, and have a word of their own each.
 #[tokio::test]
-async fn what_holds_something_else_is_work_unless_it_is_kept() {
+async fn a_referrer_tag_on_other_content_is_planned_unless_kept() {
     let world = World::new().await;
     let to = world.memory.repository(&World::to());
     let [(att, _), (sig, _)] = &world.tagged;
@@ -127,7 +127,7 @@ async fn what_holds_something_else_is_work_unless_it_is_kept() {
 }
 
 #[tokio::test]
-async fn beside_what_is_kept_what_is_absent_is_work() {
+async fn missing_referrers_are_planned_beside_kept_ones() {
     let world = World::new().await;
     let to = world.memory.repository(&World::to());
     let [_, (sig, _)] = &world.tagged;

@@ -72,7 +72,7 @@ async fn each_form_costs_one_request_and_an_image_without_referrers_none() {
 }
 
 #[tokio::test]
-async fn a_target_without_the_api_has_them_under_the_fallback_tag() {
+async fn at_a_target_without_the_api_referrers_are_found_under_the_fallback_tag() {
     let (scene, app, listed, tagged) = signed(false).await;
     let mirror = scene.target.inside("mirror/app");
     tagged.push(&mirror, &cosign(&app, "sig")).await;
@@ -85,7 +85,7 @@ async fn a_target_without_the_api_has_them_under_the_fallback_tag() {
 }
 
 #[tokio::test]
-async fn a_target_that_cannot_say_fails_the_image() {
+async fn a_target_that_cant_list_referrers_fails_the_image() {
     let (scene, ..) = signed(true).await;
     scene.target.script.always("GET", "/referrers/", Fault::html(200));
     let run = scene.cli.run("sync --json").await;
@@ -95,7 +95,7 @@ async fn a_target_that_cannot_say_fails_the_image() {
 }
 
 #[tokio::test]
-async fn the_cost_counts_what_is_locked() {
+async fn the_cost_includes_locked_referrers() {
     let (scene, ..) = signed(true).await;
     scene.source.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 50 });
     let bytes = scene.cli.run("plan --bytes --json").await.json()["images"][0]["bytes"]["copied"].clone();
@@ -108,7 +108,7 @@ async fn the_cost_counts_what_is_locked() {
 }
 
 #[tokio::test]
-async fn an_update_follows_what_is_there() {
+async fn an_update_follows_referrers_of_up_to_date_images() {
     let memory = Memory::new();
     let from: Repository = "src.test/app".parse().unwrap();
     let to: Repository = "dst.test/app".parse().unwrap();

@@ -83,7 +83,7 @@ fn sorted(lines: &[&[&str]], heads: Vec<String>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn with_the_api_one_list_and_three_heads_then_the_list_of_tags() {
+async fn with_the_api_a_lookup_is_one_list_and_three_heads_or_a_tag_list() {
     let place = Place::new(4, true, 1000).await;
     let of = &place.images[0];
     let (first, second) = (signature("s1", of), signature("s2", of));
@@ -110,7 +110,7 @@ async fn with_the_api_one_list_and_three_heads_then_the_list_of_tags() {
 }
 
 #[tokio::test]
-async fn a_long_list_is_read_to_its_end() {
+async fn all_pages_of_a_long_list_are_read() {
     let place = Place::new(1, true, 2).await;
     let mut all = Vec::new();
     for number in 0..5 {
@@ -124,7 +124,7 @@ async fn a_long_list_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn without_the_api_one_finds_out_and_looks_under_the_tags() {
+async fn a_missing_api_is_found_once_and_then_tags_are_read() {
     let place = Place::new(1, false, 1000).await;
     assert_eq!(digests(&place.find(0..1).await), [vec![]]);
     let once = ["GET referrers/a 404", "GET manifests/a-tag 404"];
@@ -132,7 +132,7 @@ async fn without_the_api_one_finds_out_and_looks_under_the_tags() {
 }
 
 #[tokio::test]
-async fn without_the_api_the_list_of_tags_tells_of_all_images() {
+async fn without_the_api_one_tag_list_covers_all_images() {
     for more in [0, 500] {
         let place = Place::new(3, false, 1000).await;
         let inside = place.registry.inside("app");
@@ -158,7 +158,7 @@ async fn without_the_api_the_list_of_tags_tells_of_all_images() {
 }
 
 #[tokio::test]
-async fn a_list_of_too_many_pages_is_given_up() {
+async fn a_tag_list_of_too_many_pages_is_given_up() {
     for (pages, has_api, given_up) in [(9, true, false), (10, true, true), (12, false, false), (13, false, true)] {
         let place = Place::new(3, has_api, 1).await;
         for number in 3..pages {
@@ -178,7 +178,7 @@ async fn a_list_of_too_many_pages_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_refused_is_done_without_but_trouble_is_trouble() {
+async fn a_refused_tag_list_is_skipped_and_an_unavailable_one_is_an_error() {
     for status in [403, 404] {
         let place = Place::new(3, true, 1000).await;
         place.registry.script.always("GET", "/tags/list", Fault::html(status));
@@ -197,7 +197,7 @@ async fn a_list_that_is_refused_is_done_without_but_trouble_is_trouble() {
 }
 
 #[tokio::test]
-async fn an_error_about_one_is_not_one_about_the_others_and_nobody_asks_twice() {
+async fn an_error_for_one_subject_doesnt_affect_others_and_isnt_repeated() {
     let recorded = Recorded::new(Arc::new(Memory::new()));
     let repository: Repository = "src.test/app".parse().unwrap();
     let subjects = [Digest::of(b"1"), Digest::of(b"2")];
@@ -214,7 +214,7 @@ async fn an_error_about_one_is_not_one_about_the_others_and_nobody_asks_twice() 
 }
 
 #[tokio::test]
-async fn what_lies_under_the_fallback_tag_is_an_index_an_artifact_or_the_image_itself() {
+async fn the_fallback_tag_may_hold_an_index_an_artifact_or_the_image() {
     let place = Place::new(2, false, 1000).await;
     let [a, b] = place.images.as_slice() else { unreachable!() };
     let inside = place.registry.inside("app");
@@ -233,7 +233,7 @@ async fn what_lies_under_the_fallback_tag_is_an_index_an_artifact_or_the_image_i
 
 /// A registry that isn't ours, and has no referrers API.
 #[tokio::test]
-async fn docker_registry_keeps_them_under_tags() {
+async fn docker_registry_keeps_referrers_under_tags() {
     let Some(registry) = DockerRegistry::start() else { return };
     let target = registry_target(&registry.repository("app"));
     let [a, b, c] = ["a", "b", "c"].map(|name| image(name).build());

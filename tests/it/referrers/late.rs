@@ -75,7 +75,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn what_is_signed_after_it_was_mirrored_arrives_with_the_next_update() {
+async fn a_signature_added_later_is_copied_by_the_next_update() {
     for source_has_api in [true, false] {
         let world = World::new(source_has_api, &["app:1", "single:1"]).await;
         let (app, single) = (multi_platform("app", &["linux/amd64", "linux/arm64"]), image("single").build());
@@ -122,7 +122,7 @@ async fn what_is_signed_after_it_was_mirrored_arrives_with_the_next_update() {
 }
 
 #[tokio::test]
-async fn what_has_no_lock_is_followed_each_time() {
+async fn without_a_lock_referrers_are_followed_each_time() {
     let world = World::new(true, &["app:1"]).await;
     let app = multi_platform("app", &["linux/amd64"]);
     app.push(&world.source.inside("app"), "1").await;
@@ -152,7 +152,7 @@ fn image_of(seed: &str, subject: &Image) -> Image {
 }
 
 #[tokio::test]
-async fn what_must_be_signed_is_looked_at_by_an_update() {
+async fn an_update_checks_required_referrers() {
     let world = World::new(true, &["app:1"]).await;
     image("app").build().push(&world.source.inside("app"), "1").await;
     assert_eq!(world.cli.run("sync").await.code, 0);

@@ -62,7 +62,7 @@ fn words(rows: &[(String, Value)]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_a_registry_loses_once_is_pushed_again() {
+async fn a_referrer_that_the_registry_loses_once_is_pushed_again() {
     // Of the root, and of what it consists of, which is there by then.
     for of_root in [true, false] {
         for lost in 1..=3 {
@@ -88,7 +88,7 @@ async fn what_a_registry_loses_once_is_pushed_again() {
 }
 
 #[tokio::test]
-async fn what_is_never_listed_is_told_by_all_alike_and_costs_the_source_nothing_later() {
+async fn a_never_listed_referrer_is_reported_by_all_commands_and_not_read_again() {
     for (policy, kept, code) in [("all", 1, 0), ("all", 0, 0), ("require", 1, 0), ("require", 0, 1)] {
         let scene = scene(true).await;
         let app = image("app").build();
@@ -125,7 +125,7 @@ async fn what_is_never_listed_is_told_by_all_alike_and_costs_the_source_nothing_
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_an_entry_of_the_index_lists_the_others() {
+async fn if_the_registry_refuses_an_entry_the_others_are_listed() {
     for (status, code) in [(400, "MANIFEST_INVALID"), (404, "MANIFEST_UNKNOWN"), (422, "UNKNOWN"), (405, "UNSUPPORTED")]
     {
         let scene = scene(false).await;
@@ -161,7 +161,7 @@ async fn a_registry_that_refuses_an_entry_of_the_index_lists_the_others() {
 }
 
 #[tokio::test]
-async fn an_index_that_is_never_taken_fails_its_rows_and_not_the_image() {
+async fn a_refused_fallback_index_fails_its_referrers_and_not_the_image() {
     let scene = scene(false).await;
     let app = image("app").build();
     let notes = ["a", "b"].map(|seed| note(&app, seed));
@@ -179,7 +179,7 @@ async fn an_index_that_is_never_taken_fails_its_rows_and_not_the_image() {
 }
 
 #[tokio::test]
-async fn a_registry_that_names_the_subject_and_has_no_list_is_given_an_index() {
+async fn a_registry_that_sends_oci_subject_without_the_api_gets_a_fallback_index() {
     let scene = scene(false).await;
     let app = multi_platform("app", &["linux/amd64"]);
     let note = note(&app.children[0], "a");
@@ -216,7 +216,7 @@ async fn a_hundred_referrers_are_verified_with_a_few_requests() {
 
 /// GHCR lists bundles by the type of their empty config.
 #[tokio::test]
-async fn an_entry_that_gives_the_type_of_an_empty_config_gives_none() {
+async fn the_type_of_an_empty_config_counts_as_no_artifact_type() {
     let options = Options { referrers: false, ..Options::default() };
     let source = Registry::with(Settings { options, ..Settings::default() }).await;
     let scene = Scene { source, ..Scene::new().await };

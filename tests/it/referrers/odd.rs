@@ -41,7 +41,7 @@ async fn signed() -> (Scene, Image, Image) {
 }
 
 #[tokio::test]
-async fn a_list_that_lies_brings_nothing_and_ends() {
+async fn a_wrong_list_of_referrers_adds_nothing_and_ends() {
     let (scene, app, signature) = signed().await;
     let child = &app.children[0];
     let about_else = cosign::bundle(child.descriptor());
@@ -75,7 +75,7 @@ async fn a_list_that_lies_brings_nothing_and_ends() {
 }
 
 #[tokio::test]
-async fn what_is_refused_each_time_isnt_said_to_be_copied_each_time() {
+async fn a_referrer_refused_in_every_run_isnt_reported_as_copied() {
     let (scene, app, signature) = signed().await;
     let path = format!("/manifests/{}", signature.digest());
     scene.target.script.always("PUT", path, Fault::refuse(405, "UNSUPPORTED"));
@@ -90,7 +90,7 @@ async fn what_is_refused_each_time_isnt_said_to_be_copied_each_time() {
 }
 
 #[tokio::test]
-async fn a_referrer_that_is_gone_or_too_large_fails_the_image_and_says_what_helps() {
+async fn a_missing_or_too_large_referrer_fails_the_image_with_a_hint() {
     let (scene, app, signature) = signed().await;
     let path = format!("/manifests/{}", signature.digest());
     scene.source.script.always("GET", path, Fault::refuse(404, "MANIFEST_UNKNOWN"));
@@ -113,7 +113,7 @@ async fn a_referrer_that_is_gone_or_too_large_fails_the_image_and_says_what_help
 
 /// Signed after it was pinned: the lock can't know.
 #[tokio::test]
-async fn an_image_that_was_signed_too_late_is_told_how_to_be_mirrored() {
+async fn an_image_that_was_signed_too_late_has_a_hint() {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
     scene.list("  - {image: SRC/app:1, referrers: require}\n");
@@ -127,7 +127,7 @@ async fn an_image_that_was_signed_too_late_is_told_how_to_be_mirrored() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn interrupted_amid_referrers_it_says_so_and_goes_on_next_time() {
+async fn a_run_interrupted_at_the_referrers_reports_it_and_the_next_completes_it() {
     let (scene, app, signature) = signed().await;
     let second = cosign::bundle(signature.descriptor());
     second.try_push(&scene.source.inside("app"), None).await.unwrap();
@@ -146,7 +146,7 @@ async fn interrupted_amid_referrers_it_says_so_and_goes_on_next_time() {
 
 /// A part of an image is signed only as its platforms are.
 #[tokio::test]
-async fn a_part_that_must_be_signed_is_if_a_platform_of_it_is() {
+async fn a_signed_platform_satisfies_require_for_a_filtered_image() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     let inside = scene.source.inside("app");
@@ -166,7 +166,7 @@ async fn a_part_that_must_be_signed_is_if_a_platform_of_it_is() {
 
 /// What refers to an image and is one itself, by a tag of its own: it goes to where both belong.
 #[tokio::test]
-async fn a_referrer_that_has_a_tag_is_mirrored_as_either() {
+async fn a_referrer_can_also_be_mirrored_as_a_tagged_image() {
     let (scene, app, signature) = signed().await;
     signature.push(&scene.source.inside("app"), "signature").await;
     scene.list("  - SRC/app:1\n  - SRC/app:signature\n");
@@ -179,7 +179,7 @@ async fn a_referrer_that_has_a_tag_is_mirrored_as_either() {
 
 /// Both forms at a target that takes no second write to a tag.
 #[tokio::test]
-async fn where_tags_cant_be_moved_a_second_signature_is_refused_and_told() {
+async fn with_immutable_tags_a_second_signature_is_refused_and_reported() {
     let (scene, app, _) = signed().await;
     let tag = cosign::signature(app.digest()).0;
     image("one").build().push(&scene.source.inside("app"), &tag).await;

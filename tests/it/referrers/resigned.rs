@@ -32,7 +32,7 @@ fn row(run: &Run) -> Value {
 }
 
 #[tokio::test]
-async fn keep_leaves_it_and_comes_to_rest() {
+async fn keep_leaves_the_signature_and_later_runs_do_nothing() {
     let (scene, app, tag, _, both) = resigned("keep").await;
     for line in ["plan --check", "sync --json", "sync --locked --json", "verify --json", "verify --deep --extra --json"]
     {
@@ -67,7 +67,7 @@ async fn keep_leaves_it_and_comes_to_rest() {
 }
 
 #[tokio::test]
-async fn what_isnt_there_isnt_kept() {
+async fn with_keep_a_missing_signature_is_copied() {
     let (scene, app, ..) = resigned("keep").await;
     let (tag, attestation) = cosign::attestation(app.digest());
     attestation.push(&scene.source.inside("app"), &tag).await;
@@ -79,7 +79,7 @@ async fn what_isnt_there_isnt_kept() {
 }
 
 #[tokio::test]
-async fn false_is_a_conflict_of_the_signature_and_not_of_the_image() {
+async fn false_is_a_conflict_for_the_signature_and_not_for_the_image() {
     let (scene, app, tag, _, both) = resigned("false").await;
     for _ in 0..2 {
         let run = scene.cli.run("sync --json").await;
@@ -97,7 +97,7 @@ async fn false_is_a_conflict_of_the_signature_and_not_of_the_image() {
 }
 
 #[tokio::test]
-async fn true_replaces_it_and_tells_how_to_keep_it() {
+async fn true_replaces_the_signature_with_a_hint_how_to_keep_it() {
     let (scene, _, tag, upstream, both) = resigned("true").await;
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, &row(&run)["status"]), (0, &"copied".into()), "{run}");

@@ -26,7 +26,7 @@ async fn with_parts(registry: &Registry) -> (Image, Value, Value) {
 }
 
 #[tokio::test]
-async fn what_is_no_whole_manifest_is_refused_unless_it_is_lenient() {
+async fn incomplete_manifests_are_refused_unless_lenient() {
     let (oci, docker) = (MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST);
     let (oci_index, list) = (MediaType::OCI_INDEX, MediaType::DOCKER_LIST);
     let (strict, lenient) = (Registry::start().await, Registry::lenient().await);
@@ -100,7 +100,7 @@ async fn what_is_no_whole_manifest_is_refused_unless_it_is_lenient() {
 }
 
 #[tokio::test]
-async fn a_foreign_layer_may_be_absent_and_nothing_else() {
+async fn only_foreign_layers_may_be_missing() {
     let registry = Registry::start().await;
     for foreign in [FOREIGN_LAYER, DOCKER_FOREIGN_LAYER] {
         for (urls, path) in [(true, "with"), (false, "without")] {
@@ -126,7 +126,7 @@ async fn a_foreign_layer_may_be_absent_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn only_a_type_that_is_accepted_by_name_is_served() {
+async fn only_explicitly_accepted_types_are_served() {
     let types = [MediaType::OCI_MANIFEST, MediaType::OCI_INDEX, MediaType::DOCKER_MANIFEST, MediaType::DOCKER_LIST];
     let (strict, lenient) = (Registry::start().await, Registry::lenient().await);
     let graphs = [
@@ -173,7 +173,7 @@ async fn only_a_type_that_is_accepted_by_name_is_served() {
 }
 
 #[tokio::test]
-async fn an_index_of_layers_stays_refused_with_the_layers_there() {
+async fn an_index_of_layers_is_refused_even_if_the_layers_exist() {
     let registry = Registry::start().await;
     let layer = Blob::seeded(MediaType::OCI_LAYER, "cached", 100);
     layer.push(&registry.inside("a")).await.unwrap();

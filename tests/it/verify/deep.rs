@@ -6,7 +6,7 @@ use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
 #[tokio::test]
-async fn deep_reads_each_manifest_once_and_asks_for_each_blob_once() {
+async fn deep_reads_each_manifest_and_sends_a_head_for_each_blob_once() {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     let base = image("one").shared_layer("base", 5000).build();
@@ -47,7 +47,7 @@ async fn a_deleted_child_is_one_difference() {
 }
 
 #[tokio::test]
-async fn a_deleted_blob_is_one_difference_though_two_images_share_it() {
+async fn a_deleted_blob_shared_by_two_images_is_one_difference() {
     let scene = Scene::new().await;
     let images = ["one", "two"].map(|seed| image(seed).shared_layer("base", 5000).build());
     let pins = Pins::default().pin("SRC/app:1", &images[0]).pin("SRC/app:2", &images[1]);
@@ -65,7 +65,7 @@ async fn a_deleted_blob_is_one_difference_though_two_images_share_it() {
 }
 
 #[tokio::test]
-async fn content_reads_each_blob_once_and_finds_the_flipped_byte() {
+async fn content_reads_each_blob_once_and_finds_a_flipped_byte() {
     let (scene, [app, ..]) = three().await;
     let fine = scene.verify("--content").await;
     let bytes = fine.json()["totals"]["bytes"]["present"].as_u64().expect("a number");
@@ -85,7 +85,7 @@ async fn content_reads_each_blob_once_and_finds_the_flipped_byte() {
 }
 
 #[tokio::test]
-async fn a_download_that_breaks_is_read_on() {
+async fn a_broken_download_is_resumed() {
     let scene = Scene::new().await;
     let app = image("app").layer(300_000).build();
     scene.mirrored("app", "1", &app).await;

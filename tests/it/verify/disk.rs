@@ -46,7 +46,7 @@ fn change(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[tokio::test]
-async fn a_flipped_a_missing_and_a_further_byte_are_found() {
+async fn flipped_missing_and_additional_bytes_are_found() {
     let Some((scene, app)) = mirrored().await else { return };
     let blobs: Vec<Digest> = app.children[0].blobs.iter().map(|blob| blob.digest().clone()).collect();
     change(&scene.target.blob_file(&blobs[1]), |bytes| bytes[7] ^= 1);
@@ -68,7 +68,7 @@ async fn a_flipped_a_missing_and_a_further_byte_are_found() {
 }
 
 #[tokio::test]
-async fn a_deleted_blob_and_a_deleted_child_are_found_and_the_hint_helps() {
+async fn a_deleted_blob_and_a_deleted_child_are_found_and_repaired_as_the_hint_says() {
     let Some((scene, app)) = mirrored().await else { return };
     let blob = app.children[0].blobs[1].digest().clone();
     let child = app.children[1].digest().clone();
@@ -89,7 +89,7 @@ async fn a_deleted_blob_and_a_deleted_child_are_found_and_the_hint_helps() {
 }
 
 #[tokio::test]
-async fn damaged_bytes_stay_until_the_garbage_is_collected() {
+async fn damaged_bytes_stay_until_the_garbage_collection() {
     let Some((scene, app)) = mirrored().await else { return };
     let file = scene.target.blob_file(app.children[0].blobs[1].digest());
     change(&file, |bytes| bytes[0] ^= 1);

@@ -13,7 +13,7 @@ async fn shown(scene: &Scene, line: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_person_sees() {
+async fn the_text_for_people() {
     let (scene, images) = three().await;
     insta::assert_snapshot!(shown(&scene, "verify --deep").await, @"
     exit 0

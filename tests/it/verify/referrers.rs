@@ -8,7 +8,7 @@ use crate::support::registry::{Registry, Settings};
 use crate::support::scene::Scene;
 
 #[tokio::test]
-async fn referrers_are_one_head_for_each_tag_and_one_list() {
+async fn referrers_cost_one_list_and_one_head_per_tag() {
     let scene = Scene::new().await;
     let app = image("app").build();
     let referrer = |seed: &str| image(seed).artifact("application/x").subject(app.descriptor()).build();
@@ -50,7 +50,7 @@ async fn referrers_are_one_head_for_each_tag_and_one_list() {
 }
 
 #[tokio::test]
-async fn referrers_that_several_tags_share_are_asked_for_once() {
+async fn referrers_shared_by_several_tags_are_looked_up_once() {
     let scene = Scene::new().await;
     let app = image("app").build();
     let referrer = |seed: &str| image(seed).artifact("application/x").subject(app.descriptor()).build();
@@ -75,7 +75,7 @@ async fn referrers_that_several_tags_share_are_asked_for_once() {
 }
 
 #[tokio::test]
-async fn deep_goes_down_into_referrers() {
+async fn deep_verifies_the_content_of_referrers() {
     let scene = Scene::new().await;
     let app = image("app").build();
     let signature = image("signature").artifact("application/x").subject(app.descriptor()).build();
@@ -91,7 +91,7 @@ async fn deep_goes_down_into_referrers() {
 }
 
 #[tokio::test]
-async fn a_referrer_that_nobody_can_find_is_missing() {
+async fn a_referrer_that_cant_be_found_is_missing() {
     let settings = Settings { options: Options { referrers: false, ..Options::default() }, ..Settings::default() };
     let scene = Scene { target: Registry::with(settings).await, ..Scene::new().await };
     let app = image("app").build();

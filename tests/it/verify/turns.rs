@@ -61,7 +61,7 @@ impl Mirror {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_downloads_than_allowed_and_no_question_waits_for_one() {
+async fn downloads_stay_within_their_limit_and_dont_delay_lookups() {
     let mirror = Mirror::of(5).await;
     let gate = Gate::closed();
     mirror.stores.on(What::Blob).times(usize::MAX).then(Fault::Waits(gate.clone()));
@@ -79,7 +79,7 @@ async fn no_more_downloads_than_allowed_and_no_question_waits_for_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_downloads_and_keeps_the_order() {
+async fn an_interrupt_ends_downloads_and_keeps_the_order() {
     let mirror = Mirror::of(3).await;
     let gate = Gate::closed();
     let first = mirror.images[0].destinations[0].clone();

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_check_value_of_crc_32() {
+    fn crc_32_gives_the_standard_check_value() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
     }
 }

@@ -12,7 +12,7 @@ async fn changed(provisioners: &Provisioners, path: &str) -> Result<Vec<&'static
 }
 
 #[tokio::test]
-async fn policies_that_differ_are_told_and_then_set() {
+async fn differing_policies_are_reported_and_then_set() {
     let mut account = holding(&["m/a"]);
     let other_order = r#"{ "rules":[{"b":[2],"a":1}]}"#;
     account.policies.insert(("GetLifecyclePolicy", "m/a".to_owned()), other_order.to_owned());
@@ -26,7 +26,7 @@ async fn policies_that_differ_are_told_and_then_set() {
 }
 
 #[tokio::test]
-async fn policies_of_a_repository_that_nobody_may_ask_for_are_compared_when_it_turns_out_to_exist() {
+async fn policies_are_compared_once_a_failed_creation_shows_that_the_repository_exists() {
     let account = refusing(holding(&["m/a"]), &[("DescribeRepositories", "AccessDeniedException")]);
     let (_, provisioners) = reconciling(account).await;
     assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [true]);
@@ -43,7 +43,7 @@ async fn a_new_repositorys_policies_arent_compared() {
 }
 
 #[tokio::test]
-async fn a_policy_that_may_not_be_changed_fails_its_repository_and_says_why() {
+async fn a_policy_that_cant_be_changed_fails_its_repository_with_the_reason() {
     for (operation, attempted, way_out) in [
         ("GetRepositoryPolicy", "compare repository_policy of repository", "or remove `reconcile: true` from"),
         ("SetRepositoryPolicy", "set repository_policy of repository", "or set it with `aws ecr set-repository-policy"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn what_a_pull_through_cache_fills_is_refused_alone() {
+async fn only_repositories_below_a_pull_through_prefix_are_refused() {
     let account = Account { rules: Some(vec!["a", "b/c", "quay"]), ..holding(&["quay/x"]) };
     let (account, provisioners) = provisioners(account, Some(EcrCreate::default())).await;
     let all = ["quay/x", "quayside/x", "quay", "b/c/x"].map(repository);
@@ -21,7 +21,7 @@ async fn what_a_pull_through_cache_fills_is_refused_alone() {
 }
 
 #[tokio::test]
-async fn a_pull_through_cache_of_everything_leaves_nothing_to_push_to() {
+async fn a_pull_through_rule_for_the_root_refuses_every_repository() {
     let account = Account { rules: Some(vec!["ROOT"]), ..holding(&["m/a"]) };
     let (_, provisioners) = provisioners(account, None).await;
     let (_, answer) = provisioners.missing(&[repository("m/a")]).await.remove(0);
@@ -31,7 +31,7 @@ async fn a_pull_through_cache_of_everything_leaves_nothing_to_push_to() {
 }
 
 #[tokio::test]
-async fn rules_that_cant_be_had_are_none_and_not_asked_for_again() {
+async fn unavailable_pull_through_rules_count_as_none_and_arent_requested_again() {
     let (account, provisioners) = provisioners(holding(&["m/a"]), None).await;
     for _ in 0..2 {
         assert_eq!(missing(&provisioners, &[repository("m/a")]).await, [false]);

@@ -20,7 +20,7 @@ async fn send(budget: &Arc<Budget>, name: &str) -> Result<Ticket> {
 }
 
 #[tokio::test]
-async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
+async fn reserved_pulls_are_unavailable_to_others() {
     let budget = budget(quota(100, 7), 2);
     let mut image = budget.reservation();
     image.extend([wanted("a")], 1, "pull a").unwrap();
@@ -47,7 +47,7 @@ async fn what_is_kept_for_others_and_set_aside_is_not_had_by_anybody_else() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_older_than_the_own_count_or_tells_more_changes_nothing() {
+async fn an_outdated_or_larger_quota_header_is_ignored() {
     let budget = budget(quota(100, 20), 0);
     let early = budget.mark();
     let (one, two) = (send(&budget, "1").await.unwrap(), send(&budget, "2").await.unwrap());
@@ -65,7 +65,7 @@ async fn a_header_that_is_older_than_the_own_count_or_tells_more_changes_nothing
 }
 
 #[tokio::test]
-async fn pulls_side_by_side_are_not_taken_off_twice() {
+async fn concurrent_pulls_are_counted_once() {
     let budget = budget(quota(100, 20), 0);
     let (one, two) = (send(&budget, "1").await.unwrap(), send(&budget, "2").await.unwrap());
     two.answered(Some(quota(100, 18)), None);
@@ -83,7 +83,7 @@ async fn pulls_side_by_side_are_not_taken_off_twice() {
 }
 
 #[tokio::test]
-async fn each_answer_costs_a_pull_and_silence_or_a_401_none() {
+async fn every_answer_but_a_401_costs_a_pull_and_no_answer_costs_none() {
     let budget = budget(quota(100, 3), 0);
     let mut image = budget.reservation();
     image.extend([wanted("a"), wanted("b"), wanted("c")], 0, "pull").unwrap();
@@ -99,7 +99,7 @@ async fn each_answer_costs_a_pull_and_silence_or_a_401_none() {
 }
 
 #[tokio::test]
-async fn a_limit_of_nothing_lets_nothing_through_and_no_limit_everything() {
+async fn a_limit_of_zero_blocks_every_pull_and_no_limit_blocks_none() {
     let none = budget(quota(0, 0), 0);
     assert_eq!(none.room(), Some(0));
     assert!(send(&none, "a").await.is_err());
@@ -110,7 +110,7 @@ async fn a_limit_of_nothing_lets_nothing_through_and_no_limit_everything() {
 }
 
 #[tokio::test]
-async fn a_quota_that_the_host_calls_used_up_is_so_for_the_rest_of_the_run() {
+async fn a_quota_reported_as_exhausted_stays_exhausted_for_the_run() {
     let budget = budget(quota(100, 50), 0);
     let mut image = budget.reservation();
     image.extend([wanted("a"), wanted("b")], 0, "pull").unwrap();
@@ -126,7 +126,7 @@ async fn a_quota_that_the_host_calls_used_up_is_so_for_the_rest_of_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_its_window_the_host_is_asked_again_and_believed() {
+async fn after_the_window_the_quota_is_requested_again() {
     let budget = budget(quota(100, 1), 0);
     send(&budget, "a").await.unwrap().answered(None, None);
     assert_eq!((budget.room(), budget.is_unknown()), (Some(0), false));
@@ -137,7 +137,7 @@ async fn after_its_window_the_host_is_asked_again_and_believed() {
 }
 
 #[tokio::test]
-async fn the_first_pull_goes_alone_until_it_is_answered() {
+async fn the_first_pull_is_sent_alone_until_it_is_answered() {
     let budget = Arc::new(Budget::new("the quota of h.io".into(), None, 0));
     let first = budget.ticket(wanted("a"), std::future::pending()).await;
     let mut second = Box::pin(budget.ticket(wanted("b"), std::future::pending()));

@@ -51,7 +51,7 @@ fn busy(asked: Option<Duration>) -> Error {
 }
 
 #[test]
-fn one_that_never_answers_is_given_up_after_five_attempts_of_which_a_wave_is_one() {
+fn a_silent_host_is_given_up_after_five_waves_of_attempts() {
     let mut host = Host::new();
     for _ in 0..32 {
         assert!(matches!(host.turn(), Turn::Go));
@@ -69,7 +69,7 @@ fn one_that_never_answers_is_given_up_after_five_attempts_of_which_a_wave_is_one
 }
 
 #[test]
-fn one_that_answers_with_trouble_is_waited_for_as_long_as_is_allowed() {
+fn a_host_that_answers_with_errors_gets_the_full_waiting_time() {
     let mut host = Host::new();
     let began = host.now;
     host.fail(&busy(None), false);
@@ -87,7 +87,7 @@ fn one_that_answers_with_trouble_is_waited_for_as_long_as_is_allowed() {
 }
 
 #[test]
-fn an_answer_ends_it_and_the_next_trouble_begins_anew() {
+fn a_good_answer_ends_the_trouble_and_resets_the_count() {
     let mut host = Host::new();
     host.fail(&busy(Some(50 * SECOND)), false);
     assert!(matches!(host.turn(), Turn::Until(next) if next == host.now + 50 * SECOND));
@@ -99,7 +99,7 @@ fn an_answer_ends_it_and_the_next_trouble_begins_anew() {
 }
 
 #[test]
-fn one_that_asks_for_more_than_is_left_is_given_up_at_once_with_the_time_to_come_back() {
+fn a_retry_after_beyond_the_remaining_time_gives_up_at_once_and_names_the_time() {
     let mut host = Host::new();
     host.fail(&busy(Some(59 * SECOND)), false);
     assert!(host.given_up().is_none());
@@ -117,7 +117,7 @@ fn one_that_asks_for_more_than_is_left_is_given_up_at_once_with_the_time_to_come
 }
 
 #[test]
-fn one_request_that_alone_meets_trouble_costs_nobody_else_the_host() {
+fn one_failing_request_does_not_give_up_the_host_for_others() {
     let mut host = Host::new();
     host.health.answered(host.now);
     let error = busy(None);
@@ -134,7 +134,7 @@ fn one_request_that_alone_meets_trouble_costs_nobody_else_the_host() {
 }
 
 #[test]
-fn a_host_that_answers_nobody_is_given_up_although_requests_come_one_by_one() {
+fn a_silent_host_is_given_up_also_if_requests_come_one_by_one() {
     let mut host = Host::new();
     host.health.answered(host.now);
     let error = busy(None);
@@ -179,7 +179,7 @@ fn exhaust(host: &mut Host, repository: &str) -> (Duration, Error) {
 }
 
 #[test]
-fn a_repository_that_alone_meets_trouble_is_given_up_and_its_host_is_not() {
+fn one_failing_repository_is_given_up_without_its_host() {
     let mut host = Host::new();
     host.health.answered(host.now);
     let (took, error) = exhaust(&mut host, "bad");
@@ -195,7 +195,7 @@ fn a_repository_that_alone_meets_trouble_is_given_up_and_its_host_is_not() {
 }
 
 #[test]
-fn one_silence_longer_than_all_patience_is_tried_once_more() {
+fn a_timeout_longer_than_the_whole_waiting_time_is_retried_once() {
     let mut host = Host::new();
     host.health.answered(host.now);
     let (sent, subject) = (host.now, Subject::Repository("a".to_owned()));
@@ -206,7 +206,7 @@ fn one_silence_longer_than_all_patience_is_tried_once_more() {
 }
 
 #[test]
-fn a_probe_has_no_longer_than_what_is_left_and_the_next_one_follows_after_a_pause() {
+fn a_probe_is_limited_to_the_remaining_time_and_the_next_follows_after_a_pause() {
     let mut host = Host::new();
     host.fail(&refused(), false);
     host.now += 30 * SECOND;

@@ -101,7 +101,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn helpers_say_many_things() {
+    async fn every_answer_of_a_helper_is_understood() {
         let folder = tempfile::tempdir().unwrap();
         let password = |name: &str, word: &str| login(name.to_owned(), word.to_owned());
         for (script, expected) in [
@@ -132,7 +132,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test(start_paused = true)]
-    async fn a_helper_that_hangs_is_given_up() {
+    async fn a_hanging_helper_times_out() {
         let folder = tempfile::tempdir().unwrap();
         let why = consult(&program(folder.path(), "exec sleep 600"), "h.io").await.unwrap_err();
         assert!(why.contains("took longer than 30 s"), "{why}");

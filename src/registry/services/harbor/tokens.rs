@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn few_tokens_are_good_for_many_repositories() {
+    fn a_few_tokens_cover_many_repositories() {
         let paths = paths(50);
         let reach = reach(&paths);
         let tokens: BTreeSet<String> =
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_expected_gets_a_token_of_its_own_and_keeps_it() {
+    fn an_unexpected_repository_gets_a_separate_token_and_keeps_it() {
         let reach = Reach::default();
         let one = reach.widen(&Scopes::of("a/b", false));
         assert_eq!(one.joined(), "repository:a/b:pull,push");

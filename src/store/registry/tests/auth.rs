@@ -23,7 +23,7 @@ async fn bearer(good: impl Fn(&str) -> bool + Send + Sync + 'static, basic: &'st
 }
 
 #[tokio::test]
-async fn many_requests_on_a_cold_scope_fetch_one_token() {
+async fn concurrent_requests_for_a_new_scope_fetch_one_token() {
     let script = bearer(|token| token == "t1", "").await;
     let store = script.store();
     let selectors: Vec<_> = (0..20).map(|i| tag(&format!("v{i}"))).collect();
@@ -61,7 +61,7 @@ async fn a_refused_token_is_renewed_once() {
 }
 
 #[tokio::test]
-async fn a_request_renews_a_refused_token_once_also_when_the_challenge_is_known() {
+async fn a_refused_token_is_renewed_once_also_if_the_challenge_is_known() {
     let script = bearer(|_| false, "").await;
     let store = script.store();
     for tokens in [2, 4] {
@@ -112,7 +112,7 @@ async fn a_rotated_secret_is_read_again() {
 }
 
 #[tokio::test]
-async fn basic_is_sent_unasked_once_it_is_known() {
+async fn basic_credentials_are_sent_with_every_request_once_the_scheme_is_known() {
     let script = Script::start(|asked| match asked.authorization.as_str() {
         RIGHT => manifest_reply(),
         _ => reply(401, &[("www-authenticate", r#"Basic realm="x""#)], ""),
@@ -128,7 +128,7 @@ async fn basic_is_sent_unasked_once_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_realm_elsewhere_gets_no_credentials() {
+async fn a_link_local_realm_gets_no_credentials() {
     let script =
         Script::start(|_| reply(401, &[("www-authenticate", r#"Bearer realm="http://169.254.169.254/t""#)], "")).await;
     let error = script.store_with(user("p")).resolve(&tag("v1")).await.unwrap_err();
@@ -173,7 +173,7 @@ impl BasicTokens for Chain {
 }
 
 #[tokio::test]
-async fn the_chain_signs_in_to_ecr_and_again_when_its_token_has_expired() {
+async fn the_aws_chain_logs_in_to_ecr_and_again_after_its_token_expires() {
     let script = Script::start(|asked| match asked.authorization.as_str() {
         "Basic p0" if asked.line.contains("v1") => manifest_reply(),
         "Basic p0" if asked.line.starts_with("GET") => {
@@ -198,7 +198,7 @@ async fn the_chain_signs_in_to_ecr_and_again_when_its_token_has_expired() {
 }
 
 #[tokio::test]
-async fn a_busy_token_service_is_asked_again() {
+async fn a_request_to_a_busy_token_service_is_retried() {
     let asked_before = AtomicUsize::new(0);
     let script = Script::start(move |asked| {
         let host = asked.headers["host"].to_str().unwrap();
@@ -215,7 +215,7 @@ async fn a_busy_token_service_is_asked_again() {
 }
 
 #[tokio::test]
-async fn where_400_may_mean_a_token_that_has_ended_it_is_renewed_once() {
+async fn a_token_is_renewed_once_if_400_may_mean_that_it_has_expired() {
     let issued = AtomicUsize::new(0);
     let script = Script::start(move |asked| {
         let host = asked.headers["host"].to_str().unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_blob_goes_on_where_it_stopped_or_not_at_all() {
+async fn a_blob_download_is_resumed_only_at_the_right_offset() {
     let ranged =
         |range: &'static str, body: &'static str| move |_: &Question| reply(206, &[("content-range", range)], body);
     let whole = Script::start(|_| reply(200, &[], "abcdef")).await;
@@ -37,7 +37,7 @@ async fn a_declined_mount_leaves_its_upload() {
 }
 
 #[tokio::test]
-async fn a_mount_is_made_or_declined_and_never_in_the_way() {
+async fn every_refusal_of_a_mount_counts_as_declined() {
     let address = |location: Option<&str>| location.map(|path| format!("http://HOST{path}"));
     for (status, location, expected) in [
         (201, None, Mount::Mounted),
@@ -72,7 +72,7 @@ async fn a_mount_is_made_or_declined_and_never_in_the_way() {
 }
 
 #[tokio::test]
-async fn the_error_of_a_body_is_given_back_and_an_empty_one_is_fine() {
+async fn an_error_of_the_body_is_returned_and_an_empty_body_is_valid() {
     let script = Script::start(|_| reply(201, &[], "")).await;
     let (store, upload) = (script.store(), Upload(format!("http://{}/up", script.address)));
     let mut blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(b""), size: 0 };
@@ -84,7 +84,7 @@ async fn the_error_of_a_body_is_given_back_and_an_empty_one_is_fine() {
 }
 
 #[tokio::test]
-async fn a_lost_commit_is_asked_for() {
+async fn after_an_uncertain_commit_the_blob_is_looked_up() {
     // GHCR commits for seconds: a PUT that is repeated meanwhile gets 404, with the blob there or lost.
     for (commit, there, expected) in [
         (502, 200, Ok(())),
@@ -106,7 +106,7 @@ async fn a_lost_commit_is_asked_for() {
 }
 
 #[tokio::test]
-async fn silence_ends() {
+async fn a_silent_download_times_out() {
     let limits =
         Limits { idle_timeout: Duration::from_millis(50), max_wait: Duration::from_secs(1), ..Limits::default() };
     // Takes connections and says nothing.
@@ -128,7 +128,7 @@ async fn silence_ends() {
 }
 
 #[tokio::test]
-async fn a_gap_in_a_blob_ends_and_a_short_one_is_an_error() {
+async fn a_download_with_a_gap_times_out_and_a_short_one_is_an_error() {
     let script = Script::start(|_| {
         let stuck =
             futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from("bl"))]).chain(futures::stream::pending());
@@ -175,7 +175,7 @@ async fn an_upload_location_elsewhere_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn a_registry_that_takes_no_sha512_is_told_from_one_that_got_wrong_bytes() {
+async fn an_unsupported_sha512_and_wrong_bytes_give_different_errors() {
     let script = Script::start(|asked| match asked.line.contains("sha512") {
         true => reply(400, &[], r#"{"errors":[{"code":"DIGEST_INVALID","message":"did not match"}]}"#),
         false => reply(201, &[], ""),
@@ -201,7 +201,7 @@ async fn a_registry_that_takes_no_sha512_is_told_from_one_that_got_wrong_bytes()
 }
 
 #[tokio::test]
-async fn an_upload_is_found_by_its_location_or_by_its_name() {
+async fn an_upload_is_identified_by_its_location_or_its_uuid() {
     for (status, headers, expected) in [
         (202, &[("location", "/up/1")][..], Some("/up/1")),
         (200, &[("location", "/up/1")], Some("/up/1")),

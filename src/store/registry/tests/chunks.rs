@@ -39,7 +39,7 @@ fn chunked(most: usize, least: &'static str) -> impl Fn(&Question) -> Response +
 const MIB: usize = 1 << 20;
 
 #[tokio::test]
-async fn what_is_too_large_goes_in_chunks_from_then_on() {
+async fn after_a_blob_is_too_large_blobs_are_sent_in_chunks() {
     let script = Script::start(chunked(2 * MIB, "0")).await;
     let store = script.store();
     let refused = Err((Kind::Unavailable, Some(413)));
@@ -58,7 +58,7 @@ async fn what_is_too_large_goes_in_chunks_from_then_on() {
 }
 
 #[tokio::test]
-async fn a_chunk_is_as_large_as_the_registry_wants_it() {
+async fn chunks_have_the_size_that_the_registry_requires() {
     let script = Script::start(chunked(4 * MIB, "3000000")).await;
     assert_eq!(uploads(&*script.store(), 5 * MIB).await.last(), Some(&Ok(())));
     assert_eq!(script.count("PATCH /up?at=4194303"), 1);
@@ -79,7 +79,7 @@ fn azure(script: &Script) -> Arc<dyn Target> {
 }
 
 #[tokio::test]
-async fn who_takes_no_chunks_gets_the_blob_whole() {
+async fn a_registry_without_chunked_uploads_gets_the_whole_blob() {
     for status in [400, 405, 416, 201] {
         let script = Script::start(move |asked| match asked.line.split(' ').next() {
             Some("POST") => reply(202, &[("location", "/up")], ""),
@@ -95,7 +95,7 @@ async fn who_takes_no_chunks_gets_the_blob_whole() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_goes_astray_makes_a_fresh_upload() {
+async fn a_lost_chunk_starts_a_new_upload() {
     for (status, range) in [(416, "0-16777215"), (202, "0-16777215"), (503, "")] {
         let failed = AtomicUsize::new(0);
         let right = chunked(17 * MIB, "0");
@@ -114,7 +114,7 @@ async fn a_chunk_that_goes_astray_makes_a_fresh_upload() {
 }
 
 #[tokio::test]
-async fn no_byte_is_lost_where_a_body_is_cut() {
+async fn splitting_a_body_into_chunks_loses_no_byte() {
     let bytes: Vec<u8> = (0..3 * MIB + 5).map(|i| u8::try_from(i % 251).unwrap()).collect();
     let got = Arc::new(Mutex::new(Vec::new()));
     let (kept, right) = (Arc::clone(&got), chunked(MIB, "0"));
@@ -150,7 +150,7 @@ fn before_the_end(status: u16, body: &'static str) -> impl Fn(&Question) -> Resp
 }
 
 #[tokio::test]
-async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() {
+async fn a_registry_that_takes_no_bytes_in_the_closing_put_gets_them_in_a_patch() {
     const DIGEST: &str = r#"{"errors":[{"code":"DIGEST_INVALID","message":"m"}]}"#;
     const UPLOAD: &str = r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"m"}]}"#;
     const SIZE: &str = r#"{"errors":[{"code":"SIZE_INVALID","message":"m"}]}"#;
@@ -211,7 +211,7 @@ async fn who_takes_no_blob_in_the_request_that_ends_the_upload_gets_it_before() 
 }
 
 #[tokio::test]
-async fn a_chunk_that_was_kept_counts_whatever_the_status() {
+async fn a_stored_chunk_counts_whatever_the_status() {
     for status in [200, 201, 202, 204] {
         for (prefix, location) in [("", true), ("bytes=", true), ("bytes ", false), ("", false)] {
             let script = Script::start(move |asked| match asked.line.split(' ').next() {

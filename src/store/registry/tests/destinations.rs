@@ -25,7 +25,7 @@ async fn push(store: &dyn Target) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_location_that_means_the_registry_goes_to_the_registry() {
+async fn a_location_that_means_the_registry_uses_its_known_address() {
     const PATH: &str = "/v2/a/b/blobs/uploads/1?s=x";
     type Location = fn(SocketAddr) -> String;
     let given: [(&str, Location); 9] = [
@@ -53,7 +53,7 @@ async fn a_location_that_means_the_registry_goes_to_the_registry() {
 }
 
 #[tokio::test]
-async fn no_request_goes_where_none_may() {
+async fn no_request_is_sent_to_a_forbidden_destination() {
     for place in [
         "http://169.254.169.254/latest",
         "http://[fe80::1]/x",
@@ -78,7 +78,7 @@ async fn no_request_goes_where_none_may() {
 }
 
 #[tokio::test]
-async fn what_can_be_sent_again_follows_and_goes_on_where_it_was_answered() {
+async fn repeatable_requests_follow_redirects_and_continue_there() {
     for status in [307, 308] {
         let moved = Script::start(|asked| match asked.line.split_once(' ').unwrap() {
             // Relative to this host, where the upload was opened.
@@ -105,7 +105,7 @@ async fn what_can_be_sent_again_follows_and_goes_on_where_it_was_answered() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_again_says_so() {
+async fn requests_that_cant_be_repeated_report_the_redirect() {
     for status in [301, 302, 303, 307, 308] {
         let script = Script::start(move |asked| match asked.line.starts_with("POST") {
             true => reply(202, &[("location", "/up")], ""),
@@ -133,7 +133,7 @@ async fn what_cannot_be_sent_again_says_so() {
 }
 
 #[tokio::test]
-async fn a_registry_that_a_redirect_leads_to_is_told_who_we_are_there() {
+async fn a_registry_behind_a_redirect_gets_the_credentials_configured_for_it() {
     for (bearer, known) in [(true, true), (true, false), (false, true), (false, false)] {
         let other = Script::start(move |asked| {
             let host = asked.headers["host"].to_str().unwrap();

@@ -4,7 +4,7 @@ use super::super::listing::next_link;
 use super::*;
 
 #[tokio::test]
-async fn lists_of_tags_are_followed_to_their_end() {
+async fn all_pages_of_a_tag_list_are_read() {
     let script = Script::start(|asked| match asked.line.as_str() {
         "GET /v2/a/b/tags/list?n=1000" => {
             reply(200, &[("link", r#"</v2/a/b/tags/list?last=2>; rel="next""#)], r#"{"tags":["1","sha256:x"]}"#)
@@ -57,7 +57,7 @@ fn next_links_are_found() {
 }
 
 #[tokio::test]
-async fn a_list_whose_end_cannot_be_read_is_an_error_and_never_a_shorter_one() {
+async fn a_list_whose_last_page_cant_be_read_is_an_error() {
     for link in [
         "</v2/a/b/tags/list?last=1",
         "garbage",
@@ -82,7 +82,7 @@ async fn a_list_whose_end_cannot_be_read_is_an_error_and_never_a_shorter_one() {
 }
 
 #[tokio::test]
-async fn a_list_goes_on_at_the_registry_as_it_is_known() {
+async fn the_next_page_is_requested_at_the_registrys_known_address() {
     for (registry, next) in [
         (None, "<http://127.0.0.1/v2/a/b/tags/list?last=1>; rel=next"),
         (None, "<https://127.0.0.1/v2/a/b/tags/list?last=1>; rel=next"),
@@ -129,7 +129,7 @@ fn refuse(status: u16, code: &str) -> Response {
 }
 
 #[tokio::test]
-async fn referrers_come_in_pages_each_once_and_never_the_subject_itself() {
+async fn referrers_of_all_pages_are_unique_and_exclude_the_subject() {
     let script = Script::start(|asked| {
         assert_eq!(asked.headers["accept"], INDEX);
         match asked.line.as_str() {
@@ -148,7 +148,7 @@ async fn referrers_come_in_pages_each_once_and_never_the_subject_itself() {
 }
 
 #[tokio::test]
-async fn without_the_api_one_finds_out_and_all_look_under_the_tag() {
+async fn a_missing_referrers_api_is_found_once_and_then_the_fallback_tag_is_read() {
     let script = Script::start(|asked| match asked.line.contains("/referrers/") {
         true => reply(404, &[("content-type", "text/html")], "<html>"),
         false => refuse(404, "MANIFEST_UNKNOWN"),
@@ -164,7 +164,7 @@ async fn without_the_api_one_finds_out_and_all_look_under_the_tag() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_api_says_so_in_many_ways() {
+async fn every_sign_of_a_missing_referrers_api_is_recognised() {
     for (status, body) in [
         (404, "404 page not found\n"),
         (404, r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#),
@@ -191,7 +191,7 @@ async fn whoever_has_no_api_says_so_in_many_ways() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_a_page_for_people_is_not_followed() {
+async fn a_redirect_to_a_web_page_is_not_followed() {
     let script = Script::start(|asked| match asked.line.contains("/referrers/") {
         true => reply(303, &[("location", "/people")], ""),
         false => refuse(404, "MANIFEST_UNKNOWN"),
@@ -202,7 +202,7 @@ async fn a_redirect_to_a_page_for_people_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_repository_that_is_missing_teaches_nothing() {
+async fn a_missing_repository_leaves_the_referrers_api_unknown() {
     let script = Script::start(|asked| match asked.line.contains(digest().hex()) {
         true => refuse(404, "NAME_UNKNOWN"),
         false => reply(200, &[("content-type", INDEX)], list(&["a"])),
@@ -215,7 +215,7 @@ async fn a_repository_that_is_missing_teaches_nothing() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_hides_no_fallback_tag() {
+async fn after_name_unknown_the_fallback_tag_is_still_read() {
     for (status, code) in
         [(404, "NAME_UNKNOWN"), (404, "name_unknown"), (404, "MANIFEST_UNKNOWN"), (404, ""), (400, "UNSUPPORTED")]
     {
@@ -238,7 +238,7 @@ async fn an_unknown_name_hides_no_fallback_tag() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_neither_yes_nor_no_is_an_error() {
+async fn a_failed_or_invalid_list_of_referrers_is_an_error() {
     let looped = format!("<{LIST}{}>; rel=next", digest());
     let away = "<http://h.example.com/x>; rel=next";
     for (status, headers, body, kind, attempts) in [
@@ -267,7 +267,7 @@ async fn an_answer_that_is_neither_yes_nor_no_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_gone_is_no_end_of_the_list() {
+async fn a_missing_page_is_an_error_and_not_the_end_of_the_list() {
     let script = Script::start(|asked| match asked.line.ends_with("?page=2") {
         true => reply(404, &[], ""),
         false => reply(200, &[("link", &format!("<{LIST}{}?page=2>; rel=next", digest()))], list(&["a"])),
@@ -277,7 +277,7 @@ async fn a_page_that_is_gone_is_no_end_of_the_list() {
 }
 
 #[tokio::test]
-async fn a_list_without_end_is_given_up() {
+async fn an_endless_list_of_referrers_is_given_up() {
     let script = Script::start(|asked| {
         let page: usize = asked.line.rsplit_once("p=").map_or(0, |(_, page)| page.parse().unwrap());
         let next = format!("<{LIST}{}?p={}>; rel=next", digest(), page + 1);
@@ -289,7 +289,7 @@ async fn a_list_without_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_list_of_tags_is_given_up_after_so_many_pages() {
+async fn a_tag_list_is_given_up_after_too_many_pages() {
     let script = Script::start(|asked| {
         let page: usize = asked.line.rsplit_once("p=").map_or(1, |(_, page)| page.parse().unwrap());
         let next = format!("<list?p={}>; rel=next", page + 1);
@@ -305,7 +305,7 @@ async fn a_list_of_tags_is_given_up_after_so_many_pages() {
 }
 
 #[tokio::test]
-async fn a_subject_that_was_linked_tells_of_the_api() {
+async fn an_oci_subject_header_shows_that_the_referrers_api_exists() {
     let script = Script::start(|asked| match asked.line.starts_with("PUT") {
         true => reply(201, &[("oci-subject", digest().as_str())], ""),
         false if asked.line.contains(digest().as_str()) => reply(404, &[], ""),
@@ -321,7 +321,7 @@ async fn a_subject_that_was_linked_tells_of_the_api() {
 }
 
 #[tokio::test]
-async fn where_pulls_count_a_head_comes_before_the_fallback_tag_is_read() {
+async fn on_a_metered_registry_a_head_precedes_the_get_of_the_fallback_tag() {
     let script = Script::start(|asked| match asked.line.contains("/referrers/") {
         true => reply(404, &[], ""),
         false => refuse(404, "MANIFEST_UNKNOWN"),
@@ -334,7 +334,7 @@ async fn where_pulls_count_a_head_comes_before_the_fallback_tag_is_read() {
 }
 
 #[tokio::test]
-async fn a_list_without_end_is_refused_by_its_size() {
+async fn an_endless_page_is_refused_by_its_size() {
     let pages = Arc::new(AtomicUsize::new(0));
     let asked = Arc::clone(&pages);
     let script = Script::start(move |_| {

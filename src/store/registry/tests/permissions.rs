@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn who_lacks_a_right_and_who_lacks_a_login_are_told_apart() {
+async fn a_missing_permission_and_a_missing_login_give_different_errors() {
     let script = Script::start(|asked| {
         let host = asked.headers["host"].to_str().unwrap();
         let challenge = format!(r#"Bearer realm="http://{host}/token",error="insufficient_scope""#);
@@ -53,7 +53,7 @@ async fn resolve_all(script: &Script, password: &str, numbers: impl Iterator<Ite
 }
 
 #[tokio::test]
-async fn a_refused_scope_is_no_wrong_password() {
+async fn a_refused_scope_isnt_reported_as_a_wrong_password() {
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"m"}]}"#;
     for (refusal, may_be_first) in [
         ((401, ""), false),
@@ -81,7 +81,7 @@ async fn a_refused_scope_is_no_wrong_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_from_a_refused_scope_by_one_request_at_most() {
+async fn at_most_one_request_distinguishes_a_wrong_password_from_a_refused_scope() {
     for (status, tries) in [(401, 1), (403, 2)] {
         let script = choosy((status, ""), status).await;
         let all = resolve_all(&script, "wrong", 0..20).await;
@@ -108,7 +108,7 @@ async fn a_wrong_password_is_told_from_a_refused_scope_by_one_request_at_most() 
 }
 
 #[tokio::test]
-async fn what_hides_from_strangers_is_shown_to_whom_it_knows() {
+async fn content_hidden_from_anonymous_clients_is_read_with_credentials() {
     for status in [401, 403, 404] {
         for bearer in [false, true] {
             let script = Script::start(move |asked| {
@@ -137,7 +137,7 @@ async fn what_hides_from_strangers_is_shown_to_whom_it_knows() {
 }
 
 #[tokio::test]
-async fn a_host_that_never_asks_is_asked_once_and_told_nothing() {
+async fn a_host_without_a_challenge_is_probed_once_and_gets_no_credentials() {
     for (status, kind) in [(401, Kind::Unauthorized), (403, Kind::Denied), (404, Kind::NotFound)] {
         let script = Script::start(move |asked| {
             assert_eq!(asked.authorization, "");
@@ -155,7 +155,7 @@ async fn a_host_that_never_asks_is_asked_once_and_told_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_login_that_was_accepted_it_is_a_right_that_lacks() {
+async fn after_an_accepted_login_a_refusal_means_a_missing_permission() {
     // Gitea gives a token to every user, and answers 401 to an upload without permission.
     for (challenge, kind) in [
         ("", Kind::Denied),

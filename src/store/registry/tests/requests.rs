@@ -24,14 +24,14 @@ async fn a_redirect_to_another_host_carries_no_authorization() {
 }
 
 #[tokio::test]
-async fn redirects_end() {
+async fn endless_redirects_are_given_up() {
     let script = Script::start(|_| reply(307, &[("location", "/v2/again")], "")).await;
     let error = script.store().resolve(&tag("v1")).await.unwrap_err();
     assert_eq!((error.kind(), script.lines().len()), (Kind::Invalid, 11));
 }
 
 #[tokio::test]
-async fn failures_are_retried_counted_and_told() {
+async fn failures_are_retried_counted_and_reported() {
     for (status, kind, tries) in [
         (500, Kind::Unavailable, 5),
         (507, Kind::Unavailable, 5),
@@ -51,7 +51,7 @@ async fn failures_are_retried_counted_and_told() {
 }
 
 #[tokio::test]
-async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_up() {
+async fn a_host_in_trouble_is_given_up_after_the_allowed_time() {
     let odd = [520, 521, 522, 523, 524, 525, 526, 527, 529].map(|status| (status, Kind::Unavailable));
     let plain =
         [(429, Kind::RateLimited), (502, Kind::Unavailable), (503, Kind::Unavailable), (504, Kind::Unavailable)];
@@ -83,7 +83,7 @@ async fn trouble_is_waited_for_as_long_as_is_allowed_and_then_the_host_is_given_
 }
 
 #[tokio::test]
-async fn what_a_host_served_before_its_trouble_is_no_reason_to_fail_alone() {
+async fn requests_wait_for_a_host_that_has_served_others_before() {
     let tries = AtomicUsize::new(0);
     let script = Script::start(move |asked| {
         match asked.line.contains("manifests/slow") && tries.fetch_add(1, Ordering::Relaxed) < 120 {
@@ -105,7 +105,7 @@ async fn what_a_host_served_before_its_trouble_is_no_reason_to_fail_alone() {
 }
 
 #[tokio::test]
-async fn a_request_that_meets_trouble_alone_fails_alone() {
+async fn a_request_that_alone_gets_errors_fails_alone() {
     let script = Script::start(|asked| match asked.line.contains("manifests/bad") {
         true => reply(503, &[], ""),
         false => manifest_reply(),
@@ -126,7 +126,7 @@ async fn a_request_that_meets_trouble_alone_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_in_the_moment_of_its_use_costs_no_attempt() {
+async fn a_connection_closed_at_the_moment_of_use_costs_no_attempt() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let repository: Repository = format!("{}/a", listener.local_addr().unwrap()).parse().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
@@ -152,7 +152,7 @@ async fn a_connection_that_was_closed_in_the_moment_of_its_use_costs_no_attempt(
 }
 
 #[tokio::test]
-async fn nobody_pulls_once_a_quota_is_known_to_be_used_up() {
+async fn no_pull_is_sent_once_the_quota_is_known_to_be_exhausted() {
     let script = Script::start(|asked| match asked.line.split(' ').next() {
         Some("HEAD") => manifest_reply(),
         _ => reply(429, &[], "You have reached your pull rate limit."),
@@ -170,7 +170,7 @@ async fn nobody_pulls_once_a_quota_is_known_to_be_used_up() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_is_not_retried() {
+async fn an_exhausted_quota_is_not_retried() {
     let headers = [("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "0;w=21600")];
     let script = Script::start(move |_| reply(429, &headers, "You have reached your pull rate limit.")).await;
     let hosts = script.hosts(RegistrySettings::default());
@@ -183,7 +183,7 @@ async fn a_used_up_quota_is_not_retried() {
 }
 
 #[tokio::test]
-async fn retry_after_pauses_the_host_and_too_long_a_one_ends_the_request() {
+async fn retry_after_pauses_the_host_and_fails_the_request_if_too_long() {
     let script = Script::start(|_| reply(429, &[("retry-after", "100000")], "")).await;
     let error = script.store().resolve(&tag("v1")).await.unwrap_err();
     assert_eq!((error.attempts(), error.retry_after()), (1, Some(Duration::from_secs(100_000))));
@@ -206,7 +206,7 @@ async fn retry_after_pauses_the_host_and_too_long_a_one_ends_the_request() {
 }
 
 #[tokio::test]
-async fn without_a_digest_header_the_bytes_are_fetched() {
+async fn without_a_digest_header_the_manifest_is_read() {
     let script = Script::start(|_| reply(200, &[("content-type", INDEX)], MANIFEST)).await;
     let store = script.store();
     assert_eq!(store.resolve(&tag("v1")).await.unwrap().digest, digest());
@@ -216,7 +216,7 @@ async fn without_a_digest_header_the_bytes_are_fetched() {
 }
 
 #[tokio::test]
-async fn answers_that_are_no_manifest_have_a_kind() {
+async fn answers_without_a_manifest_have_a_kind() {
     let v1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     for (content_type, body, kind) in [
         ("text/html", "<html>".to_owned(), Kind::Invalid),
@@ -236,7 +236,7 @@ const DOCKER: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json","layers":[]}"#;
 
 #[tokio::test]
-async fn a_label_that_says_nothing_is_not_believed_and_the_bytes_are_asked() {
+async fn a_meaningless_content_type_is_ignored_and_the_manifest_is_read() {
     let docker = Digest::of(DOCKER.as_bytes());
     for (headers, asked) in [
         (&[("content-type", "text/plain; charset=utf-8")][..], 2),
@@ -262,7 +262,7 @@ async fn a_label_that_says_nothing_is_not_believed_and_the_bytes_are_asked() {
 }
 
 #[tokio::test]
-async fn the_length_of_an_empty_answer_is_no_size() {
+async fn the_length_of_an_empty_answer_isnt_used_as_the_size() {
     let script = Script::start(|asked| match asked.line.starts_with("HEAD") {
         true => reply(
             200,
@@ -281,7 +281,7 @@ async fn the_length_of_an_empty_answer_is_no_size() {
 }
 
 #[tokio::test]
-async fn every_type_that_exists_is_accepted_and_no_encoding() {
+async fn requests_accept_every_manifest_type_and_no_encoding() {
     let script = Script::start(|asked| {
         let accepted: Vec<_> = asked.headers["accept"].to_str().unwrap().split(", ").collect();
         for media_type in [
@@ -304,7 +304,7 @@ async fn every_type_that_exists_is_accepted_and_no_encoding() {
 }
 
 #[tokio::test]
-async fn an_encoding_that_changes_the_bytes_is_named() {
+async fn a_content_encoding_that_changes_the_bytes_is_named() {
     for encoding in ["gzip", "br", "deflate, gzip"] {
         let script = Script::start(move |_| {
             reply(200, &[("content-type", INDEX), ("content-encoding", encoding)], "\u{1f}\u{8b}x")
@@ -336,7 +336,7 @@ async fn an_encoding_that_changes_the_bytes_is_named() {
 }
 
 #[tokio::test]
-async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
+async fn a_refused_head_falls_back_to_get_and_is_remembered() {
     for status in [400, 401, 403, 405, 406, 415, 501] {
         let script = Script::start(move |asked| match asked.line.starts_with("HEAD") {
             true => reply(status, &[], ""),
@@ -372,7 +372,7 @@ async fn where_a_head_is_refused_the_manifest_is_read_and_that_is_remembered() {
 }
 
 #[tokio::test]
-async fn a_child_of_a_type_of_its_own_is_asked_for_by_that() {
+async fn a_child_of_an_unusual_type_is_requested_by_that_type() {
     const CHILD: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.example.manifest.v1+json","layers":[]}"#;
     let child = Digest::of(CHILD.as_bytes());
     let index = format!(

@@ -12,7 +12,7 @@ use crate::support::images::image;
 use crate::support::recorded::{Fault, What};
 
 #[tokio::test]
-async fn a_referrer_that_is_refused_keeps_the_image() {
+async fn a_refused_referrer_doesnt_fail_the_image() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     let (refused, taken) = (sbom(&root, "no"), cosign::bundle(root.descriptor()));
@@ -32,7 +32,7 @@ async fn a_referrer_that_is_refused_keeps_the_image() {
 }
 
 #[tokio::test]
-async fn where_all_are_refused_no_root_is_pushed_for_each_of_them() {
+async fn if_all_referrers_are_refused_the_root_is_pushed_by_digest_only_once() {
     let mut batch = Batch::new();
     let mut roots = Vec::new();
     for n in 0..3 {
@@ -69,7 +69,7 @@ async fn any_other_failure_of_a_referrer_fails_the_image() {
 }
 
 #[tokio::test]
-async fn an_error_while_asking_is_never_no_signatures() {
+async fn a_failed_list_of_referrers_never_counts_as_empty() {
     for kind in [Kind::RateLimited, Kind::Unavailable, Kind::Invalid] {
         let mut batch = Batch::new();
         let root = two_platforms(&mut batch).await;
@@ -82,7 +82,7 @@ async fn an_error_while_asking_is_never_no_signatures() {
 }
 
 #[tokio::test]
-async fn an_image_that_must_have_a_referrer_and_has_none_isnt_begun() {
+async fn an_image_without_its_required_referrer_isnt_started() {
     let mut batch = Batch::new();
     let root = two_platforms(&mut batch).await;
     batch.locked(0, &cosign::bundle(root.descriptor())).await;
@@ -107,7 +107,7 @@ async fn an_image_that_must_have_a_referrer_and_has_none_isnt_begun() {
 }
 
 #[tokio::test]
-async fn after_a_stop_no_referrer_is_begun_and_no_tag_is_set() {
+async fn after_an_interrupt_no_referrer_is_started_and_no_tag_is_set() {
     let mut batch = Batch::new();
     let root = image("app").build();
     batch.image(&root, "src.test/app:1", "dst.test/app").await;
