@@ -1,7 +1,7 @@
-//! `plan`, `sync` and `verify` say the same of a mirror, whatever was deleted there.
+//! `plan`, `sync` and `verify` agree about a mirror, whatever was deleted there.
 //!
-//! A property over random deletions of tags, manifests, blobs, fallback indexes and referrers at the target, seeded so that
-//! each run tries the same.
+//! A property over random deletions of tags, manifests, blobs, fallback indexes and referrers at the target, seeded so
+//! that each run tries the same.
 
 use transship::oci::{Digest, Tag};
 use transship::serve::Options;

@@ -1,4 +1,4 @@
-//! Who we are to registries, as a user sees it: tokens that end, passwords that are wrong, helpers of docker.
+//! Credentials as a user sees them: expiring tokens, wrong passwords, credential helpers of docker.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::support::registry::{Registry, Settings};
 use crate::support::script::Fault;
 use crate::support::tokens::Tokens;
 
-/// A registry that wants tokens.
+/// A registry that requires tokens.
 async fn registry_of(tokens: &Tokens) -> Registry {
     Registry::with(Settings { tokens: Some(tokens.clone()), ..Settings::default() }).await
 }
@@ -31,7 +31,7 @@ fn mounted(run: &Run) -> u64 {
     images.iter().map(|image| image["bytes"]["mounted"].as_u64().unwrap_or(0)).sum()
 }
 
-/// Tokens of a service of their own, and a docker-registry that believes them.
+/// A separate token service, and a docker-registry that accepts its tokens.
 struct Signed {
     tokens: Tokens,
     registry: DockerRegistry,
@@ -102,7 +102,7 @@ async fn a_token_that_expires_during_an_upload_is_renewed_once() {
             ),
         );
         let gate = Gate::closed();
-        // The registry looks at the token of the request that waits only after that.
+        // The registry checks the token of the waiting request only after that.
         target.script.once("PUT", held, Fault::Wait(gate.clone()));
         let revoke = async {
             gate.reached(1).await;
@@ -132,7 +132,7 @@ async fn a_wrong_password_fails_its_registry_at_once() {
     let failed = |image: &Value| image["error"]["kind"] == "unauthorized" && image["error"]["attempts"] == 1;
     assert!(report["images"].as_array().expect("images").iter().all(failed), "{run}");
     assert_eq!((tokens.refused(), tokens.issued()), (1, 0));
-    // One request to learn what it wants, and one for the token.
+    // One request for the challenge, and one for the token.
     assert_eq!(source.script.seen().len(), 2, "{:?}", source.script.lines());
 }
 

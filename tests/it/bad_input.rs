@@ -1,4 +1,4 @@
-//! What is found before the first request: exit 2, a position, nothing on stdout, nothing sent, nothing written.
+//! Mistakes found before the first request: exit 2 and a position; nothing is printed, sent or written.
 
 use crate::support::cli::Cli;
 use crate::support::images::image;

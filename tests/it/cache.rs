@@ -1,4 +1,4 @@
-//! The cache, as runs of the program meet it: what it spares them, and that nothing depends on it.
+//! The cache across runs: it saves requests, and nothing depends on it.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::registry::{Registry, Settings};
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
-/// A multi-platform image that is mirrored, and then wanted in another repository.
+/// A multi-platform image that is mirrored, and then requested for another repository.
 async fn mirrored_then_moved() -> Scene {
     let scene = Scene::new().await;
     multi_platform("app", &["linux/amd64", "linux/arm64"]).push(&scene.source.inside("app"), "1").await;
@@ -33,7 +33,7 @@ async fn a_manifest_is_read_from_the_source_once() {
     }
 }
 
-/// Where pulls count and there is no referrers API, as at Docker Hub.
+/// A metered registry without referrers API, like Docker Hub.
 #[tokio::test]
 async fn an_index_of_referrers_is_pulled_once() {
     let options = Options { referrers: false, ..Options::default() };

@@ -1,4 +1,4 @@
-//! `check`: what can be proved before anything is copied, and that nothing stays behind.
+//! `check`: the permissions that can be proved before anything is copied, and that nothing stays behind.
 
 use serde_json::{Value, json};
 

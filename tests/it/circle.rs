@@ -1,4 +1,4 @@
-//! The whole circle over a tree of the most common kinds of file: find the images in use, list, lock and mirror them, and
+//! The whole way over a tree of the most common kinds of file: find the images in use, list, lock and mirror them, and
 //! point everything at the mirror.
 
 use std::collections::BTreeMap;

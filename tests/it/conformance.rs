@@ -1,4 +1,4 @@
-//! One suite for every Source and Target: what the engine relies on, whatever stands behind the traits.
+//! One suite for every Source and Target: the contract that the engine relies on.
 //!
 //! Another implementation is one line in the list at the end.
 
@@ -18,15 +18,15 @@ use crate::support::registry::Registry;
 use crate::support::shapes::every_shape;
 use crate::support::stores::registry_stores;
 
-/// An implementation under test, and what keeps it alive.
+/// An implementation under test, and the guard that keeps it alive.
 struct Subject {
     stores: Arc<dyn Stores>,
     registry: Name,
     /// Whether a blob of one repository can be mounted into another.
     mounts: bool,
-    /// Whether what one repository has is there for all.
+    /// Whether all repositories share the blobs of one.
     shares: bool,
-    /// Whether it takes an index whose members are layers.
+    /// Whether it accepts an index whose members are layers.
     takes_caches: bool,
     _alive: Box<dyn std::any::Any + Send>,
 }
@@ -40,13 +40,13 @@ impl Subject {
         self.stores.target(&self.name(path)).expect("a target")
     }
 
-    /// The same repository, as it is read.
+    /// The same repository as a source.
     fn source(&self, path: &str) -> Arc<dyn Source> {
         self.stores.source(&self.name(path)).expect("a source")
     }
 }
 
-/// Memory, with repositories that come into being by themselves.
+/// Memory, with repositories that are created by a push.
 fn memory() -> Option<Subject> {
     let registry = "registry.test".parse().expect("a host");
     Some(Subject {
@@ -131,7 +131,7 @@ async fn graphs_arrive_verbatim(subject: Subject) {
     }
 }
 
-/// What isn't there is `NotFound` or `None`, in a repository that exists and in one that doesn't.
+/// Missing content is `NotFound` or `None`, in an existing repository and in a missing one.
 async fn what_is_absent_is_not_found(subject: Subject) {
     image("present").build().push(&*subject.target("conformance/present"), "present").await;
     let nowhere = Digest::of(b"nowhere");
@@ -149,7 +149,7 @@ async fn what_is_absent_is_not_found(subject: Subject) {
     assert_kind(subject.source("conformance/absent").tags().await, Kind::NotFound);
 }
 
-/// A manifest isn't taken before what it points at is in the same repository.
+/// A manifest is refused until its content is in the same repository.
 async fn missing_content_is_refused(subject: Subject) {
     let graph = images::multi_platform("missing", &["linux/amd64", "linux/arm64"]);
     if !subject.shares {
@@ -166,7 +166,7 @@ async fn missing_content_is_refused(subject: Subject) {
     assert_kind(target.resolve(&tagged("early")).await, Kind::NotFound);
 }
 
-/// A subject may exist nowhere.
+/// A subject need not exist.
 async fn a_subject_may_be_absent(subject: Subject) {
     let target = subject.target("conformance/subject");
     let of = image("never pushed").build();
@@ -175,13 +175,13 @@ async fn a_subject_may_be_absent(subject: Subject) {
     referrer.assert_in(&*subject.source("conformance/subject"), "signature").await;
 }
 
-/// A blob is read from any byte on.
+/// A blob can be read from any offset.
 async fn blobs_are_read_from_an_offset(subject: Subject) {
     let blob = Blob::seeded(MediaType::OCI_LAYER, "offset", 200_000);
     let graph = image("offset").blob(blob.clone()).build();
     graph.push(&*subject.target("conformance/offset"), "offset").await;
     let source = subject.source("conformance/offset");
-    // Where a blob is read from may depend on who gave the manifest.
+    // The place of a blob may depend on the place of its manifest.
     source.manifest(graph.digest()).await.unwrap();
     assert_eq!(source.blob_size(blob.digest()).await.unwrap(), Some(200_000));
     for offset in [0, 1, 65_536, 199_999] {
@@ -190,7 +190,7 @@ async fn blobs_are_read_from_an_offset(subject: Subject) {
     }
 }
 
-/// No bytes are a blob, too.
+/// An empty blob is a blob.
 async fn a_blob_may_be_empty(subject: Subject) {
     let target = subject.target("conformance/empty");
     let graph = image("empty").layer(0).layer(5).build();
@@ -199,7 +199,7 @@ async fn a_blob_may_be_empty(subject: Subject) {
     assert_eq!(target.blob_size(&Digest::of(b"")).await.unwrap(), Some(0));
 }
 
-/// A body may come in any number of chunks.
+/// A body may have any number of chunks.
 async fn chunks_make_a_blob(subject: Subject) {
     let target = subject.target("conformance/chunks");
     let blob = Blob::seeded(MediaType::OCI_LAYER, "chunks", 10_007);
@@ -208,7 +208,7 @@ async fn chunks_make_a_blob(subject: Subject) {
     assert!(read(target.blob(blob.descriptor(), 0).await).await.unwrap() == blob.bytes);
 }
 
-/// Bytes that aren't what the digest says aren't kept.
+/// Bytes that don't match the digest aren't stored.
 async fn wrong_bytes_are_refused(subject: Subject) {
     let target = subject.target("conformance/wrong");
     let right = Blob::seeded(MediaType::OCI_LAYER, "right", 5000);
@@ -226,7 +226,7 @@ async fn wrong_bytes_are_refused(subject: Subject) {
     assert_kind(target.resolve(&by_digest(&lie)).await, Kind::NotFound);
 }
 
-/// A body that breaks leaves no blob, and a fresh upload succeeds.
+/// A broken body leaves no blob, and a new upload succeeds.
 async fn a_broken_body_leaves_nothing(subject: Subject) {
     let target = subject.target("conformance/broken");
     let blob = Blob::seeded(MediaType::OCI_LAYER, "broken", 100_000);
@@ -239,7 +239,7 @@ async fn a_broken_body_leaves_nothing(subject: Subject) {
     assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(100_000));
 }
 
-/// An upload can be given up.
+/// An upload can be cancelled.
 async fn uploads_are_abandoned(subject: Subject) {
     let target = subject.target("conformance/abandoned");
     let upload = target.open_upload().await.unwrap();
@@ -267,7 +267,7 @@ async fn blobs_are_mounted(subject: Subject) {
     graph.assert_in(&*subject.source("conformance/to"), "mounted").await;
 }
 
-/// A mount that is declined may open an upload instead; then that one is as good as any.
+/// A declined mount may open an upload instead, which can be used.
 async fn a_declined_mount_is_no_failure(subject: Subject) {
     let target = subject.target("conformance/declined");
     image("donor").build().push(&*subject.target("conformance/donor"), "donor").await;
@@ -301,7 +301,7 @@ async fn tags_are_listed(subject: Subject) {
     assert_eq!(source.tags_within(1).await.unwrap().map(|tags| tags.len()), Some(expected.len()));
 }
 
-/// What refers to a manifest is known to the store, or kept under a tag by clients; nothing refers to what isn't there.
+/// The store lists referrers, or clients keep them under a tag; a missing manifest has none.
 async fn referrers_are_listed_or_tagged(subject: Subject) {
     let target = subject.target("conformance/referrers");
     let of = image("referred to").build();
@@ -319,7 +319,7 @@ async fn referrers_are_listed_or_tagged(subject: Subject) {
     }
 }
 
-/// A tag moves to what is pushed last; what it named before stays.
+/// A tag moves to the manifest pushed last; the earlier manifest stays.
 async fn tags_move(subject: Subject) {
     let target = subject.target("conformance/moves");
     let (old, new) = (image("old").build(), image("new").build());
@@ -330,7 +330,7 @@ async fn tags_move(subject: Subject) {
     assert_eq!(target.tags().await.unwrap().len(), 1);
 }
 
-/// To push again what is there changes nothing, even at the same time.
+/// Pushing existing content again changes nothing, even concurrently.
 async fn pushing_again_changes_nothing(subject: Subject) {
     let target = subject.target("conformance/again");
     let graph = images::multi_platform("again", &["linux/amd64", "linux/arm64"]);
@@ -342,7 +342,7 @@ async fn pushing_again_changes_nothing(subject: Subject) {
     graph.assert_in(&*subject.source("conformance/again"), "again").await;
 }
 
-/// Runs every check, each a test of its own, on a fresh subject of each implementation.
+/// Runs every check as a separate test on a new subject of each implementation.
 macro_rules! conformance {
     ($($store:ident: $open:expr;)+) => { $(mod $store { conformance!(@checks $open =>
         graphs_arrive_verbatim, what_is_absent_is_not_found, missing_content_is_refused,
@@ -354,7 +354,7 @@ macro_rules! conformance {
     (@checks $open:expr => $($check:ident,)+) => { $(
         #[tokio::test]
         async fn $check() {
-            // None: what it needs isn't installed, which has been said.
+            // None: a component isn't installed, and the test has printed that it is skipped.
             if let Some(subject) = $open {
                 super::$check(subject).await;
             }

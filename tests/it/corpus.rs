@@ -1,10 +1,10 @@
-//! The corpora of `fuzz/`, replayed: as they are, cut short everywhere, and with each byte changed once.
+//! The corpora of `fuzz/`, replayed: unchanged, cut short everywhere, and with each byte changed once.
 
 use std::path::{Path, PathBuf};
 
 use transship::fuzzing::{TARGETS, Target};
 
-/// Longer seeds are only cut and changed at so many places.
+/// Longer seeds are cut and changed only at this many places.
 const PLACES: usize = 100;
 
 fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {

@@ -1,11 +1,11 @@
-//! What the demo mirrors, as tools that aren't ours find it: images that can be unpacked and run.
+//! The images of the demo, read by skopeo, umoci and buildah: they can be unpacked and run.
 
 use std::path::Path;
 
 use crate::support::cli::Cli;
 use crate::support::tools::{buildah, run};
 
-/// What Go calls the architecture of this machine.
+/// Go's name for the architecture of this machine.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "arm64",
@@ -43,7 +43,7 @@ async fn the_demo_image_can_be_unpacked_and_run() {
     let folder = cli.path("work");
     std::fs::create_dir(&folder).expect("a folder");
 
-    // By skopeo into a layout, by umoci out of it: one platform after the other.
+    // skopeo copies each platform into a layout, umoci unpacks it.
     for architecture in ["amd64", "arm64"] {
         let layout = format!("{}:{architecture}", folder.join("layout").display());
         let to = format!("oci:{layout}");
@@ -64,7 +64,7 @@ async fn the_demo_image_can_be_unpacked_and_run() {
         assert_eq!(release, "ID=debian\n");
     }
 
-    // By buildah, which checks what unpacks against the configuration, and runs it.
+    // buildah checks the unpacked files against the configuration, and runs the image.
     let Some(container) = buildah(&folder, &["from", "--tls-verify=false", &nginx]) else { return };
     let says = buildah(&folder, &["run", "--isolation", "chroot", &container, "/usr/bin/demo"]);
     let expected = format!("library/nginx:1.27 of transship's demo runs on {}", architecture());

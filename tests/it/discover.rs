@@ -1,4 +1,4 @@
-//! `discover`: the references in files, and what mirror.yaml lacks of them.
+//! `discover`: the references in files, and which of them mirror.yaml lacks.
 
 use crate::support::cli::Cli;
 use crate::support::kubectl::Program;

@@ -1,5 +1,5 @@
-//! The pages of docs/: those that are generated are what they would be now, each error kind and hint has its row, and links
-//! lead somewhere. `UPDATE_DOCS=1 cargo test --test it docs` writes the generated pages anew.
+//! The pages of docs/: generated pages are up to date, each error kind and hint has its row, and links resolve.
+//! `UPDATE_DOCS=1 cargo test --test it docs` writes the generated pages.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

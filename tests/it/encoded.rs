@@ -1,4 +1,5 @@
-//! Blobs that come in an encoding that nobody asked for: harmless where it is a label, and named where it has changed the bytes.
+//! Blobs with a content encoding that wasn't requested: harmless as a mere label, and named if it has changed the
+//! bytes.
 
 use crate::support::images::image;
 use crate::support::scene::Scene;
@@ -35,7 +36,7 @@ async fn a_content_encoding_header_is_harmless_and_explains_wrong_bytes() {
         assert_eq!((&error["kind"], &error["side"]), (&"mismatch".into(), &"source".into()), "{error:#}");
         let told = format!("{} {}", error["message"], error["hint"]);
         assert!(told.contains("Content-Encoding: gzip") && told.contains("gzip off"), "{told}");
-        // It would be encoded the next time, too.
+        // A retry would be encoded too.
         assert_eq!(scene.source.script.count("GET", layer.digest().as_str()), 1, "{fault:?}");
     }
 }

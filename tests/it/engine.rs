@@ -1,4 +1,4 @@
-//! The engine on repositories in memory: what it asks for, how often, in which order, and what it makes of failures.
+//! The engine on repositories in memory: its calls, their number and order, and how it handles failures.
 
 mod cached;
 mod empty_repository;
@@ -36,7 +36,7 @@ use crate::support::gate::{Gate, all_wait};
 use crate::support::images::{Image, image, index, multi_platform};
 use crate::support::recorded::{Fault, Recorded, What};
 
-/// A batch in the making: what is at the sources, and where it is to go.
+/// A batch under construction: the images at the sources, and their targets.
 struct Batch {
     memory: Memory,
     stores: Recorded,
@@ -44,7 +44,7 @@ struct Batch {
     plan: Plan,
     transfers: usize,
     stop: CancellationToken,
-    /// What the engine is given: `stores`, or what is around them.
+    /// The stores of the engine: `stores`, possibly decorated.
     given: Arc<dyn Stores>,
 }
 
@@ -59,7 +59,7 @@ impl Batch {
         Self { memory, stores, oddities, plan, transfers: 4, stop, given }
     }
 
-    /// `image` is at `source` and is to go to `target`, which holds nothing unless it is said to.
+    /// Adds `image` at `source`, to be copied to `target`, which is empty unless stated otherwise.
     async fn image(&mut self, image: &Image, source: &str, target: &str) {
         let source: Reference = source.parse().unwrap();
         let tag = source.tag().unwrap().clone();
@@ -71,7 +71,7 @@ impl Batch {
         self.plan.images.push(Planned::Image(transfer));
     }
 
-    /// The target repositories may hold something.
+    /// The target repositories may have content.
     fn not_empty(&mut self) {
         self.plan.empty.clear();
     }
@@ -90,7 +90,7 @@ impl Batch {
         copy(self.plan.clone(), &ready, means).await
     }
 
-    /// How many calls of this kind went to registries whose name begins so.
+    /// The number of calls of this kind to registries whose name starts with `registry`.
     fn calls(&self, what: What, registry: &str) -> usize {
         let calls = self.stores.calls_of(what);
         calls.iter().filter(|call| call.repository.registry().as_str().starts_with(registry)).count()
@@ -107,7 +107,7 @@ impl Batch {
     }
 }
 
-/// Proofs for repositories that a push creates.
+/// Proofs for repositories that are created by a push.
 async fn ready(targets: Vec<Repository>) -> Readiness {
     let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
     provisioners.ensure(&targets).await.into_iter().collect()
@@ -135,7 +135,7 @@ async fn children_are_pushed_before_parents_and_the_root_once_by_its_tag() {
     }
     assert_eq!(batch.stores.position(What::PushManifest, root.digest().as_str()), None);
     assert_eq!(batch.stores.count(What::PushManifest), root.manifests().len());
-    // One blob wasn't there, so nothing else was asked for.
+    // One blob was missing, so no other was looked up.
     assert_eq!((batch.stores.count(What::BlobSize), batch.calls(What::Resolve, "dst.")), (1, 0));
 }
 
@@ -194,7 +194,7 @@ async fn content_that_the_target_reports_missing_is_sent_after_all() {
     let layer = image.blobs[1].digest();
     batch.image(&image, "src.test/app:1", "dst.test/app").await;
     batch.not_empty();
-    // The target says that it has the layer; then it turns out that it hasn't.
+    // The target reports that it has the layer, although it doesn't.
     let target: Repository = "dst.test/app".parse().unwrap();
     let lying = Lying::new(&batch, layer, Lie::OnceThere);
     let ready = ready(vec![target]).await;
@@ -266,7 +266,7 @@ async fn after_an_interrupt_no_image_is_started_and_each_is_reported_as_interrup
         assert_eq!(outcome.error.as_ref().unwrap().kind(), Kind::Interrupted);
     }
     assert!(!batch.has_tag("dst.test/a", "1").await && !batch.has_tag("dst.test/b", "1").await);
-    // What was in progress came to its end.
+    // The transfer in progress was completed.
     assert_eq!(batch.stores.count(What::PushBlob), 1);
 }
 

@@ -1,5 +1,5 @@
-//! `export`: what the command line does with the kinds. What the kinds write is read by those who are to read it, each in a file
-//! of its own.
+//! `export` on the command line. The programs that use the files read them: kubectl here, container runtimes in
+//! `export/pulls`.
 
 mod pulls;
 

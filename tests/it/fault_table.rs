@@ -1,12 +1,12 @@
-//! The fault table: every fault × every kind of request × every time, each in a world of its own with the real program.
+//! The fault table: every fault × every kind of request × every time, each in separate hosts with the real program.
 //!
-//! What is held in each cell: the run ends within its bound; only images fail that may; all others are complete, by a walk
-//! through the targets; no tag is seen without its graph; no manifest is pushed before its content, nor pulled twice; and a
-//! second run without faults completes everything.
+//! Each cell checks: the run ends within its bound; only images fail that may; all others are complete, by a walk
+//! through the targets; no tag is visible without its graph; no manifest is pushed before its content, or pulled
+//! twice; and a second run without faults completes everything.
 //!
-//! Of each fifth pair of fault and kind one cell is tried, at another time from pair to pair: the same ones in each run,
-//! and among them each fault, each kind and each time. `just faults` tries all of them (`TRANSSHIP_FAULT_TABLE=all`),
-//! `just faults 'kind: Mount'` those that this stands in.
+//! The suite tries one cell of each fifth pair of fault and kind, at another time from pair to pair: the same ones in
+//! each run, and among them each fault, each kind and each time. `just faults` tries all of them
+//! (`TRANSSHIP_FAULT_TABLE=all`), `just faults 'kind: Mount'` those whose name contains the text.
 
 mod network;
 mod plot;

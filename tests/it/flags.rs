@@ -1,4 +1,5 @@
-//! What several verbs share: --only, --target, --from, --update and --wait; and how mistakes in mirror.yaml are shown.
+//! Flags shared by several verbs (--only, --target, --from, --update, --wait), and how mistakes in mirror.yaml are
+//! shown.
 #![cfg(unix)]
 
 use crate::support::cli::Cli;

@@ -1,4 +1,4 @@
-//! Harbor as target: its projects, its refusals, and what it is never asked for.
+//! Harbor as target: its projects, its refusals, and the requests that it must not get.
 
 mod check;
 mod fake;
@@ -22,7 +22,7 @@ use crate::support::script::Fault;
 const ROBOT: &str = "robot$mirror";
 const SECRET: &str = "s3cr$t-of-the-robot";
 
-/// A source, a Harbor with a system robot, and somebody who mirrors from one to the other.
+/// A source, a Harbor with a system robot, and a command line that mirrors from one to the other.
 struct Scene {
     source: Registry,
     harbor: Harbor,
@@ -39,7 +39,7 @@ impl Scene {
         Self { source: Registry::start().await, harbor, cli }
     }
 
-    /// mirror.yaml with these images; `settings` stands beside the credentials of the target.
+    /// mirror.yaml with these images; `settings` follow the credentials of the target.
     fn list(&self, images: &[&str], settings: &str) {
         self.list_as("{username: {env: ROBOT}, password: {env: SECRET}", images, settings);
     }
@@ -72,12 +72,12 @@ impl Scene {
         self.harbor.script.clear();
     }
 
-    /// How often Harbor's API was asked.
+    /// The number of requests to Harbor's API.
     fn api_calls(&self) -> usize {
         ["GET", "HEAD", "POST", "PUT", "DELETE"].iter().map(|m| self.harbor.script.count(m, "/api/")).sum()
     }
 
-    /// Nothing was read from the source but what tags name.
+    /// Nothing but tags was resolved at the source.
     fn assert_nothing_pulled(&self) {
         assert_eq!(self.source.script.reads(), 0, "{:#?}", self.source.script.lines());
     }
@@ -122,7 +122,7 @@ async fn eight_images_for_a_missing_project_make_one_create_call() {
     let metadata = json!({ "public": "false", "auto_scan": "true", "prevent_vul": "false", "severity": "high" });
     let expected = json!({ "project_name": "mirror", "storage_limit": 500_u64 << 30, "metadata": metadata });
     assert_eq!(scene.harbor.state.lock().creations, [expected]);
-    // Robots get a 403 for what isn't there, and HEAD tells them. Whether the limit was set, they can't read.
+    // Robots get a 403 for a missing project, so HEAD is needed. They can't read whether the limit was set.
     assert_eq!(scene.api_calls(), 4, "{:#?}", scene.harbor.script.lines());
     for (name, image) in names.iter().zip(&images) {
         image.assert_in(&scene.harbor.inside(&format!("mirror/{name}")), "1").await;
@@ -148,7 +148,7 @@ async fn a_harbor_is_recognised_and_a_private_project_is_created() {
     assert_eq!(scene.api_calls(), 2, "{:#?}", scene.harbor.script.lines());
     app.assert_in(&scene.harbor.inside("mirror/app"), "1").await;
 
-    // One that is there is looked at once; one that looks like a number is a name all the same.
+    // An existing project is read once; a name that looks like a number is still a name.
     scene.harbor.state.lock().projects.insert("12".into(), Project::default());
     scene.clear();
     let copy = format!("copy {}/app:1 {}/12/app", scene.source.name(), scene.harbor.name());
@@ -160,12 +160,12 @@ async fn a_harbor_is_recognised_and_a_private_project_is_created() {
 #[tokio::test]
 async fn tokens_issued_before_the_project_was_created_are_not_used() {
     let scene = Scene::new().await;
-    // A big blob is asked for before it is sent, with a token like that of the plan.
+    // A large blob is looked up before it is sent, with a token like that of the plan.
     let app = image("app").layer(9 << 20).build();
     app.push(&scene.source.inside("app"), "1").await;
     scene.list(&["app:1"], "");
     scene.harbor.state.lock().now = 1000;
-    // Between the token that the plan was made with and the creation more than a minute goes by.
+    // More than a minute passes between the token of the plan and the creation.
     let state = scene.harbor.state.clone();
     scene.harbor.script.once("POST", "/api/v2.0/projects", Fault::meanwhile(move || state.lock().now += 61));
     let sync = scene.cli.run("sync").await;
@@ -243,7 +243,7 @@ async fn manifests_at_the_target_are_never_read() {
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     app.push(&scene.source.inside("app"), "1").await;
     app.push(&scene.source.inside("app"), "stable").await;
-    // A source that counts pulls is spared by reading elsewhere: not here.
+    // A metered source is spared by reading from the target, but not from a Harbor.
     scene.source.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 50 });
     scene.list(&["app:1"], "");
     assert_eq!(scene.cli.run("sync").await.code, 0);

@@ -1,4 +1,4 @@
-//! The tests' own support: faults that don't happen would make tests pass that shouldn't.
+//! The support of the tests itself: a fault that doesn't happen would make tests pass that shouldn't.
 
 use std::sync::Arc;
 

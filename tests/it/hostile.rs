@@ -1,4 +1,4 @@
-//! Answers that nobody sends by accident: what each may cost, and that nothing breaks here.
+//! Hostile answers: which images each may fail, and that nothing breaks here.
 
 use futures::{StreamExt as _, stream};
 
@@ -6,17 +6,17 @@ use crate::support::images::image;
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
-/// Which images an answer may cost.
+/// Which images an answer may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cost {
     Nothing,
-    /// The one that it is about, if any.
+    /// The image that the request is for, if any.
     One,
-    /// All of the host's.
+    /// All images of the host.
     All,
 }
 
-/// Where it comes: the source or the target, with what request.
+/// Where the answer is sent: at the source or the target, and to which request.
 type Place = (bool, &'static str, &'static str);
 
 const RESOLVE: Place = (true, "HEAD", "/bad/manifests/");
@@ -52,7 +52,7 @@ fn rows() -> Vec<(Place, Fault, Cost)> {
         (MANIFEST, answer(300, &[("location", "/v2/")], ""), Cost::One),
         (MANIFEST, answer(200, &[], &"[".repeat(100_000)), Cost::One),
         (MANIFEST, set("content-encoding", "gzip"), Cost::Nothing),
-        // Names of what there is.
+        // Names in lists.
         (RESOLVE, set("docker-content-digest", "sha256:../../../../etc/passwd"), Cost::One),
         (RESOLVE, set("docker-content-digest", "md5:d41d8cd98f00b204e9800998ecf8427e"), Cost::One),
         (RESOLVE, set("content-length", longest), Cost::One),

@@ -1,4 +1,4 @@
-//! HTTP/2 where it is offered: short requests share a connection, and what is wrong with it is no reason to fail.
+//! HTTP/2 if offered: short requests share a connection, and a broken HTTP/2 fails nothing.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Runs that are killed, run twice at once, or meet what only becomes known on the way.
+//! Runs that are killed, that run concurrently, or that meet unexpected content.
 
 use std::collections::{BTreeMap, BTreeSet};
 

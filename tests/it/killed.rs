@@ -1,4 +1,5 @@
-//! `kill -9` at more than a hundred points of a run: no tag is ever seen whose graph isn't whole, and the next run goes on.
+//! `kill -9` at more than a hundred points of a run: every visible tag has its whole graph, and the next run
+//! completes.
 
 use futures::StreamExt as _;
 use futures::stream;

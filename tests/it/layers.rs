@@ -1,4 +1,4 @@
-//! The house has storeys: a room imports only from the rooms that the table in `src/lib.rs` names.
+//! Each room imports only from the rooms that the table in `src/lib.rs` names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,7 @@ fn table(lib: &str) -> Table {
     rows.iter().enumerate().map(allowed).collect()
 }
 
-/// What `sources` do against `table`.
+/// The imports in `sources` that `table` doesn't allow.
 fn violations(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in sources {

@@ -1,4 +1,4 @@
-//! OCI image layouts, wherever a repository goes: `copy`, `target:`, `sync --target` and `sync --from`.
+//! OCI image layouts in every place of a repository: `copy`, `target:`, `sync --target` and `sync --from`.
 
 mod damage;
 mod others;

@@ -1,4 +1,4 @@
-//! mirror.lock among people and machines: checkouts that change its bytes, runs that write it at once, and no reason to write.
+//! mirror.lock under other line endings, under concurrent runs, and when nothing has to be written.
 
 use std::fs::File;
 
@@ -38,7 +38,7 @@ async fn a_lock_with_other_line_endings_is_the_same_lock() {
             assert_eq!(run.code, 0, "{words} {edited:?}: {run}");
             assert_eq!(scene.cli.read("mirror.lock").as_ref(), Some(edited), "{words} leaves it as it is");
         }
-        // What comes in is written as the rest is.
+        // New entries get the line endings of the file.
         scene.list("  - SRC/app:1\n  - SRC/other:1\n");
         assert_eq!(scene.cli.run("lock").await.code, 0);
         let grown = scene.cli.read("mirror.lock").expect("a lock");
@@ -47,7 +47,7 @@ async fn a_lock_with_other_line_endings_is_the_same_lock() {
         assert!(ends.0 == if edited.contains('\r') { ends.1 } else { 0 }, "{grown:?}");
         assert_eq!(pinned(&scene), source(&scene, &["app:1", "other:1"]));
     }
-    // A list that was checked out likewise is the same list.
+    // A mirror.yaml with other line endings is the same list.
     let list = scene.cli.read("mirror.yaml").expect("a list");
     scene.cli.write("mirror.yaml", format!("\u{feff}{}", list.replace('\n', "\r\n")));
     let run = scene.cli.run("sync --locked").await;
@@ -69,7 +69,7 @@ async fn concurrent_runs_that_add_to_one_lock_lose_no_pin() {
     let lines: Vec<String> = names.iter().map(|name| format!("sync --only */{name}:*")).collect();
     let runs = futures::future::join_all(lines.iter().map(|line| scene.cli.run(line)));
     let all = async {
-        // All have read that there is no lock.
+        // All have found no lock.
         gate.reached(RUNS).await;
         gate.open();
     };
@@ -116,7 +116,7 @@ async fn the_hold_of_a_killed_run_is_ignored() {
     }
     scene.list("  - SRC/app:1\n");
     assert_eq!(scene.cli.run("lock").await.code, 0);
-    // As a run that was killed while it wrote would leave it.
+    // As a run killed while writing would leave it.
     let path = scene.cli.path("mirror.lock");
     let script = "import fcntl,sys,time\nf=open(sys.argv[1],'r+')\nfcntl.flock(f,fcntl.LOCK_EX)\nprint(flush=True)\ntime.sleep(600)";
     let mut holder = tokio::process::Command::new("python3");
@@ -141,7 +141,7 @@ async fn if_nothing_can_be_resolved_no_lock_is_written() {
         let run = scene.cli.run(words).await;
         assert_eq!((run.code, scene.cli.read("mirror.lock")), (1, None), "{words}: {run}");
     }
-    // Nor is one emptied.
+    // An existing lock isn't emptied either.
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
     assert_eq!(scene.cli.run("lock").await.code, 0);
@@ -185,7 +185,7 @@ async fn an_unusable_only_target_stops_the_run_before_any_request() {
         assert_eq!(json["images"][0]["error"]["side"], "target");
     }
     assert!(!scene.cli.path("folder/blobs").exists(), "a folder that is something else stays as it is");
-    // Where another target is sound, its images are mirrored.
+    // The images of another, usable target are mirrored.
     scene.write("mirror.yaml", "targets: [\"oci:folder\", DST/m]\nlayout: \"{name}\"\nimages: [\"SRC/app:1\"]\n");
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, statuses(&run)), (1, vec!["failed".to_owned(), "copied".into()]), "{run}");
@@ -210,7 +210,7 @@ async fn a_pin_lost_at_the_source_is_reported_with_its_remaining_holders() {
         "/manifests/sha256:",
         Fault::Answer { status: 404, headers: vec![], body: String::new() },
     );
-    // The target that holds it doesn't give it away.
+    // The target that has it refuses to serve it.
     scene.target.script.always("GET", "/manifests/sha256:", Fault::refuse(403, "DENIED"));
     list("DST/m, DST/second");
     let run = scene.cli.run("sync --json --no-cache").await;
@@ -218,7 +218,7 @@ async fn a_pin_lost_at_the_source_is_reported_with_its_remaining_holders() {
     let images = run.json()["images"].clone();
     let failed: Vec<_> =
         images.as_array().expect("images").iter().filter(|image| image["status"] == "failed").collect();
-    // Where the other target can serve it, it needs no upstream.
+    // If the other target can serve it, the source isn't needed.
     for image in &failed {
         let error = &image["error"];
         let (message, hint) = (error["message"].as_str().expect("a message"), error["hint"].as_str().expect("a hint"));

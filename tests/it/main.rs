@@ -1,4 +1,4 @@
-//! Tests of the whole, in one binary: a file for each subject.
+//! Integration tests in one binary: one file per subject.
 
 mod agreement;
 mod auth;

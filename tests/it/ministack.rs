@@ -1,4 +1,4 @@
-//! Mirroring into an ECR that isn't of our making, whose registry has only what its API has created.
+//! Mirroring into a third-party ECR whose registry has only repositories created by its API.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Mirrors as sources: asked first, by digest alone, and never the reason why an image fails.
+//! Mirrors as sources: they are asked first, only by digest, and never make an image fail.
 
 mod quota;
 

@@ -1,4 +1,4 @@
-//! Attestations that an index lists and its registry has cleared away: `missing_attestations: fail | drop`.
+//! Attestations that an index lists and its registry has deleted: `missing_attestations: fail | drop`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is at hand comes first: what one target has is read there for another, and mounted from where earlier runs have put it.
+//! Content is read from the nearest place: from another target that has it, or mounted from where earlier runs put it.
 
 use crate::support::cli::Run;
 use crate::support::images::{Image, image, multi_platform};
@@ -49,8 +49,8 @@ impl Pair {
         run
     }
 
-    /// What the source was asked for of manifests and blobs. Whether there are signatures is for it alone to say: tags of
-    /// cosign's are asked for by HEAD.
+    /// The requests to the source for manifests and blobs, without the HEADs for tags of cosign: only the source knows
+    /// whether there are signatures.
     fn at_source(&self) -> Vec<String> {
         let lines = self.scene.source.script.lines().into_iter();
         let is_read = |line: &String| line.contains("/manifests/") && !line.contains("/manifests/sha256-");
@@ -66,7 +66,7 @@ async fn an_empty_target_is_filled_from_another_target() {
         assert_eq!(pair.at_source(), Vec::<String>::new(), "{flags}");
         let report = run.json();
         let via = |at: usize| report["images"][at]["via"].as_str().map(str::to_owned);
-        // What the cache has isn't read anywhere.
+        // Cached manifests aren't read anywhere.
         let expected = Some(pair.scene.target.name().to_string()).filter(|_| !flags.is_empty());
         assert_eq!((via(0), via(1), via(3)), (None, expected.clone(), expected), "{run}");
     }
@@ -129,7 +129,7 @@ async fn a_new_image_reads_only_layers_that_no_earlier_run_has_copied() {
     assert_eq!(scene.target.script.count("POST", "?mount="), 2, "{:#?}", scene.target.script.lines());
     assert_eq!(run.json()["images"][0]["bytes"]["mounted"], 70_000, "{run}");
 
-    // Without a cache nobody knows, and nothing but a mount is lost.
+    // Without a cache the earlier copy isn't known, and only a mount is lost.
     let newer = on_base("newer");
     newer.push(&scene.source.inside("newer"), "1").await;
     scene.list("  - SRC/newer:1\n  - SRC/new:1\n");
@@ -149,7 +149,7 @@ async fn a_refused_mount_becomes_an_upload() {
     new.push(&scene.source.inside("new"), "1").await;
     scene.list("  - SRC/old:1\n  - SRC/new:1\n");
     scene.clear();
-    // The donor has lost it, and the mount becomes an upload.
+    // The blob is gone from the other repository, and the mount becomes an upload.
     scene.target.script.always("POST", "?mount=", Fault::DropQuery);
     scene.target.script.always("GET", "/mirror/old/blobs/", Fault::refuse(404, "BLOB_UNKNOWN"));
     let run = scene.cli.run("sync --json").await;

@@ -1,4 +1,4 @@
-//! Networks of organisations: client certificates, proxies, and no word to the machine's cloud unless it is needed.
+//! Networks of organisations: client certificates, proxies, and no request to instance metadata unless it is needed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +62,7 @@ async fn a_configured_proxy_is_used_with_its_password() {
     let cli = Cli::new()
         .file("ca.pem", authority.pem())
         .env("PROXY_URL", proxy.url("me:p%40ss@"))
-        // Nobody listens there: the settings win.
+        // Nothing listens there: the setting takes precedence.
         .env("HTTP_PROXY", "http://127.0.0.1:1")
         .env("HTTPS_PROXY", "http://127.0.0.1:1");
     for scheme in ["plain_http: true", "ca: ca.pem"] {
@@ -94,7 +94,7 @@ async fn the_certificate_of_a_tls_proxy_is_checked() {
     for (settings, is_trusted) in [
         ("plain_http: true, ca: ca.pem", true),
         ("ca: ca.pem", true),
-        // That is for the registry, and not for who stands before it.
+        // The client certificate is for the registry, and not for the proxy.
         ("insecure: true", false),
         ("plain_http: true", false),
     ] {
@@ -117,7 +117,7 @@ async fn the_certificate_of_a_tls_proxy_is_checked() {
 async fn proxies_from_the_environment_are_used_but_not_for_loopback() {
     let (source, target) = (Registry::start().await, Registry::start().await);
     app_in(&source).await;
-    // The one name of this machine that isn't known to be one, and needs no resolver.
+    // A name of this machine that isn't recognised as loopback, and needs no resolver.
     let from = format!("0.0.0.0:{}", source.address().port());
     let proxy = Proxy::start("me", "pass", &[(&from, source.address())]).await;
     let run = async |no_proxy: &str| -> Run {
@@ -135,7 +135,7 @@ async fn proxies_from_the_environment_are_used_but_not_for_loopback() {
     assert_eq!((direct.code, proxy.seen()), (0, Vec::new()), "{direct}");
 }
 
-/// Where the instance metadata would be: counts who comes, and answers nobody.
+/// Stands in for the instance metadata: counts connections, and answers none.
 async fn metadata() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -168,7 +168,7 @@ async fn instance_metadata_is_requested_only_for_ecr_without_credentials() {
             .env("AWS_EC2_METADATA_DISABLED", "false")
             .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
             .env("AWS_MAX_ATTEMPTS", "1")
-            // No cloud: whatever the API is asked, nobody answers.
+            // No cloud: the API never answers.
             .env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
         if keys {
             cli = cli.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "key");
@@ -184,13 +184,13 @@ fn told(run: &Run) -> String {
     format!("{} | {}", error["message"].as_str().unwrap_or_default(), error["hint"].as_str().unwrap_or_default())
 }
 
-/// A port of this machine on which nobody listens.
+/// A port of this machine on which nothing listens.
 async fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     listener.local_addr().expect("it is bound").to_string()
 }
 
-/// A source that sends those who want its blobs to `place`.
+/// A source that redirects blob downloads to `place`.
 async fn sending_to(place: &str) -> Registry {
     let source = Registry::start().await;
     for blob in app_in(&source).await.blobs() {
@@ -219,7 +219,7 @@ async fn errors_name_the_failed_host_and_the_hosts_to_allow() {
         );
         assert!(!format!("{run}").contains("secret"), "{run}");
     });
-    // A token service that isn't there.
+    // An unreachable token service.
     let source = Registry::start().await;
     let own = source.name();
     let challenge = format!("Bearer realm=\"http://{closed}/token\",service=\"x\"");
@@ -233,7 +233,7 @@ async fn errors_name_the_failed_host_and_the_hosts_to_allow() {
         let all = [format!("{closed}: Connection refused"), hint];
         assert!(run.code == 1 && all.iter().all(|words| run.stdout.contains(words)), "{run}");
     });
-    // An endpoint where nobody is.
+    // An unreachable endpoint.
     let endpoint = async {
         let settings = format!("{{endpoint: \"http://{closed}\"}}");
         let cli = Cli::new().file("mirror.yaml", list("registry.example", &target, &settings));
@@ -247,7 +247,7 @@ async fn errors_name_the_failed_host_and_the_hosts_to_allow() {
 #[tokio::test]
 async fn errors_name_the_failed_proxy_and_the_setting_it_comes_from() {
     let (closed, target) = (closed().await, Registry::start().await);
-    // It knows nobody, and so refuses to connect.
+    // It knows no host, and so refuses to connect.
     let refusing = Proxy::start("me", "pass", &[]).await;
     let with_password = format!("http://me:hunter2@{closed}");
     let set = format!("{{proxy: \"http://{closed}\"}}");
@@ -304,7 +304,7 @@ async fn an_invalid_proxy_ends_the_run_before_any_request() {
         let (run, asked) = run("HTTP_PROXY", "%", FAR_HOST, "{plain_http: true}", line).await;
         assert_eq!((run.code, asked), (2, 0), "{line}: {run}");
     }
-    // Nobody would use it.
+    // No host would use it.
     let source = Registry::start().await;
     app_in(&source).await;
     for variable in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {

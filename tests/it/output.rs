@@ -1,4 +1,4 @@
-//! What a person sees, in a pipe and without colour: each text whole, as it stands on the screen at 3 a.m.
+//! The text that a run prints, in a pipe and without colour: each snapshot is the whole output.
 
 use crate::support::cli::Cli;
 use crate::support::images::image;
@@ -31,9 +31,9 @@ impl Scene {
         self.cli.write("mirror.yaml", text);
     }
 
-    /// What a run shows, with `SRC` and `DST` for the registries.
+    /// The output of a run, with `SRC` and `DST` for the registries.
     async fn shown(&self, line: &str) -> String {
-        // In which order progress comes is chance.
+        // The order of progress lines isn't deterministic.
         let mut run = self.cli.run(&format!("{line} --progress none")).await;
         for text in [&mut run.stdout, &mut run.stderr] {
             *text = text.replace(self.source.name().as_str(), "SRC").replace(self.target.name().as_str(), "DST");
@@ -83,7 +83,7 @@ async fn the_next_command_names_the_same_images_and_targets() {
     }
     let verified = scene.cli.run(&line).await;
     assert!(verified.code == 0 && verified.stdout.contains("1 image, 1 target: 1 as pinned"), "{verified}");
-    // What it was given names the pins of nobody else, and a verification needs some.
+    // A verification needs pins.
     let run = scene.cli.run("sync --no-lock").await;
     assert!(run.code == 0 && !run.stdout.contains("next:"), "{run}");
 }

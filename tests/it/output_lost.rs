@@ -1,4 +1,4 @@
-//! Standard output that can't be written: what was done must not look as if it had been told.
+//! Standard output that can't be written: the run must not look as if its result had been printed.
 #![cfg(unix)]
 
 use std::fs::File;

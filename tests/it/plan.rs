@@ -1,4 +1,4 @@
-//! What a plan says it costs.
+//! The cost that a plan reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

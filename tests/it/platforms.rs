@@ -1,4 +1,4 @@
-//! `platforms`: a part of an image, under a digest that is the same everywhere.
+//! `platforms`: images filtered by platform, with the same digest everywhere.
 
 use serde_json::Value;
 use transship::oci::{Digest, Edge, Selector};

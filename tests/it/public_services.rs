@@ -1,4 +1,4 @@
-//! Public services, each with its own way of taking blobs: the client finds it without being told, and each stand-in
+//! Public services accept blobs in different ways: the client finds the right one without settings, and each stand-in
 //! refuses a client that doesn't.
 
 use crate::support::cli::Cli;
@@ -17,19 +17,19 @@ async fn registry(service: Service) -> Registry {
     Registry::with(Settings { service: Some(service), ..Settings::default() }).await
 }
 
-/// An image with a layer of so many MiB.
+/// An image with a layer of this many MiB.
 fn large(mebibytes: usize) -> Image {
     let part = Blob::seeded(MediaType::OCI_LAYER, "large", MIB).bytes;
     image("large").blob(Blob::new(MediaType::OCI_LAYER, part.repeat(mebibytes))).build()
 }
 
-/// A run in which `host` is at `registry`.
+/// A run in which `registry` acts as `host`.
 fn cli(host: &str, registry: &Registry) -> Cli {
     let registries = format!("registries:\n  {host}: {{endpoint: \"{}\"}}\n", registry.url(""));
     Cli::new().file("mirror.yaml", format!("target: {host}\nimages: []\n{registries}"))
 }
 
-/// Copies 100 MB to a stand-in that is called `host`; how many chunks it took.
+/// Copies 100 MB to a stand-in for `host`; returns the number of chunks.
 async fn copy_large(service: Service, host: &str, configure: impl Fn(Cli) -> Cli) -> usize {
     let (source, target) = (Registry::start().await, registry(service).await);
     let large = large(100);
@@ -38,7 +38,7 @@ async fn copy_large(service: Service, host: &str, configure: impl Fn(Cli) -> Cli
     let run = cli.run(&format!("copy {}/app:1 {host}/me/app:1", source.name())).await;
     assert_eq!(run.code, 0, "{run}");
     large.assert_in(&target.inside("me/app"), "1").await;
-    // Nothing was refused: no attempt was in vain.
+    // Nothing was refused.
     let refused =
         target.script.seen().into_iter().find(|seen| seen.path.contains("/uploads/") && seen.status >= Some(400));
     assert!(refused.is_none(), "{refused:?}");
@@ -83,7 +83,7 @@ async fn a_blob_too_large_for_an_unknown_proxy_is_sent_in_chunks() {
     assert_eq!(target.script.count("PATCH", "/blobs/uploads/"), 1 + 5);
 }
 
-/// Sends `chunks` by PATCH, each where the last answer said, then commits `blob` with `rest`; the status of each answer.
+/// Sends `chunks` by PATCH to the location of the last answer, then commits `blob` with `rest`; returns the statuses.
 async fn send(registry: &Registry, blob: &Blob, chunks: &[&[u8]], rest: &[u8]) -> Vec<u16> {
     let opened = ask(registry, "POST /v2/app/blobs/uploads/", &[], "").await;
     let mut location = opened.header("location").to_owned();
@@ -106,7 +106,7 @@ async fn each_stand_in_refuses_a_client_that_the_service_would_refuse() {
     let whole: &[u8] = &blob.bytes;
     let (first, second) = whole.split_at(4 * MIB);
     for (service, chunks, rest, expected) in [
-        // Whole is what all but ACR take.
+        // All but ACR accept the whole blob.
         (Service::Ghcr, vec![], whole, vec![201]),
         (Service::Google, vec![], whole, vec![201]),
         (Service::Ecr, vec![], whole, vec![201]),
@@ -149,7 +149,7 @@ async fn a_refused_empty_blob_is_explained() {
 
 #[tokio::test]
 async fn a_mount_refused_in_any_way_becomes_an_upload() {
-    // Quay of old, GitLab and Harbor without a right on the donor, Artifactory and ECR.
+    // Old Quay, GitLab and Harbor without permission on the source repository, Artifactory and ECR.
     for refusal in [Fault::refuse(400, "NAME_INVALID"), Fault::refuse(401, "UNAUTHORIZED"), Fault::DropQuery] {
         let (source, target) = (Registry::start().await, Registry::start().await);
         let shared = |seed: &str| image(seed).shared_layer("base", 200_000).build();

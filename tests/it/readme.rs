@@ -1,4 +1,4 @@
-//! What README.md promises a new user: its five commands, word for word, up to a verified mirror in a real registry.
+//! The commands of README.md, word for word, lead to a verified mirror in a real registry.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The main job between registries that aren't ours, read back by clients that aren't ours.
+//! Mirroring between third-party registries, read back by third-party clients.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ async fn a_real_image_arrives_byte_for_byte_and_runs() {
     assert_eq!(says.as_deref(), Some("it runs"));
 }
 
-/// Thirty images of every kind that is to be met.
+/// Thirty images of every common kind.
 fn corpus() -> Vec<(String, Image)> {
     let zstd = image("zstd").layer_of(ZSTD_LAYER, 5000).layer(3000).build();
     let mixed = index()
@@ -116,7 +116,7 @@ async fn a_corpus_of_thirty_images_arrives_byte_for_byte() {
 
 #[tokio::test]
 async fn a_manifest_without_config_is_copied() {
-    // docker-registry refuses such a manifest, so a registry that takes it stands in.
+    // docker-registry refuses such a manifest, so a lenient registry is used.
     let (source, target) = (Registry::lenient().await, Registry::lenient().await);
     let artifact = image("bare").without_config().layer(500).build();
     artifact.push(&source.inside("bare"), "1").await;
@@ -168,7 +168,7 @@ async fn passwords_and_a_private_ca_work_on_both_sides() {
     assert!(refused.stdout.contains("hint: "), "{refused}");
 }
 
-/// Puts `image` into a registry that wants a password, through one that doesn't.
+/// Puts `image` into a registry that requires a password, through one that doesn't.
 async fn push_with_skopeo(registry: &DockerRegistry, image: &Image) {
     let open = Registry::start().await;
     image.push(&open.inside("app"), "1").await;
@@ -219,7 +219,7 @@ async fn other_clients_pull_a_filtered_image() {
     let children = parsed["manifests"].as_array().expect("an index");
     assert_eq!((children.len(), &children[0]["platform"]["architecture"]), (1, &"amd64".into()));
 
-    // Whole, and exactly so: a copy of all of it keeps its digest.
+    // A copy of the whole image keeps its digest.
     let layout = format!("oci:{}:copy", folder.path().join("layout").display());
     let reference = format!("docker://{to}");
     let copy = ["copy", "-q", "--all", "--preserve-digests", "--src-tls-verify=false", &reference, &layout];

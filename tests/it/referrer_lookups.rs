@@ -1,4 +1,4 @@
-//! Referrers are found: at the source for the lock, and at the targets for the plan.
+//! Finding referrers: at the source for the lock, and at the targets for the plan.
 
 mod lock;
 mod overwrite;

@@ -1,4 +1,4 @@
-//! Signatures, SBOMs and attestations between registries that keep them in different ways.
+//! Signatures, SBOMs and attestations between registries that store them differently.
 
 mod late;
 mod listed;

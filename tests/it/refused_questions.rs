@@ -1,4 +1,4 @@
-//! A registry that refuses to answer a question whose answer isn't needed is mirrored from and to all the same.
+//! Registries that refuse optional lookups: images are mirrored from and to them nevertheless.
 
 use serde_json::Value;
 use transship::oci::Selector;

@@ -1,4 +1,4 @@
-//! `sync --repair` and `plan --repair`: what is missing below tags that are right is found and comes back.
+//! `sync --repair` and `plan --repair`: content missing below up-to-date tags is found and restored.
 
 use transship::oci::Digest;
 use transship::store::memory::MemoryRepository;
@@ -9,7 +9,7 @@ use crate::support::registry::Registry;
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 
-/// An index of two platforms and a nested index, and what refers to it, at the source.
+/// An index of two platforms and a nested index, with its referrers, at the source.
 async fn published(scene: &Scene) -> (Image, Image) {
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     let inner = multi_platform("inner", &["linux/riscv64"]);

@@ -1,4 +1,4 @@
-//! `--report`, the error document, and the one schema for what all verbs print as JSON.
+//! `--report`, the error document, and the common schema of the JSON output of all verbs.
 #![cfg(unix)]
 
 use std::fs::File;

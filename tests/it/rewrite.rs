@@ -1,4 +1,4 @@
-//! `rewrite`: files refer to the mirror.
+//! `rewrite`: references in files are changed to the mirror.
 
 use crate::support::cli::Cli;
 

@@ -1,4 +1,4 @@
-//! Round trips: what is shown is read as the same, and whatever is read is shown in a way that is read as the same.
+//! Round trips: the text of every parsed value parses to the same value.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use proptest::test_runner::TestCaseError;
 use transship::config::{Layout, TargetRoot};
 use transship::oci::{Digest, Location, MediaType, Platform, Reference, Registry, Repository, Tag};
 
-/// A text that may be read, and what it says: shown once, it doesn't change any more.
+/// Parses `text` if it is valid; the displayed value then parses to the same text.
 fn settled<T>(text: &str) -> Result<(), TestCaseError>
 where
     T: FromStr<Err: Debug> + Display + Debug + PartialEq,
@@ -23,7 +23,7 @@ where
     Ok(())
 }
 
-/// Texts around these: each with a character or two changed, and others of the same letters.
+/// Texts like these: each with a character or two changed, and others of the same letters.
 fn around(seeds: &'static [&'static str]) -> impl Strategy<Value = String> {
     let edit = (prop::sample::select(seeds), any::<prop::sample::Index>(), "[ -~é\u{feff}]{0,2}", 0_usize..3);
     let edited = edit.prop_map(|(seed, at, put, take)| {
@@ -80,7 +80,7 @@ proptest! {
         settled::<Platform>(&text)?;
     }
 
-    /// These have no text of their own; whatever they are made of, they say so or take it.
+    /// These have no display form; any text is accepted or refused without a panic.
     #[test]
     fn arbitrary_text_never_panics(text in around(&["oci:dir:name:1", "{registry}/{repository}", "h.io/a"])) {
         let _ = (text.parse::<Location>(), text.parse::<Layout>());

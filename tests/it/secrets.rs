@@ -1,4 +1,5 @@
-//! Nothing secret is ever shown: runs with every kind of secret, at the loudest, and a search through all that they leave.
+//! Secrets are never shown: runs with every kind of secret at the highest log level, and a search through their
+//! output.
 
 use axum::Router;
 use axum::extract::Request;

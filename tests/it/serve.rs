@@ -1,4 +1,4 @@
-//! The registry that we serve, over HTTP: by the letter of distribution-spec 1.1.
+//! The registry that we serve, over HTTP: it follows distribution-spec 1.1.
 
 use serde_json::{Value, json};
 use transship::oci::{Digest, MediaType};

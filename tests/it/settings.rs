@@ -1,4 +1,4 @@
-//! What a run needs beside mirror.yaml: files that settings name, and what docker's own settings lead to.
+//! Files beside mirror.yaml: those named by settings, and docker's configuration.
 
 use crate::support::scene::Scene;
 

@@ -1,4 +1,4 @@
-//! What the tests stand on: images, registries in this process and beside it, and a runner for the command line.
+//! Support for the tests: images, registries in this process and beside it, and a runner for the command line.
 
 #![allow(dead_code, reason = "what one subject doesn't use, another one will")]
 

@@ -1,4 +1,4 @@
-//! `sync` and its kin, run as a user runs them, between two registries in this process.
+//! `sync`, `plan`, `lock` and `copy`, run as a user runs them, between two registries in this process.
 
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ async fn locked_requires_every_pin_and_sends_no_request_to_resolve() {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{what}: {run}");
         assert!(scene.source.script.lines().is_empty() && scene.target.script.lines().is_empty(), "{what}");
     }
-    // The file as it would be written, or it isn't the lock of this list.
+    // The file as the program writes it; otherwise it isn't the lock of this list.
     scene.list("  - SRC/app:1\n");
     let lock = scene.cli.read("mirror.lock").expect("a lock");
     scene.cli.write("mirror.lock", format!("{lock}\n# mine\n"));
@@ -121,7 +121,7 @@ async fn plan_reports_and_changes_nothing() {
     assert_eq!(plan.code, 0, "{plan}");
     let images = &plan.json()["images"];
     assert_eq!((&images[0]["action"], &images[1]["action"]), (&"copy".into(), &"copy".into()), "{plan}");
-    // Read without being asked, where no pull is counted.
+    // Read on its own initiative, because the source isn't metered.
     assert_ne!(images[0]["bytes"], Value::Null);
     assert!(scene.cli.read("mirror.lock").is_none());
     assert_eq!(
@@ -385,7 +385,7 @@ async fn an_interrupted_run_ends_soon_and_reports_done_and_skipped_images() {
     futures::future::join_all(stopped).await;
 }
 
-/// Started by nohup, it goes on after its terminal has gone.
+/// A run started by nohup continues after its terminal is closed.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn nohup_is_respected() {

@@ -1,7 +1,7 @@
-//! What a person sees at a terminal. The screens are kept in `terminal/`, so that they can be looked at.
+//! The screens of a terminal. They are kept in `terminal/`, so that they can be looked at.
 //!
-//! Registries are held by gates, so that each screen is one that comes for certain and stays; what depends on the clock is
-//! masked.
+//! Gates hold the registries, so that each screen is certain to appear and to stay; values that depend on the clock
+//! are masked.
 
 use crate::support::cli::Cli;
 use crate::support::gate::Gate;

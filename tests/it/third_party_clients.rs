@@ -1,4 +1,4 @@
-//! Registries and clients that aren't ours: what they make of our registry, and whether they are at hand.
+//! Third-party clients with our registry, and third-party registries with our client.
 
 use std::time::Duration;
 

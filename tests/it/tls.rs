@@ -1,4 +1,4 @@
-//! TLS as administrators have it: authorities of their own, certificates made by hand, and schemes mixed up.
+//! TLS in practice: private authorities, handmade certificates, and wrong schemes.
 
 use std::path::Path;
 use std::process::Command;

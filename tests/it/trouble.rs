@@ -1,4 +1,4 @@
-//! Hosts in trouble, and blobs that come wrong: what is waited for, what is given up, and what it costs the others.
+//! Hosts in trouble and damaged blobs: how long runs wait, when they give up, and which images fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! Content that isn't an image as anybody would expect it: what arrives, byte for byte, and what is told where it can't.
+//! Unusual content: copied byte for byte if possible, and explained otherwise.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The verbs that ask nobody: `init`, `schema`, `completions` and `man`.
+//! The verbs that send no request: `init`, `schema`, `completions` and `man`.
 
 use crate::support::cli::Cli;
 
@@ -62,7 +62,7 @@ async fn the_list_that_init_writes_is_valid_for_any_images() {
         let cli = Cli::new();
         let run = cli.run(&format!("init {images} --target {target} -c conf.yaml")).await;
         assert_eq!(run.code, 0, "{run}");
-        // A glob that matches nothing is the last thing that is looked at before the first request.
+        // A glob that matches nothing is the last check before the first request.
         let run = cli.run("plan -c conf.yaml --no-lock --only nothing").await;
         assert!(run.code == 2 && run.stderr.contains("--only matches no image in conf.yaml"), "{run}");
     }

@@ -1,4 +1,4 @@
-//! `verify`: a mirror held against its lock, with what is missing, moved, damaged and unknown in it.
+//! `verify`: a mirror compared with its lock: missing, moved, damaged and unknown content.
 
 mod deep;
 mod disk;
@@ -15,7 +15,7 @@ use crate::support::registry::Registry;
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 
-/// A lock as it is written by hand: only pins.
+/// A handwritten lock with only pins.
 #[derive(Default)]
 struct Pins(String);
 
@@ -27,7 +27,7 @@ impl Pins {
             .line(&format!("  digest: {digest}\n  media_type: {media_type}\n  size: {size}"))
     }
 
-    /// What refers to the last one, found by its subject, or under a tag.
+    /// Adds referrers of the last image, found by subject or under a tag.
     fn referrers(self, referrers: &[(&Image, Option<&str>)]) -> Self {
         referrers.iter().fold(self.line("  referrers:"), |pins, (referrer, tag)| {
             let of = referrer.descriptor();
@@ -56,14 +56,14 @@ impl Scene {
         image.push(&self.target.inside(&format!("mirror/{name}")), tag).await;
     }
 
-    /// From now on the target says that it has nothing of this path.
+    /// From now on the target answers that this path is unknown.
     fn delete(&self, path: &str) {
         for method in ["HEAD", "GET"] {
             self.target.script.always(method, path, Fault::refuse(404, "MANIFEST_UNKNOWN"));
         }
     }
 
-    /// Runs `verify`; the sources are never asked.
+    /// Runs `verify`, which must send no request to the sources.
     async fn verify(&self, flags: &str) -> Run {
         let run = self.cli.run(&format!("verify --json {flags}")).await;
         assert_eq!(self.source.script.lines(), Vec::<String>::new(), "{run}");

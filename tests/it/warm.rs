@@ -1,4 +1,4 @@
-//! `warm`: pull-through caches are filled, and what they lack is known.
+//! `warm`: pull-through caches are filled, and what they lack is reported.
 
 use std::time::{Duration, Instant};
 

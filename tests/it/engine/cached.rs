@@ -1,4 +1,4 @@
-//! A source behind a cache: what is at hand is asked of nobody, and nobody is asked in order to spare it.
+//! A source behind a cache: cached manifests need no request, and no request is made only to save reads.
 
 use transship::store::cache::CachedStores;
 

@@ -1,4 +1,4 @@
-//! Repositories that list no tag: what an interrupted run has left there is found by one question.
+//! Repositories without tags: one lookup shows what an interrupted run has left there.
 
 use super::*;
 

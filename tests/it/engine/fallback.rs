@@ -1,4 +1,4 @@
-//! Targets without referrers API: the index that clients keep there instead.
+//! Targets without referrers API: the fallback index that clients keep there instead.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Foreign layers: fetched from the source registry like any other, or not at all.
+//! Foreign layers: read from the source registry like any other, or refused.
 
 use transship::plan::Foreign;
 

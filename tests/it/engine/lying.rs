@@ -1,4 +1,4 @@
-//! Targets that lie about a blob, or are late: what the push of its manifest tells is believed.
+//! Targets with wrong or late answers about a blob: the answer to the push of its manifest decides.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where source and target are one registry, nothing of a blob passes through here.
+//! If source and target are one registry, blobs are mounted and not transferred.
 
 use transship::report::Status;
 

@@ -35,7 +35,7 @@ async fn a_shared_layer_is_read_from_the_source_once() {
         calls.filter(|c| c.subject == layer.as_str() && c.repository.registry().as_str() == registry).count()
     };
     assert_eq!(of_layer(What::Blob, "src.test"), 1);
-    // The first repository of the other registry reads it where it is; the rest mount it.
+    // The first repository of the other registry reads it from the first registry; the rest mount it.
     assert_eq!(of_layer(What::Blob, "dst.test") + of_layer(What::Blob, "other.test"), 1);
     assert_eq!(of_layer(What::PushBlob, "dst.test"), 1);
     assert_eq!(of_layer(What::PushBlob, "other.test"), 1);
@@ -61,7 +61,7 @@ async fn if_the_first_upload_fails_the_next_image_uploads_the_layer() {
     batch.stores.on(What::PushBlob).of(&a).for_subject(layer).times(usize::MAX).fails(Kind::Denied);
     let open = async {
         gate.reached(1).await;
-        // The other image has come as far as it can: it waits for the layer.
+        // The other image waits for the layer.
         all_wait().await;
         assert!(batch.stores.position(What::PushBlob, second.blobs[0].digest().as_str()).is_some());
         gate.open();
@@ -140,7 +140,7 @@ async fn no_image_waits_for_the_manifest_of_a_later_image() {
         all_wait().await;
         assert!(batch.stores.position(What::PushBlob, layer).is_some());
         late.open();
-        // The first arrives although no other has committed anything by then, and the last one mounts from it.
+        // The first is copied although no other has committed anything yet, and the last one mounts from it.
         all_wait().await;
         assert!(batch.has_tag("dst.test/a", "1").await);
         last.open();
@@ -157,7 +157,7 @@ async fn no_image_waits_for_a_failed_image() {
     let first = "dst.test/a".parse().unwrap();
     batch.stores.on(What::PushManifest).of(&first).fails(Kind::Denied);
     assert_eq!(statuses(&batch.run().await), [Status::Failed, Status::Copied, Status::Copied]);
-    // The others take what the first has brought: who reads it is one to wait for, if it stands before the other.
+    // The others use the blob that the first has copied, and one may wait for the other if that comes first.
     assert_eq!(batch.calls(What::Blob, "src."), 4);
     assert_eq!(batch.calls(What::Blob, "dst.") + batch.stores.count(What::Mount), 2);
 }
@@ -165,7 +165,7 @@ async fn no_image_waits_for_a_failed_image() {
 #[tokio::test]
 async fn repositories_that_share_layers_both_ways_dont_deadlock() {
     let mut batch = Batch::new();
-    // Two layers, each first brought by another repository; each repository gets two images, in alternation.
+    // Two layers, each first copied to another repository; each repository gets two images, alternately.
     let of = |seed: &str, layer: &str| image(seed).shared_layer(layer, 5000).build();
     let images = [of("1", "x"), of("2", "y"), of("3", "y"), of("4", "x")];
     for (n, (repository, image)) in ["a", "b", "a", "b"].iter().zip(&images).enumerate() {

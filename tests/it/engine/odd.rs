@@ -1,4 +1,4 @@
-//! Registries that are odd about referrers: without the API, wanting the subject first, refusing some.
+//! Registries with unusual handling of referrers: without the API, requiring the subject first, or refusing some.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

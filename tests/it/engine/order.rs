@@ -1,4 +1,4 @@
-//! In which order blobs move: image by image, the biggest of an image first, and small ones at any time.
+//! The order of blobs: image by image, the largest of an image first, and small ones at any time.
 
 use std::time::Duration;
 

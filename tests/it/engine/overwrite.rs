@@ -1,4 +1,4 @@
-//! Tags of referrers that hold something else at the target, such as a signature of its owner's.
+//! Tags of referrers with another digest at the target, such as a signature that its owner added.
 
 use transship::error::{Kind, Side};
 use transship::oci::{Digest, Referrer};

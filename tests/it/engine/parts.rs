@@ -1,4 +1,4 @@
-//! An image of which only some platforms are wanted.
+//! Images filtered by platform.
 
 use super::*;
 use crate::support::cosign;

@@ -1,4 +1,4 @@
-//! What refers to an image: what of it is brought, in which order, and what becomes of the image if that fails.
+//! Referrers of an image: which are copied, in which order, and with what effect on the image.
 
 mod failures;
 
@@ -17,7 +17,7 @@ use crate::support::recorded::What;
 
 pub(super) const SBOM: &str = "application/spdx+json";
 
-/// A referrer to `subject` that isn't a signature.
+/// A referrer of `subject` that isn't a signature.
 pub(super) fn sbom(subject: &Image, seed: &str) -> Image {
     image(&format!("{seed} of {}", subject.digest())).artifact(SBOM).layer(500).subject(subject.descriptor()).build()
 }
@@ -35,14 +35,14 @@ impl Batch {
         }
     }
 
-    /// `referrer` is at the source, and the lock has it.
+    /// Adds `referrer` at the source and to the lock.
     pub(super) async fn locked(&mut self, at: usize, referrer: &Image) {
         let source = self.transfer(at).source.repository().to_string();
         self.put(referrer, &source, None).await;
         self.transfer(at).referrers.push(Referrer::of(&referrer.manifest));
     }
 
-    /// How often `name` was pushed to repositories of `registry`.
+    /// How often `name` was pushed.
     fn pushes(&self, name: &str) -> usize {
         self.stores.calls_of(What::PushManifest).iter().filter(|call| call.subject == name).count()
     }
@@ -60,7 +60,7 @@ pub(super) fn rows(outcome: &Outcome) -> Vec<(Digest, Status)> {
         .collect()
 }
 
-/// An index of two, at the source and to be copied.
+/// An index of two platforms at the source, to be copied.
 async fn two_platforms(batch: &mut Batch) -> Image {
     let root = multi_platform("app", &["linux/amd64", "linux/arm64"]);
     batch.image(&root, "src.test/app:1", "dst.test/app").await;
@@ -101,10 +101,10 @@ async fn all_kinds_of_referrers_are_pushed_before_the_root() {
         let found = transship::store::Source::manifest(&target, image.digest()).await.unwrap();
         assert_eq!(found.bytes(), image.manifest.bytes());
     }
-    // The root once, by its tag; of a target that is empty, only the list of each subject's referrers was read after them.
+    // The root once, by its tag; of an empty target, only the list of each subject's referrers was read afterwards.
     assert_eq!((batch.pushes("1"), batch.pushes(root.digest().as_str())), (1, 0));
     assert_eq!((batch.calls(What::Referrers, "dst."), batch.calls(What::Resolve, "dst.")), (4, 0));
-    // The root's are the lock's.
+    // The referrers of the root come from the lock.
     let asked = batch.stores.calls_of(What::Referrers).into_iter();
     let asked: Vec<_> = asked.filter(|call| call.repository.registry().as_str().starts_with("src.")).collect();
     assert!(asked.iter().all(|call| call.subject != root.digest().as_str()), "{asked:?}");
@@ -222,7 +222,7 @@ async fn only_missing_referrers_are_sent_for_an_up_to_date_tag() {
     let wanted = [(&old, Status::UpToDate), (&new, Status::Copied), (&signature, Status::Copied)];
     assert_eq!(rows(&outcomes[0]), wanted.map(|(image, status)| (image.digest().clone(), status)));
     assert_eq!((batch.pushes("1"), batch.pushes(&tag), batch.stores.count(What::PushManifest)), (0, 1, 2));
-    // One question for each form that the root has, and the list again after what was sent.
+    // One lookup for each form that the root has, and the list again after the push.
     assert_eq!((batch.calls(What::Referrers, "dst."), batch.calls(What::Resolve, "dst.")), (2, 1));
 }
 
@@ -296,7 +296,7 @@ async fn the_empty_config_shared_by_all_referrers_causes_no_deadlock() {
         let mut batch = Batch::new();
         batch.transfers = 1;
         batch.stores.mounts(&"dst.test".parse().unwrap(), rule);
-        // More than are in flight, in few repositories, all with the same empty config.
+        // More than can be in flight, in few repositories, all with the same empty config.
         for n in 0..80 {
             let root = image(&format!("app{n}")).build();
             batch.image(&root, &format!("src.test/app{n}:1"), &format!("dst.test/app{}", n % 7)).await;
@@ -319,7 +319,7 @@ async fn the_empty_config_shared_by_all_referrers_causes_no_deadlock() {
     }
 }
 
-/// What refers to `subject` and is an index of `children`.
+/// A referrer of `subject` that is an index of `children`.
 fn index_about(subject: &Image, children: &[&Image]) -> Image {
     let list: Vec<_> = children.iter().map(|child| json_of(child.descriptor())).collect();
     let members = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": list,

@@ -1,4 +1,4 @@
-//! What many images have in common, at one registry and at several, and what becomes of it when a side keeps breaking.
+//! Blobs shared by many images, at one registry and at several, also if a side keeps breaking.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! containerd, podman, buildah and skopeo have no way upstream, and pull under the original names through what was exported.
+//! containerd, podman, buildah and skopeo can't reach the sources, and pull under the original names by the exported
+//! files.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -12,7 +13,7 @@ use crate::support::scene::Scene;
 
 const HUB: &str = "registries: {docker.io: {endpoint: 'http://SRC'}, quay.io: {endpoint: 'http://SRC'}}\n";
 
-/// An image that can be unpacked: its layer is an archive of nothing.
+/// An image that can be unpacked: its layer is an empty archive.
 fn real(name: &str) -> Image {
     let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", vec![0; 1024]);
     let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
@@ -23,7 +24,7 @@ fn real(name: &str) -> Image {
     image(name).config(Blob::new("application/vnd.oci.image.config.v1+json", config.to_string())).blob(layer).build()
 }
 
-/// Images that are mirrored; those of `entries` besides `web:1`.
+/// Mirrored images: `web:1` and those of `entries`.
 async fn mirrored(entries: &str) -> (Scene, Image, Image) {
     let scene = Scene::new().await;
     let (web, app) = (real("web"), real("app"));
@@ -101,7 +102,7 @@ async fn dockerd_pulls_images_of_docker_hub_through_the_mirror() {
     assert!(proxy.seen().iter().any(|asked| asked == "registry-1.docker.io:443"), "{:?}", proxy.seen());
 }
 
-/// Runs a program that reads the exported file, and has no way out but `proxy`.
+/// Runs a program that reads the exported file, and can reach other hosts only through `proxy`.
 fn run(proxy: &Proxy, conf: &Path, folder: &Path, program: &str, line: &str) -> Option<Output> {
     let mut command = Command::new(program);
     command.args(line.split_whitespace()).env("CONTAINERS_REGISTRIES_CONF", conf).env("HOME", folder);
@@ -111,7 +112,7 @@ fn run(proxy: &Proxy, conf: &Path, folder: &Path, program: &str, line: &str) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn podman_buildah_and_skopeo_pull_under_the_original_names() {
     let proxy = Proxy::start("nobody", "none", &[]).await;
-    // One image of a repository is called otherwise than the rest of it.
+    // One image of the repository has another name than the rest.
     let (scene, web, app) =
         mirrored("  - quay.io/team/app:v1\n  - {image: 'quay.io/team/app:v2', to: infra/app}\n").await;
     let export = scene.cli.run("export registries-conf -o conf").await;

@@ -1,5 +1,5 @@
-//! The way to a host of the table: connections can be broken while something is in progress, and the host be closed for a
-//! while without anybody else getting its port.
+//! The network of a host of the table: connections can be broken during an exchange, and the host can be closed for a
+//! while without losing its port.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

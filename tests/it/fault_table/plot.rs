@@ -1,4 +1,4 @@
-//! What goes wrong in a cell of the table: a layer before each host that writes requests down and has one kind of them meet
+//! The fault of a cell of the table: a layer before each host that records requests and makes one kind of them meet
 //! one fault at one time.
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! Which cells the table has, and what a fault may cost in each: the promises, as data.
+//! The cells of the table, and what a fault may cost in each: the promises, as data.
 
 use super::plot::{Fault, Host, Kind, When};
 

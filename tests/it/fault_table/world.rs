@@ -1,5 +1,5 @@
-//! Where a cell of the table takes place: twelve images at a source that sends its readers to a host of blobs, a token
-//! service for the source and for one target, and two targets.
+//! The hosts of a cell of the table: a source with twelve images that redirects its readers to a blob host, a token
+//! service for the source and one target, and two targets.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! `check` against a Harbor, which answers a wrong password with a token for nobody, and nobody may pull what is public.
+//! `check` against a Harbor, which answers a wrong password with an anonymous token and serves public projects to
+//! anybody.
 
 use super::{Scene, image};
 use crate::support::harbor::{Harbor, Project, Role};

@@ -1,4 +1,4 @@
-//! Single requests: what the fake makes of clients that get it wrong.
+//! The fake Harbor itself: how it answers single requests, right and wrong.
 
 use base64::Engine as _;
 

@@ -1,4 +1,4 @@
-//! Projects whose policy keeps manifests from being served: what is there can't be asked for, and may be written.
+//! Projects with a policy that blocks pulls: existing manifests can't be read, but can be pushed.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is told of projects: who may create them, with which limit, and what they are called.
+//! Projects: who may create them, their storage limit, and their names.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Proxy-cache projects: no target, and a source that doesn't know what refers to its images.
+//! Proxy-cache projects: never a target, and a source that can't list referrers.
 
 use serde_json::json;
 use transship::oci::{Manifest, MediaType, Referrer, Selector};

@@ -1,4 +1,4 @@
-//! `proxy_caches`: projects that cache another registry, which sync creates with their endpoints.
+//! `proxy_caches`: projects that cache another registry; sync creates them with their endpoints.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A project that is full: what it refuses once, nobody else need try.
+//! A full project: after its first refusal no further image is tried.
 
 use super::{ROBOT, SECRET, Scene, error};
 use crate::support::harbor::{Harbor, Project, Role};

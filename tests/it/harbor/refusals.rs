@@ -1,4 +1,4 @@
-//! Refusals of a Harbor: each has its kind of error and a hint with the next step.
+//! Refusals of a Harbor: each has a kind of error and a hint with the next step.
 
 use serde_json::json;
 
@@ -70,7 +70,7 @@ async fn a_proxy_cache_is_refused_by_plan() {
     assert_eq!(plan.code, 1, "{plan}");
     assert_error(&plan, "unsupported", "proxy cache of another registry", "another project");
 
-    // Who may not look at the project hears it at the first push.
+    // Without permission to read the project, the first push is refused.
     let refused = Fault::refuse(403, "FORBIDDEN");
     scene.harbor.script.always("GET", "/api/v2.0/projects/mirror", refused);
     let sync = scene.cli.run("sync --json").await;

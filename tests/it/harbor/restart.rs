@@ -1,4 +1,4 @@
-//! Harbor's core is away for a while in the middle of a run: its proxy answers 502 for it.
+//! Harbor's core is unavailable for a while during a run: its proxy answers 502.
 
 use super::Scene;
 use crate::support::script::Fault;

@@ -1,4 +1,4 @@
-//! Tokens: few, as each is good for many repositories, and none that isn't needed.
+//! Tokens are few, as each covers many repositories, and none is requested without need.
 
 use super::{ROBOT, SECRET, Scene};
 use crate::support::harbor::{Harbor, Project, Role};

@@ -1,5 +1,5 @@
-//! Files of a room may use each other in a circle, but only in a small one: a larger one can only be understood as a
-//! whole. A module's use of the files below it doesn't count: they are its parts, and may use what it declares.
+//! Files of a room may use each other in a circle, but only a small one: a larger one can only be understood as a
+//! whole. A module's use of the files below it doesn't count: they are its parts, and may use its declarations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

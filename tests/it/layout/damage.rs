@@ -1,4 +1,4 @@
-//! Layouts that were broken, that are being written, and that mean harm.
+//! Damaged, half-written and malicious layouts.
 
 use std::path::Path;
 

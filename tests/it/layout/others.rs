@@ -1,4 +1,4 @@
-//! Layouts as other tools read and write them: skopeo, buildah and umoci.
+//! Layouts read and written by other tools: skopeo, buildah and umoci.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! Mirrors of a registry that counts pulls, by components that aren't ours and by stand-ins for public ones.
+//! Mirrors of a registry with a pull quota: third-party components and stand-ins for public mirrors.
 
 use super::*;
 use crate::support::cli::Cli;

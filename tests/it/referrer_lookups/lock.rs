@@ -1,4 +1,4 @@
-//! The lock has what refers to the roots, and says when that has changed.
+//! The lock lists the referrers of the roots, and changes of them are reported.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a plan makes of a referrer's tag that holds something else at the target.
+//! How a plan treats a referrer's tag that has another digest at the target.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the targets lack of the locked referrers is work, and to find that out costs a request for each form.
+//! Locked referrers that are missing at the targets are planned; each form costs one request to look up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What it costs to find them: exact scripts of the requests, by how the registry is and how many images there are.
+//! The cost of finding referrers: exact request scripts, by kind of registry and number of images.
 
 use std::sync::Arc;
 

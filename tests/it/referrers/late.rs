@@ -1,4 +1,4 @@
-//! What comes to refer to an image after it was mirrored, and what it costs to know that nothing has.
+//! Referrers added after an image was mirrored, and the cost of finding that there are none.
 
 use transship::oci::{Manifest, Referrer};
 use transship::serve::Options;

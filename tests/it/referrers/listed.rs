@@ -1,4 +1,4 @@
-//! What a target has taken has to be found there: in its list of what refers to the subject.
+//! Referrers that a target has accepted must be in its list of referrers.
 
 use serde_json::{Value, json};
 use transship::oci::{Digest, MediaType, Referrer};

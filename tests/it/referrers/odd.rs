@@ -1,4 +1,4 @@
-//! Sources that say of something that it refers to an image, and targets that don't take what does.
+//! Sources that list wrong or missing referrers, and targets that refuse them.
 
 use serde_json::json;
 use transship::oci::{Digest, MediaType, Referrer};

@@ -1,4 +1,4 @@
-//! Who signs in the mirror, too, has a `.sig` there that is made of the source's signatures and their own.
+//! Signatures added at the mirror: the `.sig` there holds the source's signatures and further ones.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! What goes over the wire, byte for byte. The registry and the client of this crate read with the same parsers: what both
-//! had wrong would pass every test between them, so here the expectation is the specification's text and nothing of ours.
+//! The bytes on the wire. The registry and the client of this crate share their parsers, so a mistake in both would
+//! pass every test between them: here the expectation is the text of the specification.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,11 +17,11 @@ const HELLO_DIGEST: &str = "sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a538
 const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[{"mediaType":"text/plain","digest":"sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9","size":11}]}"#;
 const IMAGE_DIGEST: &str = "sha256:09ceeec75ea3013bca517729319ed405164586ba0bc9a138adf3b93b952d539f";
 
-/// One that refers to it, and its digest by `sha256sum`.
+/// A referrer of it, and its digest by `sha256sum`.
 const REFERRER: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"text/x.note","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[],"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:09ceeec75ea3013bca517729319ed405164586ba0bc9a138adf3b93b952d539f","size":358},"annotations":{"a":"b"}}"#;
 const REFERRER_DIGEST: &str = "sha256:5272ff4a05c23f9e053c2658401e16f38f7bfc916283590cab0af6136e598d4d";
 
-/// Sends a request, and gives the answer as it comes, without its date.
+/// Sends a request, and returns the raw answer without its date.
 async fn wire(registry: &Registry, request: &str, headers: &[&str], body: &str) -> String {
     let mut text = format!("{request} HTTP/1.1\r\nHost: registry.test\r\nConnection: close\r\n");
     for header in headers {
@@ -243,14 +243,14 @@ async fn refusals_have_the_envelope_of_the_specification() {
     "#);
 }
 
-/// The grammar of the specification ("Pulling manifests"), by examples that its expressions take and refuse.
+/// The grammar of the specification ("Pulling manifests"), by examples that it allows and forbids.
 #[tokio::test]
 async fn names_tags_and_digests_are_those_of_the_specification() {
     let registry = Registry::start().await;
     let hex = &IMAGE_DIGEST["sha256:".len()..];
     let known = async |path: String| {
         let answer = wire(&registry, &format!("GET {path}"), &[], "").await;
-        // What is well-formed and isn't there has a code of its own.
+        // Well-formed names of missing content have other codes.
         let code = answer.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
         code.unwrap_or_else(|| panic!("{path}: {answer}"))
     };

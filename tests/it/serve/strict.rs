@@ -1,4 +1,4 @@
-//! What the registry refuses, and what it takes all the same; and the option that lets more pass.
+//! What the registry refuses and accepts, and the option that makes it lenient.
 
 use serde_json::{Value, json};
 use transship::oci::{Digest, MediaType};
@@ -9,7 +9,7 @@ use crate::support::registry::Registry;
 
 const ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
 
-/// What a lenient registry refuses, too: it can't read it.
+/// Manifests that a lenient registry refuses too, because it can't read them.
 const UNREADABLE: &str = "a schemaVersion in quotes";
 
 async fn put(registry: &Registry, name: &str, content_type: Option<&str>, body: &Value) -> Answer {
@@ -17,7 +17,7 @@ async fn put(registry: &Registry, name: &str, content_type: Option<&str>, body: 
     ask(registry, &format!("PUT /v2/a/manifests/{name}"), &headers, body.to_string()).await
 }
 
-/// A registry with the parts of an image: it, its layer and its config.
+/// A registry with the content of an image: the image, its layer and its config.
 async fn with_parts(registry: &Registry) -> (Image, Value, Value) {
     let of = image("parts").docker().build();
     of.push(&registry.inside("a"), "parts").await;
@@ -167,7 +167,7 @@ async fn only_explicitly_accepted_types_are_served() {
         let lines: Vec<(&str, &str)> = types.iter().map(|named| ("accept", *named)).collect();
         assert_eq!(ask(&strict, "GET /v2/a/manifests/1", &lines, "").await.status, 200);
     }
-    // What isn't there stays unknown, whatever is accepted.
+    // A missing manifest is unknown with any Accept header.
     let absent = format!("GET /v2/a/manifests/{}", Digest::of(b"nowhere"));
     assert_eq!(ask(&strict, &absent, &[("accept", "*/*")], "").await.refusal(), (404, "MANIFEST_UNKNOWN".into()));
 }

@@ -1,4 +1,4 @@
-//! A certificate authority that nobody knows, and what it issues.
+//! An untrusted certificate authority, and the certificates it issues.
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,

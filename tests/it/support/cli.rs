@@ -1,4 +1,4 @@
-//! A runner for the binary: in a folder and an environment of its own, so that nothing of the machine shows through.
+//! A runner for the binary, in a separate folder and environment, isolated from the machine.
 
 use std::ffi::OsString;
 use std::fmt;

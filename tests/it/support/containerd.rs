@@ -1,4 +1,4 @@
-//! Debian's containerd and its client, without a network but loopback.
+//! Debian's containerd and its client, with no network but loopback.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

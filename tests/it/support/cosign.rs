@@ -1,5 +1,6 @@
-//! What cosign stores beside an image, by its specifications: signatures, attestations and SBOMs under tags
-//! (`specs/SIGNATURE_SPEC.md`, `ATTESTATION_SPEC.md`, `SBOM_SPEC.md`), and bundles that refer to it (`BUNDLE_SPEC.md`).
+//! The files that cosign stores beside an image, by its specifications: signatures, attestations and SBOMs under tags
+//! (`specs/SIGNATURE_SPEC.md`, `ATTESTATION_SPEC.md`, `SBOM_SPEC.md`), and bundles that refer to it
+//! (`BUNDLE_SPEC.md`).
 
 use bytes::Bytes;
 use serde_json::{Value, json};

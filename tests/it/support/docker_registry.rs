@@ -1,4 +1,4 @@
-//! Debian's `docker-registry` (distribution 2.8): a registry that isn't ours.
+//! Debian's `docker-registry` (distribution 2.8), a third-party registry.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,4 @@
-//! Debian's dockerd and its client, without a network but loopback.
+//! Debian's dockerd and its client, with no network but loopback.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! A double of AWS's API in a process of its own, on a port of this machine.
+//! A double of AWS's API in a separate process, on a port of this machine.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};

@@ -1,4 +1,4 @@
-//! A gate, for tests that hold something until something else has happened; and the moment in which all hold.
+//! A gate, for tests that hold one task until another has reached some point; and a way to wait until all tasks wait.
 
 use tokio::sync::watch;
 

@@ -1,8 +1,8 @@
 //! A Harbor in this process: projects that have to be created, an API beside `/v2/`, and a token service that refuses
 //! nobody.
 //!
-//! It does as Harbor 2.15 (`reference/registries.md` section C): as strict where Harbor is strict, and as lenient where it
-//! misleads. Its clock stands still until a test moves it.
+//! It follows Harbor 2.15 (`reference/registries.md` section C): strict where Harbor is strict, and lenient where
+//! Harbor misleads. Its clock stands still until a test moves it.
 
 mod api;
 mod data;

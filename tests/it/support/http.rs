@@ -1,4 +1,4 @@
-//! Single requests to the registry in this process, and what comes back: for tests of the protocol itself.
+//! Single requests to the registry in this process, for tests of the protocol itself.
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;

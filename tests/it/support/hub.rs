@@ -1,5 +1,6 @@
-//! A front that counts pulls as Docker Hub does, before a registry: each answered GET of a manifest takes one off, a HEAD and
-//! a blob none; every answer tells what is left; and once nothing is, a GET is 429 with Hub's words.
+//! A front that counts pulls like Docker Hub: each answered GET of a manifest takes one off the quota, a HEAD and a
+//! blob none; every answer has the remaining quota; and once it is exhausted, a GET is answered 429 with Hub's
+//! message.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

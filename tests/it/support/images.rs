@@ -1,4 +1,4 @@
-//! Images made of seeds: the same seed gives the same bytes, so digests in expectations stay what they are.
+//! Images made from seeds: equal seeds give equal bytes, so expected digests stay the same.
 //!
 //! Also part of the library's unit tests (`crate::images`).
 

@@ -1,4 +1,4 @@
-//! Tokens that distribution believes: JWTs signed with RS256, the signer's certificate in their `x5c` header.
+//! Tokens that distribution accepts: JWTs signed with RS256, with the signer's certificate in the `x5c` header.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! OCI image layouts as the tests see them: through the store, and by reading the files as the specification has them.
+//! OCI image layouts in tests: through the store, and by reading the files as the specification defines them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! ministack, a double of AWS whose ECR has both halves: the API and the registry share one state.
 //!
-//! Not strict: the registry lets anybody in, and takes manifests whose blobs are missing.
+//! Not strict: the registry needs no credentials, and accepts manifests whose blobs are missing.
 
 use transship::oci::{Registry, Repository};
 

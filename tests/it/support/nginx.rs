@@ -1,4 +1,4 @@
-//! Debian's nginx in front of a registry, as it is set up in the field.
+//! Debian's nginx in front of a registry, configured as in practice.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;

@@ -1,4 +1,4 @@
-//! A forward proxy that knows hosts which nobody else does: `CONNECT`, and plain HTTP by absolute URLs.
+//! A forward proxy that resolves host names which nothing else does: `CONNECT`, and plain HTTP by absolute URLs.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A registry in this process: strict, with a script around it and its world at hand.
+//! A registry in this process: strict, with scripted faults and access to its memory.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What most tests of the command line begin with: two registries in this process, and a folder with a mirror.yaml.
+//! The usual start of a command-line test: two registries in this process, and a folder with a mirror.yaml.
 
 use super::cli::{Cli, Run};
 use super::images::{Image, image};

@@ -1,4 +1,4 @@
-//! A layer around a registry: it writes every request down, and makes some go wrong by script.
+//! A layer around a registry: it records every request, and makes some fail by script.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! How public services take blobs, each as strict as the service is, around the registry of this process
+//! Stand-ins for the uploads of public services, as strict as each service, around the registry of this process
 //! (`reference/registries.md`, sections A1 and F).
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What registries hold besides plain images.
+//! Content of registries other than plain images.
 
 use serde_json::{Value, json};
 use transship::oci::MediaType;

@@ -1,4 +1,4 @@
-//! The registry client as the tests use it: without credentials, over plain HTTP on loopback.
+//! The registry client in tests: without credentials, over plain HTTP on loopback.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

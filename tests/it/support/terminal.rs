@@ -1,4 +1,4 @@
-//! A terminal for the binary: a pseudo-terminal, and what a person sees on it (by the `vt100` crate).
+//! A terminal for the binary: a pseudo-terminal, and the screen on it (by the `vt100` crate).
 
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};

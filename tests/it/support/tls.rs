@@ -1,4 +1,4 @@
-//! TLS in front of a registry of this process, which asks clients who they are.
+//! TLS in front of a registry of this process, with client certificates if set.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Bearer tokens, as Docker Hub and others want them: a token endpoint with scopes, and a layer that checks them
+//! Bearer tokens as Docker Hub and others require them: a token endpoint with scopes, and a layer that checks them
 //! (distribution's "Token Authentication Specification").
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,4 +1,4 @@
-//! Programs that read and write registries and aren't ours.
+//! Third-party programs that read and write registries.
 
 use std::path::Path;
 use std::process::{Command, Output};

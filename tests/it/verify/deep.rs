@@ -1,4 +1,4 @@
-//! Below the tags: each manifest, each blob and each byte, once.
+//! Verification below the tags: each manifest, each blob and each byte, once.
 
 use super::{Pins, reasons, three};
 use crate::support::images::{image, multi_platform};

@@ -1,4 +1,4 @@
-//! A registry that isn't ours, whose disk somebody has been at.
+//! A third-party registry with damaged files on its disk.
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@ use crate::support::images::image;
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
-/// What a run shows, with `SRC` and `DST` for the registries.
+/// The output of a run, with `SRC` and `DST` for the registries.
 async fn shown(scene: &Scene, line: &str) -> String {
     let mut run = scene.cli.run(line).await;
     run.stdout = run.stdout.replace(scene.source.name().as_str(), "SRC").replace(scene.target.name().as_str(), "DST");

@@ -1,4 +1,4 @@
-//! What refers to an image, as the lock has it: one HEAD for each tag, one list for all others, and its graph with --deep.
+//! Referrers in the lock: one HEAD per tag, one list for all others, and their graph with --deep.
 
 use transship::serve::Options;
 

@@ -1,4 +1,4 @@
-//! Who waits for whom, on repositories in memory: downloads for each other, questions for no download.
+//! Turns, on repositories in memory: downloads wait for each other, lookups never wait for a download.
 
 use std::sync::Arc;
 

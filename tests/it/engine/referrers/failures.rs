@@ -1,4 +1,4 @@
-//! What becomes of an image if one of its referrers is refused, fails to arrive, or can't be listed.
+//! Failing referrers: refused, not transferred, or not listed; and their effect on the image.
 
 use transship::error::{Kind, Side};
 use transship::plan::ReferrerPolicy;
@@ -94,7 +94,7 @@ async fn an_image_without_its_required_referrer_isnt_started() {
     assert!(error.to_string().contains("application/x-other"), "{error}");
     assert_eq!((batch.stores.count(What::PushManifest), batch.stores.count(What::OpenUpload)), (0, 0));
 
-    // A signature of a part will do, but it has to arrive.
+    // A signature of a child is enough, but it has to be copied.
     let of_child = sbom(&root.children[0], "a");
     batch.put(&of_child, "src.test/app", None).await;
     batch.transfer(0).handling.referrers.artifact_types = vec![SBOM.to_owned()];

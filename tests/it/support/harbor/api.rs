@@ -1,5 +1,5 @@
-//! The part of Harbor's API v2.0 that a mirror needs: whether a project is there, what it is and how much it may hold, to
-//! create it, and what an image's name stands for.
+//! The part of Harbor's API v2.0 that a mirror needs: whether a project exists, its settings and its limit, how to
+//! create it, and which digest a tag has.
 
 use axum::body::to_bytes;
 use axum::extract::Request;

@@ -1,4 +1,4 @@
-//! `/v2/` as Harbor guards it: its core in front of a distribution registry.
+//! `/v2/` of Harbor: its core in front of a distribution registry.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;

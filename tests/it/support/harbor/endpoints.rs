@@ -1,4 +1,5 @@
-//! Registry endpoints: to list them, to look at one, and to create one, which asks whether something answers there.
+//! Registry endpoints: listing them, reading one, and creating one, for which Harbor checks that something answers
+//! there.
 
 use axum::body::to_bytes;
 use axum::extract::Request;

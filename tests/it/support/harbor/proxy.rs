@@ -1,8 +1,7 @@
-//! A proxy-cache project: what isn't there is asked of its upstream, and what comes is kept when a test says that time has
-//! passed.
+//! A proxy-cache project: missing content is read from its upstream, and kept once a test lets time pass.
 //!
-//! HEAD of a manifest is always asked of the upstream, HEAD of a blob never. A manifest is kept byte for byte, an index only
-//! written anew, with those of its children that were pulled, and so under another digest.
+//! HEAD of a manifest always goes to the upstream, HEAD of a blob never. Manifests are kept byte for byte, but an
+//! index is rewritten with only the children that were pulled, and so gets another digest.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode};
