@@ -6,7 +6,7 @@ use crate::support::registry::Registry;
 
 const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// mirror.yaml, and what the message must hold.
+/// mirror.yaml, and the text that the message must contain.
 const BAD: [(&str, &str, &[&str]); 21] = [
     ("unknown key", "target: DST/m\nimagez: []\nimages: [\"SRC/a:1\"]\n", &["mirror.yaml:2:1: imagez:", "hint: "]),
     ("duplicate key", "target: DST/m\nimages: [\"SRC/a:1\"]\ntarget: DST/n\n", &["mirror.yaml:3:1: target:"]),

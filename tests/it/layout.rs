@@ -71,7 +71,7 @@ async fn a_layout_as_second_target_costs_no_further_read_of_the_source() {
         graph.assert_in(&*inside(&out, &format!("{}/{name}", scene.source.name())), "1").await;
         graph.assert_in(&scene.target.inside(&format!("m/{name}")), "1").await;
     }
-    // What another name has already is there.
+    // Content of another name exists already.
     let base = a.blobs[1].bytes.len() as u64;
     assert_eq!(base, 300_000);
     let c = image("c").shared_layer("base", 300_000).build();
@@ -132,7 +132,7 @@ async fn every_image_is_read_from_the_layout_and_missing_ones_fail() {
         let run = scene.cli.run(line).await;
         assert!(run.code == 2 && run.to_string().contains(says), "{line}: {run}");
     }
-    // Also where the targets hold all of it already.
+    // Also if the targets have all of it already.
     scene.list("  - SRC/app:1\n");
     let run = scene.cli.run("sync --from oci:nowhere").await;
     assert!(run.code == 2 && run.stdout.is_empty() && run.stderr.contains("nowhere"), "{run}");
@@ -152,7 +152,7 @@ async fn a_filtered_image_is_found_by_its_target_digest() {
     let lock = scene.cli.read("mirror.lock").expect("a lock");
     assert!(lock.contains(&mirrored) && lock.contains(list.digest().as_str()), "{lock}");
     scene.clear();
-    // Without a lock the layout tells what there is, and filtering that again changes nothing.
+    // Without a lock the digest comes from the layout, and filtering it again changes nothing.
     for line in ["sync --from oci:out --locked --json", "sync --from oci:out --no-lock --json"] {
         let run = scene.cli.run(line).await;
         assert_eq!(run.code, 0, "{line}: {run}");
@@ -226,7 +226,7 @@ async fn a_damaged_file_shared_by_several_images_is_one_difference() {
     assert_eq!(reasons, [Some("differs".to_owned()), Some("differs".to_owned())], "but both images lack it: {run}");
     let shown = scene.cli.run("verify --deep").await.stdout;
     assert!(shown.contains("sync --repair"), "{shown}");
-    // What that says helps.
+    // The command in the hint helps.
     assert_eq!(scene.cli.run("sync --repair").await.code, 0);
     assert_eq!(scene.cli.run("verify --content").await.code, 0);
 }
@@ -305,7 +305,7 @@ async fn a_signature_is_copied_with_its_image_without_a_name() {
     assert_eq!(found[0].artifact_type.as_deref(), Some("application/vnd.example.signature"));
     assert_eq!(names(&dir), ["r/app:1", "-"]);
     assert_valid(&dir);
-    // As tools bring it that copy by tags: under the fallback tag, and in no list else.
+    // As tools write it that copy by tag: only under the fallback tag.
     let other = image("other signature").artifact("a/other").subject(app.descriptor()).build();
     other.try_push(&*inside(&dir, "elsewhere"), None).await.expect("a push");
     let fallback = images::index().nested(other.clone()).build();
@@ -316,7 +316,7 @@ async fn a_signature_is_copied_with_its_image_without_a_name() {
     let found = inside(&dir, "r/app").referrers(app.digest()).await.expect("an answer").list();
     assert_eq!(found.iter().map(|one| &one.digest).collect::<Vec<_>>(), [signature.digest(), other.digest()]);
     assert_valid(&dir);
-    // None of this is an image that could be meant.
+    // None of these is an image with that name.
     let copy = scene.cli.run(&format!("copy oci:out {}/app", scene.target.name())).await;
     assert_eq!(copy.code, 0, "{copy}");
     app.assert_in(&scene.target.inside("app"), "1").await;
@@ -346,7 +346,7 @@ async fn plan_and_check_support_layouts() {
         assert!(check.code != 0 && check.stdout.contains(why), "{check}");
     }
     assert!(!cli.path(".transship").exists(), "a folder that is no layout stays as it is");
-    // A fresh disk isn't quite empty.
+    // A new disk isn't quite empty.
     std::fs::create_dir_all(cli.path("disk/lost+found")).expect("a folder");
     let sync = cli.run("sync --target oci:disk").await;
     assert_eq!(sync.code, 0, "{sync}");

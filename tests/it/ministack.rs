@@ -21,7 +21,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// `app:1` is at the source, and in mirror.yaml with `create` for its target.
+    /// Pushes `app:1` to the source, and lists it in mirror.yaml with `create` for its target.
     async fn new(create: &str) -> Option<(Self, Image)> {
         let (source, ecr) = (Registry::start().await, Ministack::start()?);
         let list = format!(
@@ -37,7 +37,7 @@ impl Scene {
         Some((scene, image))
     }
 
-    /// `app:1` at the source is another image from now on.
+    /// Moves `app:1` at the source to another image.
     async fn publish(&self, seed: &str) -> Image {
         let image = multi_platform(seed, &["linux/amd64", "linux/arm64"]);
         image.push(&self.source.inside("app"), "1").await;

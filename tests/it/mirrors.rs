@@ -33,7 +33,7 @@ impl Mirrored {
         self.scene.write("mirror.yaml", &format!("{head}images:\n{entries}{registries}"));
     }
 
-    /// An index at the source and at those of the mirrors.
+    /// An index at the source and at some of the mirrors.
     async fn publish(&self, name: &str, at: &[usize]) -> Image {
         let image = multi_platform(name, &["linux/amd64", "linux/arm64"]);
         image.push(&self.scene.source.inside(name), "1").await;
@@ -79,7 +79,7 @@ async fn content_of_a_mirror_isnt_read_from_the_origin() {
     }
     assert_eq!(via(&run), [mirrored.name(0).into(), mirrored.name(1).into(), Value::Null]);
     for mirror in &mirrored.mirrors {
-        // By digest alone: no tag, no list, no referrers.
+        // Only by digest: no tag, no list, no referrers.
         let lines = mirror.script.lines();
         let others =
             lines.iter().filter(|line| !line.contains("/manifests/sha256:") && !line.contains("/blobs/sha256:"));
@@ -97,7 +97,7 @@ async fn content_of_a_mirror_isnt_read_from_the_origin() {
     assert!(asked.iter().all(Vec::is_empty), "{asked:#?}");
 }
 
-/// A mirror that is as it shouldn't be is passed over: each image arrives as if it weren't there.
+/// A broken mirror is skipped: each image is copied as if the mirror didn't exist.
 #[tokio::test]
 async fn a_broken_mirror_is_skipped() {
     let faults = [
@@ -140,7 +140,7 @@ async fn an_unreachable_mirror_costs_no_time() {
         entries.push_str(&format!("  - SRC/app{n}:1\n"));
     }
     mirrored.list(&entries);
-    // Nobody listens where a server has just stopped.
+    // Nothing listens at the address of a server that has just stopped.
     let Mirrored { scene, mirrors } = mirrored;
     drop(mirrors);
     let started = std::time::Instant::now();

@@ -20,7 +20,7 @@ use crate::support::scene::Scene;
 use crate::support::script::Fault;
 use crate::support::stores::registry_target;
 
-/// An image of two platforms and all that refers to them.
+/// An image of two platforms and all its referrers.
 struct Signed {
     root: Image,
     by_subject: Vec<Image>,
@@ -84,7 +84,7 @@ async fn from_the_api_to_fallback_tags_and_back() {
 
     mirror(&between.repository("app"), last.name().as_str()).await;
     signed.assert_in(&last.inside("app")).await;
-    // What the last registry lists by itself needs no index.
+    // The last registry has the API and needs no index.
     let fallback = signed.root.children[0].digest().referrers_tag();
     assert!(last.inside("app").resolve(&fallback.into()).await.is_err());
 }
@@ -108,7 +108,7 @@ async fn a_fallback_index_is_copied_byte_for_byte() {
         indexes.push((tag, index));
     }
     let list = format!("target: {}\nimages:\n  - {{image: {}:1, to: app}}\n", to.name(), from.repository("app"));
-    // Straight, and by way of a layout.
+    // Directly, and through a layout.
     for (under, lines) in [("app", ["sync", "verify"]), ("late/app", ["sync --target oci:out", "sync --from oci:out"])]
     {
         let cli = Cli::new().file("mirror.yaml", list.replace("to: app", &format!("to: {under}")));
@@ -125,7 +125,7 @@ async fn a_fallback_index_is_copied_byte_for_byte() {
     }
 }
 
-/// Who deletes a signature of his own leaves it listed, and the registry takes no index that names what is gone.
+/// A deleted signature stays listed, and the registry refuses an index with missing entries.
 #[tokio::test]
 async fn a_fallback_index_with_missing_entries_is_reported() {
     let (source, Some(to)) = (Registry::start().await, DockerRegistry::start()) else { return };
@@ -178,7 +178,7 @@ async fn a_registry_that_cant_list_referrers_fails_the_image() {
     }
 }
 
-/// Nothing is left of the tag of an image that was killed while its referrers were on their way.
+/// A run killed while it copies the referrers sets no tag.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_run_killed_before_the_signature_leaves_no_tag() {

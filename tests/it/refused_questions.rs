@@ -12,7 +12,7 @@ use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 use crate::support::tokens::Tokens;
 
-/// How registries refuse to answer. 500 stands for what is tried again first.
+/// The statuses of refusals. 500 stands for those that are retried first.
 const REFUSALS: [(u16, &str); 11] = [
     (400, "UNSUPPORTED"),
     (401, "UNAUTHORIZED"),
@@ -27,10 +27,10 @@ const REFUSALS: [(u16, &str); 11] = [
     (501, "UNSUPPORTED"),
 ];
 
-/// The statuses with which a registry may refuse all questions.
+/// The statuses with which a registry may refuse all lookups.
 const STATUSES: [u16; 5] = [401, 403, 404, 405, 501];
 
-/// Makes `registry` give only manifests and blobs that are asked for by name.
+/// Makes `registry` serve only GETs of manifests and blobs.
 fn only_gives(registry: &Registry, status: u16) {
     let refuse = || Fault::refuse(status, "UNSUPPORTED");
     registry.script.always("HEAD", "/", refuse());
@@ -38,7 +38,7 @@ fn only_gives(registry: &Registry, status: u16) {
     registry.script.always("GET", "/referrers/", refuse());
 }
 
-/// Makes `registry` take only uploads and manifests.
+/// Makes `registry` accept only uploads and manifests.
 fn only_takes(registry: &Registry, status: u16) {
     let refuse = || Fault::refuse(status, "UNSUPPORTED");
     registry.script.always("HEAD", "/", refuse());
@@ -46,7 +46,7 @@ fn only_takes(registry: &Registry, status: u16) {
     registry.script.always("POST", "mount=", refuse());
 }
 
-/// The statuses of what refers to the first image.
+/// The statuses of the referrers of the first image.
 fn rows(run: &Run) -> Vec<String> {
     let report = run.json();
     let rows = report["images"][0]["referrers"].as_array().expect("referrers").clone();
@@ -84,7 +84,7 @@ async fn a_read_only_source_is_mirrored_to_a_push_only_target() {
             scene.assert_mirrored(&tool, "app", "tool-2").await;
             let unknown = if policy == "all" { vec!["unknown".to_owned()] } else { Vec::new() };
             assert_eq!((rows(&run), warnings(&run)), (unknown, usize::from(policy == "all")), "{told}");
-            // What the target doesn't tell is sent again, and the source isn't asked for what the cache has.
+            // Blobs that the target doesn't confirm are sent again, and cached manifests aren't read from the source.
             scene.clear();
             let again = scene.cli.run("sync --json").await;
             assert_eq!((again.code, statuses(&again)), (0, vec!["copied".to_owned(); 3]), "{status}: {again}");
@@ -109,7 +109,7 @@ async fn if_a_target_refuses_lookups_the_push_decides() {
         }
         let signature = cosign::bundle(images[0].descriptor());
         signature.try_push(&scene.source.inside("a"), None).await.unwrap();
-        // Something is there already, so that there is something to ask for.
+        // The repository has content, so that there is something to look up.
         image("old").build().push(&scene.target.inside("mirror/a"), "1").await;
         for (method, path) in *asked {
             scene.target.script.always(method, *path, Fault::refuse(status, code));
@@ -159,7 +159,7 @@ async fn without_overwrite_the_digest_of_the_tag_has_to_be_known() {
 
 #[tokio::test]
 async fn a_blob_is_sent_if_its_lookup_is_redirected_astray() {
-    // The storage behind the registry has signed a GET; the length is left out; the address is none.
+    // The storage URL is signed for GET; the length is missing; the location is invalid.
     let storage = Registry::start().await;
     storage.script.always("HEAD", "/signed", Fault::refuse(403, "SignatureDoesNotMatch"));
     let answers = [
@@ -207,7 +207,7 @@ async fn a_failed_mount_becomes_an_upload() {
     }
 }
 
-/// A target that gives tokens to this user, and its entry in mirror.yaml.
+/// A target that issues tokens to this user, and its entry in mirror.yaml.
 async fn with_login(password: &str) -> (Scene, String) {
     let tokens = Tokens::new().user("me", "right");
     let target = Registry::with(Settings { tokens: Some(tokens), ..Settings::default() }).await;
@@ -241,13 +241,13 @@ async fn a_wrong_login_costs_no_pull() {
     assert_eq!(scene.source.script.reads(), 0, "{:?}", scene.source.script.lines());
 }
 
-/// What a source refuses of the questions about signatures, what it answers, and what becomes of the image.
+/// The lookups of referrers that a source refuses, its other answers, and the outcome of the image.
 #[tokio::test]
 async fn a_source_that_refuses_to_list_referrers() {
     let tags = ("GET", "/tags/list");
     let api = ("GET", "/referrers/");
     let (head, get) = (("HEAD", "/manifests/sha256-"), ("GET", "/manifests/sha256-"));
-    // What is refused; whether it stays open if there is something.
+    // The refused requests; whether further referrers may exist.
     let cases: [(&[(&'static str, &'static str)], bool); 6] = [
         (&[api], true),
         (&[api, tags], true),
@@ -285,7 +285,7 @@ async fn a_source_that_refuses_to_list_referrers() {
     }
 }
 
-/// Where one way is refused, the others are gone.
+/// If one lookup is refused, the others find nothing.
 #[tokio::test]
 async fn referrers_found_by_other_means_are_mirrored() {
     for status in [401, 403] {
@@ -300,7 +300,7 @@ async fn referrers_found_by_other_means_are_mirrored() {
         assert_eq!((run.code, rows(&run)), (0, vec!["copied".to_owned(), "unknown".to_owned()]), "{run}");
         let there = scene.target.inside("mirror/app").resolve(&Selector::Tag(tag.parse().unwrap())).await.unwrap();
         assert_eq!(there.digest, *signature.digest());
-        // A pin of the lock is kept by an update that isn't told.
+        // An update keeps a locked referrer whose lookup is refused.
         scene.source.script.always("HEAD", "/manifests/sha256-", Fault::refuse(status, "DENIED"));
         scene.source.script.always("GET", "/manifests/sha256-", Fault::refuse(status, "DENIED"));
         let again = scene.cli.run("sync --update --json").await;
@@ -309,7 +309,7 @@ async fn referrers_found_by_other_means_are_mirrored() {
     }
 }
 
-/// One warning for a repository, however many of its images are mirrored.
+/// One warning per repository, for any number of images.
 #[tokio::test]
 async fn each_repository_gets_one_warning() {
     let scene = Scene::new().await;

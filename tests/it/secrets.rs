@@ -22,7 +22,7 @@ use crate::support::tokens::Tokens;
 
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// What must not be seen. Bearer tokens are added as they are issued.
+/// The secrets that must not be shown. Bearer tokens are added as they are issued.
 const SECRETS: &[&str] = &[
     "password+of/hub",
     "password+of/file",
@@ -42,7 +42,7 @@ async fn registry_for(user: &str, password: &str) -> (Registry, Tokens) {
     (registry, tokens)
 }
 
-/// A registry that wants to be told with each request who asks, as ECR does.
+/// A registry that requires credentials with each request, like ECR.
 async fn basic() -> Server {
     async fn check(request: Request, next: Next) -> Response {
         let expected = format!("Basic {}", STANDARD.encode("AWS:password+of/ecr"));
@@ -55,7 +55,7 @@ async fn basic() -> Server {
     Server::start_router(router.layer(middleware::from_fn(check)), 0).await.expect("a free port")
 }
 
-/// ECR's API, as far as it is asked: a token, and a repository that is there.
+/// The part of ECR's API that is used: a token, and an existing repository.
 async fn ecr_api() -> Server {
     async fn answer(request: Request) -> Response {
         let action = request.headers().get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -70,7 +70,7 @@ async fn ecr_api() -> Server {
     Server::start_router(Router::new().fallback(answer), 0).await.expect("a free port")
 }
 
-/// The ways in which `secret` may be spelled.
+/// The encodings of `secret`.
 fn spellings(secret: &str) -> Vec<String> {
     let escaped: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     let users = ["hub", "filed", "docked", "me", "AWS"];
@@ -158,7 +158,7 @@ fn cached(cli: &Cli) -> String {
     files.map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("JSON")).collect()
 }
 
-/// What isn't used can't be shown: all got the image but the one whose identity token is refused.
+/// A secret that isn't used can't be shown: all got the image except the registry that refuses the identity token.
 fn assert_used(run: &Run, proxy: &Proxy) {
     assert_eq!(run.code, 1, "{run}");
     assert!(run.stdout.matches("failed").count() > 0 && run.stderr.lines().count() > 100, "{run}");

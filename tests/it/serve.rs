@@ -141,7 +141,7 @@ async fn blobs_are_served_by_range() {
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, "150000", 0));
 }
 
-/// Opens an upload and gives its location, which is relative.
+/// Opens an upload and returns its location, which is relative.
 async fn open(registry: &Registry) -> String {
     let opened = ask(registry, "POST /v2/a/blobs/uploads/", &[], "").await;
     assert_eq!((opened.status, opened.header("range")), (202, "0-0"));
@@ -196,7 +196,7 @@ async fn uploads_are_checked() {
     let odd = ask(&registry, &patch, &[("content-range", "bytes 0-4/5")], "hello").await;
     assert_eq!(odd.refusal(), (400, "BLOB_UPLOAD_INVALID".into()));
     assert_eq!(ask(&registry, &patch, &[], "hello").await.status, 202);
-    // A step's location is out of order for the next one, with a range or without, and says how to go on.
+    // The location of an earlier step is out of order, with a range or without; the answer says how to continue.
     for (method, headers) in [("PATCH", &[("content-range", "0-4")][..]), ("PATCH", &[]), ("PUT", &[])] {
         let again =
             ask(&registry, &format!("{method} {first}&digest={}", Digest::of(b"hello")), headers, "hello").await;
@@ -204,7 +204,7 @@ async fn uploads_are_checked() {
         let status = get(&registry, &first).await;
         assert_eq!((status.status, status.header("location")), (204, again.header("location")));
     }
-    // Nor is one any good without its query, or with one that was never given, or in another repository.
+    // A location without its query, with another query, or in another repository is refused too.
     let bare = first.split('?').next().unwrap();
     for made_up in ["", "?received=", "?received=-1", "?received=6"] {
         let answer = ask(&registry, &format!("PATCH {bare}{made_up}"), &[], "").await;
@@ -302,7 +302,7 @@ async fn referrers_are_listed_unless_switched_off() {
     );
     let by_config = get(&registry, &format!("{path}?artifactType=application/x.report")).await;
     assert_eq!(by_config.json()["manifests"][0]["digest"], json!(report.digest()));
-    // Nothing refers to a referrer, to what isn't there, or to anything in a repository that doesn't exist.
+    // A referrer, a missing manifest and a missing repository have no referrers.
     for path in [format!("a/referrers/{}", report.digest()), format!("nowhere/referrers/{}", of.digest())] {
         let none = get(&registry, &format!("/v2/{path}?artifactType=x/y")).await;
         assert_eq!((none.status, none.header("content-type")), (200, MediaType::OCI_INDEX));

@@ -15,7 +15,7 @@ use crate::support::registry::{Registry, Settings};
 use crate::support::shapes::every_shape;
 use crate::support::tokens::Tokens;
 
-/// A client that isn't ours, on plain HTTP.
+/// A third-party client, on plain HTTP.
 fn stranger() -> Client {
     Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() })
 }

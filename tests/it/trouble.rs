@@ -35,7 +35,7 @@ fn errors(run: &Run) -> Vec<Value> {
     images.into_iter().map(|image| image["error"].clone()).filter(|error| !error.is_null()).collect()
 }
 
-/// A host that is busy answers the next few of these requests so; no image is lost.
+/// A busy host answers the next few of these requests with this fault; no image fails.
 async fn busy(at_source: bool, method: &'static str, path: &str, status: u16) {
     let scene = Scene::new().await;
     let images = twenty(&scene, "").await;
@@ -79,7 +79,7 @@ async fn a_failing_repository_is_given_up_without_its_host() {
     let scene = Scene::new().await;
     let image = scene.publish("app", "1").await;
     let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
-    // All others are resolved long before, and need the host afterwards.
+    // All others are resolved long before, and use the host afterwards.
     scene.source.script.always("HEAD", "/bad/", fault);
     scene.list("  - SRC/bad:1\n  - SRC/bad:2\n  - SRC/bad:3\n  - SRC/app:1\nlimits: {max_wait: 3s}\n");
     let run = scene.cli.run("sync --json").await;
@@ -121,7 +121,7 @@ async fn an_unreachable_target_fails_five_hundred_images_with_one_series_of_atte
     );
 }
 
-/// A host that accepts connections, and says nothing.
+/// A host that accepts connections, and never answers.
 async fn silent() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let name = listener.local_addr().expect("it is bound").to_string();
@@ -156,7 +156,7 @@ async fn a_silent_blob_host_gives_one_error_for_all_its_images() {
             "{run}"
         );
     }
-    // A wave of all that were in progress, and then one at a time.
+    // First all requests in progress, and then one at a time.
     assert!(connections.load(Ordering::SeqCst) <= 10, "{}", connections.load(Ordering::SeqCst));
     assert!(!format!("{run}").contains("secret"), "{run}");
 }
@@ -257,7 +257,7 @@ async fn with_an_outage<T>(
         real.stop();
         let arrived = arrived(real);
         gate.open();
-        // Nobody answers until it is up again.
+        // Nothing answers until it is up again.
         tokio::task::block_in_place(|| real.restart());
         arrived
     };
@@ -299,12 +299,12 @@ async fn an_outage_of_the_source_fails_no_image_and_repeats_no_large_blob() {
     println!("{} of 6 large blobs had arrived when the source went away, and weren't read again", arrived.len());
 }
 
-/// Whether it tells of a blob's arrival, in the words of a script.
+/// Whether a line of a script's log is the commit of a blob.
 fn is_commit(line: &str, digest: &Digest) -> bool {
     line.starts_with("PUT ") && line.contains(digest.hex()) && line.ends_with(" 201")
 }
 
-/// Whether it tells of the read of a blob, in the words of an access log.
+/// Whether a line of an access log is the read of a blob.
 fn is_read(line: &str, digest: &Digest) -> bool {
     line.contains("\"GET ") && line.contains(&format!("/blobs/{digest}"))
 }
@@ -322,7 +322,7 @@ async fn an_outage_of_the_target_fails_no_image_and_repeats_no_large_blob() {
         format!("target: {target}/mirror\nlayout: \"{{repository}}\"\nlimits: {{transfers: 2}}\nimages:\n{entries}");
     scene.write("mirror.yaml", &list);
     let script = scene.source.script.clone();
-    // What lies there is there, whether or not the answer has come.
+    // A blob on the disk counts, whether or not the answer was received.
     let arrived = |real: &DockerRegistry| {
         let is_there = |repository: &str, digest: &Digest| {
             let layers = real.repository_folder(&format!("mirror/{repository}")).join("_layers/sha256");

@@ -28,7 +28,7 @@ async fn cached_manifests_need_no_request() {
     read(&batch, &image).await;
     assert_eq!(statuses(&batch.run().await), [Status::Copied]);
     batch.assert_at(&image, "dst.test/app", "1").await;
-    // A child that is at hand costs no pull, so it isn't looked for where nothing is likely to be.
+    // A cached child costs no pull, so it isn't looked up at the target.
     assert_eq!((batch.stores.count(What::Manifest), batch.calls(What::Resolve, "dst.")), (0, 0));
 }
 

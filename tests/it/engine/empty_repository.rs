@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// How often blobs of `repository` were asked for.
+/// The number of blob lookups in `repository`.
 fn asked(batch: &Batch, repository: &str) -> usize {
     let repository: Repository = repository.parse().unwrap();
     batch.stores.calls_of(What::BlobSize).iter().filter(|call| call.repository == repository).count()

@@ -16,7 +16,7 @@ use crate::support::gate::Gate;
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::recorded::{Fault, What};
 
-/// An index of `referrers` as another client writes it: not as we do.
+/// An index of `referrers` as another client writes it, with other bytes than ours.
 fn index_of(referrers: &[&Image], more: &Value) -> Manifest {
     let entries: Vec<Value> = referrers.iter().map(|referrer| Referrer::entry(&referrer.manifest)).collect();
     let mut index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries });
@@ -33,7 +33,7 @@ impl Batch {
         repository.push_manifest(index, &Selector::Tag(of.digest().referrers_tag())).await.unwrap();
     }
 
-    /// The index that the target keeps of what refers to `of`.
+    /// The fallback index of `of` at the target.
     async fn listed(&self, of: &Image) -> Manifest {
         let repository = self.memory.repository(&"dst.test/app".parse::<Repository>().unwrap());
         let found = repository.resolve(&Selector::Tag(of.digest().referrers_tag())).await.unwrap();
@@ -45,7 +45,7 @@ fn digests(index: &Manifest) -> Vec<Digest> {
     Referrer::in_index(index.bytes()).unwrap().into_iter().map(|referrer| referrer.digest).collect()
 }
 
-/// An image with two referrers, and its source's index of them; none of the registries has the API.
+/// An image with two referrers, and their fallback index at the source; no registry has the API.
 async fn scene() -> (Batch, Image, [Image; 2], Manifest) {
     let mut batch = Batch::new();
     batch.oddities.without_api("src.test");
@@ -83,7 +83,7 @@ async fn the_fallback_index_of_a_child_is_copied_too() {
     batch.image(&root, "src.test/app:1", "dst.test/app").await;
     let referrer = cosign::bundle(root.children[1].descriptor());
     batch.put(&referrer, "src.test/app", None).await;
-    // It names the same twice, the part itself, and what refers to something else.
+    // It lists one referrer twice, the child itself, and a referrer of something else.
     let stranger = cosign::bundle(root.children[0].descriptor());
     batch.put(&stranger, "src.test/app", None).await;
     let index = index_of(&[&referrer, &referrer, &root.children[1], &stranger], &Value::Null);
@@ -114,7 +114,7 @@ async fn referrers_listed_only_at_the_target_are_kept() {
     let text = std::str::from_utf8(after.bytes()).unwrap().replace(&format!(",{entry}"), "");
     assert_eq!(text.as_bytes(), before.bytes());
 
-    // Everything is there: nothing is sent.
+    // Everything exists: nothing is sent.
     batch.transfer(0).action = Action::Refer;
     let outcomes = batch.run().await;
     assert_eq!(batch.stores.count(What::PushManifest), 0);
@@ -192,7 +192,7 @@ async fn two_concurrent_runs_lose_no_entry() {
     }
     let theirs = sbom(&root, "of the other run");
     let other = async {
-        // Both have read that nothing is there; the other one writes last.
+        // Both have found no index; the other run writes last.
         gate.reached(1).await;
         batch.put(&theirs, "dst.test/app", None).await;
         batch.list(&index_of(&[&theirs], &Value::Null), &root, "dst.test/app").await;

@@ -5,7 +5,7 @@ use transship::plan::Foreign;
 use super::*;
 use crate::support::images::{DOCKER_FOREIGN_LAYER, FOREIGN_LAYER};
 
-/// An image with one, below an index, and one without.
+/// An index whose image has a foreign layer, and an image without one.
 async fn batch(rule: Foreign) -> (Batch, Image, Image) {
     let mut batch = Batch::new();
     let windows = image("windows").docker().layer_of(DOCKER_FOREIGN_LAYER, 900).layer(100).urls().build();

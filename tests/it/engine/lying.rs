@@ -13,18 +13,18 @@ use transship::store::{Accepted, BlobStream, HeadProves, Held, Mount, PullsAside
 
 use super::*;
 
-/// What a target says that isn't so.
+/// A wrong answer of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
-    /// It has the blob; the second time it tells the truth.
+    /// It reports the blob once, and then the truth.
     OnceThere,
-    /// It has the blob, whenever it is asked.
+    /// It always reports the blob.
     AlwaysThere,
-    /// It has mounted the blob.
+    /// It reports a mount that it hasn't made.
     Mounted,
-    /// It has mounted the blob, and has it, whenever it is asked.
+    /// It reports a mount that it hasn't made, and always reports the blob.
     MountedAndThere,
-    /// The blob is there, only it isn't known to manifests for so long.
+    /// The blob exists, but manifests that refer to it are refused for this long.
     Late(Duration),
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Lying {
     about: Digest,
     lie: Lie,
     told: Arc<AtomicUsize>,
-    /// With what kind and status a manifest is refused whose blob isn't there.
+    /// The kind and status of the refusal of a manifest whose blob is missing.
     refusal: Option<(Kind, u16)>,
-    /// When the blob arrived.
+    /// When the blob was pushed.
     arrived: Arc<std::sync::Mutex<Option<Instant>>>,
 }
 

@@ -12,7 +12,7 @@ use transship::store::{
     Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
 };
 
-/// What is odd about which. A clone is another handle on the same.
+/// The settings of the registries. A clone is another handle to the same settings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Oddities(Arc<Mutex<Known>>);
 
@@ -30,28 +30,28 @@ impl Oddities {
         self.0.lock().unwrap().without_api.insert(registry.parse().unwrap());
     }
 
-    /// `registry` takes no manifest whose subject it lacks.
+    /// `registry` refuses a manifest whose subject is missing.
     pub(super) fn subject_first(&self, registry: &str) {
         self.0.lock().unwrap().subject_first.insert(registry.parse().unwrap());
     }
 
-    /// `registry` marks what is read as pulled.
+    /// `registry` records pull times.
     pub(super) fn records_pull_time(&self, registry: &str) {
         self.0.lock().unwrap().marking.insert(registry.parse().unwrap());
     }
 
-    /// Nobody takes this manifest.
+    /// Every registry refuses this manifest.
     pub(super) fn refuse(&self, digest: &Digest) {
         self.0.lock().unwrap().refused.insert(digest.clone());
     }
 
-    /// It is taken after all.
+    /// The manifest is accepted again.
     pub(super) fn allow(&self, digest: &Digest) {
         self.0.lock().unwrap().refused.remove(digest);
     }
 }
 
-/// Stores of odd registries.
+/// Stores of unusual registries.
 #[derive(Debug, Clone)]
 pub(super) struct Odd {
     pub(super) stores: Arc<dyn Stores>,

@@ -9,7 +9,7 @@ use crate::support::images::Blob;
 
 const BULK: usize = 200_000;
 
-/// `count` images with `layers` layers of bulk and a configuration each.
+/// `count` images with `layers` large layers and a config each.
 async fn images(batch: &mut Batch, count: usize, layers: usize) -> Vec<Image> {
     let mut all = Vec::new();
     for n in 0..count {
@@ -21,7 +21,7 @@ async fn images(batch: &mut Batch, count: usize, layers: usize) -> Vec<Image> {
     all
 }
 
-/// Blobs take as long as they are big.
+/// The time of a blob is proportional to its size.
 fn take_time(batch: &Batch, images: &[Image]) {
     for blob in images.iter().flat_map(|image| &image.blobs) {
         let time = Duration::from_millis(blob.descriptor.size / 1000);
@@ -53,7 +53,7 @@ async fn after_half_of_the_bytes_about_half_of_the_images_are_tagged() {
     }
 }
 
-/// What many share is brought by whichever image comes first, but goes when the first of them in the plan is due.
+/// A shared blob is copied by any of its images, but takes the turn of the first of them in the plan.
 #[tokio::test(start_paused = true)]
 async fn a_shared_layer_doesnt_delay_the_first_images() {
     for is_one_repository in [true, false] {
@@ -65,7 +65,7 @@ async fn a_shared_layer_doesnt_delay_the_first_images() {
             let image = image(&format!("app{n}")).blob(own).shared_layer("base", 2 * BULK).build();
             let name = if is_one_repository { "app".to_owned() } else { format!("app{n}") };
             batch.image(&image, &format!("src.test/{name}:{n}"), &format!("dst.test/{name}")).await;
-            // The last one reads its manifest first, and so leads.
+            // The last image reads its manifest first, and so copies the blob.
             let time = Duration::from_millis(40 - n as u64);
             batch.stores.on(What::Manifest).for_subject(image.digest()).then(Fault::Takes(time));
             all.push(image);
@@ -91,7 +91,7 @@ async fn the_largest_blob_of_an_image_is_copied_first() {
     let at = |blob: &Blob| batch.stores.position(What::PushBlob, blob.digest().as_str()).unwrap();
     let mut layers: Vec<&Blob> = bulk(std::slice::from_ref(&image)).collect();
     layers.sort_by_key(|blob| at(blob));
-    // The first to come finds a free permit.
+    // The first request finds a free permit.
     assert!(layers[1..].is_sorted_by_key(|blob| std::cmp::Reverse(blob.descriptor.size)));
 }
 
@@ -107,7 +107,7 @@ async fn a_small_blob_never_waits_for_large_ones() {
         }
         let small = || images.iter().flat_map(|image| &image.blobs).filter(|blob| blob.descriptor.size < BULK as u64);
         let open = async {
-            // All bulk that may be in flight is, and stays; the small blobs arrive nevertheless.
+            // All permits for large blobs are taken and stay taken; the small blobs are copied nevertheless.
             gate.reached(transfers).await;
             all_wait().await;
             assert!(small().all(|blob| batch.stores.position(What::PushBlob, blob.digest().as_str()).is_some()));

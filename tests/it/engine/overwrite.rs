@@ -13,7 +13,7 @@ use crate::support::recorded::What;
 
 const ALL: [Overwrite; 3] = [Overwrite::Replace, Overwrite::Refuse, Overwrite::Keep];
 
-/// Something that both ends may have under the tag.
+/// An artifact for the tag, at the source or the target.
 struct Signed {
     batch: Batch,
     root: Image,
@@ -22,7 +22,7 @@ struct Signed {
 }
 
 impl Signed {
-    /// An image whose lock has what lies under `tag` of it at the source.
+    /// An image with a locked referrer under `tag`.
     async fn new(overwrite: Overwrite, tag: impl Fn(&Digest) -> String) -> Self {
         let mut batch = Batch::new();
         let (root, upstream) = (image("app").build(), image("upstream's").build());
@@ -37,7 +37,7 @@ impl Signed {
         Self { batch, root, tag, upstream }
     }
 
-    /// The target holds something else under the tag.
+    /// The target has other content under the tag.
     async fn resigned(overwrite: Overwrite, tag: impl Fn(&Digest) -> String) -> (Self, Image) {
         let (signed, theirs) = (Self::new(overwrite, tag).await, image("theirs").build());
         signed.batch.put(&theirs, "dst.test/app", Some(&signed.tag)).await;
@@ -83,7 +83,7 @@ async fn missing_referrers_are_copied_whatever_overwrite_is() {
     }
 }
 
-/// With the image and, where it is there already, after it.
+/// Copied with the image or, if the image is up to date, after it.
 #[tokio::test]
 async fn a_signature_tag_on_other_content_is_replaced_refused_or_kept() {
     for (overwrite, status) in ALL.into_iter().zip([Status::Copied, Status::Failed, Status::Skipped]) {
@@ -116,7 +116,7 @@ async fn a_signature_tag_on_other_content_is_replaced_refused_or_kept() {
     }
 }
 
-/// What cosign has made of a platform is known to no lock.
+/// Cosign's signatures of children aren't in the lock.
 #[tokio::test]
 async fn the_signature_of_a_child_follows_overwrite_too() {
     for overwrite in ALL {
@@ -135,7 +135,7 @@ async fn the_signature_of_a_child_follows_overwrite_too() {
     }
 }
 
-/// The plan has seen it, and the engine doesn't ask again.
+/// The plan has looked it up, and the engine doesn't repeat that.
 #[tokio::test]
 async fn kept_referrers_are_reported_and_not_followed() {
     for follow in [false, true] {

@@ -6,7 +6,7 @@ use transship::oci::{Digest, Platform};
 use transship::plan::Bytes;
 use transship::store::Target as _;
 
-/// `app` goes to its target for `linux/amd64` alone; the digest that it lands as.
+/// Adds `app` to be copied only for `linux/amd64`; returns its target digest.
 async fn part(batch: &mut Batch, app: &Image) -> Digest {
     batch.image(app, "src.test/app:1", "dst.test/app").await;
     let amd64: Platform = "linux/amd64".parse().unwrap();
@@ -88,7 +88,7 @@ async fn the_estimate_reads_only_matching_children() {
     let Planned::Image(transfer) = &batch.plan.images[0] else { unreachable!("it was just added") };
     let bytes = app.children[..2].iter().flat_map(Image::blobs).map(|blob| blob.descriptor.size).sum();
     let bytes = Bytes { copied: bytes, ..Bytes::default() };
-    // What refers to the children isn't known yet.
+    // The referrers of the children aren't known yet.
     assert_eq!((transfer.cost.pulls, transfer.cost.pulls_exact, transfer.cost.bytes), (3, false, Some(bytes)));
 }
 

@@ -33,7 +33,7 @@ async fn each_registry_receives_a_blob_once_even_if_many_images_need_it_concurre
     }
     let open = async {
         gate.reached(1).await;
-        // The others have come as far as they can: all configs are there, the layer is all that is waited for.
+        // The others wait only for the layer: all configs exist.
         all_wait().await;
         assert!(images.iter().all(|image| {
             let config = image.blobs[0].digest().as_str();

@@ -12,7 +12,7 @@ use crate::support::layout::{assert_valid, file, inside, names};
 use crate::support::scene::Scene;
 use crate::support::script::Fault;
 
-/// Spoils a file.
+/// Damages a file.
 type Edit = fn(&Path);
 
 /// A layout with one image, called `app:1`.
@@ -85,7 +85,7 @@ async fn damaged_content_is_reported_with_file_and_digest() {
             assert_eq!(names_or_none(&cli.path(&format!("out{name}"))), Vec::<String>::new());
         }
     }
-    // One file less is told, too.
+    // A missing file is reported too.
     let app = written(&cli.path("less")).await;
     std::fs::remove_file(file(&cli.path("less"), app.blobs[1].digest())).expect("it was there");
     let run = cli.run("copy oci:less:app:1 oci:out").await;
@@ -120,7 +120,7 @@ async fn nothing_outside_of_the_directory_is_read() {
     std::os::unix::fs::symlink(&secret, file(&dir, layer)).expect("a link");
     let error = read(inside(&dir, "app").blob(app.blobs[1].descriptor(), 0).await).await.expect_err("it leads out");
     assert_eq!(error.kind(), Kind::Denied, "{error}");
-    // A digest that is a path is no digest.
+    // A path isn't a digest.
     let text = std::fs::read_to_string(dir.join("index.json")).expect("index.json");
     std::fs::write(dir.join("index.json"), text.replace(app.digest().hex(), "../../../secret")).expect("a file");
     let error = inside(&dir, "app").resolve(&tagged("1")).await.expect_err("nothing of that name is understood");
@@ -180,7 +180,7 @@ async fn sha512_blobs_have_a_separate_folder() {
     assert_valid(folder.path());
 }
 
-/// Gives up when so many blobs have left the source, or at its manifests.
+/// Kills the run after this many blobs were read from the source, or at its manifests.
 #[tokio::test]
 async fn a_run_killed_at_any_moment_leaves_a_valid_layout() {
     let scene = Scene::new().await;
@@ -193,7 +193,7 @@ async fn a_run_killed_at_any_moment_leaves_a_valid_layout() {
     scene.list(&list);
     let mut expected: Vec<_> = (0..8).map(|n| format!("{}/app{n}:1", scene.source.name())).collect();
     expected.sort();
-    // Each time into a directory of its own: how far a killed run has come isn't known, nor what it leaves to read.
+    // Each time into a new directory: how much a killed run has copied isn't known.
     for (skip, path) in [(0, "/blobs/"), (3, "/blobs/"), (20, "/blobs/"), (5, "/manifests/"), (14, "/manifests/")] {
         let name = format!("out-{}-{skip}", path.trim_matches('/'));
         let dir = scene.cli.path(&name);

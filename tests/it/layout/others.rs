@@ -17,7 +17,7 @@ fn run(folder: &Path, program: &str, arguments: &[&str]) -> Option<Output> {
     Some(output)
 }
 
-/// buildah with a store of its own in `folder`.
+/// buildah with a separate store in `folder`.
 fn buildah(folder: &Path, arguments: &[&str]) -> Option<String> {
     let mut all = vec!["--root", "store", "--runroot", "run", "--storage-driver", "vfs"];
     all.extend(arguments);
@@ -110,14 +110,14 @@ async fn layouts_of_skopeo_buildah_and_umoci_are_read() {
     assert!(found[..4].iter().all(|digest| *digest == found[0]), "{found:?}");
     assert_ne!(found[4], found[0]);
 
-    // Written into what skopeo began, and read by it.
+    // Written into a layout that skopeo created, and read by skopeo.
     let list = multi_platform("list", &["linux/amd64"]);
     list.push(&*inside(&cli.path("skopeo"), "docker.io/library/list"), "1").await;
     assert_eq!(names(&cli.path("skopeo")), ["docker.io/library/app:1", "docker.io/library/list:1"]);
     assert_valid(&cli.path("skopeo"));
     let Some(raw) = run(&folder, "skopeo", &["inspect", "--raw", "oci:skopeo:docker.io/library/app:1"]) else { return };
     assert_eq!(transship::oci::Digest::of(&raw.stdout).as_str(), found[0]);
-    // The list is read for the images in it, so that a layout can be taken from as a whole.
+    // The list gives the images, so that a whole layout can be read.
     let text = format!("target: {}/m\nimages: [app:1]\n", target.name());
     cli.write("mirror.yaml", text);
     let sync = cli.run("sync --from oci:skopeo --json").await;

@@ -4,7 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
-/// A host that only a proxy of the tests can find.
+/// A host that only a proxy of the tests can resolve.
 pub(crate) const FAR_HOST: &str = "registry.test";
 
 #[derive(Debug)]
@@ -40,12 +40,12 @@ impl Authority {
         self.server_for(&["localhost", FAR_HOST, "127.0.0.1"])
     }
 
-    /// For a server of these names and addresses.
+    /// For a server with these names and addresses.
     pub(crate) fn server_for(&self, names: &[&str]) -> Pair {
         self.issue(&params(names, ExtendedKeyUsagePurpose::ServerAuth))
     }
 
-    /// For a server on this machine, from the beginning of one year to that of another.
+    /// For a server on this machine, valid from the start of one year to the start of another.
     pub(crate) fn server_between(&self, (from, to): (i32, i32)) -> Pair {
         let mut params = params(&["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth);
         (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// A certificate that vouches for itself, as people make it for one server: perhaps as if it were an authority's.
+/// A self-signed certificate for one server, optionally marked as an authority's.
 pub(crate) fn self_signed(names: &[&str], is_authority: bool) -> Pair {
     let mut params = params(names, ExtendedKeyUsagePurpose::ServerAuth);
     if is_authority {
@@ -78,7 +78,7 @@ pub(crate) fn self_signed(names: &[&str], is_authority: bool) -> Pair {
 
 fn params(names: &[&str], purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    // Addresses are told from names.
+    // Addresses and names have different types.
     let mut params = CertificateParams::new(names).expect("names");
     params.is_ca = IsCa::ExplicitNoCa;
     params.extended_key_usages = vec![purpose];

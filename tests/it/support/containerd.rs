@@ -20,7 +20,7 @@ pull = channel.unary_unary('/runtime.v1.ImageService/PullImage', request_seriali
 pull(field(field(sys.argv[2].encode())), timeout=50)
 ";
 
-/// A running containerd in a folder of its own; it is killed when this is dropped.
+/// A running containerd in a separate folder; it is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Containerd {
     process: Child,
@@ -29,7 +29,7 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts one whose way out is `proxy`; `None`, with a word about it, if it isn't installed.
+    /// Starts one that reaches other hosts through `proxy`; `None`, with a message, if it isn't installed.
     pub(crate) fn start(proxy: &str) -> Option<Self> {
         Self::with(proxy, "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n", "")
     }
@@ -80,14 +80,14 @@ impl Containerd {
         command
     }
 
-    /// Pulls an image by what `hosts` says; the client does it, with `proxy` as its way out.
+    /// Pulls an image by the files in `hosts`; the client reaches other hosts through `proxy`.
     pub(crate) fn pull(&self, proxy: &str, hosts: &Path, image: &str) -> Output {
         let hosts = hosts.to_str().expect("UTF-8");
         let pull = ["images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", image];
         self.command(proxy, &pull).output().expect("ctr is there")
     }
 
-    /// Has the plugin of Kubernetes pull an image, as a kubelet does; `None`, with a word about it, if Python's gRPC isn't
+    /// Makes the plugin of Kubernetes pull an image, as a kubelet does; `None`, with a message, if Python's gRPC isn't
     /// installed.
     pub(crate) fn pull_by_cri(&self, image: &str) -> Option<Output> {
         let python = std::env::var_os("TRANSSHIP_TEST_GRPCIO").unwrap_or_else(|| "python3".into());
@@ -127,7 +127,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -18,20 +18,20 @@ const ACCESS_LOG: &str = "access.log";
 /// How long it may take to start before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How it is to be.
+/// The settings of the registry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     /// Basic authentication: the only user and the password.
     pub(crate) user: Option<(&'static str, &'static str)>,
-    /// HTTPS, with a certificate of a CA that nobody knows.
+    /// HTTPS, with a certificate of an untrusted CA.
     pub(crate) tls: bool,
-    /// Bearer tokens: the realm, and the certificate, as PEM, of who signs them.
+    /// Bearer tokens: the realm, and the signer's certificate as PEM.
     pub(crate) tokens: Option<(String, String)>,
     /// It is a pull-through cache of the registry at this URL.
     pub(crate) upstream: Option<String>,
 }
 
-/// A running `docker-registry` in a folder of its own; it is killed when this is dropped.
+/// A running `docker-registry` in a separate folder; it is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct DockerRegistry {
     process: Child,
@@ -40,7 +40,7 @@ pub(crate) struct DockerRegistry {
 }
 
 impl DockerRegistry {
-    /// Starts one; `None`, with a word about it, if it isn't installed.
+    /// Starts one; `None`, with a message, if it isn't installed.
     pub(crate) fn start() -> Option<Self> {
         Self::with(Settings::default())
     }
@@ -59,7 +59,7 @@ impl DockerRegistry {
         let _ = self.process.wait();
     }
 
-    /// Starts it again where it was, with what it had.
+    /// Starts it again at the same address, with its content.
     pub(crate) fn restart(&mut self) {
         let config = self.folder.path().join("config.json");
         let text = std::fs::read_to_string(&config).expect("its own file");
@@ -72,7 +72,7 @@ impl DockerRegistry {
         self.address.to_string().parse().expect("an address is host:port")
     }
 
-    /// The requests that it has answered since it was first started, in the combined log format.
+    /// The requests answered since the first start, in the combined log format.
     pub(crate) fn access_log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join(ACCESS_LOG)).expect("its own file")
     }
@@ -86,13 +86,13 @@ impl DockerRegistry {
         Repository::new(self.name(), path).expect("a repository path")
     }
 
-    /// Where the bytes of a blob lie, of a layer as of a manifest; all repositories share them.
+    /// The file with the bytes of a blob or manifest, which all repositories share.
     pub(crate) fn blob_file(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.storage().join("blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
-    /// Where a repository lies: its tags, and links to what belongs to it.
+    /// The folder of a repository: its tags, and links to its content.
     pub(crate) fn repository_folder(&self, path: &str) -> PathBuf {
         self.storage().join("repositories").join(path)
     }
@@ -109,13 +109,13 @@ impl DockerRegistry {
 
 impl Drop for DockerRegistry {
     fn drop(&mut self) {
-        // It may be gone already.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Starts it with this configuration; where it listens.
+/// Starts it with this configuration; returns its address.
 fn serve(config: &Path) -> Option<(Child, SocketAddr)> {
     let mut command = Command::new(PROGRAM);
     let log = OpenOptions::new().create(true).append(true).open(config.with_file_name(ACCESS_LOG));
@@ -123,16 +123,16 @@ fn serve(config: &Path) -> Option<(Child, SocketAddr)> {
     let mut process = installed(PROGRAM, command.stderr(Stdio::piped()).spawn())?;
     let log = BufReader::new(process.stderr.take().expect("it is piped"));
     let (found, address) = std::sync::mpsc::channel();
-    // Goes on reading to the end, so that the pipe never fills up.
+    // Keeps reading to the end, so that the pipe never fills up.
     std::thread::spawn(move || {
         for line in log.lines().map_while(Result::ok) {
             if let Some(address) = listening_on(&line) {
-                // Nobody waits for a second one.
+                // The receiver is gone after the first address.
                 let _ = found.send(address);
             }
         }
     });
-    // Ends early if the program does: then nobody is left to send.
+    // Ends early if the program does, because the sender is dropped.
     let Ok(address) = address.recv_timeout(LIMIT) else {
         let _ = process.kill();
         panic!("{PROGRAM} didn't come to listen: {:?}", process.wait());
@@ -140,7 +140,7 @@ fn serve(config: &Path) -> Option<(Child, SocketAddr)> {
     Some((process, address))
 }
 
-/// What `started` is, unless the program isn't there: that is a skipped test, or in CI a failed one.
+/// The result of `started`; a missing program skips the test, or fails it in CI.
 pub(crate) fn installed<T>(program: &str, started: std::io::Result<T>) -> Option<T> {
     match started {
         Ok(process) => Some(process),
@@ -154,13 +154,13 @@ pub(crate) fn installed<T>(program: &str, started: std::io::Result<T>) -> Option
     }
 }
 
-/// The port is the kernel's choice, and the log tells it: no two tests ever pick the same.
+/// The kernel chooses the port and the log contains it: no two tests share one.
 fn listening_on(line: &str) -> Option<SocketAddr> {
     let rest = &line[line.find("listening on ")? + "listening on ".len()..];
     rest.split(['"', ',']).next()?.parse().ok()
 }
 
-/// The configuration file, which is YAML and may as well be JSON; files that it names are made.
+/// The configuration file in JSON, which is valid YAML; files that it names are created.
 fn configuration(folder: &Path, settings: Settings) -> Option<String> {
     let mut config = serde_json::json!({
         "version": 0.1,

@@ -12,7 +12,7 @@ use super::docker_registry::installed;
 /// How long it may take to start before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A running dockerd in a folder of its own; it ends when this is dropped, and with it the containerd that it starts.
+/// A running dockerd in a separate folder; it ends when this is dropped, as does the containerd that it starts.
 #[derive(Debug)]
 pub(crate) struct Dockerd {
     /// Until it is dropped.
@@ -22,7 +22,7 @@ pub(crate) struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts one with this daemon.json, whose way out is `proxy`; `None`, with a word about it, if it isn't installed.
+    /// Starts one with this daemon.json and `proxy` to other hosts; `None`, with a message, if it is not installed.
     pub(crate) fn start(proxy: &str, config: &Path) -> Option<Self> {
         let program = std::env::var_os("TRANSSHIP_TEST_DOCKERD").map_or_else(|| "dockerd".into(), PathBuf::from);
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running server; it ends with this value.
+/// A running server; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Emulator {
     server: Child,
@@ -26,7 +26,7 @@ impl Emulator {
         set_up: impl Fn(&mut Command, u16),
     ) -> Option<Self> {
         let program = std::env::var_os(variable).unwrap_or_else(|| program.into());
-        // Another process may take the port between our letting go of it and the server's binding it: then that exits.
+        // Another process may take the port before the server binds it: then the server exits.
         for _ in 0..5 {
             let address = free_port();
             let log = tempfile::tempfile().expect("a temporary file");
@@ -55,7 +55,7 @@ impl Emulator {
         self.address
     }
 
-    /// What to set `AWS_ENDPOINT_URL_ECR` to.
+    /// The value for `AWS_ENDPOINT_URL_ECR`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -35,7 +35,7 @@ pub(crate) struct Harbor {
     server: Server,
 }
 
-/// The state, for the test to set and to look at.
+/// The state, which tests set and read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shared {
     world: Arc<Mutex<World>>,
@@ -48,30 +48,30 @@ pub(crate) struct World {
     accounts: HashMap<String, Account>,
     tokens: HashMap<String, Token>,
     issued: usize,
-    /// Seconds, as Harbor's clock tells them.
+    /// Harbor's clock, in seconds.
     pub(crate) now: u64,
     pub(crate) read_only: bool,
     /// `project_creation_restriction: adminonly`.
     pub(crate) only_admins_create: bool,
     /// The registry endpoints, by number.
     pub(crate) endpoints: BTreeMap<u64, Endpoint>,
-    /// Where no endpoint can lead: Harbor doesn't get an answer there.
+    /// The address of an endpoint that Harbor can't reach.
     pub(crate) unreachable: Option<String>,
     /// The version's second number, if it isn't the usual one.
     pub(crate) minor: Option<u64>,
-    /// The body of each request to create a project, whatever came of it.
+    /// The body of each request to create a project, successful or not.
     pub(crate) creations: Vec<Value>,
-    /// What was pulled through proxy caches and isn't kept yet.
+    /// Content that was pulled through proxy caches and isn't stored yet.
     pulled: Vec<proxy::Pulled>,
-    /// The tags that were asked for there.
+    /// The tags that were requested there.
     named: Vec<proxy::Named>,
     /// Manifests that were read: each counts as a pull.
     pub(crate) pulls: Vec<String>,
-    /// `repository:tag` of what is there.
+    /// `repository:tag` of existing tags.
     tags: HashSet<String>,
 }
 
-/// Where a proxy cache gets from what it lacks.
+/// The source of a proxy cache for missing content.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) name: String,
@@ -79,26 +79,26 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
 }
 
-/// What a project is and forbids.
+/// The settings of a project.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Project {
     pub(crate) created: u64,
     pub(crate) public: bool,
     /// The registry that it is a proxy cache of.
     pub(crate) registry_id: Option<u64>,
-    /// Where that is, `HOST:PORT`.
+    /// The address of that registry, `HOST:PORT`.
     pub(crate) upstream: Option<String>,
     /// The user who created it.
     pub(crate) owner: Option<String>,
     pub(crate) storage_limit: Option<u64>,
     pub(crate) used: u64,
-    /// The repositories that a proxy cache may be asked for.
+    /// The repositories that a proxy cache serves.
     pub(crate) filter: Option<String>,
-    /// A tag that is there stays as it is.
+    /// Existing tags can't be moved.
     pub(crate) immutable: bool,
-    /// `prevent_vul`, with a scanner that has seen none of its images: none is served.
+    /// `prevent_vul`, with no image scanned yet: none is served.
     pub(crate) prevents: bool,
-    /// `enable_content_trust_cosign`: what isn't signed isn't served.
+    /// `enable_content_trust_cosign`: unsigned images aren't served.
     pub(crate) trusts: bool,
 }
 
@@ -109,18 +109,18 @@ impl Project {
     }
 }
 
-/// Who may do what.
+/// The roles of accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// May everything.
+    /// An administrator.
     Admin,
-    /// A person, who may do everything with the projects that are theirs.
+    /// A person with all permissions on their own projects.
     User,
-    /// A robot of the whole system, with push and pull on all projects, and the right to look at them.
+    /// A system robot with pull and push on all projects, which may read their settings.
     SystemRobot,
-    /// A robot of the whole system, with push and pull on one project.
+    /// A system robot with pull and push on one project.
     SystemRobotOn(&'static str),
-    /// A robot of the whole system that may only pull.
+    /// A system robot that may only pull.
     Reader,
     /// A robot of one project.
     ProjectRobot(&'static str),
@@ -130,11 +130,11 @@ pub(crate) enum Role {
 struct Account {
     secret: String,
     role: Role,
-    /// `repository: delete`, `artifact: read`, `project: create` and `registry: create` and the like, where a robot has them besides.
+    /// Additional permissions of a robot, such as `repository: delete`, `artifact: read`, `project: create`.
     rights: Vec<&'static str>,
 }
 
-/// What an account may do with the images of a project.
+/// The permissions of an account on the images of a project.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rights {
     pull: bool,
@@ -142,7 +142,7 @@ struct Rights {
     delete: bool,
 }
 
-/// A bearer token: what its owner could do when it was issued, whatever was asked for.
+/// A bearer token: the permissions of its owner when it was issued, whatever the scope.
 #[derive(Debug)]
 struct Token {
     pub(crate) owner: Option<String>,
@@ -150,12 +150,12 @@ struct Token {
     access: HashMap<String, Rights>,
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Debug)]
 enum Identity {
-    /// Nobody, without a header.
+    /// Anonymous, without a header.
     None,
-    /// A header that convinces nobody.
+    /// An invalid header.
     Unknown,
     Account(String),
     Token(String),
@@ -178,7 +178,7 @@ impl Harbor {
         self
     }
 
-    /// With a right that a robot of that name has besides.
+    /// With an additional permission for a robot of that name.
     pub(crate) fn grant(self, name: &str, right: &'static str) -> Self {
         self.state.lock().accounts.get_mut(name).expect("an account").rights.push(right);
         self
@@ -195,12 +195,12 @@ impl Harbor {
         self.server.registry()
     }
 
-    /// A repository from within.
+    /// A repository, accessed directly.
     pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
         self.state.inside(path)
     }
 
-    /// Puts `image` there, past all rules.
+    /// Stores `image` directly, bypassing all rules.
     pub(crate) async fn hold(&self, image: &Image, path: &str, tag: &str) {
         image.push(&self.inside(path), tag).await;
         self.state.lock().tags.insert(format!("{path}:{tag}"));
@@ -224,7 +224,7 @@ impl Shared {
 }
 
 impl World {
-    /// Gives an account another secret; the old one is no good any more, nor are its tokens.
+    /// Changes the secret of an account; the old one and its tokens become invalid.
     pub(crate) fn renew(&mut self, name: &str, secret: &str) {
         if let Some(account) = self.accounts.get_mut(name) {
             secret.clone_into(&mut account.secret);
@@ -241,7 +241,7 @@ impl World {
         self.signed_in(header).map_or(Identity::Unknown, Identity::Account)
     }
 
-    /// The account that a Basic header proves.
+    /// The account of a valid Basic header.
     fn signed_in(&self, header: &str) -> Option<String> {
         let decoded = base64::engine::general_purpose::STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
         let text = String::from_utf8(decoded).ok()?;
@@ -253,7 +253,7 @@ impl World {
         self.accounts[account].role
     }
 
-    /// What an account, or nobody in particular, may do with the images of a project that exists.
+    /// The permissions of an account, or of an anonymous client, on the images of an existing project.
     fn rights(&self, account: Option<&str>, project: &str) -> Rights {
         let Some(found) = self.projects.get(project) else { return Rights::default() };
         let (pull, push) = match account.map(|name| self.role(name)) {
@@ -267,7 +267,7 @@ impl World {
         Rights { pull: pull || found.public, push, delete }
     }
 
-    /// Whether an account has a right that robots are given one by one.
+    /// Whether an account has this permission.
     fn has(&self, account: &str, project: &str, right: &str) -> bool {
         match self.role(account) {
             Role::Admin => true,
@@ -290,7 +290,7 @@ async fn answer(State(state): State<Shared>, request: Request, next: Next) -> Re
 }
 
 impl World {
-    /// The token service: whoever asks for something gets a token, if need be one of no use.
+    /// The token service: every request with a scope gets a token, possibly without permissions.
     fn issue(&mut self, request: &Request) -> Response {
         if request.method() != "GET" {
             return StatusCode::METHOD_NOT_ALLOWED.into_response();

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, SigningKey as _};
 use serde_json::{Value, json};
 
-/// Whom the tokens are for, and who gives them out.
+/// The audience and the issuer of the tokens.
 pub(crate) const SERVICE: &str = "tests";
 pub(crate) const ISSUER: &str = "issuer of the tests";
 
@@ -31,7 +31,7 @@ impl Signer {
         self.certificate.pem()
     }
 
-    /// A token, the `number`th, that gives these `rights`, `repository:NAME:ACTION` each, for an hour.
+    /// A token, the `number`th, that grants `rights`, `repository:NAME:ACTION` each, for an hour.
     pub(crate) fn sign(&self, rights: &BTreeSet<String>, number: usize) -> String {
         let mut access: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for right in rights {

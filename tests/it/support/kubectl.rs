@@ -5,17 +5,17 @@ use std::process::{Command, Stdio};
 
 use super::docker_registry::installed;
 
-/// A program of Kubernetes that works on files alone.
+/// A program of Kubernetes that works only on files.
 #[derive(Debug)]
 pub(crate) struct Program(PathBuf);
 
 impl Program {
-    /// `None`, said aloud, if it isn't installed.
+    /// `None`, with a message, if it isn't installed.
     pub(crate) fn helm() -> Option<Self> {
         Self::find("TRANSSHIP_TEST_HELM", "helm")
     }
 
-    /// `None`, said aloud, if it isn't installed.
+    /// `None`, with a message, if it isn't installed.
     pub(crate) fn kubectl() -> Option<Self> {
         Self::find("TRANSSHIP_TEST_KUBECTL", "kubectl")
     }
@@ -34,7 +34,7 @@ impl Program {
         std::env::join_paths(all).expect("paths without a colon")
     }
 
-    /// What it prints in `folder`.
+    /// Its output when run in `folder`.
     pub(crate) fn run(&self, folder: &Path, line: &str) -> String {
         let output = Command::new(&self.0).args(line.split_whitespace()).current_dir(folder).output();
         let output = output.unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -7,18 +7,18 @@ use transship::oci::{Registry, Repository};
 use super::emulator::Emulator;
 use super::moto::ACCOUNT;
 
-/// A running server, with nothing in it; it ends with this value.
+/// A running, empty server; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ministack(Emulator);
 
 impl Ministack {
-    /// Starts one. `None`, said aloud, if it isn't installed.
+    /// Starts one. `None`, with a message, if it isn't installed.
     ///
     /// # Panics
     /// As [`Emulator::start`].
     pub(crate) fn start() -> Option<Self> {
         let emulator = Emulator::start("ministack", ("TRANSSHIP_TEST_MINISTACK", "ministack"), |command, port| {
-            // Unless told so, it binds all addresses, and serves what starts processes of its own.
+            // By default it binds all addresses, and offers services that start processes.
             command.env("BIND_HOST", "127.0.0.1").env("SERVICES", "ecr,sts");
             command.env("GATEWAY_PORT", port.to_string()).env("MINISTACK_ACCOUNT_ID", ACCOUNT);
         });
@@ -30,7 +30,7 @@ impl Ministack {
         self.0.endpoint()
     }
 
-    /// A repository by the address of the registry, which asks nobody who they are.
+    /// A repository at the address of the registry, which requires no credentials.
     pub(crate) fn repository(&self, path: &str) -> Repository {
         let registry: Registry = self.0.address().to_string().parse().expect("a registry");
         Repository::new(registry, path).expect("a repository path")

@@ -2,15 +2,15 @@
 
 use super::emulator::Emulator;
 
-/// The account that moto always is.
+/// The account of every moto server.
 pub(crate) const ACCOUNT: &str = "123456789012";
 
-/// A running server, with nothing in it; it ends with this value.
+/// A running, empty server; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Moto(Emulator);
 
 impl Moto {
-    /// Starts one. `None`, said aloud, if it isn't installed.
+    /// Starts one. `None`, with a message, if it isn't installed.
     ///
     /// # Panics
     /// As [`Emulator::start`].
@@ -21,7 +21,7 @@ impl Moto {
         emulator.map(Self)
     }
 
-    /// What to set `AWS_ENDPOINT_URL_ECR` to.
+    /// The value for `AWS_ENDPOINT_URL_ECR`.
     pub(crate) fn endpoint(&self) -> String {
         self.0.endpoint()
     }

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use super::certificates::Authority;
 use super::docker_registry::installed;
 
-/// Where Debian has it, which isn't in everybody's PATH.
+/// Debian's path of nginx, which isn't in every PATH.
 const PROGRAM: &str = "/usr/sbin/nginx";
 
-/// A running nginx in a folder of its own; it ends when this is dropped.
+/// A running nginx in a separate folder; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Nginx {
     process: Child,
@@ -19,14 +19,14 @@ pub(crate) struct Nginx {
     folder: tempfile::TempDir,
 }
 
-/// How it is to be.
+/// The settings of nginx.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
-    /// HTTPS, with a certificate of a CA that nobody knows.
+    /// HTTPS, with a certificate of an untrusted CA.
     pub(crate) tls: bool,
     /// HTTP/2 over it.
     pub(crate) http2: bool,
-    /// Directives for what lies below `/`, where `REGISTRY` is the address of what is behind and `FOLDER` its folder.
+    /// Directives for `/`, where `REGISTRY` is the address of the registry behind and `FOLDER` the folder of nginx.
     pub(crate) location: String,
     /// Further servers and directives, with the same words.
     pub(crate) more: String,
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
 }
 
 impl Nginx {
-    /// Starts one in front of `registry`; `None`, with a word about it, if it isn't installed.
+    /// Starts one in front of `registry`; `None`, with a message, if it isn't installed.
     pub(crate) fn start(registry: SocketAddr, settings: &Settings) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let write = |name: &str, text: &[u8]| std::fs::write(folder.path().join(name), text).expect("a fresh folder");
@@ -50,7 +50,7 @@ impl Nginx {
             write("leaf.pem", server.certificate.as_bytes());
             write("key.pem", server.key.as_bytes());
         }
-        // It inherits the socket, as from an older nginx: so the port is the kernel's choice, and it listens by now.
+        // It inherits the socket, as from an older nginx: so the kernel chooses the port, and it listens already.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let path = folder.path().to_str().expect("UTF-8");
@@ -74,7 +74,7 @@ impl Nginx {
         self.folder.path().join("ca.pem")
     }
 
-    /// What went wrong, in its own words.
+    /// Its error log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
@@ -82,7 +82,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Not SIGKILL, of which its worker wouldn't hear. It may be gone already.
+        // Not SIGKILL, which wouldn't reach its worker. It may have ended already.
         let _ = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
         let _ = self.process.wait();
     }
@@ -99,7 +99,7 @@ fn configuration(address: SocketAddr, settings: &Settings) -> String {
     };
     let folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let folders: String = folders.iter().map(|name| format!("{name}_temp_path FOLDER/{name};\n")).collect();
-    // The folder is for the user of the tests alone, who may be root.
+    // Only the user of the tests can read the folder, and that may be root.
     format!(
         "daemon off;\nuser root;\nworker_processes 1;\npid FOLDER/pid;\nerror_log FOLDER/error.log;\nevents {{}}\n\
          http {{\naccess_log off;\n{folders}client_max_body_size 0;\n{more}\n\

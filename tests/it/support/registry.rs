@@ -10,15 +10,15 @@ use super::script::Script;
 use super::services::Service;
 use super::tokens::Tokens;
 
-/// How the registry is to be.
+/// The settings of the registry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) options: Options,
     /// Repositories must be created before they are written to.
     pub(crate) strict: bool,
-    /// It takes blobs as this service does.
+    /// It accepts uploads like this service.
     pub(crate) service: Option<Service>,
-    /// It wants bearer tokens from here.
+    /// It requires bearer tokens of this service.
     pub(crate) tokens: Option<Tokens>,
 }
 
@@ -28,17 +28,17 @@ pub(crate) struct Registry {
     pub(crate) script: Script,
     pub(crate) memory: Memory,
     server: Server,
-    /// What its repositories are called in `memory`.
+    /// The host name of its repositories in `memory`.
     inside: Name,
 }
 
 impl Registry {
-    /// Repositories come into being with the first push, everybody may do everything.
+    /// Repositories are created by the first push, and no credentials are required.
     pub(crate) async fn start() -> Self {
         Self::with(Settings::default()).await
     }
 
-    /// One that takes any JSON object as a manifest, as some do.
+    /// One that accepts any JSON object as a manifest, as some registries do.
     pub(crate) async fn lenient() -> Self {
         Self::with(Settings { options: Options { lenient: true, ..Options::default() }, ..Settings::default() }).await
     }
@@ -63,18 +63,18 @@ impl Registry {
         self.server.registry()
     }
 
-    /// A repository as a client names it.
+    /// The name of a repository for clients.
     pub(crate) fn repository(&self, path: &str) -> Repository {
         Repository::new(self.name(), path).expect("a repository path")
     }
 
-    /// A repository from within: to fill it and to look at it without a request.
+    /// A repository, accessed directly: to fill and read it without a request.
     pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
         let name = Repository::new(self.inside.clone(), path).expect("a repository path");
         self.memory.repository(&name)
     }
 
-    /// Creates a repository, as a strict registry wants it.
+    /// Creates a repository, as a strict registry requires.
     pub(crate) fn create(&self, path: &str) {
         self.memory.create(&Repository::new(self.inside.clone(), path).expect("a repository path"));
     }

@@ -27,14 +27,14 @@ impl Scene {
         self.cli.write(name, text);
     }
 
-    /// An image of this name and tag at the source.
+    /// Pushes an image with this name and tag to the source.
     pub(crate) async fn publish(&self, name: &str, tag: &str) -> Image {
         let image = image(&format!("{name}:{tag}")).build();
         image.push(&self.source.inside(name), tag).await;
         image
     }
 
-    /// Forgets the requests so far.
+    /// Clears the recorded requests.
     pub(crate) fn clear(&self) {
         self.source.script.clear();
         self.target.script.clear();

@@ -22,17 +22,17 @@ const MIB: u64 = 1 << 20;
 pub(crate) enum Service {
     /// Chunks of 4 MiB at most, and of several the last one wins.
     Ghcr,
-    /// No request of more than 20 MB.
+    /// No request above 20 MB.
     Acr,
     /// One request with a length; no chunks, and no empty blob.
     Google,
     /// Each chunk is answered with 201, and only the first one is kept.
     Ecr,
-    /// A proxy that takes no request of more bytes.
+    /// A proxy with this limit for the body of a request, in bytes.
     Proxy(u64),
 }
 
-/// What came by PATCH into an upload, by its path.
+/// The bytes sent by PATCH to each upload, by its path.
 #[derive(Debug, Clone)]
 struct Uploads {
     service: Service,
@@ -80,7 +80,7 @@ async fn pass(State(uploads): State<Uploads>, request: Request, next: Next) -> R
 }
 
 impl Uploads {
-    /// Takes a chunk as these services do, and says that all is well.
+    /// Handles a chunk like these services, which always report success.
     async fn keep(&self, request: Request) -> Response {
         let uri = request.uri().clone();
         let chunk = to_bytes(request.into_body(), usize::MAX).await.unwrap_or_default();
@@ -95,7 +95,7 @@ impl Uploads {
         (status, [(LOCATION, uri.to_string()), (RANGE, format!("0-{last}"))]).into_response()
     }
 
-    /// `request` with what came before it at the front of its body.
+    /// `request` with the earlier chunks at the front of its body.
     async fn join(&self, request: Request) -> Request {
         let kept = self.kept.lock().expect("no request panics while it holds the chunks").remove(request.uri().path());
         let Some(kept) = kept else { return request };
@@ -107,7 +107,7 @@ impl Uploads {
     }
 }
 
-/// Reads the request to its end first, so that the client hears the answer.
+/// Reads the whole request first, so that the client gets the answer.
 async fn refuse(request: Request, status: u16, code: &str) -> Response {
     let mut body = request.into_body().into_data_stream();
     while let Some(Ok(_)) = body.next().await {}

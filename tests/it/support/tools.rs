@@ -18,7 +18,7 @@ pub(crate) fn raw(reference: &str) -> Option<Vec<u8>> {
     Some(run("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{reference}")])?.stdout)
 }
 
-/// buildah with a store of its own in `folder`.
+/// buildah with a separate store in `folder`.
 pub(crate) fn buildah(folder: &Path, arguments: &[&str]) -> Option<String> {
     let (store, state) = (folder.join("store"), folder.join("run"));
     let mut all = vec!["--root", store.to_str()?, "--runroot", state.to_str()?, "--storage-driver", "vfs"];
