@@ -136,7 +136,7 @@ async fn agree(has_api: bool) {
         }
         let when = format!("seed {seed}, API {has_api}, deleted {deleted:?}");
         mirror.assert_agreed(&when).await;
-        // What verify says that sync brings back, it brings back.
+        // Sync restores what verify says it restores.
         mirror.expect("sync", 0, &when).await;
         mirror.expect("plan --check", 0, &format!("after sync, {when}")).await;
         mirror.expect("verify", 0, &format!("after sync, {when}")).await;

@@ -75,7 +75,7 @@ async fn real_registries_with_signed_tokens_mount_or_upload() {
     fill.write("mirror.yaml", list("both"));
     let run = fill.run("sync --json --no-lock").await;
     assert_eq!((run.code, mounted(&run)), (0, 100_000), "{run}");
-    assert!(target.tokens.requests().iter().any(|scopes| scopes.len() == 2), "a mount asks for both");
+    assert!(target.tokens.requests().iter().any(|scopes| scopes.len() == 2), "a mount needs both scopes");
 
     target.tokens.one_scope();
     fill.write("mirror.yaml", list("one"));

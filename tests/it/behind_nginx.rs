@@ -11,7 +11,7 @@ use crate::support::stores::registry_target;
 
 const HOST: &str = "proxy_set_header Host $http_host;";
 
-/// A registry that isn't ours, and what is in front of it.
+/// A third-party registry, and the proxy in front of it.
 struct Front {
     registry: DockerRegistry,
     nginx: Nginx,
@@ -71,7 +71,7 @@ async fn a_proxy_that_forwards_all_headers() {
     front.carries(&app(), &format!("{{ca: {}}}", front.nginx.ca().display())).await;
 }
 
-/// The registry tells its own URLs by what the proxy says of the request, which is wrong.
+/// The registry derives its URLs from the proxy's headers, which are wrong.
 #[tokio::test]
 async fn a_tls_proxy_with_a_wrong_location_header() {
     for (told, headers) in [
@@ -88,7 +88,7 @@ async fn a_tls_proxy_with_a_wrong_location_header() {
     }
 }
 
-/// nginx's own default is a megabyte.
+/// nginx's default is one megabyte.
 #[tokio::test]
 async fn a_proxy_with_a_small_body_limit() {
     let location = format!("client_max_body_size 1m; {HOST} proxy_pass http://REGISTRY;");
@@ -96,7 +96,7 @@ async fn a_proxy_with_a_small_body_limit() {
     front.carries(&app(), "{}").await;
 }
 
-/// As any client sees it that doesn't ask for an encoding.
+/// As for any client that doesn't request an encoding.
 #[tokio::test]
 async fn a_proxy_that_compresses_on_request() {
     let more = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0; gzip_types *;".to_owned();
@@ -105,7 +105,7 @@ async fn a_proxy_that_compresses_on_request() {
     front.carries(&multi_platform("app", &["linux/amd64", "linux/arm64"]), "{}").await;
 }
 
-/// A cache in front that asks for gzip, whatever its client asks for.
+/// A cache in front that requests gzip for every client.
 #[tokio::test]
 async fn a_proxy_that_always_compresses_json_works_or_is_named_in_the_error() {
     let inner = "gzip on; gzip_min_length 1; gzip_proxied any; gzip_http_version 1.0;

@@ -67,7 +67,7 @@ async fn check_proves_every_permission_and_leaves_nothing_behind() {
     let asked = scene.source.script.lines();
     let (first, rest) = asked.split_at(2);
     assert_eq!(first, ["GET /v2/ 200", "HEAD /v2/app/manifests/1 200"]);
-    // Whether blobs are served, and what refers to the image, in each way.
+    // The lookups of blobs and of referrers, in each form.
     for words in ["GET /v2/app/blobs/", "GET /v2/app/referrers/", ".sig 404", ".att 404", ".sbom 404"] {
         assert!(rest.iter().any(|line| line.contains(words)), "{words}: {asked:?}");
     }
@@ -88,7 +88,7 @@ async fn check_requests_the_pinned_digests() {
 
 #[tokio::test]
 async fn a_wrong_password_is_found_also_where_anonymous_pulls_work() {
-    // Everybody may read here, and who asks for a token with a scope gets one for nobody.
+    // Anonymous reads work here, and a request for a token with a scope gets an anonymous one.
     let tokens = Tokens::new().user("me", "right").public();
     let scene = Scene::new(Settings { tokens: Some(tokens), ..Settings::default() }, Settings::default()).await;
     let more = "registries:\n  SRC: {username: me, password: {file: ./password}}\n";
@@ -147,7 +147,7 @@ async fn a_request_to_a_failing_server_is_retried() {
     assert_eq!(scene.cli.run("check").await.code, 0);
 }
 
-/// What a registry does, and whether a run gets over it: `check` says the same beforehand.
+/// A fault of a registry, and whether a run succeeds despite it: `check` reports the same beforehand.
 #[tokio::test]
 async fn check_and_sync_agree() {
     let refuse = |status, code| Fault::refuse(status, code);
@@ -200,7 +200,7 @@ async fn check_and_sync_agree() {
             let check = scene.cli.run("check --json").await;
             let sync = scene.cli.run("sync --json").await;
             let case = format!("{policy}, {is_source}, {method} {path} {fault:?}");
-            // Where no target answers at all, a run ends with 2.
+            // If no target answers, a run ends with 2.
             assert_eq!(check.code == 0, sync.code == 0, "{case}: {check} {sync}");
         }
     }

@@ -149,7 +149,7 @@ async fn from_the_files_to_the_mirror_and_back() {
         let new = scene.cli.read(name).expect("a file");
         let new = upstream(&new);
         match *name {
-            // What is replaced by another image stays, and the entry's name with it.
+            // An image that is replaced by another stays, and so does the entry's name.
             "kustomize/prod/kustomization.yaml" => {
                 let added = old.replace("- name: httpd\n", "- name: httpd\n  newName: httpd\n");
                 assert_eq!(new, added, "{name}");
@@ -167,7 +167,7 @@ fn upstream(text: &str, target: &str) -> String {
     prefixes.iter().fold(text.into_owned(), |text, prefix| text.replace(prefix.as_str(), ""))
 }
 
-/// What containers run, and the rest.
+/// The images of containers, and the other ones.
 fn canonical(manifests: &str) -> (BTreeMap<String, usize>, Vec<String>) {
     let (images, rest): (Vec<&str>, Vec<&str>) = manifests.lines().partition(|line| line.contains("image: "));
     let mut counted = BTreeMap::new();

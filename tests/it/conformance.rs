@@ -283,7 +283,7 @@ async fn a_declined_mount_is_no_failure(subject: Subject) {
     assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(3000));
 }
 
-/// Tags are listed, whatever their number; a digest is no tag.
+/// All tags are listed; a digest isn't a tag.
 async fn tags_are_listed(subject: Subject) {
     let target = subject.target("conformance/tags");
     let graph = image("tags").build();

@@ -109,7 +109,7 @@ async fn images_that_the_list_names_or_selects_count_as_covered() {
         let run = cli.run("discover . --check").await;
         assert_eq!(run.code, code, "{image} {run}");
     }
-    // What the lock says that it has picked.
+    // The selected tags in the lock.
     cli.write(
         "mirror.lock",
         "version: 1\nselections:\n- source: quay.io/a/b\n  select:\n    semver: '>=2'\n  tags: ['3.0']\n",
@@ -129,7 +129,7 @@ async fn a_first_list_may_be_empty() {
         cli.read("mirror.yaml").as_deref(),
         Some("target: h.example/m\nimages: [docker.io/library/nginx:1.27]\n")
     );
-    // Two sources that would land on one name: the first is added.
+    // Two sources with the same target: the first is added.
     cli.write("mirror.yaml", "target: h.example/m\nlayout: '{name}'\nimages: [x:1]\n");
     cli.write("Dockerfile", "FROM a/y:1\nFROM b/y:1\n");
     let run = cli.run("discover . --write").await;
@@ -192,7 +192,7 @@ async fn skipped_and_broken_files_are_reported() {
     let binary = cli.run("discover binary.yaml").await;
     assert_eq!((binary.code, binary.stdout.as_str()), (1, ""), "{binary}");
     assert_eq!(binary.stderr, "error: binary.yaml: it is binary\n", "what is named isn't left in silence");
-    // Named, it is read all the same.
+    // If named, it is read.
     assert_eq!(cli.run("discover target").await.stdout, "docker.io/library/skipped:1  target/Dockerfile:1\n");
 }
 
@@ -229,7 +229,7 @@ async fn a_chart_is_rendered_if_helm_is_installed() {
     docker.io/library/mysql:8.1  web/values.yaml:3
     -- stderr
     ");
-    // One that can't be rendered is read by its values, and that is said.
+    // A chart that can't be rendered is read by its values, with a message.
     cli.write("web/templates/bad.yaml", "{{ required \"say x\" .Values.x }}\n");
     let run = cli.run("discover .").await;
     assert!(run.stderr.contains("web/Chart.yaml: the chart isn't rendered, its values.yaml and artifacthub.io/images are read instead: helm template failed: "), "{run}");
@@ -260,7 +260,7 @@ async fn text_in_other_encodings_is_reported_and_binary_files_are_skipped() {
         .file("old/compose.yaml", b"services:\n  a: {image: redis:7} # gr\xfc\xdfe\n")
         .file("bin/data.yaml", b"\x00\x01image: hidden:1\n")
         .file("old/data.json", b"{\"a\": \"\xfc\"}");
-    // In folders, binary files are left alone; what a text editor wrote isn't.
+    // In folders, binary files are skipped; text in another encoding isn't.
     let run = cli.run("discover .").await;
     assert_eq!((run.code, run.stdout.as_str()), (1, "docker.io/library/nginx:1.27  Dockerfile:1\n"), "{run}");
     assert_eq!(
@@ -283,18 +283,18 @@ async fn text_in_other_encodings_is_reported_and_binary_files_are_skipped() {
     }
 }
 
-/// Nobody writes to the pipe: reading it would never end.
+/// The pipe has no writer: reading it would never end.
 #[cfg(unix)]
 #[tokio::test]
 async fn one_signal_ends_the_reading_of_an_endless_pipe() {
     let cli = Cli::new().file("Dockerfile", "FROM nginx:1.27\n");
     let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
     assert!(made.success());
-    // The other end can be had only once somebody reads, so that the signal comes while it does.
+    // The other end can be opened only once the program reads, so the signal arrives during the read.
     let path = cli.path("pipe");
     let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
     let mut held = None;
-    let when = async { held = Some(opened.await.expect("it doesn't panic").expect("the pipe")) };
+    let when = async { held = Some(opened.await.expect("the task doesn't panic").expect("the pipe")) };
     let run = cli.interrupted("discover pipe Dockerfile", when).await;
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{run}");
     assert!(run.stderr.contains("interrupted: nothing was written"), "{run}");

@@ -21,7 +21,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// The page is `text`, or becomes so.
+/// Compares the page with `text`, or writes it.
 fn assert_page(name: &str, text: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(root().join(name), text).expect("the page can be written");
@@ -29,7 +29,7 @@ fn assert_page(name: &str, text: &str) {
     assert!(read(name) == text, "{name} isn't what it would be now: run `UPDATE_DOCS=1 cargo test --test it docs`");
 }
 
-/// What is generated of the page `name`, between the two marks, is `text`, or becomes so.
+/// Compares the generated part of the page `name`, between the two marks, with `text`, or writes it.
 fn assert_part(name: &str, text: &str) {
     let page = read(name);
     let (before, rest) = page.split_once("<!-- begin -->\n").expect("a mark");
@@ -56,7 +56,7 @@ fn trimmed(text: &str) -> String {
     text.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// The maps of mirror.yaml by their places, each with its keys, what they take and what they mean.
+/// The maps of mirror.yaml by path, each with its keys, their values and their meaning.
 type Maps = Vec<(String, Vec<[String; 3]>)>;
 
 #[test]
@@ -94,7 +94,7 @@ fn collect(root: &Value, map: &Value, place: &str, maps: &mut Maps) {
     }
     maps.push((place.to_owned(), rows));
     for (place, map) in below {
-        // What is a secret looks the same everywhere.
+        // Secrets have the same form everywhere.
         let is_new = !maps.iter().any(|(known, _)| *known == place);
         if is_new && place.matches('.').count() < 6 {
             collect(root, map, &place, maps);
@@ -133,7 +133,7 @@ fn inner<'a>(root: &'a Value, value: &'a Value) -> Vec<(&'static str, &'a Value)
     found
 }
 
-/// What may stand there, in words.
+/// The allowed values, in words.
 fn takes(root: &Value, value: &Value) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |word: String| {

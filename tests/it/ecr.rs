@@ -45,7 +45,7 @@ async fn a_missing_repository_is_created_once_with_the_settings() {
     let wanted = [Repository::new(registry.clone(), path).unwrap()];
 
     for first in [true, false] {
-        // A new one each time, as in a second run.
+        // A new session each time, as in a second run.
         let provisioners = Provisioners::new(&settings, Arc::clone(&sessions));
         let (_, missing) = provisioners.missing(&wanted).await.remove(0);
         assert_eq!(missing.unwrap(), first);

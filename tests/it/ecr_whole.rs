@@ -32,7 +32,7 @@ impl Scene {
         Self { source, ecr, cli }
     }
 
-    /// Each `NAME:TAG` is at the source, with a layer that all share, and in mirror.yaml.
+    /// Pushes each `NAME:TAG` to the source, with a layer that all share, and lists it in mirror.yaml.
     async fn publish(&self, names: &[&str], ecr: &str) -> Vec<Image> {
         let mut images = Vec::new();
         for name in names {
@@ -96,8 +96,8 @@ async fn eight_images_for_a_missing_repository_make_one_create_call() {
     let again = scene.cli.run("sync").await;
     assert_eq!(again.code, 0, "{again}");
     assert_eq!(account.asked("DescribePullThroughCacheRules").len(), 1);
-    assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work asks for no more than a token");
-    assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one that learns what is wanted");
+    assert_eq!(account.asked("DescribeRepositories").len(), 1, "a run without work requests only a token");
+    assert_eq!(scene.ecr.script.count("HEAD", "/manifests/"), 8 + 1, "each tag, and one request for the challenge");
 }
 
 #[tokio::test]
@@ -115,10 +115,10 @@ async fn a_late_signature_needs_no_call_to_the_control_plane() {
     let sync = scene.cli.run("sync --update --json").await;
     assert_eq!(sync.code, 0, "{sync}");
     assert_eq!(sync.json()["images"][0]["referrers"][0]["status"], "copied", "{sync}");
-    assert_eq!(calls(), before, "its tag is right, so its repository is there");
+    assert_eq!(calls(), before, "its tag is up to date, so its repository exists");
 }
 
-/// What a run asks of repositories, beside tokens.
+/// The API calls of a run about repositories, without those for tokens.
 const CONTROL_PLANE: [&str; 5] = [
     "DescribePullThroughCacheRules",
     "DescribeRepositories",
@@ -164,7 +164,7 @@ async fn a_pull_through_cache_is_refused_before_anything_is_pulled() {
 const POLICIES: &str =
     "reconcile: true\n      create: {lifecycle_policy: lifecycle.json, repository_policy: policy.json}";
 
-/// Three repositories that exist: one is as wanted, but for the order of keys; one isn't; one gets nothing.
+/// Three existing repositories: one equals the settings except for the order of keys; one differs; one gets no image.
 async fn existing(ecr: &str) -> (Scene, Vec<Image>) {
     let mut scene = Scene::new().await;
     scene.cli = scene.cli.file("policy.json", POLICY);
@@ -205,7 +205,7 @@ async fn policies_of_existing_repositories_are_reconciled_if_set() {
     assert_eq!((lifecycle.len(), &lifecycle[0]["repositoryName"]), (1, &json!("mirror/other")));
     assert_eq!(account.asked("SetRepositoryPolicy").len(), 2);
     let asked = account.asked("GetLifecyclePolicy").len();
-    assert_eq!(asked, 2 * 2, "plan and sync, of the two that get something");
+    assert_eq!(asked, 2 * 2, "plan and sync, for the two with images");
 
     assert_eq!(scene.cli.run("sync").await.code, 0);
     assert_eq!(account.asked("GetLifecyclePolicy").len(), asked, "without work, nothing is compared");
@@ -286,13 +286,13 @@ async fn blobs_are_mounted_only_if_the_account_enables_it() {
         scene.assert_mirrored(&images, &names).await;
         let lines = scene.ecr.script.lines();
         let mounts: Vec<_> = lines.iter().filter(|line| line.contains("mount=")).collect();
-        // Whoever comes first leads. Those before it in the plan don't wait for its manifest, those behind it do.
+        // The first request sends the blob. Images before it in the plan don't wait for its manifest, later ones do.
         let expected = if enabled { 1..=2 } else { 0..=0 };
         assert!(expected.contains(&mounts.len()), "{lines:#?}");
         assert!(mounts.iter().all(|line| line.ends_with(" 201")), "{mounts:?}");
         assert_eq!(scene.ecr.account.asked("GetAccountSetting").len(), 1);
         let layer = images[0].blobs[1].digest().as_str();
-        assert_eq!(scene.source.script.count("GET", layer), 1, "it leaves the upstream once");
+        assert_eq!(scene.source.script.count("GET", layer), 1, "it is read from the source once");
     }
 }
 
@@ -337,24 +337,24 @@ async fn the_fake_refuses_the_same_requests_as_ecr() {
     ecr.account.create("b", json!({}));
     assert_eq!(status("GET /v2/a/tags/list?n=1001").await.0, 405);
 
-    // In chunks: all of them are taken, and none is kept.
+    // In chunks: each is accepted, and none is stored.
     let (_, upload) = status("POST /v2/a/blobs/uploads/").await;
     let (patched, next) = ask(&ecr, &format!("PATCH {upload}"), &current, blob.bytes.to_vec()).await;
     assert_eq!(patched, 201);
     let sign = if next.contains('?') { '&' } else { '?' };
     assert_eq!(status(&format!("PUT {next}{sign}digest={}", blob.digest())).await.0, 400);
 
-    // A blob is mounted when mounting is on and a manifest refers to it; and a tag never moves.
+    // A blob is mounted if mounting is enabled and a manifest refers to it; and a tag never moves.
     ecr.account.enable_mounting();
     let mount = format!("POST /v2/b/blobs/uploads/?mount={}&from=a", blob.digest());
-    blob.push(&ecr.account.inside("a")).await.expect("a push from within");
+    blob.push(&ecr.account.inside("a")).await.expect("a direct push");
     assert_eq!(status(&mount).await.0, 202);
     shared.push(&ecr.account.inside("a"), "1").await;
     assert_eq!(status(&mount).await.0, 201);
     let put = ask(&ecr, "PUT /v2/a/manifests/1", &current, shared.manifest.bytes().to_vec()).await;
     assert_eq!(put, (400, "TAG_INVALID".into()));
 
-    // Sooner or later, whoever sends manifests without a pause is told to wait.
+    // Pushing manifests without a pause is throttled sooner or later.
     let mut answers = Vec::new();
     while answers.len() < 1000 && answers.last() != Some(&429) {
         answers.push(status("PUT /v2/b/manifests/x").await.0);

@@ -3,6 +3,7 @@
 mod cached;
 mod empty_repository;
 mod fallback;
+mod filtered;
 mod foreign;
 mod lying;
 mod mounted_from_source;
@@ -10,7 +11,6 @@ mod mounts;
 mod odd;
 mod order;
 mod overwrite;
-mod parts;
 mod referrers;
 mod sharing;
 
@@ -212,7 +212,7 @@ async fn content_that_the_target_reports_missing_is_sent_after_all() {
     assert_eq!(statuses(&outcomes), [Status::Copied], "{outcomes:?}");
     batch.assert_at(&image, "dst.test/app", "1").await;
     assert_eq!(batch.stores.count(What::PushManifest), 2);
-    assert!(outcomes[0].bytes.copied >= 1000, "what the repair moved is counted");
+    assert!(outcomes[0].bytes.copied >= 1000, "repaired bytes are counted");
 }
 
 #[tokio::test]

@@ -205,7 +205,7 @@ async fn secrets_are_printed_to_a_terminal_only_on_request() {
         let (code, seen) = cli.run_at_terminal(&format!("export {kind} -o out")).await;
         assert!(code == 0 && !seen.contains("hunter2"), "{kind}: {seen}");
     }
-    // What holds none is shown.
+    // Files without secrets are printed.
     let (code, seen) = cli.run_at_terminal("export env --lock mirror.lock").await;
     assert!(code == 2 && seen.contains("the lock doesn't exist"), "{seen}");
 }
@@ -232,7 +232,7 @@ async fn kubernetes_objects_match_their_schemas() {
         let Some(run) = installed("kubernetes-validate", run) else { return };
         let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "{flags}: {said}{written}");
-        // A key too many would be told.
+        // An unknown key would be reported.
         cli.write("wrong.yaml", written.replacen("kind: Secret\n", "kind: Secret\nunknown: 1\n", 1));
         let run = std::process::Command::new(&program).arg("--strict").arg(cli.path("wrong.yaml")).output();
         assert!(!run.expect("it ran before").status.success());

@@ -25,20 +25,20 @@ use crate::support::cli::Run;
 
 /// `limits.max_wait` of the runs.
 const MAX_WAIT: Duration = Duration::from_secs(6);
-/// How long a run may take: as long as hosts are waited for, and what the rest takes, on a machine that does other things.
+/// The time limit of a run: the waiting time for hosts, and the rest of the work on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
 /// Of how many pairs one is tried.
 const STRIDE: usize = 5;
 /// Cells at once: most of them wait.
 const AT_ONCE: usize = 8;
 
-/// What a cell came to.
+/// The result of a cell.
 #[derive(Debug, Default)]
 struct Figures {
     hits: usize,
     failed: usize,
     seconds: f64,
-    /// What doesn't hold.
+    /// The broken promises.
     wrong: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ struct Outcome {
     target: Option<usize>,
     failed: bool,
     error: String,
-    /// It is told that the target has refused something that refers to it.
+    /// The report says that the target has refused a referrer.
     lacks_referrers: bool,
 }
 
@@ -126,7 +126,7 @@ async fn try_cell(cell: Cell, corpus: &Corpus, count: usize) -> Figures {
             }
         }
     }
-    // Where all connections break, so do those of others.
+    // If all connections break, those of other requests do too.
     let is_minimal = cell.cost == Cost::Nothing && cell.fault != Fault::NoConnection;
     figures.judge_requests(&plot.seen(), corpus, is_minimal);
     figures
@@ -158,7 +158,7 @@ impl Figures {
         if (run.code == 0) != (self.failed == 0) {
             self.wrong.push(format!("exit {} with {} failures", run.code, self.failed));
         }
-        // A registry that says that it has none has none.
+        // A registry that reports no referrers has none.
         let is_told_of_none = matches!((cell.kind, cell.fault), (Kind::Resolve, Fault::Status(404)));
         let with_referrers = cell.kind != Kind::Referrers && !is_told_of_none;
         for target in 0..2 {
@@ -182,7 +182,7 @@ impl Figures {
         }
     }
 
-    /// What was asked: no manifest twice, none pushed before its content; where nothing may fail, no blob more often than
+    /// Checks the requests: no manifest twice, none pushed before its content; if nothing may fail, no blob more often than
     /// the faults explain.
     fn judge_requests(&mut self, seen: &[Seen], corpus: &Corpus, is_minimal: bool) {
         let mut pulls: HashMap<&str, usize> = HashMap::new();
@@ -198,7 +198,7 @@ impl Figures {
             self.wrong.push(format!("pulled twice: {twice:?}"));
         }
         let is_push = |seen: &&Seen| seen.method == "PUT" && seen.path.contains("/manifests/");
-        // That is how the targets say that something is missing.
+        // This is the targets' answer to missing content.
         for seen in seen.iter().filter(is_push).filter(|seen| !seen.hit && seen.status == Some(400)) {
             self.wrong.push(format!("a push is refused: {} {:?}", seen.path, seen.status));
         }
@@ -209,7 +209,7 @@ impl Figures {
     }
 }
 
-/// The cells to try without being asked: one of each fifth pair.
+/// The cells that the suite tries: one of each fifth pair.
 fn sample() -> Vec<Cell> {
     let pairs = rules::table().into_iter().step_by(STRIDE).enumerate();
     pairs.map(|(at, cells)| cells[at % cells.len()]).collect()
@@ -251,7 +251,7 @@ async fn every_fault_costs_what_it_may_and_no_more() {
     });
     let began = Instant::now();
     let mut tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
-    // A machine that is busy isn't the program's fault.
+    // A busy machine isn't the program's fault.
     for (cell, figures) in &mut tried {
         if matches!(figures, Ok(figures) if figures.seconds > BOUND.as_secs_f64()) {
             *figures = Ok(try_cell(*cell, &corpus, counts[&cell.kind]).await);

@@ -79,7 +79,7 @@ async fn a_second_run_reports_the_first_and_continues_or_waits() {
         let second = scene.cli.run("sync --only */app:*").await;
         assert_eq!(second.code, 0, "{second}");
         assert!(second.stderr.contains("another run uses mirror.lock (pid "), "{second}");
-        assert!(!scene.cli.run("plan").await.stderr.contains("another run"), "who only looks isn't told");
+        assert!(!scene.cli.run("plan").await.stderr.contains("another run"), "read-only commands don't report it");
         assert!(!scene.cli.run("sync --no-lock --dry-run").await.stderr.contains("another run"));
         let third = scene.cli.run("lock --wait");
         let (third, ()) = tokio::join!(third, async { gate.open() });
@@ -154,7 +154,7 @@ async fn a_single_value_is_accepted_for_a_list() {
     let cli = Cli::new();
     let file = "targets: oci:disk\nimages: {image: a.example/b, tags: 1.10, platforms: linux/amd64}\n";
     cli.write("mirror.yaml", file);
-    assert_eq!(cli.run("plan").await.code, 2, "a map is no list");
+    assert_eq!(cli.run("plan").await.code, 2, "a map isn't a list");
     cli.write("mirror.yaml", file.replace("images: {", "images:\n  - {"));
     let run = cli.run("update a.example/b:nope").await;
     assert!(run.code == 2 && run.stderr.contains("a.example/b:nope isn't in mirror.yaml"), "{run}");

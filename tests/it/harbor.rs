@@ -114,7 +114,7 @@ async fn eight_images_for_a_missing_project_make_one_create_call() {
 
     let plan = scene.cli.run("plan --json").await;
     assert_eq!(plan.code, 0, "{plan}");
-    assert_eq!(scene.harbor.state.lock().creations, Vec::<Value>::new(), "a plan creates nothing");
+    assert_eq!(scene.harbor.state.lock().creations, Vec::<Value>::new(), "plan creates nothing");
 
     scene.clear();
     let sync = scene.cli.run("sync --json").await;
@@ -128,7 +128,7 @@ async fn eight_images_for_a_missing_project_make_one_create_call() {
         image.assert_in(&scene.harbor.inside(&format!("mirror/{name}")), "1").await;
     }
     let created = sync.json()["repositories"].as_array().unwrap().iter().filter(|r| r["created"] == true).count();
-    assert_eq!(created, 8, "each of them came into being");
+    assert_eq!(created, 8, "each was created");
 
     scene.clear();
     assert_eq!(scene.cli.run("sync").await.code, 0);

@@ -15,7 +15,7 @@ use crate::support::nginx::{Nginx, Settings};
 use crate::support::registry::Registry;
 use crate::support::tls::TlsFront;
 
-/// Counts the connections that it passes on.
+/// Counts the connections that it forwards.
 struct Relay {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -42,7 +42,7 @@ impl Relay {
         Self { address, connections, task }
     }
 
-    /// How many there were since the last call.
+    /// The number of connections since the last call.
     fn count(&self) -> usize {
         self.connections.swap(0, Ordering::Relaxed)
     }
@@ -131,7 +131,7 @@ async fn a_servers_limit_of_concurrent_streams_is_respected() {
     assert_eq!(warm, (1, 1));
 }
 
-/// It offers HTTP/2 and can't speak it.
+/// The server offers HTTP/2 but can't serve it.
 #[tokio::test]
 async fn a_broken_http2_falls_back_to_http1() {
     let (source, target) = (Registry::start().await, Registry::start().await);

@@ -39,8 +39,8 @@ async fn a_killed_run_leaves_no_tag_and_the_next_completes_it() {
     }
 }
 
-/// Wherever a run is stopped, the next one sends nothing that had arrived, but of images whose first blob, a few bytes, had
-/// not: it is what tells that a repository without tags holds something.
+/// Wherever a run is stopped, the next one sends no received blob again, except for images whose first blob, a few
+/// bytes, was not: its lookup shows that a repository without tags has content.
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupted_run_resumes_without_sending_large_blobs_again() {
@@ -97,7 +97,7 @@ async fn two_concurrent_runs_dont_disturb_each_other() {
     scene.list("  - SRC/app:1\n  - SRC/other:1\n");
     let gate = Gate::closed();
     scene.source.script.times(4, "GET", "/manifests/", Fault::Wait(gate.clone()));
-    // One of each: so both are amid their work. A run's first manifest comes alone.
+    // One of each, so both are running. A run's first manifest is read alone.
     let both = async {
         gate.reached(2).await;
         gate.open();
@@ -123,7 +123,7 @@ async fn two_selections_for_one_tag_conflict_unless_their_digests_are_equal() {
     scene.assert_mirrored(&app, "one", "1").await;
     let error = &sync.json()["images"][1]["error"];
     assert_eq!((&error["stage"], &error["kind"]), (&"plan".into(), &"conflict".into()), "{sync}");
-    // What a run is about doesn't change whose tag it is.
+    // The selection of a run doesn't change which image owns the tag.
     assert_eq!(statuses(&scene.cli.run("sync --json --only */other:*").await), ["conflict"]);
     scene.assert_mirrored(&app, "one", "1").await;
 
@@ -183,9 +183,9 @@ async fn without_an_aws_registry_no_aws_file_is_read() {
     let mut scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
-    // Whoever opens a pipe that nobody writes to waits for good.
+    // Opening a pipe without a writer blocks for ever.
     let pipe = scene.cli.path("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed");
     assert!(made.success());
     scene.cli = scene.cli.env("AWS_CONFIG_FILE", &pipe).env("AWS_SHARED_CREDENTIALS_FILE", &pipe);
     assert_eq!(scene.cli.run("sync").await.code, 0);
@@ -206,7 +206,7 @@ async fn a_stalled_download_is_resumed_after_idle_timeout() {
     scene.assert_mirrored(&app, "app", "1").await;
 }
 
-/// A manifest that a target stores as something else is pushed once more, and then told.
+/// A manifest that a target stores under another digest is pushed again once, and then reported.
 #[tokio::test]
 async fn the_digest_that_the_target_reports_is_checked() {
     for (path, name) in [("/manifests/sha256:", "a child"), ("/manifests/1", "the root")] {

@@ -1,7 +1,7 @@
 //! OCI image layouts in every place of a repository: `copy`, `target:`, `sync --target` and `sync --from`.
 
 mod damage;
-mod others;
+mod other_tools;
 
 use crate::support::cli::Cli;
 use crate::support::images::{self, image, multi_platform, tagged};
@@ -28,7 +28,7 @@ async fn a_registry_a_layout_and_a_registry_hold_the_same_bytes() {
     found.sort();
     let mut sorted = expected.clone();
     sorted.sort();
-    assert_eq!(found, sorted, "each by its canonical source, and nothing else");
+    assert_eq!(found, sorted, "each by its canonical source");
     let target = written.json()["images"][0]["target"].as_str().expect("a target").to_owned();
     assert_eq!(target, format!("oci:out:{}", expected[0]));
     assert_eq!(scene.target.script.lines(), Vec::<String>::new());
@@ -93,7 +93,7 @@ async fn an_image_without_a_tag_is_reachable_by_digest() {
     let out = scene.cli.path("out");
     let found = assert_valid(&out);
     assert_eq!(found.len(), list.digests().len());
-    assert_eq!((entries(&out).len(), names(&out)), (1, vec!["-".to_owned()]), "children have no entries of their own");
+    assert_eq!((entries(&out).len(), names(&out)), (1, vec!["-".to_owned()]), "children have no separate entries");
     let target = format!("oci:out:{}/app@{}", scene.source.name(), list.digest());
     assert_eq!(run.json()["images"][0]["target"], target);
     scene.clear();
@@ -119,7 +119,7 @@ async fn every_image_is_read_from_the_layout_and_missing_ones_fail() {
     let error = &run.json()["images"][1]["error"];
     let message = format!("resolve 2 in oci:out:{}/app: the manifest doesn't exist", scene.source.name());
     assert_eq!((error["side"].as_str(), error["message"].as_str()), (Some("source"), Some(message.as_str())));
-    assert_eq!(scene.cli.read("mirror.lock"), lock, "what the layout has isn't what upstream serves");
+    assert_eq!(scene.cli.read("mirror.lock"), lock, "the layout differs from the source");
     scene.assert_mirrored(&one, "app", "1").await;
     scene.assert_mirrored(&one, "picked", "1").await;
 
@@ -200,7 +200,7 @@ async fn a_layout_is_verified_like_any_target() {
     assert_eq!(scene.cli.run("verify --deep").await.code, 0);
     let run = scene.cli.run("verify --content --json").await;
     assert_eq!(run.code, 3, "{run}");
-    std::fs::remove_file(&layer).expect("it was there");
+    std::fs::remove_file(&layer).expect("it existed");
     assert_eq!(scene.cli.run("verify --deep").await.code, 3);
 }
 
@@ -219,7 +219,7 @@ async fn a_damaged_file_shared_by_several_images_is_one_difference() {
         .map(|digest| std::fs::metadata(file(&scene.cli.path("out"), &digest.parse().unwrap())).unwrap().len())
         .sum();
     assert_eq!((whole.code, present), (0, Some(files)), "each file is read once: {whole}");
-    std::fs::remove_file(file(&scene.cli.path("out"), a.blobs[1].digest())).expect("it was there");
+    std::fs::remove_file(file(&scene.cli.path("out"), a.blobs[1].digest())).expect("it existed");
     let run = scene.cli.run("verify --deep --json").await;
     assert_eq!((run.code, run.json()["differences"].as_array().map(Vec::len)), (3, Some(1)), "{run}");
     let reasons = [0, 1].map(|at| run.json()["images"][at]["reason"].as_str().map(str::to_owned));
@@ -331,7 +331,7 @@ async fn plan_and_check_support_layouts() {
     assert_eq!((plan.code, &plan.json()["images"][0]["action"]), (0, &"copy".into()), "{plan}");
     let check = cli.run("check --json").await;
     assert_eq!(check.code, 0, "{check}");
-    assert!(!cli.path("out").exists(), "nothing is made before it is asked for");
+    assert!(!cli.path("out").exists(), "no directory is created early");
     assert_eq!(cli.run("sync").await.code, 0);
     let check = cli.run("check").await;
     assert!(check.code == 0 && check.stdout.contains("oci:out"), "{check}");
@@ -345,7 +345,7 @@ async fn plan_and_check_support_layouts() {
         let check = cli.run(&format!("sync --target {target}")).await;
         assert!(check.code != 0 && check.stdout.contains(why), "{check}");
     }
-    assert!(!cli.path(".transship").exists(), "a folder that is no layout stays as it is");
+    assert!(!cli.path(".transship").exists(), "a folder that isn't a layout is unchanged");
     // A new disk isn't quite empty.
     std::fs::create_dir_all(cli.path("disk/lost+found")).expect("a folder");
     let sync = cli.run("sync --target oci:disk").await;

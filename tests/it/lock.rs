@@ -121,7 +121,7 @@ async fn the_hold_of_a_killed_run_is_ignored() {
     let script = "import fcntl,sys,time\nf=open(sys.argv[1],'r+')\nfcntl.flock(f,fcntl.LOCK_EX)\nprint(flush=True)\ntime.sleep(600)";
     let mut holder = tokio::process::Command::new("python3");
     holder.args(["-c", script]).arg(&path).stdout(std::process::Stdio::piped()).kill_on_drop(true);
-    let mut holder = holder.spawn().expect("python3 is there");
+    let mut holder = holder.spawn().expect("python3 is installed");
     let mut first = [0];
     tokio::io::AsyncReadExt::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut first)
         .await
@@ -184,7 +184,7 @@ async fn an_unusable_only_target_stops_the_run_before_any_request() {
         assert_eq!((&json["exit"], json["images"].as_array().map(Vec::len)), (&2.into(), Some(2)), "{json}");
         assert_eq!(json["images"][0]["error"]["side"], "target");
     }
-    assert!(!scene.cli.path("folder/blobs").exists(), "a folder that is something else stays as it is");
+    assert!(!scene.cli.path("folder/blobs").exists(), "another kind of folder is unchanged");
     // The images of another, usable target are mirrored.
     scene.write("mirror.yaml", "targets: [\"oci:folder\", DST/m]\nlayout: \"{name}\"\nimages: [\"SRC/app:1\"]\n");
     let run = scene.cli.run("sync --json").await;

@@ -27,7 +27,7 @@ fn attestations(app: &Image) -> Vec<Digest> {
     attestations.map(|entry| entry["digest"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// `app` without the entries of `dropped`: each member and each entry as it stands there, and nothing between them.
+/// `app` without the entries of `dropped`: each member and entry unchanged, with no white space between them.
 fn without(app: &Image, dropped: &[Digest]) -> Digest {
     if dropped.is_empty() {
         return app.digest().clone();
@@ -66,7 +66,7 @@ async fn an_image_with_a_missing_attestation_fails_with_the_key_to_set() {
     assert_eq!(run.code, 1, "{run}");
     let error = run.json()["images"][0]["error"].clone();
     assert!(error["hint"].as_str().unwrap().contains("missing_attestations: drop"), "{error:#}");
-    // What the hint says helps.
+    // The hint helps.
     scene.list("  - {image: SRC/app:1, missing_attestations: drop}\n");
     let update = scene.cli.run(&format!("update {}/app", scene.source.name())).await;
     assert_eq!(update.code, 0, "{update}");
@@ -100,13 +100,13 @@ async fn only_missing_attestations_are_dropped() {
             let is_there = target.resolve(&Selector::Digest(digest.clone())).await.is_ok();
             assert_eq!(is_there, !gone.contains(digest), "{digest}");
         }
-        // The lock tells what was left out: nobody asks again.
+        // The lock records the dropped entries: they aren't requested again.
         scene.clear();
         for (line, code) in [("plan --check", 0), ("verify --deep", 0), ("sync", 0)] {
             assert_eq!(scene.cli.run(line).await.code, code, "{line}");
         }
         assert_eq!(scene.source.script.lines(), Vec::<String>::new());
-        // Neither is it asked for a target that is lost.
+        // They aren't requested for a lost target either.
         target.delete_tag(&"1".parse().unwrap());
         assert_eq!(scene.cli.run("sync --no-cache").await.code, 0);
         assert_eq!(target.resolve(&tagged("1")).await.unwrap().digest, expected);

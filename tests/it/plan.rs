@@ -43,7 +43,7 @@ impl Scene {
         let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
         let from: Repository = "src.test/app".parse().unwrap();
         let targets: Vec<Repository> = ["a.test/app", "b.test/app"].map(|text| text.parse().unwrap()).into();
-        // One target has a child of it already.
+        // One target already has a child of it.
         app.children[0].push(&memory.repository(&targets[0]), "child").await;
         let mut lock = Lock::default();
         let tags: [transship::oci::Tag; 2] = ["1", "1.0"].map(|tag| tag.parse().unwrap());
@@ -86,13 +86,13 @@ impl Scene {
 #[tokio::test]
 async fn a_manifest_is_counted_once_for_all_its_tags_and_targets() {
     let scene = Scene::new().await;
-    // For the second target other children may be to pull.
+    // Other children may have to be pulled for the second target.
     let plan = scene.plan(Spending::Nothing).await;
     assert_eq!(pulls(&plan), [(1, false), (0, false), (0, true), (0, true)]);
 
     scene.recorded.clear();
     let plan = scene.plan(Spending::Pulls).await;
-    // Root and one child for the first target; the other child for the second. What refers to the children isn't known yet.
+    // Root and one child for the first target; the other child for the second. Referrers of the children aren't known yet.
     assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
     assert_eq!(scene.read(), 3, "pricing reads each once, too");
 }
@@ -101,7 +101,7 @@ async fn a_manifest_is_counted_once_for_all_its_tags_and_targets() {
 async fn cached_manifests_are_not_counted() {
     let folder = tempfile::tempdir().unwrap();
     let mut scene = Scene::new().await;
-    // What refers to the children would be to find.
+    // Referrers of the children would have to be found.
     scene.images[0].handling.referrers.policy = ReferrerPolicy::None;
     scene.stores = Arc::new(CachedStores::new(Arc::clone(&scene.stores), folder.path().to_owned(), 1 << 20));
     let source = scene.stores.source(&scene.images[0].repository).unwrap();
@@ -109,13 +109,13 @@ async fn cached_manifests_are_not_counted() {
     assert_eq!(pulls(&plan), [(1, false), (0, false), (0, true), (0, true)]);
 
     source.manifest(scene.app.digest()).await.unwrap();
-    // The children may be at the target or not: nobody has asked.
+    // The children haven't been looked up at the target.
     let plan = scene.plan(Spending::Nothing).await;
     assert_eq!(pulls(&plan), [(0, false), (0, false), (0, true), (0, true)]);
     scene.recorded.clear();
     let plan = scene.plan(Spending::Pulls).await;
     assert_eq!(scene.read(), 2);
-    // They have been read now, and so cost the copy nothing.
+    // They have been read now, and cost the copy nothing.
     assert_eq!(pulls(&plan), [(0, true); 4]);
     assert_eq!(pulls(&scene.plan(Spending::Nothing).await), [(0, true); 4]);
 }

@@ -9,7 +9,7 @@ use crate::support::images::{Image, image, index, multi_platform, tagged};
 use crate::support::scene::{Scene, statuses};
 use crate::support::script::Fault;
 
-/// Two attested platforms, a third one, and something for no platform.
+/// Two attested platforms, a third one, and a child without platform.
 fn app() -> Image {
     let of = |platform: &str| image(&format!("app {platform}")).platform(platform).build();
     index()
@@ -34,7 +34,7 @@ fn both(run: &Run) -> (Digest, Digest) {
 }
 
 impl Scene {
-    /// One image, `SRC/app:1`, for these platforms, and nobody asks for its referrers.
+    /// One image, `SRC/app:1`, for these platforms, without referrers.
     fn only(&self, platforms: &str) {
         self.list(&format!("  - {{image: 'SRC/app:1', platforms: [{platforms}], referrers: none}}\n"));
     }
@@ -43,7 +43,7 @@ impl Scene {
         app.push(&self.source.inside("app"), "1").await;
     }
 
-    /// Fails unless the tag at the target is an index of exactly these, all of them whole.
+    /// Fails unless the tag at the target is an index of exactly these children, with their content.
     async fn assert_holds(&self, mirrored: &Digest, children: &[&Image]) {
         let target = self.target.inside("mirror/app");
         assert_eq!(target.resolve(&tagged("1")).await.expect("a tag").digest, *mirrored);
@@ -85,7 +85,7 @@ async fn a_filtered_image_keeps_its_attestations_and_both_digests_are_reported()
         assert!(lock.contains(line), "{lock}");
     }
 
-    // With the lock, nothing is asked of the source, and one HEAD of the target.
+    // With the lock, the source gets no request, and the target one HEAD.
     for line in ["sync --json", "sync --locked --json"] {
         scene.clear();
         let again = scene.cli.run(line).await;
@@ -110,7 +110,7 @@ async fn a_filtered_image_has_the_same_digest_from_every_host_and_in_every_run()
         found.push(both(&scene.cli.run("sync --json --no-lock").await));
     }
     assert!(found.iter().all(|both| *both == found[0]), "{found:?}");
-    // Never to change: it is in people's locks.
+    // Never change it: users' locks contain it.
     let expected = "sha256:803603e9a9c7454fbf22deaf3f15724479fe4bd2395546c0dad8ee322b57e136";
     assert_eq!(found[0].1.as_str(), expected);
 }
@@ -196,7 +196,7 @@ async fn a_new_index_with_the_same_filtered_content_moves_the_pin_and_pushes_not
     scene.only("linux/amd64");
     let first = both(&scene.cli.run("sync --json").await);
 
-    // The same digest is the same part: nobody reads it again.
+    // An equal digest means equal content: it isn't read again.
     scene.clear();
     assert_eq!(statuses(&scene.cli.run("sync --update --json").await), ["up_to_date"]);
     assert_eq!(scene.source.script.lines(), ["HEAD /v2/app/manifests/1 200"]);
@@ -317,7 +317,7 @@ async fn each_tag_of_a_filtered_selection_has_a_pin() {
     assert_eq!(statuses(&sync), ["copied", "copied"], "{sync}");
     let lock = scene.cli.read("mirror.lock").expect("a lock");
     assert_eq!((lock.matches("- linux/arm64").count(), lock.matches("mirrored: ").count()), (2, 2), "{lock}");
-    // The tags can't be listed any more: both parts stay as they are pinned, and are told as failed.
+    // The tags can't be listed any more: both pins stay, and both images are reported as failed.
     scene.source.script.always("GET", "/tags/list", Fault::refuse(403, "DENIED"));
     let update = scene.cli.run("sync --update --json").await;
     assert_eq!((update.code, statuses(&update)), (1, vec!["failed".to_owned(); 2]), "{update}");

@@ -164,7 +164,11 @@ async fn a_mount_refused_in_any_way_becomes_an_upload() {
         a.assert_in(&target.inside("a"), "1").await;
         b.assert_in(&target.inside("b"), "1").await;
         assert!(target.script.count("POST", "mount=") > 0);
-        assert_eq!(source.script.count("GET", a.blobs[1].digest().as_str()), 1, "the layer leaves the upstream once");
+        assert_eq!(
+            source.script.count("GET", a.blobs[1].digest().as_str()),
+            1,
+            "the layer is read from the source once"
+        );
     }
 }
 

@@ -49,7 +49,7 @@ fn count(run: &Run, status: &str) -> usize {
 fn put_off(run: &Run) -> serde_json::Value {
     let report = run.json();
     let images = report["images"].as_array().expect("images");
-    images.iter().find(|image| image["status"] == "deferred").expect("one that is put off").clone()
+    images.iter().find(|image| image["status"] == "deferred").expect("a deferred image").clone()
 }
 
 /// Against a registry that isn't ours: 20 images, 7 pulls left, 2 of them for others.

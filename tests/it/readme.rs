@@ -8,7 +8,7 @@ use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::stores::registry_target;
 
-/// The registry that the README's examples speak of.
+/// The registry in the examples of the README.
 const EXAMPLE: &str = "localhost:5000";
 
 /// The commands of a section, without their comments.
@@ -19,7 +19,7 @@ fn commands(heading: &str) -> Vec<String> {
     lines.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned()).collect()
 }
 
-/// Docker Hub and quay.io, as they are reached from here: an image of each that the README names.
+/// Stand-ins for Docker Hub and quay.io, each with an image that the README names.
 struct Upstream {
     registry: Registry,
     images: Vec<(&'static str, &'static str, Image)>,
@@ -39,7 +39,7 @@ impl Upstream {
         Self { registry, images }
     }
 
-    /// A new user has the internet; the test appends where it is instead.
+    /// A new user has the internet; the test appends the addresses of the stand-ins.
     fn reach(&self, cli: &Cli) {
         let list = cli.read("mirror.yaml").expect("init has written it");
         let at = format!("{{endpoint: \"http://{}\"}}", self.registry.name());
@@ -47,7 +47,7 @@ impl Upstream {
     }
 }
 
-/// Runs one of the README's commands, with `target` for the registry that it names.
+/// Runs a command of the README, with `target` in place of its registry.
 async fn run(cli: &Cli, command: &str, target: &DockerRegistry) -> Run {
     let words = command.strip_prefix("transship ").unwrap_or_else(|| panic!("not one of transship: {command}"));
     let run = cli.run(&words.replace(EXAMPLE, target.name().as_str())).await;
@@ -61,7 +61,7 @@ async fn five_commands_lead_to_a_verified_mirror() {
     let upstream = Upstream::start().await;
     let commands = commands("A mirror in five commands");
     assert_eq!(commands.len(), 5, "{commands:#?}");
-    // It is what built the binary that is run here.
+    // That has built the binary that runs here.
     assert_eq!(commands[0], "cargo install --path .");
     let cli = Cli::new();
     run(&cli, &commands[1], &target).await;

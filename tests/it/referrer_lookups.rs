@@ -14,18 +14,18 @@ fn signature(seed: &str, of: &Image) -> Image {
     image(seed).artifact("application/x.signature").subject(of.descriptor()).build()
 }
 
-/// The tag under which cosign keeps what ends so.
+/// Cosign's tag with this suffix.
 fn cosign(of: &Image, suffix: &str) -> String {
     format!("{}.{suffix}", of.digest().referrers_tag())
 }
 
-/// Puts `referrer` where its subject is.
+/// Pushes `referrer` to the repository of its subject.
 async fn attach(referrer: &Image, target: &dyn Target) {
     referrer.try_push(target, None).await.unwrap();
 }
 
-/// Puts `referrers` where there is no referrers API: listed by the index under the fallback tag, without types.
-/// The index is given back.
+/// Pushes `referrers` without the referrers API: listed by the index under the fallback tag, without types.
+/// Returns the index.
 async fn list_under_tag(of: &Image, referrers: &[&Image], target: &dyn Target) -> Image {
     let listed = referrers.iter().fold(index(), |index, referrer| index.nested((*referrer).clone())).build();
     listed.push(target, of.digest().referrers_tag().as_str()).await;

@@ -2,7 +2,7 @@
 
 mod late;
 mod listed;
-mod odd;
+mod refused;
 mod resigned;
 
 use serde_json::json;

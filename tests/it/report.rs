@@ -49,7 +49,7 @@ async fn the_report_file_equals_the_output_of_json_for_every_exit_status() {
         assert_eq!(scene.cli.read("r.json").as_deref(), Some(run.stdout.as_str()), "{line}");
         report(&scene.cli, "r.json");
         run.json();
-        // Beside the text it is the same, but for how long it took.
+        // With text output it is the same, except for the duration.
         let text = scene.cli.run(&format!("{line} --report t.json")).await;
         let stable = |name: &str| {
             let mut document = report(&scene.cli, name);

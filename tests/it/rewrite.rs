@@ -97,7 +97,7 @@ async fn modes_links_and_write_protected_files_are_kept() {
     assert_eq!(run.code, 1, "{run}");
     assert!(run.stderr.contains("error: Dockerfile: it is write-protected\n"), "{run}");
     assert!(cli.read("Dockerfile").expect("a file").starts_with("FROM python"));
-    assert!(cli.read("Containerfile").expect("a file").starts_with("FROM 1234"), "the rest is done");
+    assert!(cli.read("Containerfile").expect("a file").starts_with("FROM 1234"), "the others are rewritten");
     assert!(cli.read("real/Dockerfile").expect("a file").starts_with("FROM 1234"));
     assert!(cli.path("Dockerfile.link").is_symlink());
     assert_eq!(std::fs::metadata(cli.path("real/Dockerfile")).expect("a file").permissions().mode() & 0o777, 0o750);
@@ -121,7 +121,7 @@ async fn unusual_file_names_are_quoted_for_patch() {
     assert_eq!(run.code, 0, "{run}");
     assert!(run.stdout.contains("--- \"a/odd/a\\nb/Dockerfile\"\n+++ \"b/odd/a\\nb/Dockerfile\"\n"), "{run}");
     assert!(run.stdout.contains("+++ \"b/odd/q\\\"\\033/Dockerfile\"\n"), "{run}");
-    // What is printed can be applied.
+    // The printed patch can be applied.
     cli.write("x.diff", &run.stdout);
     let applied = std::process::Command::new("git").args(["apply", "x.diff"]).current_dir(cli.path("")).status();
     if let Some(status) = crate::support::docker_registry::installed("git", applied) {

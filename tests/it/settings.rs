@@ -35,7 +35,7 @@ async fn files_of_hosts_in_use_are_checked_before_the_first_request() {
             }
         }
     }
-    // What is there and isn't what it has to be is found then, too.
+    // Existing but invalid files are found then, too.
     for settings in ["ca: there", "client_cert: there, client_key: there"] {
         for words in ["sync", "plan", "check"] {
             let (run, asked) = run(&format!("  \"SRC\": {{{settings}}}\n"), words).await;
@@ -43,7 +43,7 @@ async fn files_of_hosts_in_use_are_checked_before_the_first_request() {
             assert!(run.stderr.contains("contains no certificate in PEM format"), "{run}");
         }
     }
-    // Hosts that aren't in use don't matter.
+    // Files of unused hosts aren't checked.
     let (unused, _) = run("  other.example: {ca: gone, token: {file: gone}}\n", "sync --no-lock").await;
     assert_eq!(unused.code, 0, "{unused}");
     let (run, _) = run("  \"SRC\": {token: {file: gone}}\n", "verify").await;
@@ -63,7 +63,7 @@ async fn a_secret_from_a_pipe_is_read_once() {
     let scene = Scene::new().await;
     crate::support::images::image("app").build().push(&source.inside("app"), "1").await;
     let pipe = scene.cli.path("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed").success());
     let writer = std::thread::spawn(move || std::fs::write(pipe, "word\n"));
     scene.write(
         "mirror.yaml",
@@ -74,7 +74,7 @@ async fn a_secret_from_a_pipe_is_read_once() {
     );
     let run = scene.cli.run("sync").await;
     assert_eq!(run.code, 0, "{run}");
-    writer.join().expect("it doesn't panic").expect("somebody has read it");
+    writer.join().expect("the task doesn't panic").expect("it was read");
 }
 
 #[cfg(unix)]
@@ -102,7 +102,7 @@ async fn the_error_output_of_a_credential_helper_is_shown() {
             .file("bin/docker-credential-test", format!("#!/bin/sh\n{script}\n"))
             .file("home/.docker/config.json", r#"{"credsStore":"test","auths":{"other.io":"not an object"}}"#);
         let program = cli.path("bin/docker-credential-test");
-        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("it is there");
+        std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).expect("it exists");
         let path = format!("{}:{}", cli.path("bin").display(), std::env::var("PATH").unwrap_or_default());
         let list = format!("target: {}/m\nimages: [\"{}/app:1\"]\n", scene.target.name(), source.name());
         let run = cli.env("PATH", path).file("mirror.yaml", list).run("sync").await;

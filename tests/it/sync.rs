@@ -103,7 +103,7 @@ async fn with_no_lock_the_lock_is_neither_read_nor_written() {
     assert_eq!(scene.cli.run("sync --no-lock").await.code, 0);
     assert_eq!(scene.cli.read("mirror.lock").as_deref(), Some("nonsense"));
     scene.write("list.yaml", "target: DST/m\nlayout: \"{name}\"\nimages: [\"SRC/app:1\"]\n");
-    let text = scene.cli.read("list.yaml").expect("it is there");
+    let text = scene.cli.read("list.yaml").expect("it exists");
     assert_eq!(scene.cli.run_with_input("sync -c - --no-lock", &text).await.code, 0);
     assert_eq!(scene.cli.run_with_input("sync -c - --lock other.lock", &text).await.code, 0);
     assert!(scene.cli.read("other.lock").is_some());
@@ -212,7 +212,7 @@ async fn overwrite_decides_about_a_tag_with_another_digest() {
         assert_eq!((sync.code, statuses(&sync)), (code, vec![status.to_owned()]), "{sync}");
         let holds = if overwrite == "true" { &wanted } else { &there };
         scene.assert_mirrored(holds, "app", "1").await;
-        assert_eq!(scene.source.script.count("GET", "/blobs/") > 0, overwrite == "true", "no byte moves for nothing");
+        assert_eq!(scene.source.script.count("GET", "/blobs/") > 0, overwrite == "true", "no unnecessary transfer");
     }
 }
 

@@ -28,7 +28,7 @@ fn assert_screen(name: &str, (rows, columns): (u16, u16), screen: &str) {
     settings.bind(|| insta::assert_snapshot!(format!("{name}-{columns}x{rows}"), masked(screen)));
 }
 
-/// Nothing is left of the frame, and a shell's prompt comes where it should.
+/// Fails if anything is left of the frame, or the cursor isn't where a shell's prompt belongs.
 fn assert_at_ease(terminal: &Terminal) {
     let ((row, column), is_visible) = terminal.cursor();
     let used = u16::try_from(terminal.shown().lines().count()).expect("rows");
@@ -36,7 +36,7 @@ fn assert_at_ease(terminal: &Terminal) {
     assert!(!terminal.shown().contains("^C"), "{}", terminal.shown());
 }
 
-/// Images of ghcr.io, of which each has one layer that is 100 kB bigger than the one before.
+/// Images of ghcr.io, each with one layer that is 100 kB larger than that of the image before.
 async fn publish(scene: &Scene, count: usize) -> Vec<Image> {
     let mut list = String::new();
     let mut images = Vec::new();
@@ -61,7 +61,7 @@ fn configure(scene: &Scene, images: &str) {
     );
 }
 
-/// Answers of the source with a blob stop after so many bytes.
+/// Answers of the source with a blob stop after this many bytes.
 fn hold_blobs(scene: &Scene) -> Gate {
     let gate = Gate::closed();
     scene.source.script.always("GET", "/blobs/", Fault::Hold { after: 157_000, gate: gate.clone() });
@@ -75,7 +75,7 @@ async fn a_slow_source() {
         publish(&scene, 12).await;
         let gate = hold_blobs(&scene);
         let mut terminal = Terminal::start(&scene.cli, "sync -j 12", size);
-        // Each has come as far as it can.
+        // All transfers have stopped.
         let is_held = |line: &str| {
             let n = line.split_once("service-").and_then(|(_, rest)| rest.split(':').next()?.parse::<u64>().ok());
             n.is_none_or(|n| line.ends_with(&format!(" {} %", 157_020 * 100 / (n * 100_000 + 200_020))))
@@ -86,7 +86,7 @@ async fn a_slow_source() {
         gate.open();
         let (code, shown) = terminal.ended().await;
         assert_eq!(code, 0, "{shown}");
-        // In which order they were done is chance, and the report has them in that of the list.
+        // The order of completion isn't deterministic; the report follows the list.
         let report = shown.split_once("copied ").map_or(shown.as_str(), |(_, report)| report);
         assert_screen("sync-done", size, &format!("copied {report}"));
         assert_at_ease(&terminal);
@@ -130,7 +130,7 @@ async fn a_waiting_host_and_a_second_interrupt() {
         assert!(shown.contains(" s (429)"), "{shown}");
         assert_screen("sync-waiting", size, &shown);
         terminal.types(INTERRUPT).await;
-        // What is asked isn't waited for: it ends at once.
+        // Pending lookups aren't completed: the run ends at once.
         let (code, shown) = terminal.ended().await;
         assert_eq!(code, 130, "{shown}");
         assert_at_ease(&terminal);
@@ -272,7 +272,7 @@ async fn an_interrupted_demo_leaves_nothing_behind() {
     terminal.types(INTERRUPT).await;
     let (code, shown) = terminal.ended().await;
     assert_eq!(code, 130, "{shown}");
-    // How many were copied by then is chance.
+    // The number of copied images isn't deterministic.
     let (_, last) = shown
         .split_once("3. transship sync\nCopies the images. A layer that two images share is copied once.")
         .expect("a step");
@@ -302,7 +302,7 @@ async fn a_window_that_is_resized() {
     assert_at_ease(&terminal);
 }
 
-/// Failures, a warning, an error, and what clap says.
+/// Failures, a warning, an error, and the output of clap.
 const LINES: [&str; 4] = ["sync --progress auto", "check", "nonsense", "sync -c missing.yaml"];
 
 async fn scene_with_trouble() -> Scene {
@@ -367,7 +367,7 @@ async fn an_unreachable_target_gives_one_message() {
         list.push_str(&format!("  - ghcr.io/team/service-{n}:1\n"));
     }
     image("any").layer(100).build().push(&scene.source.inside("any"), "1").await;
-    // Every repository answers like that one.
+    // Every repository answers in the same way.
     scene.source.script.always(
         "HEAD",
         "/manifests/",
@@ -375,7 +375,7 @@ async fn an_unreachable_target_gives_one_message() {
     );
     configure(&scene, &list);
     let text = scene.cli.read("mirror.yaml").expect("it is written");
-    // Nobody listens there: the port was free a moment ago, and is bound by nobody else in this test.
+    // Nothing listens there: the port was free a moment ago, and this test binds no other.
     let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = dead.local_addr().expect("an address").port();
     drop(dead);
@@ -383,7 +383,7 @@ async fn an_unreachable_target_gives_one_message() {
     let run = scene.cli.run("sync --progress lines").await;
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stdout.contains("500 images:") && run.stdout.contains("… and 497 more (--json lists all)"), "{run}");
-    // A sign of life says only how slow the machine is.
+    // A status line depends only on the speed of the machine.
     let said = run.stdout.lines().chain(run.stderr.lines()).filter(|line| !line.contains("] still "));
     assert!(said.count() < 15, "{run}");
 }

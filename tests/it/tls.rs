@@ -47,17 +47,17 @@ impl Scene {
     }
 }
 
-/// The error of the only image, which was tried once; nothing is logged about it.
+/// The error of the only image, after one attempt and without log output.
 fn told(run: &Run) -> String {
     let error = &run.json()["images"][0]["error"];
     assert_eq!((run.code, &error["kind"], &error["attempts"]), (1, &"configuration".into(), &1.into()), "{run}");
-    // Lines of progress begin with the time that has passed.
+    // Progress lines start with the elapsed time.
     let is_raw = |line: &str| !line.starts_with('[') && line.contains("certificate");
     assert!(!run.stderr.lines().any(is_raw), "no raw log line: {run}");
     format!("{} | {}", error["message"].as_str().expect("a message"), error["hint"].as_str().expect("a hint"))
 }
 
-/// The lines of `check` that tell of a failure.
+/// The lines of `check` with failures.
 fn found(check: &Run) -> String {
     let json = check.json();
     let checks = json["checks"].as_array().expect("checks").iter().filter(|check| check["ok"] == false);
@@ -96,7 +96,7 @@ async fn every_certificate_error_is_explained() {
         assert!(!told.contains("set ca:"), "it is set: {told}");
         let check = scene.run("{ca: ca.pem}", "check --json").await;
         assert!(check.code == 1 && found(&check).contains(words), "{words}: {check}");
-        // Whoever takes any takes this one, too.
+        // Without verification this one is accepted, too.
         let insecure = scene.run("{insecure: true}", "sync").await;
         assert_eq!(insecure.code, 0, "{words}: {insecure}");
         scene.assert_mirrored().await;
@@ -116,7 +116,7 @@ async fn a_server_certificate_listed_in_ca_is_trusted_for_its_names() {
     for (pair, problem) in [
         (self_signed(&here, true), None),
         (self_signed(&here, false), None),
-        // Signed by somebody who isn't there.
+        // Signed by an unknown authority.
         (Authority::new().server(), None),
         (self_signed(&["other.example"], true), Some("is for other.example, not for 127.0.0.1")),
         (Authority::new().server_for(&["other.example"]), Some("is for other.example, not for 127.0.0.1")),
@@ -124,7 +124,7 @@ async fn a_server_certificate_listed_in_ca_is_trusted_for_its_names() {
     ] {
         let scene = Scene::new(&pair).await;
         let other = Authority::new();
-        // Beside others, in any order.
+        // Together with others, in any order.
         scene.cli.write("ca.pem", format!("{}\n# ours\n{}", other.pem(), pair.certificate));
         match problem {
             None => {
@@ -142,7 +142,7 @@ async fn a_server_certificate_listed_in_ca_is_trusted_for_its_names() {
     }
 }
 
-/// What `openssl req -x509` makes of these arguments.
+/// The output of `openssl req -x509` with these arguments.
 fn openssl(folder: &Path, arguments: &[&str]) -> Option<Pair> {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", "key.pem"]);
@@ -182,10 +182,10 @@ async fn insecure_and_the_client_certificate_apply_only_to_the_registrys_host_an
     let strict = Some(&authority);
     for (settings, own, clients, problem) in [
         ("{insecure: true}", &others, None, Some("its certificate isn't signed by")),
-        // The authority of both is named for the registry.
+        // The authority of both servers is configured for the registry.
         ("{ca: both.pem}", &others, None, None),
         ("{insecure: true, ca: others.pem}", &others, None, None),
-        // The storage wants a certificate, and it is the registry's that there is.
+        // The storage requests a certificate, but the configured one is for the registry.
         (
             "{ca: both.pem, client_cert: client.pem, client_key: client.key}",
             &authority,
@@ -224,7 +224,7 @@ async fn insecure_and_the_client_certificate_apply_only_to_the_registrys_host_an
     }
 }
 
-/// Each refuses plain HTTP in its own words; found in the sources and pages of the servers.
+/// The refusals of plain HTTP, from the servers' sources and documentation.
 const REFUSALS: &[(u16, &str)] = &[
     (400, "Client sent an HTTP request to an HTTPS server.\n"),
     (
@@ -288,7 +288,7 @@ async fn a_wrong_scheme_is_explained_for_source_and_target() {
         (secure.name().to_string(), "{plain_http: true}", "plain_http: false"),
         (secure.name().to_string(), "{}", "plain_http: false"),
         (secure.name().to_string(), "{endpoint: \"http://HOST\"}", "write https:// in endpoint: of registries.127"),
-        // This one answers with an alert, which is no HTTP.
+        // This one answers with a TLS alert instead of HTTP.
         (front.clone(), "{}", "plain_http: false"),
         (front.clone(), "{endpoint: \"http://HOST\"}", "write https:// in endpoint: of registries.127"),
     ] {

@@ -243,7 +243,7 @@ fn name(n: usize) -> String {
 
 /// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on a blob
 /// up until `real` is away. Of the twelve blobs of the images with large layers it is the tenth, so the fourth large one at
-/// least has begun; two of them at a time are in progress, and two have arrived. What has, is asked for then.
+/// least has begun; two of them at a time are in progress, and two are stored. Stored ones are looked up then.
 async fn with_an_outage<T>(
     scene: &Scene,
     (real, script): (&mut DockerRegistry, &Script),

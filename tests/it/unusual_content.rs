@@ -14,7 +14,7 @@ use crate::support::scene::{Scene, statuses};
 use crate::support::shapes::every_shape;
 use crate::support::stores::registry_target;
 
-/// What Debian's registry refuses, with words of the reason or the hint that it comes with.
+/// The shapes that Debian's registry refuses, with part of the reason or hint.
 fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
     let typed = |kind: &str, members: Value, blob: Blob| Image::of(kind, members, vec![blob]);
     let (unknown, artifact) =
@@ -34,7 +34,7 @@ fn refused_shapes() -> Vec<(&'static str, Image, &'static str)> {
     ]
 }
 
-/// A chart as `helm push` leaves it. `None` if there is no tar.
+/// A chart as `helm push` stores it. `None` if tar isn't installed.
 fn chart() -> Option<Image> {
     let folder = tempfile::tempdir().expect("a folder");
     let (root, archive) = (folder.path().join("hello"), folder.path().join("hello-0.1.0.tgz"));
@@ -107,7 +107,7 @@ async fn every_shape_is_copied_byte_for_byte_or_its_refusal_is_explained() {
     let archive = read(at_target.blob(&chart_layer, 0).await).await.expect("the chart");
     let folder = tempfile::tempdir().expect("a folder");
     assert!(files_of(&archive, folder.path()).contains("hello/templates/hello.yaml"));
-    // What was refused is tried again and nothing else; what was taken is left alone.
+    // Only refused images are tried again.
     let again = cli.run("sync --json").await;
     let (done, failed): (Vec<_>, Vec<_>) = statuses(&again).into_iter().partition(|status| status == "up_to_date");
     assert_eq!((done.len(), failed.len()), (2 * taken.len() + refused.len(), refused.len()), "{again}");
@@ -128,7 +128,7 @@ async fn several_tags_on_one_digest_are_one_copy() {
     for tag in ["1", "1.2", "latest"] {
         scene.assert_mirrored(&app, "app", tag).await;
     }
-    // A tag on nothing but an artifact is a tag like any other.
+    // A tag of an artifact is a tag like any other.
     scene.assert_mirrored(&artifact, "app", "sbom").await;
     let path = format!("/manifests/{}", app.digest());
     assert_eq!(scene.source.script.count("GET", &path), 1);
@@ -146,7 +146,7 @@ async fn a_sha512_digest_is_kept_and_a_second_run_has_nothing_to_do() {
     let target = scene.target.inside("mirror/app");
     let child = transship::store::Source::manifest(&target, app.children[0].digest()).await.unwrap();
     assert_eq!(child.bytes(), app.children[0].manifest.bytes());
-    // The registry calls what a tag holds by its own digest.
+    // The registry reports another digest for the tag.
     let tagged = transship::store::Source::resolve(&target, &crate::support::images::tagged("1")).await.unwrap();
     assert_eq!(tagged.digest, Digest::of(app.manifest.bytes()));
     scene.clear();
@@ -158,7 +158,7 @@ async fn a_sha512_digest_is_kept_and_a_second_run_has_nothing_to_do() {
     assert_eq!(verified.code, 0, "{verified}");
 }
 
-/// The first target takes manifests by any digest, the second only by its own.
+/// The first target accepts manifests by any digest, the second only by sha256.
 #[tokio::test]
 async fn a_target_without_sha512_gets_only_the_tag_and_another_digest() {
     for (status, code) in
@@ -230,7 +230,7 @@ async fn schema_1_is_refused_by_name_wherever_it_occurs() {
         body: body.to_owned(),
     };
     let script = &scene.source.script;
-    // By the type that a HEAD tells; by the body alone; as a child of an index, told or not.
+    // By the content type of a HEAD; by the body only; as a child of an index, with its type or without.
     script.always("HEAD", "/v2/head/manifests/1", answer(signed, text));
     for name in ["get", "told", "untold"] {
         let child = format!("/v2/{name}/manifests/{}", Digest::of(text.as_bytes()));
@@ -278,7 +278,7 @@ async fn a_missing_child_is_named_with_its_platform() {
     }
     assert_eq!((&error["kind"], &error["side"]), (&"not_found".into(), &"source".into()));
     assert!(error["hint"].as_str().unwrap().contains("platforms:"), "{error:#}");
-    // Without it, the rest can be had.
+    // Without it, the rest can be copied.
     scene.list("  - {image: SRC/app:1, platforms: [linux/amd64]}\n");
     let sync = scene.cli.run("sync --json --no-lock").await;
     assert_eq!(sync.code, 0, "{sync}");
@@ -298,7 +298,7 @@ async fn a_source_that_only_serves_manifests_and_blobs_is_read_once() {
         let sync = scene.cli.run("sync --json").await;
         assert_eq!(sync.code, 0, "{status}: {sync}");
         scene.assert_mirrored(&app, "app", "1").await;
-        // What tells the tag is the pull, and there is no other.
+        // The tag is resolved by its only pull.
         assert_eq!(scene.source.script.count("GET", "/manifests/"), 1, "{:?}", scene.source.script.lines());
         let report = sync.json();
         let hosts = report["registries"].as_array().unwrap();

@@ -153,7 +153,7 @@ async fn deleted_and_moved_tags_are_found_without_requests_below_them() {
         assert_eq!(statuses(&run), ["differs", "differs", "up_to_date"]);
         assert_eq!(reasons(&run), ["differs", "differs", "unchanged"]);
     }
-    assert_eq!(scene.target.script.count("GET", "/v2/mirror/app/"), 0, "nothing is asked below them");
+    assert_eq!(scene.target.script.count("GET", "/v2/mirror/app/"), 0, "no request below them");
     assert_eq!(scene.target.script.count("HEAD", "/v2/mirror/app/"), 4);
 }
 
@@ -187,7 +187,7 @@ async fn a_kept_tag_is_not_a_difference() {
     let run = scene.verify("--deep").await;
     assert_eq!((run.code, statuses(&run), reasons(&run)), (0, vec!["skipped".into()], vec!["kept".into()]), "{run}");
     scene.delete("/v2/mirror/app/manifests/1");
-    assert_eq!(scene.verify("").await.code, 3, "what isn't there isn't kept");
+    assert_eq!(scene.verify("").await.code, 3, "a missing tag isn't kept");
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn images_missing_in_the_lock_fail_and_images_missing_in_the_list_are_igno
     scene.list("  - SRC/db:1\n  - SRC/new:1\n  - {image: SRC/some, select: {latest: 1}}\n");
     let run = scene.verify("").await;
     assert_eq!((run.code, scene.differences(&run)), (1, Vec::new()), "{run}");
-    assert_eq!(statuses(&run), ["up_to_date", "failed", "failed"], "what nobody asks for any more isn't looked at");
+    assert_eq!(statuses(&run), ["up_to_date", "failed", "failed"], "images removed from the list aren't looked up");
     let error = &run.json()["images"][1]["error"];
     assert_eq!((&error["stage"], &error["kind"]), (&"resolve".into(), &"not_found".into()));
     assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("transship lock")), "{error}");

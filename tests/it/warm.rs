@@ -17,7 +17,7 @@ use crate::support::stores::registry_target;
 const ROBOT: &str = "robot$reader";
 const SECRET: &str = "s3cret";
 
-/// An upstream, a Harbor with a proxy cache of it, `hub`, and somebody who may pull there.
+/// An upstream, a Harbor with a proxy cache of it, `hub`, and an account that may pull there.
 struct Scene {
     upstream: Registry,
     harbor: Harbor,
@@ -25,7 +25,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a robot that has this right besides, if it has one.
+    /// With a robot that also has this permission, if any.
     async fn new(right: Option<&'static str>) -> Self {
         let upstream = Registry::start().await;
         let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobotOn("hub"));
@@ -99,7 +99,7 @@ async fn a_real_cache_serves_every_image_when_its_upstream_is_gone() {
     assert_eq!(check.code, 0, "{check}");
     assert!(check.stdout.contains("4 images at 1 cache: 4 served; 0 differences"), "{check}");
 
-    // It stores in the background, what it was asked for last at last.
+    // It stores in the background, the last request last.
     let deadline = Instant::now() + Duration::from_secs(60);
     let is_kept = |path: &str, digest: &Digest, kind: &str| {
         cache.repository_folder(path).join(kind).join("sha256").join(digest.hex()).join("link").exists()
@@ -113,7 +113,7 @@ async fn a_real_cache_serves_every_image_when_its_upstream_is_gone() {
             for digest in all {
                 while !is_kept(path, &digest, kind) {
                     assert!(Instant::now() < deadline, "{digest} of {path} isn't kept");
-                    // Another process does it, and tells nobody.
+                    // Another process does it, without a notification.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -139,7 +139,7 @@ async fn a_harbor_is_filled_and_proves_what_it_keeps() {
     let harbor = scene.harbor.name();
     assert!(warm.stdout.contains(&format!("  {}  {harbor}/hub/team/both:2\n", both.digest())), "{warm}");
     assert!(warm.stdout.contains("2 images at 1 cache: 2 warmed;"), "{warm}");
-    // The tag, then the manifests one after the other, then the blobs, each asked for before it is read.
+    // The tag, then the manifests one after the other, then the blobs, each looked up before it is read.
     let asked: Vec<String> =
         scene.harbor.script.lines().into_iter().filter(|line| line.contains("/v2/hub/team/both/")).collect();
     let of = |method: &str, kind: &str, digest: &Digest| format!("{method} /v2/hub/team/both/{kind}/{digest}");
@@ -167,7 +167,7 @@ async fn a_harbor_is_filled_and_proves_what_it_keeps() {
     );
     assert_eq!(digests(&report["images"][1]["cache"]["only_upstream"]), [both.digest().to_string()]);
     assert_eq!(scene.upstream.script.reads(), 0, "{:#?}", scene.upstream.script.lines());
-    // A second run pulls nothing, not even the index that Harbor doesn't keep as it is.
+    // A second run pulls nothing, not even the index that Harbor rewrites.
     let again = scene.warm("--json").await;
     assert_eq!((again.code, first(&again)["status"].as_str()), (0, Some("up_to_date")), "{again}");
     assert_eq!(scene.upstream.script.reads(), 0, "{:#?}", scene.upstream.script.lines());
@@ -188,7 +188,7 @@ async fn images_missing_in_a_harbor_are_differences() {
     let text = scene.warm("--check").await;
     assert!(text.stdout.contains("1 image at 1 cache: 1 lacking something;"), "{text}");
     assert!(text.stdout.contains("without --check makes the cache fetch"), "{text}");
-    // The account may not ask which manifests are kept.
+    // The account may not list the stored manifests.
     scene.harbor.settle().await;
     let check = scene.warm("--check --json").await;
     assert_eq!((check.code, &first(&check)["cache"]["proof"]), (0, &"blobs_kept".into()), "{check}");
@@ -230,7 +230,7 @@ async fn a_wrong_cache_is_reported() {
     let elsewhere = Registry::start().await;
     image("other").build().push(&elsewhere.inside("other"), "1").await;
     scene.pin(&format!("  - SRC/app:1\n  - {}/other:1\n", elsewhere.name())).await;
-    // An image of another upstream fails alone.
+    // Only the image of another upstream fails.
     let warm = scene.warm("--json").await;
     assert_eq!(warm.code, 1, "{warm}");
     let report = warm.json();
@@ -259,7 +259,7 @@ async fn images_beyond_the_quota_are_deferred() {
     let app = image("app").build();
     app.push(&scene.upstream.inside("app"), "1").await;
     scene.pin("  - SRC/app:1\n").await;
-    // A cache that passes on what its upstream says of the quota.
+    // A cache that passes on the quota headers of its upstream.
     let cache = Registry::start().await;
     app.push(&cache.inside("hub/app"), "1").await;
     cache.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 0 });
@@ -270,7 +270,7 @@ async fn images_beyond_the_quota_are_deferred() {
     assert_eq!(cache.script.count("GET", "/manifests/"), 0, "{:#?}", cache.script.lines());
 }
 
-/// docker.io with so many pulls left, behind a proxy cache, and three images: `one` and `two` have two platforms each.
+/// docker.io with this many pulls left, behind a proxy cache, and three images: `one` and `two` with two platforms.
 async fn limited(left: u32) -> (Scene, Hub) {
     let scene = Scene::new(Some("artifact: read")).await;
     let hub = Hub::before(scene.upstream.name(), 100, left).await;
@@ -302,7 +302,7 @@ fn statuses(run: &Run) -> Vec<String> {
 #[tokio::test]
 async fn a_cache_of_docker_hub_is_filled_within_its_quota() {
     let (scene, hub) = limited(7).await;
-    // Two are for others. Of the second image nothing but the index is pulled, and the third fits.
+    // Two are reserved. Only the index of the second image is pulled, and the third fits.
     let warm = scene.warm("--json").await;
     assert_eq!(
         (warm.code, statuses(&warm)),
@@ -316,13 +316,13 @@ async fn a_cache_of_docker_hub_is_filled_within_its_quota() {
     assert_eq!((&error["kind"], &error["side"]), (&"quota_exceeded".into(), &"source".into()), "{warm}");
     assert!(error["message"].as_str().unwrap().contains("the quota of docker.io"), "{warm}");
 
-    // With a new window the rest comes, and what is kept costs nothing.
+    // In a new window the rest is pulled, and stored content costs nothing.
     scene.harbor.settle().await;
     hub.reset(5);
     let warm = scene.warm("").await;
     assert_eq!((warm.code, hub.pulls().len(), hub.refused()), (0, 3, 0), "{warm}");
     assert!(warm.stdout.contains("up to 3 pulls of docker.io"), "{warm}");
-    // Nothing of it is kept yet: to fetch it now would cost as much.
+    // Nothing of it is stored yet: fetching it now would cost as much.
     let check = scene.warm("--check").await;
     assert!(check.stdout.contains("up to 3 pulls of docker.io"), "{check}");
     assert_eq!((check.code, hub.pulls().len()), (3, 3), "{check}");

@@ -110,7 +110,7 @@ async fn a_signature_tag_on_other_content_is_replaced_refused_or_kept() {
             }
             if !replaced {
                 let reads = signed.batch.stores.position(What::Manifest, signed.upstream.digest().as_str());
-                assert_eq!(reads, None, "nothing is read for nothing");
+                assert_eq!(reads, None, "no unnecessary read");
             }
         }
     }

@@ -307,7 +307,7 @@ async fn the_empty_config_shared_by_all_referrers_causes_no_deadlock() {
                 batch.transfer(n).action = Action::Refer;
             }
         }
-        let outcomes = tokio::time::timeout(Duration::from_secs(60), batch.run()).await.expect("nobody waits for ever");
+        let outcomes = tokio::time::timeout(Duration::from_secs(60), batch.run()).await.expect("the batch ends");
         assert_eq!(statuses(&outcomes), [Status::Copied; 80], "{rule:?}");
         let empty = Digest::of(b"{}");
         let read = batch

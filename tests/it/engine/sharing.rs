@@ -12,7 +12,7 @@ async fn a_source_that_repeatedly_breaks_off_before_the_first_byte_is_given_up()
     batch.stores.on(What::Blob).for_subject(layer).then(Fault::BreaksAfter(300));
     let always = usize::MAX;
     batch.stores.on(What::Blob).for_subject(format!("{layer}@300")).times(always).then(Fault::BreaksAfter(0));
-    assert_eq!(statuses(&batch.run().await), [Status::Copied], "the next upload begins anew");
+    assert_eq!(statuses(&batch.run().await), [Status::Copied], "the next upload starts again");
     batch.assert_at(&image, "dst.test/app", "1").await;
     assert_eq!(batch.stores.count(What::Abandon), 1);
 }

@@ -25,7 +25,7 @@ pub(super) enum Closed {
     ForGood,
 }
 
-/// What leads to a host. A clone is another handle on the same.
+/// The network of a host. A clone is another handle to it.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     closed: watch::Sender<Closed>,
@@ -60,7 +60,7 @@ impl Network {
         let door = Door { listener, address, network: self.clone() };
         let service = router.into_make_service_with_connect_info::<Cord>();
         let task = tokio::spawn(async {
-            // It goes on after an accept that failed.
+            // It continues after a failed accept.
             let _ = axum::serve(door, service).await;
         });
         (address, task)
@@ -77,7 +77,7 @@ fn bound(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-/// What accepts connections.
+/// The listener of the host.
 struct Door {
     listener: TcpListener,
     address: SocketAddr,
@@ -89,7 +89,7 @@ impl Door {
     async fn stay_closed(&mut self) {
         let silent = bound(self.address);
         let mut closed = self.network.closed.subscribe();
-        // The listener that was is dropped here: whoever is in its queue is cut off.
+        // The former listener is dropped here, which resets the connections in its queue.
         let placeholder = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).listen(1).expect("a free port");
         drop(std::mem::replace(&mut self.listener, placeholder));
         loop {
@@ -101,7 +101,7 @@ impl Door {
                     () = tokio::time::sleep_until(end) => {}
                     _ = closed.changed() => {}
                 },
-                // The network outlives its door.
+                // The network outlives its listener.
                 Closed::ForGood => drop(closed.changed().await),
             }
         }
@@ -138,7 +138,7 @@ impl Listener for Door {
     }
 }
 
-/// By which a connection can be cut; the handler of a request finds it among its extensions.
+/// Breaks a connection; the handler of a request finds it in the extensions.
 #[derive(Debug, Clone)]
 pub(super) struct Cord(CancellationToken);
 

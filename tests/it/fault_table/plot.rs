@@ -21,14 +21,14 @@ use super::network::{Closed, Cord, Network};
 use crate::support::script;
 use crate::support::tokens::Tokens;
 
-/// How long a fault lasts that lasts a while: a small part of `limits.max_wait`, as eight seconds are of five minutes.
+/// The duration of a temporary fault: a small part of `limits.max_wait`, as eight seconds are of five minutes.
 const WHILE: Duration = Duration::from_millis(1200);
-/// How long a host is closed that is closed once.
+/// How long a host that is closed once stays closed.
 const ONCE: Duration = Duration::from_millis(100);
-/// How late an answer comes that comes late, and yet in time.
+/// The delay of a late answer that is still in time.
 const LATE: Duration = Duration::from_millis(300);
 
-/// Whom a request goes to.
+/// The host of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Host {
     Source,
@@ -40,18 +40,18 @@ pub(super) enum Host {
     Second,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     ListTags,
     Resolve,
     Referrers,
     Manifest,
-    /// A blob at the source, which says where its bytes are.
+    /// A blob at the source, which redirects to its bytes.
     Redirect,
     Blob,
     Token,
-    /// What the target has under a name.
+    /// The manifest at the target under a name.
     Held,
     HasBlob,
     OpenUpload,
@@ -79,7 +79,7 @@ impl Kind {
         Self::PushTag,
     ];
 
-    /// At whom it is met.
+    /// The hosts at which it occurs.
     pub(super) fn host(self) -> Host {
         match self {
             Self::ListTags | Self::Resolve | Self::Referrers | Self::Manifest | Self::Redirect => Host::Source,
@@ -113,7 +113,7 @@ impl Kind {
     }
 }
 
-/// What goes wrong.
+/// The fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Fault {
     /// All connections break, and the host takes no others.
@@ -122,9 +122,9 @@ pub(super) enum Fault {
     Reset,
     /// The connection breaks in the middle of the body, of the answer or of the request.
     Cut,
-    /// Nothing comes, ever.
+    /// There is never an answer.
     Stall,
-    /// The answer comes late.
+    /// The answer is late.
     Late,
     Status(u16),
     /// The same, with a pause in seconds to make.
@@ -134,18 +134,18 @@ pub(super) enum Fault {
     WrongLength,
     /// The work is done, and the connection breaks instead of an answer.
     Lost,
-    /// The token that it comes with isn't good any more.
+    /// Its token has expired.
     Expired,
 }
 
-/// When it does.
+/// When the fault occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum When {
     First,
     Middle,
     /// Once for each object.
     Each,
-    /// For so long from the middle on.
+    /// For this long, from the middle on.
     While,
     /// Always, in one repository.
     One,
@@ -159,12 +159,12 @@ pub(super) struct Seen {
     /// Path and query.
     pub(super) path: String,
     pub(super) kind: Option<Kind>,
-    /// It met the fault.
+    /// It got the fault.
     pub(super) hit: bool,
     pub(super) status: Option<u16>,
 }
 
-/// What is to happen in a cell. A clone is another handle on the same.
+/// The plan of a cell. A clone is another handle to it.
 #[derive(Debug, Clone)]
 pub(super) struct Plot(Arc<Mutex<Inner>>);
 
@@ -175,9 +175,9 @@ struct Inner {
     middle: usize,
     met: usize,
     began: Option<Instant>,
-    /// Objects that have met it.
+    /// Objects that have got the fault.
     each: HashSet<String>,
-    /// The repository that meets it.
+    /// The repository that gets the fault.
     one: Option<String>,
     seen: Vec<Seen>,
 }
@@ -193,7 +193,7 @@ impl Plot {
         self.lock().seen.clone()
     }
 
-    /// From now on nothing goes wrong.
+    /// Ends the faults.
     pub(super) fn heal(&self) {
         self.lock().act = None;
     }
@@ -210,7 +210,7 @@ impl Plot {
 }
 
 impl Inner {
-    /// Whether a request of the kind meets the fault.
+    /// Whether a request of the kind gets the fault.
     fn hits(&mut self, when: When, path: &str) -> bool {
         self.met += 1;
         let is_middle = self.met > self.middle;
@@ -228,7 +228,7 @@ impl Inner {
     }
 }
 
-/// What a request is about, however often it is sent: upload sessions differ.
+/// The object of a request, equal for its retries: upload sessions are left out.
 fn object(path: &str) -> String {
     match path.split_once("/blobs/uploads/") {
         Some((repository, session)) => {

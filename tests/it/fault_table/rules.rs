@@ -6,26 +6,26 @@ use super::plot::{Fault, Host, Kind, When};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Cost {
     Nothing,
-    /// Those for which a request was made that met the fault.
+    /// Those with a request that got the fault.
     Touched,
     /// All that need the host: it is given up.
     Host,
 }
 
-/// What kind of trouble a fault is (DESIGN, "Trouble").
+/// The kind of trouble (docs: "Trouble").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     /// None.
     Harmless,
-    /// The host's: it is waited for.
+    /// The host is in trouble: the run waits for it.
     Trouble,
-    /// The host says that it is for longer than anybody waits.
+    /// The host asks for a pause longer than the limit.
     Closed,
-    /// One object's, which is tried again.
+    /// One object fails, and is retried.
     Object,
-    /// An answer that stands.
+    /// A final answer.
     Definite,
-    /// Who we are has to be told anew.
+    /// The authentication has to be repeated.
     Login,
 }
 
@@ -124,13 +124,13 @@ fn cost(fault: Fault, class: Class, kind: Kind, when: When) -> Cost {
     }
 }
 
-/// What costs nothing although the answer stands.
+/// Requests whose final refusal costs nothing.
 fn exceptions(fault: Fault, class: Class, kind: Kind, when: When) -> bool {
     let is_passing = matches!(when, When::First | When::Middle | When::Each);
     match (fault, kind) {
         // A mount only spares an upload.
         (_, Kind::Mount) => matches!(class, Class::Object | Class::Definite),
-        // It isn't there, or isn't told: it is sent.
+        // Missing or not confirmed: it is sent.
         (Fault::Status(404), Kind::Held) => true,
         (_, Kind::HasBlob) => class == Class::Definite && fault != Fault::Status(401),
         // There is no such API.

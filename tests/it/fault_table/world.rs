@@ -25,7 +25,7 @@ use crate::support::cosign;
 use crate::support::images::{Image, image, index, multi_platform, read, tagged};
 use crate::support::tokens::Tokens;
 
-/// One image of the list, with what belongs to it.
+/// One image of the list, with its content and referrers.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) repository: &'static str,
@@ -47,7 +47,7 @@ impl Entry {
         related.chain([&self.image]).flat_map(Image::digests).collect()
     }
 
-    /// Whether a request to this path is made for it, as far as its path and query tell.
+    /// Whether a request to this path is for it, judging by path and query.
     fn is_meant_by(&self, path: &str) -> bool {
         let path = path.replace("%3A", ":");
         let named: Vec<&str> = path.match_indices("sha256").filter_map(|(at, _)| path.get(at + 7..at + 71)).collect();
@@ -132,7 +132,7 @@ fn inside(memory: &Memory, path: &str) -> MemoryRepository {
 pub(super) struct World {
     pub(super) cli: Cli,
     pub(super) source: SocketAddr,
-    /// The one that has the faults, and the one that has none.
+    /// The target with the faults, and the one without.
     pub(super) targets: [(SocketAddr, Memory); 2],
     networks: Vec<Network>,
     tasks: Vec<JoinHandle<()>>,
@@ -145,7 +145,7 @@ impl Drop for World {
 }
 
 impl World {
-    /// Where `fault` is what happens.
+    /// The hosts of a cell with `fault`.
     pub(super) async fn start(corpus: &Corpus, plot: &Plot, fault: Option<Fault>) -> Self {
         let (tokens, mut networks, mut tasks) = (Tokens::new(), Vec::new(), Vec::new());
         let mut serve = |host: Host, router: Router| {
@@ -161,7 +161,7 @@ impl World {
         let redirects = registry(&corpus.memory).layer(middleware::from_fn_with_state(blobs, redirect));
         let source = serve(Host::Source, tokens.around(redirects));
         let memories = [Memory::new(), Memory::new()];
-        // One that holds something: there it is asked what else it has. Only a tag that it lists is asked for.
+        // A repository with content, so that lookups are made there. Only listed tags are resolved.
         let old = image("old").shared_layer("base", 30_000).build();
         old.push(&inside(&memories[0], "m/a"), "1").await;
         let first = serve(Host::First, tokens.around(registry(&memories[0])));
@@ -173,7 +173,7 @@ impl World {
     }
 
     fn list(&self, fault: Option<Fault>) -> String {
-        // Where nobody is silent, nobody is to be thought so, however busy the machine.
+        // Without a silent host no timeout may occur, however busy the machine.
         let idle = if fault == Some(Fault::Stall) { 3 } else { 20 };
         let [(first, _), (second, _)] = &self.targets;
         let names = ["a", "b", "c", "big", "docker", "multi:2", "multi", "nested", "signed", "cosigned"];
@@ -188,12 +188,12 @@ impl World {
         )
     }
 
-    /// Opens what is closed.
+    /// Opens closed hosts.
     pub(super) fn heal(&self) {
         self.networks.iter().for_each(Network::open);
     }
 
-    /// What one of the targets lacks of an image.
+    /// The content of an image that one of the targets lacks.
     pub(super) async fn lacks(&self, target: usize, entry: &Entry, with_referrers: bool) -> Option<String> {
         let repository = inside(&self.targets[target].1, &format!("m/{}", entry.repository));
         if let Some(what) = differs(&repository, entry.tag, &entry.image).await {
@@ -235,7 +235,7 @@ impl World {
     }
 }
 
-/// What is missing, or other than it should be, under `tag`.
+/// Missing or wrong content under `tag`.
 async fn differs(repository: &MemoryRepository, tag: &str, image: &Image) -> Option<String> {
     match repository.resolve(&tagged(tag)).await {
         Ok(found) if found == *image.descriptor() => {}
@@ -256,7 +256,7 @@ async fn differs(repository: &MemoryRepository, tag: &str, image: &Image) -> Opt
     None
 }
 
-/// Whether all below `root` is there, by the manifests that are there.
+/// Whether everything below `root` exists, by the existing manifests.
 fn is_whole<'a>(repository: &'a MemoryRepository, root: &'a Descriptor) -> BoxFuture<'a, bool> {
     async move {
         let Ok(manifest) = repository.manifest(&root.digest).await else { return false };
@@ -274,7 +274,7 @@ fn is_whole<'a>(repository: &'a MemoryRepository, root: &'a Descriptor) -> BoxFu
     .boxed()
 }
 
-/// Sends whoever wants a blob to where its bytes are, as registries do.
+/// Redirects reads of blobs to their bytes, as registries do.
 async fn redirect(State(blobs): State<SocketAddr>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if request.method() != Method::GET || !path.contains("/blobs/") {

@@ -37,6 +37,6 @@ async fn a_missing_project_is_not_a_failure_and_nothing_is_created() {
     assert!(lines.contains(&("login".into(), Some(true))), "{check}");
     assert!(lines.contains(&("create".into(), None)), "only creating it would tell: {check}");
     assert!(scene.harbor.state.lock().creations.is_empty() && scene.harbor.state.lock().projects.is_empty());
-    // One blob is looked for, where the manifest that names it costs no pull.
+    // One blob is looked up, if reading the manifest costs no pull.
     assert_eq!(scene.source.script.count("GET", "/manifests/sha256:"), 1, "{check}");
 }

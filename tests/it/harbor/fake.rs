@@ -17,7 +17,7 @@ async fn ask(harbor: &Harbor, request: &str, headers: &[(&str, &str)], body: &st
     http::send(&harbor.url(path), method, headers, body.to_owned()).await
 }
 
-/// A bearer for the scope, as whoever `authorization` says.
+/// A bearer token for the scope, for the account of `authorization`.
 async fn bearer(harbor: &Harbor, authorization: &str, scope: &str) -> String {
     let request = format!("GET /service/token?service=harbor-registry&scope={scope}");
     let answer = ask(harbor, &request, &[("authorization", authorization)], "").await;
@@ -74,7 +74,7 @@ async fn the_token_service_answers_every_request_with_a_scope() {
         assert_eq!(answer.status, expected);
     }
     assert_eq!(ask(&harbor, "POST /service/token", &[("authorization", &robot)], "").await.status, 405);
-    // What was asked for doesn't matter, who asks does.
+    // The scope doesn't matter, only the account.
     let (good, useless) = (
         bearer(&harbor, &robot, "repository:m/a:pull").await,
         bearer(&harbor, &wrong, "repository:m/a:pull,push").await,
@@ -83,7 +83,7 @@ async fn the_token_service_answers_every_request_with_a_scope() {
     assert_eq!(ask(&harbor, open, &[("authorization", &good)], "").await.status, 202);
     let refused = ask(&harbor, open, &[("authorization", &useless)], "").await;
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, r#"Basic realm="harbor""#));
-    // A token is for what it names.
+    // A token is valid only for its scopes.
     let other = "POST /v2/m/b/blobs/uploads/";
     assert_eq!(ask(&harbor, other, &[("authorization", &good)], "").await.status, 401);
 }
@@ -105,7 +105,7 @@ async fn each_401_has_its_challenge_and_old_tokens_are_refused() {
     for (authorization, expected) in [(&early, 401), (&robot, 404)] {
         assert_eq!(ask(&harbor, head, &[("authorization", authorization)], "").await.status, expected);
     }
-    // Young enough, but of no use: nothing was known of the project then.
+    // Young enough, but useless: the project didn't exist when it was issued.
     assert_eq!(ask(&harbor, head, &[("authorization", &late)], "").await.status, 401);
     assert_eq!(ask(&harbor, "HEAD /v2/a/manifests/1", &[("authorization", &robot)], "").await.status, 400);
     assert_eq!(ask(&harbor, "GET /v2/", &[("authorization", &robot)], "").await.status, 200);
@@ -242,7 +242,7 @@ async fn a_missing_project_has_no_challenge_and_an_unusual_config_fails() {
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot);
     let open = ask(&harbor, "POST /v2/nope/a/blobs/uploads/", &[], "").await;
     assert_eq!((open.status, open.header("www-authenticate")), (401, ""));
-    // Several scopes in one request, with all that the account may do.
+    // Several scopes in one request, with all permissions of the account.
     harbor.state.lock().projects.extend(["a", "b"].map(|name| (name.to_owned(), Project::default())));
     let robot = basic(ROBOT, SECRET);
     let both = bearer(&harbor, &robot, "repository:a/x:pull&scope=repository:b/x:pull").await;

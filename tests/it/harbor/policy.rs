@@ -8,10 +8,10 @@ use crate::support::cosign;
 use crate::support::harbor::{Harbor, Project, Role};
 use crate::support::images::{Image, image, multi_platform};
 
-/// What keeps them from being served.
+/// The policies that block pulls.
 const POLICIES: [fn(&mut Project); 2] = [|project| project.prevents = true, |project| project.trusts = true];
 
-/// A single image and an index in a project with that policy, mirrored once. `rights` are those of the robot besides.
+/// A single image and an index in a project with that policy, mirrored once. The robot also has `rights`.
 async fn mirrored(policy: fn(&mut Project), rights: &[&'static str]) -> (Scene, [Image; 2]) {
     let mut project = Project::default();
     policy(&mut project);
@@ -48,7 +48,7 @@ async fn the_artifacts_api_gives_the_digest_of_a_tag() {
         assert_eq!(verify.code, 0, "{verify}");
         assert_eq!((puts(&scene), scene.source.script.lines().len()), (0, 0), "{:#?}", scene.harbor.script.lines());
 
-        // A tag that moves is seen to move.
+        // A moved tag is recognised.
         let moved = image("another").build();
         moved.push(&scene.source.inside("single"), "1").await;
         let sync = scene.cli.run("sync --update --json").await;
@@ -69,14 +69,14 @@ async fn a_tag_of_unknown_digest_is_set_again_without_reading_a_blob() {
         let sync = scene.cli.run("sync --json").await;
         assert_eq!((sync.code, of_each(&sync, "status")), (0, vec![json!("copied"); 2]), "{sync}");
         assert!(sync.stderr.contains("policy"), "{sync}");
-        // The children are there: a name that is missing isn't refused.
+        // The children exist: a missing name isn't refused by the policy.
         assert_eq!(puts(&scene), 2, "{:#?}", scene.harbor.script.lines());
         assert_eq!(scene.source.script.reads(), 0, "{:#?}", scene.source.script.lines());
         assert_eq!(scene.harbor.script.count("PUT", "/blobs/"), 0);
         for (image, name) in images.iter().zip(["mirror/single", "mirror/index"]) {
             image.assert_in(&scene.harbor.inside(name), "1").await;
         }
-        // The account is refused once, not for each tag.
+        // The account is refused once, not per tag.
         assert_eq!(scene.harbor.script.count("GET", "/artifacts/"), 2, "{:#?}", scene.harbor.script.lines());
 
         let verify = scene.cli.run("verify --json").await;
@@ -145,7 +145,7 @@ async fn cosign_tags_are_treated_like_their_images() {
         assert_eq!(sync.code, 0, "{overwrite}: {sync}");
         let rows = sync.json()["images"][0]["referrers"].clone();
         let rows: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["status"].as_str().unwrap()).collect();
-        // The signature is served, and with it the image.
+        // The signature makes the image readable.
         assert_eq!(rows, ["up_to_date", expected, expected], "{overwrite}: {sync}");
         assert_eq!(scene.source.script.reads(), 0, "{:#?}", scene.source.script.lines());
         for (tag, one) in &attached {

@@ -11,7 +11,7 @@ use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::Registry;
 use crate::support::script::Fault;
 
-/// `mirror` is a proxy cache of the source: whatever is to be mirrored seems to be there.
+/// `mirror` is a proxy cache of the source, so every image to be mirrored seems to exist there.
 async fn as_target(role: Role) -> Scene {
     let scene = Scene::with(Harbor::start().await.account(ROBOT, SECRET, role)).await;
     let project = Project::proxy_of(&scene.source.name());
@@ -54,7 +54,7 @@ async fn without_access_to_the_api_blobs_show_what_the_cache_holds() {
         let app = scene.publish("app").await;
         scene.list(&["app:1"], "");
         if cached {
-            // A copy that goes elsewhere leaves the manifest in the cache.
+            // A copy to another target leaves the manifest in the cache.
             let elsewhere = Registry::start().await;
             let copy = format!("copy {}/app:1 {}/app", scene.source.name(), elsewhere.name());
             assert_eq!(scene.cli.run(&copy).await.code, 0);
@@ -62,7 +62,7 @@ async fn without_access_to_the_api_blobs_show_what_the_cache_holds() {
         if keeps {
             scene.harbor.hold(&app, "mirror/app", "1").await;
         }
-        // Without a lock nobody knows that nothing was mirrored there before: the tag is asked for, and seems to be there.
+        // Without a lock it is unknown that nothing was mirrored there before: the tag is resolved, and seems to exist.
         let sync = scene.cli.run("sync --no-lock --json").await;
         match (keeps, cached) {
             (false, true) => {
@@ -77,7 +77,7 @@ async fn without_access_to_the_api_blobs_show_what_the_cache_holds() {
     }
 }
 
-/// A first run isn't deceived by what it seems to have: it lists no tag.
+/// A first run isn't deceived by the cache's upstream: the cache lists no tag.
 #[tokio::test]
 async fn without_access_to_the_api_the_first_refusal_reveals_a_proxy_cache() {
     let scene = as_target(Role::SystemRobotOn("mirror")).await;
@@ -100,7 +100,7 @@ async fn an_up_to_date_run_requests_one_blob_and_no_api() {
         assert_eq!(scene.cli.run("sync").await.code, 0);
         assert_eq!((scene.api_calls(), scene.harbor.script.count("HEAD", "/blobs/")), (0, 1));
     }
-    // Without a cache there is no blob to ask for.
+    // Without a manifest cache no blob is known that could be looked up.
     scene.clear();
     assert_eq!(scene.cli.run("sync --no-cache").await.code, 0);
     assert_eq!((scene.api_calls(), scene.harbor.script.count("HEAD", "/blobs/")), (1, 0));
@@ -126,7 +126,7 @@ async fn verify_needs_no_access_to_the_api() {
     }
 }
 
-/// The source's index of what refers to `of`.
+/// The source's fallback index of `of`.
 fn index_of(referrer: &Image) -> Manifest {
     let entries = [Referrer::entry(&referrer.manifest)];
     let index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries });
@@ -148,7 +148,7 @@ async fn as_a_source_the_fallback_tag_is_read_and_other_referrers_are_unknown() 
         scene.harbor.state.lock().projects.insert("hub".into(), project);
         app.push(&upstream, "1").await;
         if has_index {
-            // As it is where clients keep the index: the API, if there is one, doesn't know.
+            // As at registries where clients keep the index: the API, if there is one, doesn't list it.
             bundle.try_push(&upstream, None).await.unwrap();
             let fallback = Selector::Tag(app.digest().referrers_tag());
             upstream.push_manifest(&index_of(&bundle), &fallback).await.unwrap();

@@ -6,7 +6,7 @@ use super::{ROBOT, SECRET, Scene};
 use crate::support::cli::Run;
 use crate::support::harbor::{Endpoint, Harbor, Project, Role};
 
-/// What a robot needs to create them.
+/// The permissions that a robot needs to create them.
 const RIGHTS: [&str; 5] =
     ["project: create", "registry: list", "registry: create", "registry: read", "metadata: update"];
 
@@ -27,7 +27,7 @@ impl Scene {
         self.harbor.state.lock().endpoints.insert(id, endpoint);
     }
 
-    /// Where the endpoint of the source leads.
+    /// The URL of the source's endpoint.
     fn source_url(&self) -> String {
         format!("http://{}", self.source.name())
     }
@@ -36,7 +36,7 @@ impl Scene {
         self.harbor.state.lock().projects.get("hub").cloned()
     }
 
-    /// How often something was created or changed through the API.
+    /// The number of creations and changes through the API.
     fn api_writes(&self) -> usize {
         ["POST", "PUT"].iter().map(|method| self.harbor.script.count(method, "/api/")).sum()
     }
@@ -71,7 +71,7 @@ async fn sync_creates_the_endpoint_and_project_and_plan_announces_them() {
     let body = body.expect("a request");
     assert_eq!(body, json!({ "project_name": "hub", "registry_id": 1, "metadata": { "public": "true" } }));
 
-    // It is there now, as plan and sync know, and it is filled.
+    // It exists now, plan and sync report no change, and images can be pulled through it.
     scene.clear();
     for verb in ["plan --check --json", "sync --json"] {
         let run = scene.cli.run(verb).await;
@@ -143,7 +143,7 @@ async fn a_project_that_caches_another_registry_is_reported_and_kept() {
             assert_eq!((run.code, &row(&run)["error"]["kind"]), (1, &json!("conflict")), "{run}");
             assert!(row(&run)["error"]["message"].as_str().unwrap().contains(told), "{run}");
             assert!(row(&run)["error"]["hint"].as_str().unwrap().contains("name another project"), "{run}");
-            // The images are none the worse for it.
+            // The images aren't affected.
             assert_eq!(run.json()["images"][0]["error"], Value::Null, "{run}");
         }
         assert_eq!(scene.hub().expect("the project").registry_id, project.registry_id);
@@ -217,7 +217,7 @@ async fn the_filter_follows_the_list_if_harbor_supports_filters() {
     scene.clear();
     assert_eq!(scene.cli.run("plan --check").await.code, 0);
 
-    // An administrator's stays, and so does none.
+    // A filter set by an administrator is kept, and so is a missing one.
     for theirs in [Some("lib/**"), None] {
         scene.harbor.state.lock().projects.get_mut("hub").unwrap().filter = theirs.map(str::to_owned);
         assert_eq!(scene.cli.run("sync").await.code, 0);

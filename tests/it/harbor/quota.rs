@@ -33,7 +33,7 @@ async fn no_further_image_is_started() {
         }
         let refused = scene.harbor.script.lines().iter().filter(|line| line.ends_with(" 403")).count();
         let read = scene.source.script.count("GET", "/blobs/");
-        // Eleven blobs fit. Of each image that has one of them, or one on its way, one more is tried; and their small parts fit.
+        // Eleven blobs fit. For each image with one of them stored or in flight, one more is tried; small blobs fit.
         let begun = 11 + jobs;
         assert!(refused <= begun + jobs, "{jobs}: {refused} refused");
         assert!(read <= begun + jobs + begun, "{jobs}: {read} blobs read");
@@ -46,7 +46,7 @@ async fn transfers_in_progress_are_completed() {
     let project = Project { storage_limit: Some(700_000), ..Project::default() };
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", project);
     let scene = Scene::with(harbor).await;
-    // Whichever is first leaves no room for the other; its small parts come last, and fit.
+    // Whichever is first leaves no room for the other; its small blobs come last, and fit.
     for (name, size) in [("big", 600_000), ("small", 200_000)] {
         image(name).layer(size).build().push(&scene.source.inside(name), "1").await;
     }

@@ -14,7 +14,7 @@ async fn a_restart_of_the_core_during_a_run_fails_nothing() {
     let tagged: Vec<String> = names.iter().map(|name| format!("{name}:1")).collect();
     scene.list(&tagged.iter().map(String::as_str).collect::<Vec<_>>(), "");
     let down = || Fault::html(502);
-    // Some uploads and a manifest have arrived by then; the token service is a part of the core.
+    // By then some uploads and a manifest have been received; the token service is a part of the core.
     for (method, path) in [("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/")] {
         for skip in [2, 3, 4, 5, 6] {
             scene.harbor.script.after(skip, method, path, down());

@@ -14,7 +14,7 @@ async fn fifty_repositories_take_few_tokens() {
     let scene = Scene::new().await;
     let names: Vec<String> = (1..=50).map(|n| format!("library/application-{n}")).collect();
     for (n, name) in names.iter().enumerate() {
-        // Neighbours share a layer, so that there is something to mount from many.
+        // Neighbours share a layer, so that blobs are mounted from many repositories.
         let image = image(name).shared_layer(&format!("base {}", n / 2), 5000).layer(100).build();
         image.push(&scene.source.inside(name), "1").await;
     }
@@ -51,7 +51,7 @@ async fn a_missing_permission_costs_no_token_per_image() {
     super::assert_error(&sync, "denied", "action: push", "both pull and push");
     let error = super::error(&sync);
     assert_eq!(error["message"].as_str().unwrap().matches("action: push").count(), 1, "said once: {error:#}");
-    // One to prove the password, one for the repositories, one without scope to find out who is wrong.
+    // One to check the password, one for the repositories, one without scope to find the cause of the refusal.
     assert!(tokens(&scene) <= 3, "{:#?}", scene.harbor.script.lines());
 }
 
@@ -63,7 +63,7 @@ async fn an_upload_is_cancelled_once_and_without_a_new_token() {
         let scene = Scene::with(harbor.project("mirror", Project::default())).await;
         scene.publish("app").await;
         scene.list(&["app:1"], "");
-        // `check` opens an upload and gives it up.
+        // `check` opens an upload and cancels it.
         let check = scene.cli.run("check --json").await;
         assert_eq!(check.code, 0, "{check}");
         let deletes = |scene: &Scene| -> Vec<String> {

@@ -28,7 +28,7 @@ fn no_circle_of_files_is_larger_than_three() {
 fn a_circle_is_found() {
     let files = [
         ("lib.rs", "mod a; mod b;"),
-        // Handing a name on is no use of it, but a path through it is one of the file that has it.
+        // A re-export isn't a use, but a path through it is a use of the file with the item.
         ("a.rs", "mod x; mod y; mod z; pub(crate) use x::{X, other}; use crate::b::B; pub(crate) const HERE: u8 = 1;"),
         (
             "a/x.rs",
@@ -50,12 +50,12 @@ fn a_circle_is_found() {
 /// A module's path from the root of the crate.
 type Module = Vec<String>;
 
-/// What the paths in a file can begin with, and what they name.
+/// A file with the first segments of its paths, and the paths.
 struct File {
     path: PathBuf,
     /// Its `use` declarations, by the name that each gives.
     bindings: BTreeMap<String, Vec<String>>,
-    /// The paths to what it uses.
+    /// The paths that it uses.
     used: Vec<Vec<String>>,
 }
 
@@ -103,7 +103,7 @@ fn definer(files: &BTreeMap<Module, File>, module: &Module, path: &[String], dep
             "self" => {}
             "super" => drop(at.pop()?),
             _ if files.contains_key(&child) => at = child,
-            // What a path begins with may be another crate, too.
+            // The first segment of a path may also be another crate.
             _ => match files[&at].bindings.get(name).filter(|_| depth < 8) {
                 Some(binding) => {
                     let whole: Vec<String> = binding.iter().chain(&path[number + 1..]).cloned().collect();
@@ -140,7 +140,7 @@ fn leaves(tree: &str, before: &[String]) -> Vec<(String, Vec<String>)> {
     if let Some((start, group)) = tree.split_once('{') {
         let before = [before, &segments(start)].concat();
         let group = group.trim_end().trim_end_matches('}');
-        // The last brace of the group was that of a group within it.
+        // The last brace belongs to an inner group.
         let group =
             format!("{group}{}", "}".repeat(group.matches('{').count().saturating_sub(group.matches('}').count())));
         return branches(&group).into_iter().flat_map(|branch| leaves(branch, &before)).collect();

@@ -39,7 +39,7 @@ async fn an_invalid_layout_is_reported_with_the_file() {
         written(&cli.path("in")).await;
         match text {
             Some(text) => cli.write(&format!("in/{name}"), text),
-            None => std::fs::remove_file(cli.path(&format!("in/{name}"))).expect("it was there"),
+            None => std::fs::remove_file(cli.path(&format!("in/{name}"))).expect("it existed"),
         }
         for line in ["copy oci:in oci:out", "copy oci:in:app:1 oci:out"] {
             let run = cli.run(line).await;
@@ -87,7 +87,7 @@ async fn damaged_content_is_reported_with_file_and_digest() {
     }
     // A missing file is reported too.
     let app = written(&cli.path("less")).await;
-    std::fs::remove_file(file(&cli.path("less"), app.blobs[1].digest())).expect("it was there");
+    std::fs::remove_file(file(&cli.path("less"), app.blobs[1].digest())).expect("it existed");
     let run = cli.run("copy oci:less:app:1 oci:out").await;
     assert!(run.code == 1 && run.stdout.contains(app.blobs[1].digest().as_str()), "{run}");
 }
@@ -102,7 +102,7 @@ async fn an_unreadable_signature_doesnt_count_as_absent() {
     let app = written(folder.path()).await;
     let signature = image("signature").artifact("a/signature").subject(app.descriptor()).build();
     signature.try_push(&*inside(folder.path(), "app"), None).await.expect("a push");
-    std::fs::remove_file(file(folder.path(), signature.digest())).expect("it was there");
+    std::fs::remove_file(file(folder.path(), signature.digest())).expect("it existed");
     let error = inside(folder.path(), "app").referrers(app.digest()).await.expect_err("it is listed");
     assert_eq!(error.kind(), Kind::Mismatch);
     assert!(error.to_string().contains(signature.digest().as_str()), "{error}");
@@ -116,7 +116,7 @@ async fn nothing_outside_of_the_directory_is_read() {
     let app = written(&dir).await;
     let layer = app.blobs[1].digest();
     std::fs::write(&secret, "mine").expect("a file");
-    std::fs::remove_file(file(&dir, layer)).expect("it was there");
+    std::fs::remove_file(file(&dir, layer)).expect("it existed");
     std::os::unix::fs::symlink(&secret, file(&dir, layer)).expect("a link");
     let error = read(inside(&dir, "app").blob(app.blobs[1].descriptor(), 0).await).await.expect_err("it leads out");
     assert_eq!(error.kind(), Kind::Denied, "{error}");

@@ -8,7 +8,7 @@ use crate::support::registry::Settings;
 use crate::support::stores;
 use crate::support::tokens::Tokens;
 
-/// docker.io with so many pulls left, behind mirrors, and 20 images that it has.
+/// docker.io with this many pulls left, behind mirrors, and 20 images there.
 struct Limited {
     origin: Registry,
     hub: Hub,
@@ -63,8 +63,8 @@ async fn images_on_a_mirror_are_copied_despite_an_exhausted_quota() {
     scene.assert_arrived(0..20).await;
 }
 
-/// mirror.gcr.io keeps official images below `library/`, knows popular ones only, and tells nobody who asks by HEAD to log in.
-/// ECR Public wants a token of everybody, knows them below a prefix, and gives one a second.
+/// mirror.gcr.io has only popular images, official ones below `library/`, and sends no challenge to a HEAD.
+/// ECR Public requires a token of everybody, has the images below a prefix, and issues one token per second.
 #[tokio::test]
 async fn public_mirrors_are_used_without_settings() {
     let scene = Limited::new(0).await;
@@ -98,9 +98,9 @@ async fn a_mirror_that_fails_during_the_run_loses_no_image() {
         image.push(&*stores::registry_target(&mirror.repository(&format!("library/app{n}"))), "1").await;
     }
     scene.list(&format!("\"{}\"", mirror.name()), "");
-    // It is stopped when the first image arrives, whatever is in progress then.
+    // It is stopped when the first image is copied, whatever is in progress then.
     let mirror = std::sync::Mutex::new(mirror);
-    let dies = Fault::meanwhile(move || mirror.lock().expect("it is stopped once").stop());
+    let dies = Fault::meanwhile(move || mirror.lock().expect("the registry runs").stop());
     scene.target.script.once("PUT", "/manifests/", dies);
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned(); 20]), "{run}");
@@ -109,7 +109,7 @@ async fn a_mirror_that_fails_during_the_run_loses_no_image() {
     drop(scene.origin);
 }
 
-/// A registry that isn't ours, and fetches from its upstream what it lacks. It asks that as it starts, which is waited for.
+/// A third-party pull-through cache. It contacts its upstream when it starts, and the test waits for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_through_cache_works_as_a_mirror() {
     let scene = Scene::new().await;
@@ -124,7 +124,7 @@ async fn a_pull_through_cache_works_as_a_mirror() {
     assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned()]), "{run}");
     scene.assert_mirrored(&image, "app", "1").await;
     assert_eq!(via(&run), [Value::from(proxy.name().to_string())]);
-    // What came to the source of manifests by digest and of blobs came from the cache.
+    // The source got requests for manifests by digest and for blobs only from the cache.
     let ours = scene.source.script.seen().into_iter().filter(|seen| {
         let agent = seen.headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let by_digest = seen.path.contains("/manifests/sha256:") || seen.path.contains("/blobs/");

@@ -54,7 +54,7 @@ async fn referrers_are_locked_refreshed_by_update_and_reported_as_drift() {
     attach(&late, &inside).await;
     scene.clear();
     assert_eq!(scene.cli.run("lock").await.code, 0);
-    assert_eq!(scene.source.script.lines(), Vec::<String>::new(), "what is locked is nobody's question");
+    assert_eq!(scene.source.script.lines(), Vec::<String>::new(), "locked referrers are not looked up");
     let check = scene.cli.run("lock --check").await;
     assert_eq!(check.code, 3, "{check}");
     let said = format!("app:1  upstream has a new referrer {}", late.digest().short());
@@ -113,7 +113,7 @@ async fn the_policy_none_sends_no_request_and_drops_locked_referrers() {
     assert_eq!(scene.cli.run("sync --locked").await.code, 0);
 }
 
-/// Requests about referrers meet this, and the image is pinned, without any.
+/// With this answer to lookups of referrers the image is pinned without any.
 #[tokio::test]
 async fn every_answer_of_a_registry_without_the_api_is_recognised() {
     for fault in [Fault::redirect(303, "https://github.invalid/app"), Fault::html(404), Fault::refuse(404, "PAGE")] {
@@ -128,7 +128,7 @@ async fn every_answer_of_a_registry_without_the_api_is_recognised() {
     }
 }
 
-/// Requests about referrers meet this, and that is an error of the image.
+/// With this answer to lookups of referrers the image fails.
 #[tokio::test]
 async fn a_failed_list_of_referrers_never_counts_as_empty() {
     for (fault, kind) in [
@@ -186,7 +186,7 @@ async fn copy_finds_referrers_by_default() {
     assert_eq!((run.code, &run.json()["images"][0]["error"]["stage"]), (1, &"resolve".into()), "{run}");
 }
 
-/// What the lock has of `rules` after an update of `old`, and how many requests for referrers that took.
+/// The lock of `rules` after an update of `old`, and the number of lookups of referrers.
 async fn resolved(memory: &Memory, rules: &[ImageRule], old: &Lock) -> (Lock, usize) {
     let recorded = Recorded::new(Arc::new(memory.clone()));
     let stores: Arc<dyn Stores> = Arc::new(recorded.clone());
@@ -249,7 +249,7 @@ async fn only_referrers_that_some_entry_wants_are_locked() {
         let image = lock.images().next().unwrap();
         assert_eq!((digests(image), count), (expected, asked));
     }
-    // What refers to the whole is about another manifest than a part of it.
+    // Referrers of the whole index have another subject than those of the filtered one.
     let rules = [rule(ReferrerPolicy::All, &[], "dst.test/a")];
     let (mut old, _) = resolved(&memory, &rules, &Lock::default()).await;
     let whole = old.images().next().unwrap().clone();

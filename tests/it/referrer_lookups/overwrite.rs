@@ -18,7 +18,7 @@ use super::{attach, cosign, signature};
 use crate::support::images::{Image, image};
 use crate::support::recorded::Recorded;
 
-/// An image of two tags that is at the target, and what refers to it by its subject, its `.att` and its `.sig`.
+/// An image with two tags at the target, and its referrers by subject, by `.att` and by `.sig`.
 struct World {
     memory: Memory,
     app: Image,
@@ -51,7 +51,7 @@ impl World {
         "dst.test/app".parse().unwrap()
     }
 
-    /// The plan for its tags, each with its own word for `overwrite`.
+    /// The plan for its tags, each with a value of `overwrite`.
     async fn plan(&self, each: [(&str, Overwrite); 2]) -> [Transfer; 2] {
         let (mut lock, mut rules) = (Lock::default(), Vec::new());
         let by_tag = self
@@ -92,7 +92,7 @@ impl World {
     }
 }
 
-/// The tags of those that are left.
+/// The tags of the kept referrers.
 fn left(transfer: &Transfer) -> Vec<&str> {
     transfer.left.iter().map(|one| one.tag.as_ref().unwrap().as_str()).collect()
 }
@@ -106,7 +106,7 @@ async fn missing_referrers_are_planned_whatever_overwrite_is() {
     }
 }
 
-/// Two images may share a root at the target, and have a word of their own each.
+/// Two images may share a root at the target, each with a different `overwrite`.
 #[tokio::test]
 async fn a_referrer_tag_on_other_content_is_planned_unless_kept() {
     let world = World::new().await;
@@ -118,7 +118,7 @@ async fn a_referrer_tag_on_other_content_is_planned_unless_kept() {
     }
     let [kept, refused] = world.plan([("1", Overwrite::Keep), ("latest", Overwrite::Refuse)]).await;
     assert_eq!((&kept.action, kept.cost.pulls, left(&kept)), (&Action::UpToDate, 0, vec![att.as_str(), sig]));
-    // The copy tells of it, but moves nothing.
+    // The copy reports it, but transfers nothing.
     assert_eq!((&refused.action, left(&refused)), (&Action::Refer, vec![att.as_str(), sig]));
     assert_eq!((refused.cost.pulls, refused.cost.bytes), (0, Some(Bytes::default())));
     let [replaced, _] = world.plan([("1", Overwrite::Replace), ("latest", Overwrite::Keep)]).await;

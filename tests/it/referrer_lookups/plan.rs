@@ -52,7 +52,7 @@ async fn each_form_costs_one_request_and_an_image_without_referrers_none() {
     let mirror = scene.target.inside("mirror/app");
     attach(&listed, &mirror).await;
     assert_eq!(scene.cli.run("plan --check").await.code, 3);
-    // Another signature is there under the tag.
+    // Another signature exists under the tag.
     image("old").build().push(&mirror, &cosign(&app, "sig")).await;
     assert_eq!(scene.cli.run("plan --check").await.code, 3);
     tagged.push(&mirror, &cosign(&app, "sig")).await;
@@ -76,7 +76,7 @@ async fn at_a_target_without_the_api_referrers_are_found_under_the_fallback_tag(
     let (scene, app, listed, tagged) = signed(false).await;
     let mirror = scene.target.inside("mirror/app");
     tagged.push(&mirror, &cosign(&app, "sig")).await;
-    // It is there, but nobody would find it.
+    // It exists, but clients wouldn't find it.
     attach(&listed, &mirror).await;
     assert_eq!(scene.cli.run("plan --check").await.code, 3);
     list_under_tag(&app, &[&listed], &mirror).await;
@@ -99,7 +99,7 @@ async fn the_cost_includes_locked_referrers() {
     let (scene, ..) = signed(true).await;
     scene.source.script.always("HEAD", "/manifests/", Fault::Quota { remaining: 50 });
     let bytes = scene.cli.run("plan --bytes --json").await.json()["images"][0]["bytes"]["copied"].clone();
-    // Two manifests' config and layers: an empty config, and the layers of the one, config and layers of the other.
+    // The content of two manifests: an empty config and the layers of one, config and layers of the other.
     assert!(bytes.as_u64().unwrap() > 6000, "{bytes}");
     scene.write("mirror.yaml", "target: DST/new\nlayout: \"{repository}\"\nimages: [\"SRC/app:1\"]\n");
     scene.cli.run("update").await;
@@ -116,7 +116,7 @@ async fn an_update_follows_referrers_of_up_to_date_images() {
     let referrer = Referrer::of(&signature("s", &parts).manifest);
     let mut lock = Lock::default();
     let mut rules = Vec::new();
-    // What the target has of it, and whether anything that refers to it is wanted.
+    // The tag at the target, and whether referrers are wanted.
     for (tag, image, there, policy) in [
         ("there", &parts, Some("there"), ReferrerPolicy::All),
         ("none", &parts, Some("none"), ReferrerPolicy::None),

@@ -60,7 +60,7 @@ impl Place {
     }
 }
 
-/// Of each image, the digests of what refers to it, sorted.
+/// For each image, the sorted digests of its referrers.
 fn digests(found: &[Arc<Found>]) -> Vec<Vec<Digest>> {
     let of = |found: &Arc<Found>| {
         let mut digests: Vec<_> = found.referrers.iter().map(|referrer| referrer.digest.clone()).collect();
@@ -88,7 +88,7 @@ async fn with_the_api_a_lookup_is_one_list_and_three_heads_or_a_tag_list() {
     let of = &place.images[0];
     let (first, second) = (signature("s1", of), signature("s2", of));
     attach(&first, &place.registry.inside("app")).await;
-    // It is found in two ways, and is one.
+    // It is found in two ways, and counts once.
     second.push(&place.registry.inside("app"), &cosign(of, "sig")).await;
     let found = place.find(0..1).await;
     let tag = |digest: &Digest| {
@@ -102,7 +102,7 @@ async fn with_the_api_a_lookup_is_one_list_and_three_heads_or_a_tag_list() {
     expected.retain(|line| line != "HEAD manifests/a-tag.sig 404");
     assert_eq!(place.asked(), expected);
 
-    // What was asked isn't asked again; the second is still cheaper by HEADs, the third and fourth by the list.
+    // Nothing is requested again; the second is still cheaper by HEADs, the third and fourth by the list.
     place.find(0..2).await;
     assert_eq!(place.asked(), sorted(&[&["GET referrers/b 200"]], heads(&["b"])));
     place.find(0..4).await;
@@ -149,7 +149,7 @@ async fn without_the_api_one_tag_list_covers_all_images() {
         let asked = place.asked();
         assert_eq!(asked.iter().filter(|line| line.starts_with("GET referrers/") && line.ends_with(" 404")).count(), 1);
         let rest: Vec<_> = asked.iter().filter(|line| !line.starts_with("GET referrers/")).collect();
-        // The index doesn't say of what type it is, so it is asked itself.
+        // The index doesn't give its type, so the referrer is read.
         assert_eq!(found[0].referrers[0].artifact_type.as_deref(), Some("application/x.signature"));
         let untyped = format!("GET manifests/{} 200", listed.digest());
         let lists = ["GET tags/list?n=1000 200", "HEAD manifests/b-tag.att 200"];
@@ -170,7 +170,7 @@ async fn a_tag_list_of_too_many_pages_is_given_up() {
         let most = if has_api { 9 } else { 12 };
         assert_eq!(count("GET tags/list"), pages.min(most), "{asked:#?}");
         assert_eq!(count(" manifests/"), if given_up { most } else { 0 }, "{asked:#?}");
-        // Nor is it asked for anew.
+        // It isn't requested again.
         let new = [Digest::of(b"x"), Digest::of(b"y"), Digest::of(b"z")];
         place.finder.find(&place.repository(), &new).await.unwrap();
         assert!(!place.asked().iter().any(|line| line.contains("GET tags/list")));
@@ -231,7 +231,7 @@ async fn the_fallback_tag_may_hold_an_index_an_artifact_or_the_image() {
     assert!(found.iter().all(|found| found.index.is_none()));
 }
 
-/// A registry that isn't ours, and has no referrers API.
+/// A third-party registry without referrers API.
 #[tokio::test]
 async fn docker_registry_keeps_referrers_under_tags() {
     let Some(registry) = DockerRegistry::start() else { return };

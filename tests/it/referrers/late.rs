@@ -31,7 +31,7 @@ impl World {
         Self { source, targets, cli: Cli::new().file("mirror.yaml", list) }
     }
 
-    /// `referrers` are all that refers to `subject` at the source: where it has no API, as the index under the tag says.
+    /// Sets the referrers of `subject` at the source: by the API, or by the index under the fallback tag.
     async fn sign(&self, repository: &str, subject: &Image, referrers: &[&Image]) {
         let inside = self.source.inside(repository);
         for referrer in referrers {
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// Nothing to do is known by so many requests to each target, and none to the source.
+    /// A run without work sends this many requests to each target, and none to the source.
     async fn assert_idle(&self, requests: [usize; 2]) {
         for registry in self.targets.iter().chain([&self.source]) {
             registry.script.clear();
@@ -102,10 +102,10 @@ async fn a_signature_added_later_is_copied_by_the_next_update() {
         {
             image.assert_in(&target.inside("app"), tag).await;
         }
-        // A tag each; the list and a tag of the one, the list of the other; and that there is no API is found out once.
+        // A tag each; the list and a tag of one, the list of the other; and one request finds that there is no API.
         world.assert_idle([5, 6]).await;
 
-        // A second signature of each, and one of what is there already.
+        // A second signature of each, and one of an existing signature.
         let about = |image: &Image| image_of("second", image);
         let [second, of_referrer, of_single_s] = [about(&app), about(&of_app), about(&of_single)];
         world.sign("app", &app, &[&of_app, &second]).await;

@@ -22,7 +22,7 @@ fn note(subject: &Image, seed: &str) -> Image {
     image(seed).artifact("application/x.note").layer(100).subject(subject.descriptor()).build()
 }
 
-/// A referrer that is an index itself.
+/// A referrer that is an index.
 fn whole(subject: &Image) -> Image {
     let members = json!({
         "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "artifactType": "application/x.whole", "manifests": [],
@@ -46,7 +46,7 @@ async fn publish(scene: &Scene, app: &Image, referrers: &[&Image]) {
     }
 }
 
-/// Status and error of the row of each of `referrers`.
+/// The status and error of the row of each of `referrers`.
 fn rows(run: &Run, referrers: &[&Image]) -> Vec<(String, Value)> {
     let report = run.json();
     let rows = report["images"][0]["referrers"].as_array().expect("referrers").clone();
@@ -63,7 +63,7 @@ fn words(rows: &[(String, Value)]) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_referrer_that_the_registry_loses_once_is_pushed_again() {
-    // Of the root, and of what it consists of, which is there by then.
+    // Of the root, and of its children, which exist by then.
     for of_root in [true, false] {
         for lost in 1..=3 {
             let scene = scene(true).await;
@@ -116,7 +116,7 @@ async fn a_never_listed_referrer_is_reported_by_all_commands_and_not_read_again(
             assert_eq!(run.code, code, "{line}: {run}");
         }
         assert_eq!(scene.source.script.lines(), Vec::<String>::new());
-        // The list comes back: so does what lacks there.
+        // The list works again: missing entries are restored.
         scene.target.script.heal();
         for line in ["sync", "plan --check", "verify"] {
             assert_eq!(scene.cli.run(line).await.code, 0, "{line}");

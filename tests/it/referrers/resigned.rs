@@ -7,7 +7,7 @@ use crate::support::cosign;
 use crate::support::images::{Image, image};
 use crate::support::scene::{Scene, statuses};
 
-/// An image that was mirrored with its signature, and signed again in the mirror: the signature there.
+/// An image that was mirrored with its signature, and signed again at the mirror; returns the signature there.
 async fn resigned(overwrite: &str) -> (Scene, Image, String, Image, Image) {
     let scene = Scene::new().await;
     let app = scene.publish("app", "1").await;
@@ -52,7 +52,7 @@ async fn keep_leaves_the_signature_and_later_runs_do_nothing() {
     assert_eq!((update.code, &row(&update)["status"]), (0, &"skipped".into()), "{update}");
     scene.assert_mirrored(&both, "app", &tag).await;
 
-    // A new image under the tag comes with its own, which nobody has signed yet.
+    // A new image under the tag comes with a new signature, to which nothing was added yet.
     let next = image("next").build();
     let (next_tag, signature) = cosign::signature(next.digest());
     next.push(&scene.source.inside("app"), "1").await;

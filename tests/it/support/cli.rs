@@ -18,7 +18,7 @@ pub(crate) struct Cli {
     variables: Vec<(OsString, OsString)>,
 }
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -34,7 +34,7 @@ impl Cli {
         Self { folder, variables: Vec::new() }
     }
 
-    /// With `text` as the file `name`; folders on the way are made.
+    /// With `text` as the file `name`; missing folders are created.
     pub(crate) fn file(self, name: &str, text: impl AsRef<[u8]>) -> Self {
         self.write(name, text);
         self
@@ -46,7 +46,7 @@ impl Cli {
         self
     }
 
-    /// Where the file `name` is or would be.
+    /// The path of the file `name`.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -62,7 +62,7 @@ impl Cli {
         std::fs::read_to_string(self.path(name)).ok()
     }
 
-    /// Runs `transship` with the words of `line`; a word can't hold a space.
+    /// Runs `transship` with the words of `line`; a word can't contain a space.
     pub(crate) async fn run(&self, line: &str) -> Run {
         self.run_with_input(line, "").await
     }
@@ -73,8 +73,8 @@ impl Cli {
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear();
         command.envs(environment(self.folder.path())).envs(self.variables.iter().cloned());
         command.write_stdin(input).timeout(LIMIT);
-        // The registries of the test live on this runtime: it mustn't stand still meanwhile.
-        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("it doesn't panic");
+        // The registries of the test run on this runtime, which must not be blocked.
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("the task doesn't panic");
         let output = output.unwrap_or_else(|e| panic!("run transship {line}: {e}"));
         let code = output.status.code().unwrap_or_else(|| panic!("transship {line} was killed: {output:?}"));
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
@@ -85,7 +85,7 @@ impl Cli {
 
 #[cfg(unix)]
 impl Cli {
-    /// [`Cli::run`] with this as its standard output: how it ended, and what it said beside it.
+    /// [`Cli::run`] with this as its standard output; returns the exit status and standard error.
     pub(crate) async fn run_into(&self, line: &str, stdout: impl Into<std::process::Stdio>) -> (i32, String) {
         let mut command = tokio::process::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env_clear().kill_on_drop(true);
@@ -97,7 +97,7 @@ impl Cli {
         (code, String::from_utf8(output.stderr).expect("UTF-8"))
     }
 
-    /// [`Cli::run`] at a terminal: how it ended, and all that was to be seen there.
+    /// [`Cli::run`] at a terminal; returns the exit status and all its output.
     pub(crate) async fn run_at_terminal(&self, line: &str) -> (i32, String) {
         use tokio::io::AsyncReadExt as _;
         let (mut terminal, other_end) = pty_process::open().expect("a pseudo-terminal");
@@ -108,7 +108,7 @@ impl Cli {
         let mut seen = Vec::new();
         let all = async {
             let mut part = [0; 4096];
-            // Once nobody has the other end open, reading fails.
+            // Once the other end is closed, reading fails.
             while let Ok(count @ 1..) = terminal.read(&mut part).await {
                 seen.extend_from_slice(&part[..count]);
             }
@@ -129,7 +129,7 @@ impl Cli {
         command.stderr(std::process::Stdio::piped()).spawn().expect("it starts")
     }
 
-    /// Starts `line`, and gives what it has printed when a line contains `says`. It is killed when it is dropped.
+    /// Starts `line`, and returns its output up to a line that contains `says`. It is killed when it is dropped.
     pub(crate) async fn started(&self, line: &str, says: &str) -> (tokio::process::Child, String) {
         let mut child = self.spawn(line);
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -145,27 +145,27 @@ impl Cli {
         (child, printed)
     }
 
-    /// Runs `line` and kills it, as by `kill -9`, once `when` is over.
+    /// Runs `line` and kills it, as by `kill -9`, once `when` completes.
     pub(crate) async fn killed(&self, line: &str, when: impl Future<Output = ()>) {
         let mut child = self.spawn(line);
         tokio::time::timeout(LIMIT, when).await.expect("it comes so far in time");
         child.kill().await.expect("it still runs");
     }
 
-    /// Runs `line` and sends it SIGTERM once `when` is over.
+    /// Runs `line` and sends it SIGTERM once `when` completes.
     pub(crate) async fn interrupted(&self, line: &str, when: impl Future<Output = ()>) -> Run {
         self.signalled(line, "-TERM", when).await
     }
 
-    /// Runs `line` and sends it this signal, as `kill` writes it, once `when` is over.
+    /// Runs `line` and sends it this signal, as named by `kill`, once `when` completes.
     pub(crate) async fn signalled(&self, line: &str, signal: &str, when: impl Future<Output = ()>) -> Run {
-        // Tests that were started by nohup ignore SIGHUP, and so would all that they start.
+        // Tests started by nohup ignore SIGHUP, and so would their children.
         let mut command = tokio::process::Command::new("env");
         command.arg("--default-signal=HUP").arg(assert_cmd::cargo::cargo_bin!("transship"));
         self.signal(self.spawn_by(command, line), signal, when, || ()).await
     }
 
-    /// Runs `line` as nohup does and sends it SIGHUP once `when` is over; `then` comes after that.
+    /// Runs `line` as nohup does and sends it SIGHUP once `when` completes, and then calls `then`.
     pub(crate) async fn hung_up(&self, line: &str, when: impl Future<Output = ()>, then: impl FnOnce()) -> Run {
         let mut command = tokio::process::Command::new("sh");
         command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(assert_cmd::cargo::cargo_bin!("transship"));
@@ -201,7 +201,7 @@ impl Cli {
     }
 }
 
-/// What every run has: the programs of the machine, a home without settings, and no cloud to ask.
+/// The environment of every run: the programs of the machine, a home without settings, and no cloud metadata.
 pub(crate) fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     vec![
@@ -212,7 +212,7 @@ pub(crate) fn environment(folder: &Path) -> Vec<(OsString, OsString)> {
     ]
 }
 
-/// Fails where a document of a verb isn't what the published schema says; others have none.
+/// Fails if a verb's document doesn't match the published schema.
 pub(crate) fn assert_obeys_the_schema(document: &serde_json::Value) {
     static SCHEMA: std::sync::LazyLock<jsonschema::Validator> = std::sync::LazyLock::new(|| {
         let mut command = assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
@@ -234,7 +234,7 @@ impl Run {
         document
     }
 
-    /// The same without what differs from run to run.
+    /// The same with placeholders for everything that differs from run to run.
     pub(crate) fn filtered(&self) -> String {
         filtered(&self.to_string().replace(&self.folder.display().to_string(), "[DIR]"))
     }

@@ -84,7 +84,7 @@ impl Containerd {
     pub(crate) fn pull(&self, proxy: &str, hosts: &Path, image: &str) -> Output {
         let hosts = hosts.to_str().expect("UTF-8");
         let pull = ["images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", image];
-        self.command(proxy, &pull).output().expect("ctr is there")
+        self.command(proxy, &pull).output().expect("ctr is installed")
     }
 
     /// Makes the plugin of Kubernetes pull an image, as a kubelet does; `None`, with a message, if Python's gRPC isn't
@@ -97,7 +97,7 @@ impl Containerd {
         let has_grpc = has_grpc.and_then(|status| if status.success() { Ok(()) } else { Err(missing()) });
         installed("grpcio", has_grpc)?;
         command.args(["-c", PULL_IMAGE]).arg(self.folder.path().join("socket")).arg(image);
-        Some(no_way_out(&mut command, "").output().expect("python is there"))
+        Some(no_way_out(&mut command, "").output().expect("python is installed"))
     }
 
     /// The digest of an image that was pulled.
@@ -112,7 +112,7 @@ impl Containerd {
 
     fn digest_in(&self, namespace: &str, image: &str) -> String {
         let named = format!("name=={image}");
-        let list = self.command("", &["-n", namespace, "images", "ls", &named]).output().expect("ctr is there");
+        let list = self.command("", &["-n", namespace, "images", "ls", &named]).output().expect("ctr is installed");
         String::from_utf8_lossy(&list.stdout)
             .split_whitespace()
             .find(|word| word.starts_with("sha256:"))
@@ -133,7 +133,7 @@ impl Drop for Containerd {
     }
 }
 
-/// Whatever isn't on loopback goes through `proxy`.
+/// All hosts except loopback are reached through `proxy`.
 pub(crate) fn no_way_out<'a>(command: &'a mut Command, proxy: &str) -> &'a mut Command {
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
         command.env(name, proxy);

@@ -70,7 +70,7 @@ fn by_tag(layer: Blob, annotations: &Value) -> Image {
     Image { manifest: manifest(text), blobs: vec![config, layer], children: Vec::new() }
 }
 
-/// In the order in which Go writes it.
+/// In the order of Go's encoder.
 fn descriptor(of: &Descriptor) -> String {
     format!(r#"{{"mediaType":"{}","size":{},"digest":"{}"}}"#, of.media_type, of.size, of.digest)
 }

@@ -64,7 +64,7 @@ impl DockerRegistry {
         let config = self.folder.path().join("config.json");
         let text = std::fs::read_to_string(&config).expect("its own file");
         std::fs::write(&config, text.replace("127.0.0.1:0", &self.address.to_string())).expect("its own file");
-        self.process = serve(&config).expect("it was there before").0;
+        self.process = serve(&config).expect("it ran before").0;
     }
 
     /// `127.0.0.1:PORT`.

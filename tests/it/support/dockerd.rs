@@ -50,7 +50,7 @@ impl Dockerd {
     pub(crate) fn run(&self, line: &str) -> Output {
         let mut command = Command::new(&self.client);
         command.arg("-H").arg(socket(self.folder.path())).args(line.split(' ')).env("HOME", self.folder.path());
-        command.output().expect("docker is there")
+        command.output().expect("docker is installed")
     }
 
     fn log(&self) -> String {
@@ -68,7 +68,7 @@ fn socket(folder: &Path) -> OsString {
     socket
 }
 
-/// `PATH` with what dockerd starts: runc beside it, and containerd.
+/// `PATH` with the programs that dockerd starts: runc beside it, and containerd.
 fn programs(dockerd: &Path) -> OsString {
     let containerd = std::env::var_os("TRANSSHIP_TEST_CONTAINERD").map(PathBuf::from);
     let beside = [Some(dockerd.to_owned()), containerd].into_iter().flatten();

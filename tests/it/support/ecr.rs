@@ -24,13 +24,13 @@ use transship::store::memory::{Memory, MemoryRepository};
 use super::images::tagged;
 use super::script::Script;
 
-/// What the registry is called.
+/// The name of the registry.
 pub(crate) const HOST: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// `PutImage` in a second, and at once.
+/// `PutImage` per second, and the burst.
 const MANIFESTS: f64 = 10.0;
 
-/// An account's registry in a region; it stops when it is dropped.
+/// The registry of an account in a region; it stops when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ecr {
     pub(crate) account: Account,
@@ -40,7 +40,7 @@ pub(crate) struct Ecr {
     api: Server,
 }
 
-/// What both halves share. A clone is another handle on the same.
+/// The state that both halves share. A clone is another handle to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     memory: Memory,
@@ -49,18 +49,18 @@ pub(crate) struct Account {
 
 #[derive(Debug)]
 struct Inner {
-    /// What each repository was created with.
+    /// The creation request of each repository.
     repositories: BTreeMap<String, Value>,
     /// Operations of the API that are answered with this error code.
     refused: BTreeMap<&'static str, &'static str>,
     asked: Vec<(String, Value)>,
     mounting: bool,
-    /// What was set, by the repository and by the operation that asks for it.
+    /// The policies, by repository and by the operation that reads them.
     policies: BTreeMap<(String, &'static str), String>,
-    /// Prefixes that are filled from elsewhere.
+    /// Prefixes of pull-through caches.
     pull_through: Vec<&'static str>,
     issued: usize,
-    /// For how many requests the next token is good: an expiry that needs no clock. Only the newest is good at all.
+    /// The number of requests for which the next token is valid: an expiry without a clock. Only the newest is valid.
     uses: usize,
     uses_left: usize,
     manifests: f64,
@@ -97,19 +97,19 @@ impl Ecr {
         format!("http://{}", self.registry.address())
     }
 
-    /// What to set `AWS_ENDPOINT_URL_ECR` to.
+    /// The value for `AWS_ENDPOINT_URL_ECR`.
     pub(crate) fn api(&self) -> String {
         format!("http://{}", self.api.address())
     }
 }
 
 impl Account {
-    /// A repository from within.
+    /// A repository, accessed directly.
     pub(crate) fn inside(&self, path: &str) -> MemoryRepository {
         self.memory.repository(&inside(path))
     }
 
-    /// Creates a repository from within.
+    /// Creates a repository directly.
     pub(crate) fn create(&self, path: &str, settings: Value) {
         self.memory.create(&inside(path));
         self.lock().repositories.insert(path.to_owned(), settings);
@@ -123,7 +123,7 @@ impl Account {
         self.lock().mounting = true;
     }
 
-    /// Sets the lifecycle policy of a repository from within.
+    /// Sets the lifecycle policy of a repository directly.
     pub(crate) fn set_lifecycle(&self, path: &str, text: &str) {
         self.lock().policies.insert((path.to_owned(), "GetLifecyclePolicy"), text.to_owned());
     }
@@ -133,7 +133,7 @@ impl Account {
         self.lock().pull_through.push(prefix);
     }
 
-    /// The next token is good for so many requests, later ones for any number.
+    /// The next token is valid for this many requests, later ones for any number.
     pub(crate) fn uses(&self, uses: usize) {
         self.lock().uses = uses;
     }
@@ -144,7 +144,7 @@ impl Account {
         inner.asked.iter().filter(|(name, _)| name == operation).map(|(_, body)| body.clone()).collect()
     }
 
-    /// What a request with a fresh token carries.
+    /// The header of a request with a new token.
     pub(crate) fn authorization(&self) -> String {
         format!("Basic {}", self.lock().issue())
     }
@@ -168,7 +168,7 @@ impl Inner {
         token(self.issued)
     }
 
-    /// Why a request with this header isn't let in.
+    /// The refusal of a request with this header.
     fn refuse_entry(&mut self, header: Option<&str>) -> Option<Response> {
         let Some(basic) = header.and_then(|header| header.strip_prefix("Basic ")) else {
             let challenge = [(WWW_AUTHENTICATE, r#"Basic realm="https://ecr",service="ecr.amazonaws.com""#)];
@@ -227,7 +227,7 @@ fn parameter(request: &Request, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// What ECR's registry does otherwise than the specification says.
+/// Deviations of ECR's registry from the specification.
 async fn registry(State(account): State<Account>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let refused = account.lock().refuse_entry(header.as_deref());
@@ -237,7 +237,7 @@ async fn registry(State(account): State<Account>, mut request: Request, next: Ne
     }
     let path = request.uri().path().to_owned();
     match request.method().as_str() {
-        // Says that it was created, and forgets it.
+        // Reports that it was created, and discards it.
         "PATCH" => {
             let location = request.uri().to_string();
             let _ = to_bytes(request.into_body(), usize::MAX).await;
@@ -323,7 +323,7 @@ async fn api(State(account): State<Account>, headers: HeaderMap, body: Body) -> 
             json!({ "repositories": found })
         }
         "GetAuthorizationToken" => {
-            // Ends in 2015, as moto's.
+            // Expires in 2015, like moto's.
             json!({ "authorizationData": [{ "authorizationToken": inner.issue(), "expiresAt": 1_420_070_400.0 }] })
         }
         "DescribePullThroughCacheRules" => {

@@ -15,7 +15,7 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts `name`: the program that `variable` names or else `program`, told its port by `set_up`. `None`, said aloud, if
+    /// Starts `name`: the program that `variable` names or else `program`, told its port by `set_up`. `None`, with a message, if
     /// it isn't installed.
     ///
     /// # Panics
@@ -64,7 +64,7 @@ impl Emulator {
     fn wait(&mut self, name: &str) -> bool {
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(self.address).is_err() {
-            if self.server.try_wait().expect("its state can be asked for").is_some() {
+            if self.server.try_wait().expect("its state is available").is_some() {
                 let mut said = String::new();
                 self.log.rewind().and_then(|()| self.log.read_to_string(&mut said)).expect("its log can be read");
                 assert!(said.contains("in use"), "{name} ended: {said}");

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Closed until it is opened; whoever waits at it goes on then. A clone is another handle on the same gate.
+/// Closed until it is opened, which releases all waiting tasks. A clone is another handle to the same gate.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     open: watch::Sender<bool>,
@@ -21,17 +21,17 @@ impl Gate {
     /// Waits until the gate is open.
     pub(crate) async fn pass(&self) {
         self.reached.send_modify(|count| *count += 1);
-        // The sender is part of `self`, which outlives the wait.
+        // The sender is a field of `self`, which outlives the wait.
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 
-    /// Waits until `count` in all have come to the gate.
+    /// Waits until a total of `count` tasks have reached the gate.
     pub(crate) async fn reached(&self, count: usize) {
         let _ = self.reached.subscribe().wait_for(|reached| *reached >= count).await;
     }
 }
 
-/// Returns when nobody else can go on without it: paused time passes only then.
+/// Returns when all other tasks wait: only then does paused time advance.
 pub(crate) async fn all_wait() {
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 }

@@ -28,11 +28,11 @@ impl Answer {
     }
 }
 
-/// What clients take as a manifest.
+/// The manifest types that clients accept.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// One request with the given headers; every type of manifest is accepted unless they say otherwise.
+/// One request with the given headers; by default it accepts every type of manifest.
 pub(crate) async fn ask(
     registry: &Registry,
     request: &str,

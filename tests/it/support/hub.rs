@@ -18,7 +18,7 @@ pub(crate) struct Hub {
     counter: Counter,
 }
 
-/// What it counts; a clone is another handle on the same.
+/// Its counters. A clone is another handle to the same counters.
 #[derive(Debug, Clone)]
 struct Counter(Arc<Mutex<Count>>);
 
@@ -26,12 +26,12 @@ struct Counter(Arc<Mutex<Count>>);
 struct Count {
     limit: u32,
     left: u32,
-    /// Paths of the manifests that were asked for, in order, those in vain included.
+    /// Paths of the requested manifests, in order, including refused ones.
     pulls: Vec<String>,
     /// All requests.
     seen: Vec<String>,
     refused: usize,
-    /// Repositories that aren't counted, and tell nothing.
+    /// Repositories that aren't metered, and get no headers.
     exempt: &'static str,
     backend: String,
 }
@@ -39,7 +39,7 @@ struct Count {
 const REFUSAL: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit. You may increase the limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"}]}"#;
 
 impl Hub {
-    /// Before the registry at `backend`, a `host:port`, with so many pulls left of `limit` in six hours.
+    /// In front of the registry at `backend`, a `host:port`, with this many pulls left of `limit` in six hours.
     pub(crate) async fn before(backend: impl ToString, limit: u32, left: u32) -> Self {
         let count = Count {
             limit,
@@ -66,14 +66,14 @@ impl Hub {
         self.server.address().to_string()
     }
 
-    /// So many pulls are left from now on, and nothing was asked yet.
+    /// Sets the remaining pulls, and clears the recorded requests.
     pub(crate) fn reset(&self, left: u32) {
         let mut count = self.counter.lock();
         count.left = left;
         (count.pulls, count.seen, count.refused) = (Vec::new(), Vec::new(), 0);
     }
 
-    /// Paths of the manifests that were asked for.
+    /// Paths of the requested manifests.
     pub(crate) fn pulls(&self) -> Vec<String> {
         self.counter.lock().pulls.clone()
     }
@@ -96,10 +96,10 @@ impl Hub {
 
 impl Counter {
     fn lock(&self) -> MutexGuard<'_, Count> {
-        self.0.lock().expect("nobody panics while counting")
+        self.0.lock().expect("no thread panics while counting")
     }
 
-    /// Counts a request; what the answer tells, and whether the quota refuses it.
+    /// Counts a request; returns the quota for the answer, and whether the request is refused.
     fn count(&self, method: &Method, path: &str) -> (Option<[(&'static str, String); 3]>, bool) {
         let mut count = self.lock();
         count.seen.push(format!("{method} {path}"));

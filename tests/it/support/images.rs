@@ -31,13 +31,13 @@ impl Blob {
         Self { descriptor: descriptor(media_type, &bytes), bytes }
     }
 
-    /// The same under its sha512 digest.
+    /// The same content under its sha512 digest.
     pub(crate) fn by_sha512(mut self) -> Self {
         self.descriptor.digest = sha512(&self.bytes);
         self
     }
 
-    /// `size` bytes that no compression would shrink, the same for the same seed and size.
+    /// `size` incompressible bytes, equal for equal seed and size.
     pub(crate) fn seeded(media_type: &str, seed: &str, size: usize) -> Self {
         let start = seed
             .bytes()
@@ -74,7 +74,7 @@ impl Blob {
     }
 }
 
-/// A manifest with all that it points at: an image, an index or an artifact.
+/// A manifest with all its content: an image, an index or an artifact.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     pub(crate) manifest: Manifest,
@@ -91,12 +91,12 @@ impl Image {
         self.manifest.descriptor()
     }
 
-    /// The manifest that `members` make, whatever that is.
+    /// The manifest with these members, valid or not.
     pub(crate) fn of(media_type: &str, members: Value, blobs: Vec<Blob>) -> Self {
         Self { manifest: manifest(media_type, members, Map::new()), blobs, children: Vec::new() }
     }
 
-    /// The same under its sha512 digest.
+    /// The same content under its sha512 digest.
     pub(crate) fn by_sha512(mut self) -> Self {
         let (media_type, bytes) = (self.manifest.media_type().to_string(), self.manifest.bytes().clone());
         self.manifest = Manifest::new(sha512(&bytes), Some(&media_type), bytes).expect("a manifest");
@@ -123,7 +123,7 @@ impl Image {
         manifests.chain(self.blobs().into_iter().map(Blob::digest)).cloned().collect()
     }
 
-    /// Puts the whole graph into `target`, the root under `tag` if there is one.
+    /// Pushes the whole graph to `target`, the root under `tag` if given.
     pub(crate) async fn try_push(&self, target: &dyn Target, tag: Option<&str>) -> Result<()> {
         for blob in self.blobs() {
             blob.push(target).await?;
@@ -137,12 +137,12 @@ impl Image {
         Ok(())
     }
 
-    /// [`Image::try_push`] under a tag, where nothing may go wrong.
+    /// [`Image::try_push`] under a tag, which must succeed.
     pub(crate) async fn push(&self, target: &dyn Target, tag: &str) {
         self.try_push(target, Some(tag)).await.unwrap_or_else(|e| panic!("push of {tag}: {e}"));
     }
 
-    /// Fails unless `target` holds the whole graph byte for byte, the root under `tag`.
+    /// Fails unless `source` has the whole graph byte for byte, the root under `tag`.
     pub(crate) async fn assert_in(&self, source: &dyn Source, tag: &str) {
         let found = source.resolve(&tagged(tag)).await.unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(&found, self.descriptor(), "{tag} of {source}");
@@ -182,7 +182,7 @@ pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor { media_type, digest: Digest::of(bytes), size: bytes.len() as u64 }
 }
 
-/// A single image: an OCI manifest, a config and two small layers, all from `seed`, unless told otherwise.
+/// A single image: by default an OCI manifest, a config and two small layers, all from `seed`.
 pub(crate) fn image(seed: &str) -> ImageBuilder {
     ImageBuilder {
         seed: seed.to_owned(),
@@ -201,17 +201,17 @@ pub(crate) struct ImageBuilder {
     seed: String,
     media_type: &'static str,
     layer_type: &'static str,
-    /// Its type, and its bytes where they aren't from the seed.
+    /// Its type, and its bytes if they aren't made from the seed.
     config: Option<(String, Option<Bytes>)>,
     layers: Vec<Blob>,
-    /// Whether foreign layers say where else they are.
+    /// Whether foreign layers have `urls`.
     urls: bool,
     /// Further members of the manifest.
     members: Map<String, Value>,
 }
 
 impl ImageBuilder {
-    /// As Docker's schema 2. To be called before layers are added.
+    /// As Docker's schema 2. Must be called before layers are added.
     pub(crate) fn docker(mut self) -> Self {
         self.media_type = MediaType::DOCKER_MANIFEST;
         self.layer_type = DOCKER_LAYER;
@@ -243,7 +243,7 @@ impl ImageBuilder {
         self
     }
 
-    /// Its foreign layers say where else they are: nowhere.
+    /// Gives its foreign layers `urls` that don't exist.
     pub(crate) fn urls(mut self) -> Self {
         self.urls = true;
         self
@@ -255,7 +255,7 @@ impl ImageBuilder {
         self
     }
 
-    /// With a config that says what platform it is for, `linux/arm/v7`.
+    /// With a config for this platform, such as `linux/arm/v7`.
     pub(crate) fn platform(mut self, platform: &str) -> Self {
         let mut config = platform_of(platform);
         config["seed"] = self.seed.clone().into();
@@ -270,20 +270,20 @@ impl ImageBuilder {
         self
     }
 
-    /// With no config at all, as the artifact manifest had it.
+    /// Without a config, like the former artifact manifest.
     pub(crate) fn without_config(mut self) -> Self {
         self.config = None;
         self
     }
 
-    /// An artifact of this type: with the empty config.
+    /// An artifact of this type, with the empty config.
     pub(crate) fn artifact(mut self, artifact_type: &str) -> Self {
         self.config = Some((EMPTY_JSON.to_owned(), Some(Bytes::from_static(b"{}"))));
         self.members.insert("artifactType".into(), artifact_type.into());
         self
     }
 
-    /// That refers to `subject`.
+    /// With this subject.
     pub(crate) fn subject(mut self, subject: &Descriptor) -> Self {
         self.members.insert("subject".into(), json_of(subject));
         self
@@ -348,7 +348,7 @@ impl IndexBuilder {
         self
     }
 
-    /// With a child for a platform, `linux/arm/v7`.
+    /// With a child for a platform, such as `linux/arm/v7`.
     pub(crate) fn child(mut self, platform: &str, child: Image) -> Self {
         let mut entry = json_of(child.descriptor());
         entry["platform"] = platform_of(platform);
@@ -357,7 +357,7 @@ impl IndexBuilder {
         self
     }
 
-    /// With a child that names no platform: an index in the index, for one.
+    /// With a child without platform, such as a nested index.
     pub(crate) fn nested(mut self, child: Image) -> Self {
         self.entries.push(json_of(child.descriptor()));
         self.children.push(child);
@@ -389,7 +389,7 @@ impl IndexBuilder {
     }
 }
 
-/// The manifest that `members` make, in a text with line breaks: nobody re-encodes to exactly these bytes.
+/// The manifest with these members, in a text with line breaks, so that no encoder reproduces exactly these bytes.
 fn manifest(media_type: &str, mut members: Value, further: Map<String, Value>) -> Manifest {
     members.as_object_mut().expect("an object").extend(further);
     let text = serde_json::to_string_pretty(&members).expect("JSON");
@@ -397,7 +397,7 @@ fn manifest(media_type: &str, mut members: Value, further: Map<String, Value>) -
     Manifest::new(Digest::of(&bytes), Some(media_type), bytes).expect("a manifest")
 }
 
-/// `linux/arm/v7`, as indexes and configs say it.
+/// The platform `linux/arm/v7` as in indexes and configs.
 fn platform_of(text: &str) -> Value {
     let mut parts = text.split('/');
     let mut platform = json!({ "os": parts.next(), "architecture": parts.next() });

@@ -40,7 +40,7 @@ impl Signer {
         }
         let of = |(name, actions): (&str, Vec<&str>)| json!({ "type": "repository", "name": name, "actions": actions });
         let access: Vec<Value> = access.into_iter().map(of).collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is right").as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs();
         let header = json!({ "typ": "JWT", "alg": "RS256", "x5c": [STANDARD.encode(self.certificate.der())] });
         let claims = json!({
             "iss": ISSUER, "sub": "tests", "aud": SERVICE, "exp": now + 3600, "nbf": now - 60, "iat": now - 60,

@@ -9,7 +9,7 @@ use transship::oci::{Digest, Registry, Repository};
 use transship::store::layout::LayoutStores;
 use transship::store::{Stores, Target};
 
-/// What bears `name` in the layout at `dir`.
+/// The entry called `name` in the layout at `dir`.
 pub(crate) fn inside(dir: &Path, name: &str) -> Arc<dyn Target> {
     let layout = Registry::in_directory(dir).expect("UTF-8");
     let repository = Repository::new(layout, name).expect("a name");
@@ -28,15 +28,15 @@ pub(crate) fn entries(dir: &Path) -> Vec<Value> {
     index["manifests"].as_array().expect("a list of manifests").clone()
 }
 
-/// What the entries are called, in order; the nameless are `-`.
+/// The names of the entries, in order; `-` if unnamed.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let name =
         |entry: &Value| entry["annotations"]["org.opencontainers.image.ref.name"].as_str().unwrap_or("-").to_owned();
     entries(dir).iter().map(name).collect()
 }
 
-/// Fails unless `dir` is a valid layout, and everything is there that an entry leads to, each file what its name says.
-/// Gives the digests that it has come to.
+/// Fails unless `dir` is a valid layout with all content of every entry, and each file matches its digest.
+/// Returns the digests of that content.
 pub(crate) fn assert_valid(dir: &Path) -> BTreeSet<String> {
     let marker: Value =
         serde_json::from_slice(&std::fs::read(dir.join("oci-layout")).expect("oci-layout")).expect("JSON");

@@ -19,14 +19,14 @@ pub(crate) struct Proxy {
 
 #[derive(Clone)]
 struct Rules {
-    /// What stands in `Proxy-Authorization`.
+    /// The value of `Proxy-Authorization`.
     login: String,
     hosts: BTreeMap<String, SocketAddr>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// For this user alone; `hosts` tells where each `host:port` is.
+    /// For this user only; `hosts` has the address of each `host:port`.
     pub(crate) async fn start(user: &str, password: &str, hosts: &[(&str, SocketAddr)]) -> Self {
         let login = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         let hosts = hosts.iter().map(|(host, address)| ((*host).to_owned(), *address)).collect();
@@ -37,7 +37,7 @@ impl Proxy {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let rules = rules.clone();
-                // A client may leave at any time.
+                // A client may disconnect at any time.
                 tokio::spawn(async move { rules.serve(client).await.ok() });
             }
         });
@@ -54,9 +54,9 @@ impl Proxy {
         format!("http://{login}{}", self.address)
     }
 
-    /// Where connections were wanted to, in order, and forgets them.
+    /// Takes the list of requested destinations, in order.
     pub(crate) fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut *self.seen.lock().expect("nobody panics with it"))
+        std::mem::take(&mut *self.seen.lock().expect("no thread panics while it holds the lock"))
     }
 }
 
@@ -79,7 +79,7 @@ impl Rules {
             Some(rest) => rest.split('/').next().unwrap_or_default().to_owned(),
             None => target.to_owned(),
         };
-        self.seen.lock().expect("nobody panics with it").push(wanted.clone());
+        self.seen.lock().expect("no thread panics while it holds the lock").push(wanted.clone());
         if !text.contains(&format!("Basic {}\r\n", self.login)) {
             let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"p\"\r\n\
                            Content-Length: 0\r\nConnection: close\r\n\r\n";
@@ -91,7 +91,7 @@ impl Rules {
         let mut server = TcpStream::connect(address).await?;
         match method {
             "CONNECT" => client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await?,
-            // Servers take absolute URLs as well, and this connection is about one host.
+            // Servers accept absolute URLs too, and this connection is for one host.
             _ => server.write_all(&head).await?,
         }
         copy_bidirectional(&mut client, &mut server).await.map(|_| ())

@@ -1,4 +1,4 @@
-//! A recording of what is asked of stores, and a hand that makes them fail: a decorator of any `Stores`.
+//! A decorator of any `Stores` that records calls and makes some fail.
 //!
 //! Also part of the library's unit tests (`crate::recorded`).
 
@@ -20,7 +20,7 @@ use transship::store::{
 
 use super::gate::Gate;
 
-/// What was asked for.
+/// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum What {
     Resolve,
@@ -36,7 +36,7 @@ pub(crate) enum What {
     Mount,
 }
 
-/// One call, as it was made.
+/// One recorded call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) what: What,
@@ -52,26 +52,26 @@ impl fmt::Display for Call {
     }
 }
 
-/// What happens instead of, before or after the work.
+/// A fault instead of, before or after the work.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// Nothing is done, and this is the answer.
+    /// Nothing is done, and this error is returned.
     Fails(Kind),
     /// The work is done, but the answer gets lost.
     LosesAnswer(Kind),
     /// The work waits until the gate opens.
     Waits(Gate),
-    /// The work takes so long; for tests with paused time.
+    /// The work takes this long; for tests with paused time.
     Takes(Duration),
-    /// The first byte of the blob is another one.
+    /// The first byte of the blob is changed.
     Corrupts,
-    /// The blob's stream breaks after so many bytes; a push reads so many of the body, then fails.
+    /// The blob's stream breaks after this many bytes; a push reads this many bytes of the body, then fails.
     BreaksAfter(usize),
     /// The mount is declined, without an upload.
     Declines,
 }
 
-/// A fault and the calls that it befalls. Made by [`Recorded::on`].
+/// A fault and the calls that get it. Created by [`Recorded::on`].
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     what: What,
@@ -90,7 +90,7 @@ impl Rule {
     }
 }
 
-/// Stores whose calls are written down, and fail by script. A clone is another handle on the same.
+/// Stores whose calls are recorded, and fail by script. A clone is another handle to the same record.
 #[derive(Clone)]
 pub(crate) struct Recorded {
     stores: Arc<dyn Stores>,
@@ -125,33 +125,33 @@ impl Recorded {
         self.calls_of(what).len()
     }
 
-    /// Where in the log the first call of this kind on `subject` stands.
+    /// The position in the log of the first call of this kind on `subject`.
     pub(crate) fn position(&self, what: What, subject: &str) -> Option<usize> {
         self.calls().iter().position(|call| call.what == what && call.subject == subject)
     }
 
-    /// Forgets the calls so far; the rules stay.
+    /// Clears the recorded calls; the rules stay.
     pub(crate) fn clear(&self) {
         self.log().calls.clear();
     }
 
-    /// Begins a rule: on the next call of this kind …
+    /// Starts a rule: on the next call of this kind …
     pub(crate) fn on(&self, what: What) -> RuleBuilder<'_> {
         let rule = Rule { what, repository: None, subject: None, times: 1, fault: Fault::Declines };
         RuleBuilder { recorded: self, rule }
     }
 
-    /// Blobs come in chunks of at most so many bytes.
+    /// Blobs are read in chunks of at most this many bytes.
     pub(crate) fn chunk(&self, bytes: usize) {
         self.log().chunk = Some(bytes);
     }
 
-    /// `registry` counts pulls.
+    /// `registry` meters pulls.
     pub(crate) fn meters_pulls(&self, registry: &Registry) {
         self.log().counting.insert(registry.clone());
     }
 
-    /// `registry` says this of when it mounts; what it does is the script's to say.
+    /// `registry` reports this mount rule; the script determines the results of mounts.
     pub(crate) fn mounts(&self, registry: &Registry, rule: MountRule) {
         self.log().mounting.insert(registry.clone(), rule);
     }
@@ -166,7 +166,7 @@ impl Recorded {
     }
 }
 
-/// A rule in the making; it holds from its last word on.
+/// A rule under construction; it applies once complete.
 #[must_use]
 pub(crate) struct RuleBuilder<'a> {
     recorded: &'a Recorded,
@@ -186,7 +186,7 @@ impl RuleBuilder<'_> {
         self
     }
 
-    /// … and so many in all …
+    /// … this many times in all …
     pub(crate) fn times(mut self, times: usize) -> Self {
         self.rule.times = times;
         self
@@ -240,7 +240,7 @@ impl fmt::Debug for Watched {
 }
 
 impl Watched {
-    /// Writes the call down and says which fault befalls it; one that comes before the work has come by then.
+    /// Records the call and returns its fault; one that precedes the work has been applied by then.
     async fn enter(&self, what: What, subject: &str) -> Result<Option<Fault>> {
         let call = Call { what, repository: self.repository.clone(), subject: subject.to_owned() };
         let fault = {
@@ -351,7 +351,7 @@ impl Source for Watched {
         if blob.size > SMALL {
             return self.target.small_blob(blob).await;
         }
-        // What befalls a blob befalls this as well.
+        // Faults of a blob apply to this too.
         let bytes = super::images::read(self.blob(blob, 0).await).await?;
         match blob.digest.matches(&bytes) {
             true => Ok(bytes),
@@ -421,7 +421,7 @@ impl Target for Watched {
     }
 
     async fn abandon(&self, upload: Upload) -> Option<Upload> {
-        // A script may make it wait; to fail means nothing here.
+        // A script may make it wait; a failure has no effect here.
         let _ = self.enter(What::Abandon, "").await;
         self.target.abandon(upload).await
     }
@@ -492,7 +492,7 @@ fn rechunked(stream: BlobStream, size: usize) -> BlobStream {
     stream.flat_map(cut).boxed()
 }
 
-/// The same length, another first byte.
+/// The same length, with another first byte.
 fn corrupted(stream: BlobStream) -> BlobStream {
     let change = |(at, chunk): (usize, Result<Bytes>)| {
         chunk.map(|bytes| match (at, bytes.first()) {
@@ -503,7 +503,7 @@ fn corrupted(stream: BlobStream) -> BlobStream {
     stream.enumerate().map(change).boxed()
 }
 
-/// The first `bytes` bytes, then a connection that is gone.
+/// The first `bytes` bytes, then a broken connection.
 fn broken(stream: BlobStream, bytes: usize) -> BlobStream {
     let mut left = bytes;
     let within = rechunked(stream, 1).take_while(move |_| {

@@ -21,7 +21,7 @@ pub(crate) struct Seen {
     /// Path and query, as sent.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
-    /// `None` while it is being answered, and for good if the client gave up.
+    /// `None` until it is answered, and permanently if the client gave up.
     pub(crate) status: Option<u16>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Upload sessions are numbered as they come: not so in expectations.
+/// Upload sessions are numbered by arrival, which expectations mustn't depend on.
 fn without_session(path: &str) -> String {
     let Some((before, session)) = path.split_once("/blobs/uploads/") else { return path.to_owned() };
     let digest = session.split_once("digest=").map(|(_, digest)| format!("?digest={}", digest.replace("%3A", ":")));
@@ -45,7 +45,7 @@ fn without_session(path: &str) -> String {
     }
 }
 
-/// Something that happens in the test's world meanwhile.
+/// A side effect of the test.
 #[derive(Clone)]
 pub(crate) struct Event(Arc<dyn Fn() + Send + Sync>);
 
@@ -55,36 +55,36 @@ impl fmt::Debug for Event {
     }
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// The registry isn't asked: this is the answer.
+    /// This is the answer, instead of the registry's.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
-    /// The registry isn't asked where the request's body contains this: then it refuses.
+    /// Requests whose body contains this are refused.
     RefuseBody { says: String, status: u16, code: &'static str },
-    /// This is done, then the registry is asked.
+    /// This is called before the request reaches the registry.
     Run(Event),
-    /// The registry is asked when the gate opens.
+    /// The request reaches the registry when the gate opens.
     Wait(Gate),
-    /// The registry does the work; then this is the answer.
+    /// The registry handles the request, but this is the answer.
     Lose { status: u16 },
-    /// The connection breaks after so many bytes of the answer's body.
+    /// The connection breaks after this many bytes of the answer's body.
     Cut { after: usize },
-    /// After so many bytes of the answer's body the rest waits for the gate.
+    /// After this many bytes of the answer's body the rest waits for the gate.
     Hold { after: usize, gate: Gate },
-    /// So many bytes of the request's body are read, then the connection breaks; the registry isn't asked.
+    /// The connection breaks after this many bytes of the request's body, and the registry gets nothing.
     CutUpload { after: usize },
     /// The answer lacks this header.
     Strip(&'static str),
     /// The answer has this header, with this value.
     Set(&'static str, String),
-    /// The answer tells a pull quota of 100, and that so much of it is left.
+    /// The answer has the headers of a pull quota of 100, with this much remaining.
     Quota { remaining: u32 },
-    /// The first byte of the answer's body is another one.
+    /// The first byte of the answer's body is changed.
     Corrupt,
-    /// The registry doesn't see the query: a mount becomes an upload, a range of tags all of them.
+    /// The query is removed: a mount becomes an upload, a page of tags the whole list.
     DropQuery,
-    /// The registry doesn't see this header of the request.
+    /// This header of the request is removed.
     Ignore(&'static str),
 }
 
@@ -95,24 +95,24 @@ impl Fault {
         Self::Answer { status, headers: vec![("content-type", "application/json".into())], body: body.to_string() }
     }
 
-    /// Something happens just before the registry is asked.
+    /// Calls `event` just before the request reaches the registry.
     pub(crate) fn meanwhile(event: impl Fn() + Send + Sync + 'static) -> Self {
         Self::Run(Event(Arc::new(event)))
     }
 
-    /// 429, with the pause to make.
+    /// 429, with `Retry-After`.
     pub(crate) fn throttle(retry_after: u32) -> Self {
         let headers = vec![("retry-after", retry_after.to_string())];
         Self::Answer { status: 429, headers, body: "You have reached your pull rate limit.".into() }
     }
 
-    /// A web page, as a proxy or a login answers.
+    /// A web page, like that of a proxy or a login.
     pub(crate) fn html(status: u16) -> Self {
         let headers = vec![("content-type", "text/html; charset=utf-8".into())];
         Self::Answer { status, headers, body: "<html><body>Please log in</body></html>".into() }
     }
 
-    /// Another place to look.
+    /// A redirect.
     pub(crate) fn redirect(status: u16, location: impl Into<String>) -> Self {
         Self::Answer { status, headers: vec![("location", location.into())], body: String::new() }
     }
@@ -127,7 +127,7 @@ struct Rule {
     fault: Fault,
 }
 
-/// Log and rules. A clone is another handle on the same.
+/// The log and the rules. A clone is another handle to them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script(Arc<Mutex<Inner>>);
 
@@ -138,7 +138,7 @@ struct Inner {
 }
 
 impl Script {
-    /// The next request of this method whose path and query contain `path` meets `fault`.
+    /// The next request with this method whose path and query contain `path` gets `fault`.
     pub(crate) fn once(&self, method: &'static str, path: impl Into<String>, fault: Fault) {
         self.times(1, method, path, fault);
     }
@@ -158,7 +158,7 @@ impl Script {
         self.lock().rules.push(Rule { method, path: path.into(), skip, times: 1, fault });
     }
 
-    /// From now on nothing goes wrong.
+    /// Removes all rules.
     pub(crate) fn heal(&self) {
         self.lock().rules.clear();
     }
@@ -173,22 +173,22 @@ impl Script {
         self.seen().iter().map(Seen::to_string).collect()
     }
 
-    /// How many requests of this method had a path and query that contain `path`.
+    /// The number of requests with this method whose path and query contain `path`.
     pub(crate) fn count(&self, method: &str, path: &str) -> usize {
         self.seen().iter().filter(|seen| seen.method == method && seen.path.contains(path)).count()
     }
 
-    /// How many manifests and blobs were read.
+    /// The number of manifests and blobs that were read.
     pub(crate) fn reads(&self) -> usize {
         self.count("GET", "/manifests/") + self.count("GET", "/blobs/")
     }
 
-    /// Forgets the requests so far; the rules stay.
+    /// Clears the recorded requests; the rules stay.
     pub(crate) fn clear(&self) {
         self.lock().seen.clear();
     }
 
-    /// Puts the script around `router`.
+    /// Wraps `router` in the script.
     pub(crate) fn around(&self, router: Router) -> Router {
         router.layer(middleware::from_fn_with_state(self.clone(), pass))
     }
@@ -197,7 +197,7 @@ impl Script {
         self.0.lock().expect("no request panics while it is written down")
     }
 
-    /// Writes `request` down; its place in the log, and what befalls it.
+    /// Records `request`; returns its place in the log, and its fault.
     fn arrive(&self, request: &Request) -> (usize, Option<Fault>) {
         let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
         let method = request.method().to_string();
@@ -235,13 +235,13 @@ async fn pass(State(script): State<Script>, request: Request, next: Next) -> Res
 async fn befall(fault: Fault, mut request: Request, next: Next) -> Response {
     match fault {
         Fault::Answer { status, headers, body } => {
-            // Read to its end, so that the client isn't cut off while it sends.
+            // Read to the end, so that the client isn't cut off while it sends.
             let _ = to_bytes(request.into_body(), usize::MAX).await;
             answer(status, &headers, body)
         }
         Fault::RefuseBody { says, status, code } => {
             let (head, body) = request.into_parts();
-            let bytes = to_bytes(body, usize::MAX).await.expect("a body that comes whole");
+            let bytes = to_bytes(body, usize::MAX).await.expect("a whole body");
             if String::from_utf8_lossy(&bytes).contains(&says) {
                 let Fault::Answer { status, headers, body } = Fault::refuse(status, code) else { unreachable!() };
                 return answer(status, &headers, body);
@@ -353,7 +353,7 @@ pub(crate) fn cut(body: Body, after: usize) -> Body {
         std::future::ready((!over).then_some(chunk))
     });
     let error = stream::once(async {
-        // hyper drops what it hasn't written when the body fails, and writes when the body makes it wait.
+        // hyper discards unwritten bytes when the body fails, and writes them when the body is pending.
         tokio::task::yield_now().await;
         Err(axum::Error::new(std::io::Error::other("as the script has it")))
     });

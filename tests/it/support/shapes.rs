@@ -5,7 +5,7 @@ use transship::oci::MediaType;
 
 use super::images::{Blob, FOREIGN_LAYER, Image, ZSTD_LAYER, image, index, json_of, multi_platform};
 
-/// One graph of every shape that registries take, each with a tag for it.
+/// One graph of every shape that registries accept, each with its tag.
 pub(crate) fn every_shape() -> Vec<(&'static str, Image)> {
     let odd = image("odd").config_type("application/vnd.example.model.v1+json").build();
     let list = index().docker().child("linux/amd64", image("list").docker().build()).build();
@@ -33,7 +33,7 @@ pub(crate) fn every_shape() -> Vec<(&'static str, Image)> {
     ]
 }
 
-/// An image that doesn't say itself what it is.
+/// An image without `mediaType`.
 fn untyped() -> Image {
     let Image { manifest: typed, blobs, .. } = image("untyped").build();
     let mut members: Value = serde_json::from_slice(typed.bytes()).expect("JSON");

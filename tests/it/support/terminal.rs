@@ -48,10 +48,10 @@ impl Terminal {
         let drawn = Arc::clone(&screen);
         tokio::spawn(async move {
             let mut bytes = [0; 4096];
-            // Linux gives an error once nobody has the other side open.
+            // Linux returns an error once the other side is closed.
             while let Ok(read @ 1..) = output.read(&mut bytes).await {
                 {
-                    let mut shown = drawn.lock().expect("nobody panics with it");
+                    let mut shown = drawn.lock().expect("no thread panics while it holds the lock");
                     shown.parser.process(&bytes[..read]);
                     shown.raw.extend_from_slice(&bytes[..read]);
                 }
@@ -61,9 +61,9 @@ impl Terminal {
         Self { child, keyboard, screen, changed }
     }
 
-    /// What is on the screen, without what is blank at the ends.
+    /// The text on the screen, without trailing blanks.
     pub(crate) fn shown(&self) -> String {
-        let shown = self.screen.lock().expect("nobody panics with it");
+        let shown = self.screen.lock().expect("no thread panics while it holds the lock");
         let (_, columns) = shown.parser.screen().size();
         let rows: Vec<String> =
             shown.parser.screen().rows(0, columns.get()).map(|row| row.trim_end().to_owned()).collect();
@@ -72,16 +72,16 @@ impl Terminal {
 
     /// All that was written, with its escape sequences.
     pub(crate) fn raw(&self) -> String {
-        String::from_utf8_lossy(&self.screen.lock().expect("nobody panics with it").raw).into_owned()
+        String::from_utf8_lossy(&self.screen.lock().expect("no thread panics while it holds the lock").raw).into_owned()
     }
 
     /// Row and column of the cursor, and whether it is visible.
     pub(crate) fn cursor(&self) -> ((u16, u16), bool) {
-        let shown = self.screen.lock().expect("nobody panics with it");
+        let shown = self.screen.lock().expect("no thread panics while it holds the lock");
         (shown.parser.screen().cursor_position(), !shown.parser.screen().hide_cursor())
     }
 
-    /// Waits until the screen `is` so.
+    /// Waits until `is` holds for the screen.
     pub(crate) async fn until(&mut self, is: impl Fn(&str) -> bool) -> String {
         let waited = async {
             loop {
@@ -105,14 +105,14 @@ impl Terminal {
 
     /// Types `keys`.
     pub(crate) async fn types(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).await.expect("somebody reads");
+        self.keyboard.write_all(keys.as_bytes()).await.expect("a reader");
     }
 
-    /// The window gets another size, and the run hears of it. What is drawn meanwhile is for the old size, and this screen
-    /// doesn't know how to cut lines: it gets wider before, and narrower once `is` so.
+    /// Resizes the window, and notifies the run. Until then drawings are for the old size, and this screen
+    /// can't cut lines: it is widened before, and narrowed once `is` holds.
     pub(crate) async fn resize(&mut self, (rows, columns): (u16, u16), is: impl Fn(&str) -> bool) {
         let grid = |terminal: &Self, rows: u16, columns: u16| {
-            let mut shown = terminal.screen.lock().expect("nobody panics with it");
+            let mut shown = terminal.screen.lock().expect("no thread panics while it holds the lock");
             let (old_rows, old_columns) = shown.parser.screen().size();
             let size = (rows.max(old_rows.get()), columns.max(old_columns.get()));
             shown.parser.screen_mut().set_size(some(size.0), some(size.1));
@@ -120,11 +120,11 @@ impl Terminal {
         grid(self, rows, columns);
         self.keyboard.resize(pty_process::Size::new(rows, columns)).expect("a size");
         self.until(is).await;
-        let mut shown = self.screen.lock().expect("nobody panics with it");
+        let mut shown = self.screen.lock().expect("no thread panics while it holds the lock");
         shown.parser.screen_mut().set_size(some(rows), some(columns));
     }
 
-    /// Waits for the end: the exit status, and what is on the screen then.
+    /// Waits for the end; returns the exit status and the screen.
     pub(crate) async fn ended(&mut self) -> (i32, String) {
         let ended = async {
             let status = self.child.wait().await.expect("it runs");
@@ -141,10 +141,10 @@ fn some(size: u16) -> NonZeroU16 {
     NonZeroU16::new(size).expect("a size")
 }
 
-/// `screen` without what depends on the clock, the machine, or on which port was free.
+/// `screen` with the clock, machine-dependent values and ports masked.
 pub(crate) fn masked(screen: &str) -> String {
     let masks = [
-        // The rest of the line of a task, and its bar, which has what room is left.
+        // The rest of the line of a task, and its bar, which fills the remaining width.
         (r"(?m)^((?:copying|reading) .* of \S+ \S+ +\d+ %).*$", "$1  [RATE]"),
         (r"\[[=> ]{10,}\]  ", ""),
         (r"127\.0\.0\.1([:-])\d{4,5}", "127.0.0.1${1}PORT#"),

@@ -23,17 +23,17 @@ pub(crate) struct TlsFront {
 }
 
 impl TlsFront {
-    /// In front of what listens at `behind`. With `mutual`, only for clients with a certificate of the same authority.
+    /// In front of the server at `behind`. With `mutual`, only for clients with a certificate of the same authority.
     pub(crate) async fn start(behind: SocketAddr, authority: &Authority, mutual: bool) -> Self {
         Self::with(behind, &authority.server(), Some(authority).filter(|_| mutual)).await
     }
 
-    /// In front of what listens at `behind`, with this certificate; where `clients` is given, only for those that it knows.
+    /// In front of the server at `behind`, with this certificate; with `clients`, only for clients that it verifies.
     pub(crate) async fn with(behind: SocketAddr, own: &Pair, clients: Option<&Authority>) -> Self {
         Self::serve(behind, config(own, clients)).await
     }
 
-    /// In front of what listens at `behind` and speaks HTTP/1.1, though HTTP/2 is offered and preferred.
+    /// In front of an HTTP/1.1 server at `behind`, although HTTP/2 is offered and preferred.
     pub(crate) async fn pretending_http2(behind: SocketAddr, own: &Pair) -> Self {
         let mut config = config(own, None);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -67,7 +67,7 @@ async fn serve(acceptor: TlsAcceptor, client: TcpStream, behind: SocketAddr) {
                 let _ = copy_bidirectional(&mut client, &mut server).await;
             }
         }
-        // Closed with something unread, the connection would be reset, and the alert that tells why be lost.
+        // If closed with unread bytes, the connection would be reset, and the alert with the reason lost.
         Err((_, mut client)) => {
             let _ = tokio::io::copy(&mut (&mut client).take(1 << 20), &mut sink()).await;
         }

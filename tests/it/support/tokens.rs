@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::jwt::{self, Signer};
 
-/// A token service. A clone is another handle on the same.
+/// A token service. A clone is another handle to the same service.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tokens(Arc<Mutex<Inner>>);
 
@@ -43,7 +43,7 @@ struct Grant {
 }
 
 impl Tokens {
-    /// Issues to anybody whatever is asked for.
+    /// Issues every token to everybody.
     pub(crate) fn new() -> Self {
         Self::default()
     }
@@ -54,52 +54,52 @@ impl Tokens {
         self
     }
 
-    /// They are given out at this URL, and not where they are asked for.
+    /// The realm is this URL, and not the registry's.
     pub(crate) fn at(&self, realm: String) {
         self.lock().realm = Some(realm);
     }
 
-    /// Everybody may pull: who asks for a scope with no or wrong credentials gets a token for nobody, as Harbor does it.
+    /// Everybody may pull: a request with missing or wrong credentials gets an anonymous token, as at Harbor.
     pub(crate) fn public(self) -> Self {
         self.lock().public = true;
         self
     }
 
-    /// What the answers say of a token's life, in seconds; without it they say nothing, and 60 s hold.
+    /// The lifetime in the answers, in seconds; if unset it is missing, and means 60 s.
     pub(crate) fn expires_in(self, seconds: u64) -> Self {
         self.lock().expires_in = Some(seconds);
         self
     }
 
-    /// Each token is good for so many requests: an expiry that needs no clock.
+    /// Each token is valid for this many requests: an expiry without a clock.
     pub(crate) fn uses(self, uses: usize) -> Self {
         self.lock().uses = Some(uses);
         self
     }
 
-    /// A token that isn't good any more is answered with 400 and no challenge, as ECR Public does it.
+    /// An expired token is answered with 400 and no challenge, as at ECR Public.
     pub(crate) fn stale_is_400(self) -> Self {
         self.lock().stale_is_400 = true;
         self
     }
 
-    /// The tokens are JWTs, for registries that ask nobody.
+    /// The tokens are JWTs, for registries that verify them offline.
     pub(crate) fn signed_by(self, signer: Signer) -> Self {
         self.lock().signer = Some(signer);
         self
     }
 
-    /// Of several scopes, only those that push are granted, as where the account may not read the other.
+    /// Of several scopes, only those with push are granted, as if the account couldn't read the other repository.
     pub(crate) fn one_scope(&self) {
         self.lock().one_scope = true;
     }
 
-    /// No token issued so far is good any more.
+    /// Revokes all tokens issued so far.
     pub(crate) fn revoke(&self) {
         self.lock().valid.clear();
     }
 
-    /// The token that `request` comes with isn't good any more.
+    /// Revokes the token of `request`.
     pub(crate) fn revoke_that_of(&self, request: &Request) {
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         if let Some(token) = header.and_then(|text| text.strip_prefix("Bearer ")) {
@@ -127,7 +127,7 @@ impl Tokens {
         self.lock().refused
     }
 
-    /// Puts the check, and the endpoint `/token`, around `router`.
+    /// Adds the check, and the endpoint `/token`, around `router`.
     pub(crate) fn around(&self, router: Router) -> Router {
         router.layer(middleware::from_fn_with_state(self.clone(), check))
     }
@@ -168,7 +168,7 @@ impl Tokens {
         body.to_string().into_response()
     }
 
-    /// Why `request` may not have what it needs, as the challenge spells it.
+    /// The error for `request` in the challenge, if it isn't authorized.
     fn refuse(&self, request: &Request, needed: &BTreeSet<String>) -> Option<&'static str> {
         let mut inner = self.lock();
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -205,7 +205,7 @@ async fn check(State(tokens): State<Tokens>, request: Request, next: Next) -> Re
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], body.to_string()).into_response()
 }
 
-/// The scopes that `request` needs: pull to read, pull and push to write, pull of where a mount comes from.
+/// The scopes that `request` needs: pull to read, pull and push to write, and pull from the source of a mount.
 fn scopes(request: &Request) -> BTreeSet<String> {
     let path = request.uri().path().trim_start_matches("/v2/");
     let ends = ["/manifests/", "/blobs/", "/tags/", "/referrers/"];

@@ -94,7 +94,7 @@ async fn a_broken_download_is_resumed() {
     scene.target.script.times(2, "GET", path.clone(), Fault::Cut { after: 100_000 });
     let run = scene.verify("--content").await;
     assert_eq!((run.code, scene.target.script.count("GET", &path)), (0, 3), "{run}");
-    // A server that breaks without a byte, again and again, can't be verified: that isn't a difference.
+    // A server that always breaks off before the first byte is a failure, and not a difference.
     scene.target.script.always("GET", path, Fault::Cut { after: 0 });
     let run = scene.verify("--content").await;
     assert_eq!((run.code, scene.differences(&run).len()), (1, 0), "{run}");

@@ -15,7 +15,7 @@ struct Scene {
     cli: Cli,
 }
 
-/// An image with two platforms, mirrored by a sync; `None` where there is no docker-registry.
+/// An image with two platforms, mirrored by a sync; `None` if docker-registry isn't installed.
 async fn mirrored() -> Option<(Scene, Image)> {
     let scene = Scene { source: Registry::start().await, target: DockerRegistry::start()?, cli: Cli::new() };
     let app = multi_platform("app", &["linux/amd64", "linux/arm64"]);
@@ -31,7 +31,7 @@ async fn mirrored() -> Option<(Scene, Image)> {
     Some((scene, app))
 }
 
-/// What differs, as `WHAT EXPECTED`.
+/// The differences, as `WHAT EXPECTED`.
 fn differences(run: &Run) -> Vec<String> {
     let report = run.json();
     let differences = report["differences"].as_array().expect("differences");

@@ -17,7 +17,7 @@ use crate::support::gate::{Gate, all_wait};
 use crate::support::images::image;
 use crate::support::recorded::{Fault, Recorded, What};
 
-/// Images of one blob each in repositories of their own, and what is asked of them.
+/// Images with one blob each in separate repositories, and the calls for them.
 struct Mirror {
     images: Vec<ImageRule>,
     lock: Lock,

@@ -14,7 +14,7 @@ use transship::store::Source as _;
 use super::{IS_NAME, Identity, Project, Role, Shared, World, document, refusal};
 
 pub(super) async fn answer(state: &Shared, request: Request) -> Response {
-    // No bearer of the registry counts here.
+    // Bearer tokens of the registry aren't accepted here.
     let identity = state.lock().identify(&request);
     let Identity::Account(account) = identity else {
         return refusal(401, "UNAUTHORIZED", "unauthorized");
@@ -59,7 +59,7 @@ pub(super) async fn answer(state: &Shared, request: Request) -> Response {
     }
 }
 
-/// What is called `reference` in a repository, whose name is encoded twice. Its size is that of everything in it.
+/// The artifact `reference` in a repository, whose name is encoded twice. Its size is that of all its content.
 async fn artifact(state: &Shared, account: &str, named: (&str, &str, &str), by_name: bool) -> Response {
     let (project, repository, reference) = named;
     let decode = |text: &str| {
@@ -91,7 +91,7 @@ async fn artifact(state: &Shared, account: &str, named: (&str, &str, &str), by_n
 }
 
 impl World {
-    /// Who is signed in hears more.
+    /// Accounts that are logged in get more members.
     pub(super) fn system_info(&self, request: &Request) -> Response {
         let Identity::Account(_) = self.identify(request) else {
             return document(200, &json!({ "auth_mode": "db_auth" }));
@@ -106,7 +106,7 @@ impl World {
         document(200, &body)
     }
 
-    /// How much a project may hold, for its owner.
+    /// The storage limit of a project, for its owner.
     fn summary(&self, account: &str, name: &str) -> Response {
         let is_owner = matches!(self.role(account), Role::Admin | Role::User) && self.has(account, name, "");
         let Some(project) = self.projects.get(name).filter(|_| is_owner) else {
@@ -117,7 +117,7 @@ impl World {
         document(200, &json!({ "repo_count": 0, "quota": quota }))
     }
 
-    /// What is missing looks like what is forbidden to all but administrators.
+    /// Only administrators can distinguish a missing project from a forbidden one.
     fn show(&self, account: &str, name: &str, by_name: bool) -> Response {
         let role = self.role(account);
         let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
@@ -185,11 +185,11 @@ impl World {
             let address = endpoint.url.split_once("://").map_or("", |(_, rest)| rest);
             address.trim_end_matches('/').to_owned()
         });
-        // Versions that don't know it ignore it.
+        // Older versions ignore it.
         let filter = body["metadata"]["proxy_cache_filter_pattern"].as_str().map(str::to_owned);
         let filter = filter.filter(|_| self.minor.is_some_and(|minor| minor >= 16));
         let public = body["metadata"]["public"] == "true";
-        // Others may ask for one, and are told nothing.
+        // Others may send one, which is ignored.
         let storage_limit = limit.filter(|_| is_entitled);
         let owner = (role == Role::User).then(|| account.to_owned());
         let project = Project {
@@ -206,7 +206,7 @@ impl World {
         (StatusCode::CREATED, [(LOCATION, format!("/api/v2.0/projects/{}", self.projects.len()))]).into_response()
     }
 
-    /// One of a project's metadata, which is there already.
+    /// Existing metadata of a project.
     fn change(&mut self, account: &str, (name, key): (&str, &str), body: &Value) -> Response {
         if !self.has(account, name, "metadata: update") {
             return refusal(403, "FORBIDDEN", "forbidden");

@@ -13,19 +13,19 @@ use transship::store::Source as _;
 use super::{Identity, Project, Shared, World, project, proxy, refusal, unauthorized};
 use crate::support::images;
 
-/// A bearer that is this much older than a project is refused, in seconds.
+/// A token older than a project by this many seconds is refused.
 const LEEWAY: u64 = 60;
 const LARGEST_MANIFEST: usize = 4 << 20;
 
-/// What a request is about.
+/// The object of a request.
 pub(super) struct Asked {
     pub(super) repository: String,
-    /// What stands behind `/manifests/`.
+    /// The reference after `/manifests/`.
     pub(super) manifest: Option<String>,
-    /// What stands behind `/blobs/`.
+    /// The digest after `/blobs/`.
     pub(super) blob: Option<String>,
     writes: bool,
-    /// An upload is given up.
+    /// An upload is cancelled.
     deletes: bool,
     mount: Option<String>,
     from: Option<String>,
@@ -52,7 +52,7 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
         return proxy::answer(state, &upstream, request, &asked, next).await;
     }
     if request.method() == Method::POST && !request.uri().query().unwrap_or_default().contains("mount=") {
-        // Its distribution 2.8 knows no monolithic POST.
+        // Its distribution 2.8 doesn't support the monolithic POST.
         *request.uri_mut() = request.uri().path().parse::<Uri>().expect("the path of a URI");
     }
     if asked.writes && asked.manifest.is_some() {
@@ -73,7 +73,7 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
         return world.withhold(&asked, &response, is_head).unwrap_or(response);
     }
     if let Some(project) = world.projects.get_mut(project(&asked.repository)).filter(|_| asked.writes) {
-        // What was reserved.
+        // The reserved bytes.
         let is_spent = response.status().is_success() && (asked.mount.is_none() || response.status() == 201);
         project.used -= if is_spent { 0 } else { asked.size };
     }
@@ -85,7 +85,7 @@ pub(super) async fn answer(state: &Shared, mut request: Request, next: Next) -> 
     response
 }
 
-/// What a mount adds to a project: nothing where it has the blob.
+/// The bytes that a mount adds to a project: none if it has the blob.
 async fn size_of_mount(state: &Shared, asked: &Asked) -> u64 {
     let (Some(mount), Some(from)) = (&asked.mount, &asked.from) else { return 0 };
     let Ok(digest) = mount.parse() else { return 0 };
@@ -95,7 +95,7 @@ async fn size_of_mount(state: &Shared, asked: &Asked) -> u64 {
     state.inside(from).blob_size(&digest).await.ok().flatten().unwrap_or_default()
 }
 
-/// Harbor reads what it takes for an image's configuration.
+/// Harbor parses the config of an image.
 async fn has_readable_config(state: &Shared, repository: &str, manifest: &[u8]) -> bool {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
     let config = &manifest["config"];
@@ -192,7 +192,7 @@ impl World {
         None
     }
 
-    /// What a policy says of a manifest that is there; to a HEAD it says so without a word.
+    /// The refusal of an existing manifest by a policy; a HEAD gets it without a reason.
     fn withhold(&self, asked: &Asked, response: &Response, is_head: bool) -> Option<Response> {
         let project = &self.projects[project(&asked.repository)];
         let name = asked.manifest.as_deref().unwrap_or_default();
@@ -242,7 +242,7 @@ impl World {
     }
 }
 
-/// A request that carried something gets another challenge than one that didn't.
+/// A request with credentials gets another challenge than one without.
 fn challenge(request: &Request) -> String {
     if request.headers().contains_key(AUTHORIZATION) {
         return r#"Basic realm="harbor""#.to_owned();

@@ -36,7 +36,7 @@ fn shown((id, endpoint): (&u64, &Endpoint)) -> Value {
 }
 
 impl World {
-    /// A page of them, which a test wants to have an end.
+    /// A page of them; the tests use few.
     fn list_endpoints(&self, account: &str, query: &str) -> Response {
         if !self.has(account, "", "registry: list") {
             return refusal(403, "FORBIDDEN", "forbidden");

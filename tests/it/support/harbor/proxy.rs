@@ -17,7 +17,7 @@ use super::data::Asked;
 use super::{Harbor, Shared, refusal};
 use crate::support::images::{Blob, tagged};
 
-/// What came from an upstream and isn't kept yet.
+/// Content that came from an upstream and isn't stored yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Pulled {
     repository: String,
@@ -26,7 +26,7 @@ pub(crate) struct Pulled {
     body: Bytes,
 }
 
-/// A tag that was asked for: for a while Harbor puts it on what it names, once that is kept.
+/// A requested tag: for a while Harbor sets it on its manifest, once that is stored.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
     repository: String,
@@ -34,7 +34,7 @@ pub(crate) struct Named {
     digest: String,
 }
 
-/// The answer to a request that reads. Blobs are looked for here alone, and so are referrers.
+/// The answer to a read. Blobs and referrers are looked up only here, not at the upstream.
 pub(super) async fn answer(state: &Shared, upstream: &str, request: Request, asked: &Asked, next: Next) -> Response {
     let is_head = request.method() == Method::HEAD;
     let name = asked.manifest.as_ref().map(|name| ("manifests", name));
@@ -57,7 +57,7 @@ pub(super) async fn answer(state: &Shared, upstream: &str, request: Request, ask
             Ok(_) => ask(reqwest::Method::GET).await,
             Err(error) => Err(error),
         },
-        // Once for the client, and once to keep it.
+        // Once for the client, and once to store it.
         _ => ask(reqwest::Method::GET).await.and(ask(reqwest::Method::GET).await),
     };
     let Ok((told, body)) = found else {
@@ -99,7 +99,7 @@ fn remember(
 }
 
 impl Harbor {
-    /// Time passes: what was pulled through proxy caches is kept.
+    /// Lets time pass: content pulled through proxy caches is stored.
     pub(crate) async fn settle(&self) {
         let (pulled, named) = {
             let mut world = self.state.lock();
@@ -108,7 +108,7 @@ impl Harbor {
         let of = |kind| pulled.iter().filter(move |one| one.kind == kind);
         for one in of("blobs") {
             let blob = Blob::new("application/octet-stream", one.body.clone());
-            blob.push(&self.inside(&one.repository)).await.expect("a push from within");
+            blob.push(&self.inside(&one.repository)).await.expect("a direct push");
         }
         let is_index = |one: &&Pulled| one.media_type.contains("index") || one.media_type.contains("list");
         let (indexes, images): (Vec<&Pulled>, Vec<&Pulled>) = of("manifests").partition(is_index);
@@ -127,7 +127,7 @@ impl Harbor {
     }
 }
 
-/// An index as Harbor keeps it.
+/// An index as Harbor stores it.
 fn written_anew(index: &[u8], kept: &[Digest]) -> Bytes {
     let mut index: Value = serde_json::from_slice(index).expect("JSON");
     let children = index["manifests"].as_array_mut().expect("an index");

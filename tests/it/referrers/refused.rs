@@ -18,7 +18,7 @@ fn listing(referrers: &[&Image]) -> Fault {
     Fault::Answer { status: 200, headers: vec![("content-type", MediaType::OCI_INDEX.into())], body }
 }
 
-/// Digest and status of each referrer of the first image.
+/// The digest and status of each referrer of the first image.
 fn rows(run: &Run) -> Vec<(String, String)> {
     let rows = run.json()["images"][0]["referrers"].clone();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -29,7 +29,7 @@ fn row(digest: &Digest, status: &str) -> (String, String) {
     (digest.to_string(), status.to_owned())
 }
 
-/// An image with a signature of its own at the source.
+/// An image with a signature at the source.
 async fn signed() -> (Scene, Image, Image) {
     let scene = Scene::new().await;
     let app = multi_platform("app", &["linux/amd64"]);
@@ -46,7 +46,7 @@ async fn a_wrong_list_of_referrers_adds_nothing_and_ends() {
     let child = &app.children[0];
     let about_else = cosign::bundle(child.descriptor());
     about_else.try_push(&scene.source.inside("app"), None).await.unwrap();
-    // It has the same twice, what refers to something else, and the image itself; and a circle.
+    // It lists one referrer twice, a referrer of something else, the image itself, and a circle.
     let lies = [&signature, &about_else, &signature, &app];
     for subject in [&app, &signature, &about_else] {
         let path = format!("/referrers/{}", subject.digest());
@@ -56,7 +56,7 @@ async fn a_wrong_list_of_referrers_adds_nothing_and_ends() {
     assert_eq!((run.code, statuses(&run)), (0, vec!["copied".to_owned()]), "{run}");
     let mut told = rows(&run);
     told.sort();
-    // The child's signature is listed where it belongs, too; the image is said to be about its signatures.
+    // The child's signature is also listed for the child; the image is listed as a referrer of its signatures.
     let signatures = [&signature, &about_else].map(|image| row(image.digest(), "copied"));
     let mut wanted = [&signatures[..], &[row(app.digest(), "skipped")]].concat();
     wanted.sort();
@@ -111,7 +111,7 @@ async fn a_missing_or_too_large_referrer_fails_the_image_with_a_hint() {
     assert!(scene.target.inside("mirror/app").resolve(&tagged("1")).await.is_err());
 }
 
-/// Signed after it was pinned: the lock can't know.
+/// Signed after it was pinned: the lock doesn't have the signature.
 #[tokio::test]
 async fn an_image_that_was_signed_too_late_has_a_hint() {
     let scene = Scene::new().await;
@@ -144,7 +144,7 @@ async fn a_run_interrupted_at_the_referrers_reports_it_and_the_next_completes_it
     assert_eq!(rows(&run).len(), 2, "{run}");
 }
 
-/// A part of an image is signed only as its platforms are.
+/// A filtered image counts as signed only if its children are.
 #[tokio::test]
 async fn a_signed_platform_satisfies_require_for_a_filtered_image() {
     let scene = Scene::new().await;
@@ -164,7 +164,7 @@ async fn a_signed_platform_satisfies_require_for_a_filtered_image() {
     }
 }
 
-/// What refers to an image and is one itself, by a tag of its own: it goes to where both belong.
+/// A referrer that is also listed as an image with a tag: it is copied for both.
 #[tokio::test]
 async fn a_referrer_can_also_be_mirrored_as_a_tagged_image() {
     let (scene, app, signature) = signed().await;
@@ -177,7 +177,7 @@ async fn a_referrer_can_also_be_mirrored_as_a_tagged_image() {
     assert_eq!(statuses(&scene.cli.run("sync --locked --json").await), ["up_to_date"; 2]);
 }
 
-/// Both forms at a target that takes no second write to a tag.
+/// Both forms, at a target that refuses a second push to a tag.
 #[tokio::test]
 async fn with_immutable_tags_a_second_signature_is_refused_and_reported() {
     let (scene, app, _) = signed().await;
