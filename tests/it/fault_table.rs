@@ -182,7 +182,7 @@ impl Figures {
         }
     }
 
-    /// Checks the requests: no manifest twice, none pushed before its content; if nothing may fail, no blob more often than
+    /// Checks the requests: no manifest twice, none before its content; if nothing may fail, no blob more often than
     /// the faults explain.
     fn judge_requests(&mut self, seen: &[Seen], corpus: &Corpus, is_minimal: bool) {
         let mut pulls: HashMap<&str, usize> = HashMap::new();

@@ -92,7 +92,7 @@ async fn a_manifest_is_counted_once_for_all_its_tags_and_targets() {
 
     scene.recorded.clear();
     let plan = scene.plan(Spending::Pulls).await;
-    // Root and one child for the first target; the other child for the second. Referrers of the children aren't known yet.
+    // Root and one child for the first target; the other child for the second. Referrers of children are unknown yet.
     assert_eq!(pulls(&plan), [(2, false), (1, true), (0, true), (0, true)]);
     assert_eq!(scene.read(), 3, "pricing reads each once, too");
 }

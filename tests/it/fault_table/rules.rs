@@ -12,7 +12,7 @@ pub(super) enum Cost {
     Host,
 }
 
-/// The kind of trouble (docs: "Trouble").
+/// The kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     /// None.

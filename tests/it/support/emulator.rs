@@ -15,8 +15,8 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Starts `name`: the program that `variable` names or else `program`, told its port by `set_up`. `None`, with a message, if
-    /// it isn't installed.
+    /// Starts `name`: the program that `variable` names, by default `program`; `set_up` passes its port.
+    /// `None`, with a message, if it isn't installed.
     ///
     /// # Panics
     /// If it isn't installed but `TRANSSHIP_TEST_REQUIRE` is set, or doesn't come up.
