@@ -1,13 +1,14 @@
 //! One registry host: its settings, its credentials, and the one path for all requests to it.
 //!
-//! `hosts` sets up each host on first use. `action` defines what a request is for, `send` repeats it until it
-//! succeeds or can't, and `transport` makes one exchange. `net/destination` decides where it may go, `admission` when
-//! (with `trouble`, `window` and `pulls`), `auth` with which credentials (with `challenge`, `credentials`, `docker`,
-//! `token`), and `elsewhere` authenticates where a redirect leads. `net/http` is the client (with `connect`), and `net/setup` (with `tls` and `proxies`) derives it
-//! from the settings. `answer` interprets answers, `net/failure` (with `handshake` and `way`) explains a missing
-//! answer, and `net/shown` redacts log output. `probe` checks a host before anything is copied, `referrers` knows
-//! whether it has the referrers API, `types` which media types have to be requested by name, and `services` the
-//! peculiarities of services. `store/registry.rs` defines what a request *means*.
+//! `hosts` sets up each host on first use. `action` defines what a request is for, `send` repeats it until it succeeds
+//! or can't, and `transport` makes one exchange. `net/destination` decides where it may go, `admission` when (with
+//! `trouble`, `window` and `pulls`), `auth` with which credentials (with `challenge`, `credentials`, `docker`,
+//! `token`), and `elsewhere` authenticates where a redirect leads. `net/http` is the client (with `connect`), and
+//! `net/setup` (with `tls` and `proxies`) derives it from the settings. `answer` interprets answers, `net/failure`
+//! (with `handshake` and `way`) explains a missing answer, and `net/shown` redacts log output. `probe` checks a host
+//! before anything is copied, `referrers` knows whether it has the referrers API, `types` which media types have to be
+//! requested by name, and `services` the peculiarities of services. `store/registry.rs` defines what a request
+//! *means*.
 //!
 //! Follows the OCI distribution specification 1.1.
 

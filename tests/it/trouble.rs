@@ -241,9 +241,9 @@ fn name(n: usize) -> String {
     if n.is_multiple_of(5) { format!("app{n}/large") } else { format!("app{n}") }
 }
 
-/// A run, in the middle of which `real` is stopped and started. The other side, whose script it is, holds `method` on a blob
-/// up until `real` is away. Of the twelve blobs of the images with large layers it is the tenth, so the fourth large one at
-/// least has begun; two of them at a time are in progress, and two are stored. Stored ones are looked up then.
+/// Stops and restarts `real` in the middle of a run. `script`, on the other side, holds `method` of a blob until `real` has
+/// stopped: the tenth of the twelve blobs of images with large layers. By then at least four large ones have begun, of
+/// which two are stored; the next attempt looks stored ones up.
 async fn with_an_outage<T>(
     scene: &Scene,
     (real, script): (&mut DockerRegistry, &Script),
