@@ -244,10 +244,17 @@ impl Error {
         self
     }
 
-    /// Sets the side, unless it is known already.
+    /// Sets the side, unless it is known already. Stores do this for their own errors.
     #[must_use]
-    pub fn on(mut self, side: Side) -> Self {
-        self.0.side.get_or_insert(side);
+    pub fn on(mut self, side: impl Into<Option<Side>>) -> Self {
+        self.0.side = self.0.side.or(side.into());
+        self
+    }
+
+    /// Replaces the side, for a store that was opened for another purpose.
+    #[must_use]
+    pub(crate) fn moved_to(mut self, side: Side) -> Self {
+        self.0.side = Some(side);
         self
     }
 

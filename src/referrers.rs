@@ -143,7 +143,7 @@ impl Place {
         let refused = refused.filter(|_| found.index.is_none());
         let is_absent = listed.is_none() && found.index.is_none();
         let doubted = || (is_absent && source.refuses_questions()).then(|| doubted(source, subject));
-        found.withheld = refused.or(refused_tag).or_else(doubted).map(explained);
+        found.withheld = refused.or(refused_tag).or_else(doubted).map(|refusal| refusal.with_hint(WITHHELD));
         if let Some(error) = &found.withheld {
             // The first refusal is enough.
             let _ = self.withheld.set(error.clone());
@@ -248,10 +248,7 @@ fn doubted(source: &dyn Source, subject: &Digest) -> Error {
         attempted,
         "the registry serves only content that is requested by name, and lists nothing",
     )
-}
-
-fn explained(refusal: Error) -> Error {
-    refusal.on(Side::Source).with_hint(WITHHELD)
+    .on(Side::Source)
 }
 
 /// The manifest that `tag` names. A HEAD returns no artifact type, but the tag implies one.

@@ -36,8 +36,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::HeaderMap;
 use url::Url;
 
 pub(crate) use self::action::Action;
@@ -67,7 +65,7 @@ pub(crate) use self::types::OddTypes;
 use self::upload::ChunkPolicy;
 pub(crate) use self::upload::ChunkedBody;
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Registry, Repository, bounds};
+use crate::oci::{Registry, Repository};
 use crate::retry::Backoff;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -196,18 +194,7 @@ impl Host {
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
         let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))
             .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
-        Ok(Request {
-            action,
-            attempted,
-            url,
-            headers: HeaderMap::new(),
-            scopes: Scopes::default(),
-            repository: of.to_owned(),
-            body: Bytes::new(),
-            limit: (bounds::ANSWER, "an answer"),
-            ticket: None,
-            waits: true,
-        })
+        Ok(Request { repository: of.to_owned(), ..Request::new(action, attempted, url) })
     }
 
     /// A request about `object` in `repository`, to `path` below the repository's URL.
@@ -239,22 +226,12 @@ impl Host {
             let _ = write!(attempted, " {word}");
         }
         let _ = write!(attempted, " {repository}");
-        let limit = match action {
-            Action::PullManifest => (self.manifest_size, "limits.manifest_size"),
-            _ => (bounds::ANSWER, "an answer"),
-        };
         let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
-        Ok(Request {
-            action,
-            attempted,
-            url,
-            headers: HeaderMap::new(),
-            scopes: Scopes::of(repository.path(), traits.writes),
-            repository: repository.path().to_owned(),
-            body: Bytes::new(),
-            limit,
-            ticket: None,
-            waits: true,
-        })
+        let (scopes, path) = (Scopes::of(repository.path(), traits.writes), repository.path().to_owned());
+        let mut request = Request { scopes, repository: path, ..Request::new(action, attempted, url) };
+        if action == Action::PullManifest {
+            request.limit = (self.manifest_size, "limits.manifest_size");
+        }
+        Ok(request)
     }
 }

@@ -156,7 +156,7 @@ async fn list_tags(
     selection: &Selection,
 ) -> Result<(LockedSelection, Vec<String>)> {
     let listed = async { request.stores.source(&rule.repository)?.tags().await };
-    let tags = unless_stopped(request.stop, listed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let tags = unless_stopped(request.stop, listed).await.map_err(|error| error.at(Stage::Resolve))?;
     let picked = selection.apply(&tags);
     let notes = picked.steps.iter().map(|step| format!("{}: {step}", rule.repository)).collect();
     if !picked.is_enough() {
@@ -231,8 +231,7 @@ async fn pin(
         // The media type in a cached manifest is authoritative.
         Ok(from.cached_manifest(&found.digest).await.map_or(found, |manifest| manifest.descriptor().clone()))
     };
-    let root =
-        unless_stopped(request.stop, resolved).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let root = unless_stopped(request.stop, resolved).await.map_err(|error| error.at(Stage::Resolve))?;
     if root.media_type.is_schema1() {
         let error = Error::new(Kind::Unsupported, format!("pin {source}"), "it is a Docker schema 1 manifest");
         let hint = "registries no longer accept schema 1: pull it with an old client and push it again";
@@ -251,7 +250,7 @@ async fn pin(
         let source = request.stores.source(source.repository())?;
         narrow::narrow_in_turn(&*source, pinned, handling, turn).await
     };
-    unless_stopped(request.stop, narrowed).await.map_err(|error| error.on(Side::Source).at(Stage::Resolve))
+    unless_stopped(request.stop, narrowed).await.map_err(|error| error.at(Stage::Resolve))
 }
 
 /// What the source has under the name. Some registries answer 404 to a HEAD for existing content, so a tag is read

@@ -26,7 +26,7 @@ use futures::stream::BoxStream;
 pub use self::answers::{Accepted, HeadProves, Held, Mount, MountRule, Referrers, Upload};
 pub use self::pulls::PullsAside;
 pub(crate) use self::pulls::{PullOrder, PullTurn};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag, Verifier};
 
 /// The error for a `blob` of which `attempted` yielded `found` bytes: a definite answer that a retry doesn't
@@ -72,9 +72,7 @@ pub trait Source: Debug + Display + Send + Sync {
 
     /// All bytes of `blob`, verified, for blobs that are parsed, such as a configuration. `Unsupported` if it has
     /// more than [`SMALL`] bytes, `Mismatch` if the bytes don't match the digest.
-    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
-        read_whole(self, blob).await
-    }
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes>;
 
     /// The size in bytes of blob `digest`; `None` if it doesn't exist.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
@@ -169,8 +167,9 @@ pub trait Source: Debug + Display + Send + Sync {
     }
 }
 
-async fn read_whole<S: Source + ?Sized>(source: &S, blob: &Descriptor) -> Result<Bytes> {
-    let error = |kind, why| Error::new(kind, format!("read blob {} from {source}", blob.digest), why);
+/// [`Source::small_blob`] of a `source` that was opened on `side`.
+async fn read_whole<S: Source>(source: &S, blob: &Descriptor, side: Option<Side>) -> Result<Bytes> {
+    let error = |kind, why| Error::new(kind, format!("read blob {} from {source}", blob.digest), why).on(side);
     if blob.size > SMALL {
         return Err(error(Kind::Unsupported, format!("{} bytes exceed the limit", blob.size)));
     }
@@ -337,6 +336,9 @@ pub trait Target: Source {
 }
 
 /// Opens repositories: the only place that knows which store a name belongs to.
+///
+/// A store that is opened for reading reports all its errors as those of [`Side::Source`], and one that is opened for
+/// writing as those of [`Side::Target`]; so does opening it.
 pub trait Stores: Debug + Send + Sync {
     /// Opens `repository` for reading.
     ///
@@ -350,12 +352,12 @@ pub trait Stores: Debug + Send + Sync {
     /// As [`Stores::source`].
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>>;
 
-    /// Opens `repository` as one of several places that may have some content: without mirrors, and a registry in
-    /// trouble is an error at once.
+    /// Opens `repository` as one of several places that may have some content: without mirrors, and unless it `waits`,
+    /// a registry in trouble is an error at once.
     ///
     /// # Errors
     /// As [`Stores::source`].
-    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
+    fn alternative(&self, repository: &Repository, _waits: bool) -> Result<Arc<dyn Source>> {
         self.source(repository)
     }
 }

@@ -147,7 +147,7 @@ fn told(transfer: &Transfer, seen: Result<Seen>) -> (Outcome, Vec<MissingContent
         Err(error) => {
             // A cache that forwards requests spends the upstream's quota; deferred images follow in the next run.
             let side = if error.kind() == Kind::QuotaExceeded { Side::Source } else { Side::Target };
-            return (Outcome::failed(transfer, error.on(side)), Vec::new());
+            return (Outcome::failed(transfer, error.moved_to(side)), Vec::new());
         }
     };
     let (status, reason) = match (lacks.is_empty(), is_pulled) {

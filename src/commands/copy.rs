@@ -5,7 +5,7 @@ use super::plan::{warn_of_subsets, warn_of_untagged};
 use super::session::{Session, Start, read_config, variable};
 use crate::cli::{self, Global};
 use crate::config::{Config, Handling, ImageRule, ReferrerPolicy, ReferrerRule, Settings, Wanted};
-use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::error::{Result, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Descriptor, Location, Platform, Reference, Registry, Repository, Tag};
 use crate::plan::Planned;
@@ -138,7 +138,7 @@ async fn pin(session: &Session, origin: &Origin, handling: &Handling) -> Result<
         Ok((source, image, found))
     };
     let pinned = unless_stopped(&session.stop, pinned).await;
-    let (source, pinned, found) = pinned.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+    let (source, pinned, found) = pinned.map_err(|error| error.at(Stage::Resolve))?;
     let referrers = found.iter().flat_map(|found| &found.referrers);
     let referrers = referrers.filter(|referrer| rule.wants(referrer)).cloned().collect();
     let by_digest = Reference::digested(source.repository().clone(), pinned.digest.clone());

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use super::session::{Session, Start};
 use crate::config::ImageRule;
 use crate::desired::{Entry, entries};
-use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::error::{Result, Stage, unless_stopped};
 use crate::lock::Lock;
 use crate::oci::{Registry, Repository, Selector};
 use crate::report::{AccountQuota, Quota, Report};
@@ -77,7 +77,7 @@ async fn ask(
     let answer = unless_stopped(&session.stop, question).await;
     let known = host.account_quota(repository.path()).await;
     if known.quota.is_none() {
-        answer.map_err(|error| error.on(Side::Source).at(Stage::Resolve))?;
+        answer.map_err(|error| error.at(Stage::Resolve))?;
     }
     let quota = known.quota.map(|quota| Quota {
         limit: quota.limit,

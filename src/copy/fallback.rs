@@ -47,9 +47,9 @@ pub(super) async fn list(
             Ok(Current::Index(index)) => index,
             // Overwriting an index that can't be read would lose the entries of others.
             Err(error) if error.is_refusal() => {
-                return Ok(refuse(left_out, entries, &unreadable(error.on(Side::Target))));
+                return Ok(refuse(left_out, entries, &unreadable(error)));
             }
-            Err(error) => return Err(error.on(Side::Target)),
+            Err(error) => return Err(error),
         };
         let next = match current {
             Some(index) => match Listing::added(index.bytes(), &entries) {
@@ -65,8 +65,7 @@ pub(super) async fn list(
                 None => manifest(Listing::index(&entries), &oci_index())?,
             },
         };
-        let pushed = route.target.push_manifest(&next, &tag).await.map_err(|error| error.on(Side::Target));
-        let refusal = match pushed {
+        let refusal = match route.target.push_manifest(&next, &tag).await {
             Err(error) if error.kind() == Kind::MissingContent => dangling(route, &tag, error),
             pushed => match classify(pushed)? {
                 PushOutcome::Taken(_) => continue,
@@ -110,7 +109,7 @@ pub(super) async fn keep(engine: &Engine, route: &Route, set: &ReferrerSet, here
     if route::holds(route, &tag, index.digest()).await? {
         return Ok(());
     }
-    route.target.push_manifest(&index, &tag).await.map(drop).map_err(|error| error.on(Side::Target))
+    route.target.push_manifest(&index, &tag).await.map(drop)
 }
 
 /// The target's current list.
@@ -149,10 +148,7 @@ async fn of_source(
     let (finder, source, subject) = (&engine.finder, route.source_repository(), &set.subject);
     let found = match asks {
         false => finder.known(source, subject).await,
-        true => {
-            let found = finder.find(source, std::slice::from_ref(subject)).await;
-            found.map_err(|error| error.on(Side::Source))?.pop()
-        }
+        true => finder.find(source, std::slice::from_ref(subject)).await?.pop(),
     };
     let index = found.and_then(|found| found.index.clone());
     let is_fit = |index: &Manifest| {

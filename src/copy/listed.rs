@@ -95,7 +95,7 @@ async fn unlisted(
             tracing::debug!("{error}: its list is unknown");
             return Ok(None);
         }
-        Err(error) => return Err(error.on(Side::Target)),
+        Err(error) => return Err(error),
     };
     if let Some(Unlisted::LeftToClients(lacking)) = &found {
         for at in lacking {
@@ -128,8 +128,7 @@ async fn push_again(engine: &Arc<Engine>, route: &Arc<Route>, member: &Referrer)
     let manifest = read::load(engine, route, &member.digest).await?;
     tracing::info!("{}: pushing {} again, because it isn't listed", route.target, member.digest);
     let name = Selector::Digest(member.digest.clone());
-    let pushed = route.target.push_manifest(&manifest, &name).await.map_err(|error| error.on(Side::Target));
-    Ok(match classify(pushed)? {
+    Ok(match classify(route.target.push_manifest(&manifest, &name).await)? {
         PushOutcome::Taken(_) => None,
         PushOutcome::Refused(error) => Some(error),
     })

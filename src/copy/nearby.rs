@@ -80,7 +80,7 @@ pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) ->
         if engine.stores.target(&repository).is_ok_and(|target| target.records_pull_time()) {
             continue;
         }
-        let Ok(source) = engine.stores.alternative(&repository) else { continue };
+        let Ok(source) = engine.stores.alternative(&repository, false) else { continue };
         match source.manifest(digest).await {
             Ok(manifest) => {
                 lock(&engine.nearby.gave).insert(digest.clone(), repository.registry().clone());

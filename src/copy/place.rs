@@ -116,7 +116,7 @@ async fn fetch(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> R
 async fn try_mount(engine: &Engine, route: &Route, blob: &Descriptor, donor: &Repository) -> Result<Mount> {
     engine.check_stop()?;
     engine.quotas.begin(route)?;
-    let mounted = route.target.mount(&blob.digest, donor).await.map_err(|error| error.on(Side::Target));
+    let mounted = route.target.mount(&blob.digest, donor).await;
     engine.quotas.learn(route, &mounted);
     if mounted.is_ok() {
         engine.writable.prove(route.target_repository());
@@ -143,10 +143,7 @@ async fn read_back(
     upload: Option<Upload>,
 ) -> Result<Placed> {
     // A registry that this run still pushes to is waited for in any case.
-    let source: Arc<dyn Source> = match engine.holders.is_open(donor.registry()) {
-        true => engine.stores.target(donor)?,
-        false => engine.stores.alternative(donor)?,
-    };
+    let source = engine.stores.alternative(donor, engine.holders.is_open(donor.registry()))?;
     match send(engine, route, &source, blob, upload).await {
         Err(error) if error.side() == Some(Side::Source) => {
             tracing::debug!("{error}: reading it from the source");
@@ -249,7 +246,7 @@ async fn send_once(
         Ok(()) => moving.arrived(),
         Err(_) => give_up(engine, route, upload).await,
     }
-    pushed.map_err(|error| error.on(Side::Target))
+    pushed
 }
 
 /// Cancels an upload, at the end of the run if its host is in trouble now.
@@ -268,11 +265,10 @@ async fn open_both(
     blob: &Descriptor,
     opened: Option<Upload>,
 ) -> Result<(Upload, BlobStream)> {
-    let open_upload = || async { route.target.open_upload().await.map_err(|error| error.on(Side::Target)) };
     let upload = async {
         match opened {
             Some(upload) => Ok(upload),
-            None => open_upload().await,
+            None => route.target.open_upload().await,
         }
     };
     let mut opening = std::pin::pin!(stream::open(source, blob));
@@ -282,12 +278,12 @@ async fn open_both(
         Ok(Ok(bytes)) => Ok((upload, bytes)),
         Ok(Err(error)) => {
             give_up(engine, route, upload).await;
-            Err(error.on(Side::Source))
+            Err(error)
         }
         Err(_late) => {
             give_up(engine, route, upload).await;
-            let bytes = opening.await.map_err(|error| error.on(Side::Source))?;
-            Ok((open_upload().await?, bytes))
+            let bytes = opening.await?;
+            Ok((route.target.open_upload().await?, bytes))
         }
     }
 }

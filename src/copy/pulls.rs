@@ -13,7 +13,7 @@ use futures::future::{join_all, try_join_all};
 use super::referrer_set::ReferrerSet;
 use super::route::Route;
 use super::{Engine, read, walk};
-use crate::error::{Error, Result, Side, Stage};
+use crate::error::{Error, Result, Stage};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 use crate::store::{PullTurn, PullsAside};
@@ -121,7 +121,7 @@ impl ImagePulls {
             return Ok(());
         }
         let set = route.source.set_aside(&mut self.aside, digests, unnamed).await;
-        set.map_err(|error| error.on(Side::Source).at(Stage::Copy))
+        set.map_err(|error| error.at(Stage::Copy))
     }
 }
 

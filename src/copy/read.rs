@@ -103,7 +103,7 @@ async fn read_instead(engine: &Engine, route: &Route, digest: &Digest) -> Result
 }
 
 async fn read_back(route: &Route, digest: &Digest) -> Result<Arc<Manifest>> {
-    route.target.manifest(digest).await.map(Arc::new).map_err(|error| error.on(Side::Target))
+    route.target.manifest(digest).await.map(Arc::new)
 }
 
 /// The part of `root` that is mirrored. It has to match the lock; otherwise the lock was edited or written for
@@ -232,7 +232,7 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
             engine_.spared.read(&route_, &wanted, Some(Giver::Elsewhere));
             return Ok(manifest);
         }
-        let manifest = source.manifest(&wanted).await.map_err(|error| error.on(Side::Source))?;
+        let manifest = source.manifest(&wanted).await?;
         let by_mirror = source.served_by(&wanted).map(|_| Giver::Elsewhere);
         engine_.spared.read(&route_, &wanted, if is_cached { Some(Giver::Cache) } else { by_mirror });
         Ok(Arc::new(manifest))

@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use super::push_outcome::{PushOutcome, classify, may_miss_its_subject};
 use super::route::Ask;
-use super::route::{self, Route};
+use super::route::Route;
 use super::walk;
 use super::{Engine, fallback, listed, read};
 use crate::error::{Error, Kind, Result, Side, Stage};
@@ -115,8 +115,7 @@ async fn find(engine: &Engine, route: &Route, set: &ReferrerSet) -> Result<Vec<P
     if engine.empty_repositories.contains(route.target_repository()) && !route.source.meters_pulls() {
         return Ok(set.members.iter().map(|_| Presence::Absent).collect());
     }
-    let found = presence(&*route.target, &set.subject, &set.members, Claims::Checked).await;
-    found.map_err(|error| error.on(Side::Target))
+    presence(&*route.target, &set.subject, &set.members, Claims::Checked).await
 }
 
 /// What to do about a member.
@@ -129,7 +128,7 @@ enum Settled {
 
 /// Decides what to do about `member`, for which the target has `found`.
 fn settle(route: &Route, set: &ReferrerSet, member: &Referrer, found: Presence) -> Settled {
-    let refused = |error: Error| Settled::Known(Fate::Refused(error.on(Side::Target).at(Stage::Copy)));
+    let refused = |error: Error| Settled::Known(Fate::Refused(error.at(Stage::Copy)));
     let is_kept = set.seen.is_some() || set.overwrite == Overwrite::Keep;
     match (found, &member.tag) {
         (Presence::There, _) => Settled::Known(Fate::There),
@@ -211,12 +210,12 @@ async fn name_of(route: &Route, set: &ReferrerSet, member: &Referrer) -> Result<
         Ok(found) if found.media_type.is_index() => Ok(by_digest),
         Ok(_) => Ok(by_tag),
         Err(error) if error.kind() == Kind::NotFound => Ok(by_tag),
-        Err(error) => match route::held(route, &by_tag).await {
+        Err(error) => match route.target.held(&by_tag).await {
             // A registry with policies has the referrers API, so a withheld manifest isn't an index.
             Ok(Held::Withheld(_) | Held::Manifest(_)) => Ok(by_tag),
             // It might be an index, which no referrer may replace.
             Ok(Held::Unknown(_)) => Ok(by_digest),
-            _ => Err(error.on(Side::Target)),
+            _ => Err(error),
         },
     }
 }

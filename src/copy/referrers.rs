@@ -13,7 +13,7 @@ use super::Engine;
 use super::referrer_set::{self, Fate, ReferrerSet};
 use super::route::Route;
 use super::walk;
-use crate::error::{Error, Kind, Result, Side, Stage};
+use crate::error::{Error, Kind, Result, Stage};
 use crate::oci::{Digest, Manifest, Referrer, bounds};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
@@ -50,8 +50,7 @@ pub(super) async fn find(
         return Ok(Vec::new());
     }
     engine.check_stop()?;
-    let found = engine.finder.find(route.source_repository(), subjects).await;
-    let found = found.map_err(|error| error.on(Side::Source))?;
+    let found = engine.finder.find(route.source_repository(), subjects).await?;
     let sets = subjects.iter().zip(found).map(|(subject, found)| {
         let members = found.referrers.iter().filter(|referrer| rule.wants(referrer)).cloned().collect();
         let (subject, overwrite) = (subject.clone(), transfer.handling.overwrite);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Kind, Result, Side};
+use crate::error::{Kind, Result};
 use crate::oci::{Descriptor, Digest, Reference, Repository, Selector};
 use crate::provision::Ready;
 use crate::store::{Held, Source, Stores, Target};
@@ -24,11 +24,9 @@ impl Route {
     /// Opens both ends. `ready` proves that the target repository exists.
     pub(super) fn open(stores: &dyn Stores, image: &Reference, ready: &Ready, place: usize) -> Result<Arc<Self>> {
         let (from, to) = (image.repository(), ready.repository());
-        let source = stores.source(from).map_err(|error| error.on(Side::Source))?;
-        let target = stores.target(to).map_err(|error| error.on(Side::Target))?;
         Ok(Arc::new(Self {
-            source,
-            target,
+            source: stores.source(from)?,
+            target: stores.target(to)?,
             from: from.clone(),
             to: to.clone(),
             place,
@@ -74,8 +72,7 @@ pub(super) enum Ask {
 pub(super) async fn has_blob(route: &Route, blob: &Descriptor) -> Result<bool> {
     match route.target.blob_size(&blob.digest).await {
         Ok(size) => Ok(size == Some(blob.size)),
-        Err(error) if error.kind() == Kind::Interrupted => Err(error),
-        Err(error) if error.kind().retry() && !error.is_refusal() => Err(error.on(Side::Target)),
+        Err(error) if error.kind() == Kind::Interrupted || error.kind().retry() && !error.is_refusal() => Err(error),
         Err(error) => {
             tracing::debug!("{error}: pushing it without a check");
             Ok(false)
@@ -89,10 +86,6 @@ pub(super) async fn has_manifest(route: &Route, digest: &Digest) -> Result<bool>
 
 /// Whether the target has `digest` under `name`.
 pub(super) async fn holds(route: &Route, name: &Selector, digest: &Digest) -> Result<bool> {
-    held(route, name).await.map(|held| matches!(held, Held::Manifest(found) if found == *digest))
-}
-
-/// What the target has under `name`.
-pub(super) async fn held(route: &Route, name: &Selector) -> Result<Held> {
-    route.target.held(name).await.map_err(|error| error.on(Side::Target))
+    let held = route.target.held(name).await;
+    held.map(|held| matches!(held, Held::Manifest(found) if found == *digest))
 }

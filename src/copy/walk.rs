@@ -10,7 +10,7 @@ use super::place::{self, Placed};
 use super::push_outcome::may_miss_its_subject;
 use super::route::{Ask, Route, has_manifest};
 use super::{Engine, child, foreign, read, repair};
-use crate::error::{Error, Kind, Result, Side};
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Selector, bounds};
 use crate::report::Bytes;
 use crate::store::Accepted;
@@ -201,7 +201,7 @@ pub(super) async fn push(
     if pushed.is_ok() {
         engine.holders.commit(manifest, route.target_repository());
     }
-    let pushed = pushed.map_err(|error| foreign::explain_refusal(error.on(Side::Target), manifest));
+    let pushed = pushed.map_err(|error| foreign::explain_refusal(error, manifest));
     engine.quotas.learn(route, &pushed);
     pushed
 }

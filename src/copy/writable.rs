@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 use super::Engine;
 use super::route::Route;
 use super::turns::Turns;
-use crate::error::{Error, Kind, Result, Side};
+use crate::error::{Error, Kind, Result};
 use crate::oci::{Registry, Repository};
 use crate::store::Upload;
 
@@ -91,7 +91,7 @@ impl Writable {
         if let Some(known) = self.known(repository) {
             return known;
         }
-        let opened = route.target.open_upload().await.map_err(|error| error.on(Side::Target));
+        let opened = route.target.open_upload().await;
         self.learn(repository, &opened);
         drop(turn);
         opened.map(|_| ())

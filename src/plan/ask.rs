@@ -11,7 +11,7 @@ use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, refer, repositories};
 use crate::config::{Overwrite, ReferrerPolicy};
 use crate::desired::{Want, wants};
-use crate::error::{Error, Kind, Result, Side, Stage, unless_stopped};
+use crate::error::{Error, Kind, Result, Stage, unless_stopped};
 use crate::lock::{self};
 use crate::oci::{Digest, Reference, Repository, Selector};
 use crate::progress::{Finished, Step, Task};
@@ -99,7 +99,7 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option
         target.check_holds(cached_image(&**request.stores, want.target, pinned).boxed()).await?;
         Ok(Answer { held, known_as })
     };
-    Some(unless_stopped(request.stop, answer).await.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+    Some(unless_stopped(request.stop, answer).await.map_err(|error| error.at(Stage::Plan)))
 }
 
 /// The manifests that the answers have shown to exist in each target repository.
@@ -135,14 +135,14 @@ fn planned(
         (Held::Manifest(found), Overwrite::Keep) => Action::Kept { found: Some(found) },
         // The tag may exist.
         (Held::Unknown(error), Overwrite::Refuse | Overwrite::Keep) => {
-            return failed(want, error.with_hint(UNKNOWN_TAG).on(Side::Target).at(Stage::Plan));
+            return failed(want, error.with_hint(UNKNOWN_TAG).at(Stage::Plan));
         }
         (Held::Unknown(error), Overwrite::Replace) => {
             tracing::info!("{error}; its content is unknown, so it is pushed");
             if is_there { Action::Tag } else { Action::Copy }
         }
         // The content of the tag is unknown.
-        (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.on(Side::Target).at(Stage::Plan)),
+        (Held::Withheld(error), Overwrite::Refuse) => return failed(want, error.at(Stage::Plan)),
         (Held::Withheld(error), Overwrite::Keep) => {
             tracing::warn!(hint = error.hint(), "{error}; it is kept (overwrite: keep)");
             Action::Kept { found: None }

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 
 use super::request::{QUESTIONS, Request};
 use super::{Action, Overwrite, Plan, Planned, Transfer};
-use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::error::{Result, Stage, unless_stopped};
 use crate::oci::{Digest, Referrer, Repository};
 use crate::referrers::{Claims, Presence, presence};
 use crate::store::Target;
@@ -38,7 +38,7 @@ pub(super) async fn find_lacking(request: Request<'_>, plan: &mut Plan) {
         let (repository, root) = &place;
         let answer = async { lacking(&*request.stores.target(repository)?, root, referrers).await };
         let answer = unless_stopped(request.stop, answer).await;
-        (place, answer.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+        (place, answer.map_err(|error| error.at(Stage::Plan)))
     });
     let answers: HashMap<Place, Result<Lacking>> =
         futures::stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;

@@ -84,7 +84,7 @@ pub async fn repair(plan: &mut Plan, stores: &Arc<dyn Stores>, stop: &Cancellati
         let inspector = Arc::clone(&inspector);
         async move {
             let looked = unless_stopped(stop, inspector.image(&transfer)).await;
-            (index, looked.map_err(|error| error.on(Side::Target).at(Stage::Plan)))
+            (index, looked.map_err(|error| error.at(Stage::Plan)))
         }
     });
     let looked: Vec<_> = futures::stream::iter(looked.collect::<Vec<_>>()).buffered(IMAGES).collect().await;
@@ -145,7 +145,7 @@ impl Inspector {
     async fn look(self: &Arc<Self>, ends: &Ends, digest: &Digest, depth: usize) -> Result<Missing> {
         if depth > bounds::DEPTH {
             let why = format!("indexes nest deeper than {}", bounds::DEPTH);
-            return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", ends.place), why));
+            return Err(Error::new(Kind::Invalid, format!("follow {digest} in {}", ends.place), why).on(Side::Target));
         }
         let found = self.asked(ends.target.resolve(&Selector::Digest(digest.clone()))).await?;
         let manifest = if found.is_some() { self.read(ends, digest).await? } else { None };
@@ -226,7 +226,7 @@ impl Inspector {
         match question.await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            Err(error) => Err(error.on(Side::Target)),
+            Err(error) => Err(error),
         }
     }
 

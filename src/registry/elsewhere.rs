@@ -47,6 +47,7 @@ impl Host {
             limit: request.limit,
             ticket,
             waits: request.waits,
+            side: request.side,
         };
         let answer = other.attempt_here(&there).await?;
         if asks(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use url::Url;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Side};
+use crate::oci::bounds;
 use crate::registry::action::Action;
 use crate::registry::admission::pulls::Ticket;
 use crate::registry::auth::scopes::Scopes;
@@ -27,26 +28,34 @@ pub(crate) struct Request {
     pub(crate) ticket: Option<Ticket>,
     /// Whether to wait while the host is in trouble; not if another place can be asked.
     pub(crate) waits: bool,
+    /// The side of the store that sends it; `None` for a request about the host itself.
+    pub(crate) side: Option<Side>,
 }
 
 impl Request {
-    pub(crate) fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
-        Error::new(kind, &self.attempted, why).of_task(self.action.task())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn bare(action: Action) -> Self {
+    /// A request about the host itself: it has no headers, scopes or body, and its answer is small.
+    pub(crate) fn new(action: Action, attempted: String, url: Url) -> Self {
         Self {
             action,
-            attempted: "attempt".into(),
-            url: "http://127.0.0.1/".parse().unwrap(),
+            attempted,
+            url,
             headers: HeaderMap::new(),
             scopes: Scopes::default(),
             repository: String::new(),
             body: Bytes::new(),
-            limit: (0, ""),
+            limit: (bounds::ANSWER, "an answer"),
             ticket: None,
             waits: true,
+            side: None,
         }
+    }
+
+    pub(crate) fn error(&self, kind: Kind, why: impl Into<String>) -> Error {
+        Error::new(kind, &self.attempted, why).of_task(self.action.task()).on(self.side)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bare(action: Action) -> Self {
+        Self::new(action, "attempt".into(), "http://127.0.0.1/".parse().unwrap())
     }
 }

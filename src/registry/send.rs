@@ -52,8 +52,11 @@ impl Host {
     /// # Errors
     /// The error of the attempt.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
-        let answer = self.attempt_here(request).await?;
-        if elsewhere::asks(&answer) { self.attempt_elsewhere(request, answer).await } else { Ok(answer) }
+        let attempted = match self.attempt_here(request).await {
+            Ok(answer) if elsewhere::asks(&answer) => self.attempt_elsewhere(request, answer).await,
+            attempted => attempted,
+        };
+        attempted.map_err(|error| error.on(request.side))
     }
 
     /// Like [`Host::attempt`], but without authentication at another host that a redirect leads to.
@@ -141,7 +144,8 @@ impl Host {
     /// # Errors
     /// See [`UploadError`].
     pub(crate) async fn upload(&self, request: &Request, body: upload::Body, size: u64) -> Result<Answer, UploadError> {
-        let nothing_sent = |error| UploadError::Host { error: self.about_account(error), all_sent: false };
+        let failed_at = |error: Error, all_sent| UploadError::Host { error: error.on(request.side), all_sent };
+        let nothing_sent = |error| failed_at(self.about_account(error), false);
         let authorization = self.auth.authorize(request).await.map_err(nothing_sent)?;
         let progress = Progress::new();
         let outgoing = Outgoing { body, size, progress: Arc::clone(&progress) };
@@ -149,7 +153,7 @@ impl Host {
         if let Some(error) = progress.failed() {
             return Err(UploadError::Body(error));
         }
-        let failed = |error| UploadError::Host { error, all_sent: progress.handed() >= size };
+        let failed = |error| failed_at(error, progress.handed() >= size);
         let answer = match outcome {
             Ok(answer) => answer,
             Err(error) => {

@@ -6,7 +6,7 @@
 use futures::future::try_join_all;
 
 use crate::config::{Handling, MissingAttestations};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::lock::LockedImage;
 use crate::oci::{self, Digest, Edge, Manifest, Platform, Selector, Subset, SubsetError, listed};
 use crate::store::{PullTurn, PullsAside, SMALL, Source};
@@ -117,12 +117,11 @@ async fn without_missing(source: &dyn Source, image: &LockedImage, part: Manifes
 }
 
 fn refused(attempted: String, error: &SubsetError) -> Error {
-    match error {
-        SubsetError::NoMatch { .. } => Error::new(Kind::NotFound, attempted, error.to_string())
-            .with_hint("name platforms that it has, or none to mirror all of it"),
-        SubsetError::Invalid(_) => Error::new(Kind::Invalid, attempted, error.to_string())
-            .with_hint("remove platforms: for it, to mirror the whole index"),
-    }
+    let (kind, hint) = match error {
+        SubsetError::NoMatch { .. } => (Kind::NotFound, "name platforms that it has, or none to mirror all of it"),
+        SubsetError::Invalid(_) => (Kind::Invalid, "remove platforms: for it, to mirror the whole index"),
+    };
+    Error::new(kind, attempted, error.to_string()).with_hint(hint).on(Side::Source)
 }
 
 /// Checks that a single image is for one of `platforms`.
@@ -148,7 +147,8 @@ async fn check_single(
         None => {
             let why = "it is a single manifest without a platform: an artifact, perhaps";
             Err(Error::new(Kind::Unsupported, attempted(), why)
-                .with_hint("remove platforms: for it, or override a default with platforms: [all]"))
+                .with_hint("remove platforms: for it, or override a default with platforms: [all]")
+                .on(Side::Source))
         }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Request, Resolution};
 use crate::config::{ImageRule, ReferrerPolicy, ReferrerRule};
 use crate::desired::{Entry, Image, entries};
-use crate::error::{Result, Side, Stage, unless_stopped};
+use crate::error::{Result, Stage, unless_stopped};
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Platform, Reference, Referrer, Repository};
 use crate::referrers::Found;
@@ -93,7 +93,7 @@ fn settle(
                 }
                 None => resolution.lock.unpin(&key.0, &key.1),
             }
-            resolution.failed.insert(name(key), error.on(Side::Source).at(Stage::Resolve));
+            resolution.failed.insert(name(key), error.at(Stage::Resolve));
         }
     }
 }

@@ -70,8 +70,8 @@ impl Stores for CachedStores {
         self.stores.target(repository)
     }
 
-    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        self.stores.alternative(repository)
+    fn alternative(&self, repository: &Repository, waits: bool) -> Result<Arc<dyn Source>> {
+        self.stores.alternative(repository, waits)
     }
 }
 

@@ -25,7 +25,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload, wrong_size};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Reference, Referrer, Registry, Repository, Selector, Tag, Verifier};
 use contents::Contents;
 use directory::Directory;
@@ -45,6 +45,8 @@ pub struct LayoutStores {
 pub struct LayoutStore {
     contents: Arc<Contents>,
     repository: Repository,
+    /// Tags all its errors.
+    side: Side,
 }
 
 impl LayoutStores {
@@ -64,9 +66,9 @@ impl LayoutStores {
         Ok(Arc::clone(contents))
     }
 
-    fn store(&self, repository: &Repository) -> Result<Arc<LayoutStore>> {
-        let contents = self.contents(repository.registry())?;
-        Ok(Arc::new(LayoutStore { contents, repository: repository.clone() }))
+    fn store(&self, repository: &Repository, side: Side) -> Result<Arc<LayoutStore>> {
+        let contents = self.contents(repository.registry()).map_err(|error| error.on(side))?;
+        Ok(Arc::new(LayoutStore { contents, repository: repository.clone(), side }))
     }
 
     /// Checks that the directory is a layout.
@@ -77,31 +79,40 @@ impl LayoutStores {
         self.contents(layout)?.blocking(|contents| contents.index().map(drop)).await
     }
 
-    /// Finds `wanted` in `layout`, by its exact name or by the reference that it abbreviates; without `wanted`,
-    /// finds the only image. The returned reference has no tag if the image has none.
+    /// Finds `wanted` in `layout`, to read it: by its exact name or by the reference that it abbreviates; without
+    /// `wanted`, finds the only image. The returned reference has no tag if the image has none.
     ///
     /// # Errors
     /// `NotFound` if no image or several match; the hint lists the candidates.
     pub async fn choose(&self, layout: &Registry, wanted: Option<&str>) -> Result<(Reference, Descriptor)> {
         let contents = self.contents(layout)?;
         let wanted = wanted.map(str::to_owned);
-        contents.blocking(move |contents| choose::choose(contents, wanted.as_deref())).await
+        let chosen = contents.blocking(move |contents| choose::choose(contents, wanted.as_deref())).await;
+        chosen.map_err(|error| error.on(Side::Source))
     }
 }
 
 impl Stores for LayoutStores {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.store(repository)?)
+        Ok(self.store(repository, Side::Source)?)
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.store(repository)?)
+        Ok(self.store(repository, Side::Target)?)
     }
 }
 
 impl LayoutStore {
     fn error(&self, kind: Kind, attempted: &str, why: impl Into<String>) -> Error {
-        Error::new(kind, format!("{attempted} {self}"), why)
+        Error::new(kind, format!("{attempted} {self}"), why).on(self.side)
+    }
+
+    /// Runs the blocking `work` on the layout.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Contents) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.contents.blocking(work).await.map_err(|error| error.on(self.side))
     }
 
     fn absent(&self, attempted: &str, what: &str) -> Error {
@@ -136,7 +147,7 @@ impl Source for LayoutStore {
             Selector::Tag(tag) => Ok(self.ref_name(tag)),
             Selector::Digest(digest) => Err(digest.clone()),
         };
-        let found = self.contents.blocking(move |contents| {
+        let found = self.blocking(move |contents| {
             let index = contents.index()?;
             let listed = index.entries().filter(|says| match &name {
                 Ok(name) => says.name.as_ref() == Some(name),
@@ -154,7 +165,7 @@ impl Source for LayoutStore {
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
         let absent = self.absent(&format!("get manifest {digest} from"), "manifest");
         let digest = digest.clone();
-        self.contents.blocking(move |contents| contents.manifest(&digest)).await?.ok_or(absent)
+        self.blocking(move |contents| contents.manifest(&digest)).await?.ok_or(absent)
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
@@ -162,35 +173,39 @@ impl Source for LayoutStore {
         let attempted = format!("get blob {digest} from");
         let absent = self.absent(&attempted, "blob");
         let wanted = digest.clone();
-        let opened = self.contents.blocking(move |contents| contents.directory.open(&wanted)).await?;
+        let opened = self.blocking(move |contents| contents.directory.open(&wanted)).await?;
         let (mut file, length) = opened.ok_or(absent)?;
         if length != blob.size {
             let file = self.contents.directory.path(digest);
-            return Err(wrong_size(&format!("read {}", file.display()), blob, length));
+            return Err(wrong_size(&format!("read {}", file.display()), blob, length).on(self.side));
         }
         if offset > length {
             let why = format!("offset {offset} is beyond its {length} bytes");
             return Err(self.error(Kind::Invalid, &attempted, why));
         }
         let sought = file.seek(SeekFrom::Start(offset));
-        sought.map_err(|error| self.contents.unread(digest, &error))?;
+        sought.map_err(|error| self.contents.unread(digest, &error).on(self.side))?;
         let verifier = (offset == 0).then(|| Verifier::new(digest.clone(), length));
-        let (contents, digest) = (Arc::clone(&self.contents), digest.clone());
+        let (contents, digest, side) = (Arc::clone(&self.contents), digest.clone(), self.side);
         let reading = Reading { contents, digest, file, verifier, held: None };
-        let chunks = stream::try_unfold(Box::new(reading), |reading| async move {
+        let chunks = stream::try_unfold(Box::new(reading), move |reading| async move {
             let contents = Arc::clone(&reading.contents);
-            contents.blocking(move |_| reading.next()).await
+            contents.blocking(move |_| reading.next()).await.map_err(|error| error.on(side))
         });
         Ok(chunks.boxed())
     }
 
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        super::read_whole(self, blob, Some(self.side)).await
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let digest = digest.clone();
-        self.contents.blocking(move |contents| contents.directory.length(&digest)).await
+        self.blocking(move |contents| contents.directory.length(&digest)).await
     }
 
     async fn tags(&self) -> Result<Vec<Tag>> {
-        let index = self.contents.blocking(Contents::index).await?;
+        let index = self.blocking(Contents::index).await?;
         let names = index.entries().filter_map(|says| says.name.as_deref());
         let tag = |name: &str| {
             let (repository, tag, _) = Repository::called(self.repository.registry(), name).ok()?;
@@ -212,7 +227,7 @@ impl Source for LayoutStore {
     /// copy by tag leave there. If that index has all of them, it is returned unchanged.
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         let wanted = subject.clone();
-        let mut found = self.contents.blocking(move |contents| contents.referrers(&wanted)).await?;
+        let mut found = self.blocking(move |contents| contents.referrers(&wanted)).await?;
         match self.resolve(&subject.referrers_tag().into()).await {
             Ok(index) => {
                 let index = self.manifest(&index.digest).await?;
@@ -247,35 +262,34 @@ fn check(contents: &Contents, listed: &Descriptor) -> Result<Option<Descriptor>>
 impl Target for LayoutStore {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
         let digest = manifest.digest();
-        let attempted = format!("push manifest {name} to {self}");
+        let error = |kind, why: String| self.error(kind, &format!("push manifest {name} to"), why);
         let named_otherwise = matches!(name, Selector::Digest(asked) if asked != digest);
         if named_otherwise || !digest.matches(manifest.bytes()) {
-            return Err(Error::new(Kind::Mismatch, attempted, "the bytes don't hash to the digest"));
+            return Err(error(Kind::Mismatch, "the bytes don't hash to the digest".to_owned()));
         }
-        self.contents.prepare().await?;
+        self.contents.prepare().await.map_err(|error| error.on(self.side))?;
         let pushed = manifest.clone();
-        self.contents
-            .blocking(move |contents| {
-                let missing = contents.missing(&pushed)?;
-                if !missing.is_empty() {
-                    return Err(Error::new(
-                        Kind::MissingContent,
-                        attempted,
-                        format!("it lacks {}", missing.join(", ")),
-                    ));
-                }
-                contents.remember(&pushed);
-                if contents.directory.length(pushed.digest())? == Some(pushed.bytes().len() as u64) {
-                    return Ok(());
-                }
-                contents.directory.keep_bytes(pushed.bytes(), pushed.digest())
-            })
-            .await?;
+        let missing = self.blocking(move |contents| {
+            let missing = contents.missing(&pushed)?;
+            if !missing.is_empty() {
+                return Ok(missing);
+            }
+            contents.remember(&pushed);
+            if contents.directory.length(pushed.digest())? != Some(pushed.bytes().len() as u64) {
+                contents.directory.keep_bytes(pushed.bytes(), pushed.digest())?;
+            }
+            Ok(missing)
+        });
+        let missing = missing.await?;
+        if !missing.is_empty() {
+            return Err(error(Kind::MissingContent, format!("it lacks {}", missing.join(", "))));
+        }
         let name = match name {
             Selector::Tag(tag) => Some(self.ref_name(tag)),
             Selector::Digest(_) => None,
         };
-        self.contents.list(Change::new(manifest, name, self.repository.path())).await?;
+        let listed = self.contents.list(Change::new(manifest, name, self.repository.path())).await;
+        listed.map_err(|error| error.on(self.side))?;
         Ok(Accepted { subject_processed: manifest.subject().is_some() })
     }
 
@@ -284,15 +298,15 @@ impl Target for LayoutStore {
     }
 
     async fn open_upload(&self) -> Result<Upload> {
-        self.contents.open_upload().await.map(Upload)
+        self.contents.open_upload().await.map(Upload).map_err(|error| error.on(self.side))
     }
 
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, mut body: BlobStream) -> Result<()> {
-        let attempted = format!("push blob {} to {self}", blob.digest);
+        let attempted = format!("push blob {} to", blob.digest);
         let file = self.contents.take_upload(&upload.0);
-        let file = file.ok_or_else(|| Error::new(Kind::NotFound, attempted.as_str(), "the upload doesn't exist"))?;
-        let failed = |error: std::io::Error| directory::failed("write", file.path(), &error);
-        let mismatch = |e: crate::oci::Mismatch| Error::new(Kind::Mismatch, attempted.as_str(), e.to_string());
+        let file = file.ok_or_else(|| self.error(Kind::NotFound, &attempted, "the upload doesn't exist"))?;
+        let failed = |error: std::io::Error| directory::failed("write", file.path(), &error).on(self.side);
+        let mismatch = |e: crate::oci::Mismatch| self.error(Kind::Mismatch, &attempted, e.to_string());
         let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone().map_err(failed)?);
         while let Some(chunk) = body.try_next().await? {
@@ -302,7 +316,7 @@ impl Target for LayoutStore {
         verifier.finish().map_err(mismatch)?;
         writer.flush().await.map_err(failed)?;
         let digest = blob.digest.clone();
-        self.contents.blocking(move |contents| contents.directory.keep(file, &digest)).await
+        self.blocking(move |contents| contents.directory.keep(file, &digest)).await
     }
 
     async fn abandon(&self, upload: Upload) -> Option<Upload> {

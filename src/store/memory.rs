@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Accepted, BlobStream, Mount, Referrers, Source, Stores, Target, Upload, wrong_size};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Repository, Selector, Tag, Verifier};
 
 /// The largest chunk of a blob, in bytes.
@@ -57,9 +57,13 @@ impl Memory {
         self.lock().by_name.entry(repository.clone()).or_default();
     }
 
-    /// The repository of this name, whether or not it exists yet.
+    /// The repository of this name, whether or not it exists yet; neither source nor target of a copy.
     pub fn repository(&self, repository: &Repository) -> MemoryRepository {
-        MemoryRepository { world: self.clone(), name: repository.clone() }
+        MemoryRepository { world: self.clone(), name: repository.clone(), side: None }
+    }
+
+    fn open(&self, repository: &Repository, side: Side) -> Arc<MemoryRepository> {
+        Arc::new(MemoryRepository { side: Some(side), ..self.repository(repository) })
     }
 
     /// All repositories, sorted by name.
@@ -81,11 +85,11 @@ impl fmt::Debug for Memory {
 
 impl Stores for Memory {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(self.repository(repository)))
+        Ok(self.open(repository, Side::Source))
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(Arc::new(self.repository(repository)))
+        Ok(self.open(repository, Side::Target))
     }
 }
 
@@ -94,6 +98,8 @@ impl Stores for Memory {
 pub struct MemoryRepository {
     world: Memory,
     name: Repository,
+    /// Tags all its errors.
+    side: Option<Side>,
 }
 
 impl MemoryRepository {
@@ -143,7 +149,7 @@ impl MemoryRepository {
     }
 
     fn error(&self, kind: Kind, attempted: &str, why: impl Into<String>) -> Error {
-        Error::new(kind, format!("{attempted} {self}"), why)
+        Error::new(kind, format!("{attempted} {self}"), why).on(self.side)
     }
 
     fn read<T>(&self, attempted: &str, look: impl FnOnce(&Contents) -> Result<T>) -> Result<T> {
@@ -205,13 +211,17 @@ impl Source for MemoryRepository {
             found.ok_or_else(|| self.error(Kind::NotFound, &attempted, "the blob doesn't exist"))
         })?;
         if bytes.len() as u64 != blob.size {
-            return Err(wrong_size(&format!("{attempted} {self}"), blob, bytes.len() as u64));
+            return Err(wrong_size(&format!("{attempted} {self}"), blob, bytes.len() as u64).on(self.side));
         }
         let rest = usize::try_from(offset).ok().filter(|offset| *offset <= bytes.len()).map(|o| bytes.slice(o..));
         let rest = rest.ok_or_else(|| {
             self.error(Kind::Invalid, &attempted, format!("offset {offset} is beyond its {} bytes", bytes.len()))
         })?;
         Ok(chunks(rest))
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        super::read_whole(self, blob, self.side).await
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {

@@ -47,7 +47,7 @@ impl MirroredStores {
         let open = |(registry, prefix): &(Registry, String)| {
             let there = Repository::below(registry, prefix, repository.path());
             let there = there.map_err(|e| Error::new(Kind::Configuration, format!("find {repository}"), e.to_string()));
-            let source = there.and_then(|there| self.stores.alternative(&there));
+            let source = there.and_then(|there| self.stores.alternative(&there, false));
             let source =
                 source.inspect_err(|error| tracing::warn!("{registry} isn't used as a mirror: {error}")).ok()?;
             Some(Mirror { registry: registry.clone(), source })
@@ -71,8 +71,8 @@ impl Stores for MirroredStores {
         self.stores.target(repository)
     }
 
-    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        self.stores.alternative(repository)
+    fn alternative(&self, repository: &Repository, waits: bool) -> Result<Arc<dyn Source>> {
+        self.stores.alternative(repository, waits)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::layout::LayoutStores;
 use super::{Source, Stores, Target};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Place, Registry, Repository};
 
 /// All places that a run may read from and write to.
@@ -38,8 +38,10 @@ impl Stores for Places {
             return self.of(repository).source(repository);
         };
         let inside = Repository::new(layout.clone(), &repository.to_string());
-        let inside = inside
-            .map_err(|error| Error::new(Kind::Invalid, format!("find {repository} in {layout}"), error.to_string()))?;
+        let inside = inside.map_err(|error| {
+            let attempted = format!("find {repository} in {layout}");
+            Error::new(Kind::Invalid, attempted, error.to_string()).on(Side::Source)
+        })?;
         self.of(&inside).source(&inside)
     }
 
@@ -47,7 +49,7 @@ impl Stores for Places {
         self.of(repository).target(repository)
     }
 
-    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        self.of(repository).alternative(repository)
+    fn alternative(&self, repository: &Repository, waits: bool) -> Result<Arc<dyn Source>> {
+        self.of(repository).alternative(repository, waits)
     }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 
@@ -17,7 +18,7 @@ pub(crate) use self::listing::next_link;
 use super::{
     Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
@@ -30,8 +31,8 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 pub struct RegistryStore {
     host: Arc<Host>,
     repository: Repository,
-    /// Whether it is opened for reading.
-    is_source: bool,
+    /// Tags all its errors.
+    side: Side,
     /// Whether to wait while the registry is in trouble.
     waits: bool,
 }
@@ -46,23 +47,23 @@ impl RegistryStores {
         Self(hosts)
     }
 
-    fn open(&self, repository: &Repository, is_source: bool, waits: bool) -> Result<Arc<RegistryStore>> {
-        let host = self.0.host(repository.registry())?;
-        Ok(Arc::new(RegistryStore { host, repository: repository.clone(), is_source, waits }))
+    fn open(&self, repository: &Repository, side: Side, waits: bool) -> Result<Arc<RegistryStore>> {
+        let host = self.0.host(repository.registry()).map_err(|error| error.on(side))?;
+        Ok(Arc::new(RegistryStore { host, repository: repository.clone(), side, waits }))
     }
 }
 
 impl Stores for RegistryStores {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository, true, true)?)
+        Ok(self.open(repository, Side::Source, true)?)
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.open(repository, false, true)?)
+        Ok(self.open(repository, Side::Target, true)?)
     }
 
-    fn alternative(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository, true, false)?)
+    fn alternative(&self, repository: &Repository, waits: bool) -> Result<Arc<dyn Source>> {
+        Ok(self.open(repository, Side::Source, waits)?)
     }
 }
 
@@ -80,8 +81,12 @@ impl fmt::Debug for RegistryStore {
 
 impl RegistryStore {
     fn request(&self, action: Action, object: &str, path: &str) -> Result<Request> {
-        let request = self.host.request(action, &self.repository, object, path)?;
-        Ok(Request { waits: self.waits, ..request })
+        self.sent_here(self.host.request(action, &self.repository, object, path))
+    }
+
+    fn sent_here(&self, request: Result<Request>) -> Result<Request> {
+        let request = request.map_err(|error| error.on(self.side))?;
+        Ok(Request { waits: self.waits, side: Some(self.side), ..request })
     }
 
     /// Interprets a refusal to move the tag `name`: an immutable tag rejects a push even of the content it already
@@ -117,7 +122,7 @@ impl RegistryStore {
     }
 
     fn upload_request(&self, action: Action, upload: &Upload, object: &str) -> Result<Request> {
-        self.host.request_to(action, &self.repository, object, upload.0.parse())
+        self.sent_here(self.host.request_to(action, &self.repository, object, upload.0.parse()))
     }
 }
 
@@ -137,6 +142,10 @@ impl Source for RegistryStore {
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
         self.download(blob, offset).await
+    }
+
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
+        super::read_whole(self, blob, Some(self.side)).await
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -206,7 +215,8 @@ impl Source for RegistryStore {
             none => none.insert(self.host.budget(path).await.reservation()),
         };
         let wanted = digests.iter().map(|digest| (path.to_owned(), digest.as_str().to_owned()));
-        reservation.extend(wanted, unnamed, &format!("pull {}", self.repository))
+        let extended = reservation.extend(wanted, unnamed, &format!("pull {}", self.repository));
+        extended.map_err(|error| error.on(self.side))
     }
 }
 
@@ -313,16 +323,16 @@ impl Target for RegistryStore {
     }
 
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
-        self.host.check_holds(&self.repository, answered).await
+        self.host.check_holds(&self.repository, answered).await.map_err(|error| error.on(self.side))
     }
 
     async fn head_proves(&self) -> Result<HeadProves> {
-        let is_harbor = self.host.fills_itself(&self.repository).await?;
+        let is_harbor = self.host.fills_itself(&self.repository).await.map_err(|error| error.on(self.side))?;
         Ok(if is_harbor { HeadProves::Blobs } else { HeadProves::Nothing })
     }
 
     async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.host.keeps_artifact(&self.repository, digest).await
+        self.host.keeps_artifact(&self.repository, digest).await.map_err(|error| error.on(self.side))
     }
 
     fn shares_quota(&self) -> Option<String> {

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use super::graph::Inspector;
 use super::{Request, Verification};
 use crate::desired::{Entry, entries};
-use crate::error::{Kind, Result, Side, Stage};
+use crate::error::{Kind, Result, Stage};
 use crate::oci::{Digest, Reference, Repository, Selector, Tag};
 use crate::report::{Difference, Outcome, Part};
 
@@ -103,7 +103,7 @@ async fn unknown(inspector: &Inspector, target: &Repository, known: &Known, whol
         let name = Selector::Tag(tag.clone());
         let held = inspector.ask(target, |target| async move { target.held(&name).await?.digest() }).await;
         // Some registries list tags whose manifest was deleted.
-        held.map(|held| held.map(|digest| (tag, digest))).map_err(|error| error.on(Side::Target))
+        held.map(|held| held.map(|digest| (tag, digest)))
     });
     let answers: Vec<_> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
     answers.into_iter().filter_map(Result::transpose).collect()

@@ -5,6 +5,7 @@
 //! for other work.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
@@ -171,7 +172,7 @@ impl Inspector {
             let _permit = permits.acquire().await.map_err(|closed| Error::defect("wait for a permit", closed))?;
             work(self.stores.target(repository)?).await
         };
-        unless_stopped(&self.stop, asked).await.map_err(|error| error.on(Side::Target))
+        unless_stopped(&self.stop, asked).await
     }
 
     /// Checks an image at its target. If the tag is wrong, nothing else is checked.
@@ -240,7 +241,7 @@ impl Inspector {
             Presence::There => Seen::default(),
             Presence::Other(holds) => Seen::differs(finding(Some(holds), None)),
             Presence::Withheld(error) | Presence::Unknown(error) => {
-                Seen { error: Some(error.on(Side::Target).at(Stage::Verify)), ..Seen::default() }
+                Seen { error: Some(error.at(Stage::Verify)), ..Seen::default() }
             }
             Presence::Absent if referrer.tag.is_some() => Seen::differs(finding(None, None)),
             Presence::Absent => {
@@ -278,7 +279,7 @@ impl Inspector {
             let (inspector, (target, name), pinned) = (Arc::clone(self), key.clone(), pinned.clone());
             let (stores, repository) = (Arc::clone(&self.stores), target.clone());
             let ask = |target: Arc<dyn Target>| async move {
-                let missing = || Error::new(Kind::NotFound, format!("find {name} in {target}"), "it isn't there");
+                let missing = || absent(&name, &*target);
                 let called = target.held(&name).await?.digest()?.ok_or_else(missing)?;
                 target.check_holds(cached_image(&*stores, &repository, &pinned).boxed()).await?;
                 Ok(Held { pinned: as_pinned(&*target, called.clone(), &pinned).await, called })
@@ -368,8 +369,12 @@ async fn size(target: &dyn Target, blob: &Descriptor) -> Result<Result<(), Misma
     match target.blob_size(&blob.digest).await? {
         Some(size) if size == blob.size => Ok(Ok(())),
         Some(got) => Ok(Err(Mismatch::Length { expected: blob.size, got })),
-        None => Err(Error::new(Kind::NotFound, format!("find blob {} in {target}", blob.digest), "it isn't there")),
+        None => Err(absent(&format!("blob {}", blob.digest), target)),
     }
+}
+
+fn absent(what: &dyn Display, target: &dyn Target) -> Error {
+    Error::new(Kind::NotFound, format!("find {what} in {target}"), "it isn't there").on(Side::Target)
 }
 
 fn damaged(blob: &Descriptor, mismatch: &Mismatch) -> Finding {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::{Action, Cost, Transfer};
-use crate::error::{Error, Kind, Side, Stage};
+use crate::error::{Error, Kind, Stage};
 use crate::store::{PullsAside, Stores};
 
 /// The pulls that are left at each source.
@@ -32,7 +32,7 @@ impl<'a> Allowance<'a> {
                 self.aside.push(aside);
                 None
             }
-            Err(error) if error.kind() == Kind::QuotaExceeded => Some(error.on(Side::Source).at(Stage::Plan)),
+            Err(error) if error.kind() == Kind::QuotaExceeded => Some(error.at(Stage::Plan)),
             Err(error) => {
                 tracing::debug!("{error}");
                 None

@@ -1,7 +1,5 @@
 //! Fetches tokens, and the challenge of a host that sent none.
 
-use bytes::Bytes;
-use http::header::HeaderMap;
 use tokio::time::Instant;
 use url::Url;
 
@@ -23,18 +21,9 @@ impl Auth {
             let base = &self.transport.home.base;
             let attempted = format!("log in to {}", self.credentials.registry);
             let url = Url::parse(&format!("{}/v2/", base.as_str().trim_end_matches('/')));
-            let request = Request {
-                action: Action::Ping,
-                url: url.map_err(|e| Error::new(Kind::Invalid, &attempted, e.to_string()))?,
-                attempted,
-                headers: HeaderMap::new(),
-                scopes: Scopes::default(),
-                repository: of.repository.clone(),
-                body: Bytes::new(),
-                limit: (1 << 20, "an answer"),
-                ticket: None,
-                waits: of.waits,
-            };
+            let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, e.to_string()))?;
+            let (repository, limit) = (of.repository.clone(), (1 << 20, "an answer"));
+            let request = Request { repository, limit, waits: of.waits, ..Request::new(Action::Ping, attempted, url) };
             let answer = self.transport.exchange(&request, None).await?;
             Ok::<_, Error>(challenge::read(&answer.headers).filter(|_| !answer.foreign))
         };

@@ -59,18 +59,9 @@ pub(crate) fn request(
     };
     // With its port, unless that is the default.
     let at = &realm[url::Position::BeforeHost..url::Position::AfterPort];
-    Request {
-        action,
-        attempted: format!("get a token for {registry}/{path} from {at}"),
-        url,
-        headers,
-        scopes: scopes.clone(),
-        repository: path.to_owned(),
-        body,
-        limit: (1 << 20, "a token"),
-        ticket: None,
-        waits: true,
-    }
+    let attempted = format!("get a token for {registry}/{path} from {at}");
+    let (scopes, repository, limit) = (scopes.clone(), path.to_owned(), (1 << 20, "a token"));
+    Request { headers, scopes, repository, body, limit, ..Request::new(action, attempted, url) }
 }
 
 /// The `Authorization` header for `credential` itself; `None` if it only buys tokens.

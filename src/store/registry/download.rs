@@ -38,17 +38,17 @@ impl RegistryStore {
         if let Some(size) = whole
             && size != blob.size
         {
-            let wrong = wrong_size(&request.attempted, blob, size).with_status(status);
+            let wrong = wrong_size(&request.attempted, blob, size).with_status(status).on(self.side);
             return Err(answer.by_encoding(wrong));
         }
         let encoding = answer.encoding().filter(|_| offset == 0).map(ToOwned::to_owned);
         let elsewhere = answer.elsewhere();
         let response = answer.rest.take().ok_or_else(|| request.error(Kind::Invalid, "the answer has no body"))?;
-        let attempted = request.attempted.clone();
+        let wrong = request.error(Kind::Mismatch, "wrong bytes").as_final();
         let idle = self.host.idle_timeout();
         let stream = Download { request, response, elsewhere, skip, left, idle }.into_stream();
         Ok(match encoding {
-            Some(encoding) => checked(stream, blob, attempted, encoding),
+            Some(encoding) => checked(stream, blob, wrong, encoding),
             None => stream,
         })
     }
@@ -56,9 +56,9 @@ impl RegistryStore {
 
 /// `stream`, which arrived in an encoding that wasn't requested. That is harmless if it is only a label, and
 /// explains the error if the bytes are wrong.
-fn checked(stream: BlobStream, blob: &Descriptor, attempted: String, encoding: String) -> BlobStream {
+fn checked(stream: BlobStream, blob: &Descriptor, error: Error, encoding: String) -> BlobStream {
     let verifier = Verifier::new(blob.digest.clone(), blob.size);
-    let wrong = move |why: String| encoded(Error::new(Kind::Mismatch, &attempted, why), &encoding).as_final();
+    let wrong = move |why: String| encoded(error.clone().reclassified(Kind::Mismatch, why), &encoding);
     let state = (stream, Some(verifier));
     futures::stream::try_unfold((state, wrong), |((mut stream, mut verifier), wrong)| async move {
         let Some(open) = verifier.as_mut() else { return Ok(None) };

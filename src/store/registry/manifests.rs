@@ -5,7 +5,7 @@
 use http::header::ACCEPT;
 
 use super::{DIGEST, RegistryStore, insert, length};
-use crate::error::{Error, Kind, Result, Task};
+use crate::error::{Error, Kind, Result, Side, Task};
 use crate::oci::{self, Descriptor, Digest, Manifest, ManifestError, MediaType, Mismatch, Selector};
 use crate::registry::{Action, Answer, Request};
 use crate::store::Source as _;
@@ -100,8 +100,8 @@ impl RegistryStore {
     fn is_about_asking(&self, error: &Error) -> bool {
         let may_be = match error.status() {
             Some(400 | 405 | 406 | 415 | 501) => true,
-            Some(403) => self.is_source,
-            Some(401) => self.is_source && !self.host.asks_who_we_are(),
+            Some(403) => self.side == Side::Source,
+            Some(401) => self.side == Side::Source && !self.host.asks_who_we_are(),
             _ => false,
         };
         may_be && error.task() == Some(Task::Resolve)

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
-use transship::error::{Error, Result};
+use transship::error::{Error, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Selector, Tag};
 use transship::store::{Accepted, BlobStream, HeadProves, Held, Mount, PullsAside, Referrers, Source, Target, Upload};
 
@@ -159,10 +159,13 @@ impl Target for Liar {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
         let points_at_it = manifest.successors().iter().any(|edge| edge.descriptor().digest == self.1.about);
         if points_at_it && self.1.is_too_early() {
-            return Err(Error::new(Kind::MissingContent, format!("push {name}"), "404 Not Found: BLOB_UNKNOWN"));
+            let error = Error::new(Kind::MissingContent, format!("push {name}"), "404 Not Found: BLOB_UNKNOWN");
+            return Err(error.on(Side::Target));
         }
         self.0.push_manifest(manifest, name).await.map_err(|error| match self.1.refusal {
-            Some((kind, status)) => Error::new(kind, format!("push {name}"), error.why()).with_status(status),
+            Some((kind, status)) => {
+                Error::new(kind, format!("push {name}"), error.why()).with_status(status).on(Side::Target)
+            }
             None => error,
         })
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use transship::error::{Error, Kind, Result};
+use transship::error::{Error, Kind, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{
     Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
@@ -59,66 +59,65 @@ pub(super) struct Odd {
 }
 
 #[derive(Debug)]
-struct Opened {
-    target: Arc<dyn Target>,
+struct Opened<S: ?Sized> {
+    store: Arc<S>,
     registry: Registry,
     oddities: Oddities,
 }
 
-impl Opened {
+impl<S: Source + ?Sized> Opened<S> {
     fn has_no_api(&self) -> bool {
         self.oddities.0.lock().unwrap().without_api.contains(&self.registry)
     }
 
     fn refuse(&self, why: &str) -> Error {
-        Error::new(Kind::Unsupported, format!("push to {self}"), why).with_status(405)
+        Error::new(Kind::Unsupported, format!("push to {self}"), why).with_status(405).on(Side::Target)
     }
 }
 
-impl std::fmt::Display for Opened {
+impl<S: Source + ?Sized> std::fmt::Display for Opened<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.target.fmt(f)
+        self.store.fmt(f)
     }
 }
 
 impl Odd {
-    fn open(&self, repository: &Repository) -> Result<Arc<Opened>> {
-        let (target, registry) = (self.stores.target(repository)?, repository.registry().clone());
-        Ok(Arc::new(Opened { target, registry, oddities: self.oddities.clone() }))
+    fn open<S: ?Sized>(&self, store: Arc<S>, repository: &Repository) -> Arc<Opened<S>> {
+        Arc::new(Opened { store, registry: repository.registry().clone(), oddities: self.oddities.clone() })
     }
 }
 
 impl Stores for Odd {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository)?)
+        Ok(self.open(self.stores.source(repository)?, repository))
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.open(repository)?)
+        Ok(self.open(self.stores.target(repository)?, repository))
     }
 }
 
 #[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
-impl Source for Opened {
+impl<S: Source + ?Sized> Source for Opened<S> {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
-        self.target.resolve(selector).await
+        self.store.resolve(selector).await
     }
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
-        self.target.manifest(digest).await
+        self.store.manifest(digest).await
     }
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
-        self.target.blob(blob, offset).await
+        self.store.blob(blob, offset).await
     }
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.target.blob_size(digest).await
+        self.store.blob_size(digest).await
     }
     async fn tags(&self) -> Result<Vec<Tag>> {
-        self.target.tags().await
+        self.store.tags().await
     }
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
         if !self.has_no_api() {
-            return self.target.referrers(subject).await;
+            return self.store.referrers(subject).await;
         }
         match self.resolve(&Selector::Tag(subject.referrers_tag())).await {
             Ok(found) => Ok(Referrers::Tagged(Some(self.manifest(&found.digest).await?))),
@@ -127,58 +126,58 @@ impl Source for Opened {
         }
     }
     async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
-        self.target.resolve_whole(selector).await
+        self.store.resolve_whole(selector).await
     }
     async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
-        self.target.cached_manifest(digest).await
+        self.store.cached_manifest(digest).await
     }
     async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
-        self.target.small_blob(blob).await
+        self.store.small_blob(blob).await
     }
     async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
-        self.target.tags_within(pages).await
+        self.store.tags_within(pages).await
     }
     async fn may_miss_referrers(&self) -> bool {
-        self.target.may_miss_referrers().await
+        self.store.may_miss_referrers().await
     }
     fn refuses_questions(&self) -> bool {
-        self.target.refuses_questions()
+        self.store.refuses_questions()
     }
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
-        self.target.read_tag(tag).await
+        self.store.read_tag(tag).await
     }
     fn has_read(&self, digest: &Digest) -> bool {
-        self.target.has_read(digest)
+        self.store.has_read(digest)
     }
     fn meters_pulls(&self) -> bool {
-        self.target.meters_pulls()
+        self.store.meters_pulls()
     }
     async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
-        if self.has_no_api() { Ok(None) } else { self.target.listed_referrers(subject).await }
+        if self.has_no_api() { Ok(None) } else { self.store.listed_referrers(subject).await }
     }
     async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
-        if self.has_no_api() { self.referrers(subject).await } else { self.target.tagged_referrers(subject).await }
+        if self.has_no_api() { self.referrers(subject).await } else { self.store.tagged_referrers(subject).await }
     }
     async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
-        self.target.pulls_left(digest).await
+        self.store.pulls_left(digest).await
     }
     async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
-        self.target.set_aside(aside, digests, unnamed).await
+        self.store.set_aside(aside, digests, unnamed).await
     }
     async fn costs_pull(&self, digest: &Digest) -> bool {
-        self.target.costs_pull(digest).await
+        self.store.costs_pull(digest).await
     }
     fn served_by(&self, digest: &Digest) -> Option<Registry> {
-        self.target.served_by(digest)
+        self.store.served_by(digest)
     }
     fn distrust(&self, blob: &Digest) -> bool {
-        self.target.distrust(blob)
+        self.store.distrust(blob)
     }
 }
 
 #[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
-impl Target for Opened {
+impl<T: Target + ?Sized> Target for Opened<T> {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
         let (refused, subject_first) = {
             let known = self.oddities.0.lock().unwrap();
@@ -192,46 +191,46 @@ impl Target for Opened {
         {
             return Err(self.refuse("405 no such subject"));
         }
-        let accepted = self.target.push_manifest(manifest, name).await?;
+        let accepted = self.store.push_manifest(manifest, name).await?;
         Ok(if self.has_no_api() { Accepted::default() } else { accepted })
     }
     async fn open_upload(&self) -> Result<Upload> {
-        self.target.open_upload().await
+        self.store.open_upload().await
     }
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
-        self.target.push_blob(upload, blob, body).await
+        self.store.push_blob(upload, blob, body).await
     }
     async fn abandon(&self, upload: Upload) -> Option<Upload> {
-        self.target.abandon(upload).await
+        self.store.abandon(upload).await
     }
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
-        self.target.mount(digest, from).await
+        self.store.mount(digest, from).await
     }
     fn records_pull_time(&self) -> bool {
         self.oddities.0.lock().unwrap().marking.contains(&self.registry)
     }
     async fn held(&self, name: &Selector) -> Result<Held> {
-        self.target.held(name).await
+        self.store.held(name).await
     }
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
-        self.target.check_holds(answered).await
+        self.store.check_holds(answered).await
     }
     fn shares_quota(&self) -> Option<String> {
-        self.target.shares_quota()
+        self.store.shares_quota()
     }
     async fn mount_rule(&self) -> MountRule {
-        self.target.mount_rule().await
+        self.store.mount_rule().await
     }
     fn keeps_indexes(&self) -> bool {
-        self.target.keeps_indexes()
+        self.store.keeps_indexes()
     }
     async fn give_back(&self, upload: Upload) -> Result<()> {
-        self.target.give_back(upload).await
+        self.store.give_back(upload).await
     }
     async fn head_proves(&self) -> Result<HeadProves> {
-        self.target.head_proves().await
+        self.store.head_proves().await
     }
     async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.target.keeps_manifest(digest).await
+        self.store.keeps_manifest(digest).await
     }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt as _, stream};
-use transship::error::{Error, Kind, Result};
+use transship::error::{Error, Kind, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{
     Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, SMALL, Source, Stores, Target,
@@ -160,9 +160,8 @@ impl Recorded {
         self.log.lock().expect("no test panics while it writes down a call")
     }
 
-    fn open(&self, repository: &Repository) -> Result<Arc<Watched>> {
-        let target = self.stores.target(repository)?;
-        Ok(Arc::new(Watched { target, repository: repository.clone(), recorded: self.clone() }))
+    fn watch<S: ?Sized>(&self, store: Arc<S>, repository: &Repository, side: Side) -> Arc<Watched<S>> {
+        Arc::new(Watched { store, repository: repository.clone(), side, recorded: self.clone() })
     }
 }
 
@@ -212,34 +211,35 @@ impl fmt::Debug for Recorded {
 
 impl Stores for Recorded {
     fn source(&self, repository: &Repository) -> Result<Arc<dyn Source>> {
-        Ok(self.open(repository)?)
+        Ok(self.watch(self.stores.source(repository)?, repository, Side::Source))
     }
 
     fn target(&self, repository: &Repository) -> Result<Arc<dyn Target>> {
-        Ok(self.open(repository)?)
+        Ok(self.watch(self.stores.target(repository)?, repository, Side::Target))
     }
 }
 
-/// One repository of [`Recorded`].
-struct Watched {
-    target: Arc<dyn Target>,
+/// One repository of [`Recorded`], as a source or as a target.
+struct Watched<S: ?Sized> {
+    store: Arc<S>,
     repository: Repository,
+    side: Side,
     recorded: Recorded,
 }
 
-impl fmt::Display for Watched {
+impl<S: Source + ?Sized> fmt::Display for Watched<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.target.fmt(f)
+        self.store.fmt(f)
     }
 }
 
-impl fmt::Debug for Watched {
+impl<S: Source + ?Sized> fmt::Debug for Watched<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Watched({self})")
     }
 }
 
-impl Watched {
+impl<S: Source + ?Sized> Watched<S> {
     /// Records the call and returns its fault; one that precedes the work has been applied by then.
     async fn enter(&self, what: What, subject: &str) -> Result<Option<Fault>> {
         let call = Call { what, repository: self.repository.clone(), subject: subject.to_owned() };
@@ -253,7 +253,7 @@ impl Watched {
             })
         };
         match fault {
-            Some(Fault::Fails(kind)) => Err(scripted(kind, &call)),
+            Some(Fault::Fails(kind)) => Err(self.scripted(kind, &call)),
             Some(Fault::Waits(gate)) => {
                 gate.pass().await;
                 Ok(None)
@@ -266,6 +266,10 @@ impl Watched {
         }
     }
 
+    fn scripted(&self, kind: Kind, attempted: &impl fmt::Display) -> Error {
+        Error::new(kind, attempted.to_string(), "as the script has it").on(self.side)
+    }
+
     /// A call whose only faults are to fail, to wait and to lose its answer.
     async fn simple<T>(&self, what: What, subject: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let fault = self.enter(what, subject).await?;
@@ -273,114 +277,110 @@ impl Watched {
         match fault {
             Some(Fault::LosesAnswer(kind)) => {
                 let repository = self.repository.clone();
-                Err(scripted(kind, &Call { what, repository, subject: subject.to_owned() }))
+                Err(self.scripted(kind, &Call { what, repository, subject: subject.to_owned() }))
             }
             _ => Ok(done),
         }
     }
 }
 
-fn scripted(kind: Kind, attempted: &impl fmt::Display) -> Error {
-    Error::new(kind, attempted.to_string(), "as the script has it")
-}
-
 #[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
-impl Source for Watched {
+impl<S: Source + ?Sized> Source for Watched<S> {
     async fn resolve(&self, selector: &Selector) -> Result<Descriptor> {
-        self.simple(What::Resolve, selector.as_str(), self.target.resolve(selector)).await
+        self.simple(What::Resolve, selector.as_str(), self.store.resolve(selector)).await
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
-        self.simple(What::Manifest, digest.as_str(), self.target.manifest(digest)).await
+        self.simple(What::Manifest, digest.as_str(), self.store.manifest(digest)).await
     }
 
     async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
-        self.target.cached_manifest(digest).await
+        self.store.cached_manifest(digest).await
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {
         let digest = &blob.digest;
         let subject = if offset == 0 { digest.to_string() } else { format!("{digest}@{offset}") };
         let fault = self.enter(What::Blob, &subject).await?;
-        let mut stream = self.target.blob(blob, offset).await?;
+        let mut stream = self.store.blob(blob, offset).await?;
         let size = self.recorded.log().chunk;
         if let Some(size) = size {
             stream = rechunked(stream, size);
         }
         Ok(match fault {
             Some(Fault::Corrupts) => corrupted(stream),
-            Some(Fault::BreaksAfter(bytes)) => broken(stream, bytes),
+            Some(Fault::BreaksAfter(bytes)) => broken(stream, bytes, self.side),
             _ => stream,
         })
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.simple(What::BlobSize, digest.as_str(), self.target.blob_size(digest)).await
+        self.simple(What::BlobSize, digest.as_str(), self.store.blob_size(digest)).await
     }
 
     async fn tags(&self) -> Result<Vec<Tag>> {
-        self.simple(What::Tags, "", self.target.tags()).await
+        self.simple(What::Tags, "", self.store.tags()).await
     }
 
     async fn tags_within(&self, pages: usize) -> Result<Option<Vec<Tag>>> {
-        self.simple(What::Tags, "", self.target.tags_within(pages)).await
+        self.simple(What::Tags, "", self.store.tags_within(pages)).await
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Referrers> {
-        self.simple(What::Referrers, subject.as_str(), self.target.referrers(subject)).await
+        self.simple(What::Referrers, subject.as_str(), self.store.referrers(subject)).await
     }
 
     async fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>> {
-        self.simple(What::Referrers, subject.as_str(), self.target.listed_referrers(subject)).await
+        self.simple(What::Referrers, subject.as_str(), self.store.listed_referrers(subject)).await
     }
 
     fn has_read(&self, digest: &Digest) -> bool {
-        self.target.has_read(digest)
+        self.store.has_read(digest)
     }
 
     fn meters_pulls(&self) -> bool {
-        self.recorded.log().counting.contains(self.repository.registry()) || self.target.meters_pulls()
+        self.recorded.log().counting.contains(self.repository.registry()) || self.store.meters_pulls()
     }
 
     async fn resolve_whole(&self, selector: &Selector) -> Result<(Descriptor, Option<Manifest>)> {
-        self.simple(What::Resolve, selector.as_str(), self.target.resolve_whole(selector)).await
+        self.simple(What::Resolve, selector.as_str(), self.store.resolve_whole(selector)).await
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Bytes> {
         if blob.size > SMALL {
-            return self.target.small_blob(blob).await;
+            return self.store.small_blob(blob).await;
         }
         // Faults of a blob apply to this too.
         let bytes = super::images::read(self.blob(blob, 0).await).await?;
         match blob.digest.matches(&bytes) {
             true => Ok(bytes),
-            false => Err(scripted(Kind::Mismatch, &blob.digest)),
+            false => Err(self.scripted(Kind::Mismatch, &blob.digest)),
         }
     }
 
     async fn tagged_referrers(&self, subject: &Digest) -> Result<Referrers> {
-        self.simple(What::Referrers, subject.as_str(), self.target.tagged_referrers(subject)).await
+        self.simple(What::Referrers, subject.as_str(), self.store.tagged_referrers(subject)).await
     }
 
     async fn may_miss_referrers(&self) -> bool {
-        self.target.may_miss_referrers().await
+        self.store.may_miss_referrers().await
     }
 
     fn refuses_questions(&self) -> bool {
-        self.target.refuses_questions()
+        self.store.refuses_questions()
     }
 
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
-        self.simple(What::Manifest, tag.as_str(), self.target.read_tag(tag)).await
+        self.simple(What::Manifest, tag.as_str(), self.store.read_tag(tag)).await
     }
 
     async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
-        self.target.pulls_left(digest).await
+        self.store.pulls_left(digest).await
     }
 
     async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
-        self.target.set_aside(aside, digests, unnamed).await
+        self.store.set_aside(aside, digests, unnamed).await
     }
 
     async fn costs_pull(&self, digest: &Digest) -> bool {
@@ -388,34 +388,34 @@ impl Source for Watched {
     }
 
     fn served_by(&self, digest: &Digest) -> Option<Registry> {
-        self.target.served_by(digest)
+        self.store.served_by(digest)
     }
 
     fn distrust(&self, blob: &Digest) -> bool {
-        self.target.distrust(blob)
+        self.store.distrust(blob)
     }
 }
 
 #[deny(clippy::missing_trait_methods, reason = "what is around a store passes everything on")]
 #[async_trait]
-impl Target for Watched {
+impl<T: Target + ?Sized> Target for Watched<T> {
     async fn push_manifest(&self, manifest: &Manifest, name: &Selector) -> Result<Accepted> {
-        self.simple(What::PushManifest, name.as_str(), self.target.push_manifest(manifest, name)).await
+        self.simple(What::PushManifest, name.as_str(), self.store.push_manifest(manifest, name)).await
     }
 
     async fn open_upload(&self) -> Result<Upload> {
-        self.simple(What::OpenUpload, "", self.target.open_upload()).await
+        self.simple(What::OpenUpload, "", self.store.open_upload()).await
     }
 
     async fn push_blob(&self, upload: Upload, blob: &Descriptor, body: BlobStream) -> Result<()> {
         let fault = self.enter(What::PushBlob, blob.digest.as_str()).await?;
         let body = match fault {
-            Some(Fault::BreaksAfter(bytes)) => broken(body, bytes),
+            Some(Fault::BreaksAfter(bytes)) => broken(body, bytes, self.side),
             _ => body,
         };
-        self.target.push_blob(upload, blob, body).await?;
+        self.store.push_blob(upload, blob, body).await?;
         match fault {
-            Some(Fault::LosesAnswer(kind)) => Err(scripted(kind, &blob.digest)),
+            Some(Fault::LosesAnswer(kind)) => Err(self.scripted(kind, &blob.digest)),
             _ => Ok(()),
         }
     }
@@ -423,58 +423,58 @@ impl Target for Watched {
     async fn abandon(&self, upload: Upload) -> Option<Upload> {
         // A script may make it wait; a failure has no effect here.
         let _ = self.enter(What::Abandon, "").await;
-        self.target.abandon(upload).await
+        self.store.abandon(upload).await
     }
 
     async fn mount_rule(&self) -> MountRule {
         let told = self.recorded.log().mounting.get(self.repository.registry()).copied();
         match told {
             Some(rule) => rule,
-            None => self.target.mount_rule().await,
+            None => self.store.mount_rule().await,
         }
     }
 
     fn records_pull_time(&self) -> bool {
-        self.target.records_pull_time()
+        self.store.records_pull_time()
     }
 
     async fn mount(&self, digest: &Digest, from: &Repository) -> Result<Mount> {
         match self.enter(What::Mount, digest.as_str()).await? {
             Some(Fault::Declines) => Ok(Mount::Declined(None)),
-            _ => self.target.mount(digest, from).await,
+            _ => self.store.mount(digest, from).await,
         }
     }
 
     async fn held(&self, name: &Selector) -> Result<Held> {
-        match self.simple(What::Resolve, name.as_str(), self.target.held(name)).await {
+        match self.simple(What::Resolve, name.as_str(), self.store.held(name)).await {
             Err(error) if error.kind() == Kind::NotFound => Ok(Held::Nothing),
             held => held,
         }
     }
 
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
-        self.target.check_holds(answered).await
+        self.store.check_holds(answered).await
     }
 
     fn shares_quota(&self) -> Option<String> {
-        self.target.shares_quota()
+        self.store.shares_quota()
     }
 
     fn keeps_indexes(&self) -> bool {
-        self.target.keeps_indexes()
+        self.store.keeps_indexes()
     }
 
     async fn give_back(&self, upload: Upload) -> Result<()> {
         let _ = self.enter(What::Abandon, "").await;
-        self.target.give_back(upload).await
+        self.store.give_back(upload).await
     }
 
     async fn head_proves(&self) -> Result<HeadProves> {
-        self.target.head_proves().await
+        self.store.head_proves().await
     }
 
     async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.target.keeps_manifest(digest).await
+        self.store.keeps_manifest(digest).await
     }
 }
 
@@ -504,7 +504,7 @@ fn corrupted(stream: BlobStream) -> BlobStream {
 }
 
 /// The first `bytes` bytes, then a broken connection.
-fn broken(stream: BlobStream, bytes: usize) -> BlobStream {
+fn broken(stream: BlobStream, bytes: usize, side: Side) -> BlobStream {
     let mut left = bytes;
     let within = rechunked(stream, 1).take_while(move |_| {
         let more = left > 0;
@@ -512,5 +512,6 @@ fn broken(stream: BlobStream, bytes: usize) -> BlobStream {
         std::future::ready(more)
     });
     let gone = Error::new(Kind::Unavailable, "read the blob", "the connection broke, as the script has it");
+    let gone = gone.on(side);
     within.chain(stream::once(async { Err(gone) })).boxed()
 }
