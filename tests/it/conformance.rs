@@ -5,16 +5,17 @@
 use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
-use transship::error::{Error, Kind};
-use transship::oci::{Digest, Manifest, MediaType, Registry as Name, Repository, Selector};
+use transship::error::{Error, Kind, Side};
+use transship::oci::{Descriptor, Digest, Manifest, MediaType, Registry as Name, Repository, Selector};
 use transship::store::layout::LayoutStores;
 use transship::store::memory::Memory;
 use transship::store::mirrors::MirroredStores;
-use transship::store::{Mount, Referrers, Source, Stores, Target};
+use transship::store::{Mount, Referrers, SMALL, Source, Stores, Target};
 
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::{self, Blob, Image, image, read, tagged};
 use crate::support::registry::Registry;
+use crate::support::script::Fault;
 use crate::support::shapes::every_shape;
 use crate::support::stores::registry_stores;
 
@@ -28,7 +29,7 @@ struct Subject {
     shares: bool,
     /// Whether it accepts an index whose members are layers.
     takes_caches: bool,
-    _alive: Box<dyn std::any::Any + Send>,
+    alive: Box<dyn std::any::Any + Send>,
 }
 
 impl Subject {
@@ -55,7 +56,7 @@ fn memory() -> Option<Subject> {
         mounts: true,
         shares: false,
         takes_caches: true,
-        _alive: Box::new(()),
+        alive: Box::new(()),
     })
 }
 
@@ -72,7 +73,7 @@ fn layout() -> Option<Subject> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let registry = Name::in_directory(&folder.path().join("layout")).expect("UTF-8");
     let stores = Arc::new(LayoutStores::new(4 << 20));
-    Some(Subject { stores, registry, mounts: true, shares: true, takes_caches: true, _alive: Box::new(folder) })
+    Some(Subject { stores, registry, mounts: true, shares: true, takes_caches: true, alive: Box::new(folder) })
 }
 
 /// The registry client against the registry of this crate.
@@ -85,7 +86,7 @@ async fn served() -> Option<Subject> {
         mounts: true,
         shares: false,
         takes_caches: false,
-        _alive: Box::new(registry),
+        alive: Box::new(registry),
     })
 }
 
@@ -93,14 +94,7 @@ async fn served() -> Option<Subject> {
 fn docker_registry() -> Option<Subject> {
     let registry = DockerRegistry::start()?;
     let (stores, name) = (registry_stores(), registry.name());
-    Some(Subject {
-        stores,
-        registry: name,
-        mounts: true,
-        shares: false,
-        takes_caches: true,
-        _alive: Box::new(registry),
-    })
+    Some(Subject { stores, registry: name, mounts: true, shares: false, takes_caches: true, alive: Box::new(registry) })
 }
 
 fn by_digest(digest: &Digest) -> Selector {
@@ -112,6 +106,14 @@ fn assert_kind<T>(result: Result<T, Error>, kind: Kind) {
     match result {
         Ok(_) => panic!("expected {kind:?}, but it went well"),
         Err(e) => assert_eq!(e.kind(), kind, "{e}"),
+    }
+}
+
+#[track_caller]
+fn assert_side<T>(result: Result<T, Error>, side: Side) {
+    match result {
+        Ok(_) => panic!("expected an error of {side:?}, but it went well"),
+        Err(e) => assert_eq!(e.side(), Some(side), "{e}"),
     }
 }
 
@@ -128,6 +130,53 @@ async fn graphs_arrive_verbatim(subject: Subject) {
         graph.assert_in(&*source, tag).await;
         let found = source.resolve(&by_digest(graph.digest())).await.unwrap();
         assert_eq!(&found, graph.descriptor(), "{tag}");
+    }
+}
+
+/// Every error has the side that its store was opened for.
+async fn errors_name_their_side(subject: Subject) {
+    let graph = image("sides").layer(100_000).build();
+    let layer = &graph.blobs[1];
+    let target = subject.target("conformance/sides");
+    graph.push(&*target, "present").await;
+    let reader: Arc<dyn Source> = target.clone();
+    let nowhere = Blob::new(MediaType::OCI_LAYER, "nowhere");
+    let (absent, larger) =
+        (nowhere.digest(), Descriptor { size: layer.descriptor().size + 1, ..layer.descriptor().clone() });
+    for (side, store, nothing) in [
+        (Side::Source, subject.source("conformance/sides"), subject.source("conformance/no-sides")),
+        (Side::Target, reader, subject.target("conformance/no-sides")),
+    ] {
+        for store in [&store, &nothing] {
+            assert_side(store.resolve(&tagged("absent")).await, side);
+            assert_side(store.manifest(absent).await, side);
+            assert_side(store.read_tag(&"absent".parse().unwrap()).await, side);
+            assert_side(read(store.blob(nowhere.descriptor(), 0).await).await, side);
+            assert_side(store.small_blob(nowhere.descriptor()).await, side);
+        }
+        assert_side(nothing.tags().await, side);
+        assert_side(store.small_blob(&Descriptor { size: SMALL + 1, ..larger.clone() }).await, side);
+        assert_side(read(store.blob(&larger, 0).await).await, side);
+        if let Some(registry) = subject.alive.downcast_ref::<Registry>() {
+            registry.script.once("GET", format!("blobs/{}", layer.digest()), Fault::Cut { after: 1000 });
+            assert_side(read(store.blob(layer.descriptor(), 0).await).await, side);
+        }
+    }
+    assert_side(target.push_manifest(&image("lacking").build().manifest, &tagged("lacking")).await, Side::Target);
+    let wrong = Blob::seeded(MediaType::OCI_LAYER, "wrong", layer.bytes.len());
+    let upload = target.open_upload().await.unwrap();
+    assert_side(target.push_blob(upload, layer.descriptor(), wrong.stream(5000)).await, Side::Target);
+    let upload = target.open_upload().await.unwrap();
+    target.abandon(upload.clone()).await;
+    assert_side(target.push_blob(upload, nowhere.descriptor(), nowhere.stream(5000)).await, Side::Target);
+    if let Some(layout) = subject.registry.directory() {
+        let file = layout.join("blobs/sha256").join(layer.digest().hex());
+        std::fs::write(file, &wrong.bytes).expect("a file that can be written to");
+        let reader: Arc<dyn Source> = target;
+        for (side, store) in [(Side::Source, subject.source("conformance/sides")), (Side::Target, reader)] {
+            assert_side(read(store.blob(layer.descriptor(), 0).await).await, side);
+            assert_side(store.small_blob(layer.descriptor()).await, side);
+        }
     }
 }
 
@@ -226,14 +275,14 @@ async fn wrong_bytes_are_refused(subject: Subject) {
     assert_kind(target.resolve(&by_digest(&lie)).await, Kind::NotFound);
 }
 
-/// A broken body leaves no blob, and a new upload succeeds.
+/// A broken body leaves no blob, keeps the side of its error, and a new upload succeeds.
 async fn a_broken_body_leaves_nothing(subject: Subject) {
     let target = subject.target("conformance/broken");
     let blob = Blob::seeded(MediaType::OCI_LAYER, "broken", 100_000);
-    let gone = Error::new(Kind::Unavailable, "read the blob", "the connection broke");
+    let gone = Error::new(Kind::Unavailable, "read the blob", "the connection broke").on(Side::Source);
     let half = blob.stream(1000).take(50).chain(stream::once(async { Err(gone) })).boxed();
     let upload = target.open_upload().await.unwrap();
-    assert!(target.push_blob(upload, &blob.descriptor, half).await.is_err());
+    assert_side(target.push_blob(upload, &blob.descriptor, half).await, Side::Source);
     assert_eq!(target.blob_size(blob.digest()).await.unwrap(), None);
     blob.push(&*target).await.unwrap();
     assert_eq!(target.blob_size(blob.digest()).await.unwrap(), Some(100_000));
@@ -345,7 +394,7 @@ async fn pushing_again_changes_nothing(subject: Subject) {
 /// Runs every check as a separate test on a new subject of each implementation.
 macro_rules! conformance {
     ($($store:ident: $open:expr;)+) => { $(mod $store { conformance!(@checks $open =>
-        graphs_arrive_verbatim, what_is_absent_is_not_found, missing_content_is_refused,
+        graphs_arrive_verbatim, errors_name_their_side, what_is_absent_is_not_found, missing_content_is_refused,
         a_subject_may_be_absent, blobs_are_read_from_an_offset, a_blob_may_be_empty, chunks_make_a_blob,
         wrong_bytes_are_refused, a_broken_body_leaves_nothing, uploads_are_abandoned, blobs_are_mounted,
         a_declined_mount_is_no_failure, tags_are_listed, tags_move, pushing_again_changes_nothing,

@@ -82,15 +82,35 @@ async fn a_wrong_password_is_tried_once() {
         let stores = RegistryStores::new(hosts);
         let all = (0..20).map(|i| {
             let repository = Repository::new(script.repository().registry().clone(), &format!("a/r{i}")).unwrap();
-            let store = stores.source(&repository).unwrap();
-            async move { store.resolve(&tag("v1")).await.unwrap_err() }
+            // All share the refusal, and each tells its own side.
+            let (side, store): (Side, Arc<dyn Source>) = match i % 2 {
+                0 => (Side::Source, stores.source(&repository).unwrap()),
+                _ => (Side::Target, stores.target(&repository).unwrap()),
+            };
+            async move { (store.resolve(&tag("v1")).await.unwrap_err(), side) }
         });
-        let errors = futures::future::join_all(all).await;
-        assert!(errors.iter().all(|error| error.kind() == Kind::Unauthorized && error.attempts() == 1), "{errors:?}");
+        for (error, side) in futures::future::join_all(all).await {
+            let told = (error.kind(), error.attempts(), error.side());
+            assert_eq!(told, (Kind::Unauthorized, 1, Some(side)), "{error}");
+        }
         // One request without credentials learns the challenge; with Basic, the try itself is a HEAD too.
         let expected = if wrong_tries == "HEAD" { 2 } else { 1 };
         assert_eq!(script.count(wrong_tries), expected, "{:?}", script.lines());
     }
+}
+
+#[tokio::test]
+async fn settings_that_cant_be_used_are_told_on_the_side_that_is_opened() {
+    let script = Script::start(|_| manifest_reply()).await;
+    let stores = |settings| RegistryStores::new(script.hosts(settings));
+    let ca = || RegistrySettings { ca: Some("/nowhere/ca.pem".into()), ..RegistrySettings::default() };
+    let sides = [
+        stores(ca()).source(&script.repository()).unwrap_err(),
+        stores(ca()).alternative(&script.repository(), false).unwrap_err(),
+        stores(ca()).target(&script.repository()).unwrap_err(),
+    ]
+    .map(|error| (error.kind(), error.side().unwrap()));
+    assert_eq!(sides, [Side::Source, Side::Source, Side::Target].map(|side| (Kind::Configuration, side)));
 }
 
 #[tokio::test]

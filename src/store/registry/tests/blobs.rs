@@ -141,7 +141,8 @@ async fn a_download_with_a_gap_times_out_and_a_short_one_is_an_error() {
     let store = RegistryStores::new(Arc::new(hosts)).source(&script.repository()).unwrap();
     let chunks: Vec<_> = store.blob(&blob_of(4), 0).await.unwrap().collect().await;
     assert_eq!(chunks.len(), 2);
-    assert_eq!(chunks[1].as_ref().unwrap_err().kind(), Kind::Unavailable);
+    let error = chunks[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.side()), (Kind::Unavailable, Some(Side::Source)));
     // Too short an answer, which an orderly server doesn't give.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let repository: Repository = format!("{}/a", listener.local_addr().unwrap()).parse().unwrap();
@@ -195,7 +196,7 @@ async fn an_unsupported_sha512_and_wrong_bytes_give_different_errors() {
     }
     // A tag has no algorithm.
     store.push_manifest(&app.manifest, &tag("1")).await.unwrap();
-    let broken = Error::new(Kind::Mismatch, "read", "broken").on(crate::error::Side::Source).with_status(200);
+    let broken = Error::new(Kind::Mismatch, "read", "broken").on(Side::Source).with_status(200);
     let error = store.push_blob(upload, &blob.descriptor, body(vec![Err(broken)])).await.unwrap_err();
     assert_eq!((error.kind(), error.why()), (Kind::Mismatch, "broken"));
 }
