@@ -14,7 +14,7 @@ use transship::aws::Sessions;
 use transship::config::Config;
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Manifest, Reference};
-use transship::plan::{Request, plan};
+use transship::plan::{Ahead, Request, plan};
 use transship::progress::{Progress, Silent};
 use transship::provision::Provisioners;
 use transship::select::Only;
@@ -94,18 +94,21 @@ fn plan_all(bencher: Bencher<'_, '_>, images: usize) {
     let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
     let progress: Arc<dyn Progress> = Arc::new(Silent);
     bencher.counter(ItemsCount::new(images)).bench(|| {
-        let plan = runtime.block_on(plan(Request {
-            images: &config.images,
-            lock: &lock,
-            before: Some(&lock),
-            failed: &BTreeMap::new(),
-            only: &Only::default(),
-            stores: &stores,
-            provisioners: &provisioners,
-            follow: false,
-            progress: &progress,
-            stop: &CancellationToken::new(),
-        }));
+        let plan = runtime.block_on(plan(
+            Request {
+                images: &config.images,
+                lock: &lock,
+                before: Some(&lock),
+                failed: &BTreeMap::new(),
+                only: &Only::default(),
+                stores: &stores,
+                provisioners: &provisioners,
+                follow: false,
+                progress: &progress,
+                stop: &CancellationToken::new(),
+            },
+            Ahead::nothing(),
+        ));
         assert_eq!(plan.images.len(), images);
         plan
     });

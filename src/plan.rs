@@ -2,6 +2,7 @@
 //!
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
+mod ahead;
 mod ask;
 mod cost;
 mod known;
@@ -19,6 +20,7 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
+pub use ahead::Ahead;
 pub use ask::plan;
 pub use cost::{Bytes, Cost, Spared};
 pub use price::{Spending, price};

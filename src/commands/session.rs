@@ -18,9 +18,9 @@ use crate::cli::Global;
 use crate::config::{Config, ImageRule, Overrides, Problems, RegistrySettings, Settings};
 use crate::copy::{CopyOptions, Readiness};
 use crate::error::{Error, Kind, Side, Stage};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::oci::{Registry, Repository};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Ahead, Plan};
 use crate::progress::{Finished, Progress, Task};
 use crate::provision::{Provisioners, Work};
 use crate::referrers::Finder;
@@ -69,6 +69,9 @@ pub(super) struct Session {
     started: Timestamp,
     clock: Instant,
 }
+
+/// Before anything was resolved.
+static NONE_FAILED: BTreeMap<lock::Name, Error> = BTreeMap::new();
 
 /// Reports to the progress which hosts the run waits for.
 #[derive(Debug)]
@@ -195,33 +198,49 @@ impl Session {
         resolve::resolve(request).await
     }
 
+    /// The questions to the targets that need no resolved image.
+    pub(super) fn ahead<'a>(&'a self, pins: &'a Pins, only: &'a Only) -> Ahead<'a> {
+        Ahead::new(self.plan_request(pins.before(), (&pins.old, &NONE_FAILED), only))
+    }
+
     /// Plans the run against the targets. `before` is the lock before this run, if known. With `follow`, new referrers
     /// are looked up even for unchanged images; with `repair`, so is missing content below unchanged tags.
     pub(super) async fn plan(
         &self,
         (before, resolution): (Option<&Lock>, &Resolution),
         only: &Only,
+        ahead: Ahead<'_>,
         follow: bool,
         repair: bool,
     ) -> Plan {
-        let request = plan::Request {
-            images: &self.images,
-            lock: &resolution.lock,
-            before,
-            failed: &resolution.failed,
-            only,
-            stores: &self.stores,
-            provisioners: &self.provisioners,
-            follow,
-            progress: &self.progress,
-            stop: &self.stop,
-        };
-        let mut plan = plan::plan(request).await;
+        let pins = (&resolution.lock, &resolution.failed);
+        let request = plan::Request { follow, ..self.plan_request(before, pins, only) };
+        let mut plan = plan::plan(request, ahead).await;
         if repair {
             plan::repair(&mut plan, &self.stores, &self.stop).await;
         }
         self.progress.end();
         plan
+    }
+
+    fn plan_request<'a>(
+        &'a self,
+        before: Option<&'a Lock>,
+        (lock, failed): (&'a Lock, &'a BTreeMap<lock::Name, Error>),
+        only: &'a Only,
+    ) -> plan::Request<'a> {
+        plan::Request {
+            images: &self.images,
+            lock,
+            before,
+            failed,
+            only,
+            stores: &self.stores,
+            provisioners: &self.provisioners,
+            follow: false,
+            progress: &self.progress,
+            stop: &self.stop,
+        }
     }
 
     /// Creates missing repositories, then copies.

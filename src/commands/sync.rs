@@ -21,13 +21,14 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     let only = session.only(only, &pins.old)?;
     let unusable = session.unusable_targets().await;
+    let mut ahead = session.ahead(&pins, &only);
     let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
     } else if let Some(error) = &unusable {
         resolve::without_asking(&session.images, &pins.old, error)
     } else {
         let update = if arguments.update { Update::All } else { Update::Nothing };
-        session.resolve(&pins.old, &update, &only).await
+        ahead.during(session.resolve(&pins.old, &update, &only)).await
     };
     // An interrupted resolution is incomplete, so the lock file isn't written.
     let is_whole = !session.stop.is_cancelled();
@@ -41,7 +42,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     // Without a lock, each run is an update.
     let follow = arguments.update || !pins.are_kept();
-    let mut plan = session.plan((pins.before(), &resolution), &only, follow, arguments.repair).await;
+    let mut plan = session.plan((pins.before(), &resolution), &only, ahead, follow, arguments.repair).await;
     resolution.aside.clear();
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt as _, StreamExt as _};
 
+use super::ahead::{Ahead, Answers};
 use super::request::{QUESTIONS, Request};
-use super::tags::Lists;
 use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, refer, repositories};
 use crate::config::{Overwrite, ReferrerPolicy};
@@ -21,16 +21,17 @@ use crate::store::{Held, as_pinned, cached_image};
 const UNKNOWN_TAG: &str = "give the account read permission at the target, or set overwrite: true: \
     otherwise transship can't tell whether the tag holds something else";
 
-/// Determines the work to be done.
-pub async fn plan(request: Request<'_>) -> Plan {
+/// Determines the work to be done, with the answers of `ahead`.
+pub async fn plan(request: Request<'_>, ahead: Ahead<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let images: Vec<String> = wants.iter().map(|want| want.source.to_string()).collect();
     request.progress.begin(Task::Plan, &images);
-    let lists = Lists::of_new(request, &wants).await;
+    let mut known = ahead.finish().await;
+    known.lists = known.lists.with_new(request, wants.iter().filter(|want| want.pin.is_some())).await;
     let asked = wants.iter().map(|want| async {
         let image = want.source.to_string();
         request.progress.step(&image, Step::Started);
-        let answer = ask_tag(request, want, &lists).await;
+        let answer = ask_tag(request, want, &known).await;
         let error = answer.as_ref().and_then(|answer| answer.as_ref().err());
         request.progress.finished(&image, Finished::asked("planned", error));
         answer
@@ -46,7 +47,7 @@ pub async fn plan(request: Request<'_>) -> Plan {
         plan.images.push(planned(request, want, found, &held));
     }
     refer::find_lacking(request, &mut plan).await;
-    repositories::prepare(request, &mut plan, &held, &lists).await;
+    repositories::prepare(request, &mut plan, &held, &known.lists).await;
     repositories::keep_immutable(request, &mut plan, replaced);
     repositories::compare_settings(request, &mut plan).await;
     plan
@@ -74,9 +75,9 @@ struct Answer {
 }
 
 /// Asks the target for the name of an image. Skipped if the image has no pin or can't get its tag.
-async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option<Result<Answer>> {
+async fn ask_tag(request: Request<'_>, want: &Want<'_>, known: &Answers) -> Option<Result<Answer>> {
     let pin = want.pin.filter(|_| want.clash.is_none())?;
-    if lists.lacks(want) {
+    if known.lists.lacks(want) {
         return Some(Ok(Answer { held: Held::Nothing, known_as: None }));
     }
     let name = match &want.tag {
@@ -87,7 +88,11 @@ async fn ask_tag(request: Request<'_>, want: &Want<'_>, lists: &Lists) -> Option
         let target = request.stores.target(want.target)?;
         let pinned = pin.target_digest();
         let mut known_as = None;
-        let held = match target.held(&name).await? {
+        let held = match known.held(want) {
+            Some(held) => held,
+            None => target.held(&name).await,
+        };
+        let held = match held? {
             Held::Manifest(found) => {
                 let found = as_pinned(&*target, found, pinned).await;
                 known_as = found.known_as;

@@ -17,18 +17,28 @@ use crate::oci::{Repository, Tag};
 pub(super) struct Lists(HashMap<Repository, Option<HashSet<Tag>>>);
 
 impl Lists {
-    /// Lists the tags of repositories for which the lock had no pin before this run: most likely they don't exist.
-    pub(super) async fn of_new(request: Request<'_>, wants: &[Want<'_>]) -> Self {
-        let Some(before) = request.before else { return Self::default() };
+    /// Lists the tags of further repositories for which the lock had no pin before this run: most likely they don't
+    /// exist.
+    pub(super) async fn with_new<'w, 'r: 'w>(
+        mut self,
+        request: Request<'_>,
+        wants: impl Iterator<Item = &'w Want<'r>>,
+    ) -> Self {
+        let Some(before) = request.before else { return self };
         let mut are_new: HashMap<&Repository, bool> = HashMap::new();
-        for want in wants.iter().filter(|want| want.pin.is_some()) {
+        for want in wants {
             let is_new = before.image(&want.source, &want.handling.platforms).is_none();
             *are_new.entry(want.target).or_insert(true) &= is_new && want.target.registry().takes_requests();
         }
-        let repositories: HashSet<&Repository> = wants.iter().map(|want| want.target).collect();
-        let new = repositories.into_iter().filter(|repository| are_new.get(repository) == Some(&true));
-        let lists = new.map(|repository| async move { (repository.clone(), list(request, repository).await) });
-        Self(futures::stream::iter(lists).buffer_unordered(QUESTIONS).collect().await)
+        are_new.retain(|repository, is_new| *is_new && !self.0.contains_key(repository));
+        let new: Vec<Repository> = are_new.into_keys().cloned().collect();
+        let lists = new.into_iter().map(|repository| async move {
+            let list = list(request, &repository).await;
+            (repository, list)
+        });
+        let lists: Vec<_> = futures::stream::iter(lists).buffer_unordered(QUESTIONS).collect().await;
+        self.0.extend(lists);
+        self
     }
 
     /// Whether the list shows that the repository lacks the tag of `want`. A tag that must not be replaced is

@@ -143,7 +143,7 @@ impl Auth {
     }
 
     /// The authorization for `request`, if it is known without another request.
-    pub(crate) async fn cached_manifest(&self, request: &Request) -> Option<Option<HeaderValue>> {
+    pub(crate) async fn cached(&self, request: &Request) -> Option<Option<HeaderValue>> {
         let known = self.known();
         if let (Some(Challenge::Bearer { .. }), false) = (&known, self.credentials.has_ready_token()) {
             let scopes = self.scopes(request);

@@ -134,7 +134,7 @@ impl Host {
     /// Sends `request` at most once and without requesting a token: it is a courtesy, and its result is ignored. Returns
     /// whether nothing is left to do: it isn't sent to a host in trouble.
     pub(crate) async fn give_up(&self, request: &Request) -> bool {
-        let Some(header) = self.auth.cached_manifest(request).await else { return true };
+        let Some(header) = self.auth.cached(request).await else { return true };
         let sent = self.transport.exchange(request, header).await;
         !sent.is_err_and(|error| error.kind() == Kind::Interrupted)
     }

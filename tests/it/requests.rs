@@ -4,10 +4,13 @@
 //! free, but for its end: a tag is set last.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::support::cli::Cli;
+use crate::support::gate::Gate;
 use crate::support::images::{Image, image};
 use crate::support::registry::Registry;
+use crate::support::script::Fault;
 
 struct Scene {
     source: Registry,
@@ -176,4 +179,26 @@ async fn a_killed_run_is_resumed() {
     app.blobs[1].push(&scene.target.inside("mirror/library/app")).await.unwrap();
     scene.run("sync", "resume").await;
     app.assert_in(&scene.target.inside("mirror/library/app"), "1").await;
+}
+
+/// Neither waits for the other: at a distance that would cost a round trip more.
+#[tokio::test]
+async fn targets_are_asked_while_sources_are_being_resolved() {
+    let mut scene = Scene::new(1000).await;
+    let one = scene.image("one");
+    scene.publish(&one, "app", "1").await;
+    scene.list(&["app:1"]);
+    let runs = [
+        ("sync", "GET", "/tags/list"),
+        ("sync --update", "HEAD", "/manifests/1"),
+        ("plan --update", "HEAD", "/manifests/1"),
+    ];
+    for (line, method, path) in runs {
+        let gate = Gate::closed();
+        scene.source.script.once("HEAD", "/manifests/1", Fault::Wait(gate.clone()));
+        scene.target.script.once(method, path, Fault::meanwhile(move || gate.open()));
+        let run = tokio::time::timeout(Duration::from_secs(30), scene.cli.run(line)).await;
+        let run = run.expect("the target is asked before the source has answered");
+        assert_eq!(run.code, 0, "{run}");
+    }
 }

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Bytes, Overwrite, Planned, Request, Spending, Transfer, plan, price};
+use transship::plan::{Action, Ahead, Bytes, Overwrite, Planned, Request, Spending, Transfer, plan, price};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -70,18 +70,21 @@ impl World {
         let recorded = Recorded::new(Arc::new(self.memory.clone()));
         recorded.meters_pulls(&"src.test".parse().unwrap());
         let stores: Arc<dyn Stores> = Arc::new(recorded);
-        let mut plan = plan(Request {
-            images: &rules,
-            lock: &lock,
-            before: None,
-            failed: &BTreeMap::new(),
-            only: &Only::default(),
-            stores: &stores,
-            provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
-            follow: false,
-            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
-            stop: &CancellationToken::new(),
-        })
+        let mut plan = plan(
+            Request {
+                images: &rules,
+                lock: &lock,
+                before: None,
+                failed: &BTreeMap::new(),
+                only: &Only::default(),
+                stores: &stores,
+                provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
+                follow: false,
+                progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
+                stop: &CancellationToken::new(),
+            },
+            Ahead::nothing(),
+        )
         .await;
         price(&mut plan, &stores, Spending::Pulls).await;
         let transfers = plan.images.into_iter().map(|planned| match planned {

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, ReferrerPolicy, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Planned, Request};
+use transship::plan::{Action, Ahead, Planned, Request};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::serve::Options;
@@ -136,7 +136,7 @@ async fn an_update_follows_referrers_of_up_to_date_images() {
     }
     let stores: Arc<dyn Stores> = Arc::new(memory);
     for follow in [false, true] {
-        let plan = transship::plan::plan(Request {
+        let request = Request {
             images: &rules,
             lock: &lock,
             before: None,
@@ -147,8 +147,8 @@ async fn an_update_follows_referrers_of_up_to_date_images() {
             follow,
             progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
-        })
-        .await;
+        };
+        let plan = transship::plan::plan(request, Ahead::nothing()).await;
         let told = plan.images.iter().map(|planned| match planned {
             Planned::Image(transfer) => (transfer.action.clone(), transfer.follow, transfer.referrers.len()),
             Planned::Failed { error, .. } => panic!("{error}"),

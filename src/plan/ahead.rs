@@ -1,0 +1,83 @@
+//! Questions to the targets that don't depend on the pins, asked while the sources are being resolved: at a distance
+//! that saves one round trip of two.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::pin::pin;
+
+use futures::future::{self, BoxFuture, Either, FutureExt as _, MaybeDone, maybe_done, select};
+use futures::stream::{self, StreamExt as _};
+
+use super::request::{QUESTIONS, Request};
+use super::tags::Lists;
+use crate::desired::{Want, wants};
+use crate::error::{Result, unless_stopped};
+use crate::oci::{Repository, Selector, Tag};
+use crate::store::Held;
+
+/// The questions, with the answers so far.
+pub struct Ahead<'a>(MaybeDone<BoxFuture<'a, Answers>>);
+
+/// What the targets have under tags that this run may set, as far as they were asked.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    pub(super) lists: Lists,
+    held: HashMap<(Repository, Tag), Result<Held>>,
+}
+
+impl fmt::Debug for Ahead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ahead")
+    }
+}
+
+impl<'a> Ahead<'a> {
+    /// Asks about the tags of `request`, whose lock is that from before the run. Sends nothing before
+    /// [`Ahead::during`].
+    pub fn new(request: Request<'a>) -> Self {
+        Self(maybe_done(ask(request).boxed()))
+    }
+
+    /// Asks nothing.
+    pub fn nothing() -> Self {
+        Self(MaybeDone::Future(future::ready(Answers::default()).boxed()))
+    }
+
+    /// Asks until `work` is done.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let work = pin!(work);
+        match select(work, &mut self.0).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), work)) => work.await,
+        }
+    }
+
+    /// All answers.
+    pub(super) async fn finish(mut self) -> Answers {
+        (&mut self.0).await;
+        std::pin::Pin::new(&mut self.0).take_output().unwrap_or_default()
+    }
+}
+
+impl Answers {
+    /// What the target has under the tag of `want`, if it was asked.
+    pub(super) fn held(&self, want: &Want<'_>) -> Option<Result<Held>> {
+        let tag = want.tag.clone()?;
+        self.held.get(&(want.target.clone(), tag)).cloned()
+    }
+}
+
+async fn ask(request: Request<'_>) -> Answers {
+    let wants = wants(request.images, request.lock, request.only);
+    let lists = Lists::default().with_new(request, wants.iter()).await;
+    let to_ask = wants.iter().filter(|want| want.clash.is_none() && !lists.lacks(want));
+    let places: BTreeSet<(Repository, Tag)> =
+        to_ask.filter_map(|want| Some((want.target.clone(), want.tag.clone()?))).collect();
+    let asked = places.into_iter().map(|(repository, tag)| async move {
+        let held = async { request.stores.target(&repository)?.held(&Selector::Tag(tag.clone())).await };
+        let held = unless_stopped(request.stop, held).await;
+        ((repository, tag), held)
+    });
+    let held = stream::iter(asked).buffer_unordered(QUESTIONS).collect().await;
+    Answers { lists, held }
+}
