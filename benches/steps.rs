@@ -14,7 +14,7 @@ use transship::aws::Sessions;
 use transship::config::Config;
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Manifest, Reference};
-use transship::plan::{Ahead, Request, plan};
+use transship::plan::{Prefetch, Request, plan};
 use transship::progress::{Progress, Silent};
 use transship::provision::Provisioners;
 use transship::select::Only;
@@ -107,7 +107,7 @@ fn plan_all(bencher: Bencher<'_, '_>, images: usize) {
                 progress: &progress,
                 stop: &CancellationToken::new(),
             },
-            Ahead::nothing(),
+            Prefetch::nothing(),
         ));
         assert_eq!(plan.images.len(), images);
         plan

@@ -144,7 +144,7 @@ pub async fn copy(plan: Plan, ready: &Readiness, options: CopyOptions) -> Vec<Ou
         order: PullOrder::new(pulling(&plan)),
         repair_findings: plan.repair_findings.clone(),
     });
-    nearby::tell(&engine, &plan).await;
+    nearby::record_present(&engine, &plan).await;
     let images = plan.images.into_iter().enumerate().map(|(index, planned)| {
         let engine = Arc::clone(&engine);
         async move {

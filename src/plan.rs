@@ -2,10 +2,10 @@
 //!
 //! A plan is deterministic: the same lock and the same targets give the same images in the same order.
 
-mod ahead;
 mod ask;
 mod cost;
 mod known;
+mod prefetch;
 mod price;
 mod refer;
 mod repair;
@@ -20,9 +20,9 @@ use crate::error::Error;
 use crate::oci::{Descriptor, Digest, Reference, Referrer, Repository, Tag};
 
 pub use crate::config::{Foreign, Handling, Overwrite, ReferrerPolicy};
-pub use ahead::Ahead;
 pub use ask::plan;
 pub use cost::{Bytes, Cost, Spared};
+pub use prefetch::Prefetch;
 pub use price::{Spending, price};
 pub use repair::{RepairFindings, repair};
 pub use request::Request;

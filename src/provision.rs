@@ -69,11 +69,12 @@ pub trait Provisioner: Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Why only [`Provisioner::ensure`] would show whether the missing `repository` can be created.
+    /// Checks whether the missing `repository` can be created, without creating it. Returns why only
+    /// [`Provisioner::ensure`] can show it.
     ///
     /// # Errors
-    /// Why it can't be created, if that is known before.
-    async fn prospect(&self, repository: &Repository) -> Result<Unprovable>;
+    /// Why it can't be created, if that is already known.
+    async fn check_creation(&self, repository: &Repository) -> Result<Unprovable>;
 
     /// Whether `tag` of `repository` is immutable once it is set, as far as [`Provisioner::missing`] has learnt.
     fn is_immutable(&self, _repository: &Repository, _tag: &Tag) -> bool {
@@ -234,13 +235,14 @@ impl Provisioners {
         repositories.iter().map(|repository| (repository.clone(), ensured[repository].clone())).collect()
     }
 
-    /// Why only creating the missing `repository` would show whether that is possible; `None` if a push creates it.
+    /// Checks whether the missing `repository` can be created, without creating it. Returns why only its creation can
+    /// show it; `None` if a push creates the repository.
     ///
     /// # Errors
-    /// Why it can't be created, if that is known before.
-    pub async fn prospect(&self, repository: &Repository) -> Result<Option<Unprovable>> {
+    /// Why it can't be created, if that is already known.
+    pub async fn check_creation(&self, repository: &Repository) -> Result<Option<Unprovable>> {
         match self.provisioner(repository.registry()) {
-            Some(provisioner) => provisioner.prospect(repository).await.map(Some).map_err(here),
+            Some(provisioner) => provisioner.check_creation(repository).await.map(Some).map_err(here),
             None => Ok(None),
         }
     }

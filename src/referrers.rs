@@ -142,7 +142,7 @@ impl Place {
         // An index under the fallback tag is the only list that there is.
         let refused = refused.filter(|_| found.index.is_none());
         let is_absent = listed.is_none() && found.index.is_none();
-        let doubted = || (is_absent && source.refuses_questions()).then(|| doubted(source, subject));
+        let doubted = || (is_absent && source.refuses_heads()).then(|| doubted(source, subject));
         found.withheld = refused.or(refused_tag).or_else(doubted).map(|refusal| refusal.with_hint(WITHHELD));
         if let Some(error) = &found.withheld {
             // The first refusal is enough.

@@ -143,7 +143,7 @@ impl Host {
     }
 
     /// Whether it has ever asked for credentials.
-    pub(crate) fn asks_who_we_are(&self) -> bool {
+    pub(crate) fn has_asked_for_credentials(&self) -> bool {
         self.auth.wants_credentials()
     }
 
@@ -153,7 +153,7 @@ impl Host {
     }
 
     /// Records that it refuses HEAD.
-    pub(crate) fn has_refused_heads(&self) {
+    pub(crate) fn record_refused_head(&self) {
         self.refuses_heads.store(true, Ordering::Relaxed);
     }
 

@@ -22,7 +22,7 @@ use crate::oci::{Descriptor, Platform, Reference, Repository, Selector, Tag, lis
 use crate::progress::{Finished, Progress, Step, Task};
 use crate::referrers::Finder;
 use crate::select::{Only, Selection};
-use crate::store::{PullOrder, PullTurn, PullsAside, Source, Stores};
+use crate::store::{PullOrder, PullTurn, ReservedPulls, Source, Stores};
 pub use narrow::narrow;
 
 /// Concurrent requests to the sources.
@@ -85,7 +85,7 @@ pub struct Resolution {
     /// The tags that each step of a selection dropped, for `plan -v`.
     pub notes: Vec<String>,
     /// Pulls reserved for images that are limited to some platforms, until the copy reserves them.
-    pub aside: Vec<PullsAside>,
+    pub reserved: Vec<ReservedPulls>,
 }
 
 /// Completes or updates the lock.
@@ -183,8 +183,8 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
     let images: Vec<String> = distinct.iter().map(|(source, _)| source.to_string()).collect();
     request.progress.begin(Task::Resolve, &images);
     let order = PullOrder::new(read.map(|(place, (source, _))| (source.repository().registry().clone(), place)));
-    let all_aside = Mutex::new(Vec::new());
-    let (order, asides) = (&order, &all_aside);
+    let all_reserved = Mutex::new(Vec::new());
+    let (order, collected) = (&order, &all_reserved);
     let answers = distinct.into_iter().enumerate().map(|(place, (source, handling))| async move {
         // Dropped once the image is pinned or has failed.
         let turn = order.place(source.repository().registry(), place);
@@ -197,8 +197,8 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         let pinned = match old.filter(|_| !may_move) {
             Some(old) => (lock::name(&source, platforms), Some(old.clone()), None),
             None => match pin(request, &source, handling, old, turn).await {
-                Ok((pinned, aside)) => {
-                    asides.lock().unwrap_or_else(PoisonError::into_inner).push(aside);
+                Ok((pinned, reserved)) => {
+                    collected.lock().unwrap_or_else(PoisonError::into_inner).push(reserved);
                     (lock::name(&source, platforms), Some(keep_since(pinned, old)), None)
                 }
                 Err(error) => (lock::name(&source, platforms), old.cloned(), Some(error)),
@@ -215,7 +215,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         pinned.into_iter().for_each(|image| resolution.lock.pin(image));
     }
     drop(answers);
-    resolution.aside = all_aside.into_inner().unwrap_or_else(PoisonError::into_inner);
+    resolution.reserved = all_reserved.into_inner().unwrap_or_else(PoisonError::into_inner);
 }
 
 async fn pin(
@@ -224,7 +224,7 @@ async fn pin(
     handling: &Handling,
     old: Option<&LockedImage>,
     turn: PullTurn,
-) -> Result<(LockedImage, PullsAside)> {
+) -> Result<(LockedImage, ReservedPulls)> {
     let resolved = async {
         let from = request.stores.source(source.repository())?;
         let found = named(&*from, &source.selector()).await?;
@@ -244,7 +244,7 @@ async fn pin(
     if let Some(old) = old.filter(|old| old.digest == root.digest && is_settled) {
         // The same part of the same manifest.
         let pinned = LockedImage { platforms: old.platforms.clone(), mirrored: old.mirrored.clone(), ..pinned };
-        return Ok((pinned, PullsAside::default()));
+        return Ok((pinned, ReservedPulls::default()));
     }
     let narrowed = async {
         let source = request.stores.source(source.repository())?;

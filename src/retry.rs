@@ -54,8 +54,8 @@ impl Backoff {
         Tries { backoff: self, pauses: self.pauses(), failures: 0, troubled: None, made: 0, is_unseen_free: true }
     }
 
-    /// How long a request is retried that fails at a host which serves others: 10 seconds by default.
-    pub(crate) fn alone(self) -> Duration {
+    /// How long to retry one request that fails while its host answers others: 10 seconds by default.
+    pub(crate) fn one_request(self) -> Duration {
         self.first * 50
     }
 

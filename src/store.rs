@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 pub use self::answers::{Accepted, HeadProves, Held, Mount, MountRule, Referrers, Upload};
-pub use self::pulls::PullsAside;
+pub use self::pulls::ReservedPulls;
 pub(crate) use self::pulls::{PullOrder, PullTurn};
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag, Verifier};
@@ -114,7 +114,7 @@ pub trait Source: Debug + Display + Send + Sync {
 
     /// Whether it refuses HEAD requests for content that it serves: then such a refusal doesn't mean that content
     /// is missing.
-    fn refuses_questions(&self) -> bool {
+    fn refuses_heads(&self) -> bool {
         false
     }
 
@@ -141,12 +141,12 @@ pub trait Source: Debug + Display + Send + Sync {
         None
     }
 
-    /// Extends `aside` to cover also the manifests `digests`, and replaces its reservation for unnamed manifests by
+    /// Extends `reserved` to cover also the manifests `digests`, and replaces its reservation for unnamed manifests by
     /// `unnamed`. All or nothing.
     ///
     /// # Errors
     /// `QuotaExceeded` if too few pulls are left.
-    async fn set_aside(&self, _aside: &mut PullsAside, _digests: &[Digest], _unnamed: u64) -> Result<()> {
+    async fn reserve_pulls(&self, _reserved: &mut ReservedPulls, _digests: &[Digest], _unnamed: u64) -> Result<()> {
         Ok(())
     }
 
@@ -271,7 +271,7 @@ pub trait Target: Source {
     ///
     /// # Errors
     /// If there was no answer.
-    async fn give_back(&self, upload: Upload) -> Result<()> {
+    async fn cancel_upload(&self, upload: Upload) -> Result<()> {
         self.abandon(upload).await;
         Ok(())
     }
@@ -305,12 +305,12 @@ pub trait Target: Source {
     }
 
     /// Whether it really stores the manifest `digest`, whatever it answers; `None` if that can't be determined.
-    async fn keeps_manifest(&self, _digest: &Digest) -> Result<Option<bool>> {
+    async fn stores_manifest(&self, _digest: &Digest) -> Result<Option<bool>> {
         Ok(None)
     }
 
     /// The name of its storage quota, if that is known to be shared with other repositories.
-    fn shares_quota(&self) -> Option<String> {
+    fn shared_quota(&self) -> Option<String> {
         None
     }
 

@@ -130,7 +130,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     };
     let host = match unless_stopped(&session.stop, host).await {
         Ok(host) => host,
-        Err(error) => return fails(error).map(|proof| about(Right::Connect, None, proof)).into_iter().collect(),
+        Err(error) => return failed_proof(error).map(|proof| about(Right::Connect, None, proof)).into_iter().collect(),
     };
     let scheme = if host.base().scheme() == "https" { "TLS" } else { "plain HTTP" };
     let mut checks = vec![about(Right::Connect, None, Proof::Holds(Some(scheme.to_owned())))];
@@ -143,7 +143,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
             Ok(Login::Accepted) => host.system_info(repository.path()).await.harbor_version,
             _ => None,
         };
-        let proof = login.map_or_else(fails, |login| Some(logged_in(login, account, version)));
+        let proof = login.map_or_else(failed_proof, |login| Some(logged_in(login, account, version)));
         checks.extend(proof.map(|proof| about(Right::Login, Some(&repository).filter(|_| several), proof)));
     }
     if may_go_on {
@@ -192,7 +192,7 @@ fn logged_in(login: Login, account: Option<String>, version: Option<String>) -> 
 }
 
 /// A failed proof; `None` if the run was interrupted.
-fn fails(error: Error) -> Option<Proof> {
+fn failed_proof(error: Error) -> Option<Proof> {
     (error.kind() != Kind::Interrupted).then_some(Proof::Fails(error))
 }
 
@@ -211,9 +211,9 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
             let proofs = match (role, missing.get(repository)) {
                 (Role::Source, _) => check_source(session, repository, need).await,
                 (Role::Target, Some(Ok(false))) => check_target(session, repository, &need.names).await,
-                (Role::Target, Some(Ok(true))) => vec![(Right::Create, may_create(session, repository).await)],
+                (Role::Target, Some(Ok(true))) => vec![(Right::Create, check_creation(session, repository).await)],
                 (Role::Target, Some(Err(error))) => {
-                    fails(error.clone()).map(|proof| (Right::Create, proof)).into_iter().collect()
+                    failed_proof(error.clone()).map(|proof| (Right::Create, proof)).into_iter().collect()
                 }
                 (Role::Target, None) => Vec::new(),
             };
@@ -235,19 +235,22 @@ async fn check_source(session: &Session, repository: &Repository, need: &Need) -
     let heads = need.names.iter().map(|name| async {
         let head = async { named(&*session.stores.source(repository)?, name).await };
         let answer = unless_stopped(&session.stop, head).await;
-        answer
-            .map_err(|error| if matches!(name, Selector::Digest(_)) { gone_upstream(repository, error) } else { error })
+        answer.map_err(
+            |error| if matches!(name, Selector::Digest(_)) { explain_missing_pin(repository, error) } else { error },
+        )
     });
     let (found, failed): (Vec<_>, Vec<_>) = join_all(heads).await.into_iter().partition(Result::is_ok);
     let found: Vec<Descriptor> = found.into_iter().filter_map(Result::ok).collect();
-    let mut proofs: Vec<Proof> = failed.into_iter().filter_map(Result::err).filter_map(fails).collect();
+    let mut proofs: Vec<Proof> = failed.into_iter().filter_map(Result::err).filter_map(failed_proof).collect();
     if let Some(root) = found.first() {
-        let blob = unless_stopped(&session.stop, serves_a_blob(session, repository, &root.digest)).await;
-        proofs.extend(blob.err().and_then(fails));
+        let blob = unless_stopped(&session.stop, check_blob(session, repository, &root.digest)).await;
+        proofs.extend(blob.err().and_then(failed_proof));
         if need.wants_referrers {
             let digests: Vec<Digest> = found.iter().map(|found| found.digest.clone()).collect();
-            let told = unless_stopped(&session.stop, session.finder.find(repository, &digests)).await;
-            proofs.extend(told.map_or_else(fails, |told| about_referrers(repository, need, &found, &told)));
+            let referrers = unless_stopped(&session.stop, session.finder.find(repository, &digests)).await;
+            proofs.extend(
+                referrers.map_or_else(failed_proof, |referrers| referrers_proof(repository, need, &found, &referrers)),
+            );
         }
     }
     if proofs.is_empty() {
@@ -257,8 +260,13 @@ async fn check_source(session: &Session, repository: &Repository, need: &Need) -
 }
 
 /// The proof for `images` whose referrers were requested; `None` if everything is as expected.
-fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], told: &[Arc<Found>]) -> Option<Proof> {
-    let lacking = images.iter().zip(told).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
+fn referrers_proof(
+    repository: &Repository,
+    need: &Need,
+    images: &[Descriptor],
+    referrers: &[Arc<Found>],
+) -> Option<Proof> {
+    let lacking = images.iter().zip(referrers).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
     if let Some((image, found)) = lacking
         && (found.withheld.is_some() || !image.media_type.is_index())
     {
@@ -269,14 +277,14 @@ fn about_referrers(repository: &Repository, need: &Need, images: &[Descriptor], 
         };
         return Some(Proof::Fails(found.withheld.clone().unwrap_or_else(none)));
     }
-    let refusal = told.iter().find_map(|found| found.withheld.clone())?;
+    let refusal = referrers.iter().find_map(|found| found.withheld.clone())?;
     let hint = refusal.hint().map(ToOwned::to_owned);
     Some(Proof::Unknown { why: format!("can't tell whether its images have referrers: {refusal}"), hint })
 }
 
 /// Checks that the source serves the first blob of the image `root`, if no manifest on the way to it costs a pull. The
 /// bytes aren't read.
-async fn serves_a_blob(session: &Session, repository: &Repository, root: &Digest) -> Result<()> {
+async fn check_blob(session: &Session, repository: &Repository, root: &Digest) -> Result<()> {
     let source = session.stores.source(repository)?;
     let mut digest = root.clone();
     for _ in 0..=bounds::DEPTH {
@@ -295,7 +303,7 @@ async fn serves_a_blob(session: &Session, repository: &Repository, root: &Digest
 }
 
 /// A pinned image may no longer be upstream.
-fn gone_upstream(repository: &Repository, error: Error) -> Error {
+fn explain_missing_pin(repository: &Repository, error: Error) -> Error {
     if error.kind() != Kind::NotFound {
         return error;
     }
@@ -317,7 +325,7 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
                 Some(Proof::Unknown { why, hint: None })
             }
             Ok(Held::Nothing | Held::Manifest(_)) => Some(Proof::Holds(None)),
-            Err(error) => fails(error),
+            Err(error) => failed_proof(error),
         };
         proofs.extend(proof.map(|proof| (Right::Pull, proof)));
     }
@@ -326,16 +334,16 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         let opened = async {
             let target = session.stores.target(repository)?;
             let upload = target.open_upload().await?;
-            target.give_back(upload).await
+            target.cancel_upload(upload).await
         };
-        let proof = opened.await.map_or_else(fails, |()| Some(Proof::Holds(None)));
+        let proof = opened.await.map_or_else(failed_proof, |()| Some(Proof::Holds(None)));
         proofs.extend(proof.map(|proof| (Right::Push, proof)));
     }
     proofs
 }
 
-async fn may_create(session: &Session, repository: &Repository) -> Proof {
-    match session.provisioners.prospect(repository).await {
+async fn check_creation(session: &Session, repository: &Repository) -> Proof {
+    match session.provisioners.check_creation(repository).await {
         Err(error) => Proof::Fails(error),
         Ok(None) => Proof::Holds(None),
         Ok(Some(Unprovable { why, hint })) => Proof::Unknown { why, hint },

@@ -8,7 +8,7 @@ use crate::config::{Config, Handling, ImageRule, ReferrerPolicy, ReferrerRule, S
 use crate::error::{Result, Stage, unless_stopped};
 use crate::lock::{Lock, LockedImage};
 use crate::oci::{Descriptor, Location, Platform, Reference, Registry, Repository, Tag};
-use crate::plan::{Ahead, Planned};
+use crate::plan::{Planned, Prefetch};
 use crate::progress::Task;
 use crate::report::{Outcome, Report};
 use crate::resolve::{Resolution, narrow};
@@ -50,7 +50,7 @@ pub(super) async fn run(start: Start, arguments: &cli::Copy) -> anyhow::Result<R
     let mut lock = Lock::default();
     lock.pin(image);
     let resolution = Resolution { lock, failed: BTreeMap::new(), ..Resolution::default() };
-    let mut plan = session.plan((None, &resolution), &Only::default(), Ahead::nothing(), true, false).await;
+    let mut plan = session.plan((None, &resolution), &Only::default(), Prefetch::nothing(), true, false).await;
     for planned in &mut plan.images {
         match planned {
             Planned::Image(transfer) => transfer.source = source.clone(),

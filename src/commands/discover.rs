@@ -40,11 +40,11 @@ pub(super) async fn run(global: &Global, arguments: &cli::Discover, stop: &Cance
     let scan = scan_paths(global, &working_folder()?, &arguments.paths, &fields);
     let Some(scan) = unless_stopped(scan, stop).await? else { return Ok(Exit::Interrupted) };
     let images = images(&scan, known.as_ref());
-    tell(&scan);
+    warn_of_gaps(&scan);
     let mut exit = if scan.broken.is_empty() { Exit::Success } else { Exit::Failed };
     if let Some(known) = known.as_ref().filter(|_| arguments.write || arguments.check) {
         let lacking = Lacking::of(images.values().filter(|image| !image.mirrored), known);
-        lacking.tell();
+        lacking.warn();
         if arguments.write {
             add(global.config(), known, &lacking)?;
         } else if !lacking.is_empty() && exit == Exit::Success {
@@ -123,7 +123,7 @@ pub(super) fn scan_paths(
 }
 
 /// Prints to stderr what couldn't be resolved or read.
-pub(super) fn tell(scan: &Scan) {
+pub(super) fn warn_of_gaps(scan: &Scan) {
     for file in &scan.files {
         for note in &file.notes {
             warn(&format!("{}: {note}", file.name));

@@ -1,15 +1,15 @@
 //! `lock`: completes the lock and copies nothing. With `--check` it compares the pins with what upstream serves now.
 
+use super::run_lock::RunLock;
 use super::session::{Session, Start};
 use super::sync::changes;
-use super::turn::Turn;
 use crate::cli;
 use crate::report::{Difference, Outcome, Report};
 use crate::resolve::{Resolution, Update};
 use crate::select::Only;
 
 pub(super) async fn run(start: Start, arguments: &cli::Lock) -> anyhow::Result<Report> {
-    let _turn = Turn::take(&start, arguments.wait, !arguments.check).await;
+    let _run_lock = RunLock::take(&start, arguments.wait, !arguments.check).await;
     let (session, pins) = start.session()?;
     session.prepare()?;
     let update = if arguments.check { Update::All } else { Update::Nothing };

@@ -67,7 +67,7 @@ pub(super) fn is_coloured(global: &Global, out: &impl IsTerminal) -> bool {
 
 /// Prints the report of a run.
 pub(super) fn print(report: &Report, global: &Global) -> anyhow::Result<Exit> {
-    tell(global, report.exit(), || report.to_json(), |stdout| report.write_text(stdout, style(global)))
+    write_output(global, report.exit(), || report.to_json(), |stdout| report.write_text(stdout, style(global)))
 }
 
 /// Prints the result of a verb that has no report: `text`, or one JSON document.
@@ -77,7 +77,7 @@ pub(super) fn print_found(
     json: impl FnOnce() -> String,
     text: impl FnOnce() -> String,
 ) -> anyhow::Result<Exit> {
-    tell(global, exit, json, |stdout| stdout.write_all(text().as_bytes()))
+    write_output(global, exit, json, |stdout| stdout.write_all(text().as_bytes()))
 }
 
 /// Prints the text of a verb that has no report.
@@ -86,7 +86,7 @@ pub(super) fn printed(text: &str) -> anyhow::Result<Exit> {
 }
 
 /// The file is written first: it must exist even if stdout can't be written.
-fn tell(
+fn write_output(
     global: &Global,
     exit: Exit,
     json: impl FnOnce() -> String,
@@ -123,7 +123,7 @@ pub(super) fn fail(error: &anyhow::Error, verb: &str, started: Timestamp, global
     }
     let document = || Report { fatal: Some(fatal(error)), ..Report::new(verb, started) }.to_json();
     // stderr has the error already.
-    let _ = tell(global, exit, document, |_| Ok(()));
+    let _ = write_output(global, exit, document, |_| Ok(()));
     exit
 }
 

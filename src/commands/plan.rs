@@ -17,10 +17,10 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     }
     let only = session.only(only, &pins.old)?;
     let update = if arguments.update { Update::All } else { Update::Nothing };
-    let mut ahead = session.ahead(&pins, &only);
+    let mut prefetch = session.prefetch(&pins, &only);
     let mut resolution = match session.unusable_targets().await {
         Some(error) => resolve::without_asking(&session.images, &pins.old, &error),
-        None => ahead.during(session.resolve(&pins.old, &update, &only)).await,
+        None => prefetch.during(session.resolve(&pins.old, &update, &only)).await,
     };
     if session.global.verbose > 0 {
         for note in &resolution.notes {
@@ -32,8 +32,9 @@ pub(super) async fn run(start: Start, arguments: &cli::Plan) -> anyhow::Result<R
     if detour.from.is_some() {
         resolution.lock = as_mirrored(&session, &resolution.lock).await;
     }
-    let mut plan = session.plan((pins.before(), &resolution), &only, ahead, arguments.update, arguments.repair).await;
-    resolution.aside.clear();
+    let mut plan =
+        session.plan((pins.before(), &resolution), &only, prefetch, arguments.update, arguments.repair).await;
+    resolution.reserved.clear();
     warn_of_untagged(&plan, "name one with as:");
     warn_of_subsets(&plan);
     let spending = if arguments.bytes { Spending::Pulls } else { Spending::Nothing };

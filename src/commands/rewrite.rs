@@ -8,7 +8,7 @@ use similar::TextDiff;
 use tokio_util::sync::CancellationToken;
 
 use super::discover::{
-    UnresolvedRow, known, pretty, scan_paths, tell, unless_stopped, unresolved, warn, working_folder,
+    UnresolvedRow, known, pretty, scan_paths, unless_stopped, unresolved, warn, warn_of_gaps, working_folder,
 };
 use super::pins::Pins;
 use super::{Unable, print_found};
@@ -65,7 +65,7 @@ pub(super) async fn run_in(
         }
     }
     scan.broken.extend(failed);
-    tell(&scan);
+    warn_of_gaps(&scan);
     let exit = match (scan.broken.is_empty(), arguments.check && is_changed) {
         (false, _) => Exit::Failed,
         (true, true) => Exit::Difference,

@@ -20,7 +20,7 @@ use crate::copy::{CopyOptions, Readiness};
 use crate::error::{Error, Kind, Side, Stage};
 use crate::lock::{self, Lock};
 use crate::oci::{Registry, Repository};
-use crate::plan::{self, Ahead, Plan};
+use crate::plan::{self, Plan, Prefetch};
 use crate::progress::{Finished, Progress, Task};
 use crate::provision::{Provisioners, Work};
 use crate::referrers::Finder;
@@ -199,8 +199,8 @@ impl Session {
     }
 
     /// The questions to the targets that need no resolved image.
-    pub(super) fn ahead<'a>(&'a self, pins: &'a Pins, only: &'a Only) -> Ahead<'a> {
-        Ahead::new(self.plan_request(pins.before(), (&pins.old, &NONE_FAILED), only))
+    pub(super) fn prefetch<'a>(&'a self, pins: &'a Pins, only: &'a Only) -> Prefetch<'a> {
+        Prefetch::new(self.plan_request(pins.before(), (&pins.old, &NONE_FAILED), only))
     }
 
     /// Plans the run against the targets. `before` is the lock before this run, if known. With `follow`, new referrers
@@ -209,13 +209,13 @@ impl Session {
         &self,
         (before, resolution): (Option<&Lock>, &Resolution),
         only: &Only,
-        ahead: Ahead<'_>,
+        prefetch: Prefetch<'_>,
         follow: bool,
         repair: bool,
     ) -> Plan {
         let pins = (&resolution.lock, &resolution.failed);
         let request = plan::Request { follow, ..self.plan_request(before, pins, only) };
-        let mut plan = plan::plan(request, ahead).await;
+        let mut plan = plan::plan(request, prefetch).await;
         if repair {
             plan::repair(&mut plan, &self.stores, &self.stop).await;
         }

@@ -2,8 +2,8 @@
 
 use super::detour::detour;
 use super::plan::{warn_of_subsets, warn_of_untagged};
+use super::run_lock::RunLock;
 use super::session::{Session, Start};
-use super::turn::Turn;
 use crate::cli::Sync;
 use crate::lock::{self, Lock, LockedImage};
 use crate::oci::{Digest, Selector};
@@ -12,7 +12,7 @@ use crate::report::{Change, Part, Report, gone};
 use crate::resolve::{self, Resolution, Update};
 
 pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report> {
-    let _turn = Turn::take(&start, arguments.wait, !arguments.dry_run).await;
+    let _run_lock = RunLock::take(&start, arguments.wait, !arguments.dry_run).await;
     let only = &arguments.selection.only;
     let detour = detour(arguments.target.as_deref(), arguments.from.as_deref(), only)?;
     let (session, pins) = start.session_for(&detour)?;
@@ -21,14 +21,14 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     let only = session.only(only, &pins.old)?;
     let unusable = session.unusable_targets().await;
-    let mut ahead = session.ahead(&pins, &only);
+    let mut prefetch = session.prefetch(&pins, &only);
     let mut resolution = if arguments.locked {
         Resolution { lock: pins.locked(&session.images)?, ..Resolution::default() }
     } else if let Some(error) = &unusable {
         resolve::without_asking(&session.images, &pins.old, error)
     } else {
         let update = if arguments.update { Update::All } else { Update::Nothing };
-        ahead.during(session.resolve(&pins.old, &update, &only)).await
+        prefetch.during(session.resolve(&pins.old, &update, &only)).await
     };
     // An interrupted resolution is incomplete, so the lock file isn't written.
     let is_whole = !session.stop.is_cancelled();
@@ -42,8 +42,8 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     }
     // Without a lock, each run is an update.
     let follow = arguments.update || !pins.are_kept();
-    let mut plan = session.plan((pins.before(), &resolution), &only, ahead, follow, arguments.repair).await;
-    resolution.aside.clear();
+    let mut plan = session.plan((pins.before(), &resolution), &only, prefetch, follow, arguments.repair).await;
+    resolution.reserved.clear();
     let mut report = if arguments.dry_run {
         warn_of_untagged(&plan, "name one with as:");
         warn_of_subsets(&plan);

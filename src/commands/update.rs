@@ -2,9 +2,9 @@
 
 use super::Unable;
 use super::lock::unresolved;
+use super::run_lock::RunLock;
 use super::session::{Session, Start};
 use super::sync::changes;
-use super::turn::Turn;
 use crate::cli;
 use crate::oci::{Reference, Repository, Tag};
 use crate::report::Report;
@@ -12,7 +12,7 @@ use crate::resolve::Update;
 use crate::select::Only;
 
 pub(super) async fn run(start: Start, arguments: &cli::Update) -> anyhow::Result<Report> {
-    let _turn = Turn::take(&start, arguments.wait, true).await;
+    let _run_lock = RunLock::take(&start, arguments.wait, true).await;
     let (session, pins) = start.session()?;
     let update = if arguments.images.is_empty() {
         Update::All

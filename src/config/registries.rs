@@ -48,8 +48,8 @@ impl RegistrySettings {
     /// Whether `registry`, with these settings, uses plain HTTP. Loopback hosts do by default.
     pub fn speaks_plain_http(&self, registry: &Registry) -> bool {
         let has_tls_endpoint = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "https");
-        let wants_tls = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
-        self.plain_http.unwrap_or(!wants_tls)
+        let tls_expected = self.ca.is_some() || self.insecure || has_tls_endpoint || !registry.is_loopback();
+        self.plain_http.unwrap_or(!tls_expected)
     }
 }
 

@@ -59,7 +59,7 @@ async fn copy_whole(
             if transfer.action == Action::Copy && route.source.meters_pulls() {
                 engine.writable.check(route).await?;
             }
-            pulls.set_root_aside(route, &transfer.root).await?;
+            pulls.reserve_root(route, &transfer.root).await?;
             read::load_root(engine, route, transfer).await?
         }
     };
@@ -68,7 +68,7 @@ async fn copy_whole(
     let mut sets_found = None;
     if pulls.are_limited() {
         let sets = sets(engine, route, transfer, &root).await?;
-        let takes_some = pulls.set_rest_aside(engine, route, Some(&root).filter(|_| is_new), &sets).await?;
+        let takes_some = pulls.reserve_rest(engine, route, Some(&root).filter(|_| is_new), &sets).await?;
         if is_new && takes_some {
             engine.writable.check(route).await?;
         }
@@ -151,7 +151,7 @@ async fn copy_late_referrers(
         }
     }
     let mut pulls = ImagePulls::begin(engine, route, transfer, turn).await?;
-    pulls.set_rest_aside(engine, route, None, &sets).await?;
+    pulls.reserve_rest(engine, route, None, &sets).await?;
     let copied = referrers::copy_all(engine, route, transfer, None, sets, transfer.follow, rows).await?;
     require_arrived(transfer, &copied, rows).map(|()| copied.bytes)
 }

@@ -94,7 +94,7 @@ pub(super) async fn manifest(engine: &Engine, route: &Route, digest: &Digest) ->
 
 /// Records in the ledger what the repositories of up-to-date images have, as far as cached manifests tell. This
 /// only helps if something is to be copied.
-pub(super) async fn tell(engine: &Engine, plan: &Plan) {
+pub(super) async fn record_present(engine: &Engine, plan: &Plan) {
     let mut contents = std::pin::pin!(plan.known_contents(&engine.stores));
     while let Some((_, manifests)) = contents.next().await {
         manifests.iter().for_each(|manifest| engine.nearby.spread(manifest, &engine.holders));

@@ -85,7 +85,7 @@ async fn obtain(engine: &Engine, route: &Route, blob: &Descriptor, ask: Ask) -> 
         let placed = match donor {
             _ if sender_asks && route::has_blob(route, blob).await? => {
                 if let Some(upload) = opened {
-                    give_up(engine, route, upload).await;
+                    cancel_upload(engine, route, upload).await;
                 }
                 Placed::Present
             }
@@ -244,13 +244,13 @@ async fn send_once(
     let pushed = route.target.push_blob(upload.clone(), blob, body).await;
     match pushed {
         Ok(()) => moving.arrived(),
-        Err(_) => give_up(engine, route, upload).await,
+        Err(_) => cancel_upload(engine, route, upload).await,
     }
     pushed
 }
 
 /// Cancels an upload, at the end of the run if its host is in trouble now.
-async fn give_up(engine: &Engine, route: &Route, upload: Upload) {
+async fn cancel_upload(engine: &Engine, route: &Route, upload: Upload) {
     if let Some(upload) = route.target.abandon(upload).await {
         engine.writable.leave(route.target_repository(), upload);
     }
@@ -277,11 +277,11 @@ async fn open_both(
     match bytes {
         Ok(Ok(bytes)) => Ok((upload, bytes)),
         Ok(Err(error)) => {
-            give_up(engine, route, upload).await;
+            cancel_upload(engine, route, upload).await;
             Err(error)
         }
         Err(_late) => {
-            give_up(engine, route, upload).await;
+            cancel_upload(engine, route, upload).await;
             let bytes = opening.await?;
             Ok((route.target.open_upload().await?, bytes))
         }

@@ -16,14 +16,14 @@ use super::{Engine, read, walk};
 use crate::error::{Error, Result, Stage};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
-use crate::store::{PullTurn, PullsAside};
+use crate::store::{PullTurn, ReservedPulls};
 
 /// The pulls of an image.
 #[derive(Debug)]
 pub(super) struct ImagePulls {
     /// Set until its pulls are reserved; `None` if they aren't limited.
     turn: Option<PullTurn>,
-    aside: PullsAside,
+    reserved: ReservedPulls,
 }
 
 /// Where a manifest is read.
@@ -36,12 +36,12 @@ enum Where {
 impl ImagePulls {
     /// Waits for the turn of the image, if its pulls are limited.
     pub(super) async fn begin(engine: &Engine, route: &Route, transfer: &Transfer, turn: PullTurn) -> Result<Self> {
-        let aside = PullsAside::default();
+        let reserved = ReservedPulls::default();
         if route.source.pulls_left(&transfer.root.digest).await.is_none() {
-            return Ok(Self { turn: None, aside });
+            return Ok(Self { turn: None, reserved });
         }
         tokio::select! {
-            () = turn.come() => Ok(Self { turn: Some(turn), aside }),
+            () = turn.come() => Ok(Self { turn: Some(turn), reserved }),
             () = engine.stop.cancelled() => Err(Error::interrupted()),
         }
     }
@@ -51,14 +51,14 @@ impl ImagePulls {
     }
 
     /// Reserves the pulls to read `root`. An index alone is useless, so one of its children must fit as well.
-    pub(super) async fn set_root_aside(&mut self, route: &Route, root: &Descriptor) -> Result<()> {
+    pub(super) async fn reserve_root(&mut self, route: &Route, root: &Descriptor) -> Result<()> {
         let children = u64::from(root.media_type.is_index());
-        self.set_aside(route, std::slice::from_ref(&root.digest), children).await
+        self.reserve_pulls(route, std::slice::from_ref(&root.digest), children).await
     }
 
     /// Reserves the pulls for the manifests below `root` and for `sets`. Returns whether there are any. The turn
     /// then passes to the next image.
-    pub(super) async fn set_rest_aside(
+    pub(super) async fn reserve_rest(
         &mut self,
         engine: &Arc<Engine>,
         route: &Arc<Route>,
@@ -77,7 +77,7 @@ impl ImagePulls {
         let found = try_join_all(members.iter().map(|digest| locate(engine, route, digest))).await?;
         let at_source = members.into_iter().zip(found).filter(|(_, found)| matches!(found, Where::Source));
         to_read.extend(at_source.map(|(digest, _)| digest.clone()));
-        self.set_aside(route, &to_read, 0).await?;
+        self.reserve_pulls(route, &to_read, 0).await?;
         self.turn = None;
         Ok(!to_read.is_empty())
     }
@@ -105,7 +105,7 @@ impl ImagePulls {
                 match found? {
                     Where::Here(child) if is_followed => indexes.push_back((child, depth + 1)),
                     Where::Source if is_followed => {
-                        self.set_root_aside(route, child).await?;
+                        self.reserve_root(route, child).await?;
                         indexes.push_back((read::load(engine, route, &child.digest).await?, depth + 1));
                     }
                     Where::Source => to_read.push(child.digest.clone()),
@@ -116,11 +116,11 @@ impl ImagePulls {
         Ok(to_read)
     }
 
-    async fn set_aside(&mut self, route: &Route, digests: &[Digest], unnamed: u64) -> Result<()> {
+    async fn reserve_pulls(&mut self, route: &Route, digests: &[Digest], unnamed: u64) -> Result<()> {
         if !self.are_limited() {
             return Ok(());
         }
-        let set = route.source.set_aside(&mut self.aside, digests, unnamed).await;
+        let set = route.source.reserve_pulls(&mut self.reserved, digests, unnamed).await;
         set.map_err(|error| error.at(Stage::Copy))
     }
 }

@@ -51,7 +51,7 @@ impl Quotas {
 
     /// `None` if the target shares no quota.
     fn with<T>(&self, route: &Route, look: impl FnOnce(&mut Quota, &Repository) -> T) -> Option<T> {
-        let shared = route.target.shares_quota()?;
+        let shared = route.target.shared_quota()?;
         let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Some(look(quotas.entry(shared).or_default(), route.target_repository()))
     }

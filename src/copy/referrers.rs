@@ -99,7 +99,7 @@ pub(super) async fn copy_all(
             if let Fate::Failed(error) = &fate {
                 failed.get_or_insert_with(|| error.clone());
             }
-            tell(rows, referrer, fate);
+            add_row(rows, referrer, fate);
         }
         match failed {
             Some(error) => return Err(error),
@@ -139,7 +139,7 @@ async fn copy_after_root(
 }
 
 /// Each digest has one row, even if it was found in two ways.
-fn tell(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
+fn add_row(rows: &mut Vec<ReferrerOutcome>, referrer: &Referrer, fate: Fate) {
     let (status, error) = match fate {
         Fate::There | Fate::Arrived { new: false, .. } => (Status::UpToDate, None),
         Fate::Arrived { .. } => (Status::Copied, None),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{FutureExt as _, StreamExt as _};
 
-use super::ahead::{Ahead, Answers};
+use super::prefetch::{Answers, Prefetch};
 use super::request::{QUESTIONS, Request};
 use super::want::{failed, transfer};
 use super::{Action, Plan, Planned, refer, repositories};
@@ -21,12 +21,12 @@ use crate::store::{Held, as_pinned, cached_image};
 const UNKNOWN_TAG: &str = "give the account read permission at the target, or set overwrite: true: \
     otherwise transship can't tell whether the tag holds something else";
 
-/// Determines the work to be done, with the answers of `ahead`.
-pub async fn plan(request: Request<'_>, ahead: Ahead<'_>) -> Plan {
+/// Determines the work to be done, with the answers of `prefetch`.
+pub async fn plan(request: Request<'_>, prefetch: Prefetch<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let images: Vec<String> = wants.iter().map(|want| want.source.to_string()).collect();
     request.progress.begin(Task::Plan, &images);
-    let mut known = ahead.finish().await;
+    let mut known = prefetch.finish().await;
     known.lists = known.lists.with_new(request, wants.iter().filter(|want| want.pin.is_some())).await;
     let asked = wants.iter().map(|want| async {
         let image = want.source.to_string();

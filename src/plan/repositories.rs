@@ -32,7 +32,7 @@ pub(super) async fn prepare(
     }
     plan.empty.extend(plan.missing.iter().cloned());
     // In a layout checks are free, and content may exist under another name.
-    let asks_cost = |repository: &&Repository| repository.registry().takes_requests();
+    let asks_cost = |repository: &&Repository| repository.registry().is_remote();
     let to_list = empty_so_far.iter().filter(asks_cost);
     let to_list = to_list.filter(|r| !plan.empty.contains(r) && !unavailable.contains_key(r));
     let empty = to_list.map(|repository| async move { (repository, lists.is_empty(request, repository).await) });

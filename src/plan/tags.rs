@@ -28,7 +28,7 @@ impl Lists {
         let mut are_new: HashMap<&Repository, bool> = HashMap::new();
         for want in wants {
             let is_new = before.image(&want.source, &want.handling.platforms).is_none();
-            *are_new.entry(want.target).or_insert(true) &= is_new && want.target.registry().takes_requests();
+            *are_new.entry(want.target).or_insert(true) &= is_new && want.target.registry().is_remote();
         }
         are_new.retain(|repository, is_new| *is_new && !self.0.contains_key(repository));
         let new: Vec<Repository> = are_new.into_keys().cloned().collect();

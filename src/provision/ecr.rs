@@ -241,7 +241,7 @@ impl Provisioner for Ecr {
         ""
     }
 
-    async fn prospect(&self, repository: &Repository) -> Result<Unprovable> {
+    async fn check_creation(&self, repository: &Repository) -> Result<Unprovable> {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }

@@ -112,7 +112,7 @@ impl Provisioner for Harbor {
         check_name(repository).err()
     }
 
-    async fn prospect(&self, repository: &Repository) -> Result<Unprovable> {
+    async fn check_creation(&self, repository: &Repository) -> Result<Unprovable> {
         if self.create.is_none() {
             self.ensure(repository).await?;
         }

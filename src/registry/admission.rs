@@ -68,9 +68,9 @@ impl Admissions {
         self.names.add(url, name);
     }
 
-    /// How long a request is retried that fails at a host which serves others.
+    /// How long to retry one request that fails while its host answers others.
     pub(crate) fn patience_with_one(&self) -> Duration {
-        self.backoff.alone().min(self.max_wait)
+        self.backoff.one_request().min(self.max_wait)
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

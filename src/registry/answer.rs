@@ -146,7 +146,7 @@ impl Answer {
     }
 
     /// Passes the quota in the headers to `budget`, for an unmetered request that was sent at `mark`.
-    pub(super) fn tell(&self, request: &Request, budget: &Budget, mark: Mark) {
+    pub(super) fn report_quota(&self, request: &Request, budget: &Budget, mark: Mark) {
         // A 401 is sent to an anonymous client: its numbers aren't those of the account.
         let told = Quota::of(&self.headers).filter(|_| self.status != StatusCode::UNAUTHORIZED);
         if let Some(quota) = told {

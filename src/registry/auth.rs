@@ -197,7 +197,7 @@ impl Auth {
                 if is_current && self.says_all(fetched_at) && !self.is_renewed(request).await? {
                     return Ok((Unauthorized::Permission, false));
                 }
-                self.give_up(&scopes, generation);
+                self.discard(&scopes, generation);
                 let meaning = if challenge::invalid_token(&answer.headers) {
                     Unauthorized::OwnToken
                 } else {
@@ -304,16 +304,16 @@ impl Auth {
                 })
                 .await
                 .map_err(|lost| {
-                    self.give_up(&scopes, generation);
+                    self.discard(&scopes, generation);
                     Error::defect(format!("get a token for {}", request.repository), lost)
                 })?;
             // A failure is shared by the requests that waited for it, not by later ones.
-            let token = token.inspect_err(|_| self.give_up(&scopes, generation))?;
+            let token = token.inspect_err(|_| self.discard(&scopes, generation))?;
             if fetched || token.renew_at > Instant::now() {
                 let basis = Basis::Token { scopes, generation, fresh: fetched, fetched_at: token.fetched_at };
                 return Ok(Authorization { header: Some(token.header), basis, pass: None });
             }
-            self.give_up(&scopes, generation);
+            self.discard(&scopes, generation);
         }
     }
 
@@ -353,7 +353,7 @@ impl Auth {
     }
 
     /// Discards the token of this generation, unless it was replaced already.
-    fn give_up(&self, scopes: &Scopes, generation: u64) {
+    fn discard(&self, scopes: &Scopes, generation: u64) {
         let mut generations = lock(&self.generations);
         if generations.current(scopes) == generation {
             *generations.own.entry(scopes.clone()).or_default() += 1;
@@ -364,7 +364,7 @@ impl Auth {
     }
 
     /// Discards all tokens.
-    pub(crate) fn give_up_all(&self) {
+    pub(crate) fn discard_all(&self) {
         lock(&self.generations).all += 1;
     }
 

@@ -10,12 +10,12 @@ use crate::registry::auth::scopes::Scopes;
 use crate::registry::request::Request;
 
 /// Whether a host other than the registry asks for credentials.
-pub(super) fn asks(answer: &Answer) -> bool {
+pub(super) fn asks_for_credentials(answer: &Answer) -> bool {
     answer.foreign && answer.status == 401 && challenge::read(&answer.headers).is_some()
 }
 
 impl Host {
-    /// Sends `request` to the place that `answer` came from, with the credentials for that host, if there are any.
+    /// Sends `request` to the URL that `answer` came from, with the credentials for that host, if there are any.
     ///
     /// # Errors
     /// The error of that attempt.
@@ -50,7 +50,7 @@ impl Host {
             side: request.side,
         };
         let answer = other.attempt_here(&there).await?;
-        if asks(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }
+        if asks_for_credentials(&answer) { answer.check(&there) } else { Ok(Answer { foreign: true, ..answer }) }
     }
 }
 

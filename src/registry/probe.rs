@@ -45,7 +45,7 @@ impl Host {
         loop {
             let answer = self.transport.exchange(&request, None).await;
             if let Ok(answer) = &answer
-                && let Some(error) = self.wants_tls(&request, answer)
+                && let Some(error) = self.tls_expected(&request, answer)
             {
                 return Err(error);
             }

@@ -49,7 +49,7 @@ pub(crate) struct ReferrersApi(OnceCell<Option<bool>>);
 
 impl ReferrersApi {
     /// Records that the registry has the API, because it names subjects.
-    pub(crate) fn is_there(&self) {
+    pub(crate) fn record_support(&self) {
         // An earlier request has the same result.
         let _ = self.0.set(Some(true));
     }
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(asked(&api, |_| Ok(Ok(1))).await, (0, "Ok(Err(Api))".into()));
         assert_eq!(asked(&ReferrersApi::default(), |_| Ok(Ok(1))).await, (10, "Ok(Ok(1))".into()));
         let api = ReferrersApi::default();
-        api.is_there();
+        api.record_support();
         assert_eq!(asked(&api, |_| Ok(Err(Absence::Api))).await, (10, "Ok(Err(Api))".into()));
     }
 

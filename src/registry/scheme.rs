@@ -38,8 +38,8 @@ fn says_so(answer: &Answer) -> bool {
 }
 
 impl Host {
-    /// The error for an answer that says that TLS is expected.
-    pub(super) fn wants_tls(&self, request: &Request, answer: &Answer) -> Option<Error> {
+    /// The error for an answer which says that the server expects TLS; `None` for other answers.
+    pub(super) fn tls_expected(&self, request: &Request, answer: &Answer) -> Option<Error> {
         if self.base().scheme() != "http" || answer.foreign || !says_so(answer) {
             return None;
         }

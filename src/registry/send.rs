@@ -1,4 +1,4 @@
-//! Sends requests: signs each, reads the refusals, and retries while that can help.
+//! Sends requests: adds the authorization, handles rejected credentials, and retries while that can help.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use super::upload::{self, Outgoing, Progress};
 use super::{Action, Answer, Host, Request, elsewhere};
 use crate::error::{Error, Kind, Result};
 
-const UNTOLD: &str = "the answer has no WWW-Authenticate header, nor has that of /v2/: check whether a proxy in front \
-    removes it. A token: under registries: is sent without a challenge";
+const NO_CHALLENGE: &str = "neither this answer nor that of /v2/ has a WWW-Authenticate header: check whether a proxy in \
+    front of the registry removes it, or set token: under registries:, which is sent without a challenge";
 
-const DOUBTED_TOKEN: &str = "the registry rejects a token that its own token service has just issued: compare their \
+const OWN_TOKEN_REJECTED: &str = "the registry rejects a token that its own token service has just issued: compare their \
     clocks, and the issuer and key that the registry trusts";
 
-/// The refusals that one request may meet: for an old token or password, and for the new one.
+/// How often one request may be rejected: with an old token or password, and with the new one.
 const MOST_REFUSALS: u32 = 2;
 
 /// Why a streamed upload failed.
@@ -21,10 +21,10 @@ const MOST_REFUSALS: u32 = 2;
 pub(crate) enum UploadError {
     /// The body failed, with this error.
     Body(Error),
-    /// The host refused it or broke the connection.
+    /// The host refused the upload or broke the connection.
     Host {
         error: Error,
-        /// Whether all bytes had been sent: then it may have succeeded.
+        /// Whether all bytes had been sent: then the upload may have succeeded.
         all_sent: bool,
     },
 }
@@ -40,7 +40,7 @@ impl Host {
             match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if request.action == Action::AbandonUpload || !request.waits => return Err(error),
-                // An upload is as good as another attempt to mount.
+                // A failed mount isn't retried: the blob is uploaded instead.
                 Err(error) if request.action == Action::MountBlob => return Err(error),
                 Err(error) => tries.again(error).await?,
             }
@@ -53,13 +53,13 @@ impl Host {
     /// The error of the attempt.
     pub(crate) async fn attempt(&self, request: &Request) -> Result<Answer> {
         let attempted = match self.attempt_here(request).await {
-            Ok(answer) if elsewhere::asks(&answer) => self.attempt_elsewhere(request, answer).await,
+            Ok(answer) if elsewhere::asks_for_credentials(&answer) => self.attempt_elsewhere(request, answer).await,
             attempted => attempted,
         };
         attempted.map_err(|error| error.on(request.side))
     }
 
-    /// Like [`Host::attempt`], but without authentication at another host that a redirect leads to.
+    /// Like [`Host::attempt`], but doesn't log in to a host that a redirect leads to.
     pub(super) async fn attempt_here(&self, request: &Request) -> Result<Answer> {
         let mut refusals = 0;
         loop {
@@ -75,19 +75,19 @@ impl Host {
                 }
             };
             if request.ticket.is_none() && !answer.foreign {
-                answer.tell(request, &budget, mark);
+                answer.report_quota(request, &budget, mark);
             }
-            if elsewhere::asks(&answer) {
+            if elsewhere::asks_for_credentials(&answer) {
                 authorization.accepted();
                 return Ok(answer);
             }
-            if let Some(error) = self.lacks_project(request, &answer) {
+            if let Some(error) = self.missing_project(request, &answer) {
                 authorization.accepted();
                 return Err(error);
             }
-            // Status 400 is ambiguous, so it is taken for a refusal only once.
+            // Status 400 is ambiguous, so it counts as a rejected token only once.
             let may_be_stale = refusals == 0 && self.quirks.stale_is_400 && authorization.is_kept_token();
-            let refused = refuses_us(&answer) || (may_be_stale && may_mean_stale(&answer));
+            let refused = rejects_credentials(&answer) || (may_be_stale && may_mean_stale(&answer));
             if !refused && authorization.is_unknown() && may_hide(&answer) {
                 match self.auth.refused(authorization, request, &answer).await? {
                     (_, true) => continue,
@@ -96,10 +96,10 @@ impl Host {
             }
             if !refused {
                 authorization.accepted();
-                let checked = self.wants_tls(request, &answer).map_or_else(|| answer.check(request), Err);
+                let checked = self.tls_expected(request, &answer).map_or_else(|| answer.check(request), Err);
                 return checked.map_err(|error| self.explain(request, error));
             }
-            // Without credentials, a refusal only tells which ones are wanted.
+            // A 401 to a request without credentials is a challenge, not a rejection.
             refusals += u32::from(authorization.header.is_some());
             let (meaning, again) = self.auth.refused(authorization, request, &answer).await?;
             if !again || refusals == MOST_REFUSALS {
@@ -108,7 +108,7 @@ impl Host {
         }
     }
 
-    /// The error for an answer that refuses the credentials.
+    /// The error for an answer that rejects the credentials.
     async fn refusal(&self, request: &Request, answer: &Answer, meaning: Unauthorized) -> Error {
         let error = answer.failure(request);
         if self.auth.is_anonymous(&request.repository).await {
@@ -118,9 +118,9 @@ impl Host {
             Unauthorized::NotSent => {
                 let why =
                     format!("{}; it doesn't say how to log in, so the credentials for it weren't sent", error.why());
-                error.reclassified(Kind::Unauthorized, why).with_hint(UNTOLD)
+                error.reclassified(Kind::Unauthorized, why).with_hint(NO_CHALLENGE)
             }
-            Unauthorized::OwnToken => error.with_hint(DOUBTED_TOKEN),
+            Unauthorized::OwnToken => error.with_hint(OWN_TOKEN_REJECTED),
             Unauthorized::Permission if error.kind() == Kind::Unauthorized => {
                 let why = error.why().to_owned();
                 error.reclassified(Kind::Denied, why)
@@ -131,9 +131,9 @@ impl Host {
         self.explain_unauthorized(request, error).await
     }
 
-    /// Sends `request` at most once and without requesting a token: it is a courtesy, and its result is ignored. Returns
-    /// whether nothing is left to do: it isn't sent to a host in trouble.
-    pub(crate) async fn give_up(&self, request: &Request) -> bool {
+    /// Sends `request` at most once, without requesting a token, and ignores the result. Returns `false` if it wasn't
+    /// sent because the host is in trouble.
+    pub(crate) async fn send_best_effort(&self, request: &Request) -> bool {
         let Some(header) = self.auth.cached(request).await else { return true };
         let sent = self.transport.exchange(request, header).await;
         !sent.is_err_and(|error| error.kind() == Kind::Interrupted)
@@ -161,11 +161,11 @@ impl Host {
                 return Err(failed(error));
             }
         };
-        if let Some(error) = self.lacks_project(request, &answer) {
+        if let Some(error) = self.missing_project(request, &answer) {
             authorization.accepted();
             return Err(failed(error));
         }
-        if !refuses_us(&answer) {
+        if !rejects_credentials(&answer) {
             authorization.accepted();
             return answer.check(request).map_err(failed);
         }
@@ -181,8 +181,8 @@ impl Host {
     }
 }
 
-/// 401 from the registry itself, or 403, which ECR answers to an expired token.
-fn refuses_us(answer: &Answer) -> bool {
+/// Whether the registry itself rejects the credentials: by 401, or by 403, which ECR answers to an expired token.
+fn rejects_credentials(answer: &Answer) -> bool {
     let expired = || String::from_utf8_lossy(&answer.body).contains("authorization token has expired");
     match answer.status.as_u16() {
         401 => !answer.foreign,
@@ -191,13 +191,13 @@ fn refuses_us(answer: &Answer) -> bool {
     }
 }
 
-/// The statuses with which registries hide content from anonymous clients.
+/// Whether the status is one that registries use to hide content from anonymous clients.
 fn may_hide(answer: &Answer) -> bool {
     matches!(answer.status.as_u16(), 403 | 404) && !answer.foreign
 }
 
-/// Whether a 400 may be about the token: it names no other cause, like every answer to a HEAD.
+/// Whether a 400 may mean an expired token: the body names no other cause. An answer to a HEAD has no body.
 fn may_mean_stale(answer: &Answer) -> bool {
-    let said = String::from_utf8_lossy(&answer.body);
-    answer.status == 400 && !answer.foreign && (said.is_empty() || said.contains("Authorization Token is invalid"))
+    let body = String::from_utf8_lossy(&answer.body);
+    answer.status == 400 && !answer.foreign && (body.is_empty() || body.contains("Authorization Token is invalid"))
 }

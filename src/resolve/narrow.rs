@@ -9,7 +9,7 @@ use crate::config::{Handling, MissingAttestations};
 use crate::error::{Error, Kind, Result, Side};
 use crate::lock::LockedImage;
 use crate::oci::{self, Digest, Edge, Manifest, Platform, Selector, Subset, SubsetError, listed};
-use crate::store::{PullTurn, PullsAside, SMALL, Source};
+use crate::store::{PullTurn, ReservedPulls, SMALL, Source};
 
 /// `image` limited to what `handling` asks for and its registry serves, with its digest at the target.
 ///
@@ -32,24 +32,24 @@ pub(super) async fn narrow_in_turn(
     image: LockedImage,
     handling: &Handling,
     turn: PullTurn,
-) -> Result<(LockedImage, PullsAside)> {
-    let mut aside = PullsAside::default();
+) -> Result<(LockedImage, ReservedPulls)> {
+    let mut reserved = ReservedPulls::default();
     if !reads(handling) || source.pulls_left(&image.digest).await.is_none() {
         drop(turn);
-        return Ok((narrow(source, image, handling).await?, aside));
+        return Ok((narrow(source, image, handling).await?, reserved));
     }
     turn.come().await;
     // Each platform is at least one manifest.
     let kept = if image.media_type.is_index() { handling.platforms.len().max(1) as u64 } else { 0 };
-    source.set_aside(&mut aside, std::slice::from_ref(&image.digest), kept).await?;
+    source.reserve_pulls(&mut reserved, std::slice::from_ref(&image.digest), kept).await?;
     let (image, part) = cut(source, image, handling).await?;
     let children = part.iter().flat_map(Manifest::successors).filter_map(|edge| match edge {
         Edge::Manifest(child) => Some(child.digest.clone()),
         Edge::Blob(_) => None,
     });
     let children: Vec<Digest> = children.collect();
-    source.set_aside(&mut aside, &children, 0).await?;
-    Ok((image, aside))
+    source.reserve_pulls(&mut reserved, &children, 0).await?;
+    Ok((image, reserved))
 }
 
 /// The image, and the kept part of its manifest.

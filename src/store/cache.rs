@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::folder::Folder;
-use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its_type};
+use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target, tells_its_type};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
@@ -175,8 +175,8 @@ impl Source for Cached {
         self.source.listed_referrers(subject).await
     }
 
-    fn refuses_questions(&self) -> bool {
-        self.source.refuses_questions()
+    fn refuses_heads(&self) -> bool {
+        self.source.refuses_heads()
     }
 
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
@@ -197,14 +197,14 @@ impl Source for Cached {
         self.source.pulls_left(digest).await
     }
 
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
         let mut lacking = Vec::new();
         for digest in digests {
             if self.cached_manifest(digest).await.is_none() {
                 lacking.push(digest.clone());
             }
         }
-        self.source.set_aside(aside, &lacking, unnamed).await
+        self.source.reserve_pulls(reserved, &lacking, unnamed).await
     }
 
     async fn costs_pull(&self, digest: &Digest) -> bool {

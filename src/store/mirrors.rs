@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use self::known::Known;
-use super::{BlobStream, PullsAside, Referrers, Source, Stores, Target, tells_its_type};
+use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target, tells_its_type};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
@@ -213,8 +213,8 @@ impl Source for Mirrored {
         self.origin.may_miss_referrers().await
     }
 
-    fn refuses_questions(&self) -> bool {
-        self.origin.refuses_questions()
+    fn refuses_heads(&self) -> bool {
+        self.origin.refuses_heads()
     }
 
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
@@ -253,12 +253,12 @@ impl Source for Mirrored {
 
     /// Reserves nothing for manifests that a mirror has. For an index there, its children aren't reserved yet,
     /// either.
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
         let cost = join_all(digests.iter().map(|digest| self.costs_pull(digest))).await;
         let to_pull = digests.iter().zip(cost).filter(|(_, costs)| *costs);
         let to_pull: Vec<Digest> = to_pull.map(|(digest, _)| digest.clone()).collect();
         let unnamed = if to_pull.is_empty() && !digests.is_empty() { 0 } else { unnamed };
-        self.origin.set_aside(aside, &to_pull, unnamed).await
+        self.origin.reserve_pulls(reserved, &to_pull, unnamed).await
     }
 
     fn served_by(&self, digest: &Digest) -> Option<Registry> {

@@ -11,7 +11,7 @@ use crate::registry::Reservation;
 /// Pulls that a [`Source`](super::Source) has reserved for an image. Unused ones are returned on drop. Empty if
 /// pulls aren't metered.
 #[derive(Debug, Default)]
-pub struct PullsAside(pub(super) Option<Reservation>);
+pub struct ReservedPulls(pub(super) Option<Reservation>);
 
 /// The order in which images reserve pulls at a registry. They do so one after another in plan order, as the pulls
 /// that an image needs are known only after its index was read. The holder of the turn never waits for images

@@ -16,7 +16,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATI
 
 pub(crate) use self::listing::next_link;
 use super::{
-    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, Referrers, ReservedPulls, Source, Stores, Target, Upload,
 };
 use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
@@ -81,17 +81,19 @@ impl fmt::Debug for RegistryStore {
 
 impl RegistryStore {
     fn request(&self, action: Action, object: &str, path: &str) -> Result<Request> {
-        self.sent_here(self.host.request(action, &self.repository, object, path))
+        self.on_this_side(self.host.request(action, &self.repository, object, path))
     }
 
-    fn sent_here(&self, request: Result<Request>) -> Result<Request> {
+    fn on_this_side(&self, request: Result<Request>) -> Result<Request> {
         let request = request.map_err(|error| error.on(self.side))?;
         Ok(Request { waits: self.waits, side: Some(self.side), ..request })
     }
 
-    /// Interprets a refusal to move the tag `name`: an immutable tag rejects a push even of the content it already
-    /// has.
-    async fn immutable(&self, name: &Selector, manifest: &Manifest, refused: Error) -> Result<Accepted> {
+    /// Accepts a refused push if `name` already has this content: an immutable tag rejects every push.
+    ///
+    /// # Errors
+    /// `refused` otherwise.
+    async fn accept_if_unchanged(&self, name: &Selector, manifest: &Manifest, refused: Error) -> Result<Accepted> {
         if !matches!(name, Selector::Tag(_)) {
             return Err(refused);
         }
@@ -122,7 +124,7 @@ impl RegistryStore {
     }
 
     fn upload_request(&self, action: Action, upload: &Upload, object: &str) -> Result<Request> {
-        self.sent_here(self.host.request_to(action, &self.repository, object, upload.0.parse()))
+        self.on_this_side(self.host.request_to(action, &self.repository, object, upload.0.parse()))
     }
 }
 
@@ -189,13 +191,13 @@ impl Source for RegistryStore {
         self.host.may_miss_referrers(&self.repository).await
     }
 
-    fn refuses_questions(&self) -> bool {
+    fn refuses_heads(&self) -> bool {
         self.host.refuses_heads()
     }
 
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         let manifest = self.get_manifest(&Selector::Tag(tag.clone())).await?;
-        self.host.has_refused_heads();
+        self.host.record_refused_head();
         Ok(manifest)
     }
 
@@ -208,9 +210,9 @@ impl Source for RegistryStore {
         self.host.budget(self.repository.path()).await.room()
     }
 
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
         let path = self.repository.path();
-        let reservation = match &mut aside.0 {
+        let reservation = match &mut reserved.0 {
             Some(reservation) => reservation,
             none => none.insert(self.host.budget(path).await.reservation()),
         };
@@ -231,7 +233,9 @@ impl Target for RegistryStore {
         insert(&mut request, CONTENT_TYPE, manifest.media_type().as_str());
         request.body = manifest.bytes().clone();
         let answer = match self.host.send(&request).await {
-            Err(error) if error.kind() == Kind::Conflict => return self.immutable(name, manifest, error).await,
+            Err(error) if error.kind() == Kind::Conflict => {
+                return self.accept_if_unchanged(name, manifest, error).await;
+            }
             Err(error) => return Err(push::about_sha512(error, "manifest", name.as_str())),
             Ok(answer) => answer,
         };
@@ -243,7 +247,7 @@ impl Target for RegistryStore {
         }
         let subject_processed = answer.headers.contains_key(SUBJECT);
         if subject_processed {
-            self.host.referrers_api().is_there();
+            self.host.referrers_api().record_support();
         }
         Ok(Accepted { subject_processed })
     }
@@ -261,11 +265,11 @@ impl Target for RegistryStore {
     async fn abandon(&self, upload: Upload) -> Option<Upload> {
         let request = self.upload_request(Action::AbandonUpload, &upload, "").ok()?;
         // Best effort: registries delete abandoned uploads.
-        let was_sent = self.host.give_up(&request).await;
+        let was_sent = self.host.send_best_effort(&request).await;
         (!was_sent).then_some(upload)
     }
 
-    async fn give_back(&self, upload: Upload) -> Result<()> {
+    async fn cancel_upload(&self, upload: Upload) -> Result<()> {
         let request = self.upload_request(Action::AbandonUpload, &upload, "")?;
         match self.host.attempt(&request).await {
             // Not every registry supports the method; those delete abandoned uploads themselves.
@@ -311,12 +315,12 @@ impl Target for RegistryStore {
             Err(error) if self.host.withholds(&error) => Ok(match name {
                 Selector::Digest(digest) => Held::Manifest(digest.clone()),
                 Selector::Tag(tag) => {
-                    let told = self.host.artifact(&self.repository, tag, error).await;
-                    told.map_or_else(Held::Withheld, Held::Manifest)
+                    let found = self.host.artifact_digest(&self.repository, tag, error).await;
+                    found.map_or_else(Held::Withheld, Held::Manifest)
                 }
             }),
             // Without a login, or with one that is rejected, a push fails too.
-            Err(error) if error.kind() == Kind::Unauthorized && self.host.asks_who_we_are() => Err(error),
+            Err(error) if error.kind() == Kind::Unauthorized && self.host.has_asked_for_credentials() => Err(error),
             Err(error) if error.is_refusal() => Ok(Held::Unknown(error)),
             Err(error) => Err(error),
         }
@@ -327,16 +331,16 @@ impl Target for RegistryStore {
     }
 
     async fn head_proves(&self) -> Result<HeadProves> {
-        let is_harbor = self.host.fills_itself(&self.repository).await.map_err(|error| error.on(self.side))?;
+        let is_harbor = self.host.is_proxy_cache(&self.repository).await.map_err(|error| error.on(self.side))?;
         Ok(if is_harbor { HeadProves::Blobs } else { HeadProves::Nothing })
     }
 
-    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.host.keeps_artifact(&self.repository, digest).await.map_err(|error| error.on(self.side))
+    async fn stores_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.host.stores_artifact(&self.repository, digest).await.map_err(|error| error.on(self.side))
     }
 
-    fn shares_quota(&self) -> Option<String> {
-        self.host.shares_quota(&self.repository)
+    fn shared_quota(&self) -> Option<String> {
+        self.host.shared_quota(&self.repository)
     }
 
     fn records_pull_time(&self) -> bool {

@@ -48,7 +48,7 @@ impl Caches {
         if let From::Cache(pulls) = &mut from {
             // An index is useless without a child.
             let child = u64::from(transfer.root.media_type.is_index());
-            pulls.set_aside(std::slice::from_ref(&transfer.root.digest), child).await?;
+            pulls.reserve_pulls(std::slice::from_ref(&transfer.root.digest), child).await?;
         }
         let mut graph = Graph::default();
         let mut seen = HashSet::new();
@@ -73,7 +73,7 @@ impl Caches {
             }
             if let From::Cache(pulls) = &mut from {
                 let digests: Vec<Digest> = children.iter().map(|(digest, _)| digest.clone()).collect();
-                pulls.set_aside(&digests, 0).await?;
+                pulls.reserve_pulls(&digests, 0).await?;
                 pulls.pass_on();
             }
             // In the order of the index: the last pushed is read first.

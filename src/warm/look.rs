@@ -50,7 +50,7 @@ impl Caches {
         let asked = graph.manifests.iter().filter(|manifest| !is_index(manifest));
         let asked = asked.map(|manifest| async move {
             let digest = manifest.digest();
-            let kept = self.ask(&transfer.target, |cache| async move { cache.keeps_manifest(digest).await }).await?;
+            let kept = self.ask(&transfer.target, |cache| async move { cache.stores_manifest(digest).await }).await?;
             Ok::<_, Error>((manifest, kept))
         });
         // The first one finds out whether the account may use the API.

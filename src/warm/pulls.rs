@@ -14,7 +14,7 @@ use super::ask::Caches;
 use crate::error::{Error, Result, Stage};
 use crate::oci::{Digest, Registry};
 use crate::plan::{Planned, Transfer};
-use crate::store::{PullOrder, PullTurn, PullsAside, Source};
+use crate::store::{PullOrder, PullTurn, ReservedPulls, Source};
 
 /// How long to wait for the upstream's remaining pulls: the caches may reach it although this machine doesn't.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ struct State {
     /// The number of pulls, by registry.
     taken: BTreeMap<Registry, u64>,
     /// The reservations of images, so that the upstream isn't queried again.
-    aside: Vec<PullsAside>,
+    reserved: Vec<ReservedPulls>,
     /// Upstreams that don't answer this machine.
     silent: HashSet<Registry>,
 }
@@ -48,8 +48,8 @@ pub(super) struct ImagePulls<'a> {
     /// Held until everything that is known to be needed is reserved; `None` if pulls aren't limited.
     turn: Option<PullTurn>,
     taken: u64,
-    of_upstream: PullsAside,
-    of_cache: PullsAside,
+    of_upstream: ReservedPulls,
+    of_cache: ReservedPulls,
 }
 
 impl Pulls {
@@ -118,7 +118,7 @@ impl<'a> ImagePulls<'a> {
                 () = caches.stop.cancelled() => return Err(Error::interrupted()),
             }
         }
-        let (of_upstream, of_cache) = (PullsAside::default(), PullsAside::default());
+        let (of_upstream, of_cache) = (ReservedPulls::default(), ReservedPulls::default());
         Ok(Self { pulls, registry, upstream, cache, turn, taken: 0, of_upstream, of_cache })
     }
 
@@ -126,18 +126,18 @@ impl<'a> ImagePulls<'a> {
     ///
     /// # Errors
     /// `QuotaExceeded` if there aren't enough.
-    pub(super) async fn set_aside(&mut self, digests: &[Digest], unnamed: u64) -> Result<()> {
+    pub(super) async fn reserve_pulls(&mut self, digests: &[Digest], unnamed: u64) -> Result<()> {
         let taken = self.taken + digests.len() as u64;
         if let Some(upstream) = &self.upstream {
-            let set = upstream.set_aside(&mut self.of_upstream, &[], taken + unnamed).await;
+            let set = upstream.reserve_pulls(&mut self.of_upstream, &[], taken + unnamed).await;
             if let Err(error) = set {
                 // The reservation of an image that isn't started is released.
-                let _ = upstream.set_aside(&mut self.of_upstream, &[], self.taken).await;
+                let _ = upstream.reserve_pulls(&mut self.of_upstream, &[], self.taken).await;
                 return Err(error.at(Stage::Copy));
             }
         }
         if let Some(cache) = &self.cache {
-            let set = cache.set_aside(&mut self.of_cache, digests, unnamed).await;
+            let set = cache.reserve_pulls(&mut self.of_cache, digests, unnamed).await;
             set.map_err(|error| error.at(Stage::Copy))?;
         }
         self.taken = taken;
@@ -156,6 +156,6 @@ impl Drop for ImagePulls<'_> {
         if self.upstream.is_some() {
             state.take(self.registry, self.taken);
         }
-        state.aside.push(std::mem::take(&mut self.of_upstream));
+        state.reserved.push(std::mem::take(&mut self.of_upstream));
     }
 }

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Repository};
-use transship::plan::{Ahead, Plan, Planned, ReferrerPolicy, Request, Spending, plan, price};
+use transship::plan::{Plan, Planned, Prefetch, ReferrerPolicy, Request, Spending, plan, price};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -71,7 +71,7 @@ impl Scene {
             progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
         };
-        let mut plan = plan(request, Ahead::nothing()).await;
+        let mut plan = plan(request, Prefetch::nothing()).await;
         price(&mut plan, &self.stores, spending).await;
         plan
     }

@@ -64,7 +64,7 @@ impl Lacking {
         &self.images
     }
 
-    pub(super) fn tell(&self) {
+    pub(super) fn warn(&self) {
         self.notes.iter().for_each(|note| warn(note));
     }
 }

@@ -80,7 +80,7 @@ impl Registry {
         }
     }
 
-    /// What stands between it and a name in it.
+    /// The separator between it and a name in it.
     pub(super) fn separator(&self) -> char {
         match &self.0 {
             Place::Host(_) => '/',
@@ -97,15 +97,15 @@ impl Registry {
         }
     }
 
-    /// Whether each question to it is a request, which is worth saving.
-    pub(crate) fn takes_requests(&self) -> bool {
+    /// Whether it is reached over the network, so that each check costs a request.
+    pub(crate) fn is_remote(&self) -> bool {
         match &self.0 {
             Place::Host(_) => true,
             Place::Layout(_) => false,
         }
     }
 
-    /// Whether an image has the whole name of its source here, rather than a path.
+    /// Whether an image is stored under the full name of its source, rather than under a path.
     pub(crate) fn keeps_source_names(&self) -> bool {
         match &self.0 {
             Place::Host(_) => false,

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::super::{Action, Cost, Transfer};
 use crate::error::{Error, Kind, Stage};
-use crate::store::{PullsAside, Stores};
+use crate::store::{ReservedPulls, Stores};
 
 /// The pulls that are left at each source.
 #[derive(Default)]
 pub(super) struct Allowance<'a> {
     stores: Option<&'a Arc<dyn Stores>>,
-    aside: Vec<PullsAside>,
+    reserved: Vec<ReservedPulls>,
 }
 
 impl<'a> Allowance<'a> {
     pub(super) fn new(stores: &'a Arc<dyn Stores>) -> Self {
-        Self { stores: Some(stores), aside: Vec::new() }
+        Self { stores: Some(stores), reserved: Vec::new() }
     }
 
     /// Reserves the pulls of the image. If too few are left, returns the error that says when to try again.
@@ -26,10 +26,10 @@ impl<'a> Allowance<'a> {
         if cost.pulls == 0 || source.pulls_left(&transfer.root.digest).await.is_none() {
             return None;
         }
-        let mut aside = PullsAside::default();
-        match source.set_aside(&mut aside, &[], least(transfer, cost)).await {
+        let mut reserved = ReservedPulls::default();
+        match source.reserve_pulls(&mut reserved, &[], least(transfer, cost)).await {
             Ok(()) => {
-                self.aside.push(aside);
+                self.reserved.push(reserved);
                 None
             }
             Err(error) if error.kind() == Kind::QuotaExceeded => Some(error.at(Stage::Plan)),

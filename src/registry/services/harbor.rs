@@ -73,8 +73,8 @@ impl Facts {
         Arc::clone(holding.entry(name.to_owned()).or_default())
     }
 
-    /// Records the warning. Returns whether it is the first one.
-    fn tell(&self, project: &str) -> bool {
+    /// Records a warning about `project`. Returns whether it is the first one.
+    fn is_first_warning(&self, project: &str) -> bool {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(project.to_owned())
     }
 
@@ -100,8 +100,8 @@ impl Host {
         self.set_as_harbor || self.auth.is_challenged_by(SERVICE)
     }
 
-    /// The error for a 401 that is about the project rather than the credentials.
-    pub(crate) fn lacks_project(&self, request: &Request, answer: &Answer) -> Option<Error> {
+    /// The error for a 401 that means a missing project; `None` for other answers.
+    pub(crate) fn missing_project(&self, request: &Request, answer: &Answer) -> Option<Error> {
         let of_registry = !request.action.is_about_project() && request.action != Action::Ping;
         if answer.status.as_u16() != 401 || answer.foreign || !of_registry || !self.is_harbor() {
             return None;

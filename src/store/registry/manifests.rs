@@ -43,7 +43,7 @@ impl RegistryStore {
         }
         let manifest = self.get_manifest(selector).await?;
         if refused && !self.meters_pulls() {
-            self.host.has_refused_heads();
+            self.host.record_refused_head();
         }
         Ok((manifest.descriptor().clone(), Some(manifest)))
     }
@@ -101,7 +101,7 @@ impl RegistryStore {
         let may_be = match error.status() {
             Some(400 | 405 | 406 | 415 | 501) => true,
             Some(403) => self.side == Side::Source,
-            Some(401) => self.side == Side::Source && !self.host.asks_who_we_are(),
+            Some(401) => self.side == Side::Source && !self.host.has_asked_for_credentials(),
             _ => false,
         };
         may_be && error.task() == Some(Task::Resolve)

@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 use transship::error::{Error, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Selector, Tag};
-use transship::store::{Accepted, BlobStream, HeadProves, Held, Mount, PullsAside, Referrers, Source, Target, Upload};
+use transship::store::{
+    Accepted, BlobStream, HeadProves, Held, Mount, Referrers, ReservedPulls, Source, Target, Upload,
+};
 
 use super::*;
 
@@ -124,8 +126,8 @@ impl Source for Liar {
     async fn may_miss_referrers(&self) -> bool {
         self.0.may_miss_referrers().await
     }
-    fn refuses_questions(&self) -> bool {
-        self.0.refuses_questions()
+    fn refuses_heads(&self) -> bool {
+        self.0.refuses_heads()
     }
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         self.0.read_tag(tag).await
@@ -139,8 +141,8 @@ impl Source for Liar {
     async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
         self.0.pulls_left(digest).await
     }
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
-        self.0.set_aside(aside, digests, unnamed).await
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.0.reserve_pulls(reserved, digests, unnamed).await
     }
     async fn costs_pull(&self, digest: &Digest) -> bool {
         self.0.costs_pull(digest).await
@@ -194,8 +196,8 @@ impl Target for Liar {
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
         self.0.check_holds(answered).await
     }
-    fn shares_quota(&self) -> Option<String> {
-        self.0.shares_quota()
+    fn shared_quota(&self) -> Option<String> {
+        self.0.shared_quota()
     }
     async fn mount_rule(&self) -> MountRule {
         self.0.mount_rule().await
@@ -206,14 +208,14 @@ impl Target for Liar {
     fn records_pull_time(&self) -> bool {
         self.0.records_pull_time()
     }
-    async fn give_back(&self, upload: Upload) -> Result<()> {
-        self.0.give_back(upload).await
+    async fn cancel_upload(&self, upload: Upload) -> Result<()> {
+        self.0.cancel_upload(upload).await
     }
     async fn head_proves(&self) -> Result<HeadProves> {
         self.0.head_proves().await
     }
-    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.0.keeps_manifest(digest).await
+    async fn stores_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.0.stores_manifest(digest).await
     }
 }
 

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use transship::error::{Error, Kind, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{
-    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, Source, Stores, Target, Upload,
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, Referrers, ReservedPulls, Source, Stores, Target, Upload,
 };
 
 /// The settings of the registries. A clone is another handle to the same settings.
@@ -140,8 +140,8 @@ impl<S: Source + ?Sized> Source for Opened<S> {
     async fn may_miss_referrers(&self) -> bool {
         self.store.may_miss_referrers().await
     }
-    fn refuses_questions(&self) -> bool {
-        self.store.refuses_questions()
+    fn refuses_heads(&self) -> bool {
+        self.store.refuses_heads()
     }
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
         self.store.read_tag(tag).await
@@ -161,8 +161,8 @@ impl<S: Source + ?Sized> Source for Opened<S> {
     async fn pulls_left(&self, digest: &Digest) -> Option<u64> {
         self.store.pulls_left(digest).await
     }
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
-        self.store.set_aside(aside, digests, unnamed).await
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.store.reserve_pulls(reserved, digests, unnamed).await
     }
     async fn costs_pull(&self, digest: &Digest) -> bool {
         self.store.costs_pull(digest).await
@@ -215,8 +215,8 @@ impl<T: Target + ?Sized> Target for Opened<T> {
     async fn check_holds(&self, answered: BoxFuture<'_, Option<Manifest>>) -> Result<()> {
         self.store.check_holds(answered).await
     }
-    fn shares_quota(&self) -> Option<String> {
-        self.store.shares_quota()
+    fn shared_quota(&self) -> Option<String> {
+        self.store.shared_quota()
     }
     async fn mount_rule(&self) -> MountRule {
         self.store.mount_rule().await
@@ -224,13 +224,13 @@ impl<T: Target + ?Sized> Target for Opened<T> {
     fn keeps_indexes(&self) -> bool {
         self.store.keeps_indexes()
     }
-    async fn give_back(&self, upload: Upload) -> Result<()> {
-        self.store.give_back(upload).await
+    async fn cancel_upload(&self, upload: Upload) -> Result<()> {
+        self.store.cancel_upload(upload).await
     }
     async fn head_proves(&self) -> Result<HeadProves> {
         self.store.head_proves().await
     }
-    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.store.keeps_manifest(digest).await
+    async fn stores_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.store.stores_manifest(digest).await
     }
 }

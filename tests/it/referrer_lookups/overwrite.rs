@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Ahead, Bytes, Overwrite, Planned, Request, Spending, Transfer, plan, price};
+use transship::plan::{Action, Bytes, Overwrite, Planned, Prefetch, Request, Spending, Transfer, plan, price};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -83,7 +83,7 @@ impl World {
                 progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
                 stop: &CancellationToken::new(),
             },
-            Ahead::nothing(),
+            Prefetch::nothing(),
         )
         .await;
         price(&mut plan, &stores, Spending::Pulls).await;

@@ -8,7 +8,7 @@ use transship::aws::Sessions;
 use transship::config::{ImageRule, ReferrerPolicy, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Ahead, Planned, Request};
+use transship::plan::{Action, Planned, Prefetch, Request};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::serve::Options;
@@ -148,7 +148,7 @@ async fn an_update_follows_referrers_of_up_to_date_images() {
             progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
             stop: &CancellationToken::new(),
         };
-        let plan = transship::plan::plan(request, Ahead::nothing()).await;
+        let plan = transship::plan::plan(request, Prefetch::nothing()).await;
         let told = plan.images.iter().map(|planned| match planned {
             Planned::Image(transfer) => (transfer.action.clone(), transfer.follow, transfer.referrers.len()),
             Planned::Failed { error, .. } => panic!("{error}"),

@@ -14,7 +14,7 @@ use futures::{StreamExt as _, stream};
 use transship::error::{Error, Kind, Result, Side};
 use transship::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 use transship::store::{
-    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, PullsAside, Referrers, SMALL, Source, Stores, Target,
+    Accepted, BlobStream, HeadProves, Held, Mount, MountRule, Referrers, ReservedPulls, SMALL, Source, Stores, Target,
     Upload,
 };
 
@@ -367,8 +367,8 @@ impl<S: Source + ?Sized> Source for Watched<S> {
         self.store.may_miss_referrers().await
     }
 
-    fn refuses_questions(&self) -> bool {
-        self.store.refuses_questions()
+    fn refuses_heads(&self) -> bool {
+        self.store.refuses_heads()
     }
 
     async fn read_tag(&self, tag: &Tag) -> Result<Manifest> {
@@ -379,8 +379,8 @@ impl<S: Source + ?Sized> Source for Watched<S> {
         self.store.pulls_left(digest).await
     }
 
-    async fn set_aside(&self, aside: &mut PullsAside, digests: &[Digest], unnamed: u64) -> Result<()> {
-        self.store.set_aside(aside, digests, unnamed).await
+    async fn reserve_pulls(&self, reserved: &mut ReservedPulls, digests: &[Digest], unnamed: u64) -> Result<()> {
+        self.store.reserve_pulls(reserved, digests, unnamed).await
     }
 
     async fn costs_pull(&self, digest: &Digest) -> bool {
@@ -456,25 +456,25 @@ impl<T: Target + ?Sized> Target for Watched<T> {
         self.store.check_holds(answered).await
     }
 
-    fn shares_quota(&self) -> Option<String> {
-        self.store.shares_quota()
+    fn shared_quota(&self) -> Option<String> {
+        self.store.shared_quota()
     }
 
     fn keeps_indexes(&self) -> bool {
         self.store.keeps_indexes()
     }
 
-    async fn give_back(&self, upload: Upload) -> Result<()> {
+    async fn cancel_upload(&self, upload: Upload) -> Result<()> {
         let _ = self.enter(What::Abandon, "").await;
-        self.store.give_back(upload).await
+        self.store.cancel_upload(upload).await
     }
 
     async fn head_proves(&self) -> Result<HeadProves> {
         self.store.head_proves().await
     }
 
-    async fn keeps_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
-        self.store.keeps_manifest(digest).await
+    async fn stores_manifest(&self, digest: &Digest) -> Result<Option<bool>> {
+        self.store.stores_manifest(digest).await
     }
 }
 

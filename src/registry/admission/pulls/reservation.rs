@@ -58,12 +58,12 @@ impl Drop for Reservation {
         let mut state = self.budget.lock();
         state.unnamed -= self.unnamed;
         for one in &self.named {
-            give_back(&mut state, one);
+            release(&mut state, one);
         }
     }
 }
 
-fn give_back(state: &mut State, wanted: &Wanted) {
+fn release(state: &mut State, wanted: &Wanted) {
     let Some(holders) = state.set_aside.get_mut(wanted) else { return };
     *holders -= 1;
     if *holders == 0 {

@@ -47,7 +47,7 @@ impl Host {
     ///
     /// # Errors
     /// `refused` with advice, if the account may not.
-    pub(crate) async fn artifact(&self, repository: &Repository, tag: &Tag, refused: Error) -> Result<Digest> {
+    pub(crate) async fn artifact_digest(&self, repository: &Repository, tag: &Tag, refused: Error) -> Result<Digest> {
         let may_ask = self.harbor.artifacts(project(repository.path()));
         let mut own = None;
         let slot = &mut own;
@@ -71,7 +71,7 @@ impl Host {
     ///
     /// # Errors
     /// As everywhere.
-    pub(crate) async fn keeps_artifact(&self, repository: &Repository, digest: &Digest) -> Result<Option<bool>> {
+    pub(crate) async fn stores_artifact(&self, repository: &Repository, digest: &Digest) -> Result<Option<bool>> {
         let may_ask = self.harbor.artifacts(project(repository.path()));
         if !self.is_harbor() || may_ask.get() == Some(&false) {
             return Ok(None);

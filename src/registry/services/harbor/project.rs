@@ -132,7 +132,7 @@ impl Host {
             self.harbor.created(project(repository.path()), state);
         }
         // Older tokens don't include the project, and are refused because they are older than it.
-        self.auth.give_up_all();
+        self.auth.discard_all();
         Ok(created)
     }
 

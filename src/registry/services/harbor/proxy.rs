@@ -20,7 +20,7 @@ impl Host {
         }
         let name = project(repository.path());
         let state = self.project(repository).await;
-        if matches!(state, Ok(Project::There)) || !self.harbor.tell(name) {
+        if matches!(state, Ok(Project::There)) || !self.harbor.is_first_warning(name) {
             return true;
         }
         if matches!(state, Ok(Project::ProxyCache)) {
@@ -100,7 +100,7 @@ impl Host {
     ///
     /// # Errors
     /// `Unsupported` if the project is known to be an ordinary one, `NotFound` if it doesn't exist.
-    pub(crate) async fn fills_itself(&self, repository: &Repository) -> Result<bool> {
+    pub(crate) async fn is_proxy_cache(&self, repository: &Repository) -> Result<bool> {
         if !self.is_harbor() {
             return Ok(false);
         }
@@ -123,8 +123,8 @@ impl Host {
         }
     }
 
-    /// All repositories of a project share its quota.
-    pub(crate) fn shares_quota(&self, repository: &Repository) -> Option<String> {
+    /// The name of the storage quota, which all repositories of a project share; `None` if it isn't a Harbor.
+    pub(crate) fn shared_quota(&self, repository: &Repository) -> Option<String> {
         self.is_harbor().then(|| format!("{}/{}", self.registry, project(repository.path())))
     }
 }

@@ -16,7 +16,7 @@ use crate::oci::{Repository, Selector, Tag};
 use crate::store::Held;
 
 /// The questions, with the answers so far.
-pub struct Ahead<'a>(MaybeDone<BoxFuture<'a, Answers>>);
+pub struct Prefetch<'a>(MaybeDone<BoxFuture<'a, Answers>>);
 
 /// What the targets have under tags that this run may set, as far as they were asked.
 #[derive(Debug, Default)]
@@ -25,15 +25,15 @@ pub(super) struct Answers {
     held: HashMap<(Repository, Tag), Result<Held>>,
 }
 
-impl fmt::Debug for Ahead<'_> {
+impl fmt::Debug for Prefetch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ahead")
+        f.write_str("Prefetch")
     }
 }
 
-impl<'a> Ahead<'a> {
+impl<'a> Prefetch<'a> {
     /// Asks about the tags of `request`, whose lock is that from before the run. Sends nothing before
-    /// [`Ahead::during`].
+    /// [`Prefetch::during`].
     pub fn new(request: Request<'a>) -> Self {
         Self(maybe_done(ask(request).boxed()))
     }

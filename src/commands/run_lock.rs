@@ -1,8 +1,8 @@
 //! Detects another run with the same mirror.lock, on this machine and by this user.
 //!
 //! Concurrent runs are safe, so this only warns, or waits on request. A run holds the operating system's lock on a
-//! small file below the cache folder. The lock is released when its process ends, in any way. The file contains the
-//! process's description.
+//! small file below the cache folder. The system releases it when the process ends, even if it is killed. The file
+//! contains the process ID.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -18,13 +18,13 @@ use crate::oci::Digest;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The lock on the marker file; released when dropped.
-pub(super) struct Turn {
+pub(super) struct RunLock {
     _held: File,
 }
 
-impl Turn {
-    /// Takes the turn for a run that `writes` its lock; with `wait`, after other runs have finished. `None` if it
-    /// continues without: beside another run, or if the marker file can't be used.
+impl RunLock {
+    /// Takes the lock for a run that `writes` mirror.lock; with `wait`, after other runs have finished. Returns `None`
+    /// if the run continues without it: beside another run, or because the marker file can't be used.
     pub(super) async fn take(start: &Start, wait: bool, writes: bool) -> Option<Self> {
         // Without the cache, nothing is written to its folder unless `wait` is set.
         let may_write = wait || !start.global.no_cache;
@@ -36,7 +36,7 @@ impl Turn {
                 Ok(Ok(turn)) => return Some(turn),
                 Ok(Err(holder)) => {
                     if !std::mem::replace(&mut is_told, true) {
-                        tell(&lock, &holder, wait);
+                        warn_of_other_run(&lock, &holder, wait);
                     }
                 }
                 Err(error) => {
@@ -50,7 +50,7 @@ impl Turn {
         }
     }
 
-    /// The turn, or the description of the run that has it.
+    /// The lock, or the process ID of the run that holds it.
     fn attempt(folder: &Path, lock: &Path) -> io::Result<Result<Self, String>> {
         let path = marker(folder, lock);
         if let Some(folder) = path.parent() {
@@ -86,7 +86,7 @@ fn marker(folder: &Path, lock: &Path) -> PathBuf {
     folder.join("runs").join(name.hex())
 }
 
-fn tell(lock: &Path, holder: &str, wait: bool) {
+fn warn_of_other_run(lock: &Path, holder: &str, wait: bool) {
     let lock = lock.display();
     let pid = if holder.is_empty() { String::new() } else { format!(" (pid {holder})") };
     if wait {
