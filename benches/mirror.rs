@@ -1,8 +1,8 @@
-//! How fast the program mirrors 224 images from one docker-registry to another on this machine, over plain HTTP and over
-//! TLS, beside skopeo where that is installed. `just bench`; a few minutes.
+//! Mirrors 224 images from one docker-registry to another on this machine, over plain HTTP and over TLS, and compares
+//! with skopeo if that is installed. Run it with `just bench`; it takes a few minutes.
 //!
-//! Prints for each run what it took: wall time, CPU time and peak memory of the program, the requests to source and
-//! target, and the bytes pulled, as the registries' access logs have them.
+//! Prints for each run the wall time, CPU time and peak memory of the program, the requests to source and target, and
+//! the bytes pulled, according to the registries' access logs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -82,14 +82,14 @@ async fn fill(registry: &DockerRegistry, is_tls: bool, corpus: &Corpus) {
     }
 }
 
-/// Two registries, of which the first is full, and a folder for the files of the programs.
+/// Two registries, the first with the images, and a folder for the files of the programs.
 struct World {
     source: DockerRegistry,
     target: DockerRegistry,
     folder: tempfile::TempDir,
 }
 
-/// What the registries' logs have so far.
+/// The lines in the registries' logs so far.
 struct Logged {
     source: usize,
     target: usize,
@@ -142,7 +142,7 @@ impl World {
         Logged { source: source.lines().count(), target: target.lines().count(), pulled }
     }
 
-    /// Runs a program to its end and prints what it took.
+    /// Runs a program to its end, and prints the time and memory it took.
     fn measure(&self, what: &str, program: &Path, arguments: &[&str]) {
         let before = self.logged();
         let mut command = Command::new(program);
@@ -176,7 +176,7 @@ fn sent(line: &str) -> Option<u64> {
     rest.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Default)]
 struct Used {
     /// Seconds of all processors.
@@ -199,7 +199,7 @@ impl Used {
     }
 }
 
-/// Waits for the end of a process; what it has used, and its last words if it failed.
+/// Waits for the end of a process. Returns what it has used, or the end of its output if it failed.
 fn watch(mut child: Child) -> (Used, Option<String>) {
     let mut used = Used::default();
     loop {

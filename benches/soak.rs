@@ -1,9 +1,8 @@
-//! A long run with faults: 2,000 images, while one in twenty requests at either side fails in one of six ways. What has to
-//! hold: every image arrives, within ten minutes; memory stays flat from a quarter of the way on; and at the end no task,
-//! no socket and no upload is left over. `just soak`; `just soak 200` takes a tenth of it.
+//! A long run with faults: 2,000 images, while one in twenty requests at either side fails in one of six ways. It
+//! checks that every image arrives within ten minutes, that memory stays flat after the first quarter of the images,
+//! and that no task, socket or upload is left at the end. Run it with `just soak`; `just soak 200` copies 200 images.
 //!
-//! The registries are in a process of their own (this program again), so that what is measured here is the engine and the
-//! client alone.
+//! The registries run in a separate process (this program again), so that only the engine and the client are measured.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -35,10 +34,10 @@ mod images;
 use fakes::Fakes;
 
 const LONGEST: Duration = Duration::from_secs(600);
-/// How much more memory, in KiB, the end may take than a quarter of the way: what is done is reported, about 4 KiB an image.
+/// How much memory, in KiB, may grow after the first quarter of the images: each result takes about 4 KiB.
 const GROWTH: u64 = 24 << 10;
 
-/// What this process holds.
+/// The resources that this process holds.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     memory: u64,
@@ -61,7 +60,7 @@ impl Held {
     }
 }
 
-/// Counts what is done.
+/// Counts finished images.
 #[derive(Debug, Default)]
 struct Done(AtomicUsize);
 
@@ -84,7 +83,7 @@ fn plan(images: usize, fakes: &Fakes) -> Plan {
     Plan { images: (0..images).map(transfer).collect(), ..Plan::default() }
 }
 
-/// Carries `plan` out.
+/// Executes `plan`.
 async fn mirror(plan: Plan, done: Arc<Done>) -> Vec<Outcome> {
     let registries = BTreeMap::new();
     let hosts = Arc::new(Hosts::new(registries.clone(), &Limits::default(), Arc::new(Sessions::new())));
@@ -107,7 +106,7 @@ async fn mirror(plan: Plan, done: Arc<Done>) -> Vec<Outcome> {
     copy(plan, &ready, means).await
 }
 
-/// What is held when so many images are done.
+/// The resources held once so many images are done.
 async fn held_at(done: &Done, images: usize) -> Held {
     while done.0.load(Ordering::Relaxed) < images {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -115,7 +114,7 @@ async fn held_at(done: &Done, images: usize) -> Held {
     Held::now()
 }
 
-/// Waits until no more is held than `before`: connections are closed and their tasks end a little later.
+/// Waits until no more resources are held than `before`: connections and their tasks end a little later.
 async fn let_go(before: Held) -> Held {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,7 +1,7 @@
-//! How long the steps that send no request take, for 500 to 4,000 images: reading mirror.yaml and mirror.lock, writing
-//! the lock, reading a manifest, and planning against registries that answer at once.
+//! Measures the steps that send no request, for 500 to 4,000 images: reading mirror.yaml and mirror.lock, writing the
+//! lock, reading a manifest, and planning against registries that answer at once.
 //!
-//! `just steps`. The time must grow with the number of images, and no faster.
+//! Run it with `just steps`. The time must not grow faster than the number of images.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

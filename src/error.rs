@@ -1,8 +1,7 @@
 //! Errors: kind, side, attempted action, and reason.
 //!
-//! The kind alone decides whether to retry; one table (`hints`) decides the advice from all that is known about the
-//! failure. A failed image is data, and its error is part of the report, so errors are cheap to clone and shared by
-//! all tasks that waited for the work.
+//! The kind alone decides whether to retry. One table (`hints`) gives the hint for a failure. The error of an image is
+//! part of the report and is shared by all tasks that waited for the same work, so errors are cheap to clone.
 
 mod hints;
 
@@ -25,7 +24,7 @@ pub enum Kind {
     Unauthorized,
     /// The credentials are accepted, but a permission is missing.
     Denied,
-    /// Something else exists already, and must not be replaced.
+    /// Different content exists already and must not be replaced.
     Conflict,
     /// The registry asks to slow down.
     RateLimited,
@@ -35,7 +34,7 @@ pub enum Kind {
     MissingContent,
     /// Bytes that don't match their digest or size.
     Mismatch,
-    /// The registry can't accept or serve this.
+    /// The registry doesn't support the request or the content.
     Unsupported,
     /// An invalid answer or manifest.
     Invalid,
@@ -223,7 +222,7 @@ impl Error {
         self
     }
 
-    /// Marks the error as a refusal of the credentials themselves, whatever they were sent for.
+    /// Marks the error as a rejection of the credentials themselves, not of one request.
     #[must_use]
     pub(crate) fn about_login(mut self) -> Self {
         self.0.is_about_login = true;
@@ -290,9 +289,8 @@ impl Error {
         self.0.kind.retry() && !self.0.is_final
     }
 
-    /// Whether a registry has only refused to answer. The question is then as open as before, which matters only if
-    /// the answer is needed. Silence, trouble of the host, a quota and a refused login affect more than the
-    /// question.
+    /// Whether a registry has only refused this request, so that its answer remains unknown. `false` for failures that
+    /// affect other requests, too: no answer, trouble of the host, a quota, or a rejected login.
     pub(crate) fn is_refusal(&self) -> bool {
         let answered = self.status().is_some_and(|status| match status {
             407 | 408 | 429 | 502..=504 | 520..=529 => false,
@@ -300,7 +298,7 @@ impl Error {
         });
         let about_more =
             matches!(self.kind(), Kind::RateLimited | Kind::QuotaExceeded | Kind::Interrupted | Kind::Configuration);
-        // An invalid name is just as wrong for a push.
+        // A push to an invalid name fails, too.
         let is_about_name = self.kind() == Kind::Invalid && self.0.code.is_some();
         answered && !about_more && !is_about_name && !self.0.is_about_login
     }
@@ -330,7 +328,7 @@ impl Error {
         self.0.trouble
     }
 
-    /// The reason, without what was attempted.
+    /// The reason alone.
     pub fn why(&self) -> &str {
         &self.0.why
     }

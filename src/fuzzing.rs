@@ -119,8 +119,8 @@ fn within(text: &str, problems: &Problems) {
     }
 }
 
-/// The first line names platforms, the rest is an index: a part of it has only entries of the whole, and a part of that part
-/// is the same.
+/// The first line names platforms, the rest is an index. Its subset has only entries of the index, and the subset of
+/// the subset is the same.
 pub fn subset(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (names, index) = (text(&data[..end]), &data[(end + 1).min(data.len())..]);

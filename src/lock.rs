@@ -36,7 +36,7 @@ pub struct LockedImage {
     /// The canonical source; with a digest if the list pins it.
     #[serde(deserialize_with = "text::canonical")]
     pub source: Reference,
-    /// The platforms that are mirrored; empty = all, byte for byte.
+    /// The platforms that are mirrored. Empty: the image is mirrored byte for byte.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<Platform>,
     /// The digest at the source.
@@ -98,7 +98,7 @@ pub struct Waiting {
     pub tag: Tag,
     /// Its digest when it was seen.
     pub digest: Digest,
-    /// When that was first seen. Whole seconds.
+    /// When this digest was first seen. Whole seconds.
     #[serde(default, with = "text::time", skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -114,9 +114,9 @@ pub struct Change {
     pub source: Reference,
     /// Its platforms.
     pub platforms: Vec<Platform>,
-    /// The old digest; `None` = it wasn't pinned.
+    /// The old digest; `None` if it wasn't pinned.
     pub old: Option<Digest>,
-    /// The new digest; `None` = it is no longer pinned.
+    /// The new digest; `None` if it is no longer pinned.
     pub new: Option<Digest>,
     /// Whether the digests are those of a referrer of the image, whose pin is the same in both.
     pub referrer: bool,
@@ -254,19 +254,19 @@ pub fn name(source: &impl ToString, platforms: &[Platform]) -> Name {
     (source.to_string(), sorted(platforms))
 }
 
-/// Removed and added referrers; a tag that names another digest now makes a pair.
+/// The removed and added referrers. A tag whose digest has changed gives one pair of old and new.
 fn referrers_differ(old: &[Referrer], new: &[Referrer]) -> Vec<(Option<Digest>, Option<Digest>)> {
     let without = |all: &[Referrer], others: &[Referrer]| -> Vec<Referrer> {
         let others: BTreeSet<&Digest> = others.iter().map(|referrer| &referrer.digest).collect();
         all.iter().filter(|referrer| !others.contains(&referrer.digest)).cloned().collect()
     };
-    let (gone, mut come) = (without(old, new), without(new, old));
+    let (removed, mut added) = (without(old, new), without(new, old));
     let mut pairs = Vec::new();
-    for gone in gone {
-        let next = come.iter().position(|come| come.tag.is_some() && come.tag == gone.tag);
-        pairs.push((Some(gone.digest), next.map(|next| come.remove(next).digest)));
+    for removed in removed {
+        let successor = added.iter().position(|added| added.tag.is_some() && added.tag == removed.tag);
+        pairs.push((Some(removed.digest), successor.map(|at| added.remove(at).digest)));
     }
-    pairs.extend(come.into_iter().map(|come| (None, Some(come.digest))));
+    pairs.extend(added.into_iter().map(|added| (None, Some(added.digest))));
     pairs
 }
 

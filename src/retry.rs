@@ -1,4 +1,4 @@
-//! How often a request is retried, and when: the one place that counts attempts.
+//! When and how often a request is retried. Attempts are counted only here.
 
 mod waits;
 
@@ -24,7 +24,7 @@ pub struct Backoff {
     pub attempts: u32,
     /// The pause after the first attempt; it doubles each time, with jitter.
     pub first: Duration,
-    /// The longest pause between two attempts at a host in trouble; for one object it is 8 seconds at most.
+    /// The longest pause between two attempts at a host in trouble. For one object it is at most 8 seconds.
     pub longest: Duration,
 }
 
@@ -34,18 +34,18 @@ impl Default for Backoff {
     }
 }
 
-/// The attempts at one object that a healthy host fails to serve.
+/// The attempts at one object.
 #[derive(Debug)]
 pub(crate) struct Tries {
     backoff: Backoff,
     pauses: ExponentialBackoff,
     /// Failures since the count was last renewed.
     failures: u32,
-    /// Set if all of them were due to trouble of the host: the time of the first.
+    /// The time of the first failure, if all failures were due to trouble of the host.
     troubled: Option<Instant>,
     /// Attempts in total.
     made: u32,
-    /// Whether the next attempt that the host can't have seen is free; only the first one is.
+    /// Whether an attempt that didn't reach the host isn't counted yet; this applies once.
     is_unseen_free: bool,
 }
 
@@ -84,7 +84,7 @@ impl Tries {
         if !error.retry() {
             return Err(error.with_attempts(self.made));
         }
-        // Trouble of a host is waited for, and a few quick attempts would be no wait.
+        // A host in trouble gets time, because a few quick attempts wouldn't be enough.
         let is_worth_more = match error.trouble() {
             Some(patience) => self.troubled.get_or_insert_with(Instant::now).elapsed() < patience,
             None => {
@@ -99,7 +99,7 @@ impl Tries {
         Ok(())
     }
 
-    /// Records new progress: failures are counted from here on.
+    /// Records progress: the count of failures starts again.
     pub(crate) fn renew(&mut self) {
         (self.failures, self.troubled) = (0, None);
         self.pauses = self.backoff.pauses();

@@ -114,8 +114,8 @@ pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     lines
 }
 
-/// Where to break `word`, so that the first part has at most `columns` columns: after a slash, or else after another mark, if
-/// there is one nearby.
+/// Where to break `word` so that the first part has at most `columns` columns: after a slash, or else after another
+/// separator in the second half of that part.
 fn end_of_piece(word: &str, columns: usize) -> usize {
     let most = head(word, columns).len();
     let after = |marks: &[char]| word[..most].rfind(marks).map(|mark| mark + 1).filter(|end| end * 2 > most);

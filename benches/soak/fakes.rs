@@ -1,4 +1,4 @@
-//! The registries of the soak, in a process of their own, and what goes wrong with them.
+//! The registries of the soak test, in a separate process, and their faults.
 
 use std::io;
 use std::process::{ExitCode, Stdio};
@@ -22,7 +22,7 @@ use transship::store::memory::Memory;
 
 use crate::images::{Image, image};
 
-/// The first argument of this program where it is to be the registries.
+/// The first argument that makes this program serve the registries.
 pub(crate) const ROLE: &str = "registries";
 
 /// One request in so many fails.
@@ -37,7 +37,7 @@ pub(crate) fn one(n: usize) -> (String, String, Image) {
     (format!("apps/{}", n % REPOSITORIES), format!("v{n}"), image)
 }
 
-/// The registries, as the program that uses them sees them.
+/// A handle to the process of the registries.
 pub(crate) struct Fakes {
     pub(crate) source: Registry,
     pub(crate) target: Registry,
@@ -73,7 +73,7 @@ impl Fakes {
     }
 }
 
-/// Is the registries, until nobody asks any more.
+/// Serves the registries until stdin is closed.
 pub(crate) async fn serve(images: usize) -> io::Result<ExitCode> {
     let (source, target, faults) = (Memory::new(), Memory::new(), Faults::default());
     for n in 0..images {
@@ -98,7 +98,7 @@ pub(crate) async fn serve(images: usize) -> io::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What goes wrong: always with the same requests by their number, in turn in one of six ways.
+/// Fails requests in one of six ways in turn; the number of a request decides whether it fails.
 #[derive(Debug, Clone, Default)]
 struct Faults {
     requests: Arc<AtomicU64>,
@@ -113,11 +113,12 @@ impl Faults {
 
 async fn pass(State(faults): State<Faults>, request: Request, next: Next) -> Response {
     let number = faults.requests.fetch_add(1, Ordering::Relaxed);
-    // Neighbours differ: the finalizer of SplitMix64.
+    // The finalizer of SplitMix64 gives adjacent numbers different results.
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let chance = mixed ^ (mixed >> 31);
-    // An upload is given up once, and not by who was never told of it: that isn't what is tried here.
+    // A DELETE is sent only once, and a client that got no answer to its POST can't send one. Both would leave uploads
+    // open at the end, so these requests get other faults or none.
     let (is_end, is_begin) = (request.method() == Method::DELETE, request.method() == Method::POST);
     if !chance.is_multiple_of(ONE_IN) || is_end {
         return next.run(request).await;
@@ -129,7 +130,7 @@ async fn pass(State(faults): State<Faults>, request: Request, next: Next) -> Res
         3 => instead(StatusCode::GATEWAY_TIMEOUT, request).await,
         4 => broken(next.run(request).await).await,
         _ if is_begin => instead(StatusCode::BAD_GATEWAY, request).await,
-        // It is done, and nobody hears of it.
+        // The work is done, but the answer is lost.
         _ => {
             next.run(request).await;
             StatusCode::BAD_GATEWAY.into_response()

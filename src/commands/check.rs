@@ -1,8 +1,8 @@
-//! `check`: verifies, before anything is copied, what a sync needs: host by host, repository by repository.
+//! `check`: verifies what a sync needs, for each host and each repository, before anything is copied.
 //!
-//! It sends the same requests as a run, through the same code: the pins or names of the images, their referrers by
-//! every method, and, if that costs no pull, one blob. At a target it opens an upload and cancels it. It creates
-//! nothing and leaves nothing behind.
+//! It sends the same requests as a run, through the same code: for each image its pin or name, for its referrers every
+//! method of listing them, and one blob if that costs no pull. At a target it opens an upload and cancels it. It
+//! creates nothing and leaves nothing behind.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,7 +51,7 @@ enum Role {
     Target,
 }
 
-/// Settings that aren't used often belong to a host that is spelled differently.
+/// Warns of settings for hosts that aren't in use: often the host is misspelled.
 fn warn_of_unused(session: &Session) {
     for host in &session.unused {
         let used = session.used.iter().filter(|used| used.is_host());
@@ -67,9 +67,9 @@ type Needs = BTreeMap<(Repository, Role), Need>;
 /// What a run requests from a repository.
 #[derive(Debug, Default)]
 struct Need {
-    /// The names under which images are read or set. Empty if a selection hasn't picked tags yet.
+    /// The tags and digests to read or push. Empty if no tag has been selected yet.
     names: Vec<Selector>,
-    /// Whether referrers are requested, and whether each image must have one.
+    /// Whether referrers are requested. `requires_referrers`: each image must have one.
     wants_referrers: bool,
     requires_referrers: bool,
 }
@@ -82,7 +82,7 @@ impl Need {
     }
 }
 
-/// The needs of each host: sources in the order of the list, then targets.
+/// What a run needs from each host: sources in the order of the list, then targets.
 fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs)> {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
     for Entry { rule, images, .. } in entries(images, lock) {
@@ -113,7 +113,7 @@ fn needs(images: &[ImageRule], lock: &Lock, only: &Only) -> Vec<(Registry, Needs
     hosts
 }
 
-/// A failed connection or login is reported once for the host, not for each repository.
+/// Checks one host. A failed connection or login is reported once, not for each repository.
 async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Vec<Check> {
     if let Some(directory) = registry.directory() {
         return check_layout(session, registry, directory, needs).await;
@@ -153,7 +153,7 @@ async fn check_host(session: &Session, registry: &Registry, needs: &Needs) -> Ve
     checks
 }
 
-/// One check is enough for all images: a layout is one directory.
+/// Checks a layout. One check covers all images, because a layout is one directory.
 async fn check_layout(session: &Session, layout: &Registry, directory: &Path, needs: &Needs) -> Vec<Check> {
     let about = |right, proof| Check { host: layout.to_string(), repository: None, right, proof };
     if !tokio::fs::try_exists(directory).await.unwrap_or(true) {
@@ -171,7 +171,7 @@ async fn logins(session: &Session, host: &Host, needs: &Needs) -> Vec<Probe> {
     session.stop.run_until_cancelled(host.probe_logins(&repositories)).await.unwrap_or_default()
 }
 
-/// `version` is that of a Harbor.
+/// The proof of a login; `version` is the version of a Harbor.
 fn logged_in(login: Login, account: Option<String>, version: Option<String>) -> Proof {
     let note = match login {
         Login::Accepted => {
@@ -183,8 +183,8 @@ fn logged_in(login: Login, account: Option<String>, version: Option<String>) -> 
         }
         Login::Anonymous => Some("anonymous: there are no credentials for it".to_owned()),
         Login::Unasked => {
-            let whose = account.map_or_else(|| "those given".to_owned(), |account| format!("those of {account},"));
-            let why = format!("it asks for no credentials, so that {whose} could not be tried");
+            let whose = account.map_or_else(|| "those given".to_owned(), |account| format!("those of {account}"));
+            let why = format!("it asks for no credentials, so {whose} couldn't be tried");
             return Proof::Unknown { why, hint: None };
         }
     };
@@ -225,7 +225,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
     checked.concat()
 }
 
-/// One line for all images of a repository, and one for each that isn't available.
+/// Checks the images of a source: one line for the repository, and one for each image that isn't available.
 async fn check_source(session: &Session, repository: &Repository, need: &Need) -> Vec<(Right, Proof)> {
     if need.names.is_empty() {
         let why = "no tag of it is pinned yet, so there is none to check".to_owned();
@@ -259,15 +259,16 @@ async fn check_source(session: &Session, repository: &Repository, need: &Need) -
     proofs.into_iter().map(|proof| (Right::Pull, proof)).collect()
 }
 
-/// The proof for `images` whose referrers were requested; `None` if everything is as expected.
+/// The proof for the `referrers` of `images`; `None` if they are as expected.
 fn referrers_proof(
     repository: &Repository,
     need: &Need,
     images: &[Descriptor],
     referrers: &[Arc<Found>],
 ) -> Option<Proof> {
-    let lacking = images.iter().zip(referrers).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
-    if let Some((image, found)) = lacking
+    let unsigned =
+        images.iter().zip(referrers).find(|(_, found)| need.requires_referrers && found.referrers.is_empty());
+    if let Some((image, found)) = unsigned
         && (found.withheld.is_some() || !image.media_type.is_index())
     {
         let attempted = format!("find referrers of {} in {repository}", image.digest);
@@ -302,7 +303,7 @@ async fn check_blob(session: &Session, repository: &Repository, root: &Digest) -
     Ok(())
 }
 
-/// A pinned image may no longer be upstream.
+/// `error`, with advice if the pinned image is no longer upstream.
 fn explain_missing_pin(repository: &Repository, error: Error) -> Error {
     if error.kind() != Kind::NotFound {
         return error;
@@ -313,7 +314,7 @@ fn explain_missing_pin(repository: &Repository, error: Error) -> Error {
         .with_hint(format!("run `transship update {repository}` to pin what is upstream now"))
 }
 
-/// A missing tag is expected before the first sync; a refusal isn't.
+/// Checks a target. A missing tag is expected before the first sync; a refusal isn't.
 async fn check_target(session: &Session, repository: &Repository, names: &[Selector]) -> Vec<(Right, Proof)> {
     let mut proofs = Vec::new();
     if let Some(name) = names.first() {
@@ -330,7 +331,7 @@ async fn check_target(session: &Session, repository: &Repository, names: &[Selec
         proofs.extend(proof.map(|proof| (Right::Pull, proof)));
     }
     if !session.stop.is_cancelled() {
-        // Not cancelled in between, so that the upload it opens is cancelled again.
+        // This isn't interrupted, so that an opened upload is always cancelled.
         let opened = async {
             let target = session.stores.target(repository)?;
             let upload = target.open_upload().await?;

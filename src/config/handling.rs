@@ -18,7 +18,7 @@ pub(super) struct Written<'a> {
     missing_attestations: Option<&'a str>,
 }
 
-/// Both maps have these fields, and serde can't share them without losing unknown keys and positions.
+/// Both maps have these fields. With serde's `flatten`, unknown keys and positions would be lost.
 macro_rules! written_in {
     ($($map:ty),+) => {$(
         impl<'a> From<&'a $map> for Written<'a> {
@@ -87,7 +87,7 @@ fn one_of<T: Copy>(words: &[(&str, T)], text: Option<&str>, path: &KeyPath, find
     known
 }
 
-/// Sorted, so that the same platforms are the same pin. `[all]` is the same as no list, to override `defaults`.
+/// The platforms, sorted, so that the same set gives the same pin. `[all]` overrides `defaults` and gives no list.
 fn platforms(texts: &[String], path: &KeyPath, findings: &mut Findings<'_>) -> Vec<Platform> {
     let all = "write platforms: [all] to mirror all of them";
     if texts.is_empty() {

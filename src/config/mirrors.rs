@@ -8,8 +8,8 @@ use super::{ImageRule, Mirror, TargetRoot};
 use crate::oci::{Registry, Repository};
 use crate::yaml::KeyPath;
 
-/// The mirrors of each registry that has some, in the order in which they are asked. Invalid host names are
-/// reported elsewhere.
+/// The mirrors of each registry that has any, in the order in which they are tried. Invalid host names are reported
+/// elsewhere.
 pub(super) fn all(
     raw: Option<&BTreeMap<String, Option<RawRegistry>>>,
     images: &[ImageRule],

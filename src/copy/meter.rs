@@ -1,7 +1,7 @@
-//! Counts the bytes that have to be copied, as far as they are known, and the copied ones, for the progress only.
+//! Counts the bytes to copy, as far as they are known, and the copied bytes. Only the progress display uses this.
 //!
-//! A blob is expected once in each target registry, when the first manifest that names it is read, on behalf of the image that
-//! it belongs to. It is spared when it turns out to be there or is mounted. A transfer that fails has moved nothing.
+//! A blob is expected once in each target registry. It is attributed to the image whose manifest names it first. It
+//! counts as spared if it turns out to be there, or is mounted. A failed transfer counts no bytes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

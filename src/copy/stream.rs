@@ -57,8 +57,8 @@ pub(super) async fn open(source: &Arc<dyn Source>, blob: &Descriptor) -> Result<
     Ok(futures::stream::iter(first).chain(stream).boxed())
 }
 
-/// The verified bytes of `blob`; `opened` is the first stream from `source`. `context.reached` tracks the number of bytes
-/// read.
+/// The verified bytes of `blob`; `opened` is the first stream from `source`. `context.reached` tracks the number of
+/// bytes read.
 pub(super) fn verified(
     source: Arc<dyn Source>,
     blob: Descriptor,

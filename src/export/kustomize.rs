@@ -1,8 +1,7 @@
 //! Kustomize: a component with an `images:` transformer, pinned by digest.
 //!
-//! Kustomize matches a name literally, as a pattern before an optional tag and digest. An entry for a repository would
-//! give all of its tags one digest. So each entry includes the tag in its name, and there is one entry for each
-//! spelling.
+//! Kustomize takes `name` as a pattern that is followed by an optional tag and digest. An entry for a repository would
+//! give all its tags the same digest. So each entry has the tag in its name, and each spelling has an entry.
 
 use std::collections::BTreeSet;
 
@@ -91,15 +90,14 @@ fn spellings(repository: &Repository) -> Vec<String> {
     paths.iter().map(ToString::to_string).chain(with_registry).collect()
 }
 
-/// A name, escaped for kustomize, which reads it as a pattern. It is escaped if it contains brackets or would also
-/// match another name.
+/// `name` as a pattern for kustomize. It is escaped only if it contains brackets or would also match another name.
 fn pattern(name: &str, all: &BTreeSet<&str>) -> String {
     let (text, end) = name.strip_suffix('$').map_or((name, ""), |text| (text, "$"));
-    let could_be = |other: &&&str| {
+    let could_match = |other: &&&str| {
         let other = other.strip_suffix('$').unwrap_or(other);
         other != text && other.len() == text.len() && other.chars().zip(text.chars()).all(|(o, t)| t == '.' || o == t)
     };
-    if !text.contains('[') && !all.iter().any(|other| could_be(&other)) {
+    if !text.contains('[') && !all.iter().any(|other| could_match(&other)) {
         return name.to_owned();
     }
     let escape =

@@ -17,7 +17,7 @@ pub use location::Location;
 pub(crate) use place::Place;
 pub use place::Registry;
 
-/// Why a text isn't a reference, or not the wanted part of one.
+/// Why a text isn't a reference, or isn't the expected part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Not `host[:port]`.
@@ -36,10 +36,10 @@ pub enum ReferenceError {
         /// The character.
         sign: String,
     },
-    /// An image that isn't in a registry, or one with the prefix of another tool.
+    /// An image that isn't in a registry, or a reference with another tool's prefix.
     #[error("`{0}` isn't the reference of an image in a registry: {1}")]
     Transport(String, &'static str),
-    /// A tag with a `+`, as a version has it.
+    /// A tag with a `+`, as in a version.
     #[error("`{0}` isn't a tag: + isn't allowed, and Helm and others store it as `{1}`")]
     Plus(String, String),
     /// A tag that violates the grammar.
@@ -160,7 +160,7 @@ impl FromStr for Tag {
     }
 }
 
-/// A repository with a tag, a digest, or both: then the digest identifies the content, and the tag is its name.
+/// A repository with a tag, a digest, or both. With both, the digest identifies the content, and the tag names it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     repository: Repository,
@@ -168,7 +168,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// Selects a manifest: `<reference>` of the distribution specification.
+/// A tag or a digest: `<reference>` in the distribution specification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Selector {
     /// By a name that may move.

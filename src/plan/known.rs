@@ -1,5 +1,5 @@
-//! The contents of the images that are right at their targets, as far as the manifests in the cache tell: what they consist
-//! of can be mounted for other images.
+//! The content of images that are up to date at their targets, as far as their manifests are in the cache. Other
+//! images can mount it.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Questions to the targets that don't depend on the pins, asked while the sources are being resolved: at a distance
-//! that saves one round trip of two.
+//! Requests to the targets that don't depend on the pins. They are sent while the sources are being resolved, which
+//! saves one of two round trips.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -15,10 +15,10 @@ use crate::error::{Result, unless_stopped};
 use crate::oci::{Repository, Selector, Tag};
 use crate::store::Held;
 
-/// The questions, with the answers so far.
+/// Early requests to the targets, and the answers so far.
 pub struct Prefetch<'a>(MaybeDone<BoxFuture<'a, Answers>>);
 
-/// What the targets have under tags that this run may set, as far as they were asked.
+/// The answers about tags that this run may set.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     pub(super) lists: Lists,
@@ -32,18 +32,18 @@ impl fmt::Debug for Prefetch<'_> {
 }
 
 impl<'a> Prefetch<'a> {
-    /// Asks about the tags of `request`, whose lock is that from before the run. Sends nothing before
+    /// Prepares the requests about the tags of `request`, whose lock is the one from before the run. They are sent by
     /// [`Prefetch::during`].
     pub fn new(request: Request<'a>) -> Self {
         Self(maybe_done(ask(request).boxed()))
     }
 
-    /// Asks nothing.
+    /// Sends no requests.
     pub fn nothing() -> Self {
         Self(MaybeDone::Future(future::ready(Answers::default()).boxed()))
     }
 
-    /// Asks until `work` is done.
+    /// Sends requests until `work` is done.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
         let work = pin!(work);
         match select(work, &mut self.0).await {
@@ -52,7 +52,7 @@ impl<'a> Prefetch<'a> {
         }
     }
 
-    /// All answers.
+    /// Waits for all answers.
     pub(super) async fn finish(mut self) -> Answers {
         (&mut self.0).await;
         std::pin::Pin::new(&mut self.0).take_output().unwrap_or_default()
@@ -60,7 +60,7 @@ impl<'a> Prefetch<'a> {
 }
 
 impl Answers {
-    /// What the target has under the tag of `want`, if it was asked.
+    /// What the target has under the tag of `want`; `None` if no request was sent.
     pub(super) fn held(&self, want: &Want<'_>) -> Option<Result<Held>> {
         let tag = want.tag.clone()?;
         self.held.get(&(want.target.clone(), tag)).cloned()

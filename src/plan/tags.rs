@@ -1,5 +1,4 @@
-//! The tags of target repositories to which nothing was mirrored before. If a tag isn't listed, it isn't checked
-//! separately.
+//! Tag lists of target repositories to which nothing was mirrored before. A tag that isn't listed needs no HEAD.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,14 +10,12 @@ use crate::desired::Want;
 use crate::error::{Kind, unless_stopped};
 use crate::oci::{Repository, Tag};
 
-/// The tags of the repositories that were asked for a list; `None` if they don't fit on one page or the request
-/// failed.
+/// The tags of each repository whose list was requested; `None` if they don't fit on one page or the request failed.
 #[derive(Debug, Default)]
 pub(super) struct Lists(HashMap<Repository, Option<HashSet<Tag>>>);
 
 impl Lists {
-    /// Lists the tags of further repositories for which the lock had no pin before this run: most likely they don't
-    /// exist.
+    /// Adds the tag lists of repositories for which the lock had no pin before this run: most likely they don't exist.
     pub(super) async fn with_new<'w, 'r: 'w>(
         mut self,
         request: Request<'_>,
@@ -41,16 +38,16 @@ impl Lists {
         self
     }
 
-    /// Whether the list shows that the repository lacks the tag of `want`. A tag that must not be replaced is
-    /// checked all the same, because lists may be outdated.
+    /// Whether the list shows that the repository lacks the tag of `want`. Lists may be outdated, so this is `false`
+    /// for a tag that must not be replaced.
     pub(super) fn lacks(&self, want: &Want<'_>) -> bool {
         let list = self.0.get(want.target).and_then(Option::as_ref);
         let may_replace = want.handling.overwrite == Overwrite::Replace;
         list.zip(want.tag.as_ref()).is_some_and(|(list, tag)| may_replace && !list.contains(tag))
     }
 
-    /// Whether `repository` lists no tag; requested now, unless it was before. If that can't be determined, it
-    /// counts as having some, which only costs more checks later.
+    /// Whether `repository` has no tags. Requests the list unless it is known. A list that can't be read counts as
+    /// not empty, which only costs more checks later.
     pub(super) async fn is_empty(&self, request: Request<'_>, repository: &Repository) -> bool {
         match self.0.get(repository) {
             Some(list) => list.as_ref().is_some_and(HashSet::is_empty),

@@ -1,8 +1,8 @@
 //! Dockerfiles and Containerfiles, by the Dockerfile reference: parser directives, continued lines, here-documents,
 //! `ARG` before and in stages, `FROM`, `COPY --from`, `RUN --mount=from=`, `# syntax=`.
 //!
-//! Existing parsers support neither here-documents nor the escape directive, so their positions are wrong after
-//! one. Only instructions that name images are parsed here; the rest is skipped.
+//! Existing parsers don't support here-documents and the escape directive, so they report wrong positions after them.
+//! Only instructions that name images are parsed here; the rest is skipped.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -46,7 +46,7 @@ struct Directives {
     end: usize,
 }
 
-/// `# key=value` in the first lines, up to any other line.
+/// The directives `# key=value`, which end at the first other line.
 fn directives(source: &str) -> Directives {
     let bom = source.len() - source.trim_start_matches('\u{feff}').len();
     let mut directives = Directives { all: Vec::new(), escape: '\\', end: bom };

@@ -31,7 +31,7 @@ const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
 pub struct RegistryStore {
     host: Arc<Host>,
     repository: Repository,
-    /// Tags all its errors.
+    /// The side that all its errors name.
     side: Side,
     /// Whether to wait while the registry is in trouble.
     waits: bool,
@@ -153,7 +153,7 @@ impl Source for RegistryStore {
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let request = self.request(Action::FindBlob, digest.as_str(), &format!("blobs/{digest}"))?;
         match self.host.send(&request).await {
-            // The length of a HEAD answer may be that of its own empty body.
+            // Some registries answer a HEAD with the length of its empty body.
             Ok(answer) => match length(&answer).filter(|size| *size > 0 || digest.matches(b"")) {
                 Some(size) => Ok(Some(size)),
                 None => Err(request.error(Kind::Invalid, "the answer has no length")),
@@ -295,12 +295,12 @@ impl Target for RegistryStore {
         // A mount only saves an upload, so it isn't retried.
         match self.host.attempt(&request).await {
             Ok(answer) if answer.status.as_u16() == 201 => Ok(Mount::Mounted),
-            // Any other success status is no confirmation that an upload was opened.
+            // No other success status means that an upload was opened.
             Ok(answer) if answer.status.as_u16() == 202 => Ok(Mount::Declined(self.upload_of(&request, &answer).ok())),
             Ok(_) => Ok(Mount::Declined(None)),
             // A full quota refuses an upload, too.
             Err(error) if matches!(error.kind(), Kind::QuotaExceeded | Kind::Interrupted) => Err(error),
-            // Whatever prevents the mount, a plain upload may work.
+            // An upload may succeed even if a mount fails.
             Err(error) => {
                 tracing::debug!("{error}: uploading instead");
                 Ok(Mount::Declined(None))
@@ -319,7 +319,7 @@ impl Target for RegistryStore {
                     found.map_or_else(Held::Withheld, Held::Manifest)
                 }
             }),
-            // Without a login, or with one that is rejected, a push fails too.
+            // A push fails, too, if the login is missing or rejected.
             Err(error) if error.kind() == Kind::Unauthorized && self.host.has_asked_for_credentials() => Err(error),
             Err(error) if error.is_refusal() => Ok(Held::Unknown(error)),
             Err(error) => Err(error),

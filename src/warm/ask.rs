@@ -27,7 +27,7 @@ pub(super) struct Caches {
     questions: Semaphore,
     transfers: Semaphore,
     sizes: OnceMap<(Repository, Digest), Result<Option<u64>>>,
-    /// The blobs that were read; images share them.
+    /// The blobs that were read, for all images that share them.
     pub(super) read: OnceMap<(Repository, Digest), Result<()>>,
 }
 
@@ -81,7 +81,7 @@ impl Caches {
         unless_stopped(&self.stop, worked).await
     }
 
-    /// The digest of an image's tag: the first request to its repository.
+    /// Compares the image's tag at the cache with the pin. This is the first request to its repository.
     pub(super) async fn tag(&self, transfer: &Transfer) -> Result<Option<CachedTag>> {
         let Some(tag) = &transfer.tag else { return Ok(None) };
         let name = Selector::Tag(tag.clone());
@@ -98,7 +98,7 @@ impl Caches {
         asked.map_err(|error| error.at(Stage::Plan))
     }
 
-    /// Whether the cache answers for the manifest `digest`: one HEAD.
+    /// Whether the cache answers a HEAD for the manifest `digest`.
     pub(super) async fn answers_to(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
         let name = Selector::Digest(digest.clone());
         match self.ask(repository, |cache| async move { cache.resolve(&name).await }).await {
@@ -108,7 +108,7 @@ impl Caches {
         }
     }
 
-    /// Whether the cache answers for `blob`, with its size: one HEAD per run.
+    /// Whether the cache answers a HEAD for `blob` with the right size. Sends one request per run.
     pub(super) async fn has_blob(self: &Arc<Self>, repository: &Repository, blob: &Descriptor) -> Result<bool> {
         let key = (repository.clone(), blob.digest.clone());
         let work = {

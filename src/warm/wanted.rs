@@ -10,7 +10,7 @@ use crate::oci::{Descriptor, Reference, Tag};
 use crate::plan::{Action, Planned, Transfer};
 use crate::select::Only;
 
-/// Each pair of image and cache. An image that isn't in the lock fails: its digest is unknown.
+/// Each pair of image and cache. An image without a pin fails, because its digest is unknown.
 pub(super) fn wanted(images: &[ImageRule], lock: &Lock, caches: &[TargetRoot], only: &Only) -> Vec<Planned> {
     let mut seen = HashSet::new();
     let mut wanted = Vec::new();
@@ -42,7 +42,7 @@ fn at(cache: &TargetRoot, source: &Reference, tag: Option<&Tag>, pin: &LockedIma
             return failed(source.to_string(), cache, error);
         }
     };
-    // Even if only some platforms are mirrored, a cache serves the upstream's index.
+    // A cache serves the index of the upstream, even if only some platforms are mirrored.
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
     let transfer = Transfer::new(source.clone(), root, repository, tag.cloned(), Action::UpToDate);
     Planned::Image(Transfer { handling: handling.clone(), ..transfer })

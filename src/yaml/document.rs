@@ -1,4 +1,4 @@
-//! Parser events → a tree with positions.
+//! Builds a tree with positions from parser events.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,9 +7,9 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::{KeyPath, Position, Problem, Segment};
 
-/// The deepest key of this program has seven levels.
+/// The deepest level of nesting. The program's own files need seven.
 const MAX_DEPTH: usize = 32;
-/// How many values all aliases together may expand to: enough for a shared list, too few for an attack.
+/// The number of values that all aliases together may expand to: enough for shared lists, too few for an attack.
 const MAX_ALIASED: usize = 10_000;
 
 /// A value and its start.
@@ -173,7 +173,7 @@ impl Builder {
         Problem::new(at, self.path(), message)
     }
 
-    /// Only YAML's own tags are accepted, such as `!!str`; they have no effect, as text is kept literally.
+    /// Refuses all tags but YAML's own, such as `!!str`, which have no effect because scalars stay text.
     fn refuse_tag(&self, tag: Option<&saphyr_parser::Tag>, at: Position) -> Result<(), Problem> {
         match tag {
             Some(tag) if !tag.is_yaml_core_schema() => {

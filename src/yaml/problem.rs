@@ -87,7 +87,7 @@ impl Problem {
         Self { line: at.line, column: at.column, path, message: message.into(), hint: None, excerpt: None }
     }
 
-    /// Adds its line of `text`, unless that may contain a secret.
+    /// Adds the line of `text` that has the problem, unless it may contain a secret.
     fn quoting(mut self, text: &str) -> Self {
         const SECRETS: [&str; 4] = ["password", "token", "username", "proxy"];
         let is_secret = |key: &str| SECRETS.iter().any(|secret| key.to_lowercase().contains(secret));
@@ -148,7 +148,7 @@ impl Problems {
         format!("{}:{line}:{column}: {}{}", self.origin, escape(&path), escape(message))
     }
 
-    /// As `Display`, with the line below each problem, and a caret at the column.
+    /// Like `Display`, with the line of the file below each problem and a caret at the column.
     pub fn annotated(&self) -> String {
         let mut text = String::new();
         for problem in &self.problems {

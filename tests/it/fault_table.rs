@@ -27,7 +27,7 @@ use crate::support::cli::Run;
 const MAX_WAIT: Duration = Duration::from_secs(6);
 /// The time limit of a run: the waiting time for hosts, and the rest of the work on a busy machine.
 const BOUND: Duration = Duration::from_secs(120);
-/// Of how many pairs one is tried.
+/// One of so many pairs is tried.
 const STRIDE: usize = 5;
 /// Cells at once: most of them wait.
 const AT_ONCE: usize = 8;
@@ -44,9 +44,9 @@ struct Figures {
 
 /// One line of a report: an image at a target.
 struct Outcome {
-    /// `a:1`; `tools` where the tags aren't known.
+    /// `a:1`, or `tools` if the tags aren't known.
     source: String,
-    /// `None` where the report knows no target.
+    /// `None` if the report names no target.
     target: Option<usize>,
     failed: bool,
     error: String,
@@ -77,7 +77,7 @@ fn outcomes(run: &Run, world: &World) -> Vec<Outcome> {
     images.iter().map(read).collect()
 }
 
-/// How many requests of each kind a run without faults sends, and that it is as frugal as can be.
+/// Counts the requests of each kind in a run without faults, and checks that the run sends no unnecessary ones.
 async fn without_faults(corpus: &Corpus) -> HashMap<Kind, usize> {
     let plot = Plot::new(None, 0);
     let world = World::start(corpus, &plot, None).await;
@@ -126,7 +126,7 @@ async fn try_cell(cell: Cell, corpus: &Corpus, count: usize) -> Figures {
             }
         }
     }
-    // If all connections break, those of other requests do too.
+    // If all connections break, other requests fail, too.
     let is_minimal = cell.cost == Cost::Nothing && cell.fault != Fault::NoConnection;
     figures.judge_requests(&plot.seen(), corpus, is_minimal);
     figures
@@ -158,21 +158,24 @@ impl Figures {
         if (run.code == 0) != (self.failed == 0) {
             self.wrong.push(format!("exit {} with {} failures", run.code, self.failed));
         }
-        // A registry that reports no referrers has none.
-        let is_told_of_none = matches!((cell.kind, cell.fault), (Kind::Resolve, Fault::Status(404)));
-        let with_referrers = cell.kind != Kind::Referrers && !is_told_of_none;
+        // A fallback tag that isn't found means that there are no referrers.
+        let has_no_fallback_tag = matches!((cell.kind, cell.fault), (Kind::Resolve, Fault::Status(404)));
+        let with_referrers = cell.kind != Kind::Referrers && !has_no_fallback_tag;
         for target in 0..2 {
             for entry in corpus.entries.iter() {
                 let of = |outcome: &&Outcome| outcome.is_of(entry) && outcome.target.is_none_or(|at| at == target);
                 let Some(outcome) = outcomes.iter().find(of) else {
-                    self.wrong.push(format!("nothing is told of {}:{}", entry.repository, entry.tag));
+                    self.wrong.push(format!("the report lacks {}:{}", entry.repository, entry.tag));
                     continue;
                 };
                 if outcome.failed {
                     continue;
                 }
                 if let Some(what) = world.lacks(target, entry, with_referrers && !outcome.lacks_referrers).await {
-                    self.wrong.push(format!("{} is said to be at target {target} and lacks {what}", outcome.source));
+                    self.wrong.push(format!(
+                        "{} is reported as complete at target {target}, but lacks {what}",
+                        outcome.source
+                    ));
                 }
             }
         }
@@ -182,15 +185,15 @@ impl Figures {
         }
     }
 
-    /// Checks the requests: no manifest twice, none before its content; if nothing may fail, no blob more often than
-    /// the faults explain.
+    /// Checks the requests: no manifest is pulled twice or pushed before its content. If nothing may fail, a blob is
+    /// read again only after a fault.
     fn judge_requests(&mut self, seen: &[Seen], corpus: &Corpus, is_minimal: bool) {
         let mut pulls: HashMap<&str, usize> = HashMap::new();
         let pulled = seen.iter().filter(|seen| seen.kind == Some(Kind::Manifest) && seen.status == Some(200));
         for seen in pulled.filter(|seen| !seen.hit && seen.path.contains("sha256:")) {
             *pulls.entry(&seen.path).or_default() += 1;
         }
-        // A token that has expired is refused in every upload that came with it, and each needs its bytes again.
+        // Every upload with an expired token is rejected, and its blob has to be read again.
         let is_refused = |seen: &&Seen| seen.hit || seen.kind == Some(Kind::Upload) && seen.status == Some(401);
         let hits = seen.iter().filter(is_refused).count();
         let twice: Vec<_> = pulls.iter().filter(|(_, count)| **count > 1).collect();
@@ -198,7 +201,7 @@ impl Figures {
             self.wrong.push(format!("pulled twice: {twice:?}"));
         }
         let is_push = |seen: &&Seen| seen.method == "PUT" && seen.path.contains("/manifests/");
-        // This is the targets' answer to missing content.
+        // The targets answer 400 if content is missing.
         for seen in seen.iter().filter(is_push).filter(|seen| !seen.hit && seen.status == Some(400)) {
             self.wrong.push(format!("a push is refused: {} {:?}", seen.path, seen.status));
         }
@@ -251,7 +254,7 @@ async fn every_fault_costs_what_it_may_and_no_more() {
     });
     let began = Instant::now();
     let mut tried: Vec<_> = tried.buffer_unordered(AT_ONCE).collect().await;
-    // A busy machine isn't the program's fault.
+    // A cell that took too long is repeated alone: the machine may have been busy.
     for (cell, figures) in &mut tried {
         if matches!(figures, Ok(figures) if figures.seconds > BOUND.as_secs_f64()) {
             *figures = Ok(try_cell(*cell, &corpus, counts[&cell.kind]).await);

@@ -77,8 +77,8 @@ impl Front {
 
 const TAGS: usize = 40;
 
-/// Mirrors [`TAGS`] images between two such registries, and once more when nothing is to be done; the connections of the first
-/// run and of the second, to the source and to the target.
+/// Mirrors [`TAGS`] images between two such registries, and runs again with nothing left to do. Returns for each run
+/// the number of connections to the source and to the target.
 async fn mirrored_twice(more: &str) -> Option<[(usize, usize); 2]> {
     let (source, target) = (Front::start(more).await?, Front::start(more).await?);
     let mut images = Vec::new();
@@ -118,8 +118,8 @@ async fn short_requests_share_one_connection() {
     assert_eq!(warm, (1, 1), "a run that finds nothing to do");
 }
 
-/// nginx says goodbye (GOAWAY) after each few requests, as it does by default after a thousand. What it swallows then is given
-/// up after `idle_timeout`, and sent again.
+/// nginx sends GOAWAY after 30 requests (by default after a thousand). Requests that it drops then time out after
+/// `idle_timeout`, and are sent again.
 #[tokio::test]
 async fn requests_continue_on_new_connections_after_goaway() {
     mirrored_twice("keepalive_requests 30;").await;

@@ -1,4 +1,5 @@
-//! Pull quotas, as Docker Hub has them: what fits is copied, nothing meets a 429, and the rest comes later.
+//! Pull quotas, as at Docker Hub: images within the quota are copied, no request gets a 429, and the rest is copied
+//! by a later run.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use crate::support::scene::statuses;
 use crate::support::script::Fault;
 use crate::support::stores;
 
-/// An origin behind a front that counts, a target, and a folder to run in.
+/// An origin behind a proxy that counts pulls, a target, and a folder to run in.
 struct Limited {
     origin: Registry,
     hub: Hub,
@@ -30,7 +31,7 @@ impl Limited {
         image.push(&self.origin.inside(name), tag).await;
     }
 
-    /// mirror.yaml with these entries, and so many pulls kept for others.
+    /// Writes mirror.yaml with these entries, and `reserve` pulls kept for others.
     fn list(&self, reserve: u32, entries: &str) {
         let (target, hub) = (self.target.name(), self.hub.settings());
         let text = format!(
@@ -45,14 +46,14 @@ fn count(run: &Run, status: &str) -> usize {
     statuses(run).iter().filter(|one| *one == status).count()
 }
 
-/// What the run says of the first image that it put off.
+/// The report's row for the first deferred image.
 fn put_off(run: &Run) -> serde_json::Value {
     let report = run.json();
     let images = report["images"].as_array().expect("images");
     images.iter().find(|image| image["status"] == "deferred").expect("a deferred image").clone()
 }
 
-/// Against a registry that isn't ours: 20 images, 7 pulls left, 2 of them for others.
+/// With docker-registry as the origin: 20 images, 7 pulls left, 2 of them kept for others.
 #[tokio::test]
 async fn images_within_the_quota_are_copied_and_the_rest_after_the_window_without_repeated_pulls() {
     let Some(origin) = DockerRegistry::start() else { return };
@@ -105,11 +106,11 @@ async fn a_smaller_image_is_copied_if_a_larger_one_exceeds_the_quota() {
     scene.publish("library/single", "1", &image("single").build()).await;
     scene.list(0, "  - large:1\n  - small:1\n  - single:1\n");
     let run = scene.cli.run("sync --json").await;
-    // The index of the large one, and the three of the small one; the last pull is for the single one.
+    // One pull for the index of the large image, three for the small image, and the last for the single manifest.
     assert_eq!(statuses(&run), ["deferred", "copied", "copied"], "{run}");
     assert_eq!((run.code, scene.hub.pulls().len(), scene.hub.refused()), (4, 5, 0), "{:?}", scene.hub.seen());
     small.assert_in(&scene.target.inside("mirror/library/small"), "1").await;
-    // The cache has its index: five are left to pull, and not six.
+    // The cache has the index of the large image, so it needs five pulls instead of six.
     scene.hub.reset(5);
     let run = scene.cli.run("sync").await;
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 5), "{run}");
@@ -148,7 +149,7 @@ async fn an_exempt_repository_is_neither_queried_again_nor_limited() {
     assert_eq!(heads, 1, "{:?}", scene.hub.seen());
 }
 
-/// Of an index and what is kept of it, so that resolving doesn't spend all pulls on indexes.
+/// Otherwise, resolving would spend all pulls on indexes.
 #[tokio::test]
 async fn a_filtered_index_and_its_children_are_reserved_together() {
     let scene = Limited::new(5).await;
@@ -166,7 +167,7 @@ async fn a_filtered_index_and_its_children_are_reserved_together() {
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 4), "{run}");
 }
 
-/// To pin some platforms an index is pulled, which the copy then finds in the cache.
+/// To pin a platform, the index is pulled. The copy then reads it from the cache.
 #[tokio::test]
 async fn manifests_pulled_by_the_same_run_dont_count_as_spared() {
     let scene = Limited::new(100).await;
@@ -202,7 +203,7 @@ async fn a_plan_reports_its_pulls_the_quota_and_deferred_images() {
     assert!(plan.stdout.contains("8 images, 1 target: 5 to copy, 3 to put off"), "{plan}");
     assert!(plan.stdout.contains("pulls: docker.io 8 of 7 left") && plan.stdout.contains("and 2 more"), "{plan}");
     assert_eq!((plan.code, scene.hub.pulls().len()), (0, 0), "{plan}");
-    // What the plan says is what the sync does.
+    // The sync does what the plan says.
     let run = scene.cli.run("sync --json").await;
     assert_eq!((run.code, count(&run, "copied"), count(&run, "deferred")), (4, 5, 3), "{run}");
 }
@@ -217,10 +218,10 @@ async fn quota_reports_the_remaining_pulls_without_a_pull() {
     scene.list(10, &format!("  - exempt/app:1\n  - app:1\n  - {}/app:1\n", plain.name()));
     let run = scene.cli.run("quota").await;
     assert_eq!((run.code, scene.hub.pulls().len()), (0, 0), "{run}");
-    for told in
+    for text in
         ["42 of 100 pulls left in 6 h 0 min, for 192.0.2.1", "it reports no pull quota", "2 accounts, 1 limited"]
     {
-        assert!(run.stdout.contains(told), "{run}");
+        assert!(run.stdout.contains(text), "{run}");
     }
     let run = scene.cli.run("quota --json").await;
     let rows = run.json()["quotas"].clone();
@@ -232,7 +233,7 @@ async fn quota_reports_the_remaining_pulls_without_a_pull() {
     assert_eq!((&rows[0]["counted"], &rows[1]["quota"]), (&"192.0.2.1".into(), &().into()), "{run}");
 }
 
-/// 405 to every upload: it is read-only, or a pull-through cache.
+/// The target answers 405 to every upload, like a read-only registry or a pull-through cache.
 #[tokio::test]
 async fn a_target_that_refuses_pushes_costs_no_pull_and_no_blob() {
     let scene = Limited::new(100).await;
@@ -267,7 +268,7 @@ async fn a_repository_that_refuses_pushes_is_tried_once_for_all_its_tags() {
     good.assert_in(&scene.target.inside("mirror/library/good"), "1").await;
 }
 
-/// What was opened to find out is used by the first blob, where there is one.
+/// The upload that is opened to check for the permission to push isn't wasted.
 #[tokio::test]
 async fn the_first_opened_upload_receives_the_first_blob() {
     let scene = Limited::new(100).await;

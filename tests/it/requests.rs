@@ -1,7 +1,7 @@
-//! The request scripts: exactly what is asked of the source and of the target, in seven scenarios.
+//! The request scripts: the exact requests to the source and to the target, in seven scenarios.
 //!
-//! `tests/data/requests/*.txt` say what and why. Requests of one phase run side by side, so the order within a script is
-//! free, but for its end: a tag is set last.
+//! `tests/data/requests/*.txt` list the requests and explain them. Requests of one phase are concurrent, so their order
+//! isn't checked, except that a tag is set last.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,13 @@ struct Scene {
     source: Registry,
     target: Registry,
     cli: Cli,
-    /// What digests are called in the scripts.
+    /// The names of digests in the scripts.
     names: BTreeMap<String, String>,
     base: usize,
 }
 
 impl Scene {
-    /// With a base layer of so many bytes.
+    /// A scene whose images share a base layer of `base` bytes.
     async fn new(base: usize) -> Self {
         let (source, target) = (Registry::start().await, Registry::start().await);
         Self { source, target, cli: Cli::new(), names: BTreeMap::new(), base }
@@ -54,7 +54,7 @@ impl Scene {
         self.cli.write("mirror.yaml", text);
     }
 
-    /// Runs and compares what was asked with the script.
+    /// Runs `line`, and compares the requests with the script.
     async fn run(&self, line: &str, script: &str) {
         self.source.script.clear();
         self.target.script.clear();
@@ -122,7 +122,7 @@ async fn a_shared_layer_is_mounted() {
     }
 }
 
-/// Of a repository that the lock knows nothing of, only the tags that it lists are asked for.
+/// In a repository that the lock has no pins for, only the listed tags are checked.
 #[tokio::test]
 async fn a_first_run_requests_no_unlisted_tag() {
     let mut scene = Scene::new(5000).await;
@@ -164,7 +164,7 @@ async fn a_first_run_requests_no_unlisted_tag() {
     HEAD /v2/mirror/library/other/manifests/1 200
     HEAD /v2/mirror/library/other/manifests/2 200
     ");
-    // Without a lock nobody knows whether it is the first.
+    // Without a lock, a run can't tell whether it is the first.
     assert_eq!(scene.cli.run("sync --no-lock").await.code, 0);
     assert_eq!(asked(), second);
 }
@@ -181,7 +181,7 @@ async fn a_killed_run_is_resumed() {
     app.assert_in(&scene.target.inside("mirror/library/app"), "1").await;
 }
 
-/// Neither waits for the other: at a distance that would cost a round trip more.
+/// Otherwise, a run would take one more round trip.
 #[tokio::test]
 async fn targets_are_asked_while_sources_are_being_resolved() {
     let mut scene = Scene::new(1000).await;

@@ -35,7 +35,7 @@ fn errors(run: &Run) -> Vec<Value> {
     images.into_iter().map(|image| image["error"].clone()).filter(|error| !error.is_null()).collect()
 }
 
-/// A busy host answers the next few of these requests with this fault; no image fails.
+/// A host answers four of these requests with `status`; no image fails.
 async fn busy(at_source: bool, method: &'static str, path: &str, status: u16) {
     let scene = Scene::new().await;
     let images = twenty(&scene, "").await;
@@ -79,7 +79,7 @@ async fn a_failing_repository_is_given_up_without_its_host() {
     let scene = Scene::new().await;
     let image = scene.publish("app", "1").await;
     let fault = Fault::Answer { status: 503, headers: vec![], body: String::new() };
-    // All others are resolved long before, and use the host afterwards.
+    // All other images are resolved before the repository is given up, and use the host afterwards.
     scene.source.script.always("HEAD", "/bad/", fault);
     scene.list("  - SRC/bad:1\n  - SRC/bad:2\n  - SRC/bad:3\n  - SRC/app:1\nlimits: {max_wait: 3s}\n");
     let run = scene.cli.run("sync --json").await;
@@ -121,7 +121,7 @@ async fn an_unreachable_target_fails_five_hundred_images_with_one_series_of_atte
     );
 }
 
-/// A host that accepts connections, and never answers.
+/// A host that accepts connections but never answers; its name, and its number of connections.
 async fn silent() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let name = listener.local_addr().expect("it is bound").to_string();
@@ -156,7 +156,7 @@ async fn a_silent_blob_host_gives_one_error_for_all_its_images() {
             "{run}"
         );
     }
-    // First all requests in progress, and then one at a time.
+    // All requests that are in progress at first, then one at a time.
     assert!(connections.load(Ordering::SeqCst) <= 10, "{}", connections.load(Ordering::SeqCst));
     assert!(!format!("{run}").contains("secret"), "{run}");
 }
@@ -222,9 +222,9 @@ async fn a_manifest_with_a_wrong_size_fails_alone_and_at_once() {
     liar.push(&scene.source.inside("app"), "liar").await;
     scene.list("  - {image: SRC/app, tags: [liar, good]}\n");
     let run = scene.cli.run("sync --json").await;
-    let mut told = statuses(&run);
-    told.sort();
-    assert_eq!((run.code, told), (1, vec!["copied".to_owned(), "failed".to_owned()]), "{run}");
+    let mut found = statuses(&run);
+    found.sort();
+    assert_eq!((run.code, found), (1, vec!["copied".to_owned(), "failed".to_owned()]), "{run}");
     let error = &errors(&run)[0];
     assert_eq!((&error["kind"], &error["attempts"]), (&"mismatch".into(), &1.into()), "{run}");
     scene.assert_mirrored(&good, "app", "good").await;
@@ -241,9 +241,9 @@ fn name(n: usize) -> String {
     if n.is_multiple_of(5) { format!("app{n}/large") } else { format!("app{n}") }
 }
 
-/// Stops and restarts `real` in the middle of a run. `script`, on the other side, holds `method` of a blob until `real` has
-/// stopped: the tenth of the twelve blobs of images with large layers. By then at least four large ones have begun, of
-/// which two are stored; the next attempt looks stored ones up.
+/// Stops and restarts `real` in the middle of a run. The images with large layers have twelve blobs. `script`, on the
+/// other side, holds the tenth request with `method` for one of them until `real` has stopped. By then, at least four
+/// large layers have been started and two are stored. The next attempt checks which ones are stored.
 async fn with_an_outage<T>(
     scene: &Scene,
     (real, script): (&mut DockerRegistry, &Script),

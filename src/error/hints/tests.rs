@@ -2,7 +2,7 @@ use super::*;
 use crate::error::Error;
 
 /// The hint for a failure of this kind, with `also` applied.
-fn said(kind: Kind, also: impl FnOnce(Error) -> Error) -> String {
+fn hint_of(kind: Kind, also: impl FnOnce(Error) -> Error) -> String {
     also(Error::new(kind, "attempt", "why")).hint().unwrap_or_default().to_owned()
 }
 
@@ -43,10 +43,10 @@ fn every_kind_with_a_next_step_always_has_a_hint() {
         Unauthorized,
         Unavailable,
     ] {
-        assert_ne!(said(kind, |error| error), "", "{kind:?}");
+        assert_ne!(hint_of(kind, |error| error), "", "{kind:?}");
         for side in [Side::Source, Side::Target] {
             for task in [Task::Resolve, Task::ReadBlob, Task::ListReferrers, Task::PushBlob, Task::GetToken] {
-                assert_ne!(said(kind, |error| error.of_task(task).on(side)), "", "{kind:?} {task:?} {side:?}");
+                assert_ne!(hint_of(kind, |error| error.of_task(task).on(side)), "", "{kind:?} {task:?} {side:?}");
             }
         }
     }
@@ -109,13 +109,13 @@ fn hints_depend_on_the_action_the_side_and_the_stage() {
             let error = if code.is_empty() { error } else { error.with_code(code) };
             side.map_or(error.clone(), |side| error.on(side))
         };
-        let said = said(kind, of);
+        let hint = hint_of(kind, of);
         assert!(
-            said.contains(words) && said.is_empty() == words.is_empty(),
-            "{kind:?} {code} {task:?} {side:?}: {said}"
+            hint.contains(words) && hint.is_empty() == words.is_empty(),
+            "{kind:?} {code} {task:?} {side:?}: {hint}"
         );
     }
     let lost = |error: Error| error.of_task(Task::Resolve).on(Side::Target).at(Stage::Verify);
-    assert!(said(Kind::NotFound, lost).contains("transship sync"));
-    assert_eq!(said(Kind::Denied, |error| error.of_task(Task::PushBlob).with_hint("mine")), "mine");
+    assert!(hint_of(Kind::NotFound, lost).contains("transship sync"));
+    assert_eq!(hint_of(Kind::Denied, |error| error.of_task(Task::PushBlob).with_hint("mine")), "mine");
 }

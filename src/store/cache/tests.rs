@@ -27,7 +27,7 @@ impl Scene {
         Self { recorded, memory, folder: tempfile::tempdir().unwrap() }
     }
 
-    /// As another process opens it.
+    /// The source as a new process would open it.
     fn source(&self) -> Arc<dyn Source> {
         self.source_in(self.folder.path())
     }

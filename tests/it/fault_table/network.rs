@@ -38,7 +38,7 @@ impl Network {
         Self { closed: watch::Sender::new(Closed::No), lines: Arc::default() }
     }
 
-    /// Breaks all connections, and refuses further ones as long as it says.
+    /// Breaks all connections, and refuses new ones for `how_long`.
     pub(super) fn close(&self, how_long: Closed) {
         self.closed.send_replace(how_long);
         let broken = std::mem::take(&mut *self.lines.lock().expect("nothing panics while it holds the lines"));
@@ -67,8 +67,8 @@ impl Network {
     }
 }
 
-/// A socket that shares its port with another one of this host, and with nobody else: what is bound and doesn't listen
-/// refuses connections and keeps the port.
+/// A socket that shares its port with another socket of this host. A socket that is bound but doesn't listen refuses
+/// connections and keeps the port.
 fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option of all systems");
@@ -138,12 +138,12 @@ impl Listener for Door {
     }
 }
 
-/// Breaks a connection; the handler of a request finds it in the extensions.
+/// Breaks a connection. The handler of a request gets it from the extensions.
 #[derive(Debug, Clone)]
 pub(super) struct Cord(CancellationToken);
 
 impl Cord {
-    /// Breaks the connection; nothing comes after this.
+    /// Breaks the connection, and never returns.
     pub(super) async fn cut<T>(self) -> T {
         self.0.cancel();
         std::future::pending().await

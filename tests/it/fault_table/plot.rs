@@ -116,13 +116,13 @@ impl Kind {
 /// The fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Fault {
-    /// All connections break, and the host takes no others.
+    /// All connections break, and the host refuses new ones.
     NoConnection,
     /// The connection breaks before a byte of the answer.
     Reset,
     /// The connection breaks in the middle of the body, of the answer or of the request.
     Cut,
-    /// There is never an answer.
+    /// The host never answers.
     Stall,
     /// The answer is late.
     Late,
@@ -159,7 +159,7 @@ pub(super) struct Seen {
     /// Path and query.
     pub(super) path: String,
     pub(super) kind: Option<Kind>,
-    /// It got the fault.
+    /// Whether it got the fault.
     pub(super) hit: bool,
     pub(super) status: Option<u16>,
 }
@@ -171,7 +171,7 @@ pub(super) struct Plot(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     act: Option<(Fault, Kind, When)>,
-    /// How many such requests come before the middle.
+    /// The number of such requests before the middle of the run.
     middle: usize,
     met: usize,
     began: Option<Instant>,
@@ -183,7 +183,7 @@ struct Inner {
 }
 
 impl Plot {
-    /// Nothing goes wrong without an act.
+    /// Without `act`, no request fails.
     pub(super) fn new(act: Option<(Fault, Kind, When)>, middle: usize) -> Self {
         let (each, seen) = (HashSet::new(), Vec::new());
         Self(Arc::new(Mutex::new(Inner { act, middle, met: 0, began: None, each, one: None, seen })))
@@ -353,7 +353,7 @@ async fn cut(cord: Cord, request: Request, next: Next) -> Response {
     response.map(|body| script::cut(body, length.unwrap_or(2) / 2))
 }
 
-/// Another digest is named, or other bytes come.
+/// Answers with another digest or with other bytes.
 async fn wrong_digest(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let mut bytes = to_bytes(body, usize::MAX).await.expect("a body from memory").to_vec();
@@ -367,7 +367,7 @@ async fn wrong_digest(response: Response) -> Response {
     Response::from_parts(head, Body::from(bytes))
 }
 
-/// The last byte is missing, or isn't counted.
+/// Removes the last byte of the body; an answer to a HEAD announces one byte too many.
 async fn wrong_length(request: Request, next: Next) -> Response {
     let is_head = request.method() == Method::HEAD;
     let (mut head, body) = next.run(request).await.into_parts();

@@ -2,17 +2,17 @@
 
 use super::plot::{Fault, Host, Kind, When};
 
-/// Which images may fail.
+/// The images that may fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Cost {
     Nothing,
-    /// Those with a request that got the fault.
+    /// Those that one of the failed requests was for.
     Touched,
-    /// All that need the host: it is given up.
+    /// All that need the host, because it is given up.
     Host,
 }
 
-/// The kind of trouble.
+/// The effect of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     /// None.
@@ -25,7 +25,7 @@ enum Class {
     Object,
     /// A final answer.
     Definite,
-    /// The authentication has to be repeated.
+    /// Authentication has to be repeated.
     Login,
 }
 
@@ -89,18 +89,18 @@ fn exists(fault: Fault, class: Class, kind: Kind, when: When) -> bool {
         Fault::WrongLength => has_answer || is_head,
         Fault::Lost => has_body || matches!(kind, Kind::OpenUpload | Kind::Mount),
         Fault::Expired => matches!(kind.host(), Host::Source | Host::First),
-        // A host has one door for all of its repositories.
+        // All repositories of a host share its port.
         Fault::NoConnection => when != When::One,
         _ => true,
     };
-    // A host that fails anew with each object is in trouble without end, and tokens that end again and again are none: that
-    // is `ForEver`.
-    let is_its_own = match when {
+    // A fault that affects a whole host is the same with `Each` as with `ForEver`. So is a token that expires again
+    // and again.
+    let is_distinct = match when {
         When::Each => matches!(class, Class::Object | Class::Definite),
         When::While => class != Class::Login,
         _ => true,
     };
-    makes_sense && is_its_own
+    makes_sense && is_distinct
 }
 
 fn cost(fault: Fault, class: Class, kind: Kind, when: When) -> Cost {
@@ -110,14 +110,14 @@ fn cost(fault: Fault, class: Class, kind: Kind, when: When) -> Cost {
     match (class, when) {
         (Class::Harmless, _) => Cost::Nothing,
         (Class::Closed, _) | (Class::Trouble, When::ForEver) => Cost::Host,
-        // A token is fetched first, and then tags are listed: a host that never answers the first question, five times over,
-        // has given no sign of life.
+        // A token is the first request, and a list of tags the second: a host that doesn't answer its first request
+        // in five attempts counts as down.
         (Class::Trouble, When::One)
             if matches!(kind, Kind::ListTags | Kind::Token) && matches!(fault, Fault::Reset | Fault::Stall) =>
         {
             Cost::Host
         }
-        // With these pauses there is no time to find out that others are served.
+        // The pauses leave no time to find out that the host serves other repositories.
         (Class::Trouble, When::One) if matches!(fault, Fault::Busy(..)) => Cost::Host,
         (Class::Definite, _) | (_, When::One | When::ForEver) => Cost::Touched,
         (Class::Trouble | Class::Object | Class::Login, _) => Cost::Nothing,
@@ -128,20 +128,20 @@ fn cost(fault: Fault, class: Class, kind: Kind, when: When) -> Cost {
 fn exceptions(fault: Fault, class: Class, kind: Kind, when: When) -> bool {
     let is_passing = matches!(when, When::First | When::Middle | When::Each);
     match (fault, kind) {
-        // A mount only spares an upload.
+        // If a mount fails, the blob is uploaded.
         (_, Kind::Mount) => matches!(class, Class::Object | Class::Definite),
-        // Missing or not confirmed: it is sent.
+        // Content is pushed if it isn't found, or if that can't be determined.
         (Fault::Status(404), Kind::Held) => true,
         (_, Kind::HasBlob) => class == Class::Definite && fault != Fault::Status(401),
-        // There is no such API.
+        // The registry doesn't have the referrers API.
         (Fault::Status(404), Kind::Referrers) => true,
-        // A token is fetched anew.
+        // A new token is fetched.
         (Fault::Status(401), _) => {
             matches!(kind.host(), Host::Source | Host::First) && when == When::Middle && kind != Kind::ListTags
         }
-        // Bytes may be damaged on the way.
+        // Damaged bytes are requested again.
         (Fault::WrongDigest, Kind::Manifest | Kind::Blob | Kind::PushChild | Kind::PushTag) => is_passing,
-        // The upload is gone: another one is opened.
+        // The upload is lost: another one is opened.
         (Fault::Status(404), Kind::Upload) => is_passing,
         _ => false,
     }

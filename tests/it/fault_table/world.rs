@@ -41,13 +41,13 @@ impl Entry {
         Self { repository, tag, image, referrers: Vec::new(), tagged: Vec::new() }
     }
 
-    /// All that is mirrored for it.
+    /// The digests of all content that is mirrored for it.
     fn digests(&self) -> BTreeSet<Digest> {
         let related = self.referrers.iter().chain(self.tagged.iter().map(|(_, image)| image));
         related.chain([&self.image]).flat_map(Image::digests).collect()
     }
 
-    /// Whether a request to this path is for it, judging by path and query.
+    /// Whether a request with this path and query is for it.
     fn is_meant_by(&self, path: &str) -> bool {
         let path = path.replace("%3A", ":");
         let named: Vec<&str> = path.match_indices("sha256").filter_map(|(at, _)| path.get(at + 7..at + 71)).collect();
@@ -109,7 +109,7 @@ impl Corpus {
         Self { entries: Arc::new(entries), memory }
     }
 
-    /// How many blobs there are.
+    /// The number of different blobs.
     pub(super) fn blobs(&self) -> usize {
         let images = self.entries.iter().flat_map(|entry| {
             entry.referrers.iter().chain(entry.tagged.iter().map(|(_, image)| image)).chain([&entry.image])
@@ -173,7 +173,7 @@ impl World {
     }
 
     fn list(&self, fault: Option<Fault>) -> String {
-        // Without a silent host no timeout may occur, however busy the machine.
+        // Unless a host is silent, no timeout may occur, even on a busy machine.
         let idle = if fault == Some(Fault::Stall) { 3 } else { 20 };
         let [(first, _), (second, _)] = &self.targets;
         let names = ["a", "b", "c", "big", "docker", "multi:2", "multi", "nested", "signed", "cosigned"];
@@ -188,7 +188,7 @@ impl World {
         )
     }
 
-    /// Opens closed hosts.
+    /// Opens all hosts again.
     pub(super) fn heal(&self) {
         self.networks.iter().for_each(Network::open);
     }
@@ -213,7 +213,7 @@ impl World {
         missing.map(|referrer| format!("referrer {}", referrer.digest()))
     }
 
-    /// Tags of the targets below which something is missing.
+    /// Tags of the targets whose content is incomplete.
     pub(super) async fn broken_tags(&self) -> Vec<String> {
         let mut broken = Vec::new();
         for (_, memory) in &self.targets {

@@ -44,7 +44,7 @@ impl Place {
         self.finder.find(&self.repository(), &subjects).await.unwrap()
     }
 
-    /// The requests since the last call, sorted, with images by their letters: `a` its digest, `a.tag` its fallback tag.
+    /// The requests since the last call, sorted. Images are shown by letter: `a` is a digest, `a.tag` its fallback tag.
     fn asked(&self) -> Vec<String> {
         let mut lines = self.registry.script.lines();
         self.registry.script.clear();

@@ -10,8 +10,8 @@ use super::docker_registry::installed;
 /// How long it may take to start before it counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// runtime.v1.ImageService/PullImage: `PullImageRequest { ImageSpec image = 1 }` and `ImageSpec { string image = 1 }`, which are
-/// short enough to be written by hand.
+/// Calls runtime.v1.ImageService/PullImage. Its messages, `PullImageRequest { ImageSpec image = 1 }` and
+/// `ImageSpec { string image = 1 }`, are encoded by hand.
 const PULL_IMAGE: &str = "
 import sys, grpc
 field = lambda data: b'\\n' + bytes([len(data)]) + data

@@ -1,4 +1,4 @@
-//! The program of the demo's images: a static Linux executable that prints one line, so that what was mirrored can be run.
+//! The program in the demo's images: a static Linux executable that prints one line, so that a mirrored image can run.
 
 /// Where it is loaded.
 const BASE: u64 = 0x40_0000;

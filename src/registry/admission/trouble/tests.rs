@@ -161,7 +161,7 @@ fn a_silent_host_is_given_up_also_if_requests_come_one_by_one() {
     assert_eq!(tried, [(60 * SECOND, false), (Duration::ZERO, true), (Duration::ZERO, true)]);
 }
 
-/// How long consecutive, failing requests about this repository are retried, and their final error.
+/// Sends failing requests about `repository` until it is given up. Returns the time this takes, and the final error.
 fn exhaust(host: &mut Host, repository: &str) -> (Duration, Error) {
     let (began, subject, error) = (host.now, Subject::Repository(repository.to_owned()), busy(None));
     loop {

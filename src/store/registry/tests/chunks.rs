@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Sends a blob of `size` bytes repeatedly until it is there or fails for good. Returns the result of each upload.
+/// Uploads a blob of `size` bytes until it is stored or fails for good. Returns the result of each attempt.
 async fn uploads(store: &dyn Target, size: usize) -> Vec<Result<(), (Kind, Option<u16>)>> {
     let bytes = Bytes::from(vec![7; size]);
     let blob = Descriptor { media_type: INDEX.parse().unwrap(), digest: Digest::of(&bytes), size: bytes.len() as u64 };
@@ -52,7 +52,7 @@ async fn after_a_blob_is_too_large_blobs_are_sent_in_chunks() {
     let before = script.count("PATCH");
     assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
     assert_eq!(script.count("PATCH"), before);
-    // Smaller than any chunk: there is no other way, and no use in trying.
+    // If even the smallest chunk is too large, nothing else is tried.
     let script = Script::start(chunked(MIB / 2, "0")).await;
     assert_eq!(uploads(&*script.store(), MIB).await, [Err((Kind::Unsupported, Some(413)))]);
 }
@@ -63,11 +63,11 @@ async fn chunks_have_the_size_that_the_registry_requires() {
     assert_eq!(uploads(&*script.store(), 5 * MIB).await.last(), Some(&Ok(())));
     assert_eq!(script.count("PATCH /up?at=4194303"), 1);
     let script = Script::start(chunked(2 * MIB, "1500000")).await;
-    // A maximum below the required minimum isn't tried.
+    // A chunk size below the required minimum isn't tried.
     assert_eq!(uploads(&*script.store(), 3 * MIB).await, [Err((Kind::Unsupported, Some(413)))]);
 }
 
-/// A host that is always sent chunks because of its name.
+/// A host that always gets chunks, because of its name.
 fn azure(script: &Script) -> Arc<dyn Target> {
     let repository: Repository = "me.azurecr.io/a/b".parse().unwrap();
     let endpoint = Some(format!("http://{}/", script.address).parse().unwrap());
@@ -84,7 +84,7 @@ async fn a_registry_without_chunked_uploads_gets_the_whole_blob() {
         let script = Script::start(move |asked| match asked.line.split(' ').next() {
             Some("POST") => reply(202, &[("location", "/up")], ""),
             Some("PATCH") => reply(status, &[], ""),
-            // The scripted registry reads no more than 16 MiB: what counts is that it comes at once.
+            // The scripted registry reads at most 16 MiB, but this test needs only the number of requests.
             _ => reply(201, &[], ""),
         })
         .await;
@@ -135,8 +135,8 @@ async fn splitting_a_body_into_chunks_loses_no_byte() {
     assert!(*got.lock().unwrap() == bytes);
 }
 
-/// Takes the bytes of a blob in PATCHes alone, and answers a PUT that holds some like this.
-fn before_the_end(status: u16, body: &'static str) -> impl Fn(&Question) -> Response + Send + Sync + 'static {
+/// Accepts the bytes of a blob only in PATCHes, and answers a PUT with a body with this status and body.
+fn only_patches(status: u16, body: &'static str) -> impl Fn(&Question) -> Response + Send + Sync + 'static {
     move |asked| match asked.line.split(' ').next() {
         Some("POST") => reply(202, &[("location", "/up")], ""),
         Some("PATCH") => {
@@ -166,18 +166,18 @@ async fn a_registry_that_takes_no_bytes_in_the_closing_put_gets_them_in_a_patch(
         (422, ""),
         (501, ""),
     ] {
-        let script = Script::start(before_the_end(status, body)).await;
+        let script = Script::start(only_patches(status, body)).await;
         let store = script.store();
         let refused = Err((Kind::Unavailable, Some(status)));
         assert_eq!(uploads(&*store, 3 * MIB).await, [refused, Ok(())], "{status} {body}");
-        // All of it in one chunk; and from then on at once.
+        // The whole blob is sent in one chunk. The next blob is sent this way from the start.
         assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
         let probe = usize::from([DIGEST, SIZE].contains(&body));
         let asked = (script.count("POST"), script.count("PATCH"), script.count("PUT"));
         assert_eq!(asked, (3 + probe, 2, 3 + probe), "{status} {body}");
         assert_eq!(uploads(&*store, 0).await, [Ok(())]);
     }
-    // If both ways are refused, that is the error, and a host that has accepted one way refuses for another reason.
+    // If both ways are refused, the upload fails. If one way was accepted before, a refusal has another reason.
     let script = Script::start(|asked| match asked.line.starts_with("POST") {
         true => reply(202, &[("location", "/up")], ""),
         false => reply(400, &[], ""),
@@ -194,7 +194,7 @@ async fn a_registry_that_takes_no_bytes_in_the_closing_put_gets_them_in_a_patch(
     let store = script.store();
     assert_eq!(uploads(&*store, MIB).await, [Ok(())]);
     assert_eq!(uploads(&*store, MIB).await, [Err((Kind::Invalid, Some(400)))]);
-    // Wrong bytes are wrong in either way.
+    // Wrong bytes are refused in both ways.
     let script = Script::start(|asked| match (asked.line.split(' ').next(), &asked.body[..]) {
         (Some("POST"), _) => reply(202, &[("location", "/up")], ""),
         (_, b"{}") => reply(201, &[], ""),
@@ -202,9 +202,9 @@ async fn a_registry_that_takes_no_bytes_in_the_closing_put_gets_them_in_a_patch(
     })
     .await;
     assert_eq!(uploads(&*script.store(), MIB).await, [Err((Kind::Mismatch, Some(400)))]);
-    // Missing permissions and quotas are unrelated.
+    // A missing permission or a full quota doesn't trigger the fallback.
     for status in [401, 403] {
-        let script = Script::start(before_the_end(status, "")).await;
+        let script = Script::start(only_patches(status, "")).await;
         assert_eq!(uploads(&*script.store(), MIB).await.len(), 1, "{status}");
         assert_eq!(script.count("PATCH"), 0);
     }
