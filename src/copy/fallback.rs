@@ -194,6 +194,7 @@ fn occupied(route: &Route, tag: &Selector) -> Error {
     let attempted = format!("read the index of referrers {tag} of {}", route.target);
     Error::new(Kind::Unsupported, attempted, format!("the tag {tag} isn't an index of referrers"))
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
+        .on(Side::Target)
 }
 
 /// Explains a refusal by entries that were listed by others and have since been deleted; all of our own exist.
@@ -202,4 +203,5 @@ fn dangling(route: &Route, tag: &Selector, refusal: Error) -> Error {
     Error::new(Kind::Unsupported, attempted, format!("the index {tag} lists missing manifests: {}", refusal.why()))
         .with_hint(format!("remove the tag {tag} from the target, and run it again"))
         .with_source(refusal)
+        .on(Side::Target)
 }

@@ -13,7 +13,7 @@ use super::Engine;
 use super::referrer_set::{self, Fate, ReferrerSet};
 use super::route::Route;
 use super::walk;
-use crate::error::{Error, Kind, Result, Stage};
+use crate::error::{Error, Kind, Result, Side, Stage};
 use crate::oci::{Digest, Manifest, Referrer, bounds};
 use crate::plan::{Action, ReferrerPolicy, Transfer};
 use crate::report::{Bytes, ReferrerOutcome, Status};
@@ -107,7 +107,8 @@ pub(super) async fn copy_all(
         }
     }
     let attempted = format!("follow referrers of {} in {}", transfer.root.digest, route.source);
-    Err(Error::new(Kind::Invalid, attempted, format!("referrers of referrers nest deeper than {}", bounds::DEPTH)))
+    let why = format!("referrers of referrers nest deeper than {}", bounds::DEPTH);
+    Err(Error::new(Kind::Invalid, attempted, why).on(Side::Source))
 }
 
 /// Copies the referrers that the target refuses as long as their subject, the root, is missing.

@@ -10,7 +10,7 @@ use super::place::{self, Placed};
 use super::push_outcome::may_miss_its_subject;
 use super::route::{Ask, Route, has_manifest};
 use super::{Engine, child, foreign, read, repair};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Selector, bounds};
 use crate::report::Bytes;
 use crate::store::Accepted;
@@ -140,7 +140,8 @@ async fn copy_child(
 ) -> Result<CopiedReferrers> {
     if depth > bounds::DEPTH {
         let attempted = format!("follow {} in {}", child.digest, route.source);
-        return Err(Error::new(Kind::Invalid, attempted, format!("indexes nest deeper than {}", bounds::DEPTH)));
+        let why = format!("indexes nest deeper than {}", bounds::DEPTH);
+        return Err(Error::new(Kind::Invalid, attempted, why).on(Side::Source));
     }
     let is_there = async {
         match ask {

@@ -276,5 +276,6 @@ async fn an_index_that_is_nested_too_deeply_is_refused() {
     let deep = (0..20).fold(image("core").build(), |inner, _| index().nested(inner).build());
     batch.image(&deep, "src.test/deep:1", "dst.test/deep").await;
     let outcomes = batch.run().await;
-    assert_eq!(outcomes[0].error.as_ref().unwrap().kind(), Kind::Invalid, "{outcomes:?}");
+    let error = outcomes[0].error.as_ref().unwrap();
+    assert_eq!((error.kind(), error.side()), (Kind::Invalid, Some(Side::Source)), "{outcomes:?}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use transship::error::Kind;
+use transship::error::{Kind, Side};
 use transship::oci::{Digest, Manifest, MediaType, Referrer, Repository, Selector};
 use transship::plan::Action;
 use transship::report::Status;
@@ -153,6 +153,7 @@ async fn a_fallback_index_with_missing_referrers_is_reported_and_the_image_is_co
     assert_eq!(rows(&outcomes[0]), wanted);
     let error = outcomes[0].referrers[0].error.as_ref().unwrap();
     assert!(error.hint().unwrap().contains(&format!("remove the tag {tag}")), "{error}");
+    assert_eq!(error.side(), Some(Side::Target));
 }
 
 #[tokio::test]
@@ -228,7 +229,7 @@ async fn a_fallback_tag_on_other_content_isnt_overwritten() {
     let wanted = referrers.each_ref().map(|image| (image.digest().clone(), Status::Failed));
     assert_eq!(rows(&outcomes[0]), wanted);
     let error = outcomes[0].referrers[0].error.as_ref().unwrap();
-    assert_eq!(error.kind(), Kind::Unsupported);
+    assert_eq!((error.kind(), error.side()), (Kind::Unsupported, Some(Side::Target)));
     assert!(
         error.hint().unwrap().contains("remove the tag") && error.to_string().contains("isn't an index of referrers"),
         "{error}"
