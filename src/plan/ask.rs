@@ -26,7 +26,9 @@ pub async fn plan(request: Request<'_>, prefetch: Prefetch<'_>) -> Plan {
     let wants = wants(request.images, request.lock, request.only);
     let images: Vec<String> = wants.iter().map(|want| want.source.to_string()).collect();
     request.progress.begin(Task::Plan, &images);
-    let mut known = prefetch.finish().await;
+    // If nothing could be resolved, a target in trouble isn't waited for.
+    let is_pinned = wants.iter().any(|want| want.pin.is_some());
+    let mut known = if is_pinned { prefetch.finish().await } else { Answers::default() };
     known.lists = known.lists.with_new(request, wants.iter().filter(|want| want.pin.is_some())).await;
     let asked = wants.iter().map(|want| async {
         let image = want.source.to_string();

@@ -1,7 +1,7 @@
 //! The cost that a plan reports.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use transship::aws::Sessions;
@@ -9,6 +9,7 @@ use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Repository};
 use transship::plan::{Plan, Planned, Prefetch, ReferrerPolicy, Request, Spending, plan, price};
+use transship::progress::{Finished, Progress, Silent};
 use transship::provision::Provisioners;
 use transship::select::Only;
 use transship::store::Stores;
@@ -58,6 +59,12 @@ impl Scene {
     }
 
     async fn plan(&self, spending: Spending) -> Plan {
+        let mut plan = self.plan_after(|_| Prefetch::nothing(), Arc::new(Silent)).await;
+        price(&mut plan, &self.stores, spending).await;
+        plan
+    }
+
+    async fn plan_after(&self, prefetch: fn(Request<'_>) -> Prefetch<'_>, progress: Arc<dyn Progress>) -> Plan {
         let provisioners = Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new()));
         let request = Request {
             images: &self.images,
@@ -68,12 +75,10 @@ impl Scene {
             stores: &self.stores,
             provisioners: &provisioners,
             follow: false,
-            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
+            progress: &progress,
             stop: &CancellationToken::new(),
         };
-        let mut plan = plan(request, Prefetch::nothing()).await;
-        price(&mut plan, &self.stores, spending).await;
-        plan
+        plan(request, prefetch(request)).await
     }
 
     /// Manifests that were read at the source.
@@ -118,4 +123,31 @@ async fn cached_manifests_are_not_counted() {
     // They have been read now, and cost the copy nothing.
     assert_eq!(pulls(&plan), [(0, true); 4]);
     assert_eq!(pulls(&scene.plan(Spending::Nothing).await), [(0, true); 4]);
+}
+
+fn prefetch(request: Request<'_>) -> Prefetch<'_> {
+    Prefetch::new(request)
+}
+
+/// Records the number of calls before each image that was planned.
+#[derive(Debug)]
+struct CallsBefore(Recorded, Mutex<Vec<usize>>);
+
+impl Progress for CallsBefore {
+    fn finished(&self, _image: &str, _how: Finished) {
+        self.1.lock().unwrap().push(self.0.calls().len());
+    }
+}
+
+/// Without sources to wait for, all tags are asked about while the plan shows its progress.
+#[tokio::test]
+async fn requests_that_were_not_sent_early_are_sent_with_progress() {
+    let mut scene = Scene::new().await;
+    let targets = (0..200).map(|n| format!("a.test/app{n}").parse().unwrap());
+    scene.images[0].destinations = targets.collect();
+    let progress = Arc::new(CallsBefore(scene.recorded.clone(), Mutex::default()));
+    let plan = scene.plan_after(prefetch, Arc::clone(&progress) as Arc<dyn Progress>).await;
+    assert_eq!(plan.images.len(), 400);
+    let calls = progress.1.lock().unwrap();
+    assert!(calls.len() == 400 && calls[0] < 100, "{} calls before the first image is reported as planned", calls[0]);
 }

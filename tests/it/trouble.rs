@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -135,6 +136,29 @@ async fn silent() -> (String, Arc<AtomicUsize>) {
         }
     });
     (name, connections)
+}
+
+/// The target is asked while the sources are being resolved, but nothing depends on its answer.
+#[tokio::test]
+async fn a_silent_target_is_not_waited_for_if_nothing_could_be_resolved() {
+    for (line, method, path) in
+        [("sync --json", "GET", "/tags/list"), ("sync --no-lock --json", "HEAD", "/manifests/1")]
+    {
+        let scene = Scene::new().await;
+        scene.list("  - SRC/absent:1\n");
+        let (asked, resolving) = (Gate::closed(), Gate::closed());
+        scene.target.script.always(method, path, Fault::Wait(asked.clone()));
+        scene.source.script.once("HEAD", "/manifests/1", Fault::Wait(resolving.clone()));
+        let answer = async {
+            asked.reached(1).await;
+            resolving.open();
+        };
+        let both = async { tokio::join!(scene.cli.run(line), answer).0 };
+        let run = tokio::time::timeout(Duration::from_secs(30), both).await;
+        let run = run.expect("the target is asked, and the run ends without its answer");
+        let errors = errors(&run);
+        assert_eq!((run.code, errors.len(), &errors[0]["side"]), (1, 1, &"source".into()), "{line}: {run}");
+    }
 }
 
 #[tokio::test]
