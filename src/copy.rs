@@ -6,9 +6,9 @@
 //! `stream` transfers its bytes, `empty` avoids existence checks in empty repositories, `repair` resends content
 //! that a target reports as missing, `fallback` maintains the referrers tag at targets without the referrers API,
 //! `writable` checks whether a target accepts pushes before anything is pulled, `turns` serializes work by key,
-//! `meter` reports how many bytes have to move, and
-//! `quota` stops work that a full quota would refuse. All share one view of the whole batch (`holders`), so that
-//! nothing is fetched, sent or checked twice. A failed image becomes an [`Outcome`]; the others continue.
+//! `meter` reports how many bytes have to move, and `quota` stops work that a full quota would refuse. All share one
+//! view of the whole batch (`holders`), so that nothing is fetched, sent or checked twice. A failed image becomes an
+//! [`Outcome`]; the others continue.
 //!
 //! No task holds a permit while it waits for other work, and a task that others wait for waits only for a permit,
 //! so there can be no deadlock.

@@ -7,7 +7,7 @@
 //! `net/setup` (with `tls` and `proxies`) derives it from the settings. `answer` interprets answers, `net/failure`
 //! (with `handshake` and `way`) explains a missing answer, and `net/shown` redacts log output. `probe` checks a host
 //! before anything is copied, `referrers` knows whether it has the referrers API, `types` which media types have to be
-//! requested by name, and `services` the peculiarities of services. `store/registry.rs` defines what a request
+//! requested by name, and `services` the quirks of services. `store/registry.rs` defines what a request
 //! *means*.
 //!
 //! Follows the OCI distribution specification 1.1.

@@ -104,7 +104,7 @@ pub async fn resolve(request: Request<'_>) -> Resolution {
 /// Sets the tags of each selection: from the lock if it has exactly this selection, otherwise from the source.
 async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
     let mut seen = HashSet::new();
-    // How many images they make isn't known before.
+    // The number of images isn't known yet.
     let named: Vec<String> = request.images.iter().map(|rule| rule.repository.to_string()).collect();
     request.progress.begin(Task::Resolve, &named);
     let selections = request.images.iter().filter_map(|rule| match &rule.wanted {
@@ -253,7 +253,7 @@ async fn pin(
     unless_stopped(request.stop, narrowed).await.map_err(|error| error.at(Stage::Resolve))
 }
 
-/// What the source has under the name. Some registries answer 404 to a HEAD for existing content, so a tag is read
+/// Resolves the name at the source. Some registries answer 404 to a HEAD for existing content, so a tag is read
 /// before it counts as deleted, if reading costs no pull.
 pub(crate) async fn named(from: &dyn Source, name: &Selector) -> Result<Descriptor> {
     match (from.resolve(name).await, name) {

@@ -141,8 +141,8 @@ pub trait Source: Debug + Display + Send + Sync {
         None
     }
 
-    /// Extends `reserved` to cover also the manifests `digests`, and replaces its reservation for unnamed manifests by
-    /// `unnamed`. All or nothing.
+    /// Extends `reserved` to cover the manifests `digests`, too, and sets its number of pulls for manifests that aren't
+    /// known yet to `unnamed`. All or nothing.
     ///
     /// # Errors
     /// `QuotaExceeded` if too few pulls are left.
@@ -199,9 +199,9 @@ pub(crate) struct AsPinned {
     pub(crate) known_as: Option<Digest>,
 }
 
-/// Compares `found` at `target` with the manifest `pinned`, whose digest may use another algorithm. Registries
-/// identify the content of a tag by sha256, whatever the pin uses, and not all know it by the other digest too.
-/// Only the bytes can tell: this costs a GET and a HEAD if the algorithms differ, and nothing otherwise.
+/// Compares `found` at `target` with the manifest `pinned`, whose digest may use another algorithm. Registries report
+/// the sha256 digest of a tag's content, and not all of them know the content by another digest, too. So the bytes have
+/// to be compared: this costs a GET and a HEAD if the algorithms differ, and nothing otherwise.
 pub(crate) async fn as_pinned(target: &dyn Target, found: Digest, pinned: &Digest) -> AsPinned {
     let is_same = found.algorithm() != pinned.algorithm()
         && target.manifest(&found).await.is_ok_and(|manifest| pinned.matches(manifest.bytes()));
@@ -286,9 +286,9 @@ pub trait Target: Source {
         }
     }
 
-    /// Checks that the repository itself stores what it answers to. A pull-through cache answers for its upstream,
-    /// and accepts no pushes. `answered` returns a manifest of an image that the target has answered to, if one is
-    /// cached.
+    /// Checks that the repository itself stores the content that it returns. A pull-through cache returns content of
+    /// its upstream, and accepts no pushes. `answered` returns a manifest of an image that the target has answered for,
+    /// if one is cached.
     ///
     /// # Errors
     /// `Unsupported` if it is such a cache.
@@ -304,7 +304,7 @@ pub trait Target: Source {
         Ok(HeadProves::Nothing)
     }
 
-    /// Whether it really stores the manifest `digest`, whatever it answers; `None` if that can't be determined.
+    /// Whether it stores the manifest `digest` itself, rather than at its upstream; `None` if that can't be determined.
     async fn stores_manifest(&self, _digest: &Digest) -> Result<Option<bool>> {
         Ok(None)
     }

@@ -115,7 +115,7 @@ async fn copy_whole(
 }
 
 /// Pushes the root by its digest before its tag, for registries that don't make a tagged manifest available by
-/// digest. Returns the digest under which the target stores it, if it accepts no manifest by this one.
+/// digest. Returns the digest under which the target stores it, if it doesn't accept this one.
 async fn push_by_own_digest(engine: &Arc<Engine>, route: &Arc<Route>, root: &Arc<Manifest>) -> Result<Option<Digest>> {
     if root.digest().algorithm() == Algorithm::Sha256 {
         return Ok(None);
@@ -213,7 +213,7 @@ fn require_some(engine: &Engine, transfer: &Transfer, sets: &[ReferrerSet]) -> R
     Err(error.on(Side::Source).at(Stage::Copy))
 }
 
-/// Fails an image that requires a referrer if the target accepted none and keeps no other in place of one.
+/// Fails an image that requires a referrer if the target accepted none, unless it keeps other content in place of one.
 fn require_arrived(transfer: &Transfer, copied: &CopiedReferrers, rows: &[ReferrerOutcome]) -> Result<()> {
     let arrived = copied.kept || rows.iter().any(|row| matches!(row.status, Status::Copied | Status::UpToDate));
     let why_not = rows.iter().find_map(|row| row.error.clone());

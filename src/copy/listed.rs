@@ -24,9 +24,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepted referrers that the target's list lacks.
 enum Unlisted {
-    /// The list lacks those at these places of the set.
+    /// The list lacks the referrers at these places of the set.
     Places(Vec<usize>),
-    /// The registry leaves the index to clients, and the index lacks those.
+    /// Clients maintain the index, and it lacks the referrers at these places of the set.
     LeftToClients(Vec<usize>),
 }
 

@@ -12,8 +12,8 @@ use crate::oci::{Digest, Edge, Manifest, bounds};
 use crate::plan::Transfer;
 use crate::store::Target;
 
-/// The root as it will be at the target, if it needn't be pulled: from the cache; or from the target if it has it,
-/// reading the source is metered and reading the target records no pull time; or from another target that has the
+/// The root as it will be at the target, if no pull is needed to read it. It comes from the cache, from the target (if
+/// reading the source is metered and reading the target records no pull time), or from another target that has the
 /// image.
 pub(super) async fn root_without_pull(
     engine: &Arc<Engine>,
@@ -120,7 +120,7 @@ fn part(root: &Manifest, transfer: &Transfer) -> Result<Manifest> {
     Err(Error::new(Kind::Mismatch, attempted(), why).with_hint(hint).on(Side::Source))
 }
 
-/// Targets from which a manifest can be read that has to be copied again, except those that record pull times.
+/// The targets from which a manifest that has to be copied again can be read, except those that record pull times.
 fn elsewhere(engine: &Engine, digest: &Digest) -> Vec<Arc<dyn Target>> {
     let holds_it = |edge: &Edge| matches!(edge, Edge::Manifest(there) if there.digest == *digest);
     let there = engine.repair_findings.there.iter().filter(|(edge, _)| holds_it(edge));

@@ -59,9 +59,9 @@ pub(super) async fn find(
     Ok(sets.filter(|set| !set.members.is_empty()).collect())
 }
 
-/// Copies `sets` and their referrers, and records each outcome in `rows`. `absent` is the root if the target
-/// doesn't have it yet: if the target therefore refuses a referrer, the root is pushed by digest and the referrer
-/// again. `all`: also look for the referrers of those that are there already.
+/// Copies `sets` and their referrers, and records each outcome in `rows`. `absent` is the root if the target doesn't
+/// have it yet. If the target refuses a referrer for that reason, the root is pushed by digest, and then the referrer
+/// again. `all`: also look for the referrers of referrers that are already there.
 pub(super) async fn copy_all(
     engine: &Arc<Engine>,
     route: &Arc<Route>,

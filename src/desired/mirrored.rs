@@ -15,7 +15,7 @@ pub(crate) struct Mirrored {
     pub digest: Digest,
     /// The digest at the targets; it differs from the source's if only some platforms are mirrored.
     pub target_digest: Digest,
-    /// The platforms that are mirrored; empty = all, byte for byte.
+    /// The platforms that are mirrored. Empty: the image is mirrored byte for byte.
     pub platforms: Vec<Platform>,
     /// Its places, in the order of the list and of the targets; at least one.
     pub places: Vec<Place>,

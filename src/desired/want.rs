@@ -15,7 +15,7 @@ use crate::select::Only;
 pub(crate) struct Want<'a> {
     /// The canonical source.
     pub source: Reference,
-    /// The target tag; `None` = untagged.
+    /// The target tag; `None` if the image is mirrored untagged.
     pub tag: Option<Tag>,
     /// The target repository.
     pub target: &'a Repository,

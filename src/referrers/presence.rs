@@ -1,4 +1,4 @@
-//! Whether the referrers of a manifest are at a target: the one answer for `plan`, `copy` and `verify`.
+//! Checks whether the referrers of a manifest are at a target, for `plan`, `copy` and `verify`.
 //!
 //! A referrer with a tag is there if its tag names it. Any other is there if clients can find it: the target lists
 //! it as a referrer of the subject, by the referrers API or the index under the fallback tag. If there is no list,

@@ -154,8 +154,8 @@ impl Admission {
         }
     }
 
-    /// Waits until a request may be sent. `met`: it has already failed by the host's trouble. No slot is held while
-    /// waiting for the end of trouble.
+    /// Waits until a request may be sent. `met`: it has already failed because of the host's trouble. No slot is held
+    /// while waiting for the end of trouble.
     ///
     /// # Errors
     /// That of the host or the repository, if it is given up.
@@ -170,7 +170,7 @@ impl Admission {
                     }
                 }
                 Turn::Never(error) => return Err(error),
-                // Best effort: there is no wait for a cleanup that the registry will do by itself.
+                // Registries delete abandoned uploads themselves, so a cancellation doesn't wait.
                 Turn::Until(_) | Turn::Probe(_) if action == Action::AbandonUpload => return Err(Error::interrupted()),
                 Turn::Until(_) | Turn::Probe(_) => {
                     if let Some((probe, within)) = self.queue_for_probe(repository, met).await {
@@ -297,7 +297,7 @@ impl Permit {
         self.window.succeeded();
     }
 
-    /// Records that bytes moved as late as `moved`, without trouble until then.
+    /// Records that bytes arrived until `moved`, so there was no trouble until then.
     pub(crate) fn went_well_until(&mut self, moved: Instant) {
         self.sent = self.sent.max(moved);
     }
@@ -320,7 +320,7 @@ impl Permit {
             self.admission.reporter.report(health.waiting());
             (begins, trial)
         };
-        // A host that announces it itself gets fewer concurrent requests from now on.
+        // A host that asks to slow down gets fewer concurrent requests from now on.
         if begins && matches!(error.status(), Some(429 | 503)) {
             self.window.halve();
         }

@@ -108,14 +108,14 @@ impl Answer {
         request.error(Kind::Invalid, why).with_status(self.status.as_u16())
     }
 
-    /// The answer, if it is a success, or says clearly that there are no referrers to list.
+    /// The answer, if it is a success or clearly means that there are no referrers to list.
     ///
     /// # Errors
     /// The registry's refusal, as an error of the right kind.
     pub(crate) fn check(self, request: &Request) -> Result<Self> {
         let tells_absence = request.action == Action::ListReferrers && self.absence().is_some();
-        // A proxy's page doesn't show whether the registry has done anything. A registry that labels an empty
-        // answer as a page has.
+        // A web page comes from a proxy, and doesn't show whether the registry has done anything. An empty answer that
+        // is only labelled as a page comes from the registry.
         if self.status.is_success() && request.action.traits().writes && self.is_markup() {
             return Err(self.unreadable(request, ""));
         }

@@ -1,9 +1,9 @@
 //! Authentication at a host: none, credentials with each request, or a bearer token.
 //!
-//! There is no ping: the first request is sent alone and without credentials, and its 401 tells what the host
-//! wants. That is remembered, and later challenges never change it (a Harbor that refuses a token names another
-//! scheme). `/v2/` is asked, once, only if credentials exist and a refusal has no challenge: some registries hide
-//! their content from anonymous clients. Tokens are cached by exact scope set and fetched once for all waiting
+//! There is no ping: the first request is sent alone and without credentials, and its 401 names the scheme that the
+//! host expects. Later challenges never change the scheme (a Harbor that rejects a token names another one). `/v2/` is
+//! requested, once, only if credentials exist and a refusal has no challenge: some registries hide their content from
+//! anonymous clients. Tokens are cached by exact scope set and fetched once for all waiting
 //! requests. A credential is tried by one request until it is accepted; if it is refused, all requests share that
 //! refusal. Once it was accepted, a refusal means a missing permission rather than a wrong login.
 

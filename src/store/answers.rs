@@ -1,4 +1,4 @@
-//! What stores answer with.
+//! The answers of stores.
 
 use crate::error::{Error, Result};
 use crate::oci::{Digest, Manifest, Referrer};
@@ -48,7 +48,7 @@ pub enum Held {
     Nothing,
     /// The manifest with this digest.
     Manifest(Digest),
-    /// Something that the target doesn't identify, for this reason. It may still be writable.
+    /// Content that the target doesn't identify, for this reason. The name may still be writable.
     Withheld(Error),
     /// Unknown: the target didn't answer the question, with this error. Only a push shows whether it is writable.
     Unknown(Error),

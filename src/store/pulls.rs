@@ -13,8 +13,8 @@ use crate::registry::Reservation;
 #[derive(Debug, Default)]
 pub struct ReservedPulls(pub(super) Option<Reservation>);
 
-/// The order in which images reserve pulls at a registry. They do so one after another in plan order, as the pulls
-/// that an image needs are known only after its index was read. The holder of the turn never waits for images
+/// The order in which images reserve pulls at a registry. They reserve one after another, in plan order, because the
+/// pulls that an image needs are known only after its index was read. The holder of the turn never waits for images
 /// behind it.
 #[derive(Debug, Default)]
 pub(crate) struct PullOrder {

@@ -71,7 +71,7 @@ impl Batch {
         self.plan.images.push(Planned::Image(transfer));
     }
 
-    /// The target repositories may have content.
+    /// Marks the target repositories as possibly not empty.
     fn not_empty(&mut self) {
         self.plan.empty.clear();
     }

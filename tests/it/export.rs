@@ -154,7 +154,7 @@ async fn files_with_secrets_are_readable_only_by_their_owner() {
         "targets: [h.example/m, {ecr}/m]\nimages: ['nginx:1.27']\nregistries:\n  \
          h.example: {{username: me, password: {{env: SECRET}}}}\n  docker.io: {{token: {{env: NOT_SET}}}}\n"
     );
-    // Without a lock: only the registries count, and of them only those that it is for.
+    // This works without a lock: only the registries matter, and only those that this kind of export supports.
     let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
     let run = cli.run("export pull-secret -o out --namespace web --service-account default --name pull").await;
     assert_eq!(run.code, 0, "{run}");
@@ -210,7 +210,7 @@ async fn secrets_are_printed_to_a_terminal_only_on_request() {
     assert!(code == 2 && seen.contains("the lock doesn't exist"), "{seen}");
 }
 
-/// kubernetes-validate compares each object with the schema of its kind, and takes no key that isn't in there.
+/// kubernetes-validate checks each object against the schema of its kind, and refuses unknown keys.
 #[tokio::test]
 async fn kubernetes_objects_match_their_schemas() {
     let program = std::env::var_os("TRANSSHIP_TEST_KUBEVALIDATE").unwrap_or_else(|| "kubernetes-validate".into());

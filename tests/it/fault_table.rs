@@ -1,12 +1,12 @@
 //! The fault table: every fault × every kind of request × every time, each in separate hosts with the real program.
 //!
-//! Each cell checks: the run ends within its bound; only images fail that may; all others are complete, by a walk
-//! through the targets; no tag is visible without its graph; no manifest is pushed before its content, or pulled
-//! twice; and a second run without faults completes everything.
+//! Each cell checks that the run ends within its time limit; that no image fails but those that may; that all others
+//! are complete at the targets; that no tag is visible without its graph; that no manifest is pushed before its
+//! content, or pulled twice; and that a second run without faults completes everything.
 //!
-//! The suite tries one cell of each fifth pair of fault and kind, at another time from pair to pair: the same ones in
-//! each run, and among them each fault, each kind and each time. `just faults` tries all of them
-//! (`TRANSSHIP_FAULT_TABLE=all`), `just faults 'kind: Mount'` those whose name contains the text.
+//! The suite tries one cell of each fifth pair of fault and kind, with the times in rotation. These are the same cells
+//! in each run, and cover each fault, each kind and each time. `just faults` tries all cells
+//! (`TRANSSHIP_FAULT_TABLE=all`), and `just faults 'kind: Mount'` those whose name contains the text.
 
 mod network;
 mod plot;
@@ -38,7 +38,7 @@ struct Figures {
     hits: usize,
     failed: usize,
     seconds: f64,
-    /// The broken promises.
+    /// The failed checks.
     wrong: Vec<String>,
 }
 
@@ -218,7 +218,7 @@ fn sample() -> Vec<Cell> {
     pairs.map(|(at, cells)| cells[at % cells.len()]).collect()
 }
 
-/// The cells to try, those that take long first.
+/// The cells to try, the slowest first.
 fn chosen() -> Vec<Cell> {
     let mut cells = match std::env::var("TRANSSHIP_FAULT_TABLE").unwrap_or_default().as_str() {
         "" => sample(),

@@ -39,8 +39,8 @@ async fn a_killed_run_leaves_no_tag_and_the_next_completes_it() {
     }
 }
 
-/// Wherever a run is stopped, the next one sends no received blob again, except for images whose first blob, a few
-/// bytes, was not: its lookup shows that a repository without tags has content.
+/// Wherever a run is stopped, the next one doesn't resend blobs that the target has received. The exception are images
+/// whose first blob, of a few bytes, wasn't received: it is what shows that a repository without tags has content.
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupted_run_resumes_without_sending_large_blobs_again() {

@@ -21,7 +21,8 @@ fn graph(n: usize) -> Image {
     index().child("linux/amd64", child("linux/amd64")).child("linux/arm64", child("linux/arm64")).build()
 }
 
-/// Kills a run with this many transfers at its read `skip` at the source, checks each tag of the target, and resumes.
+/// Kills a run with this many transfers at read number `skip` from the source, checks each tag of the target, and
+/// resumes.
 async fn killed_at(real: &DockerRegistry, jobs: usize, skip: usize) {
     let scene = Scene::new().await;
     let prefix = format!("m{jobs}-{skip}");

@@ -25,7 +25,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// With a robot that also has this permission, if any.
+    /// The same, with a robot that has this additional permission, if any.
     async fn new(right: Option<&'static str>) -> Self {
         let upstream = Registry::start().await;
         let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobotOn("hub"));
@@ -99,7 +99,7 @@ async fn a_real_cache_serves_every_image_when_its_upstream_is_gone() {
     assert_eq!(check.code, 0, "{check}");
     assert!(check.stdout.contains("4 images at 1 cache: 4 served; 0 differences"), "{check}");
 
-    // It stores in the background, the last request last.
+    // It stores in the background, in the order of the requests.
     let deadline = Instant::now() + Duration::from_secs(60);
     let is_kept = |path: &str, digest: &Digest, kind: &str| {
         cache.repository_folder(path).join(kind).join("sha256").join(digest.hex()).join("link").exists()
@@ -113,7 +113,7 @@ async fn a_real_cache_serves_every_image_when_its_upstream_is_gone() {
             for digest in all {
                 while !is_kept(path, &digest, kind) {
                     assert!(Instant::now() < deadline, "{digest} of {path} isn't kept");
-                    // Another process does it, without a notification.
+                    // Another process stores it, without a notification.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -139,7 +139,7 @@ async fn a_harbor_is_filled_and_proves_what_it_keeps() {
     let harbor = scene.harbor.name();
     assert!(warm.stdout.contains(&format!("  {}  {harbor}/hub/team/both:2\n", both.digest())), "{warm}");
     assert!(warm.stdout.contains("2 images at 1 cache: 2 warmed;"), "{warm}");
-    // The tag, then the manifests one after the other, then the blobs, each looked up before it is read.
+    // First the tag, then the manifests in sequence, then the blobs. Each is checked by HEAD before it is read.
     let asked: Vec<String> =
         scene.harbor.script.lines().into_iter().filter(|line| line.contains("/v2/hub/team/both/")).collect();
     let of = |method: &str, kind: &str, digest: &Digest| format!("{method} /v2/hub/team/both/{kind}/{digest}");

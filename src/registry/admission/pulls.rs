@@ -164,8 +164,8 @@ impl Budget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the turn of a pull of `wanted`. Only the first pull is waited for, and not even that if the host
-    /// is in trouble, in which each request waits separately.
+    /// Waits until a pull of `wanted` may be sent: after the first pull was answered. If the host is in trouble, this
+    /// doesn't wait, because each request waits separately.
     pub(crate) async fn ticket(self: &Arc<Self>, wanted: Wanted, in_trouble: impl Future<Output = ()>) -> Ticket {
         let first = if self.quota().is_some() { None } else { self.first.enter_unless(in_trouble).await };
         Ticket { budget: Arc::clone(self), wanted, first: Mutex::new(first), last: Mutex::default() }

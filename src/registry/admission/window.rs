@@ -42,7 +42,7 @@ impl Window {
 
     /// Waits for a slot, first come, first served.
     pub(crate) async fn enter(self: &Arc<Self>) -> Slot {
-        // The semaphore is never closed; without a permit a request would only be less polite.
+        // The semaphore is never closed. If it were, a request would only exceed the window.
         let permit = Arc::clone(&self.slots).acquire_owned().await.ok();
         self.size().in_flight += 1;
         Slot { window: Arc::clone(self), permit }

@@ -70,7 +70,7 @@ impl Answer {
         let written = || THROTTLE_TEXTS.iter().any(|text| refusal.lower.contains(text));
         match self.status.as_u16() {
             429 => true,
-            // Credentials and existence aren't about the pace.
+            // An answer about credentials or missing content isn't a rate limit.
             401 | 404 => false,
             _ => self.is_error() && (said() || written()),
         }

@@ -16,7 +16,7 @@ pub(crate) enum Unauthorized {
     Login,
     /// The host rejects a token of its own token service.
     OwnToken,
-    /// The login was right, or bought the token that is refused: a permission is missing.
+    /// A permission is missing: the login was accepted, also if a token that it was exchanged for is rejected.
     Permission,
 }
 

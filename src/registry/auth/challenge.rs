@@ -1,8 +1,8 @@
 //! Parses the challenge of a refusal (`WWW-Authenticate`, RFC 9110 §11.6.1; Bearer by the distribution project's
 //! token specification).
 //!
-//! Lenient: accepts what the parsers of docker and containerd accept, and what registries and proxies were seen to
-//! send besides: misplaced spaces, unquoted values, several challenges in one line.
+//! Lenient: accepts what the parsers of docker and containerd accept, and other forms that registries and proxies are
+//! known to send: misplaced spaces, unquoted values, several challenges in one line.
 
 use http::header::{HeaderMap, WWW_AUTHENTICATE};
 

@@ -16,7 +16,7 @@ use crate::support::gate::Gate;
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::recorded::{Fault, What};
 
-/// An index of `referrers` as another client writes it, with other bytes than ours.
+/// An index of `referrers` as another client writes it, with different bytes.
 fn index_of(referrers: &[&Image], more: &Value) -> Manifest {
     let entries: Vec<Value> = referrers.iter().map(|referrer| Referrer::entry(&referrer.manifest)).collect();
     let mut index = json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": entries });

@@ -18,13 +18,13 @@ use super::*;
 /// A wrong answer of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
-    /// It reports the blob once, and then the truth.
+    /// It reports once that it has the blob, and answers correctly from then on.
     OnceThere,
-    /// It always reports the blob.
+    /// It always reports that it has the blob.
     AlwaysThere,
     /// It reports a mount that it hasn't made.
     Mounted,
-    /// It reports a mount that it hasn't made, and always reports the blob.
+    /// It reports a mount that it hasn't made, and always reports that it has the blob.
     MountedAndThere,
     /// The blob exists, but manifests that refer to it are refused for this long.
     Late(Duration),

@@ -53,7 +53,7 @@ async fn after_half_of_the_bytes_about_half_of_the_images_are_tagged() {
     }
 }
 
-/// A shared blob is copied by any of its images, but takes the turn of the first of them in the plan.
+/// Any of its images may copy a shared blob, but the blob has the position of the first of them in the plan.
 #[tokio::test(start_paused = true)]
 async fn a_shared_layer_doesnt_delay_the_first_images() {
     for is_one_repository in [true, false] {

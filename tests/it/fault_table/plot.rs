@@ -1,5 +1,5 @@
-//! The fault of a cell of the table: a layer before each host that records requests and makes one kind of them meet
-//! one fault at one time.
+//! The fault of a cell of the table: a layer before each host that records requests, and makes requests of one kind
+//! fail in one way at one time.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};

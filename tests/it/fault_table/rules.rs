@@ -1,4 +1,4 @@
-//! The cells of the table, and what a fault may cost in each: the promises, as data.
+//! The cells of the table, and which images a fault may cost in each.
 
 use super::plot::{Fault, Host, Kind, When};
 

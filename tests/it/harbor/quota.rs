@@ -46,7 +46,7 @@ async fn transfers_in_progress_are_completed() {
     let project = Project { storage_limit: Some(700_000), ..Project::default() };
     let harbor = Harbor::start().await.account(ROBOT, SECRET, Role::SystemRobot).project("mirror", project);
     let scene = Scene::with(harbor).await;
-    // Whichever is first leaves no room for the other; its small blobs come last, and fit.
+    // The image that comes first leaves no room for the large blob of the other. Its own small blobs fit at the end.
     for (name, size) in [("big", 600_000), ("small", 200_000)] {
         image(name).layer(size).build().push(&scene.source.inside(name), "1").await;
     }
