@@ -43,8 +43,8 @@ use crate::report::Exit;
 pub(crate) use output::answer;
 use output::{Unable, fail, print, print_found, printed};
 
-/// The most threads that read and write files, and look up names. The default, 512, costs a thread for each manifest
-/// that is cached: more memory than the manifests.
+/// The most threads that read and write files, and look up names. With the default, 512, each cached manifest would
+/// get a thread, which takes more memory than the manifest.
 const FILE_THREADS: usize = 16;
 
 /// Runs the verb and returns the exit status.
@@ -141,8 +141,8 @@ async fn next_signal() -> std::io::Result<()> {
     }
 }
 
-/// Whether this process ignores SIGHUP because it was started by nohup or similar. Only Linux tells; elsewhere it is
-/// unknown.
+/// Whether this process ignores SIGHUP because it was started by nohup or similar. This can be determined only on
+/// Linux.
 #[cfg(unix)]
 fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

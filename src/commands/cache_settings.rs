@@ -1,4 +1,4 @@
-//! Where the manifest cache lies and how large it may grow, by the environment.
+//! The folder and the maximum size of the manifest cache, from the environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

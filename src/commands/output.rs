@@ -85,7 +85,7 @@ pub(super) fn printed(text: &str) -> anyhow::Result<Exit> {
     say(Exit::Success, |stdout| stdout.write_all(text.as_bytes()))
 }
 
-/// The file is written first: it must exist even if stdout can't be written.
+/// Writes the report file, then stdout, so that the file exists even if stdout can't be written.
 fn write_output(
     global: &Global,
     exit: Exit,

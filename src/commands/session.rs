@@ -198,7 +198,7 @@ impl Session {
         resolve::resolve(request).await
     }
 
-    /// The questions to the targets that need no resolved image.
+    /// The requests to the targets that need no resolved images.
     pub(super) fn prefetch<'a>(&'a self, pins: &'a Pins, only: &'a Only) -> Prefetch<'a> {
         Prefetch::new(self.plan_request(pins.before(), (&pins.old, &NONE_FAILED), only))
     }

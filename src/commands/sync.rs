@@ -32,7 +32,7 @@ pub(super) async fn run(start: Start, arguments: &Sync) -> anyhow::Result<Report
     };
     // An interrupted resolution is incomplete, so the lock file isn't written.
     let is_whole = !session.stop.is_cancelled();
-    // A pin records what upstream serves, which a layout doesn't tell.
+    // A pin records what upstream serves, which a layout doesn't show.
     let may_write = is_whole && unusable.is_none() && !arguments.dry_run && detour.from.is_none();
     if may_write && !arguments.locked {
         resolution.lock = pins.write(resolution.lock)?;

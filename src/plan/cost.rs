@@ -15,7 +15,7 @@ pub struct Cost {
     pub pulls_exact: bool,
     /// Manifest GETs that aren't needed.
     pub spared: Spared,
-    /// The bytes to move, and those that needn't be; `None` while unknown.
+    /// The bytes to move, and the bytes that needn't be moved; `None` while unknown.
     pub bytes: Option<Bytes>,
     /// Why it has to be put off: too few pulls are left.
     pub put_off: Option<Error>,

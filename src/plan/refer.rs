@@ -1,5 +1,5 @@
-//! Asks the targets for the locked referrers of images that are there: one request for each way to find them, which
-//! are the list of referrers and each tag.
+//! Checks whether the targets have the locked referrers of the images that they have: one request for the list of
+//! referrers, and one for each tag.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock::LockedImage;
 use crate::oci::{Descriptor, Reference};
 
-/// The image as `pin` has it, at no known cost yet.
+/// The image as pinned by `pin`. Its cost isn't known yet.
 pub(crate) fn transfer(want: &Want<'_>, pin: &LockedImage, action: Action) -> Transfer {
     let root = Descriptor { media_type: pin.media_type.clone(), digest: pin.digest.clone(), size: pin.size };
     let referrers = pin.referrers.iter().filter(|referrer| want.handling.referrers.wants(referrer));

@@ -55,7 +55,7 @@ pub(super) struct Ecr {
 /// The immutable tags of a repository.
 #[derive(Debug)]
 struct Immutable {
-    /// Those that match no pattern; otherwise those that match one.
+    /// Whether all tags are immutable but those that match a pattern. If not, only those that match one are immutable.
     all_but: bool,
     patterns: Vec<String>,
 }

@@ -128,8 +128,8 @@ fn values(entry: &Entry<'_>, found: &Found, pieces: &[Piece], digest: Option<&Di
     Ok(halves.into_iter().map(|(name, suffix)| name + &suffix).collect())
 }
 
-/// Writes `target` to the first halves: from the end, pieces that match it stay; the first that doesn't gets the
-/// rest.
+/// Writes `target` to the first halves. Going back from the end, pieces that match the end of `target` are kept. The
+/// first piece that doesn't match gets the rest of `target`.
 fn repository(target: &str, pieces: &[Piece], halves: &mut [(String, String)]) -> Result<(), String> {
     let mut rest = target;
     for index in (0..halves.len()).rev() {

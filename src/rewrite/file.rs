@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
-/// Replaces the text of the file at `path`, which was `old`. Links and mode bits are kept.
+/// Replaces the text of the file at `path`, whose content was `old`. Links and mode bits are kept.
 ///
 /// # Errors
 /// The reason: it is read-only, has changed since it was read, or the error of the file system.

@@ -1,8 +1,8 @@
-//! Keeps the result of a kustomization the same, but from the mirror.
+//! Adapts kustomizations, so that they give the same result with images from the mirror.
 //!
 //! An entry of `images` applies to images whose name in a resource matches literally. If the resource is rewritten,
-//! the entry's `name` has to change too. If only some of the resources that it applies to can be rewritten, none
-//! is.
+//! the entry's `name` has to change too. If only some of the resources that it applies to can be rewritten, none of
+//! them is.
 
 use std::collections::BTreeSet;
 

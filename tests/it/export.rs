@@ -154,7 +154,7 @@ async fn files_with_secrets_are_readable_only_by_their_owner() {
         "targets: [h.example/m, {ecr}/m]\nimages: ['nginx:1.27']\nregistries:\n  \
          h.example: {{username: me, password: {{env: SECRET}}}}\n  docker.io: {{token: {{env: NOT_SET}}}}\n"
     );
-    // This works without a lock: only the registries matter, and only those that this kind of export supports.
+    // No lock is needed, because only the registries matter. Docker Hub isn't a target, so its token isn't read.
     let cli = Cli::new().env("SECRET", "hunter2").file("mirror.yaml", list);
     let run = cli.run("export pull-secret -o out --namespace web --service-account default --name pull").await;
     assert_eq!(run.code, 0, "{run}");

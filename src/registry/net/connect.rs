@@ -111,7 +111,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// What every way of connecting results in.
+/// The result of every way of connecting.
 trait Stream: Read + Write + Connection + Unpin + Send {}
 
 impl<T: Read + Write + Connection + Unpin + Send> Stream for T {}
@@ -119,7 +119,7 @@ impl<T: Read + Write + Connection + Unpin + Send> Stream for T {}
 /// An open connection.
 pub(crate) struct Wire {
     stream: Box<dyn Stream>,
-    /// It leads to a proxy, which has to be told the host with each request.
+    /// It leads to a proxy, so each request has to name its host.
     is_proxied: bool,
 }
 

@@ -62,7 +62,7 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_buf_size(BUFFER);
         if protocol == Protocol::Offered {
-            // A dead connection must not swallow one request after the other.
+            // A dead connection must not make one request after the other time out.
             builder.http2_keep_alive_interval(PING).http2_keep_alive_timeout(idle.min(PING));
         }
         Self { pool: builder.build(connector), proxies }
@@ -130,7 +130,7 @@ impl Client {
     }
 }
 
-/// The head of an answer, and what hasn't been read of its body.
+/// The head of an answer, and the unread rest of its body.
 #[derive(Debug)]
 pub(crate) struct Response {
     head: response::Parts,
@@ -156,7 +156,7 @@ impl Response {
     /// If the connection breaks.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         while let Some(frame) = self.body.frame().await {
-            // Trailers are of no interest.
+            // Trailers are ignored.
             if let Ok(data) = frame.map_err(HttpError::Received)?.into_data() {
                 return Ok(Some(data));
             }
@@ -168,7 +168,7 @@ impl Response {
 /// Why a request has no answer, or its body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    /// The URL is none for HTTP.
+    /// The URL can't be used for HTTP.
     #[error("the URL is invalid")]
     Url(#[source] http::uri::InvalidUri),
     /// There is no answer.
@@ -180,8 +180,8 @@ pub(crate) enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the server has declared that it didn't process the request, as a server does that ends an HTTP/2
-    /// connection after so many requests (RFC 9113 section 8.7).
+    /// Whether the server has declared that it didn't process the request, for example because it closes an HTTP/2
+    /// connection after a number of requests (RFC 9113 section 8.7).
     fn is_unprocessed(&self) -> bool {
         std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source())
             .find_map(|error| error.downcast_ref::<h2::Error>())

@@ -54,7 +54,7 @@ pub(crate) struct Facts {
     info: OnceCell<SystemInfo>,
     /// Whether the account may read the artifacts of projects.
     artifacts: Mutex<HashMap<String, Arc<OnceCell<bool>>>>,
-    /// Whether projects store the content that they answer to.
+    /// Whether projects store the content that they return.
     holding: Mutex<HashMap<String, Arc<OnceCell<Result<()>>>>>,
     /// Projects for which the warning about hidden referrers was given.
     told: Mutex<HashSet<String>>,

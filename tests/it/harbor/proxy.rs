@@ -62,8 +62,8 @@ async fn without_access_to_the_api_blobs_show_what_the_cache_holds() {
         if keeps {
             scene.harbor.hold(&app, "mirror/app", "1").await;
         }
-        // Without a lock, the run can't tell that nothing was mirrored there before. It resolves the tag, which seems to
-        // exist.
+        // Without a lock, the run can't tell that nothing was mirrored there before. It resolves the tag, which seems
+        // to exist.
         let sync = scene.cli.run("sync --no-lock --json").await;
         match (keeps, cached) {
             (false, true) => {

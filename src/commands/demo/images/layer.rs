@@ -42,7 +42,7 @@ fn header(path: &str, mode: u32, kind: u8, size: usize) -> [u8; 512] {
     put(116, b"0000000");
     put(124, format!("{size:011o}").as_bytes());
     put(136, b"00000000000");
-    // The sum is taken with spaces where it will stand.
+    // The checksum is computed with spaces in its own field.
     put(148, b"        ");
     put(156, &[kind]);
     put(257, b"ustar\x0000");

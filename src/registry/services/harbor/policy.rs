@@ -2,7 +2,7 @@
 //! are answered with 412, the latter without a reason. Missing content still gives 404, everything may be written,
 //! and blobs can be checked.
 //!
-//! So a 412 means that the name exists. The artifacts API tells which manifest a tag names, to accounts with
+//! So a 412 means that the name exists. The artifacts API shows which manifest a tag names, but only to accounts with
 //! `artifact: read`.
 
 use serde::Deserialize;

@@ -12,8 +12,8 @@ use crate::registry::Host;
 use crate::registry::action::Action;
 
 impl Host {
-    /// Whether an empty list of referrers in `repository` may be incomplete. That is so at a proxy cache, and is
-    /// reported once.
+    /// Whether an empty list of referrers in `repository` may be incomplete, as it may be at any Harbor. Warns once
+    /// for each project that is a proxy cache.
     pub(crate) async fn may_miss_referrers(&self, repository: &Repository) -> bool {
         if !self.is_harbor() {
             return false;
@@ -39,9 +39,8 @@ impl Host {
         true
     }
 
-    /// Checks that `repository` stores the content that it answers to. Either the API says that its project is no
-    /// proxy cache, or the check for a blob of `answered`, a manifest it has answered to, proves it. Checked once
-    /// per project.
+    /// Checks that `repository` stores the content that it returns. It does if the API says that its project is no
+    /// proxy cache, or if it has a blob of `answered`, a manifest that it has returned. Checked once per project.
     ///
     /// # Errors
     /// `Unsupported` if it is a proxy cache.
