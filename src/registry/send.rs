@@ -7,11 +7,11 @@ use super::upload::{self, Outgoing, Progress};
 use super::{Action, Answer, Host, Request, elsewhere};
 use crate::error::{Error, Kind, Result};
 
-const NO_CHALLENGE: &str = "neither this answer nor that of /v2/ has a WWW-Authenticate header: check whether a proxy in \
-    front of the registry removes it, or set token: under registries:, which is sent without a challenge";
+const NO_CHALLENGE: &str = "neither this answer nor that of /v2/ has a WWW-Authenticate header: check whether a proxy \
+    in front of the registry removes it, or set token: under registries:, which is sent without a challenge";
 
-const OWN_TOKEN_REJECTED: &str = "the registry rejects a token that its own token service has just issued: compare their \
-    clocks, and the issuer and key that the registry trusts";
+const OWN_TOKEN_REJECTED: &str = "the registry rejects a token that its own token service has just issued: compare \
+    their clocks, and the issuer and key that the registry trusts";
 
 /// How often one request may be rejected: with an old token or password, and with the new one.
 const MOST_REFUSALS: u32 = 2;

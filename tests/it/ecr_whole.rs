@@ -337,7 +337,7 @@ async fn the_fake_refuses_the_same_requests_as_ecr() {
     ecr.account.create("b", json!({}));
     assert_eq!(status("GET /v2/a/tags/list?n=1001").await.0, 405);
 
-    // In chunks: each is accepted, and none is stored.
+    // ECR accepts each chunk of this upload, but stores none of them.
     let (_, upload) = status("POST /v2/a/blobs/uploads/").await;
     let (patched, next) = ask(&ecr, &format!("PATCH {upload}"), &current, blob.bytes.to_vec()).await;
     assert_eq!(patched, 201);

@@ -1,8 +1,8 @@
-//! A Harbor in this process: projects that have to be created, an API beside `/v2/`, and a token service that refuses
-//! nobody.
+//! A fake Harbor in this process: projects that have to be created, an API beside `/v2/`, and a token service that
+//! issues a token to every account.
 //!
-//! It follows Harbor 2.15 (`reference/registries.md` section C): strict where Harbor is strict, and lenient where
-//! Harbor misleads. Its clock stands still until a test moves it.
+//! It follows Harbor 2.15: it is strict where Harbor is strict, and gives the same misleading answers. Its clock stands
+//! still until a test moves it.
 
 mod api;
 mod data;
@@ -96,7 +96,7 @@ pub(crate) struct Project {
     pub(crate) filter: Option<String>,
     /// Existing tags can't be moved.
     pub(crate) immutable: bool,
-    /// `prevent_vul`, with no image scanned yet: none is served.
+    /// `prevent_vul`: no image is served, because none has been scanned yet.
     pub(crate) prevents: bool,
     /// `enable_content_trust_cosign`: unsigned images aren't served.
     pub(crate) trusts: bool,
