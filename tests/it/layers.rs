@@ -130,8 +130,8 @@ fn violations(table: &Table, sources: &BTreeMap<PathBuf, String>) -> Vec<String>
     found
 }
 
-/// The rooms that `code` names, in a file `depth` segments below `src`: after `crate::`, or after the number of `super::`
-/// that leads out of its own room.
+/// The rooms that `code` names, in a file `depth` segments below `src`: after `crate::`, or after the number of
+/// `super::` that leads out of its own room.
 fn used(code: &str, depth: usize, rooms: &[&str]) -> Vec<String> {
     let supers = r"\bsuper\s*::\s*".repeat(depth);
     let from_above = pattern(&supers);

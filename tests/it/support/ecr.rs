@@ -1,6 +1,6 @@
 //! Amazon ECR in this process: the JSON API and the registry share one state, and are as strict as the real ones.
 //!
-//! Facts: `reference/registries.md`, section A1. The registry is `serve` with ECR's deviations around it.
+//! It follows ECR's API reference. The registry is `serve` with ECR's deviations around it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

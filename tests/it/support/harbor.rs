@@ -1,5 +1,5 @@
 //! A fake Harbor in this process: projects that have to be created, an API beside `/v2/`, and a token service that
-//! issues a token to every account.
+//! refuses no request, not even with a wrong password.
 //!
 //! It follows Harbor 2.15: it is strict where Harbor is strict, and gives the same misleading answers. Its clock stands
 //! still until a test moves it.

@@ -1,5 +1,4 @@
-//! Stand-ins for the uploads of public services, as strict as each service, around the registry of this process
-//! (`reference/registries.md`, sections A1 and F).
+//! Stand-ins for the uploads of public services, as strict as each service, around the registry of this process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
