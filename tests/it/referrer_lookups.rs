@@ -5,7 +5,18 @@ mod overwrite;
 mod plan;
 mod requests;
 
-use transship::store::Target;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use transship::aws::Sessions;
+use transship::config::ImageRule;
+use transship::lock::Lock;
+use transship::plan::{Plan, Prefetch, Request};
+use transship::progress::{Progress, Silent};
+use transship::provision::Provisioners;
+use transship::select::Only;
+use transship::store::{Stores, Target};
 
 use crate::support::images::{Image, image, index};
 
@@ -30,4 +41,21 @@ async fn list_under_tag(of: &Image, referrers: &[&Image], target: &dyn Target) -
     let listed = referrers.iter().fold(index(), |index, referrer| index.nested((*referrer).clone())).build();
     listed.push(target, of.digest().referrers_tag().as_str()).await;
     listed
+}
+
+/// The plan for `rules` with the pins of `lock`.
+async fn planned(rules: &[ImageRule], lock: &Lock, stores: &Arc<dyn Stores>, follow: bool) -> Plan {
+    let request = Request {
+        images: rules,
+        lock,
+        before: None,
+        failed: &BTreeMap::new(),
+        only: &Only::default(),
+        stores,
+        provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
+        follow,
+        progress: &(Arc::new(Silent) as Arc<dyn Progress>),
+        stop: &CancellationToken::new(),
+    };
+    transship::plan::plan(request, Prefetch::nothing()).await
 }

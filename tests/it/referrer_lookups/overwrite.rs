@@ -1,20 +1,15 @@
 //! How a plan treats a referrer's tag that has another digest at the target.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use transship::aws::Sessions;
 use transship::config::{ImageRule, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Bytes, Overwrite, Planned, Prefetch, Request, Spending, Transfer, plan, price};
-use transship::provision::Provisioners;
-use transship::select::Only;
+use transship::plan::{Action, Bytes, Overwrite, Planned, Spending, Transfer, price};
 use transship::store::Stores;
 use transship::store::memory::Memory;
 
-use super::{attach, cosign, signature};
+use super::{attach, cosign, planned, signature};
 use crate::support::images::{Image, image};
 use crate::support::recorded::Recorded;
 
@@ -70,22 +65,7 @@ impl World {
         let recorded = Recorded::new(Arc::new(self.memory.clone()));
         recorded.meters_pulls(&"src.test".parse().unwrap());
         let stores: Arc<dyn Stores> = Arc::new(recorded);
-        let mut plan = plan(
-            Request {
-                images: &rules,
-                lock: &lock,
-                before: None,
-                failed: &BTreeMap::new(),
-                only: &Only::default(),
-                stores: &stores,
-                provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
-                follow: false,
-                progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
-                stop: &CancellationToken::new(),
-            },
-            Prefetch::nothing(),
-        )
-        .await;
+        let mut plan = planned(&rules, &lock, &stores, false).await;
         price(&mut plan, &stores, Spending::Pulls).await;
         let transfers = plan.images.into_iter().map(|planned| match planned {
             Planned::Image(transfer) => transfer,

@@ -1,21 +1,16 @@
 //! Locked referrers that are missing at the targets are planned; each form costs one request to look up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-use transship::aws::Sessions;
 use transship::config::{ImageRule, ReferrerPolicy, Wanted};
 use transship::lock::{Lock, LockedImage};
 use transship::oci::{Reference, Referrer, Repository, Tag};
-use transship::plan::{Action, Planned, Prefetch, Request};
-use transship::provision::Provisioners;
-use transship::select::Only;
+use transship::plan::{Action, Planned};
 use transship::serve::Options;
 use transship::store::Stores;
 use transship::store::memory::Memory;
 
-use super::{attach, cosign, list_under_tag, signature};
+use super::{attach, cosign, list_under_tag, planned, signature};
 use crate::support::images::{Image, image, multi_platform};
 use crate::support::registry::{Registry, Settings};
 use crate::support::scene::{Scene, statuses};
@@ -136,19 +131,7 @@ async fn an_update_follows_referrers_of_up_to_date_images() {
     }
     let stores: Arc<dyn Stores> = Arc::new(memory);
     for follow in [false, true] {
-        let request = Request {
-            images: &rules,
-            lock: &lock,
-            before: None,
-            failed: &BTreeMap::new(),
-            only: &Only::default(),
-            stores: &stores,
-            provisioners: &Provisioners::new(&BTreeMap::new(), Arc::new(Sessions::new())),
-            follow,
-            progress: &(Arc::new(transship::progress::Silent) as Arc<dyn transship::progress::Progress>),
-            stop: &CancellationToken::new(),
-        };
-        let plan = transship::plan::plan(request, Prefetch::nothing()).await;
+        let plan = planned(&rules, &lock, &stores, follow).await;
         let told = plan.images.iter().map(|planned| match planned {
             Planned::Image(transfer) => (transfer.action.clone(), transfer.follow, transfer.referrers.len()),
             Planned::Failed { error, .. } => panic!("{error}"),
