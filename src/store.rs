@@ -184,12 +184,6 @@ async fn read_whole<S: Source>(source: &S, blob: &Descriptor, side: Option<Side>
     Ok(bytes.into())
 }
 
-/// Whether the media type that the manifest was served with follows from its bytes alone.
-pub(crate) fn tells_its_type(manifest: &Manifest) -> bool {
-    let read = Manifest::new(manifest.digest().clone(), None, manifest.bytes().clone());
-    read.is_ok_and(|read| read.media_type() == manifest.media_type())
-}
-
 /// A manifest at a target, compared with a pin.
 #[derive(Debug, Clone)]
 pub(crate) struct AsPinned {

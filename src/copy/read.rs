@@ -227,15 +227,15 @@ pub(super) async fn load(engine: &Arc<Engine>, route: &Arc<Route>, digest: &Dige
     let (source, wanted) = (Arc::clone(&route.source), digest.clone());
     let (engine_, route_) = (Arc::clone(engine), Arc::clone(route));
     let work = || async move {
-        let is_cached = source.cached_manifest(&wanted).await.is_some();
-        if !is_cached && let Some(manifest) = from_a_target(&engine_, &route_, &wanted).await {
-            engine_.spared.read(&route_, &wanted, Some(Giver::Elsewhere));
-            return Ok(manifest);
-        }
-        let manifest = source.manifest(&wanted).await?;
-        let by_mirror = source.served_by(&wanted).map(|_| Giver::Elsewhere);
-        engine_.spared.read(&route_, &wanted, if is_cached { Some(Giver::Cache) } else { by_mirror });
-        Ok(Arc::new(manifest))
+        let (manifest, giver) = match source.cached_manifest(&wanted).await {
+            Some(manifest) => (manifest.into(), Some(Giver::Cache)),
+            None => match from_a_target(&engine_, &route_, &wanted).await {
+                Some(manifest) => (manifest, Some(Giver::Elsewhere)),
+                None => (source.manifest(&wanted).await?.into(), source.served_by(&wanted).map(|_| Giver::Elsewhere)),
+            },
+        };
+        engine_.spared.read(&route_, &wanted, giver);
+        Ok(manifest)
     };
     let key = (route.source_repository().clone(), digest.clone());
     let loaded = engine.manifests.get_or_work(key.clone(), work).await;

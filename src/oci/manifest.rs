@@ -52,6 +52,7 @@ pub struct Manifest {
     descriptor: Descriptor,
     bytes: Bytes,
     kind: Kind,
+    tells_its_type: bool,
     successors: Vec<Edge>,
     config: Option<Descriptor>,
     subject: Option<Descriptor>,
@@ -93,15 +94,17 @@ impl Manifest {
         }
         let kind = shape.kind();
         let inside = shape.media_type.clone().filter(|inside| !inside.is_generic());
+        let told = inside.clone().or_else(|| kind.default_media_type());
         let media_type = inside
             .or(served)
-            .or_else(|| kind.default_media_type())
+            .or_else(|| told.clone())
             .ok_or_else(|| ManifestError::Invalid("the media type is missing".into()))?;
+        let tells_its_type = told.as_ref() == Some(&media_type);
         let descriptor = Descriptor { media_type, digest, size: bytes.len() as u64 };
         let (config, subject) = (shape.config.clone(), shape.subject.clone());
         let successors = shape.edges();
         check_bounds(&successors)?;
-        Ok(Self { descriptor, bytes, kind, successors, config, subject })
+        Ok(Self { descriptor, bytes, kind, tells_its_type, successors, config, subject })
     }
 
     /// Its media type, digest and size.
@@ -127,6 +130,11 @@ impl Manifest {
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether its media type follows from its bytes alone, whatever it was served as.
+    pub fn tells_its_type(&self) -> bool {
+        self.tells_its_type
     }
 
     /// The edges, each once, in order. `subject` isn't among them: it may not exist.

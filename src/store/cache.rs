@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::folder::Folder;
-use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target, tells_its_type};
+use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target};
 use crate::error::Result;
 use crate::oci::{Descriptor, Digest, Edge, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
@@ -43,8 +43,12 @@ impl CachedStores {
         if !self.folder.has_grown() {
             return;
         }
-        let mut to_follow: Vec<Digest> = pinned.into_iter().collect();
-        let mut all = HashSet::new();
+        self.folder.bound(size, || self.with_parts(pinned.into_iter().collect()));
+    }
+
+    /// `manifests`, and all that is below them, as far as it is cached.
+    fn with_parts(&self, manifests: Vec<Digest>) -> HashSet<Digest> {
+        let (mut to_follow, mut all) = (manifests, HashSet::new());
         while let Some(digest) = to_follow.pop() {
             if !all.insert(digest.clone()) {
                 continue;
@@ -57,7 +61,7 @@ impl CachedStores {
                 }
             }
         }
-        self.folder.bound(size, &all);
+        all
     }
 }
 
@@ -92,7 +96,7 @@ impl Cached {
     async fn keep(&self, manifest: &Manifest) {
         // The folder holds only bytes, no media types. So a manifest with a false type in one repository can't
         // affect another.
-        if tells_its_type(manifest) {
+        if manifest.tells_its_type() {
             self.folder.keep(manifest.digest(), manifest.bytes()).await;
         }
     }
@@ -115,7 +119,9 @@ impl Source for Cached {
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
-        if let Some(manifest) = self.cached_manifest(digest).await {
+        // Another process may have pulled it since the last look.
+        let found = self.folder.look(digest).await.and_then(|bytes| Manifest::new(digest.clone(), None, bytes).ok());
+        if let Some(manifest) = found {
             return Ok(manifest);
         }
         let manifest = self.source.manifest(digest).await?;

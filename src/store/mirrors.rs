@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use self::known::Known;
-use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target, tells_its_type};
+use super::{BlobStream, Referrers, ReservedPulls, Source, Stores, Target};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Registry, Repository, Selector, Tag};
 
@@ -129,7 +129,7 @@ impl Mirrored {
 /// The manifest `digest`, if its media type follows from its bytes: a mirror's `Content-Type` isn't trusted.
 async fn whole_manifest(mirror: &Mirror, digest: &Digest) -> Result<Manifest> {
     let manifest = mirror.source.manifest(digest).await?;
-    if tells_its_type(&manifest) {
+    if manifest.tells_its_type() {
         return Ok(manifest);
     }
     let attempted = format!("get manifest {digest} from {}", mirror.source);

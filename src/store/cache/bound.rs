@@ -5,7 +5,7 @@
 //! has open remains readable there.
 
 use std::collections::HashSet;
-use std::fs::{self, DirEntry, File};
+use std::fs::{self, DirEntry, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +17,9 @@ const FRESH: Duration = Duration::from_secs(3600);
 const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
 
 /// Records the use of `file`.
-pub(super) fn touch(file: &Path) {
+pub(super) fn touch(file: &Path, metadata: &Metadata) {
     let is_fresh = |at: SystemTime| at.elapsed().is_ok_and(|age| age < FRESH);
-    if fs::metadata(file).and_then(|metadata| metadata.modified()).is_ok_and(is_fresh) {
+    if metadata.modified().is_ok_and(is_fresh) {
         return;
     }
     // A read-only folder is used all the same.
@@ -30,29 +30,32 @@ struct Kept {
     used: SystemTime,
     size: u64,
     path: PathBuf,
+    digest: Digest,
 }
 
-/// Shrinks the files in `blobs` to `size` bytes, without deleting `pinned` ones.
-pub(super) fn bound(blobs: &Path, size: u64, pinned: &HashSet<Digest>) {
-    let (mut total, mut kept) = (0, Vec::new());
+/// Shrinks the files in `blobs` to `size` bytes, without deleting those that `pinned` returns, which is called only if
+/// there are more bytes.
+pub(super) fn bound(blobs: &Path, size: u64, pinned: impl FnOnce() -> HashSet<Digest>) {
+    let mut kept = Vec::new();
     for folder in entries(blobs) {
         let algorithm = folder.file_name().to_string_lossy().into_owned();
         for file in entries(&folder.path()) {
             let Ok(metadata) = file.metadata() else { continue };
             let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             let name = file.file_name().to_string_lossy().into_owned();
-            match format!("{algorithm}:{name}").parse::<Digest>() {
-                Ok(digest) => {
-                    total += metadata.len();
-                    if !pinned.contains(&digest) {
-                        kept.push(Kept { used, size: metadata.len(), path: file.path() });
-                    }
-                }
+            match format!("{algorithm}:{name}").parse() {
+                Ok(digest) => kept.push(Kept { used, size: metadata.len(), path: file.path(), digest }),
                 Err(_) if is_left_behind(&name, used) => drop(fs::remove_file(file.path())),
                 Err(_) => {}
             }
         }
     }
+    let mut total: u64 = kept.iter().map(|file| file.size).sum();
+    if total <= size {
+        return;
+    }
+    let pinned = pinned();
+    kept.retain(|file| !pinned.contains(&file.digest));
     kept.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
     for old in kept {
         if total <= size {

@@ -6,7 +6,7 @@
 //! can read files and folders, because manifests of private repositories are among them.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use super::bound;
 use crate::oci::Digest;
 
 /// Attempts to write a file while another process deletes the folders around it.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -26,30 +26,50 @@ pub(super) struct Folder {
     largest: u64,
     /// Set once a failure to save was reported.
     unwritable: AtomicBool,
-    /// What this run has saved.
-    kept: Mutex<HashSet<Digest>>,
+    known: Mutex<Known>,
+}
+
+/// What this run knows of the files.
+#[derive(Debug, Default)]
+struct Known {
+    /// Saved by this run.
+    kept: HashSet<Digest>,
+    /// Looked up without success.
+    absent: HashSet<Digest>,
+}
+
+impl Known {
+    fn note_kept(&mut self, digest: &Digest) {
+        self.absent.remove(digest);
+        self.kept.insert(digest.clone());
+    }
 }
 
 impl Folder {
     pub(super) fn new(path: PathBuf, largest: u64) -> Self {
-        Self { path, largest, unwritable: AtomicBool::new(false), kept: Mutex::default() }
+        Self { path, largest, unwritable: AtomicBool::new(false), known: Mutex::default() }
     }
 
-    /// The bytes of `digest`, if the file exists and is intact.
+    /// The bytes of `digest`, if the file exists and is intact. Looks at the disk once a run, as many places ask and each
+    /// look takes a thread.
     pub(super) async fn read(&self, digest: &Digest) -> Option<Bytes> {
+        if self.known().absent.contains(digest) {
+            return None;
+        }
+        self.look(digest).await
+    }
+
+    /// [`Folder::read`] that also finds what another process has saved since the last look.
+    pub(super) async fn look(&self, digest: &Digest) -> Option<Bytes> {
         let (file, largest, name) = (self.file(digest), self.largest, digest.clone());
-        let work = move || {
-            let bytes = read(&file, largest).inspect_err(|error| warn_unreadable(&file, error)).ok()?;
-            let sound = name.matches(&bytes);
-            if !sound {
-                tracing::debug!(file = %file.display(), "damaged, so it is ignored");
-            }
-            if sound {
-                bound::touch(&file);
-            }
-            sound.then(|| Bytes::from(bytes))
-        };
-        tokio::task::spawn_blocking(work).await.ok()?
+        let found = tokio::task::spawn_blocking(move || read(&file, largest, &name)).await.ok()?;
+        let mut known = self.known();
+        match &found {
+            Some(_) => drop(known.absent.remove(digest)),
+            None if known.kept.contains(digest) => {}
+            None => drop(known.absent.insert(digest.clone())),
+        }
+        found
     }
 
     /// Saves `bytes`, which hash to `digest`, if possible. Only the first failure is reported.
@@ -58,7 +78,7 @@ impl Folder {
             return;
         }
         let (file, bytes) = (self.file(digest), bytes.clone());
-        self.kept().insert(digest.clone());
+        self.known().note_kept(digest);
         let written = tokio::task::spawn_blocking(move || write(&file, &bytes)).await;
         if let Ok(Err(error)) = written
             && !self.unwritable.swap(true, Ordering::Relaxed)
@@ -72,28 +92,27 @@ impl Folder {
     }
 
     /// Deletes the least recently used files until at most `size` bytes are left, except `pinned` ones.
-    pub(super) fn bound(&self, size: u64, pinned: &HashSet<Digest>) {
+    pub(super) fn bound(&self, size: u64, pinned: impl FnOnce() -> HashSet<Digest>) {
         bound::bound(&self.path.join("blobs"), size, pinned);
     }
 
     /// Whether this run saved anything.
     pub(super) fn has_grown(&self) -> bool {
-        !self.kept().is_empty()
+        !self.known().kept.is_empty()
     }
 
     /// Whether this run saved `digest`.
     pub(super) fn has_kept(&self, digest: &Digest) -> bool {
-        self.kept().contains(digest)
+        self.known().kept.contains(digest)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Blocking version of [`Folder::read`].
     pub(super) fn read_now(&self, digest: &Digest) -> Option<Bytes> {
-        let bytes = read(&self.file(digest), self.largest).ok()?;
-        digest.matches(&bytes).then(|| Bytes::from(bytes))
+        read(&self.file(digest), self.largest, digest)
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {
@@ -101,12 +120,23 @@ impl Folder {
     }
 }
 
-fn read(file: &Path, largest: u64) -> io::Result<Vec<u8>> {
+/// The bytes of an intact file. Its use is recorded.
+fn read(file: &Path, largest: u64, digest: &Digest) -> Option<Bytes> {
+    let (bytes, metadata) = read_whole(file, largest).inspect_err(|error| warn_unreadable(file, error)).ok()?;
+    if !digest.matches(&bytes) {
+        tracing::debug!(file = %file.display(), "damaged, so it is ignored");
+        return None;
+    }
+    bound::touch(file, &metadata);
+    Some(Bytes::from(bytes))
+}
+
+fn read_whole(file: &Path, largest: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let metadata = fs::metadata(file)?;
     if !metadata.is_file() || metadata.len() > largest {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't a file, or is too large for the cache"));
     }
-    fs::read(file)
+    Ok((fs::read(file)?, metadata))
 }
 
 fn warn_unreadable(file: &Path, error: &io::Error) {
@@ -115,20 +145,21 @@ fn warn_unreadable(file: &Path, error: &io::Error) {
     }
 }
 
-/// Writes a file atomically.
+/// Writes a file atomically, and creates its folder if that is missing.
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().unwrap_or(file);
-    let mut attempts = 1;
-    loop {
-        match write_once(folder, file, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => attempts += 1,
-            written => return written,
+    let mut written = write_once(folder, file, bytes);
+    for _ in 1..ATTEMPTS {
+        match &written {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => break,
         }
+        written = private().recursive(true).create(folder).and_then(|()| write_once(folder, file, bytes));
     }
+    written
 }
 
 fn write_once(folder: &Path, file: &Path, bytes: &[u8]) -> io::Result<()> {
-    private().recursive(true).create(folder)?;
     // The file is private to the user, and deleted if it can't be renamed into place.
     let mut temporary = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
     temporary.write_all(bytes)?;

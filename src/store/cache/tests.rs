@@ -73,6 +73,20 @@ async fn manifests_are_read_once_by_digest_and_each_time_by_tag() {
 }
 
 #[tokio::test]
+async fn an_absent_file_is_looked_for_once_more_before_a_pull() {
+    let app = image("app").build();
+    let scene = Scene::with(&app).await;
+    let source = scene.source();
+    assert!(source.cached_manifest(app.digest()).await.is_none());
+    // Another process saves it.
+    scene.source().manifest(app.digest()).await.unwrap();
+    assert!(source.cached_manifest(app.digest()).await.is_none());
+    source.manifest(app.digest()).await.unwrap();
+    assert_eq!(scene.recorded.count(What::Manifest), 1);
+    assert!(source.cached_manifest(app.digest()).await.is_some());
+}
+
+#[tokio::test]
 async fn a_damaged_entry_counts_as_absent_and_is_replaced() {
     let (app, other) = (image("app").build(), image("other").build());
     let scene = Scene::with(&app).await;
@@ -235,7 +249,7 @@ async fn several_caches_are_bounded_at_once_and_only_old_partial_writes_are_dele
     }
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| bound::bound(&folder.path().join("blobs"), 1000, &HashSet::new()));
+            scope.spawn(|| bound::bound(&folder.path().join("blobs"), 1000, HashSet::new));
         }
     });
     let names = std::fs::read_dir(&blobs).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
