@@ -50,8 +50,9 @@ pub(crate) use self::auth::credentials::Environment;
 use self::auth::{Auth, Scopes};
 pub use self::counters::HostStats;
 pub use self::hosts::Hosts;
+pub(crate) use self::net::destination::is_same_origin;
 pub(crate) use self::net::failure::in_time;
-pub(crate) use self::net::http::Response;
+pub(crate) use self::net::http::ResponseBody;
 pub(crate) use self::probe::{Login, Probe};
 pub use self::quota::Quota;
 pub(crate) use self::referrers::{Absence, ReferrersApi};
@@ -192,8 +193,8 @@ impl Host {
 
     /// A request about the host itself, to `path` below its base, with the credentials for the repository `of`.
     fn own_request(&self, action: Action, attempted: String, path: &str, of: &str) -> Result<Request> {
-        let url = Url::parse(&format!("{}/{path}", self.base().as_str().trim_end_matches('/')))
-            .map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
+        let url = self.transport.home.below(path);
+        let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, format!("its URL is invalid: {e}")))?;
         Ok(Request { repository: of.to_owned(), ..Request::new(action, attempted, url) })
     }
 
@@ -202,8 +203,7 @@ impl Host {
     /// # Errors
     /// `Invalid` if the URL is invalid.
     pub(crate) fn request(&self, action: Action, repository: &Repository, object: &str, path: &str) -> Result<Request> {
-        let base = self.base().as_str().trim_end_matches('/');
-        let url = Url::parse(&format!("{base}/v2/{}/{path}", repository.path()));
+        let url = self.transport.home.below(&format!("v2/{}/{path}", repository.path()));
         self.request_to(action, repository, object, url)
     }
 

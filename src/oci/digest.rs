@@ -101,14 +101,12 @@ impl Digest {
     }
 
     fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
-        use fmt::Write as _;
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let hex = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| char::from(HEX[usize::from(half)]));
         let mut text = String::with_capacity(algorithm.hex_digits() + 7);
         text.push_str(algorithm.name());
         text.push(':');
-        for byte in hash {
-            // Writing to a String can't fail.
-            let _ = write!(text, "{byte:02x}");
-        }
+        text.extend(hex);
         Self(text.into())
     }
 }

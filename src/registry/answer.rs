@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use http::header::{AsHeaderName, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use url::Url;
 
 use self::refusal::Refusal;
 use crate::error::{Error, Kind, Result};
 use crate::registry::action::Action;
 use crate::registry::admission::pulls::{Budget, Mark};
-use crate::registry::net::http::Response;
+use crate::registry::net::http::ResponseBody;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
 use crate::registry::request::Request;
@@ -37,7 +37,7 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// The rest of a bulk answer.
-    pub(crate) rest: Option<Response>,
+    pub(crate) rest: Option<ResponseBody>,
     /// Whether it came from a host other than the registry, after a redirect.
     pub(crate) foreign: bool,
     /// The URL that it came from, the base of relative URLs in it.
@@ -63,17 +63,17 @@ impl Answer {
     }
 
     /// The text of header `name`, if it is valid text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     pub(crate) fn content_type(&self) -> Option<&str> {
-        self.header(CONTENT_TYPE.as_str())
+        self.header(CONTENT_TYPE)
     }
 
     /// The encoding of the body, although none was requested.
     pub(crate) fn encoding(&self) -> Option<&str> {
-        self.header(CONTENT_ENCODING.as_str()).map(str::trim).filter(|text| !matches!(*text, "" | "identity"))
+        self.header(CONTENT_ENCODING).map(str::trim).filter(|text| !matches!(*text, "" | "identity"))
     }
 
     /// The error `Mismatch` for wrong bytes, with the encoding that may have changed them.
@@ -164,7 +164,7 @@ impl Answer {
 
     /// The error, if the answer says that a pull quota is used up.
     pub(super) fn pull_limit(&self, request: &Request) -> Option<Error> {
-        self.is_pull_limit(&Refusal::read(self)).then(|| self.failure(request))
+        (self.is_error() && self.is_pull_limit(&Refusal::read(self))).then(|| self.failure(request))
     }
 
     pub(crate) fn failure(&self, request: &Request) -> Error {
@@ -185,7 +185,7 @@ impl Answer {
 
     /// The error for a redirect that isn't followed, because that would change the request.
     fn unfollowed(&self, request: &Request) -> Option<Error> {
-        let location = self.header(LOCATION.as_str()).filter(|_| self.status.is_redirection())?;
+        let location = self.header(LOCATION).filter(|_| self.status.is_redirection())?;
         let url = self.url.join(location).ok()?;
         let why = format!("{}: it leads to {}", self.status, shown::url(&url, false));
         let hint = match request.action {

@@ -7,6 +7,7 @@ use crate::registry::Host;
 use crate::registry::answer::Answer;
 use crate::registry::auth::challenge;
 use crate::registry::auth::scopes::Scopes;
+use crate::registry::net::destination::is_same_origin;
 use crate::registry::request::Request;
 
 /// Whether a host other than the registry asks for credentials.
@@ -24,7 +25,7 @@ impl Host {
         let other = authority.parse::<Registry>().ok().zip(self.others.upgrade());
         let other = other.and_then(|(registry, others)| others.host(&registry).ok());
         // The settings of the registry of that name may use another endpoint.
-        let Some(other) = other.filter(|other| other.base().origin() == answer.url.origin()) else {
+        let Some(other) = other.filter(|other| is_same_origin(other.base(), &answer.url)) else {
             return answer.check(request);
         };
         other.auth.learn(&answer);

@@ -24,7 +24,7 @@ use crate::registry::answer::{self, Answer};
 use crate::registry::counters::Counters;
 use crate::registry::net::destination::Home;
 use crate::registry::net::failure::{Failure, PROXY_HINT, in_time};
-use crate::registry::net::http::Response;
+use crate::registry::net::http::{Response, ResponseBody};
 use crate::registry::net::setup::Clients;
 use crate::registry::net::shown;
 use crate::registry::quota::Quota;
@@ -273,11 +273,11 @@ impl Transport {
             }
             None => in_time(idle, client.send(&method, url, &request.headers, authorization, &request.body)).await,
         };
-        let shown = shown::url(url, own);
+        let shown = || shown::url(url, own);
         let response = match sent {
             Ok(response) => response,
             Err(failure) => {
-                tracing::debug!(method = %method, url = %shown, error = %failure.why(), "no answer");
+                tracing::debug!(method = %method, url = %shown(), error = %failure.why(), "no answer");
                 let (is_unseen, is_of_http2) = (failure.is_closed_before_answer(), failure.is_of_http2());
                 let error = failure.on(&self.clients.way(url), request);
                 if is_of_http2 {
@@ -288,7 +288,7 @@ impl Transport {
             }
         };
         let milliseconds = started.elapsed().as_millis();
-        tracing::debug!(method = %method, url = %shown, status = response.status().as_u16(), milliseconds, "request");
+        tracing::debug!(method = %method, url = %shown(), status = response.status().as_u16(), milliseconds, "request");
         shown::trace(response.headers());
         Ok(response)
     }
@@ -338,15 +338,16 @@ impl Transport {
 
     async fn read(&self, hop: &Hop<'_>, response: Response) -> Result<Answer> {
         let (request, url) = (hop.request, hop.url);
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
+        let (headers, rest) = response.into_parts();
         let foreign = !request.action.is_for_token() && !self.is_own(url);
         let mut answer = Answer { status, headers, body: Bytes::new(), rest: None, foreign, url: url.clone() };
         if status.is_success() && request.action == Action::PullBlob {
-            answer.rest = Some(response);
+            answer.rest = Some(rest);
             return Ok(answer);
         }
         let (limit, name) = if status.is_success() { request.limit } else { (bounds::ERROR_BODY, "") };
-        let (body, whole) = match self.collect(request, response, limit).await {
+        let (body, whole) = match self.collect(request, rest, limit).await {
             Ok(collected) => collected,
             // The status is enough.
             Err(_) if !status.is_success() => (Bytes::new(), true),
@@ -361,7 +362,7 @@ impl Transport {
     }
 
     /// The body, up to `limit` bytes, and whether it is complete.
-    async fn collect(&self, request: &Request, mut response: Response, limit: u64) -> Result<(Bytes, bool)> {
+    async fn collect(&self, request: &Request, mut rest: ResponseBody, limit: u64) -> Result<(Bytes, bool)> {
         let mut body = BytesMut::new();
         let broken = |failure: Failure| {
             if failure.is_of_http2() {
@@ -369,7 +370,7 @@ impl Transport {
             }
             failure.into_error(request)
         };
-        while let Some(chunk) = in_time(self.idle, response.chunk()).await.map_err(broken)? {
+        while let Some(chunk) = in_time(self.idle, rest.chunk()).await.map_err(broken)? {
             let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(body.len());
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {

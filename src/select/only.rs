@@ -72,9 +72,12 @@ impl Only {
 
     /// Whether `source` matches, with its digest or, if it also has a tag, without.
     pub fn matches(&self, source: &Reference) -> bool {
+        if self.is_everything() {
+            return true;
+        }
         let by_tag = source.tag().map(|tag| Reference::tagged(source.repository().clone(), tag.clone()).to_string());
         let names: Vec<String> = by_tag.into_iter().chain([source.to_string()]).collect();
-        self.is_everything() || self.0.iter().any(|pattern| pattern.matches(source, &names))
+        self.0.iter().any(|pattern| pattern.matches(source, &names))
     }
 
     /// Whether some tag of `repository` could match.

@@ -22,10 +22,10 @@ use crate::error::{Error, Kind, Result, Side};
 use crate::oci::{Descriptor, Digest, Manifest, Referrer, Repository, Selector, Tag, bounds};
 use crate::registry::{Action, Answer, Host, Hosts, Request};
 
-const DIGEST: &str = "docker-content-digest";
-const UPLOAD: &str = "docker-upload-uuid";
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const UPLOAD: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const SUBJECT: &str = "oci-subject";
-const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
+const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// A repository in a registry.
 pub struct RegistryStore {
@@ -113,7 +113,7 @@ impl RegistryStore {
         if let Some(bytes) = answer.header(CHUNK_MIN_LENGTH).and_then(|text| text.trim().parse().ok()) {
             self.host.chunk_policy().at_least(bytes);
         }
-        let location = answer.header(LOCATION.as_str()).map(ToOwned::to_owned);
+        let location = answer.header(LOCATION).map(ToOwned::to_owned);
         // Docker's own header contains only the upload's ID.
         let named = || Some(format!("/v2/{}/blobs/uploads/{}", self.repository.path(), answer.header(UPLOAD)?));
         let location = location.or_else(named);
@@ -356,7 +356,7 @@ fn insert(request: &mut Request, name: HeaderName, value: &str) {
 }
 
 fn length(answer: &Answer) -> Option<u64> {
-    answer.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
+    answer.header(CONTENT_LENGTH)?.trim().parse().ok()
 }
 
 #[cfg(test)]

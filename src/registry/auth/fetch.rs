@@ -18,9 +18,8 @@ impl Auth {
     /// The challenge of `/v2/`. If the request fails, the next caller repeats it.
     pub(super) async fn challenge_at_base(&self, of: &Request) -> Option<Challenge> {
         let ask = || async {
-            let base = &self.transport.home.base;
             let attempted = format!("log in to {}", self.credentials.registry);
-            let url = Url::parse(&format!("{}/v2/", base.as_str().trim_end_matches('/')));
+            let url = self.transport.home.below("v2/");
             let url = url.map_err(|e| Error::new(Kind::Invalid, &attempted, e.to_string()))?;
             let (repository, limit) = (of.repository.clone(), (1 << 20, "an answer"));
             let request = Request { repository, limit, waits: of.waits, ..Request::new(Action::Ping, attempted, url) };

@@ -9,33 +9,44 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use crate::oci::Registry;
 
 /// The location of a registry.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// The prefix of the registry's URLs.
+    /// The prefix of the registry's URLs, which ends with a slash.
     pub(crate) base: Url,
     /// The URL of its name, which differs from `base` if there is an `endpoint`.
     name: Option<Url>,
 }
 
 impl Home {
-    pub(crate) fn new(base: Url, registry: &Registry) -> Self {
+    pub(crate) fn new(mut base: Url, registry: &Registry) -> Self {
+        base.set_path(&format!("{}/", base.path().trim_end_matches('/')));
         let name = Url::parse(&format!("{}://{registry}/", base.scheme())).ok();
         Self { base, name }
     }
 
+    /// The URL of `path`, which doesn't start with a slash, below the prefix.
+    ///
+    /// # Errors
+    /// If it isn't a URL.
+    pub(crate) fn below(&self, path: &str) -> Result<Url, ParseError> {
+        self.base.join(path)
+    }
+
     /// Whether `url` is the registry's own: the same scheme, host and port.
     pub(crate) fn is_own(&self, url: &Url) -> bool {
-        url.origin() == self.base.origin()
+        is_same_origin(url, &self.base)
     }
 
     /// `url` from the registry, rewritten to its known address if it means the registry.
     pub(crate) fn settle(&self, url: Url) -> Url {
-        if self.is_meant(&url) { self.at_home(&url) } else { url }
+        let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        let is_settled = is_bare && self.is_own(&url);
+        if self.is_meant(&url) && !is_settled { self.at_home(&url) } else { url }
     }
 
     /// Like [`Home::settle`], for a redirect of `from`. Another port of the same host may serve the storage, and
@@ -101,6 +112,11 @@ impl Home {
             Reach::Loopback | Reach::Wide => Ok(()),
         }
     }
+}
+
+/// Whether two web addresses have the same scheme, host and port (RFC 6454).
+pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme() && one.host_str() == other.host_str() && port(one) == port(other)
 }
 
 /// In lower case, as in any `url`; without a trailing dot.
@@ -202,6 +218,7 @@ mod tests {
             (tls, "http://REGISTRY.example.com./v2/a#x", Some("https://registry.example.com:5000/v2/a")),
             (tls, "http://u:p@registry.example.com/v2/a", Some("https://registry.example.com:5000/v2/a")),
             ("https://h.io/", "http://h.io/v2/a", Some("https://h.io/v2/a")),
+            ("https://h.io/", "https://u:p@h.io/v2/a#x", Some("https://h.io/v2/a")),
             ("http://h.io:5000/", "https://h.io/v2/a", Some("http://h.io:5000/v2/a")),
             ("http://h.io:5000/", "https://h.io:5000/v2/a", Some("http://h.io:5000/v2/a")),
             ("http://127.0.0.1:5000/", "http://127.0.0.1/v2/a", Some("http://127.0.0.1:5000/v2/a")),
@@ -221,6 +238,18 @@ mod tests {
             let given: Url = given.parse().unwrap();
             let expected = settled.map_or_else(|| given.to_string(), ToOwned::to_owned);
             assert_eq!(home(base).settle(given.clone()).as_str(), expected, "{base} {given}");
+        }
+    }
+
+    #[test]
+    fn paths_are_below_the_prefix_of_the_registry() {
+        for (base, url) in [
+            ("https://h.io", "https://h.io/v2/a/tags/list?n=1"),
+            ("https://h.io/", "https://h.io/v2/a/tags/list?n=1"),
+            ("https://h.io/mirror", "https://h.io/mirror/v2/a/tags/list?n=1"),
+            ("https://h.io/mirror//", "https://h.io/mirror/v2/a/tags/list?n=1"),
+        ] {
+            assert_eq!(home(base).below("v2/a/tags/list?n=1").unwrap().as_str(), url, "{base}");
         }
     }
 

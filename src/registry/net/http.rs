@@ -118,7 +118,7 @@ impl Client {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
         let (head, body) = self.pool.request(request).await.map_err(HttpError::Sent)?.into_parts();
-        Ok(Response { head, body })
+        Ok(Response { head, body: ResponseBody(body) })
     }
 
     /// For the proxy on the way to a URL without TLS. Others are authorized at when a connection is made.
@@ -130,12 +130,16 @@ impl Client {
     }
 }
 
-/// The head of an answer, and the unread rest of its body.
+/// The head of an answer, and its unread body.
 #[derive(Debug)]
 pub(crate) struct Response {
     head: response::Parts,
-    body: Incoming,
+    body: ResponseBody,
 }
+
+/// The unread rest of the body of an answer.
+#[derive(Debug)]
+pub(crate) struct ResponseBody(Incoming);
 
 impl Response {
     pub(crate) fn status(&self) -> StatusCode {
@@ -150,12 +154,18 @@ impl Response {
         self.head.version == Version::HTTP_2
     }
 
+    pub(crate) fn into_parts(self) -> (HeaderMap, ResponseBody) {
+        (self.head.headers, self.body)
+    }
+}
+
+impl ResponseBody {
     /// The next bytes of the body; `None` after the last.
     ///
     /// # Errors
     /// If the connection breaks.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        while let Some(frame) = self.body.frame().await {
+        while let Some(frame) = self.0.frame().await {
             // Trailers are ignored.
             if let Ok(data) = frame.map_err(HttpError::Received)?.into_data() {
                 return Ok(Some(data));

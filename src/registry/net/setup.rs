@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::oci::Registry;
 use crate::registry::auth::credentials::Environment;
 use crate::registry::net::connect::Connector;
+use crate::registry::net::destination::is_same_origin;
 use crate::registry::net::http::Client;
 use crate::registry::net::proxies::Proxies;
 use crate::registry::net::tls::{Peer, Protocol, Tls};
@@ -83,7 +84,7 @@ impl Clients {
     pub(crate) fn to(&self, url: &Url, bulk: bool) -> Result<&Client> {
         // A variable that names no proxy is an error, and no reason to connect directly.
         self.settings.proxies.of(url)?;
-        let peer = match (url.scheme() == "https", url.origin() == self.settings.base.origin()) {
+        let peer = match (url.scheme() == "https", is_same_origin(url, &self.settings.base)) {
             (false, _) => Peer::Plain,
             (true, true) => Peer::Registry,
             (true, false) => Peer::Other,

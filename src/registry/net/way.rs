@@ -7,6 +7,7 @@ use url::Url;
 use crate::config::RegistrySettings;
 use crate::oci::Registry;
 use crate::registry::action::Action;
+use crate::registry::net::destination::is_same_origin;
 use crate::registry::net::proxies::Proxy;
 use crate::registry::net::shown;
 use crate::registry::request::Request;
@@ -25,7 +26,7 @@ pub(crate) struct Way<'a> {
 impl<'a> Way<'a> {
     /// Whether it is the registry's own host and port.
     pub(crate) fn is_own(&self) -> bool {
-        self.url.origin() == self.base.origin()
+        is_same_origin(self.url, self.base)
     }
 
     pub(crate) fn registry(&self) -> &Registry {

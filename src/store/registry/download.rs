@@ -9,7 +9,7 @@ use http::header::{CONTENT_RANGE, RANGE};
 use super::{RegistryStore, insert, length};
 use crate::error::{Error, Kind, Result};
 use crate::oci::{Descriptor, Verifier};
-use crate::registry::{Action, Answer, Request, Response, encoded, in_time};
+use crate::registry::{Action, Answer, Request, ResponseBody, encoded, in_time};
 use crate::store::{BlobStream, wrong_size};
 
 impl RegistryStore {
@@ -77,7 +77,7 @@ fn checked(stream: BlobStream, blob: &Descriptor, error: Error, encoding: String
 /// A blob download.
 struct Download {
     request: Request,
-    response: Response,
+    response: ResponseBody,
     /// The host that serves it, if that isn't the registry.
     elsewhere: Option<String>,
     /// Bytes to skip: the server doesn't support ranges.
@@ -127,11 +127,11 @@ impl Download {
 
 /// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL`.
 fn range_start(answer: &Answer) -> Option<u64> {
-    let range = answer.header(CONTENT_RANGE.as_str())?.trim().strip_prefix("bytes")?.trim_start();
+    let range = answer.header(CONTENT_RANGE)?.trim().strip_prefix("bytes")?.trim_start();
     range.split_once('-')?.0.trim().parse().ok()
 }
 
 /// The total size in `Content-Range: bytes FIRST-LAST/TOTAL`.
 fn range_total(answer: &Answer) -> Option<u64> {
-    answer.header(CONTENT_RANGE.as_str())?.rsplit_once('/')?.1.trim().parse().ok()
+    answer.header(CONTENT_RANGE)?.rsplit_once('/')?.1.trim().parse().ok()
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::RegistryStore;
 use crate::error::{Kind, Result};
 use crate::oci::{Digest, MediaType, Referrer, Selector, Tag, bounds};
-use crate::registry::{Absence, Action, Answer, Request};
+use crate::registry::{Absence, Action, Answer, Request, is_same_origin};
 use crate::store::{self, Referrers, Source as _};
 
 #[derive(Deserialize)]
@@ -135,7 +135,7 @@ impl RegistryStore {
                 return Ok(Some(url));
             }
             // A host that a redirect led to may continue on itself.
-            if next.origin() == answer.url.origin() {
+            if is_same_origin(&next, &answer.url) {
                 return Ok(Some(next));
             }
             return Err(request.error(Kind::Invalid, "the next page of the list is on another host"));

@@ -155,7 +155,7 @@ impl RegistryStore {
                     let why = "the answer to a chunk isn't 202, and doesn't say what was stored";
                     Err(request.error(Kind::Unavailable, why).with_status(answer.status.as_u16()))
                 }
-                _ if answer.header(LOCATION.as_str()).is_none() => Ok(upload.clone()),
+                _ if answer.header(LOCATION).is_none() => Ok(upload.clone()),
                 _ => self.upload_of(&request, &answer),
             },
             Err(UploadError::Body(error)) => Err(error),
@@ -232,7 +232,7 @@ fn of_empty(error: Error) -> Error {
 
 /// How many bytes of the upload the registry has stored, from `Range: 0-LAST`, if present.
 fn kept(answer: &Answer) -> Option<u64> {
-    let range = answer.header(RANGE.as_str())?.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
+    let range = answer.header(RANGE)?.trim().trim_start_matches("bytes").trim_start_matches(['=', ' ']);
     let last: u64 = range.strip_prefix("0-")?.split('/').next()?.trim().parse().ok()?;
     last.checked_add(1)
 }
