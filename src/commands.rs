@@ -29,11 +29,13 @@ mod update;
 mod verify;
 mod warm;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Global, ProgressMode, Verb};
@@ -47,6 +49,9 @@ use output::{Unable, fail, print, print_found, printed};
 /// get a thread, which takes more memory than the manifest.
 const FILE_THREADS: usize = 16;
 
+/// The most threads that run tasks. One hashes and forwards several hundred megabytes per second.
+const MOST_WORKERS: usize = 8;
+
 /// Runs the verb and returns the exit status.
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let (verb, started, global) = (cli.verb.name(), Timestamp::now(), cli.global.clone());
@@ -57,23 +62,34 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let is_coloured = output::is_coloured(&cli.global, &std::io::stderr());
     let progress = progress::choose(progress_mode(&cli.global), is_coloured);
     log::start(cli.global.verbose, is_coloured, &progress);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match runtime.enable_all().max_blocking_threads(FILE_THREADS).build() {
-        Ok(runtime) => runtime,
+    let (signals, workers) = match runtimes() {
+        Ok(runtimes) => runtimes,
         Err(error) => return fail(&anyhow::Error::new(error).context("can't start")).into(),
     };
     let (stop, shown) = (CancellationToken::new(), Arc::clone(&progress));
-    let ended = runtime.block_on(async {
+    let ended = signals.block_on(async {
         // A demo has no transfers to finish.
         let drains = !matches!(cli.verb, Verb::Demo(_));
         tokio::spawn(listen_for_signals(stop.clone(), Arc::clone(&progress), drains));
-        dispatch(cli, progress, stop).await
+        workers.spawn(dispatch(cli, progress, stop)).await
     });
+    let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     // An error may have stopped a task early.
     shown.end();
     // Abandoned uploads are left to the registry; the run doesn't wait for them.
-    runtime.shutdown_background();
+    workers.shutdown_background();
     ended.unwrap_or_else(|error| fail(&error)).into()
+}
+
+/// The runtime of this thread, which hears signals even if a verb blocks its thread, for example by reading a pipe that
+/// never ends; and that of the workers, which run the verb: each wake of a future that isn't polled there would cross
+/// threads.
+fn runtimes() -> std::io::Result<(Runtime, Runtime)> {
+    // Half of the processors: the kernel, and often a registry, need the others. Each worker more costs wakes.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut workers = Builder::new_multi_thread();
+    workers.worker_threads((processors / 2).clamp(1, MOST_WORKERS)).max_blocking_threads(FILE_THREADS);
+    Ok((Builder::new_current_thread().enable_all().build()?, workers.enable_all().build()?))
 }
 
 async fn dispatch(cli: Cli, progress: Arc<dyn Progress>, stop: CancellationToken) -> anyhow::Result<Exit> {

@@ -255,16 +255,14 @@ impl Provisioners {
 
     /// The configured proxy caches, and the work for each; `make` executes it.
     pub async fn proxy_caches(&self, make: bool) -> Vec<ProxyCacheWork> {
-        let wanted = self
-            .harbor
-            .iter()
-            .flat_map(|(registry, settings)| settings.proxy_caches.iter().map(move |cache| (registry, cache)));
         // One after the other in each Harbor, because two caches of one upstream share its endpoint.
         let mut all = Vec::new();
-        for (registry, cache) in wanted {
-            let work = self.proxy_cache(registry, cache, make).await.map_err(here);
-            let target = format!("{registry}/{}", cache.project);
-            all.push(ProxyCacheWork { target, upstream: cache.upstream.clone(), work });
+        for (registry, settings) in &self.harbor {
+            for cache in &settings.proxy_caches {
+                let work = self.proxy_cache(registry, cache, make).await.map_err(here);
+                let target = format!("{registry}/{}", cache.project);
+                all.push(ProxyCacheWork { target, upstream: cache.upstream.clone(), work });
+            }
         }
         all
     }

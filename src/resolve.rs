@@ -123,7 +123,7 @@ async fn select_tags(request: Request<'_>, resolution: &mut Resolution) {
             },
         }
     });
-    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
+    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS).boxed();
     while let Some((rule, selected, error, notes)) = answers.next().await {
         resolution.notes.extend(notes);
         if let Some(error) = error {
@@ -207,7 +207,7 @@ async fn pin_images(request: Request<'_>, resolution: &mut Resolution) {
         request.progress.finished(&source.to_string(), Finished::asked("resolved", pinned.2.as_ref()));
         pinned
     });
-    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS);
+    let mut answers = futures::stream::iter(answers).buffered(QUESTIONS).boxed();
     while let Some((name, pinned, error)) = answers.next().await {
         if let Some(error) = error {
             resolution.failed.insert(name, error);

@@ -87,7 +87,7 @@ pub async fn verify(request: Request<'_>) -> Verification {
         let inspector = &inspector;
         async move { (index, look(request, inspector, planned).await) }
     });
-    let mut looked: Vec<_> = futures::stream::iter(looked).buffer_unordered(IMAGES).collect().await;
+    let mut looked: Vec<_> = futures::stream::iter(looked).buffer_unordered(IMAGES).boxed().collect().await;
     looked.sort_by_key(|(index, _)| *index);
     let looked: Vec<Looked> = looked.into_iter().map(|(_, looked)| looked).collect();
     let mut verification = Verification::default();

@@ -101,7 +101,7 @@ pub(crate) async fn warm(request: Request<'_>) -> Warming {
         let caches = &caches;
         async move { (index, work(request, caches, index, planned).await) }
     });
-    let mut worked: Vec<_> = futures::stream::iter(worked).buffer_unordered(IMAGES).collect().await;
+    let mut worked: Vec<_> = futures::stream::iter(worked).buffer_unordered(IMAGES).boxed().collect().await;
     worked.sort_by_key(|(index, _)| *index);
     request.progress.end();
     let mut warming = Warming { pulls: caches.pulls.taken(), ..Warming::default() };

@@ -221,7 +221,7 @@ async fn check_repositories(session: &Session, needs: &Needs) -> Proofs {
             proofs.into_iter().map(|(right, proof)| (repository.clone(), right, proof)).collect::<Vec<_>>()
         }
     });
-    let checked: Vec<Proofs> = futures::stream::iter(checked).buffered(QUESTIONS).collect().await;
+    let checked: Vec<Proofs> = futures::stream::iter(checked).buffered(QUESTIONS).boxed().collect().await;
     checked.concat()
 }
 

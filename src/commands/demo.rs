@@ -65,13 +65,14 @@ struct Shown {
     registries: Option<(Server, Server)>,
 }
 
+async fn serve(world: &Memory, speed: u32) -> anyhow::Result<Server> {
+    let router = slowed(router(Arc::new(world.clone()), Options::default()), speed);
+    Server::start_router(router, 0).await.context("can't listen on 127.0.0.1")
+}
+
 async fn show(start: Start, arguments: &cli::Demo) -> anyhow::Result<Shown> {
     let stage = Stage::of(&start.global);
     let upstream = Memory::new();
-    let serve = async |world: &Memory, speed| {
-        let router = slowed(router(Arc::new(world.clone()), Options::default()), speed);
-        Server::start_router(router, 0).await.context("can't listen on 127.0.0.1")
-    };
     let source = serve(&upstream, UPSTREAM_SPEED).await?;
     let target = serve(&Memory::new(), MIRROR_SPEED).await?;
     fill(&upstream).await?;

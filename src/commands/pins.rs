@@ -62,7 +62,9 @@ impl Pins {
         match &self.path {
             // An image list is never empty: an empty lock means that nothing could be resolved.
             Some(_) if new.is_empty() => Ok(self.old.clone()),
-            Some(path) => new.write(path, &self.old).with_context(|| format!("can't write {}", path.display())),
+            // Another process may hold the file for seconds.
+            Some(path) => tokio::task::block_in_place(|| new.write(path, &self.old))
+                .with_context(|| format!("can't write {}", path.display())),
             None => Ok(new),
         }
     }

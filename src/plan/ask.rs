@@ -38,7 +38,7 @@ pub async fn plan(request: Request<'_>, prefetch: Prefetch<'_>) -> Plan {
         request.progress.finished(&image, Finished::asked("planned", error));
         answer
     });
-    let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).collect().await;
+    let found: Vec<Option<Result<Answer>>> = futures::stream::iter(asked).buffered(QUESTIONS).boxed().collect().await;
     let held = held(&wants, &found);
     let mut plan = Plan { images: unlisted(request), ..Plan::default() };
     let mut replaced = Vec::new();

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 
 use super::{Action, Plan, Transfer};
 use crate::oci::Manifest;
@@ -17,11 +18,11 @@ impl Plan {
     pub(crate) fn known_contents<'a>(
         &'a self,
         stores: &'a Arc<dyn Stores>,
-    ) -> impl Stream<Item = (&'a Transfer, Vec<Manifest>)> {
+    ) -> BoxStream<'a, (&'a Transfer, Vec<Manifest>)> {
         let copies = self.with_work().any(|transfer| transfer.action == Action::Copy);
         let right = self.right().filter(move |_| copies);
         let read = right.map(move |transfer| async move { (transfer, cached_contents(stores, transfer).await) });
-        futures::stream::iter(read).buffer_unordered(READS)
+        futures::stream::iter(read).buffer_unordered(READS).boxed()
     }
 }
 

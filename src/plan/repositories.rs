@@ -36,7 +36,7 @@ pub(super) async fn prepare(
     let to_list = empty_so_far.iter().filter(asks_cost);
     let to_list = to_list.filter(|r| !plan.empty.contains(r) && !unavailable.contains_key(r));
     let empty = to_list.map(|repository| async move { (repository, lists.is_empty(request, repository).await) });
-    let answers: Vec<_> = futures::stream::iter(empty).buffered(QUESTIONS).collect().await;
+    let answers: Vec<_> = futures::stream::iter(empty).buffered(QUESTIONS).boxed().collect().await;
     plan.empty.extend(answers.into_iter().filter(|(_, empty)| *empty).map(|(repository, _)| repository.clone()));
     fail(plan, &unavailable);
 }

@@ -213,7 +213,7 @@ impl Inspector {
                 false => seen,
             }
         });
-        futures::stream::iter(each).buffered(BRANCHES).collect().await
+        futures::stream::iter(each).buffered(BRANCHES).boxed().collect().await
     }
 
     /// What the target has for each referrer of the image, asked once.

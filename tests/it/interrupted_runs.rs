@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use transship::oci::MediaType;
 
+use crate::support::cli::Cli;
 use crate::support::gate::Gate;
 use crate::support::images::{Blob, image, multi_platform};
 use crate::support::registry::Registry;
@@ -229,4 +230,21 @@ async fn the_digest_that_the_target_reports_is_checked() {
             }
         }
     }
+}
+
+/// The pipe has no writer that ends, so reading the list never does.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_signal_ends_a_run_that_waits_for_its_list() {
+    let cli = Cli::new();
+    let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    // The other end can be opened only once the program reads, so the signals arrive during the read.
+    let path = cli.path("pipe");
+    let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+    let mut held = None;
+    let when = async { held = Some(opened.await.expect("the task doesn't panic").expect("the pipe")) };
+    let run = cli.interrupted_twice("sync -c pipe", when).await;
+    assert_eq!(run.code, 130, "{run}");
+    drop(held);
 }

@@ -157,6 +157,19 @@ impl Cli {
         self.signalled(line, "-TERM", when).await
     }
 
+    /// Runs `line`, and sends it SIGTERM once `when` completes and again soon after.
+    pub(crate) async fn interrupted_twice(&self, line: &str, when: impl Future<Output = ()>) -> Run {
+        let child = self.spawn(line);
+        let id = child.id().expect("it runs").to_string();
+        let again = || {
+            // Two signals at once may count as one.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            let sent = std::process::Command::new("kill").args(["-TERM", &id]).status();
+            assert!(sent.expect("kill runs").success(), "it waits for the second signal");
+        };
+        self.signal(child, "-TERM", when, again).await
+    }
+
     /// Runs `line` and sends it this signal, as named by `kill`, once `when` completes.
     pub(crate) async fn signalled(&self, line: &str, signal: &str, when: impl Future<Output = ()>) -> Run {
         // Tests started by nohup ignore SIGHUP, and so would their children.
