@@ -53,7 +53,7 @@ impl CachedStores {
             if !all.insert(digest.clone()) {
                 continue;
             }
-            let manifest = self.folder.read_now(&digest).and_then(|bytes| Manifest::new(digest, None, bytes).ok());
+            let manifest = manifest_of(&digest, self.folder.read_now(&digest));
             for edge in manifest.iter().flat_map(Manifest::successors) {
                 match edge {
                     Edge::Manifest(child) => to_follow.push(child.digest.clone()),
@@ -77,6 +77,11 @@ impl Stores for CachedStores {
     fn alternative(&self, repository: &Repository, waits: bool) -> Result<Arc<dyn Source>> {
         self.stores.alternative(repository, waits)
     }
+}
+
+/// The manifest `digest` in a file with `bytes`; the cache's blobs aren't manifests.
+fn manifest_of(digest: &Digest, bytes: Option<Bytes>) -> Option<Manifest> {
+    Manifest::new(digest.clone(), None, bytes?).ok()
 }
 
 /// One repository of [`CachedStores`].
@@ -120,8 +125,7 @@ impl Source for Cached {
 
     async fn manifest(&self, digest: &Digest) -> Result<Manifest> {
         // Another process may have pulled it since the last look.
-        let found = self.folder.look(digest).await.and_then(|bytes| Manifest::new(digest.clone(), None, bytes).ok());
-        if let Some(manifest) = found {
+        if let Some(manifest) = manifest_of(digest, self.folder.look(digest).await) {
             return Ok(manifest);
         }
         let manifest = self.source.manifest(digest).await?;
@@ -130,8 +134,7 @@ impl Source for Cached {
     }
 
     async fn cached_manifest(&self, digest: &Digest) -> Option<Manifest> {
-        let bytes = self.folder.read(digest).await?;
-        Manifest::new(digest.clone(), None, bytes).ok()
+        manifest_of(digest, self.folder.read(digest).await)
     }
 
     async fn blob(&self, blob: &Descriptor, offset: u64) -> Result<BlobStream> {

@@ -24,7 +24,7 @@ use crate::registry::{Action, Answer, Host, Hosts, Request};
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const UPLOAD: HeaderName = HeaderName::from_static("docker-upload-uuid");
-const SUBJECT: &str = "oci-subject";
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// A repository in a registry.

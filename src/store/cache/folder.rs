@@ -5,7 +5,7 @@
 //! deleted at any time, and nothing is flushed to disk: a file truncated by a crash counts as absent. Only the user
 //! can read files and folders, because manifests of private repositories are among them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, Metadata};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -26,23 +26,16 @@ pub(super) struct Folder {
     largest: u64,
     /// Set once a failure to save was reported.
     unwritable: AtomicBool,
-    known: Mutex<Known>,
+    known: Mutex<HashMap<Digest, Known>>,
 }
 
-/// What this run knows of the files.
-#[derive(Debug, Default)]
-struct Known {
-    /// Saved by this run.
-    kept: HashSet<Digest>,
-    /// Looked up without success.
-    absent: HashSet<Digest>,
-}
-
-impl Known {
-    fn note_kept(&mut self, digest: &Digest) {
-        self.absent.remove(digest);
-        self.kept.insert(digest.clone());
-    }
+/// What this run knows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// This run has saved it.
+    Kept,
+    /// This run has looked for it without success.
+    Absent,
 }
 
 impl Folder {
@@ -50,13 +43,13 @@ impl Folder {
         Self { path, largest, unwritable: AtomicBool::new(false), known: Mutex::default() }
     }
 
-    /// The bytes of `digest`, if the file exists and is intact. Looks at the disk once a run, as many places ask and each
-    /// look takes a thread.
+    /// The bytes of `digest`, if the file exists and is intact. A file that was absent isn't looked for again: many places
+    /// ask, and each look takes a thread.
     pub(super) async fn read(&self, digest: &Digest) -> Option<Bytes> {
-        if self.known().absent.contains(digest) {
-            return None;
+        match self.known_of(digest) {
+            Some(Known::Absent) => None,
+            Some(Known::Kept) | None => self.look(digest).await,
         }
-        self.look(digest).await
     }
 
     /// [`Folder::read`] that also finds what another process has saved since the last look.
@@ -64,10 +57,10 @@ impl Folder {
         let (file, largest, name) = (self.file(digest), self.largest, digest.clone());
         let found = tokio::task::spawn_blocking(move || read(&file, largest, &name)).await.ok()?;
         let mut known = self.known();
-        match &found {
-            Some(_) => drop(known.absent.remove(digest)),
-            None if known.kept.contains(digest) => {}
-            None => drop(known.absent.insert(digest.clone())),
+        match (&found, known.get(digest)) {
+            (Some(_), Some(Known::Absent)) => drop(known.remove(digest)),
+            (None, None) => drop(known.insert(digest.clone(), Known::Absent)),
+            _ => {}
         }
         found
     }
@@ -78,7 +71,7 @@ impl Folder {
             return;
         }
         let (file, bytes) = (self.file(digest), bytes.clone());
-        self.known().note_kept(digest);
+        self.known().insert(digest.clone(), Known::Kept);
         let written = tokio::task::spawn_blocking(move || write(&file, &bytes)).await;
         if let Ok(Err(error)) = written
             && !self.unwritable.swap(true, Ordering::Relaxed)
@@ -98,15 +91,19 @@ impl Folder {
 
     /// Whether this run saved anything.
     pub(super) fn has_grown(&self) -> bool {
-        !self.known().kept.is_empty()
+        self.known().values().any(|known| *known == Known::Kept)
     }
 
     /// Whether this run saved `digest`.
     pub(super) fn has_kept(&self, digest: &Digest) -> bool {
-        self.known().kept.contains(digest)
+        self.known_of(digest) == Some(Known::Kept)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known_of(&self, digest: &Digest) -> Option<Known> {
+        self.known().get(digest).copied()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
