@@ -283,18 +283,13 @@ async fn text_in_other_encodings_is_reported_and_binary_files_are_skipped() {
     }
 }
 
-/// The pipe has no writer: reading it would never end.
 #[cfg(unix)]
 #[tokio::test]
 async fn one_signal_ends_the_reading_of_an_endless_pipe() {
     let cli = Cli::new().file("Dockerfile", "FROM nginx:1.27\n");
-    let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
-    assert!(made.success());
-    // The other end can be opened only once the program reads, so the signal arrives during the read.
-    let path = cli.path("pipe");
-    let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+    let reading = cli.endless_pipe("pipe");
     let mut held = None;
-    let when = async { held = Some(opened.await.expect("the task doesn't panic").expect("the pipe")) };
+    let when = async { held = Some(reading.await) };
     let run = cli.interrupted("discover pipe Dockerfile", when).await;
     assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{run}");
     assert!(run.stderr.contains("interrupted: nothing was written"), "{run}");

@@ -184,10 +184,7 @@ async fn without_an_aws_registry_no_aws_file_is_read() {
     let mut scene = Scene::new().await;
     scene.publish("app", "1").await;
     scene.list("  - SRC/app:1\n");
-    // Opening a pipe without a writer blocks for ever.
-    let pipe = scene.cli.path("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed");
-    assert!(made.success());
+    let pipe = scene.cli.pipe("pipe");
     scene.cli = scene.cli.env("AWS_CONFIG_FILE", &pipe).env("AWS_SHARED_CREDENTIALS_FILE", &pipe);
     assert_eq!(scene.cli.run("sync").await.code, 0);
 }
@@ -232,18 +229,13 @@ async fn the_digest_that_the_target_reports_is_checked() {
     }
 }
 
-/// The pipe has no writer that ends, so reading the list never does.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_second_signal_ends_a_run_that_waits_for_its_list() {
     let cli = Cli::new();
-    let made = std::process::Command::new("mkfifo").arg(cli.path("pipe")).status().expect("mkfifo runs");
-    assert!(made.success());
-    // The other end can be opened only once the program reads, so the signals arrive during the read.
-    let path = cli.path("pipe");
-    let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+    let reading = cli.endless_pipe("pipe");
     let mut held = None;
-    let when = async { held = Some(opened.await.expect("the task doesn't panic").expect("the pipe")) };
+    let when = async { held = Some(reading.await) };
     let run = cli.interrupted_twice("sync -c pipe", when).await;
     assert_eq!(run.code, 130, "{run}");
     drop(held);

@@ -62,8 +62,7 @@ async fn a_secret_from_a_pipe_is_read_once() {
     let source = Registry::with(Settings { tokens: Some(tokens), ..Settings::default() }).await;
     let scene = Scene::new().await;
     crate::support::images::image("app").build().push(&source.inside("app"), "1").await;
-    let pipe = scene.cli.path("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is installed").success());
+    let pipe = scene.cli.pipe("pipe");
     let writer = std::thread::spawn(move || std::fs::write(pipe, "word\n"));
     scene.write(
         "mirror.yaml",

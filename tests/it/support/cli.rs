@@ -85,6 +85,21 @@ impl Cli {
 
 #[cfg(unix)]
 impl Cli {
+    /// Makes the named pipe `name`. It has no writer, so whoever opens it to read waits for ever.
+    pub(crate) fn pipe(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo runs");
+        assert!(made.success());
+        path
+    }
+
+    /// [`Cli::pipe`] with a writer that writes nothing, once the program has opened it to read.
+    pub(crate) fn endless_pipe(&self, name: &str) -> impl Future<Output = std::fs::File> {
+        let path = self.pipe(name);
+        let opened = tokio::task::spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(path));
+        async { opened.await.expect("the task doesn't panic").expect("the pipe") }
+    }
+
     /// [`Cli::run`] with this as its standard output; returns the exit status and standard error.
     pub(crate) async fn run_into(&self, line: &str, stdout: impl Into<std::process::Stdio>) -> (i32, String) {
         let mut command = tokio::process::Command::new(assert_cmd::cargo::cargo_bin!("transship"));
